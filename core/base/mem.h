@@ -1,0 +1,25 @@
+/* mem.h: the one allocator of the core.
+ *
+ * Same contracts as malloc and friends, plus a count: a test can make the
+ * N-th allocation fail (pio_mem_fail_at) and see that nothing leaks
+ * (pio_mem_live). Thread-safe. Nothing here is called on the logging path. */
+#ifndef PIO_BASE_MEM_H
+#define PIO_BASE_MEM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* NULL when memory is out. pio_alloc(0) returns a pointer that may be freed. */
+void *pio_alloc(size_t size_bytes) __attribute__((malloc, alloc_size(1)));
+void *pio_calloc(size_t count, size_t size_bytes) __attribute__((malloc, alloc_size(1, 2)));
+void *pio_realloc(void *block, size_t size_bytes) __attribute__((alloc_size(2)));
+void pio_free(void *block);
+char *pio_strdup(const char *text) __attribute__((malloc));
+
+/* For tests: the nth allocation from now (1 = the next) returns NULL, once;
+ * 0 switches the fault off. */
+void pio_mem_fail_at(uint64_t nth);
+/* Blocks allocated and not yet freed. */
+int64_t pio_mem_live(void);
+
+#endif

@@ -1,0 +1,150 @@
+/* pioche.h: what a training program includes to log, checkpoint and
+ * communicate. Link with -lpioche (pkg-config pioche).
+ *
+ * A program started by `pioche run` finds its run in the environment; any
+ * other program becomes a run of its own in the nearest store (.pioche/,
+ * searched upwards like .git, made where there is none).
+ *
+ * Promises: pio_log is a store into shared memory, without system call, lock
+ * or allocation (a full buffer waits, and the wait is recorded); once it has
+ * returned, the point survives SIGKILL of the process. A checkpoint is whole
+ * or absent.
+ *
+ * Threads: every function may be called from any thread, except that one
+ * pio_checkpoint or pio_comm is used by one thread at a time. After fork() a
+ * child may log on its parent's run; it must not open, close or communicate.
+ *
+ * Errors: functions return 0, or a negative PIO_E... code, and pio_error()
+ * tells the calling thread's last message. Logging never fails a training
+ * program: with run == NULL every function is a harmless no-op. */
+#ifndef PIOCHE_H
+#define PIOCHE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define PIOCHE_API_VERSION 1
+
+#if defined(__GNUC__)
+#define PIO_API __attribute__((visibility("default")))
+#else
+#define PIO_API
+#endif
+
+typedef struct pio_run pio_run;
+typedef struct pio_checkpoint pio_checkpoint;
+typedef struct pio_comm pio_comm;
+typedef uint32_t pio_key; /* a metric's number within the run; 0 is never valid */
+
+/* ---- life ---------------------------------------------------------------- */
+
+/* Open the run this process belongs to. `experiment` names the experiment of
+ * a standalone run (NULL: the program's name) and is ignored under an agent.
+ * On failure *run is NULL, so that the program may train on without logging;
+ * the reason is in pio_error(). */
+PIO_API int pio_open(pio_run **run, const char *experiment);
+
+/* Flush and close. `status` is 0 for success, else the run counts as failed.
+ * Idempotent through the pointer: sets *run to NULL. A process that never
+ * calls it loses nothing. */
+PIO_API int pio_close(pio_run **run, int status);
+
+/* What the launcher knows about this process. */
+typedef struct pio_info {
+	int rank, world;        /* rank in [0, world): 0 of 1 when standalone */
+	int local_rank;         /* rank among the processes of this node */
+	int attempt;            /* 1 for the first launch of the run */
+	int64_t resume_step;    /* step of the checkpoint to start from, or -1 */
+	const char *id;         /* ULID of the run, 26 characters */
+	const char *dir;        /* the attempt's directory, absolute */
+} pio_info;
+
+/* Borrowed until pio_close; never NULL (rank 0 of 1 and id "" without a run). */
+PIO_API const pio_info *pio_info_get(const pio_run *run);
+
+/* The calling thread's last error message; never NULL. Borrowed until the
+ * next call on this thread. */
+PIO_API const char *pio_error(void);
+
+/* ---- metrics and facts ---------------------------------------------------- */
+
+/* The key of a metric name (UTF-8, 1 to 4096 bytes, no NUL). Same name, same
+ * key. 0 on a bad name; pio_error() says why. Ask once, outside the loop. */
+PIO_API pio_key pio_key_get(pio_run *run, const char *name);
+
+/* Log one point. Any int64 step, any order; NaN payloads, infinities and -0.0
+ * are kept bit for bit. */
+PIO_API int pio_log(pio_run *run, pio_key key, int64_t step, double value);
+
+/* Log n points of one step. */
+PIO_API int pio_log_many(pio_run *run, size_t n, const pio_key *keys,
+                         int64_t step, const double *values);
+
+/* A named fact about the run. `json` is one JSON scalar ("3", "\"adamw\"",
+ * "true"). `kind` is 'p' for a parameter, 't' for a tag, 's' for a summary. */
+PIO_API int pio_fact(pio_run *run, char kind, const char *name, const char *json);
+
+/* A line of text (a sample, a note) under `key` at `step`. */
+PIO_API int pio_text(pio_run *run, const char *key, int64_t step, const char *text);
+
+/* Something that happened: shown in the run's history. */
+PIO_API int pio_event(pio_run *run, const char *kind, const char *message);
+
+/* ---- checkpoints ----------------------------------------------------------- */
+
+/* Element types, with the names of the safetensors format. */
+typedef enum pio_dtype {
+	PIO_BOOL, PIO_U8, PIO_I8, PIO_I16, PIO_U16, PIO_F16, PIO_BF16, PIO_I32,
+	PIO_U32, PIO_F32, PIO_F64, PIO_I64, PIO_U64
+} pio_dtype;
+
+/* Begin the checkpoint of `step`. Every rank that has something to save calls
+ * it; `writers` is how many ranks that is (data parallel: 1, rank 0 alone).
+ * The checkpoint exists once all of them have committed. */
+PIO_API int pio_checkpoint_begin(pio_checkpoint **checkpoint, pio_run *run,
+                                 int64_t step, int writers);
+
+/* Add a tensor: row-major, `shape` has `ndim` entries (0 for a scalar). Role
+ * is a file of its own: "model", "optim.m", "optim.v", "master", "extra". The
+ * bytes are not copied: they must stay unchanged until commit. */
+PIO_API int pio_checkpoint_add(pio_checkpoint *checkpoint, const char *role,
+                               const char *name, pio_dtype dtype, int ndim,
+                               const int64_t *shape, const void *data);
+
+/* Write, hash, sync and report. Returns when this rank's files are on disk.
+ * Frees the checkpoint, also on failure, and sets *checkpoint to NULL. */
+PIO_API int pio_checkpoint_commit(pio_checkpoint **checkpoint);
+
+/* Read one tensor of the checkpoint this attempt starts from (see resume_step)
+ * into `data`, which holds `size_bytes`. Name, role, type and size must match
+ * what was saved. -3 (PIO_ENOTFOUND) if there is no such tensor. */
+PIO_API int pio_resume_read(pio_run *run, const char *role, const char *name,
+                            pio_dtype dtype, size_t size_bytes, void *data);
+
+/* ---- collectives ------------------------------------------------------------ */
+
+/* Join all ranks of the attempt. Blocks until everyone is there, at most
+ * `timeout_ms`; the message then names the missing ranks. */
+PIO_API int pio_comm_init(pio_comm **comm, pio_run *run, int timeout_ms);
+
+/* Sum of n floats over all ranks, in place. The order of additions depends on
+ * the world size alone: results are bit-identical from run to run and on all
+ * ranks. When a rank dies, the others fail with -PIO_EPEER (-13) and a message
+ * that names it, in under 5 seconds. */
+PIO_API int pio_comm_allreduce(pio_comm *comm, float *data, size_t n);
+PIO_API int pio_comm_broadcast(pio_comm *comm, void *data, size_t size_bytes, int root);
+PIO_API int pio_comm_barrier(pio_comm *comm);
+
+/* Leave. With `abort_reason` NULL in good order (all ranks must come); else the
+ * other ranks are told to give up and their pending calls fail with that
+ * reason. Sets *comm to NULL. */
+PIO_API void pio_comm_close(pio_comm **comm, const char *abort_reason);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
