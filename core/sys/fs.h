@@ -1,0 +1,85 @@
+/* fs.h: files that survive power loss.
+ *
+ * This is the only place that calls fsync, rename, unlink and mkdir, so that
+ * the rules are in one file: data is synced before the rename that publishes
+ * it, the directory after; an fsync that failed is never retried on the same
+ * file. Every call goes through one seam (pio_fs_fault_at), by which tests
+ * make the n-th operation fail, and is counted (pio_fs_counts), by which tests
+ * assert what one checkpoint costs.
+ *
+ * Paths are bytes; relative ones are relative to the working directory. All
+ * functions retry EINTR. Thread-safe. */
+#ifndef PIO_SYS_FS_H
+#define PIO_SYS_FS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/err.h"
+#include "base/str.h"
+
+/* Append the whole file to `out`. PIO_ENOTFOUND if there is none. */
+int pio_fs_read(pio_str *out, const char *path, pio_err *err);
+
+/* Replace `path` with these bytes, whole or not at all, and durable on return:
+ * temporary file beside it, fsync, rename, fsync of the directory. */
+int pio_fs_write(const char *path, const void *bytes, size_t size_bytes, mode_t mode, pio_err *err);
+
+/* open(2) with O_CLOEXEC; *fd is -1 on failure. */
+int pio_fs_open(int *fd, const char *path, int flags, mode_t mode, pio_err *err);
+/* write(2) until all is written. `path` is for the message. */
+int pio_fs_write_all(int fd, const void *bytes, size_t size_bytes, const char *path, pio_err *err);
+int pio_fs_pread_all(int fd, void *bytes, size_t size_bytes, int64_t offset, const char *path,
+                     pio_err *err);
+/* fdatasync, and close reporting its error. Close even if the sync failed. */
+int pio_fs_datasync(int fd, const char *path, pio_err *err);
+int pio_fs_close(int *fd, const char *path, pio_err *err);
+
+int pio_fs_rename(const char *from, const char *to, pio_err *err);
+/* link(2) semantics: PIO_EEXIST if `to` exists. */
+int pio_fs_rename_new(const char *from, const char *to, pio_err *err);
+/* fsync of the directory itself, which makes its renames and unlinks durable. */
+int pio_fs_sync_dir(const char *path, pio_err *err);
+/* 0 also when there is nothing to remove. */
+int pio_fs_unlink(const char *path, pio_err *err);
+/* Like rm -r: never follows links, removes read-only directories too. */
+int pio_fs_remove_tree(const char *path, pio_err *err);
+/* mkdir -p; new directories get `mode`. */
+int pio_fs_mkdirs(const char *path, mode_t mode, pio_err *err);
+
+/* Copy a tree: directories, regular files (mode and mtime kept; cloned by
+ * FICLONE where the file system can, else copied) and symbolic links as links.
+ * `to` must not exist. */
+int pio_fs_copy_tree(const char *from, const char *to, pio_err *err);
+
+enum pio_fs_type { PIO_FS_NONE, PIO_FS_FILE, PIO_FS_DIR, PIO_FS_OTHER };
+/* Follows links. PIO_FS_NONE for anything that cannot be stat'ed. */
+enum pio_fs_type pio_fs_type(const char *path);
+/* Entries of a directory without "." and "..", sorted by bytes: a vector of
+ * NUL-terminated names; *names and each name are freed by pio_fs_list_free. */
+int pio_fs_list(char ***names, size_t *count, const char *path, pio_err *err);
+void pio_fs_list_free(char **names, size_t count);
+
+/* True where SQLite's WAL and mmap are not coherent: NFS, Lustre, GPFS, FUSE,
+ * SMB and the like by statfs(2); PIOCHE_FS=network|local overrides it. */
+bool pio_fs_is_network(const char *path);
+/* Free bytes for an unprivileged user; -1 when unknown. */
+int64_t pio_fs_free_bytes(const char *path);
+
+/* Exclusive advisory lock (flock) on a file that is made if absent; held until
+ * the fd is closed or the process dies. PIO_EBUSY if another holds it. */
+int pio_fs_lock(int *fd, const char *path, pio_err *err);
+
+typedef struct pio_fs_counts {
+	uint64_t writes, syncs, dir_syncs, renames, unlinks;
+} pio_fs_counts;
+pio_fs_counts pio_fs_counts_get(void);
+
+/* For tests: the n-th operation from now (1 = the next) of the given kinds
+ * (letters of "wsru": write, sync, rename, unlink) fails with `sys_errno`;
+ * with 0 the process exits at once instead, like SIGKILL. n = 0 switches off.
+ * Also set by PIOCHE_FS_FAULT="kinds:n:errno". */
+void pio_fs_fault_at(const char *kinds, uint64_t n, int sys_errno);
+
+#endif
