@@ -1,0 +1,38 @@
+/* checkpoint.h: publishing, listing for resume, and dropping checkpoints.
+ *
+ * Shards are staged, hashed and synced by the ranks (core/client/checkpoint.c)
+ * and reported through the journal. When all writers of a step have reported,
+ * the fold publishes: manifest, renames into objects/, one fsync a directory,
+ * rows in the fold's transaction. The row is the publish: nothing is referred
+ * to before it. Dropping goes in reverse: state 'dropping', commit, unlink,
+ * delete the row. */
+#ifndef PIO_STORE_CHECKPOINT_H
+#define PIO_STORE_CHECKPOINT_H
+
+#include <stdint.h>
+
+#include "store/store.h"
+
+/* Newest sealed checkpoint of a run by step whose files are all there with
+ * their sizes; *id = 0 when there is none. */
+int pio_store_checkpoint_newest(int64_t *id, pio_store *store, int64_t run_id, pio_err *err);
+/* By manifest digest; *id = 0 when there is none. */
+int pio_store_checkpoint_find(int64_t *id, pio_store *store, const char *manifest_sha256,
+                              pio_err *err);
+/* Write the resume index (client/resume.h) of a checkpoint. */
+int pio_store_checkpoint_index(pio_store *store, int64_t checkpoint_id, const char *path,
+                               pio_err *err);
+/* Drop one checkpoint and the objects that nothing else refers to. */
+int pio_store_checkpoint_drop(pio_store *store, int64_t checkpoint_id, pio_err *err);
+/* Keep the newest `last` and the `best` by the goal (its value at the
+ * checkpoint's step, else the nearest step before); drop the others. Never
+ * drops the only one. goal NULL: no best. Negative counts keep all. */
+int pio_store_checkpoint_retain(pio_store *store, int64_t run_id, int last, int best,
+                                const char *goal_key, const char *goal, pio_err *err);
+/* The best sealed checkpoint by that rule; *id = 0 when there is none. */
+int pio_store_checkpoint_best(int64_t *id, pio_store *store, int64_t run_id, const char *goal_key,
+                              const char *goal, pio_err *err);
+/* Finish interrupted drops and sweep staging/ of owners that are gone. */
+int pio_store_checkpoint_recover(pio_store *store, pio_err *err);
+
+#endif

@@ -1,0 +1,33 @@
+/* fold.h: journals become rows.
+ *
+ * Exactly once: the offset of a journal moves in the transaction that inserts
+ * what was read up to it. Memory stays bounded whatever the journal: at most
+ * 64 MiB of points are held, then they are written as chunks. A checkpoint
+ * whose last report arrives is published in the same transaction
+ * (checkpoint.h). */
+#ifndef PIO_STORE_FOLD_H
+#define PIO_STORE_FOLD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "store/store.h"
+
+typedef struct pio_fold_result {
+	int64_t points, records;
+	int64_t last_step;        /* newest step folded now; INT64_MIN: none */
+	int checkpoints;          /* published now */
+} pio_fold_result;
+
+/* Fold every journal.<node> in the attempt's directory. `final`: its writers
+ * are dead, so a torn tail is the end, and the journals are done. */
+int pio_store_fold_attempt(pio_fold_result *result, pio_store *store, int64_t attempt_id,
+                           bool final, pio_err *err);
+
+/* Standalone runs announce themselves by a directory staging/<ulid>/: make
+ * their run rows, fold what is there, and end those whose process is gone
+ * (finished or failed as their EXIT record says; failed, result lost, without
+ * one). Leaves runs that another process of a live lease holds alone. */
+int pio_store_adopt(pio_store *store, pio_err *err);
+
+#endif

@@ -1,0 +1,35 @@
+/* object.h: immutable files named by their SHA-256, under objects/ab/<sha256>.
+ *
+ * An object is put by rename from a file that was hashed and synced while it
+ * was written, is 0444 and never opened for writing again. Its row is inserted
+ * in the transaction that first refers to it; a file without a row is an
+ * orphan of a crash, adopted by the next put of the same bytes. */
+#ifndef PIO_STORE_OBJECT_H
+#define PIO_STORE_OBJECT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/str.h"
+#include "store/store.h"
+
+/* Append the absolute path of an object. */
+int pio_store_object_path(pio_str *path, const pio_store *store, const char *sha256, pio_err *err);
+/* Move a staged, synced file into place and insert its row. The directory is
+ * synced by pio_store_object_sync, once for many. */
+int pio_store_object_put(pio_store *store, const char *staged_path, const char *sha256,
+                         int64_t size_bytes, pio_err *err);
+int pio_store_object_sync(pio_store *store, const char *sha256, pio_err *err);
+
+typedef struct pio_verify_result {
+	int64_t objects, bytes, bad, missing, orphans;
+} pio_verify_result;
+/* Called for every finding and now and then for progress (finding NULL). */
+typedef void pio_verify_report(void *context, const char *finding, int64_t bytes_done,
+                               int64_t bytes_total);
+/* Re-read every object and compare with its name; full false: only existence
+ * and size. */
+int pio_store_verify(pio_verify_result *result, pio_store *store, bool full,
+                     pio_verify_report *report, void *context, pio_err *err);
+
+#endif

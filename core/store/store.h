@@ -1,0 +1,67 @@
+/* store.h: the store: `.pioche/` with its SQLite file, and the only room that
+ * speaks SQL from C.
+ *
+ * Layout (DESIGN of the formats): pioche.db, objects/ab/<sha256>,
+ * runs/<ulid>/<attempt>/, staging/, cache/, lease, .gitignore.
+ *
+ * Promises: every state change is one transaction; what is committed survives
+ * power loss (WAL with synchronous=FULL on a local disk, a TRUNCATE journal on
+ * a network file system); a store of a newer version is refused untouched, an
+ * older one is migrated when opened for writing. Readers never wait for the
+ * writer for longer than busy_ms.
+ *
+ * A pio_store is used by one thread at a time. Other files of this room:
+ * run.h (experiments, runs, attempts, facts), chunk.h (the codec), series.h
+ * (reading points), fold.h (journals to chunks), object.h (immutable files),
+ * checkpoint.h (publishing and dropping). */
+#ifndef PIO_STORE_STORE_H
+#define PIO_STORE_STORE_H
+
+#include <sqlite3.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+#define PIO_STORE_VERSION 1            /* user_version */
+#define PIO_STORE_APPLICATION_ID 0x50494f43 /* "PIOC" */
+
+typedef struct pio_store pio_store;
+
+enum pio_store_mode {
+	PIO_STORE_READ,        /* must exist; nothing is written, works without write permission */
+	PIO_STORE_WRITE,       /* must exist; migrated if older */
+	PIO_STORE_CREATE,      /* made where absent */
+};
+
+/* Open the store whose directory is `path`. */
+int pio_store_open(pio_store **store, const char *path, enum pio_store_mode mode, pio_err *err);
+void pio_store_close(pio_store **store);
+
+/* Absolute path of the directory. Borrowed. */
+const char *pio_store_path(const pio_store *store);
+/* For the query side: prepare what you like, never write. Borrowed. */
+sqlite3 *pio_store_db(pio_store *store);
+bool pio_store_is_writable(const pio_store *store);
+
+/* BEGIN IMMEDIATE / COMMIT / ROLLBACK; they nest (the outermost counts). */
+int pio_store_begin(pio_store *store, pio_err *err);
+int pio_store_commit(pio_store *store, pio_err *err);
+void pio_store_rollback(pio_store *store);
+
+/* The right to supervise runs of this store: one process at a time, by a lock
+ * on the file `lease` that the kernel drops with its holder. PIO_EBUSY names
+ * the holder (host, pid, command). */
+int pio_store_lease_take(pio_store *store, pio_err *err);
+void pio_store_lease_drop(pio_store *store);
+
+/* ---- for the files of this room --------------------------------------------- */
+/* A cached, reset prepared statement; NULL and err when the SQL is wrong.
+ * `sql` must be a string literal: it is the key of the cache. */
+sqlite3_stmt *pio_store_statement(pio_store *store, const char *sql, pio_err *err);
+/* Step a statement that returns no row, then reset it. */
+int pio_store_step_done(pio_store *store, sqlite3_stmt *statement, pio_err *err);
+/* The error of the connection, as pio_fail would report it. */
+int pio_store_fail(pio_store *store, pio_err *err, const char *what);
+
+#endif
