@@ -55,6 +55,7 @@ CREATE TABLE run (
   launch         TEXT,                         -- JSON: nodes, ranks_per_node, ...
   seed           INTEGER,
   reason         TEXT,                         -- why it failed or stopped, one line
+  stop_requested_ns INTEGER,                   -- a person asked its supervisor to stop it
   created_ns     INTEGER NOT NULL,
   started_ns     INTEGER,
   ended_ns       INTEGER,

@@ -1,0 +1,33 @@
+/* agent.h: the one pioche process per node that runs the ranks of an attempt.
+ *
+ * `pioche agent` reads its orders as one JSON line on stdin and then watches
+ * that pipe: a line "stop" ends the ranks politely, "kill" at once, and end of
+ * file means the supervisor is gone, which is as "stop" with result 'lost'. So
+ * no rank outlives its supervisor by more than the grace time, at most 10 s.
+ * It tells on stdout, one JSON line each: {"event":"started","pids":[...]} and
+ * {"event":"ended", ...the exit record}.
+ *
+ * It makes the rings, sets every environment contract (client/env.h,
+ * torchrun's), starts the ranks in sessions of their own, copies their stdout
+ * and stderr into rank-<n>.out and rank-<n>.err, drains the rings into
+ * journal.<node> (synced every second), serves the rendezvous when it is the
+ * head, and on the first failing rank tells the others through the rendezvous,
+ * stops their process trees, and writes exit.<node>.json atomically:
+ *
+ *   { "version": 1, "run": ulid, "attempt": n, "node": i, "host": name,
+ *     "result": "ok|failed|signal|timeout|cancelled|lost",
+ *     "first": null or { "rank", "pid", "exit_code" or "signal", "time_ns", "step",
+ *                        "message": "rank 1 died: SIGKILL at step 812; 1 rank waited 0.2 s" },
+ *     "ranks": [ { "rank", "pid", "exit_code" or "signal", "started_ns", "ended_ns",
+ *                  "last_step", "stdout_tail", "stderr_tail" } ],
+ *     "started_ns", "ended_ns" }
+ *
+ * The agent holds an flock on <attempt>/agent.lock as long as it lives. */
+#ifndef PIO_LAUNCH_AGENT_H
+#define PIO_LAUNCH_AGENT_H
+
+/* The verb: returns the exit status of the process (0 also when ranks failed:
+ * the exit record says so; 3 when the agent itself could not work). */
+int pio_agent_main(void);
+
+#endif

@@ -1,0 +1,72 @@
+/* supervise.h: launching attempts and knowing how they end.
+ *
+ * One supervisor per store (it needs the lease). It owns a libuv loop, one
+ * `pioche agent` child per local attempt, and the order of things: what is to
+ * happen is committed to the store before it is done, so that after a crash of
+ * anything the next supervisor finds out what did happen (recover) from locks,
+ * exit records and journals, and never from a guess.
+ *
+ * Policy stays outside (lua/pioche/driver.lua): which run next, whether a
+ * failure is retried, what a run's status becomes. Running attempts are folded
+ * every two seconds and finally when they end. */
+#ifndef PIO_LAUNCH_SUPERVISE_H
+#define PIO_LAUNCH_SUPERVISE_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "store/store.h"
+
+typedef struct pio_supervisor pio_supervisor;
+
+/* Borrows the store, whose lease the caller holds. `executable` is this
+ * program (its `agent` verb is started), `lib_dir` holds libpioche.so and
+ * pioche/pioche.py. From here on SIGINT and SIGTERM are events. */
+int pio_supervisor_new(pio_supervisor **supervisor, pio_store *store, const char *executable,
+                       const char *lib_dir, pio_err *err);
+/* Stops what runs at once, waits for it, folds, frees. */
+void pio_supervisor_free(pio_supervisor *supervisor);
+
+/* Settle every attempt that an earlier supervisor left open: wait until its
+ * agent is gone (at most 10 s, then it is killed), drain its rings, fold, read
+ * its exit record or conclude 'lost', end it. Their runs become 'planned'
+ * again, or keep what the exit record says ('finished'). */
+int pio_supervisor_recover(pio_supervisor *supervisor, pio_err *err);
+
+/* Start one attempt of a run. `spec`, borrowed, is an object:
+ *   command   array of strings; the program relative to the code directory if
+ *             it names a path with '/', else searched in PATH
+ *   env       object of strings, added to the supervisor's environment
+ *   setup     shell line sourced before each rank, or absent
+ *   wrap      array of strings put before the command, or absent
+ *   code      directory whose copy becomes <attempt>/code and the working
+ *             directory; absent: work in `cwd`
+ *   share_code  true: use `code` itself, without a copy
+ *   keep_code true: do not remove <attempt>/code when the attempt ends well
+ *   cwd       working directory when there is no code
+ *   nodes, ranks_per_node   integers, at least 1 (local: nodes is 1)
+ *   timeout_s integer or absent: then the result is 'timeout'
+ *   grace_s   from SIGTERM to SIGKILL, default 10
+ *   resume    id of the checkpoint to start from, or absent */
+int pio_supervisor_start(pio_supervisor *supervisor, int64_t run_id, const json_t *spec,
+                         int64_t *attempt_id, pio_err *err);
+
+/* Wait for something to happen, at most timeout_ms. *events is an array the
+ * caller owns, maybe empty, of
+ *   { "event": "progress", "run": id, "attempt": n, "step": s }
+ *   { "event": "ended", "run": id, "attempt": n, "attempt_id": id, "result": word,
+ *     "message": one line or null, "step": s or null }
+ *   { "event": "stop", "run": id }          a person asked (pioche stop)
+ *   { "event": "interrupt", "count": n }    SIGINT or SIGTERM, the n-th */
+int pio_supervisor_wait(pio_supervisor *supervisor, int timeout_ms, json_t **events,
+                        pio_err *err);
+
+/* Stop the run's attempt: SIGTERM, then after grace_s SIGKILL; `now`: SIGKILL.
+ * Its result is 'cancelled'. run_id 0: all of them. */
+int pio_supervisor_stop(pio_supervisor *supervisor, int64_t run_id, bool now, pio_err *err);
+/* Attempts that have not ended. */
+int pio_supervisor_active(const pio_supervisor *supervisor);
+
+#endif
