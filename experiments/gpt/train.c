@@ -1,0 +1,390 @@
+#include "train.h"
+
+#include "data.h"
+#include "model.h"
+#include "optim.h"
+#include "sample.h"
+#include "state.h"
+
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { JOIN_TIMEOUT_MS = 120000 };
+
+/* What travels behind the gradients: one float each. */
+enum { STOP, LOSS, TRAVELLERS };
+_Static_assert((int)TRAVELLERS <= (int)GPT_SPARE, "no room behind the gradients");
+
+typedef struct trainer {
+	const gpt_options *o;
+	gpt_err *err;
+	pio_run *run;
+	const pio_info *info;
+	pio_comm *comm; /* NULL when the world is one rank */
+	gpt_model *model;
+	gpt_optim optim;
+	gpt_data data;
+	const unsigned char **windows;
+	size_t first, count;      /* this rank's slice of a batch */
+	double seconds;           /* of training since the last log */
+	int64_t steps, saved;     /* steps since the last log; last step on disk */
+	double val_loss;
+	pio_key key_loss, key_val, key_norm, key_lr, key_speed, key_bigram;
+} trainer;
+
+static volatile sig_atomic_t stop_signal;
+
+static void on_signal(int number)
+{
+	stop_signal = number;
+}
+
+static void catch_signals(void)
+{
+	struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+
+	sigemptyset(&action.sa_mask);
+	sigaction(SIGTERM, &action, NULL);
+	sigaction(SIGINT, &action, NULL);
+}
+
+static double now_s(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+int gpt_train_slice(size_t *first, size_t *count, int64_t batch, int rank, int world,
+                    gpt_err *err)
+{
+	if (batch % world)
+		return gpt_err_set(err, GPT_MISTAKE,
+		                   "--batch=%lld: expected a multiple of the %d ranks",
+		                   (long long)batch, world);
+	*count = (size_t)(batch / world);
+	*first = (size_t)rank * *count;
+	return GPT_OK;
+}
+
+static int communication_failed(trainer *t)
+{
+	return gpt_err_set(t->err, GPT_SYSTEM, "rank %d: %s", t->info->rank, pio_error());
+}
+
+/* Sum over ranks, in place. */
+static int reduce(trainer *t, float *data, size_t count)
+{
+	if (t->comm && pio_comm_allreduce(t->comm, data, count))
+		return communication_failed(t);
+	return GPT_OK;
+}
+
+static int is_due(int64_t step, int64_t every, int64_t last)
+{
+	return step == last || (every > 0 && step % every == 0);
+}
+
+static void print_sample(const unsigned char *text, size_t count)
+{
+	printf("--- sample\n");
+	fwrite(text, 1, count, stdout);
+	printf("\n---\n");
+	fflush(stdout);
+}
+
+static int sample(trainer *t, int64_t step)
+{
+	const gpt_options *o = t->o;
+	size_t count = (size_t)o->sample_bytes, prompt = strlen(o->prompt);
+	gpt_sampling sampling = {o->temperature, (uint64_t)o->seed, (uint64_t)step};
+	unsigned char *text;
+	int status;
+
+	if (t->info->rank || !count)
+		return GPT_OK;
+	text = malloc(prompt + count + 1);
+	if (!text)
+		return gpt_err_set(t->err, GPT_SYSTEM, "no memory for a sample");
+	memcpy(text, o->prompt, prompt);
+	status = gpt_sample(text + prompt, count, t->model, (size_t)o->context, o->prompt, prompt,
+	                    &sampling, t->err);
+	if (status == GPT_OK) {
+		size_t begin = strspn(o->prompt, "\n");
+
+		gpt_sample_clean(text, prompt + count);
+		text[prompt + count] = 0;
+		pio_text(t->run, "sample", step, (const char *)text + begin);
+		if (step == o->steps)
+			print_sample(text + begin, prompt + count - begin);
+	}
+	free(text);
+	return status;
+}
+
+/* All ranks evaluate their share of the same windows. */
+static int evaluate(trainer *t, int64_t step)
+{
+	size_t all = (size_t)(t->o->eval_batches * t->o->batch);
+	size_t count = all / (size_t)t->info->world, first = count * (size_t)t->info->rank;
+	double total = 0;
+	float mean;
+	int status;
+
+	for (size_t i = 0; i < count; i += t->count) {
+		for (size_t j = 0; j < t->count; j++)
+			t->windows[j] = gpt_data_validation(&t->data, first + i + j, all);
+		total += gpt_model_loss(t->model, t->windows, t->count);
+	}
+	mean = (float)(total / (double)t->o->eval_batches);
+	status = reduce(t, &mean, 1);
+	if (status)
+		return status;
+	t->val_loss = (double)mean / t->info->world;
+	if (t->info->rank == 0) {
+		pio_log(t->run, t->key_val, step, t->val_loss);
+		printf("step %lld val/loss %.4f\n", (long long)step, t->val_loss);
+		fflush(stdout);
+	}
+	return GPT_OK;
+}
+
+static int save(trainer *t, int64_t step)
+{
+	int status = GPT_OK;
+
+	if (t->info->rank == 0 && t->saved != step)
+		status = gpt_state_save(t->run, t->o, t->model, &t->optim, step, t->err);
+	if (status == GPT_OK)
+		t->saved = step;
+	return status;
+}
+
+static void log_step(trainer *t, int64_t step, double loss, double norm, double lr)
+{
+	const gpt_options *o = t->o;
+	const pio_key keys[] = {t->key_loss, t->key_norm, t->key_lr, t->key_speed};
+	double tokens = (double)(o->batch * o->context) * (double)t->steps;
+	const double values[] = {loss, norm, lr, t->seconds > 0 ? tokens / t->seconds : 0};
+
+	if (t->info->rank == 0)
+		pio_log_many(t->run, sizeof keys / sizeof *keys, keys, step, values);
+	t->seconds = 0;
+	t->steps = 0;
+}
+
+/* One update. *stop is set, on all ranks alike, when any of them was told to
+ * stop before its gradient was sent. */
+static int take_step(trainer *t, int64_t step, int *stop)
+{
+	const gpt_options *o = t->o;
+	size_t size = gpt_model_size(t->model);
+	float *g = gpt_model_gradients(t->model), *travel = g + size;
+	double begin = now_s(), world = (double)t->info->world, norm, lr;
+	int status;
+
+	for (size_t i = 0; i < t->count; i++)
+		t->windows[i] = gpt_data_train(&t->data, (uint64_t)o->seed, step, t->first + i);
+	travel[LOSS] = (float)gpt_model_learn(t->model, t->windows, t->count);
+	travel[STOP] = stop_signal ? 1.0f : 0.0f;
+	status = reduce(t, g, size + TRAVELLERS);
+	if (status)
+		return status;
+	norm = gpt_optim_norm(g, size) / world;
+	lr = gpt_optim_rate(o->lr, step, o->warmup, o->steps);
+	gpt_optim_step(&t->optim, t->model, step, lr,
+	               gpt_optim_clip(norm, o->clip) / (float)world);
+	t->seconds += now_s() - begin;
+	t->steps++;
+	if (is_due(step, o->log_every, o->steps))
+		log_step(t, step, (double)travel[LOSS] / world, norm, lr);
+	*stop = travel[STOP] > 0;
+	return GPT_OK;
+}
+
+static int stopped(trainer *t, int64_t step)
+{
+	int status = save(t, step), number = stop_signal ? stop_signal : SIGTERM;
+
+	if (status)
+		return status;
+	pio_event(t->run, "stop", "stopped by a signal after a saved step");
+	if (t->info->rank == 0)
+		fprintf(stderr, "gpt: stopped by signal %d; step %lld is saved\n", number,
+		        (long long)step);
+	return 128 + number;
+}
+
+static int loop(trainer *t, int64_t from)
+{
+	const gpt_options *o = t->o;
+	int status = GPT_OK, stop = 0;
+
+	for (int64_t step = from + 1; status == GPT_OK && step <= o->steps; step++) {
+		status = take_step(t, step, &stop);
+		if (status == GPT_OK && is_due(step, o->eval_every, o->steps))
+			status = evaluate(t, step);
+		if (status == GPT_OK && is_due(step, o->sample_every, o->steps))
+			status = sample(t, step);
+		if (status == GPT_OK && is_due(step, o->save_every, o->steps))
+			status = save(t, step);
+		if (status == GPT_OK && stop && step < o->steps)
+			return stopped(t, step);
+	}
+	return status;
+}
+
+static int get_keys(trainer *t)
+{
+	const struct {
+		pio_key *key;
+		const char *name;
+	} all[] = {
+		{&t->key_loss, "train/loss"}, {&t->key_val, "val/loss"},
+		{&t->key_norm, "grad/norm"},  {&t->key_lr, "lr"},
+		{&t->key_speed, "tokens_per_s"}, {&t->key_bigram, "val/bigram"},
+	};
+
+	for (size_t i = 0; t->run && i < sizeof all / sizeof *all; i++) {
+		*all[i].key = pio_key_get(t->run, all[i].name);
+		if (!*all[i].key)
+			return gpt_err_set(t->err, GPT_SYSTEM, "%s", pio_error());
+	}
+	return GPT_OK;
+}
+
+static int prepare(trainer *t)
+{
+	const gpt_options *o = t->o;
+	const gpt_shape shape = {(size_t)o->width, (size_t)o->heads, (size_t)o->depth,
+	                         (size_t)o->context};
+	int status = gpt_train_slice(&t->first, &t->count, o->batch, t->info->rank,
+	                             t->info->world, t->err);
+
+	if (status == GPT_OK)
+		status = gpt_data_open(&t->data, o->text, shape.context, t->err);
+	if (status == GPT_OK)
+		status = gpt_model_new(&t->model, &shape, (uint64_t)o->seed, t->err);
+	if (status == GPT_OK)
+		status = gpt_optim_init(&t->optim, t->model, t->err);
+	if (status == GPT_OK)
+		status = get_keys(t);
+	if (status)
+		return status;
+	t->windows = malloc(t->count * sizeof *t->windows);
+	if (!t->windows)
+		return gpt_err_set(t->err, GPT_SYSTEM, "no memory for a batch");
+	if (t->info->world > 1 && pio_comm_init(&t->comm, t->run, JOIN_TIMEOUT_MS))
+		return communication_failed(t);
+	return GPT_OK;
+}
+
+/* Step to go on after: 0 for a fresh start. */
+static int start(trainer *t, int64_t *from)
+{
+	const gpt_options *o = t->o;
+	char json[32];
+	double bigram;
+	int status;
+
+	*from = t->info->resume_step > 0 ? t->info->resume_step : 0;
+	if (*from > o->steps)
+		return gpt_err_set(t->err, GPT_MISTAKE,
+		                   "--steps=%lld: the checkpoint to start from is at step %lld",
+		                   (long long)o->steps, (long long)*from);
+	if (*from > 0) {
+		status = gpt_state_load(t->run, o, t->model, &t->optim, t->err);
+		t->saved = *from;
+		return status;
+	}
+	if (t->info->rank)
+		return GPT_OK;
+	bigram = gpt_data_bigram(&t->data, (size_t)(o->eval_batches * o->batch));
+	if (bigram < 0)
+		return gpt_err_set(t->err, GPT_SYSTEM, "no memory for bigram counts");
+	pio_log(t->run, t->key_bigram, 0, bigram);
+	snprintf(json, sizeof json, "%zu", gpt_model_parameters(t->model));
+	pio_fact(t->run, 's', "parameters", json);
+	printf("%s parameters, val/bigram %.4f\n", json, bigram);
+	fflush(stdout);
+	return GPT_OK;
+}
+
+int gpt_train(const gpt_options *options, pio_run *run, gpt_err *err)
+{
+	trainer t = {
+		.o = options,
+		.err = err,
+		.run = run,
+		.info = pio_info_get(run),
+		.saved = -1,
+		.optim = {
+			.kind = strcmp(options->optimizer, "sgd") == 0 ? GPT_SGD : GPT_ADAMW,
+			.beta1 = (float)options->beta1,
+			.beta2 = (float)options->beta2,
+			.momentum = (float)options->momentum,
+			.weight_decay = (float)options->weight_decay,
+		},
+	};
+	int64_t from = 0;
+	int status;
+
+	catch_signals();
+	status = prepare(&t);
+	if (status == GPT_OK)
+		status = start(&t, &from);
+	/* A finished checkpoint whose last words may be lost: say them again. */
+	if (status == GPT_OK && from == options->steps)
+		status = evaluate(&t, from);
+	if (status == GPT_OK && from == options->steps)
+		status = sample(&t, from);
+	if (status == GPT_OK)
+		status = loop(&t, from);
+	if (t.comm)
+		pio_comm_close(&t.comm, status > 0 && status < 128 ? err->text : NULL);
+	free(t.windows);
+	gpt_optim_fini(&t.optim);
+	gpt_model_free(t.model);
+	gpt_data_close(&t.data);
+	return status;
+}
+
+int gpt_generate(gpt_options *options, pio_run *run, gpt_err *err)
+{
+	const pio_info *info = pio_info_get(run);
+	gpt_sampling sampling = {options->temperature, (uint64_t)options->seed, 0};
+	size_t count = (size_t)options->generate;
+	unsigned char *text = NULL;
+	gpt_model *model = NULL;
+	gpt_shape shape;
+	int status;
+
+	if (info->resume_step < 0)
+		return gpt_err_set(err, GPT_MISTAKE,
+		                   "--generate=%zu: this run has no checkpoint to start from",
+		                   count);
+	status = gpt_state_shape(run, options, err);
+	if (status)
+		return status;
+	shape = (gpt_shape){(size_t)options->width, (size_t)options->heads,
+	                    (size_t)options->depth, (size_t)options->context};
+	status = gpt_model_new(&model, &shape, 0, err);
+	if (status == GPT_OK)
+		status = gpt_state_load(run, options, model, NULL, err);
+	text = malloc(count);
+	if (status == GPT_OK && !text)
+		status = gpt_err_set(err, GPT_SYSTEM, "no memory for %zu bytes", count);
+	if (status == GPT_OK)
+		status = gpt_sample(text, count, model, shape.context, options->prompt,
+		                    strlen(options->prompt), &sampling, err);
+	if (status == GPT_OK && (fwrite(text, 1, count, stdout) != count || fflush(stdout)))
+		status = gpt_err_set(err, GPT_SYSTEM, "stdout: could not be written");
+	free(text);
+	gpt_model_free(model);
+	return status;
+}

@@ -1,0 +1,30 @@
+/* train.h: the training loop, on one rank or on many.
+ *
+ * Every rank computes the gradient of its slice of the global batch; the sum
+ * goes round by pio_comm, and every rank takes the same step. Rank 0 alone
+ * logs and saves. Steps are numbered from 1 and logged after the update;
+ * val/bigram stands at step 0. The same options, seed and world size give the
+ * same bits of every loss, whether or not the run was interrupted and resumed.
+ *
+ * SIGTERM or SIGINT on any rank: all ranks agree at the end of the step, rank
+ * 0 saves, and the status is 128 plus the signal. */
+#ifndef GPT_TRAIN_H
+#define GPT_TRAIN_H
+
+#include "options.h"
+
+#include <client/pioche.h>
+
+/* Train; returns the exit status of the program: 0, GPT_MISTAKE, GPT_SYSTEM
+ * (message in err) or 128 + signal after a polite stop. */
+int gpt_train(const gpt_options *options, pio_run *run, gpt_err *err);
+
+/* Print options->generate bytes from the checkpoint to start from to stdout. */
+int gpt_generate(gpt_options *options, pio_run *run, gpt_err *err);
+
+/* Windows of the global batch that belong to `rank`: [*first, *first + *count).
+ * GPT_MISTAKE when batch is not a multiple of world. */
+int gpt_train_slice(size_t *first, size_t *count, int64_t batch, int rank, int world,
+                    gpt_err *err);
+
+#endif
