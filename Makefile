@@ -24,7 +24,7 @@ LDFLAGS  = $(SANFLAGS) -pthread
 
 # The client library needs libc and libcrypto alone: no SQLite, Lua, jansson or libuv.
 LIB_SRC  := $(wildcard core/client/*.c) $(filter-out core/base/json.c core/base/safetensors.c,$(wildcard core/base/*.c)) \
-            $(addprefix core/sys/,fs.c hash.c journal.c shm.c sock.c)
+            $(addprefix core/sys/,fs.c fs_tree.c hash.c journal.c shm.c sock.c)
 CORE_SRC := $(filter-out core/cli/main.c,$(wildcard core/*/*.c))
 LUA_SRC  := $(shell find lua -name '*.lua' 2>/dev/null | LC_ALL=C sort)
 LIB_OBJ  := $(LIB_SRC:%.c=$(BUILD)/%.o)

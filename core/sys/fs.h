@@ -32,6 +32,9 @@ int pio_fs_open(int *fd, const char *path, int flags, mode_t mode, pio_err *err)
 int pio_fs_write_all(int fd, const void *bytes, size_t size_bytes, const char *path, pio_err *err);
 int pio_fs_pread_all(int fd, void *bytes, size_t size_bytes, int64_t offset, const char *path,
                      pio_err *err);
+/* One read(2), EINTR retried; *n is 0 at the end of the file. */
+int pio_fs_read_some(ssize_t *n, int fd, void *bytes, size_t size_bytes, const char *path,
+                     pio_err *err);
 /* fdatasync, and close reporting its error. Close even if the sync failed. */
 int pio_fs_datasync(int fd, const char *path, pio_err *err);
 int pio_fs_close(int *fd, const char *path, pio_err *err);

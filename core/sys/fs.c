@@ -1,0 +1,342 @@
+/* The seam, the primitives and whole-file reads and writes. Trees are walked
+ * in fs_tree.c. */
+#include "sys/fs.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+
+/* ---- the seam ------------------------------------------------------------- */
+
+static atomic_uint_fast64_t count_writes, count_syncs, count_dir_syncs, count_renames,
+	count_unlinks;
+static atomic_uint_fast64_t fault_countdown;
+static char fault_kinds[8];
+static int fault_errno;
+
+void pio_fs_fault_at(const char *kinds, uint64_t n, int sys_errno)
+{
+	snprintf(fault_kinds, sizeof fault_kinds, "%s", kinds);
+	fault_errno = sys_errno;
+	atomic_store(&fault_countdown, n);
+}
+
+__attribute__((constructor)) static void fault_from_environment(void)
+{
+	const char *text = getenv("PIOCHE_FS_FAULT");
+	char kinds[8];
+	unsigned long long n;
+	int sys_errno;
+	if (text && sscanf(text, "%7[wsru]:%llu:%d", kinds, &n, &sys_errno) == 3)
+		pio_fs_fault_at(kinds, n, sys_errno);
+}
+
+/* 0 to go on, or the errno to fail with. Every operation passes here once. */
+static int gate(char kind, atomic_uint_fast64_t *counter)
+{
+	atomic_fetch_add_explicit(counter, 1, memory_order_relaxed);
+	uint_fast64_t left = atomic_load_explicit(&fault_countdown, memory_order_relaxed);
+	if (!left || !strchr(fault_kinds, kind))
+		return 0;
+	if (atomic_fetch_sub(&fault_countdown, 1) != 1)
+		return 0;
+	if (fault_errno == 0)
+		_exit(137);
+	return fault_errno;
+}
+
+pio_fs_counts pio_fs_counts_get(void)
+{
+	return (pio_fs_counts){ .writes = atomic_load(&count_writes),
+	                        .syncs = atomic_load(&count_syncs),
+	                        .dir_syncs = atomic_load(&count_dir_syncs),
+	                        .renames = atomic_load(&count_renames),
+	                        .unlinks = atomic_load(&count_unlinks) };
+}
+
+/* ---- primitives -------------------------------------------------------------- */
+
+int pio_fs_open(int *fd, const char *path, int flags, mode_t mode, pio_err *err)
+{
+	do
+		*fd = open(path, flags | O_CLOEXEC, mode);
+	while (*fd < 0 && errno == EINTR);
+	if (*fd >= 0)
+		return 0;
+	int e = errno;
+	if (e == ENOENT && !(flags & O_CREAT))
+		return pio_fail(err, PIO_ENOTFOUND, "%s: no such file", path);
+	if (e == EEXIST)
+		return pio_fail(err, PIO_EEXIST, "%s exists already", path);
+	return pio_fail_errno(err, e, "cannot open %s", path);
+}
+
+int pio_fs_write_all(int fd, const void *bytes, size_t size_bytes, const char *path, pio_err *err)
+{
+	const char *p = bytes;
+	int fault = gate('w', &count_writes);
+	if (fault)
+		return pio_fail_errno(err, fault, "cannot write %s", path);
+	while (size_bytes) {
+		ssize_t n = write(fd, p, size_bytes);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return pio_fail_errno(err, errno, "cannot write %s", path);
+		p += n;
+		size_bytes -= (size_t)n;
+	}
+	return 0;
+}
+
+int pio_fs_read_some(ssize_t *n, int fd, void *bytes, size_t size_bytes, const char *path,
+                     pio_err *err)
+{
+	do
+		*n = read(fd, bytes, size_bytes);
+	while (*n < 0 && errno == EINTR);
+	return *n < 0 ? pio_fail_errno(err, errno, "cannot read %s", path) : 0;
+}
+
+int pio_fs_pread_all(int fd, void *bytes, size_t size_bytes, int64_t offset, const char *path,
+                     pio_err *err)
+{
+	char *p = bytes;
+	while (size_bytes) {
+		ssize_t n = pread(fd, p, size_bytes, offset);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return pio_fail_errno(err, errno, "cannot read %s", path);
+		if (n == 0)
+			return pio_fail(err, PIO_ECORRUPT, "%s ends %zu bytes early", path, size_bytes);
+		p += n;
+		offset += n;
+		size_bytes -= (size_t)n;
+	}
+	return 0;
+}
+
+int pio_fs_datasync(int fd, const char *path, pio_err *err)
+{
+	int fault = gate('s', &count_syncs);
+	if (!fault && fdatasync(fd) != 0)
+		fault = errno;
+	return fault ? pio_fail_errno(err, fault, "cannot sync %s", path) : 0;
+}
+
+int pio_fs_close(int *fd, const char *path, pio_err *err)
+{
+	int failed = *fd >= 0 && close(*fd) != 0 && errno != EINTR ? errno : 0;
+	*fd = -1;
+	return failed ? pio_fail_errno(err, failed, "cannot close %s", path) : 0;
+}
+
+static int rename_flags(const char *from, const char *to, unsigned flags, pio_err *err)
+{
+	int fault = gate('r', &count_renames);
+	if (!fault && renameat2(AT_FDCWD, from, AT_FDCWD, to, flags) != 0)
+		fault = errno;
+	/* Some network file systems know no flags: link() has the same meaning. */
+	if (fault == EINVAL && flags) {
+		fault = link(from, to) == 0 ? 0 : errno;
+		if (!fault && unlink(from) != 0)
+			fault = errno;
+	}
+	if (fault == EEXIST && flags)
+		return pio_fail(err, PIO_EEXIST, "%s exists already", to);
+	if (fault == ENOENT)
+		return pio_fail(err, PIO_ENOTFOUND, "cannot rename %s to %s: no such file", from, to);
+	return fault ? pio_fail_errno(err, fault, "cannot rename %s to %s", from, to) : 0;
+}
+
+int pio_fs_rename(const char *from, const char *to, pio_err *err)
+{
+	return rename_flags(from, to, 0, err);
+}
+
+int pio_fs_rename_new(const char *from, const char *to, pio_err *err)
+{
+	return rename_flags(from, to, RENAME_NOREPLACE, err);
+}
+
+int pio_fs_sync_dir(const char *path, pio_err *err)
+{
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return pio_fail_errno(err, errno, "cannot open directory %s", path);
+	int fault = gate('s', &count_dir_syncs);
+	if (!fault && fsync(fd) != 0)
+		fault = errno;
+	close(fd);
+	/* A file system without directory fsync says so with EINVAL; nothing is lost by it. */
+	return fault && fault != EINVAL ? pio_fail_errno(err, fault, "cannot sync directory %s", path)
+	                                : 0;
+}
+
+int pio_fs_unlink(const char *path, pio_err *err)
+{
+	int fault = gate('u', &count_unlinks);
+	if (!fault && unlink(path) != 0)
+		fault = errno;
+	return fault && fault != ENOENT ? pio_fail_errno(err, fault, "cannot remove %s", path) : 0;
+}
+
+/* ---- whole files ----------------------------------------------------------------- */
+
+int pio_fs_read(pio_str *out, const char *path, pio_err *err)
+{
+	char block[65536];
+	int fd;
+	int rc = pio_fs_open(&fd, path, O_RDONLY, 0, err);
+	if (rc)
+		return rc;
+	ssize_t n = 1;
+	while (rc == 0 && n > 0) {
+		rc = pio_fs_read_some(&n, fd, block, sizeof block, path, err);
+		if (rc == 0 && n > 0) {
+			pio_str_append(out, block, (size_t)n);
+			rc = pio_str_check(out, err);
+		}
+	}
+	close(fd);
+	return rc;
+}
+
+/* The directory part of `path`, "." when there is none. */
+static void parent_of(pio_str *parent, const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	if (!slash)
+		pio_str_putc(parent, '.');
+	else
+		pio_str_append(parent, path, slash == path ? 1 : (size_t)(slash - path));
+}
+
+int pio_fs_write(const char *path, const void *bytes, size_t size_bytes, mode_t mode, pio_err *err)
+{
+	pio_str temporary = PIO_STR_INIT, parent = PIO_STR_INIT;
+	int fd = -1;
+	pio_str_printf(&temporary, "%s.part.%d", path, (int)getpid());
+	parent_of(&parent, path);
+	int rc = pio_str_check(&temporary, err);
+	if (rc == 0)
+		rc = pio_str_check(&parent, err);
+	if (rc == 0)
+		rc = pio_fs_open(&fd, temporary.data, O_WRONLY | O_CREAT | O_TRUNC, mode, err);
+	if (rc)
+		goto out;
+	rc = pio_fs_write_all(fd, bytes, size_bytes, temporary.data, err);
+	if (rc == 0)
+		rc = pio_fs_datasync(fd, temporary.data, err);
+	if (rc == 0)
+		rc = pio_fs_close(&fd, temporary.data, err);
+	if (rc == 0)
+		rc = pio_fs_rename(temporary.data, path, err);
+	if (rc == 0)
+		rc = pio_fs_sync_dir(parent.data, err);
+	else
+		unlink(temporary.data);
+out:
+	if (fd >= 0)
+		close(fd);
+	pio_str_fini(&temporary);
+	pio_str_fini(&parent);
+	return rc;
+}
+
+int pio_fs_mkdirs(const char *path, mode_t mode, pio_err *err)
+{
+	char *copy = pio_strdup(path);
+	if (!copy)
+		return pio_fail(err, PIO_ENOMEM, "out of memory for the path %s", path);
+	int failed = 0;
+	for (char *p = copy + 1; !failed; p++) {
+		if (*p != '/' && *p != 0)
+			continue;
+		char end = *p;
+		*p = 0;
+		if (mkdir(copy, mode) != 0 && errno != EEXIST)
+			failed = errno;
+		*p = end;
+		if (end == 0)
+			break;
+	}
+	if (!failed && pio_fs_type(path) != PIO_FS_DIR)
+		failed = ENOTDIR;
+	pio_free(copy);
+	return failed ? pio_fail_errno(err, failed, "cannot make directory %s", path) : 0;
+}
+
+/* ---- what is there ------------------------------------------------------------------ */
+
+enum pio_fs_type pio_fs_type(const char *path)
+{
+	struct stat st;
+	if (stat(path, &st) != 0)
+		return PIO_FS_NONE;
+	return S_ISREG(st.st_mode) ? PIO_FS_FILE : S_ISDIR(st.st_mode) ? PIO_FS_DIR : PIO_FS_OTHER;
+}
+
+/* Magic numbers of statfs(2) for file systems whose mmap and locks other
+ * clients do not see at once. */
+static const uint32_t network_magic[] = {
+	0x6969,     /* NFS */      0x0bd00bd0, /* Lustre */  0x47504653, /* GPFS */
+	0x65735546, /* FUSE */     0xff534d42, /* CIFS */    0xfe534d42, /* SMB2 */
+	0x517b,     /* SMB */      0x5346414f, /* AFS */     0x00c36400, /* Ceph */
+	0x01021997, /* 9p */       0x19830326, /* BeeGFS */  0xaad7aaea, /* Panasas */
+	0x013111a8, /* IBRIX */    0x7461636f, /* OCFS2 */   0x01161970, /* GFS2 */
+};
+
+bool pio_fs_is_network(const char *path)
+{
+	const char *forced = getenv("PIOCHE_FS");
+	if (forced && strcmp(forced, "network") == 0)
+		return true;
+	if (forced && strcmp(forced, "local") == 0)
+		return false;
+	struct statfs st;
+	if (statfs(path, &st) != 0)
+		return false;
+	for (size_t i = 0; i < sizeof network_magic / sizeof network_magic[0]; i++)
+		if ((uint32_t)st.f_type == network_magic[i])
+			return true;
+	return false;
+}
+
+int64_t pio_fs_free_bytes(const char *path)
+{
+	struct statvfs st;
+	if (statvfs(path, &st) != 0)
+		return -1;
+	return (int64_t)st.f_bavail * (int64_t)st.f_frsize;
+}
+
+int pio_fs_lock(int *fd, const char *path, pio_err *err)
+{
+	int rc = pio_fs_open(fd, path, O_RDWR | O_CREAT, 0644, err);
+	if (rc)
+		return rc;
+	int failed;
+	do
+		failed = flock(*fd, LOCK_EX | LOCK_NB) == 0 ? 0 : errno;
+	while (failed == EINTR);
+	if (!failed)
+		return 0;
+	close(*fd);
+	*fd = -1;
+	if (failed == EWOULDBLOCK)
+		return pio_fail(err, PIO_EBUSY, "%s is locked by another process", path);
+	return pio_fail_errno(err, failed, "cannot lock %s", path);
+}
