@@ -24,11 +24,24 @@ typedef struct pio_proc_spec {
  * the program's name and the reason), not as an exit status of the child. */
 int pio_proc_spawn(pid_t *pid, const pio_proc_spec *spec, pio_err *err);
 
-/* Signal every process of the child's session and their descendants that
- * stayed in it. 0 also if none is left. */
-void pio_proc_signal_tree(pid_t leader, int signal_number);
-/* True if a process of that session is alive (zombies do not count). */
+/* Signal every process of the child's session, and their descendants also
+ * where those left it. The leader must not have been reaped, or its number may
+ * already name somebody else. Repeats until no new process appears. 0 is a
+ * valid signal: it only looks. Returns how many live processes were signalled
+ * (zombies do not count). */
+int pio_proc_signal_tree(pid_t leader, int signal_number);
+/* True if a process of that tree is alive (zombies do not count). */
 bool pio_proc_tree_alive(pid_t leader);
+/* The same for all descendants of a process, without itself. With
+ * pio_proc_adopt_orphans nothing that a child started can leave this set. */
+int pio_proc_signal_descendants(pid_t ancestor, int signal_number);
+/* The same for every process, but not the caller, whose initial environment
+ * holds `entry` ("NAME=value") exactly: finds what is left when every parent
+ * is dead. */
+int pio_proc_signal_marked(const char *entry, int signal_number);
+/* From now on orphaned descendants become children of the calling process
+ * (PR_SET_CHILD_SUBREAPER), which must reap them. */
+int pio_proc_adopt_orphans(pio_err *err);
 
 /* Start time of a process in clock ticks since boot (field 22 of
  * /proc/PID/stat), which with the pid identifies it; 0 if there is none. */

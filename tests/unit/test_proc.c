@@ -1,0 +1,219 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include "base/clock.h"
+#include "sys/proc.h"
+
+static const char *const plain_env[] = { "PATH=/usr/bin:/bin", "MARK=proc-test", NULL };
+
+static pid_t start(const char *const *argv, int stdout_fd)
+{
+	pio_err err = PIO_ERR_INIT;
+	pio_proc_spec spec = { argv, plain_env, NULL, -1, stdout_fd, -1, false };
+	pid_t pid;
+	if (pio_proc_spawn(&pid, &spec, &err) != 0)
+		fail_msg("%s", err.message);
+	return pid;
+}
+
+static int reap(pid_t pid)
+{
+	int status;
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	return status;
+}
+
+static void read_line(int fd, char *text, size_t size_bytes)
+{
+	size_t len = 0;
+	while (len + 1 < size_bytes && read(fd, text + len, 1) == 1 && text[len] != '\n')
+		len++;
+	text[len] = 0;
+}
+
+static void output_and_exit_code(void **state)
+{
+	(void)state;
+	int fds[2];
+	char line[64];
+	assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+	const char *argv[] = { "sh", "-c", "echo $MARK; exit 7", NULL };
+	pid_t pid = start(argv, fds[1]);
+	close(fds[1]);
+	read_line(fds[0], line, sizeof line);
+	close(fds[0]);
+	assert_string_equal(line, "proc-test");
+	int status = reap(pid);
+	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 7);
+}
+
+static void exec_errors_are_reported(void **state)
+{
+	(void)state;
+	const struct { const char *name, *cwd; int code; const char *part; } cases[] = {
+		{ "no-such-program-here", NULL, PIO_ENOTFOUND, "no such program in PATH" },
+		{ "/nonexistent/program", NULL, PIO_ENOTFOUND, "/nonexistent/program" },
+		{ "/etc/passwd", NULL, PIO_EINVAL, "/etc/passwd" },
+		{ "/etc", NULL, PIO_EINVAL, "/etc" },
+		{ "", NULL, PIO_ENOTFOUND, "\"\"" },
+		{ "true", "/nonexistent/dir", PIO_ENOTFOUND, "working directory \"/nonexistent/dir\"" },
+	};
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		const char *argv[] = { cases[i].name, NULL };
+		pio_proc_spec spec = { argv, plain_env, cases[i].cwd, -1, -1, -1, false };
+		pio_err err = PIO_ERR_INIT;
+		pid_t pid = 99;
+		assert_int_equal(pio_proc_spawn(&pid, &spec, &err), -cases[i].code);
+		assert_int_equal(pid, -1);
+		assert_non_null(strstr(err.message, cases[i].part));
+	}
+	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1); /* no zombie is left */
+}
+
+static void ignore_signal(int n)
+{
+	(void)n;
+}
+
+/* Handlers, ignored and blocked signals and open files stay with the parent. */
+static void child_starts_clean(void **state)
+{
+	(void)state;
+	int fds[2], leak = open("/dev/null", O_RDONLY);
+	char line[256];
+	sigset_t set, before;
+	signal(SIGUSR1, SIG_IGN);
+	signal(SIGUSR2, ignore_signal);
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigprocmask(SIG_BLOCK, &set, &before);
+	assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+	const char *argv[] = { "sh", "-c",
+		"grep -E '^Sig(Blk|Ign|Cgt)' /proc/self/status | tr -d '\\n\\t'; ls /proc/self/fd | tr '\\n' ' '; "
+		"cut -d' ' -f6 /proc/$$/stat | grep -qx $$ && echo leader", NULL };
+	pid_t pid = start(argv, fds[1]);
+	close(fds[1]);
+	read_line(fds[0], line, sizeof line);
+	close(fds[0]);
+	sigprocmask(SIG_SETMASK, &before, NULL);
+	signal(SIGUSR1, SIG_DFL);
+	signal(SIGUSR2, SIG_DFL);
+	close(leak);
+	reap(pid);
+	assert_non_null(strstr(line, "SigBlk:0000000000000000SigIgn:0000000000000000"));
+	assert_non_null(strstr(line, "0 1 2 3 leader")); /* 3 is the directory that ls reads */
+}
+
+static void wait_until_gone(const char *entry)
+{
+	for (int i = 0; i < 200 && pio_proc_signal_marked(entry, 0); i++)
+		pio_clock_sleep_ms(10);
+	assert_int_equal(pio_proc_signal_marked(entry, 0), 0);
+}
+
+/* A grandchild in a session of its own belongs to the tree all the same. */
+static void signal_tree_reaches_everybody(void **state)
+{
+	(void)state;
+	int fds[2];
+	char line[16];
+	assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+	const char *argv[] = { "sh", "-c",
+		"sleep 100 & setsid sleep 100 & (trap '' TERM; sleep 100) & echo up; wait", NULL };
+	pid_t pid = start(argv, fds[1]);
+	close(fds[1]);
+	read_line(fds[0], line, sizeof line);
+	close(fds[0]);
+	assert_string_equal(line, "up");
+	assert_true(pio_proc_tree_alive(pid));
+	for (int i = 0; i < 200 && pio_proc_signal_tree(pid, 0) < 4; i++)
+		pio_clock_sleep_ms(10);
+	assert_in_range(pio_proc_signal_tree(pid, SIGKILL), 4, 5);
+	int status = reap(pid);
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+	wait_until_gone("MARK=proc-test");
+	assert_false(pio_proc_tree_alive(pid));
+}
+
+/* Kill the parent of a child that did not choose to outlive it. */
+static void child_dies_with_parent(void **state)
+{
+	(void)state;
+	int fds[2];
+	char line[16];
+	assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+	pid_t middle = fork();
+	if (middle == 0) {
+		const char *argv[] = { "sh", "-c", "echo up; exec sleep 100", NULL };
+		start(argv, fds[1]);
+		pause();
+		_exit(0);
+	}
+	close(fds[1]);
+	read_line(fds[0], line, sizeof line);
+	assert_string_equal(line, "up");
+	assert_int_equal(pio_proc_signal_marked("MARK=proc-test", 0), 1);
+	kill(middle, SIGKILL);
+	reap(middle);
+	wait_until_gone("MARK=proc-test");
+	assert_int_equal(read(fds[0], line, 1), 0);
+	close(fds[0]);
+}
+
+static void signal_marked_matches_whole_entries(void **state)
+{
+	(void)state;
+	const char *argv[] = { "sleep", "100", NULL };
+	pid_t pid = start(argv, -1);
+	assert_int_equal(pio_proc_signal_marked("MARK=proc", SIGKILL), 0);
+	assert_int_equal(pio_proc_signal_marked("MARK=proc-test", SIGKILL), 1);
+	assert_true(WIFSIGNALED(reap(pid)));
+}
+
+static void start_ticks_identify(void **state)
+{
+	(void)state;
+	uint64_t mine = pio_proc_start_ticks(getpid());
+	assert_true(mine > 0);
+	assert_true(mine == pio_proc_start_ticks(getpid()));
+	assert_true(pio_proc_start_ticks(-1) == 0);
+	const char *argv[] = { "true", NULL };
+	pid_t pid = start(argv, -1);
+	assert_true(pio_proc_start_ticks(pid) >= mine);
+	reap(pid);
+	assert_true(pio_proc_start_ticks(pid) == 0);
+}
+
+static void signal_names(void **state)
+{
+	(void)state;
+	assert_string_equal(pio_proc_signal_name(SIGKILL), "SIGKILL");
+	assert_string_equal(pio_proc_signal_name(SIGSEGV), "SIGSEGV");
+	assert_string_equal(pio_proc_signal_name(64), "signal 64");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(output_and_exit_code),
+		cmocka_unit_test(exec_errors_are_reported),
+		cmocka_unit_test(child_starts_clean),
+		cmocka_unit_test(signal_tree_reaches_everybody),
+		cmocka_unit_test(child_dies_with_parent),
+		cmocka_unit_test(signal_marked_matches_whole_entries),
+		cmocka_unit_test(start_ticks_identify),
+		cmocka_unit_test(signal_names),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
