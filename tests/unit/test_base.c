@@ -1,0 +1,161 @@
+#include <errno.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/crc32c.h"
+#include "base/hex.h"
+#include "base/json.h"
+#include "base/mem.h"
+#include "base/str.h"
+#include "base/ulid.h"
+#include "test.h"
+
+static void error_carries_code_errno_and_place(void **state)
+{
+	(void)state;
+	pio_err err = PIO_ERR_INIT;
+	assert_int_equal(pio_fail_errno(&err, ENOENT, "cannot open %s", "x"), -PIO_EIO);
+	assert_string_equal(err.message, "cannot open x: No such file or directory");
+	assert_int_equal(err.sys_errno, ENOENT);
+	assert_non_null(strstr(err.file, "test_base.c"));
+	pio_err_context(&err, "run %d", 7);
+	assert_string_equal(err.message, "run 7: cannot open x: No such file or directory");
+}
+
+static void full_disk_has_its_own_code(void **state)
+{
+	(void)state;
+	pio_err err = PIO_ERR_INIT;
+	assert_int_equal(pio_fail_errno(&err, ENOSPC, "w"), -PIO_ENOSPC);
+	assert_int_equal(pio_fail_errno(&err, EDQUOT, "w"), -PIO_ENOSPC);
+	assert_int_equal(pio_fail_errno(&err, ENOMEM, "w"), -PIO_ENOMEM);
+}
+
+static void error_may_quote_its_own_message(void **state)
+{
+	(void)state;
+	pio_err err = PIO_ERR_INIT;
+	pio_fail(&err, PIO_EINVAL, "inner");
+	pio_fail(&err, PIO_EIO, "outer: %s", err.message);
+	assert_string_equal(err.message, "outer: inner");
+}
+
+static void exit_statuses_follow_the_contract(void **state)
+{
+	(void)state;
+	assert_int_equal(pio_code_exit_status(-PIO_EINVAL), 1);
+	assert_int_equal(pio_code_exit_status(PIO_EUSAGE), 2);
+	assert_int_equal(pio_code_exit_status(PIO_ENOSPC), 3);
+	assert_int_equal(pio_code_exit_status(PIO_ECANCELLED), 130);
+	assert_string_equal(pio_code_word(-PIO_ENOTFOUND), "not_found");
+}
+
+static void string_survives_a_failed_append(void **state)
+{
+	(void)state;
+	int64_t live = pio_mem_live();
+	pio_str s = PIO_STR_INIT;
+	pio_str_puts(&s, "abc");
+	pio_mem_fail_at(1);
+	for (int i = 0; i < 100; i++)
+		pio_str_puts(&s, "0123456789");
+	pio_mem_fail_at(0);
+	assert_true(s.failed);
+	assert_memory_equal(s.data, "abc", 3);
+	check_fails(pio_str_check(&s, &err), PIO_ENOMEM, "out of memory");
+	pio_str_fini(&s);
+	assert_int_equal(pio_mem_live(), live);
+}
+
+static void json_strings_are_escaped(void **state)
+{
+	(void)state;
+	pio_str s = PIO_STR_INIT;
+	pio_str_put_json(&s, "a\"\\\n\x01\xc3\xa9\xff\xed\xa0\x80", 11);
+	assert_string_equal(s.data, "\"a\\\"\\\\\\n\\u0001\xc3\xa9\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"
+	                            "\xef\xbf\xbd\"");
+	pio_str_fini(&s);
+}
+
+static void ulid_text_and_bytes_agree(void **state)
+{
+	(void)state;
+	pio_ulid a, b;
+	char text[PIO_ULID_CHARS + 1], later[PIO_ULID_CHARS + 1];
+	pio_ulid_new(&a);
+	pio_ulid_format(&a, text);
+	assert_true(pio_ulid_parse(&b, text));
+	assert_memory_equal(&a, &b, sizeof a);
+	pio_clock_sleep_ms(2);
+	pio_ulid_new(&b);
+	pio_ulid_format(&b, later);
+	assert_true(strcmp(text, later) < 0);
+	memset(&a, 0xff, sizeof a);
+	pio_ulid_format(&a, text);
+	assert_string_equal(text, "7ZZZZZZZZZZZZZZZZZZZZZZZZZ");
+	assert_false(pio_ulid_parse(&b, "8ZZZZZZZZZZZZZZZZZZZZZZZZZ"));
+	assert_false(pio_ulid_parse(&b, "7ZZZZZZZZZZZZZZZZZZZZZZZZ"));
+	assert_false(pio_ulid_parse(&b, "7ZZZZZZZZZZZZZZZZZZZZZZZZU"));
+}
+
+static void crc32c_has_the_published_value(void **state)
+{
+	(void)state;
+	assert_int_equal(pio_crc32c(0, "123456789", 9), 0xe3069283u);
+	assert_int_equal(pio_crc32c(pio_crc32c(0, "1234", 4), "56789", 5), 0xe3069283u);
+}
+
+static void time_text_is_rfc3339(void **state)
+{
+	(void)state;
+	char text[PIO_CLOCK_TEXT_BYTES];
+	pio_clock_format(1795404240125000000LL, text);
+	assert_string_equal(text, "2026-11-23T03:24:00.125Z");
+	pio_clock_format(-1, text);
+	assert_string_equal(text, "1969-12-31T23:59:59.999Z");
+}
+
+static void json_is_strict_and_canonical(void **state)
+{
+	(void)state;
+	json_t *value;
+	check_fails(pio_json_parse(&value, "{\"a\":1,\"a\":2}", 13, "spec", &err), PIO_ECORRUPT, "spec");
+	check_fails(pio_json_parse(&value, "{} x", 4, "spec", &err), PIO_ECORRUPT, "line 1");
+	check_ok(pio_json_parse(&value, "{\"b\":[1,2.5],\"a\":\"x\"}", 21, "spec", &err));
+	char *text = pio_json_canonical(value);
+	assert_string_equal(text, "{\"a\":\"x\",\"b\":[1,2.5]}");
+	const char *member;
+	check_fails(pio_json_get_string(value, "c", &member, "spec", &err), PIO_ECORRUPT,
+	            "member \"c\" is missing");
+	free(text);
+	json_decref(value);
+}
+
+static void hex_is_lower_case(void **state)
+{
+	(void)state;
+	char text[5];
+	pio_hex_format("\xab\x01", 2, text);
+	assert_string_equal(text, "ab01");
+	assert_true(pio_hex_valid("ab01", 4));
+	assert_false(pio_hex_valid("AB01", 4));
+	assert_false(pio_hex_valid("ab012", 4));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(error_carries_code_errno_and_place),
+		cmocka_unit_test(full_disk_has_its_own_code),
+		cmocka_unit_test(error_may_quote_its_own_message),
+		cmocka_unit_test(exit_statuses_follow_the_contract),
+		cmocka_unit_test(string_survives_a_failed_append),
+		cmocka_unit_test(json_strings_are_escaped),
+		cmocka_unit_test(ulid_text_and_bytes_agree),
+		cmocka_unit_test(crc32c_has_the_published_value),
+		cmocka_unit_test(time_text_is_rfc3339),
+		cmocka_unit_test(json_is_strict_and_canonical),
+		cmocka_unit_test(hex_is_lower_case),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

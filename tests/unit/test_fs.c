@@ -1,0 +1,230 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "sys/hash.h"
+#include "sys/shm.h"
+#include "test.h"
+
+static void assert_content(const char *path, const char *expected)
+{
+	pio_str text = PIO_STR_INIT;
+	check_ok(pio_fs_read(&text, path, &err));
+	assert_string_equal(text.data, expected);
+	pio_str_fini(&text);
+}
+
+static void write_is_whole_and_synced_once_each(void **state)
+{
+	(void)state;
+	char *dir = scratch_new();
+	const char *path = path_in(dir, "f");
+	check_ok(pio_fs_write(path, "old", 3, 0644, &err));
+	pio_fs_counts before = pio_fs_counts_get();
+	check_ok(pio_fs_write(path, "new!", 4, 0644, &err));
+	pio_fs_counts after = pio_fs_counts_get();
+	assert_int_equal(after.syncs - before.syncs, 1);
+	assert_int_equal(after.dir_syncs - before.dir_syncs, 1);
+	assert_int_equal(after.renames - before.renames, 1);
+	assert_content(path, "new!");
+	scratch_remove(dir);
+}
+
+/* Each operation of a write fails in turn: the old content stays, nothing else
+ * is left behind, and the next write works. */
+static void failed_write_leaves_the_old_file(void **state)
+{
+	(void)state;
+	static const struct { const char *kinds; int sys_errno; int code; } faults[] = {
+		{ "w", ENOSPC, PIO_ENOSPC }, { "w", EDQUOT, PIO_ENOSPC }, { "s", EIO, PIO_EIO },
+		{ "r", EIO, PIO_EIO },
+	};
+	char *dir = scratch_new();
+	const char *path = path_in(dir, "f");
+	check_ok(pio_fs_write(path, "old", 3, 0644, &err));
+	for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++) {
+		pio_fs_fault_at(faults[i].kinds, 1, faults[i].sys_errno);
+		check_fails(pio_fs_write(path, "new", 3, 0644, &err), faults[i].code, "f");
+		pio_fs_fault_at("", 0, 0);
+		assert_content(path, "old");
+		char **names;
+		size_t count;
+		check_ok(pio_fs_list(&names, &count, dir, &err));
+		assert_int_equal(count, 1);
+		pio_fs_list_free(names, count);
+	}
+	check_ok(pio_fs_write(path, "new", 3, 0644, &err));
+	assert_content(path, "new");
+	scratch_remove(dir);
+}
+
+static void killed_write_leaves_old_or_new(void **state)
+{
+	(void)state;
+	char *dir = scratch_new();
+	const char *path = path_in(dir, "f");
+	check_ok(pio_fs_write(path, "old", 3, 0644, &err));
+	for (uint64_t n = 1; n <= 4; n++) {
+		pid_t pid = fork();
+		if (pid == 0) {
+			pio_fs_fault_at("wsr", n, 0);
+			_exit(pio_fs_write(path, "new", 3, 0644, NULL) == 0 ? 0 : 1);
+		}
+		int status;
+		waitpid(pid, &status, 0);
+		assert_int_equal(WEXITSTATUS(status), 137);
+		/* Gates: write, sync, rename, directory sync; the file changes at the rename. */
+		assert_content(path, n <= 3 ? "old" : "new");
+	}
+	scratch_remove(dir);
+}
+
+static void copy_keeps_modes_times_and_links(void **state)
+{
+	(void)state;
+	char *dir = scratch_new();
+	char target[64] = "";
+	struct stat from, to;
+	check_ok(pio_fs_mkdirs(path_in(dir, "a/b/c"), 0755, &err));
+	check_ok(pio_fs_write(path_in(dir, "a/b/run.sh"), "#!/bin/sh\n", 10, 0755, &err));
+	assert_int_equal(symlink("b/run.sh", path_in(dir, "a/link")), 0);
+	check_ok(pio_fs_copy_tree(path_in(dir, "a"), path_in(dir, "z"), &err));
+	assert_content(path_in(dir, "z/b/run.sh"), "#!/bin/sh\n");
+	assert_int_equal(stat(path_in(dir, "a/b/run.sh"), &from), 0);
+	assert_int_equal(stat(path_in(dir, "z/b/run.sh"), &to), 0);
+	assert_int_equal(from.st_mode, to.st_mode);
+	assert_int_equal(from.st_mtim.tv_nsec, to.st_mtim.tv_nsec);
+	assert_int_equal(pio_fs_type(path_in(dir, "z/b/c")), PIO_FS_DIR);
+	assert_true(readlink(path_in(dir, "z/link"), target, sizeof target - 1) > 0);
+	assert_string_equal(target, "b/run.sh");
+	check_fails(pio_fs_copy_tree(path_in(dir, "a"), path_in(dir, "z"), &err), PIO_EEXIST, "z");
+	scratch_remove(dir);
+}
+
+static void remove_never_follows_links(void **state)
+{
+	(void)state;
+	char *dir = scratch_new();
+	check_ok(pio_fs_mkdirs(path_in(dir, "keep"), 0755, &err));
+	check_ok(pio_fs_write(path_in(dir, "keep/file"), "x", 1, 0644, &err));
+	check_ok(pio_fs_mkdirs(path_in(dir, "gone/locked"), 0755, &err));
+	check_ok(pio_fs_write(path_in(dir, "gone/locked/f"), "x", 1, 0444, &err));
+	assert_int_equal(symlink("../keep", path_in(dir, "gone/link")), 0);
+	assert_int_equal(chmod(path_in(dir, "gone/locked"), 0500), 0);
+	check_ok(pio_fs_remove_tree(path_in(dir, "gone"), &err));
+	assert_int_equal(pio_fs_type(path_in(dir, "gone")), PIO_FS_NONE);
+	assert_content(path_in(dir, "keep/file"), "x");
+	check_ok(pio_fs_remove_tree(path_in(dir, "gone"), &err));
+	scratch_remove(dir);
+}
+
+static void rename_new_refuses_to_replace(void **state)
+{
+	(void)state;
+	char *dir = scratch_new();
+	check_ok(pio_fs_write(path_in(dir, "a"), "a", 1, 0644, &err));
+	check_ok(pio_fs_write(path_in(dir, "b"), "b", 1, 0644, &err));
+	check_fails(pio_fs_rename_new(path_in(dir, "a"), path_in(dir, "b"), &err), PIO_EEXIST, "b");
+	assert_content(path_in(dir, "b"), "b");
+	scratch_remove(dir);
+}
+
+static void lock_is_exclusive_and_dies_with_its_holder(void **state)
+{
+	(void)state;
+	char *dir = scratch_new();
+	const char *path = path_in(dir, "lock");
+	int ready[2], go[2], status, fd;
+	assert_int_equal(pipe(ready) | pipe(go), 0);
+	pid_t pid = fork();
+	if (pid == 0) {
+		char byte = pio_fs_lock(&fd, path, NULL) == 0 ? 'y' : 'n';
+		if (write(ready[1], &byte, 1) != 1 || read(go[0], &byte, 1) != 1)
+			_exit(1);
+		_exit(0);
+	}
+	char byte = 0;
+	assert_int_equal(read(ready[0], &byte, 1), 1);
+	assert_int_equal(byte, 'y');
+	check_fails(pio_fs_lock(&fd, path, &err), PIO_EBUSY, "lock");
+	assert_int_equal(write(go[1], "g", 1), 1);
+	waitpid(pid, &status, 0);
+	check_ok(pio_fs_lock(&fd, path, &err));
+	close(fd);
+	for (int i = 0; i < 2; i++) {
+		close(ready[i]);
+		close(go[i]);
+	}
+	scratch_remove(dir);
+}
+
+static void names_with_newlines_are_listed_in_order(void **state)
+{
+	(void)state;
+	char *dir = scratch_new();
+	check_ok(pio_fs_write(path_in(dir, "b\nb"), "", 0, 0644, &err));
+	check_ok(pio_fs_write(path_in(dir, "a a"), "", 0, 0644, &err));
+	char **names;
+	size_t count;
+	check_ok(pio_fs_list(&names, &count, dir, &err));
+	assert_int_equal(count, 2);
+	assert_string_equal(names[0], "a a");
+	assert_string_equal(names[1], "b\nb");
+	pio_fs_list_free(names, count);
+	scratch_remove(dir);
+}
+
+static void sha256_has_the_published_value(void **state)
+{
+	(void)state;
+	char *dir = scratch_new();
+	char hex[PIO_SHA256_HEX + 1];
+	int64_t size_bytes;
+	static const char *abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+	check_ok(pio_sha256_bytes("abc", 3, hex, &err));
+	assert_string_equal(hex, abc);
+	check_ok(pio_fs_write(path_in(dir, "f"), "abc", 3, 0644, &err));
+	check_ok(pio_sha256_file(path_in(dir, "f"), hex, &size_bytes, &err));
+	assert_string_equal(hex, abc);
+	assert_int_equal(size_bytes, 3);
+	check_fails(pio_sha256_file(path_in(dir, "g"), hex, &size_bytes, &err), PIO_ENOTFOUND, "g");
+	scratch_remove(dir);
+}
+
+static void mapping_is_shared_and_distrusts_empty_files(void **state)
+{
+	(void)state;
+	char *dir = scratch_new();
+	pio_shm a, b;
+	check_ok(pio_shm_create(&a, path_in(dir, "m"), 8192, &err));
+	check_fails(pio_shm_create(&b, path_in(dir, "m"), 8192, &err), PIO_EEXIST, "m");
+	check_ok(pio_shm_open(&b, path_in(dir, "m"), &err));
+	assert_int_equal(b.size_bytes, 8192);
+	((char *)a.base)[5000] = 7;
+	assert_int_equal(((char *)b.base)[5000], 7);
+	pio_shm_close(&a);
+	pio_shm_close(&b);
+	pio_shm_close(&b);
+	check_ok(pio_fs_write(path_in(dir, "e"), "", 0, 0644, &err));
+	check_fails(pio_shm_open(&b, path_in(dir, "e"), &err), PIO_ECORRUPT, "0 bytes");
+	scratch_remove(dir);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(write_is_whole_and_synced_once_each),
+		cmocka_unit_test(failed_write_leaves_the_old_file),
+		cmocka_unit_test(killed_write_leaves_old_or_new),
+		cmocka_unit_test(copy_keeps_modes_times_and_links),
+		cmocka_unit_test(remove_never_follows_links),
+		cmocka_unit_test(rename_new_refuses_to_replace),
+		cmocka_unit_test(lock_is_exclusive_and_dies_with_its_holder),
+		cmocka_unit_test(names_with_newlines_are_listed_in_order),
+		cmocka_unit_test(sha256_has_the_published_value),
+		cmocka_unit_test(mapping_is_shared_and_distrusts_empty_files),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
