@@ -26,7 +26,8 @@
  * Payloads; `str` is u32 length and bytes, `rank` u32, `time` i64 wall ns:
  *   KEY         rank, u32 key, str name          before the first point of it
  *   POINTS      rank, u32 count, count * { i64 time, i64 step, u64 bits of the
- *               f64 value, u32 key, u32 0 }      in the order logged
+ *               f64 value, u32 key, u32 seq }    in the order logged; seq is
+ *               for recovery of a ring alone (client/drain.c), readers skip it
  *   TEXT        rank, time, i64 step, str key, str text
  *   FACT        rank, time, u8 kind ('p','t','s'), str name, str json
  *   EVENT       rank, time, str kind, str message
@@ -61,7 +62,8 @@ enum pio_record_type {
 typedef struct pio_journal_point {
 	int64_t time_ns, step;
 	uint64_t value_bits;
-	uint32_t key, zero;
+	uint32_t key;
+	uint32_t seq;       /* low half of the ring's claim index; 0 is as good for a reader */
 } pio_journal_point;
 
 typedef struct pio_journal_header {
