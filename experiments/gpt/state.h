@@ -11,7 +11,7 @@
 #include "optim.h"
 #include "options.h"
 
-#include <client/pioche.h>
+#include "client/pioche.h"
 
 /* Save; by rank 0 alone. `optim` and `model` must not change meanwhile. */
 int gpt_state_save(pio_run *run, const gpt_options *options, gpt_model *model,

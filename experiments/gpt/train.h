@@ -13,7 +13,7 @@
 
 #include "options.h"
 
-#include <client/pioche.h>
+#include "client/pioche.h"
 
 /* Train; returns the exit status of the program: 0, GPT_MISTAKE, GPT_SYSTEM
  * (message in err) or 128 + signal after a polite stop. */
