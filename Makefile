@@ -1,10 +1,10 @@
 # pioche: one Makefile, plain. `make help` lists the targets.
 
-BUILD   ?= build
+SAN     ?=
+BUILD   ?= $(if $(SAN),build/san,build)
 PREFIX  ?= /usr/local
 DESTDIR ?=
 CC      ?= gcc
-SAN     ?=
 V       ?= 0
 TEXT    ?=
 
@@ -35,14 +35,21 @@ GPT_OBJ    := $(GPT_SRC:%.c=$(BUILD)/%.o)
 GPT_CFLAGS ?= -std=gnu11 -O3 -march=native -fno-math-errno -fno-trapping-math -fopenmp-simd \
               -ffp-contract=off -g $(WARN) $(SANFLAGS)
 
-TESTS := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_*.c))
+UNIT_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_*.c))
+SCRIPTS    := $(wildcard tests/lua/test_*.lua tests/client/test_*.py tests/cli/*.sh tests/cli/*.py \
+                tests/crash/*.sh tests/crash/*.py)
+FUZZERS    := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_S     ?= 600
 
-.PHONY: all build demo test bench lint fuzz install clean help deps gpt lib
+.PHONY: build demo test bench lint fuzz install clean help deps deps-test gpt lib programs
 .DELETE_ON_ERROR:
 .SECONDARY:
 
-build: $(BUILD)/pioche lib
-all: build gpt
+# The first goal: a bare `make` installs what is missing, then builds.
+build: deps
+	@$(MAKE) --no-print-directory programs
+
+programs: $(BUILD)/pioche lib gpt
 lib: $(BUILD)/lib/libpioche.so $(BUILD)/lib/libpioche.a $(BUILD)/lib/pioche/pioche.py
 gpt: $(BUILD)/gpt
 
@@ -102,7 +109,87 @@ $(BUILD)/tests/%: tests/unit/%.c $(CORE_OBJ)
 	@echo "LD $@"
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.c %.o,$^) -lcmocka $(LDLIBS)
 
+# Each parser of outside bytes runs its corpus under gcc in the tests, and
+# under libFuzzer in `make fuzz`.
+$(BUILD)/tests/fuzz_%: tests/fuzz/fuzz_%.c tests/fuzz/corpus_main.c $(CORE_OBJ)
+	@mkdir -p $(@D)
+	@echo "LD $@"
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.c %.o,$^) $(LDLIBS)
+
+# Lua tests run in the same state as commands do.
+$(BUILD)/tests/lua_host: tests/lua/host.c $(CORE_OBJ)
+	@mkdir -p $(@D)
+	@echo "LD $@"
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.c %.o,$^) $(LDLIBS)
+
+# The stand-in for NVIDIA's library, for test_nvml alone.
+$(BUILD)/gpu_host/libnvidia-ml.so.1: tests/gpu_host/nvml.c
+	@mkdir -p $(@D)
+	@echo "LD $@"
+	$(Q)$(CC) -std=gnu11 -O1 $(SANFLAGS) -shared -fPIC -Wl,-soname,$(@F) -o $@ $<
+
+$(BUILD)/tests/test_nvml: LDFLAGS += -Wl,-rpath,$(abspath $(BUILD))/gpu_host
+$(BUILD)/tests/test_nvml: $(BUILD)/gpu_host/libnvidia-ml.so.1
+
+$(BUILD)/bench/%: tests/bench/%.c $(CORE_OBJ)
+	@mkdir -p $(@D)
+	@echo "LD $@"
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.c %.o,$^) $(LDLIBS)
+
+# ---- goals -------------------------------------------------------------------
+
+deps:
+	@sh tests/deps.sh build
+
+deps-test:
+	@sh tests/deps.sh test
+
+test: deps-test
+	@$(MAKE) --no-print-directory BUILD=$(BUILD) run-tests
+
+.PHONY: run-tests
+run-tests: programs $(UNIT_TESTS) $(FUZZERS:%=$(BUILD)/tests/%) $(BUILD)/tests/lua_host
+	@PIOCHE=$(abspath $(BUILD))/pioche PIOCHE_BUILD=$(abspath $(BUILD)) SAN=$(SAN) \
+	  LUA_HOST=$(abspath $(BUILD))/tests/lua_host \
+	  python3 tests/run --filter "$(FILTER)" $(UNIT_TESTS) $(FUZZERS:%=$(BUILD)/tests/%) $(SCRIPTS)
+
+demo: build
+	@PIOCHE=$(BUILD)/pioche TEXT="$(TEXT)" sh recipes/demo.sh
+
+bench: deps-test
+	@$(MAKE) --no-print-directory BUILD=$(BUILD) programs \
+	  $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(wildcard tests/bench/bench_*.c))
+	@PIOCHE_BUILD=$(abspath $(BUILD)) python3 tests/bench/run.py
+
+lint: deps-test
+	@python3 tests/lint.py
+
+fuzz: deps
+	@sh tests/fuzz/run.sh $(BUILD) $(FUZZ_S) $(FUZZERS)
+
+install: programs
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pioche $(DESTDIR)$(PREFIX)/lib/pkgconfig \
+	  $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/share/pioche/recipes
+	install -m 755 $(BUILD)/pioche $(DESTDIR)$(PREFIX)/bin/pioche
+	install -m 755 $(BUILD)/lib/libpioche.so $(DESTDIR)$(PREFIX)/lib/libpioche.so
+	install -m 644 $(BUILD)/lib/libpioche.a $(DESTDIR)$(PREFIX)/lib/libpioche.a
+	install -m 644 core/client/pioche.py $(DESTDIR)$(PREFIX)/lib/pioche/pioche.py
+	install -m 644 core/client/pioche.h $(DESTDIR)$(PREFIX)/include/pioche.h
+	install -m 644 recipes/*.lua $(DESTDIR)$(PREFIX)/share/pioche/recipes/
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' core/client/pioche.pc.in \
+	  > $(DESTDIR)$(PREFIX)/lib/pkgconfig/pioche.pc
+
 clean:
 	rm -rf $(BUILD)
+
+help:
+	@echo "make build     install what is missing (Debian), build build/pioche and the libraries"
+	@echo "make demo      build, then sweep a small language model on real text (TEXT=any.txt)"
+	@echo "make test      build, then run every test (FILTER=text picks; SAN=address,undefined)"
+	@echo "make bench     measure; prints a table, writes build/bench.json"
+	@echo "make lint      check layout, includes, sizes, forbidden calls, Lua"
+	@echo "make fuzz      run each fuzzer for FUZZ_S=600 seconds (needs clang)"
+	@echo "make install   PREFIX=/usr/local DESTDIR="
+	@echo "make clean     remove build/"
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
