@@ -1,0 +1,142 @@
+#!/usr/bin/env python3
+"""SIGKILL of the supervisor, of an agent and of a rank at random moments of a
+sweep: running it again finishes it, no run is there twice, and its table is
+bit for bit that of an undisturbed sweep. The seed is printed; KILL_SEED=N
+repeats it."""
+import os
+import random
+import signal
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+import harness  # noqa: E402
+from harness import GPT, Project, wait_for  # noqa: E402
+
+SEED = int(os.environ.get("KILL_SEED", random.SystemRandom().randrange(1 << 31)))
+print(f"# KILL_SEED={SEED}")
+random.seed(SEED)
+
+RECIPE = """
+local pioche = require "pioche"
+return pioche.sweep {
+  name = "tiny",
+  program = pioche.program { command = { "%s" }, inputs = { text = "text.txt" } },
+  space = {
+    lr = { 1e-3, 3e-3 }, width = { 16, 24 }, heads = 2, depth = 1, context = 32, batch = 8,
+    steps = 120, ["save-every"] = 20, ["eval-every"] = 30, ["sample-bytes"] = 0,
+  },
+  goal = pioche.minimize "val/loss",
+  launch = { ranks_per_node = 2, parallel = 2 },
+  retry = { attempts = 1 },
+}
+"""
+
+
+def project():
+    p = Project()
+    p.write("recipe.lua", RECIPE % GPT)
+    lines = [f"{i} and the {i * i} words of line {i * 7919 % 1000}\n" for i in range(4000)]
+    p.write("text.txt", "".join(lines))
+    p.write(".gitignore", "text.txt\n")
+    p.sh("git add -A && git commit -qm start")
+    return p
+
+
+def table(p):
+    """What a researcher compares: everything but timings."""
+    runs = p.pioche("compare", "tiny", "--json").json
+    assert isinstance(runs, list)
+    rows = []
+    for run in p.pioche("ls", "tiny", "--json", "--all").json:
+        metrics = {k: v for k, v in run["metrics"].items() if k != "tokens_per_s"}
+        rows.append((str(sorted(run["params"].items())), run["status"], str(sorted(
+            (k, sorted(v.items())) for k, v in metrics.items()))))
+    return sorted(rows)
+
+
+def children(pid):
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/stat") as f:
+                    if int(f.read().rsplit(")", 1)[1].split()[1]) == pid:
+                        found.append(int(name))
+            except OSError:
+                pass
+    return found
+
+
+def victim(kind, supervisor):
+    if kind == "supervisor":
+        return supervisor
+    agents = children(supervisor)
+    if kind == "agent" or not agents:
+        return random.choice(agents) if agents else None
+    ranks = children(random.choice(agents))
+    return random.choice(ranks) if ranks else None
+
+
+def alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as f:
+            return f.read().rsplit(")", 1)[1].split()[0] not in ("Z", "X")
+    except OSError:
+        return False
+
+
+def disturbed(kind):
+    with project() as p:
+        for _ in range(5):
+            run = p.start("run", "recipe.lua")
+            time.sleep(0.2 + random.random() * 2.5)
+            agents = children(run.pid)
+            ranks = [r for a in agents for r in children(a)]
+            pid = victim(kind, run.pid)
+            if pid:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+            if kind == "supervisor":
+                run.communicate(timeout=60)
+                wait_for(lambda: not any(alive(r) for r in ranks), 10, "ranks are gone")
+            else:
+                run.communicate(timeout=120)
+        last = p.pioche("run", "recipe.lua", timeout=200)
+        again = p.pioche("run", "recipe.lua")
+        assert "nothing to do" in again.err + again.out, again.err + last.err
+        p.check_store()
+        runs = p.sql("SELECT number, status FROM run")
+        assert len(runs) == 4 and all(r["status"] == "finished" for r in runs), runs
+        assert p.sql("SELECT * FROM attempt WHERE state != 'ended'") == []
+        p.pioche("verify")
+        assert table(p) == undisturbed(), "the table differs from an undisturbed sweep"
+
+
+REFERENCE = []
+
+
+def undisturbed():
+    if not REFERENCE:
+        with project() as p:
+            p.pioche("run", "recipe.lua", timeout=200)
+            REFERENCE.extend(table(p))
+            assert len(REFERENCE) == 4
+    return REFERENCE
+
+
+def test_killed_supervisor():
+    disturbed("supervisor")
+
+
+def test_killed_agent():
+    disturbed("agent")
+
+
+def test_killed_rank():
+    disturbed("rank")
+
+
+harness.main()
