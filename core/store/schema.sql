@@ -141,7 +141,8 @@ CREATE TABLE series (                          -- all points of (run, key, rank)
   count       INTEGER NOT NULL DEFAULT 0,      -- of the points that reads show
   first_step  INTEGER,
   last_step   INTEGER,
-  last        REAL,    last_bits INTEGER,      -- value at last_step (the newest logged of that step)
+  last        REAL,    last_bits INTEGER,      -- value at last_step (the newest logged of that step);
+                                               -- bits only of a NaN or -0.0
   min         REAL,    min_step INTEGER,       -- over values that are not NaN
   max         REAL,    max_step INTEGER,
   sum         REAL,    sum_low REAL,           -- of finite values, as an unevaluated pair
@@ -166,6 +167,7 @@ CREATE TABLE chunk (                           -- up to 4,096 points of one seri
   data        BLOB NOT NULL                    -- core/store/chunk.h
 ) STRICT;
 CREATE INDEX chunk_by_series ON chunk (series_id, attempt, first_step);
+CREATE INDEX chunk_open ON chunk (series_id, attempt, tier) WHERE count < 4096; -- still to be merged
 
 CREATE TABLE journal (                         -- how far each journal is folded
   id          INTEGER PRIMARY KEY,

@@ -44,7 +44,9 @@ const char *pio_store_path(const pio_store *store);
 sqlite3 *pio_store_db(pio_store *store);
 bool pio_store_is_writable(const pio_store *store);
 
-/* BEGIN IMMEDIATE / COMMIT / ROLLBACK; they nest (the outermost counts). */
+/* BEGIN IMMEDIATE / COMMIT / ROLLBACK; they nest: an inner rollback undoes the
+ * inner part, what the outermost commits is durable. A commit that fails has
+ * rolled back. */
 int pio_store_begin(pio_store *store, pio_err *err);
 int pio_store_commit(pio_store *store, pio_err *err);
 void pio_store_rollback(pio_store *store);
@@ -63,5 +65,7 @@ sqlite3_stmt *pio_store_statement(pio_store *store, const char *sql, pio_err *er
 int pio_store_step_done(pio_store *store, sqlite3_stmt *statement, pio_err *err);
 /* The error of the connection, as pio_fail would report it. */
 int pio_store_fail(pio_store *store, pio_err *err, const char *what);
+/* The store's chunk codec, made when first asked for; NULL when memory is out. */
+struct pio_chunk_codec *pio_store_codec(pio_store *store, pio_err *err);
 
 #endif

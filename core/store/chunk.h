@@ -1,0 +1,72 @@
+/* chunk.h: the codec of a block of points, and what is known of a block
+ * without decoding it.
+ *
+ * Lossless: every step, time and value comes back bit for bit, in the order
+ * given. Little-endian. A block:
+ *
+ *   0  u8   version, 1
+ *   1  u8   how values are stored: 0 f64, 1 f32, 2 integers
+ *   2  u16  count - 1, so 1 to 65,536 (the store writes at most 4,096)
+ *   4  u32  crc32c of everything after this field
+ *   8  u8   unit of times in ns: 0: 1, 1: 1,000, 2: 1,000,000
+ *   9  integer column of steps, order 2
+ *      integer column of times / unit, order 1
+ *      values: f64 as 8 planes, f32 as 4 planes, or an integer column, order 1
+ *
+ *   integer column, order k: i64 first value (order 2: and i64 first
+ *      difference), then of the k-th differences d: i64 smallest, u8 width w,
+ *      and d - smallest as w planes. All arithmetic is modulo 2^64. Only
+ *      count - k differences exist.
+ *   plane: u16 n, n bytes: one byte of each entry, the lowest plane first. n
+ *      is the entries' number: as they are; 1: all equal; else one zstd frame.
+ *
+ * f32 is chosen only if every value converts back to the same bits (NaN
+ * payloads included), integers only if all are whole, of magnitude <= 2^53,
+ * and none is -0.0. Decoding trusts nothing and never reads or writes out of
+ * bounds. A codec is used by one thread at a time. */
+#ifndef PIO_STORE_CHUNK_H
+#define PIO_STORE_CHUNK_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+#define PIO_CHUNK_POINTS_MAX 4096
+
+typedef struct pio_chunk_codec pio_chunk_codec;
+
+typedef struct pio_chunk_point {
+	int64_t step, time_ns;
+	uint64_t bits;            /* of the f64 value */
+} pio_chunk_point;
+
+int pio_chunk_codec_new(pio_chunk_codec **codec, pio_err *err);
+void pio_chunk_codec_free(pio_chunk_codec *codec);
+
+/* 1 to PIO_CHUNK_POINTS_MAX points. *data is borrowed until the next call. */
+int pio_chunk_encode(const uint8_t **data, size_t *size_bytes, pio_chunk_codec *codec,
+                     const pio_chunk_point *points, size_t count, pio_err *err);
+/* `points` has room for PIO_CHUNK_POINTS_MAX. PIO_ECORRUPT for anything that
+ * pio_chunk_encode cannot have written. */
+int pio_chunk_decode(pio_chunk_point *points, size_t *count, pio_chunk_codec *codec,
+                     const uint8_t *data, size_t size_bytes, pio_err *err);
+
+/* What lists and charts need. Points are taken in the order logged: of equal
+ * minima the first counts. */
+typedef struct pio_chunk_stats {
+	int64_t count, finite, nans;
+	int64_t first_step, last_step;   /* smallest and largest */
+	int64_t first_ns, last_ns;
+	double min, max;                 /* of values that are not NaN; NaN: none */
+	int64_t min_step, max_step;
+	double sum, sum_low;             /* of finite values, as an unevaluated pair */
+	uint64_t last_bits;              /* newest value at last_step */
+} pio_chunk_stats;
+
+void pio_chunk_stats_init(pio_chunk_stats *stats);
+void pio_chunk_stats_add(pio_chunk_stats *stats, const pio_chunk_point *points, size_t count);
+/* `later` was logged after everything in `stats`. */
+void pio_chunk_stats_merge(pio_chunk_stats *stats, const pio_chunk_stats *later);
+
+#endif
