@@ -1,0 +1,44 @@
+#!/bin/sh
+# The main job on real input: sweep a small language model over a text, compare
+# the runs, look at the loss, read a sample, pack the best run and check the
+# archive with nothing but tar and sha256sum. `make demo` runs it.
+set -eu
+pioche=$(realpath "${PIOCHE:-build/pioche}")
+unset MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES PIOCHE || true
+
+text=${TEXT:-}
+if [ -z "$text" ]; then
+	text=build/data/kjv.txt
+	if [ ! -s "$text" ]; then
+		mkdir -p build/data
+		bible -f 'Gen1:1-Rev22:21' >"$text.part"
+		mv "$text.part" "$text"
+	fi
+fi
+[ -s "$text" ] || { echo "demo: the text $text is missing or empty" >&2; exit 1; }
+
+say() { printf '\n\033[1m$ pioche %s\033[0m\n' "$*"; }
+[ -t 1 ] || say() { printf '\n$ pioche %s\n' "$*"; }
+
+say run recipes/gpt.lua "text=$text"
+"$pioche" run recipes/gpt.lua "text=$text"
+
+say compare gpt
+"$pioche" compare gpt
+
+say chart gpt --metric val/loss
+"$pioche" chart gpt --metric val/loss
+
+say show gpt/best --texts
+"$pioche" show gpt/best --texts
+
+mkdir -p build/demo
+rm -rf build/demo/* 
+say export gpt/best -o build/demo/gpt-best.tar
+"$pioche" export gpt/best -o build/demo/gpt-best.tar
+
+printf '\n$ tar xf gpt-best.tar && cd gpt-best && sha256sum -c tagmanifest-sha256.txt manifest-sha256.txt\n'
+cd build/demo
+tar xf gpt-best.tar
+cd gpt-best
+sha256sum -c tagmanifest-sha256.txt manifest-sha256.txt
