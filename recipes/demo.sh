@@ -20,8 +20,8 @@ fi
 say() { printf '\n\033[1m$ pioche %s\033[0m\n' "$*"; }
 [ -t 1 ] || say() { printf '\n$ pioche %s\n' "$*"; }
 
-say run recipes/gpt.lua "text=$text"
-"$pioche" run recipes/gpt.lua "text=$text"
+say run recipes/gpt.lua "inputs.text=$text"
+"$pioche" run recipes/gpt.lua "inputs.text=$text"
 
 say compare gpt
 "$pioche" compare gpt
