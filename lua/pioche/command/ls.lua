@@ -1,0 +1,242 @@
+-- ls: runs, newest first; or experiments.
+local json = require "pioche.core.json"
+local sys = require "pioche.core.sys"
+local csv = require "pioche.csv"
+local errors = require "pioche.errors"
+local format = require "pioche.format"
+local runs = require "pioche.runs"
+local tables = require "pioche.table"
+
+local default_limit = 20
+
+local function wanted_statuses(ctx)
+  if not ctx.options.status then return nil end
+  local wanted = {}
+  for word in ctx.options.status:gmatch("[^,%s]+") do
+    local known = false
+    for _, status in ipairs(runs.statuses) do known = known or status == word end
+    if not known then
+      errors.raise("usage", "--status: unknown status '%s'%s; expected some of %s", word,
+        errors.suggestion(word, runs.statuses), table.concat(runs.statuses, ", "))
+    end
+    wanted[#wanted + 1] = word
+  end
+  return wanted
+end
+
+-- Ids to show, newest first, and how many there are in all.
+local function choose(ctx, store)
+  local wanted = wanted_statuses(ctx)
+  local where, binds = {}, {}
+  if #ctx.args > 0 then
+    local ids = runs.select(store, ctx.args)
+    where[#where + 1] = "id IN (SELECT value FROM json_each(?))"
+    binds[#binds + 1] = "[" .. table.concat(ids, ",") .. "]"
+  end
+  if wanted then
+    where[#where + 1] = "status IN (SELECT value FROM json_each(?))"
+    binds[#binds + 1] = json.encode(json.array(wanted))
+  end
+  local tail = " FROM run" .. (#where > 0 and " WHERE " .. table.concat(where, " AND ") or "")
+  local total = store:one("SELECT count(*) AS n" .. tail, table.unpack(binds)).n
+  local limit = ctx.options.limit or (not ctx.options.all and default_limit) or -1
+  binds[#binds + 1] = limit
+  local ids = {}
+  for i, row in ipairs(store:rows("SELECT id" .. tail .. " ORDER BY id DESC LIMIT ?",
+    table.unpack(binds))) do
+    ids[i] = row.id
+  end
+  return ids, total
+end
+
+local function print_csv(ctx, store, ids)
+  local loaded = runs.load(store, ids, { params = true, metrics = true })
+  local params, metrics = {}, {}
+  for _, run in ipairs(loaded) do
+    for name in pairs(run.params) do params[name] = true end
+    for key in pairs(run.metrics) do metrics[key] = true end
+  end
+  local function sorted(set)
+    local list = {}
+    for name in pairs(set) do list[#list + 1] = name end
+    table.sort(list)
+    return list
+  end
+  params, metrics = sorted(params), sorted(metrics)
+  local header = { "run", "ulid", "experiment", "status", "seed", "created", "started", "ended",
+    "commit", "reason" }
+  for _, name in ipairs(params) do header[#header + 1] = "param." .. name end
+  for _, key in ipairs(metrics) do header[#header + 1] = "metric." .. key end
+  ctx.out(csv.line(header))
+  for _, run in ipairs(loaded) do
+    local line = { run.name, run.ulid, run.experiment, run.status, run.seed,
+      runs.time(run.created_ns), runs.time(run.started_ns), runs.time(run.ended_ns), run.commit,
+      run.reason }
+    local n = 10
+    for _, name in ipairs(params) do
+      n = n + 1
+      local value = run.params[name]
+      line[n] = type(value) == "table" and json.encode(value) or value
+    end
+    for _, key in ipairs(metrics) do
+      n = n + 1
+      line[n] = run.metrics[key] and run.metrics[key].last
+    end
+    ctx.out(csv.line(line, n))
+  end
+end
+
+-- Goal values of the runs as texts, and the column's title.
+local function goal_column(store, loaded)
+  local by_goal, titles = {}, {}
+  for _, run in ipairs(loaded) do
+    if run.goal_key then
+      if not by_goal[run.goal_key] then
+        by_goal[run.goal_key] = {}
+        titles[#titles + 1] = run.goal_key
+      end
+      table.insert(by_goal[run.goal_key], run)
+    end
+  end
+  if #titles == 0 then return nil end
+  local values = {}
+  for _, key in ipairs(titles) do
+    for id, value in pairs(runs.values(store, by_goal[key], runs.metric(store, key))) do
+      values[id] = value
+    end
+  end
+  local list = {}
+  for i, run in ipairs(loaded) do list[i] = values[run.id] end
+  local texts = format.column(list, #loaded)
+  if #titles > 1 then
+    for i, run in ipairs(loaded) do
+      if texts[i] ~= "" then texts[i] = run.goal_key .. " " .. texts[i] end
+    end
+  end
+  return #titles == 1 and titles[1] or "goal", texts
+end
+
+local function print_table(ctx, store, ids)
+  local loaded = runs.load(store, ids, { params = true, attempts = true })
+  local columns = { { title = "run" }, { title = "status" },
+    { title = "age", align = "right", drop = 2 }, { title = "took", align = "right", drop = 1 } }
+  local title, goals = goal_column(store, loaded)
+  if title then columns[#columns + 1] = { title = title, align = "right", drop = 1 } end
+  local cells = {}
+  for i, name in ipairs(runs.differing_within(loaded)) do
+    columns[#columns + 1], cells[i] = runs.param_column(loaded, name)
+    columns[#columns].drop = 4
+  end
+  local rows, now, blamed = {}, sys.now_ns(), false
+  for i, run in ipairs(loaded) do
+    local took = runs.took_ns(run)
+    local row = { { run.name, "bold" }, runs.status_cell(ctx, run.status),
+      format.age(now - (run.started_ns or run.created_ns)), took and format.duration(took) or "" }
+    local n = 4
+    if title then
+      n = n + 1
+      row[n] = goals[i]
+    end
+    for _, texts in ipairs(cells) do
+      n = n + 1
+      row[n] = texts[i]
+    end
+    local blame = run.status ~= "finished" and runs.blame(run)
+    blamed = blamed or (blame and true)
+    row[n + 1] = blame and { blame, run.status == "failed" and "red" or "dim" } or nil
+    rows[i] = row
+  end
+  if blamed then
+    columns[#columns + 1] = { title = "message", flex = true, min = 24, drop = 3 }
+  end
+  tables.print(ctx, columns, rows)
+end
+
+local function experiments(ctx, store)
+  local rows = store:rows("SELECT e.name, e.goal, e.goal_key, e.created_ns, count(r.id) AS runs,"
+    .. " sum(r.status = 'finished') AS finished, sum(r.status = 'running') AS running,"
+    .. " sum(r.status = 'failed') AS failed, max(r.created_ns) AS newest_ns"
+    .. " FROM experiment e LEFT JOIN run r ON r.experiment_id = e.id GROUP BY e.id"
+    .. " ORDER BY coalesce(max(r.created_ns), e.created_ns) DESC, e.id DESC")
+  local counts = { "runs", "finished", "running", "failed" }
+  if ctx.json then
+    local list = json.array {}
+    for i, row in ipairs(rows) do
+      list[i] = { experiment = row.name, goal = row.goal or json.null,
+        goal_key = row.goal_key or json.null, created = runs.time(row.created_ns),
+        newest = runs.time(row.newest_ns) or json.null }
+      for _, name in ipairs(counts) do list[i][name] = row[name] or 0 end
+    end
+    ctx.out(json.encode(list) .. "\n")
+  elseif ctx.csv then
+    ctx.out(csv.line { "experiment", "goal", "goal_key", "runs", "finished", "running", "failed",
+      "created", "newest" })
+    for _, row in ipairs(rows) do
+      ctx.out(csv.line({ row.name, row.goal, row.goal_key, row.runs, row.finished or 0,
+        row.running or 0, row.failed or 0, runs.time(row.created_ns), runs.time(row.newest_ns) },
+        9))
+    end
+  else
+    local lines = {}
+    for i, row in ipairs(rows) do
+      lines[i] = { { row.name, "bold" }, tostring(row.runs), tostring(row.finished or 0),
+        tostring(row.running or 0), { tostring(row.failed or 0),
+          (row.failed or 0) > 0 and "red" or nil },
+        format.age(sys.now_ns() - (row.newest_ns or row.created_ns)),
+        row.goal_key and row.goal .. " " .. row.goal_key or "" }
+    end
+    tables.print(ctx, { { title = "experiment", flex = true }, { title = "runs", align = "right" },
+      { title = "finished", align = "right", drop = 2 },
+      { title = "running", align = "right", drop = 2 },
+      { title = "failed", align = "right", drop = 2 },
+      { title = "newest", align = "right", drop = 3 }, { title = "goal", flex = true, drop = 1 } },
+      lines)
+  end
+  return 0
+end
+
+local function run(ctx)
+  local store = ctx.reading()
+  if ctx.options.experiments then return experiments(ctx, store) end
+  local ids, total = choose(ctx, store)
+  if ctx.json then
+    runs.print_json(ctx, store, ids)
+  elseif ctx.csv then
+    print_csv(ctx, store, ids)
+  elseif #ids == 0 then
+    ctx.note(#ctx.args == 0 and not ctx.options.status and "no runs yet\n" or "no such runs\n")
+  else
+    print_table(ctx, store, ids)
+    if #ids < total then
+      ctx.note(string.format("%s of %s runs: --all, --limit N or --status shows others\n",
+        format.count(#ids), format.count(total)))
+    end
+  end
+  return 0
+end
+
+return {
+  summary = "list runs, newest first",
+  usage = "ls [EXPERIMENT|RUN...] [--status S,...] [--limit N | --all]\nls --experiments",
+  help = [[
+Without arguments: the newest runs of all experiments. Columns are the run's
+status, its age, how long it took, its experiment's goal metric (last value),
+the parameters that are not the same in all listed runs, and, where something
+went wrong, what. --json and --csv give every parameter and metric.
+
+Status: planned queued running finished failed stopped cancelled. A run is
+stopped by a rule and cancelled by a person.]],
+  options = {
+    { name = "status", arg = "S,...", help = "only runs with one of these statuses" },
+    { name = "limit", short = "n", arg = "N", type = "integer", min = 0,
+      help = "at most N runs (20 unless told)" },
+    { name = "all", short = "a", help = "all of them" },
+    { name = "experiments", short = "e", help = "list experiments instead of runs" },
+    { name = "wide", short = "w", help = "every column, whatever the terminal's width" },
+  },
+  examples = [[
+pioche ls gpt --status failed
+pioche ls --all --json | jq -r '.[] | select(.params.lr > 1e-3) | .id'
+pioche ls gpt --csv > gpt.csv]],
+  run = run,
+}

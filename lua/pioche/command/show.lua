@@ -1,0 +1,308 @@
+-- show: everything about one run on one screen.
+local json = require "pioche.core.json"
+local sys = require "pioche.core.sys"
+local csv = require "pioche.csv"
+local errors = require "pioche.errors"
+local format = require "pioche.format"
+local runs = require "pioche.runs"
+local tables = require "pioche.table"
+local term = require "pioche.term"
+
+local metrics_shown = 40      -- on a terminal, unless --all
+local spark_columns = 20
+
+local function sorted_keys(map)
+  local list = {}
+  for key in pairs(map) do list[#list + 1] = key end
+  table.sort(list)
+  return list
+end
+
+local function decode(text)
+  if type(text) ~= "string" then return {} end
+  local ok, value = pcall(json.decode, text)
+  return ok and type(value) == "table" and value or {}
+end
+
+local function heading(ctx, text)
+  ctx.out("\n" .. term.paint(text, "bold", ctx.color) .. "\n")
+end
+
+local function line(ctx, label, text)
+  if not text or text == "" then return end
+  ctx.out("  " .. term.pad(label, 12) .. text .. "\n")
+end
+
+local function checkpoints(store, run)
+  return store:rows("SELECT c.step, c.manifest_sha256, c.bytes, c.created_ns, c.stall_ns,"
+    .. " a.number AS attempt, (SELECT count(*) FROM checkpoint_file f"
+    .. " WHERE f.checkpoint_id = c.id) AS files FROM checkpoint c"
+    .. " JOIN attempt a ON a.id = c.attempt_id"
+    .. " WHERE c.run_id = ? AND c.state = 'sealed' ORDER BY c.step, c.id", run.id)
+end
+
+-- Input files as {name, path, sha256}, sorted by name; how a recipe wrote them
+-- and what the run recorded may be a path alone or a table with its digest.
+local function inputs(run)
+  local declared, list = decode(run.program).inputs or {}, {}
+  if type(declared) ~= "table" then return list end
+  for _, name in ipairs(sorted_keys(declared)) do
+    local value = declared[name]
+    if type(value) == "table" then
+      list[#list + 1] = { name = name, path = value.path,
+        sha256 = value.sha256 or value.digest, bytes = value.bytes }
+    else
+      list[#list + 1] = { name = tostring(name), path = tostring(value) }
+    end
+  end
+  return list
+end
+
+local function events(store, run, where, limit)
+  local rows = store:rows("SELECT e.time_ns, e.kind, e.key, e.message, e.step, e.rank,"
+    .. " a.number AS attempt FROM event e LEFT JOIN attempt a ON a.id = e.attempt_id"
+    .. " WHERE e.run_id = ? AND " .. where .. " ORDER BY e.id DESC LIMIT ?", run.id, limit)
+  local ordered = {}
+  for i = #rows, 1, -1 do ordered[#ordered + 1] = rows[i] end
+  return ordered
+end
+
+local function run_json(ctx, store, run)
+  local value = runs.to_json(run)
+  value.checkpoints, value.inputs = json.array {}, json.array {}
+  for i, c in ipairs(checkpoints(store, run)) do
+    value.checkpoints[i] = { step = c.step, id = c.manifest_sha256, bytes = c.bytes,
+      files = c.files, attempt = c.attempt, created = runs.time(c.created_ns) }
+  end
+  for i, input in ipairs(inputs(run)) do value.inputs[i] = input end
+  local function event_list(where)
+    local list = json.array {}
+    for i, e in ipairs(events(store, run, where, -1)) do
+      list[i] = { time = runs.time(e.time_ns), kind = e.kind, key = e.key, step = e.step,
+        rank = e.rank, attempt = e.attempt, message = term.utf8(e.message) }
+    end
+    return list
+  end
+  if ctx.options.texts then value.texts = event_list("e.kind = 'text'") end
+  if ctx.options.events then value.events = event_list("e.kind <> 'text'") end
+  ctx.out(json.encode(value) .. "\n")
+end
+
+local function print_head(ctx, run)
+  local status = runs.status_cell(ctx, run.status)
+  ctx.out(term.paint(run.name, "bold", ctx.color) .. "  "
+    .. term.paint(status[1], status[2], ctx.color) .. "  " .. run.ulid .. "\n")
+  local blame = run.status ~= "finished" and runs.blame(run)
+  if blame then
+    ctx.out("  " .. term.paint(term.clean(blame), run.status == "failed" and "red" or "yellow",
+      ctx.color) .. "\n")
+  end
+  ctx.out("\n")
+  line(ctx, "created", string.format("%s (%s ago)", runs.time(run.created_ns),
+    format.age(sys.now_ns() - run.created_ns)))
+  local took = runs.took_ns(run)
+  line(ctx, "took", took and format.duration(took) .. (run.ended_ns and "" or " so far"))
+  if run.commit then
+    local state = run.dirty == 1 and "uncommitted changes on " or "clean at "
+    line(ctx, "code", string.format("%s (%s%s%s)", run.commit:sub(1, 12), state,
+      (run.parent or "nothing"):sub(1, 12), run.branch and ", " .. term.clean(run.branch) or ""))
+  end
+end
+
+local function print_program(ctx, run)
+  local program, launch = decode(run.program), decode(run.launch)
+  if type(program.command) == "table" then
+    line(ctx, "command", term.clean(table.concat(program.command, " ")))
+  elseif type(program.command) == "string" then
+    line(ctx, "command", term.clean(program.command))
+  end
+  local shape = {}
+  for _, key in ipairs(sorted_keys(launch)) do
+    local value = launch[key]
+    if type(value) ~= "table" then shape[#shape + 1] = key .. "=" .. runs.value_text(value) end
+  end
+  line(ctx, "launch", term.clean(table.concat(shape, " ")))
+  line(ctx, "seed", run.seed and tostring(run.seed))
+  line(ctx, "from", run.from_checkpoint and "checkpoint " .. run.from_checkpoint:sub(1, 16))
+  if run.goal_key then line(ctx, "goal", run.goal .. " " .. term.clean(run.goal_key)) end
+  for _, input in ipairs(inputs(run)) do
+    line(ctx, "input", term.clean(input.name .. " = " .. (input.path or "")
+      .. (input.sha256 and "  sha256 " .. input.sha256:sub(1, 16) or "")))
+  end
+end
+
+local function print_pairs(ctx, title, map, text_of)
+  local names = sorted_keys(map)
+  if #names == 0 then return end
+  heading(ctx, title)
+  local rows = {}
+  for i, name in ipairs(names) do rows[i] = { name, text_of(map[name]) } end
+  tables.print(ctx, { { title = "", flex = true, min = 16 }, { title = "", flex = true, min = 20 } },
+    rows, { header = false, indent = 2 })
+end
+
+local function exact_text(value)
+  if type(value) == "number" then return format.exact(value) end
+  return runs.value_text(value)
+end
+
+local function spark(store, metric)
+  if metric.count < 2 then return "" end
+  local buckets = store:buckets(metric.series_id, spark_columns, {})
+  local values = {}
+  for i, bucket in ipairs(buckets or {}) do values[i] = bucket.mean end
+  return format.sparkline(values)
+end
+
+local function print_metrics(ctx, store, run)
+  local keys = sorted_keys(run.metrics)
+  if #keys == 0 then return end
+  heading(ctx, "metrics")
+  local shown = #keys
+  if ctx.stdout_tty and not ctx.options.all then shown = math.min(shown, metrics_shown) end
+  local rows = {}
+  for i = 1, shown do
+    local m = run.metrics[keys[i]]
+    local texts = format.column({ m.last, m.min, m.max, m.mean }, 4)
+    rows[i] = { keys[i] .. (m.rank ~= 0 and "@" .. m.rank or ""), { texts[1], "bold" }, texts[2],
+      texts[3], texts[4], format.count(m.count), m.first_step .. ".." .. m.last_step,
+      m.nans > 0 and { tostring(m.nans), "red" } or nil, { spark(store, m), "cyan" } }
+  end
+  tables.print(ctx, { { title = "key", flex = true, min = 16 }, { title = "last", align = "right" },
+    { title = "min", align = "right", drop = 2 }, { title = "max", align = "right", drop = 2 },
+    { title = "mean", align = "right", drop = 4 }, { title = "count", align = "right", drop = 4 },
+    { title = "steps", align = "right", drop = 5 }, { title = "NaN", align = "right", drop = 6 },
+    { title = "", drop = 3 } }, rows, { indent = 2 })
+  if shown < #keys then
+    ctx.out(term.paint(string.format("  +%d metrics: --all\n", #keys - shown), "dim", ctx.color))
+  end
+end
+
+local function print_attempts(ctx, run)
+  if #run.attempts == 0 then return end
+  heading(ctx, "attempts")
+  local rows = {}
+  for i, a in ipairs(run.attempts) do
+    local result = a.result or a.state
+    local cause = a.signal and (sys.signal_name(a.signal) or "signal " .. a.signal)
+      or (a.exit_code and "exit " .. a.exit_code) or ""
+    local took = a.started_ns and (a.ended_ns or sys.now_ns()) - a.started_ns
+    rows[i] = { tostring(a.number), { result, result == "ok" and "green"
+      or (a.result and "red") or "cyan" }, took and format.duration(took) or "",
+      tostring(a.world_size), a.node or "", a.rank and tostring(a.rank) or "", cause,
+      a.step and tostring(a.step) or "",
+      a.resume_checkpoint and a.resume_checkpoint:sub(1, 12) or "", a.message or "" }
+  end
+  tables.print(ctx, { { title = "#", align = "right" }, { title = "result" },
+    { title = "took", align = "right" }, { title = "ranks", align = "right", drop = 3 },
+    { title = "node", drop = 2 }, { title = "rank", align = "right", drop = 1 },
+    { title = "cause", drop = 1 }, { title = "step", align = "right", drop = 2 },
+    { title = "from", drop = 3 }, { title = "message", flex = true, min = 20, drop = 2 } }, rows,
+    { indent = 2 })
+end
+
+local function print_checkpoints(ctx, store, run)
+  local rows = {}
+  for i, c in ipairs(checkpoints(store, run)) do
+    rows[i] = { tostring(c.step), c.manifest_sha256:sub(1, 16), format.bytes(c.bytes),
+      tostring(c.files), format.duration(c.stall_ns), runs.time(c.created_ns) }
+  end
+  if #rows == 0 then return end
+  heading(ctx, "checkpoints")
+  tables.print(ctx, { { title = "step", align = "right" }, { title = "id" },
+    { title = "size", align = "right" }, { title = "files", align = "right", drop = 1 },
+    { title = "stall", align = "right", drop = 2 }, { title = "saved", drop = 1 } }, rows,
+    { indent = 2 })
+end
+
+-- Text samples: each key's newest, or all with --texts; whole lines, indented.
+local function print_texts(ctx, store, run)
+  local all = ctx.options.texts
+  local where = "e.kind = 'text'" .. (all and "" or " AND e.id IN (SELECT max(id) FROM event"
+    .. " WHERE run_id = e.run_id AND kind = 'text' GROUP BY key)")
+  local list = events(store, run, where, all and -1 or 4)
+  if #list == 0 then return end
+  heading(ctx, "text")
+  for _, e in ipairs(list) do
+    local label = (e.key or "text") .. (e.step and " at step " .. e.step or "")
+    ctx.out("  " .. term.paint(term.clean(label), "dim", ctx.color) .. "\n")
+    local n = 0
+    for text in (e.message .. "\n"):gmatch("([^\n]*)\n") do
+      n = n + 1
+      if not all and n > 12 then
+        ctx.out("    " .. term.paint("...: --texts", "dim", ctx.color) .. "\n")
+        break
+      end
+      ctx.out("    " .. term.clean(text) .. "\n")
+    end
+  end
+end
+
+local function print_events(ctx, store, run)
+  local list = events(store, run, "e.kind <> 'text'", ctx.options.events and -1 or 5)
+  if #list == 0 then return end
+  heading(ctx, "events")
+  local rows = {}
+  for i, e in ipairs(list) do
+    rows[i] = { runs.time(e.time_ns), e.kind, e.step and tostring(e.step) or "",
+      e.rank and tostring(e.rank) or "", (e.key and e.key .. ": " or "") .. e.message }
+  end
+  tables.print(ctx, { { title = "time", drop = 3 }, { title = "kind" },
+    { title = "step", align = "right", drop = 1 }, { title = "rank", align = "right", drop = 2 },
+    { title = "message", flex = true, min = 20 } }, rows, { indent = 2 })
+end
+
+local function metrics_csv(ctx, run)
+  ctx.out(csv.line { "key", "rank", "last", "min", "max", "mean", "count", "first_step",
+    "last_step" })
+  for _, key in ipairs(sorted_keys(run.metrics)) do
+    local m = run.metrics[key]
+    ctx.out(csv.line({ key, m.rank, m.last, m.min, m.max, m.mean, m.count, m.first_step,
+      m.last_step }, 9))
+  end
+end
+
+local function run(ctx)
+  local store = ctx.reading()
+  local id = runs.find(store, ctx.args[1])
+  local found = runs.load(store, { id },
+    { params = true, tags = true, metrics = true, attempts = true })[1]
+  if not found then errors.raise("not_found", "no run '%s'", ctx.args[1]) end
+  if ctx.json then
+    run_json(ctx, store, found)
+    return 0
+  elseif ctx.csv then
+    metrics_csv(ctx, found)
+    return 0
+  end
+  print_head(ctx, found)
+  print_program(ctx, found)
+  print_pairs(ctx, "params", found.params, exact_text)
+  print_pairs(ctx, "tags", found.tags, tostring)
+  print_metrics(ctx, store, found)
+  print_attempts(ctx, found)
+  print_checkpoints(ctx, store, found)
+  print_texts(ctx, store, found)
+  print_events(ctx, store, found)
+  return 0
+end
+
+return {
+  summary = "everything about one run",
+  usage = "show RUN [--texts] [--events] [--all]",
+  help = [[
+Status and what went wrong, the exact code, command, launch shape, parameters,
+tags, metrics of rank 0 (last, min, max, mean, count, steps and the curve in
+small), attempts and how each ended, checkpoints, the newest text samples and
+events. --json prints the run as `ls --json` does, with checkpoints and inputs;
+--csv its metrics.]],
+  options = {
+    { name = "texts", help = "all text samples, whole" },
+    { name = "events", help = "all events, not only the newest five" },
+    { name = "all", short = "a", help = "all metrics, however many" },
+    { name = "wide", short = "w", help = "every column, whatever the terminal's width" },
+  },
+  examples = "pioche show gpt/best\npioche show gpt-17 --json | jq .params",
+  args = { 1, 1, what = "one RUN" },
+  run = run,
+}

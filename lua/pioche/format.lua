@@ -1,0 +1,165 @@
+-- format.lua: numbers, times and sizes for people. Nothing here is for
+-- machines: JSON and CSV carry exact values.
+local format = {}
+
+-- Shortest decimal that reads back as the same double; integers as they are.
+function format.exact(value)
+  if math.type(value) == "integer" then return tostring(value) end
+  if value ~= value then return "NaN" end
+  if value == math.huge then return "Infinity" end
+  if value == -math.huge then return "-Infinity" end
+  for digits = 1, 17 do
+    local text = string.format("%." .. digits .. "g", value)
+    if tonumber(text) == value then
+      if digits < 15 and text:find("e", 1, true) and math.abs(value) >= 1
+        and math.abs(value) < 1e7 then
+        return string.format("%.0f", value)
+      end
+      return text
+    end
+  end
+  return string.format("%.17g", value)
+end
+
+local function special(value)
+  if value ~= value then return "NaN" end
+  if value == math.huge then return "Inf" end
+  if value == -math.huge then return "-Inf" end
+  return nil
+end
+
+local function tidy_exponent(text)
+  return (text:gsub("e([+-])0*(%d)", function(sign, digit)
+    return "e" .. (sign == "-" and "-" or "") .. digit
+  end))
+end
+
+-- One number, five significant digits.
+function format.number(value)
+  if value == nil then return "" end
+  if math.type(value) == "integer" then return tostring(value) end
+  return special(value) or tidy_exponent(string.format("%.5g", value))
+end
+
+local function magnitude(value)
+  return math.floor(math.log(value, 10) + 1e-9)
+end
+
+-- printf format that suits a whole column: the same number of decimals (or of
+-- mantissa digits, where magnitudes are far apart) for every value.
+local function column_format(low, high, digits)
+  if high < 1e-3 or high >= 1e8 or (high / low > 1e4 and low < 1e-3) then
+    return "%." .. (digits - 1) .. "e"
+  end
+  local decimals = math.max(digits - 1 - magnitude(high), 1 - magnitude(low), 0)
+  return "%." .. math.min(decimals, 8) .. "f"
+end
+
+local function distinct(list, count)
+  local seen, n = {}, 0
+  for i = 1, count do
+    local item = list[i]
+    if item ~= nil and item == item and not seen[item] then seen[item], n = true, n + 1 end
+  end
+  return n
+end
+
+-- Texts of a column of numbers (nil becomes ""), equally precise from top to
+-- bottom: `digits` significant ones of the largest value (default 5), and up to
+-- three more where different values would look the same.
+function format.column(values, count, digits)
+  digits = digits or 5
+  local low, high, integers = math.huge, 0, true
+  for i = 1, count do
+    local value = values[i]
+    if value and math.type(value) == "float" then integers = false end
+    if value and not special(value) and value ~= 0 then
+      low, high = math.min(low, math.abs(value)), math.max(high, math.abs(value))
+    end
+  end
+  local texts, different = {}, distinct(values, count)
+  for extra = 0, 3 do
+    local pattern = high > 0 and column_format(low, high, digits + extra) or "%g"
+    for i = 1, count do
+      local value = values[i]
+      if value == nil then
+        texts[i] = ""
+      elseif integers then
+        texts[i] = tostring(value)
+      else
+        texts[i] = special(value) or tidy_exponent(string.format(pattern, value))
+      end
+    end
+    if integers or distinct(texts, count) >= different then break end
+  end
+  return texts
+end
+
+-- A parameter's value: exact where that is short.
+function format.value(value)
+  if type(value) == "number" then
+    local exact = format.exact(value)
+    return #exact <= 8 and exact or format.number(value)
+  end
+  return tostring(value)
+end
+
+-- 31102 -> "31,102".
+function format.count(value)
+  local text = tostring(math.abs(value)):reverse():gsub("(%d%d%d)", "%1,"):reverse()
+  return (value < 0 and "-" or "") .. text:gsub("^,", "")
+end
+
+function format.bytes(bytes)
+  if bytes < 1000 then return bytes .. " B" end
+  local units, i, value = { "kB", "MB", "GB", "TB", "PB" }, 0, bytes
+  repeat
+    value, i = value / 1000, i + 1
+  until value < 999.5 or i == #units
+  return string.format(value < 9.95 and "%.1f %s" or "%.0f %s", value, units[i])
+end
+
+-- Nanoseconds as "850ms", "12.3s", "4m05s", "2h03m" or "3d04h".
+function format.duration(ns)
+  local s = ns / 1e9
+  if s < 0 then return "0s" end
+  if s < 0.9995 then return string.format("%.0fms", s * 1000) end
+  if s < 59.95 then return string.format("%.1fs", s) end
+  local whole = math.floor(s + 0.5)
+  if whole < 3600 then return string.format("%dm%02ds", whole // 60, whole % 60) end
+  if whole < 86400 then return string.format("%dh%02dm", whole // 3600, whole % 3600 // 60) end
+  return string.format("%dd%02dh", whole // 86400, whole % 86400 // 3600)
+end
+
+-- How long ago, in one unit: "now", "40s", "5m", "3h", "2d", "5w", "3y".
+function format.age(ns)
+  local s = ns // 1000000000
+  if s < 1 then return "now" end
+  for _, unit in ipairs { { 60, 1, "s" }, { 3600, 60, "m" }, { 86400, 3600, "h" },
+    { 86400 * 14, 86400, "d" }, { 86400 * 365, 86400 * 7, "w" } } do
+    if s < unit[1] then return s // unit[2] .. unit[3] end
+  end
+  return s // (86400 * 365) .. "y"
+end
+
+local blocks = { "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█" }
+
+-- A line of block characters, one a value; a gap where a value is not finite.
+function format.sparkline(values)
+  local low, high = math.huge, -math.huge
+  for _, value in ipairs(values) do
+    if not special(value) then low, high = math.min(low, value), math.max(high, value) end
+  end
+  local parts = {}
+  for i, value in ipairs(values) do
+    if special(value) then
+      parts[i] = " "
+    else
+      local share = high > low and (value - low) / (high - low) or 0
+      parts[i] = blocks[1 + math.floor(share * 7 + 0.5)]
+    end
+  end
+  return table.concat(parts)
+end
+
+return format

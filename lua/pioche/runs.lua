@@ -1,0 +1,504 @@
+-- runs.lua: naming runs, loading many of them with few queries, and the JSON
+-- form of a run that scripts rely on.
+--
+-- RUN is `gpt-17`, a unique prefix of a ULID (4 characters or more), `gpt/best`
+-- (by the experiment's goal) or `gpt/last`. Where several runs are wanted, an
+-- experiment's name stands for all of its runs, also written `gpt/all`.
+local json = require "pioche.core.json"
+local sys = require "pioche.core.sys"
+local errors = require "pioche.errors"
+local format = require "pioche.format"
+
+local runs = {}
+
+runs.statuses = { "planned", "queued", "running", "finished", "failed", "stopped", "cancelled" }
+
+-- The double whose IEEE 754 bits SQLite kept beside a NULL.
+local function real(value, bits)
+  if value ~= nil or bits == nil then return value end
+  return (string.unpack("<d", string.pack("<i8", bits)))
+end
+
+local stats = { last = true, min = true, max = true, mean = true, count = true }
+
+-- ---- names -------------------------------------------------------------------
+
+local function experiment_names(store)
+  local names = {}
+  for i, row in ipairs(store:rows("SELECT name FROM experiment ORDER BY name")) do
+    names[i] = row.name
+  end
+  return names
+end
+
+local function find_experiment(store, name)
+  return store:one("SELECT id, name, goal_key, goal FROM experiment WHERE name = ?", name)
+end
+
+local function need_experiment(store, name)
+  local found = find_experiment(store, name)
+  if not found then
+    errors.raise("not_found", "no experiment '%s'%s", name,
+      errors.suggestion(name, experiment_names(store)))
+  end
+  return found
+end
+
+-- A metric as written by a person: KEY, then maybe @RANK, @mean, @min or @max
+-- across ranks, then maybe .last, .min, .max, .mean or .count. A key that exists
+-- with such an ending means itself.
+function runs.metric(store, text)
+  local function exists(key)
+    return store:one("SELECT 1 AS found FROM series WHERE key = ? LIMIT 1", key) ~= nil
+  end
+  local spec = { text = text, key = text, stat = "last" }
+  if exists(text) then return spec end
+  local key, stat = text:match("^(.+)%.(%l+)$")
+  if key and stats[stat] then
+    spec.key, spec.stat = key, stat
+    if exists(key) then return spec end
+  end
+  local base, rank = spec.key:match("^(.+)@(%w+)$")
+  if base and (math.tointeger(tonumber(rank)) or rank == "mean" or rank == "min" or rank == "max")
+  then
+    spec.key, spec.rank = base, math.tointeger(tonumber(rank)) or rank
+  end
+  return spec
+end
+
+function runs.metric_keys(store)
+  local keys = {}
+  for i, row in ipairs(store:rows("SELECT DISTINCT key FROM series ORDER BY key LIMIT 5000")) do
+    keys[i] = row.key
+  end
+  return keys
+end
+
+local function best_of(store, experiment)
+  if not experiment.goal_key then
+    errors.raise("invalid", "%s/best: experiment '%s' has no goal", experiment.name,
+      experiment.name)
+  end
+  local spec = runs.metric(store, experiment.goal_key)
+  local column = (spec.stat == "min" or spec.stat == "max") and spec.stat or "last"
+  local direction = experiment.goal == "maximize" and "DESC" or "ASC"
+  -- A run that failed counts only where there is no other.
+  local row = store:one("SELECT r.id FROM run r JOIN series s ON s.run_id = r.id"
+    .. " WHERE r.experiment_id = ? AND s.key = ? AND s." .. column .. " IS NOT NULL"
+    .. " AND s.rank = (SELECT min(rank) FROM series WHERE run_id = r.id AND key = s.key)"
+    .. " ORDER BY r.status IN ('failed', 'cancelled'), s." .. column .. " " .. direction
+    .. ", r.number LIMIT 1", experiment.id, spec.key)
+  if not row then
+    errors.raise("not_found", "%s/best: no run of '%s' has logged '%s'", experiment.name,
+      experiment.name, spec.key)
+  end
+  return row.id
+end
+
+local function last_of(store, experiment)
+  local row = store:one("SELECT id FROM run WHERE experiment_id = ? ORDER BY number DESC LIMIT 1",
+    experiment.id)
+  if not row then
+    errors.raise("not_found", "%s/last: experiment '%s' has no runs", experiment.name,
+      experiment.name)
+  end
+  return row.id
+end
+
+-- Id of run NUMBER of an experiment, or nil.
+local function by_number(store, word)
+  local name, number = word:match("^(.+)%-(%d+)$")
+  number = number and math.tointeger(tonumber(number))
+  if not number then return nil end
+  local row = store:one("SELECT r.id FROM run r JOIN experiment e ON e.id = r.experiment_id"
+    .. " WHERE e.name = ? AND r.number = ?", name, number)
+  return row and row.id
+end
+
+local function by_ulid(store, word)
+  local prefix = word:upper()
+  if #word < 4 or #word > 26 or not prefix:match("^[0-9A-HJKMNP-TV-Z]+$") then return nil end
+  local rows = store:rows("SELECT r.id, r.ulid, e.name || '-' || r.number AS name FROM run r"
+    .. " JOIN experiment e ON e.id = r.experiment_id"
+    .. " WHERE r.ulid >= ? AND r.ulid < ? ORDER BY r.ulid LIMIT 9", prefix, prefix .. "~")
+  if #rows > 1 then
+    local list = {}
+    for i = 1, math.min(8, #rows) do list[i] = rows[i].ulid .. " (" .. rows[i].name .. ")" end
+    if #rows > 8 then list[9] = "..." end
+    errors.raise("invalid", "'%s' is the beginning of several runs: %s", word,
+      table.concat(list, ", "))
+  end
+  return rows[1] and rows[1].id
+end
+
+local function not_found(store, word, kind)
+  local name, number = word:match("^(.+)%-(%d+)$")
+  local experiment = name and find_experiment(store, name)
+  if experiment then
+    local row = store:one("SELECT count(*) AS n, max(number) AS last FROM run"
+      .. " WHERE experiment_id = ?", experiment.id)
+    if row.n == 0 then
+      errors.raise("not_found", "no run '%s': experiment '%s' has no runs", word, name)
+    end
+    errors.raise("not_found", "no run '%s': '%s' has %d run%s, the newest is %s-%d", word, name,
+      row.n, row.n == 1 and "" or "s", name, row.last)
+  end
+  local names = experiment_names(store)
+  local near = errors.nearest(name or word, names)
+  local suggestion = near
+    and "; did you mean '" .. near .. (number and "-" .. number or "") .. "'?" or ""
+  if #names == 0 then suggestion = "; the store is empty" end
+  errors.raise("not_found", "no %s '%s'%s", kind, word, suggestion)
+end
+
+local function by_suffix(store, word)
+  local name, suffix = word:match("^(.+)/(%l+)$")
+  if suffix == "best" then return best_of(store, need_experiment(store, name)) end
+  if suffix == "last" then return last_of(store, need_experiment(store, name)) end
+  return nil
+end
+
+-- Id of the one run that `word` names; raises when there is none or several.
+function runs.find(store, word)
+  local id = by_suffix(store, word) or by_number(store, word) or by_ulid(store, word)
+  if id then return id end
+  local experiment = find_experiment(store, word)
+  if experiment then
+    errors.raise("invalid", "'%s' is an experiment, a run is expected: %s/best, %s/last or %s-1",
+      word, word, word, word)
+  end
+  not_found(store, word, "run")
+end
+
+-- Ids of all runs that the words name, in their order, each once; and the
+-- experiments among the words.
+function runs.select(store, words)
+  local ids, seen, experiments = {}, {}, {}
+  local function add(id)
+    if not seen[id] then
+      seen[id] = true
+      ids[#ids + 1] = id
+    end
+  end
+  local function add_experiment(experiment)
+    experiments[#experiments + 1] = experiment
+    for _, row in ipairs(store:rows("SELECT id FROM run WHERE experiment_id = ? ORDER BY number",
+      experiment.id)) do
+      add(row.id)
+    end
+  end
+  for _, word in ipairs(words) do
+    local whole = word:match("^(.+)/all$")
+    local experiment = not whole and find_experiment(store, word)
+    local id = not whole and (by_suffix(store, word) or by_number(store, word))
+    if experiment and id then
+      errors.raise("invalid", "'%s' is a run and an experiment; write %s/all or the run's ULID",
+        word, word)
+    elseif whole then
+      add_experiment(need_experiment(store, whole))
+    elseif experiment then
+      add_experiment(experiment)
+    else
+      add(id or by_ulid(store, word) or not_found(store, word, "run or experiment"))
+    end
+  end
+  return ids, experiments
+end
+
+-- ---- loading -----------------------------------------------------------------
+
+local select_run = "SELECT r.id, r.ulid, e.name AS experiment, r.experiment_id, r.number,"
+  .. " e.name || '-' || r.number AS name, e.goal_key, e.goal, r.status, r.reason, r.seed,"
+  .. " r.identity, r.generation, r.sweep_id, r.from_checkpoint, r.program, r.launch,"
+  .. " r.stop_requested_ns, r.created_ns, r.started_ns, r.ended_ns, s.commit_id AS \"commit\","
+  .. " s.tree_id AS tree, s.parent_id AS parent, s.branch, s.dirty, s.repository"
+  .. " FROM run r JOIN experiment e ON e.id = r.experiment_id"
+  .. " LEFT JOIN snapshot s ON s.id = r.snapshot_id"
+
+local in_ids = " IN (SELECT value FROM json_each(?))"
+
+local function ids_json(ids)
+  return "[" .. table.concat(ids, ",") .. "]"
+end
+
+local function load_params(store, by_id, list)
+  for row in store:each("SELECT run_id, name, value, kind, bits FROM param WHERE run_id" .. in_ids,
+    list) do
+    local value = real(row.value, row.bits)
+    if row.kind == "bool" then
+      value = value == 1
+    elseif row.kind == "json" and type(value) == "string" then
+      local ok, decoded = pcall(json.decode, value)
+      if ok and decoded ~= nil then value = decoded end
+    end
+    if value == nil then value = json.null end
+    by_id[row.run_id].params[row.name] = value
+  end
+end
+
+local series_columns = "id, run_id, key, count, first_step, last_step, last, last_bits, min,"
+  .. " min_step, max, max_step, sum, sum_low, finite, nans"
+
+local function metric_of(row)
+  local mean
+  if row.finite > 0 then
+    mean = (row.sum or 0.0) + (row.sum_low or 0.0)
+    mean = mean / row.finite
+  end
+  return { series_id = row.id, rank = row.rank, last = real(row.last, row.last_bits),
+    min = row.min, max = row.max, mean = mean, count = row.count, first_step = row.first_step,
+    last_step = row.last_step, min_step = row.min_step, max_step = row.max_step,
+    nans = row.nans }
+end
+
+-- Metrics of rank 0, or of the lowest rank that logged the key. `keys` (an
+-- array, or nil for all) limits them.
+local function load_metrics(store, by_id, list, keys)
+  local sql = "SELECT " .. series_columns .. ", min(rank) AS rank FROM series WHERE run_id"
+    .. in_ids
+  local rows
+  if keys then
+    rows = store:each(sql .. " AND key IN (SELECT value FROM json_each(?)) GROUP BY run_id, key",
+      list, json.encode(json.array(keys)))
+  else
+    rows = store:each(sql .. " GROUP BY run_id, key", list)
+  end
+  for row in rows do by_id[row.run_id].metrics[row.key] = metric_of(row) end
+end
+
+local function load_attempts(store, by_id, list)
+  for row in store:each("SELECT * FROM attempt WHERE run_id" .. in_ids
+    .. " ORDER BY run_id, number", list) do
+    table.insert(by_id[row.run_id].attempts, row)
+  end
+end
+
+-- Runs of these ids, in the same order. `want`: params, tags, attempts = true;
+-- metrics = true (all) or an array of keys.
+function runs.load(store, ids, want)
+  want = want or {}
+  local list, by_id, result = ids_json(ids), {}, {}
+  for row in store:each(select_run .. " WHERE r.id" .. in_ids, list) do
+    row.params, row.tags, row.metrics, row.attempts = {}, {}, {}, {}
+    by_id[row.id] = row
+  end
+  for _, id in ipairs(ids) do
+    if by_id[id] then result[#result + 1] = by_id[id] end
+  end
+  if want.params then load_params(store, by_id, list) end
+  if want.tags then
+    for row in store:each("SELECT run_id, name, value FROM tag WHERE run_id" .. in_ids, list) do
+      by_id[row.run_id].tags[row.name] = row.value
+    end
+  end
+  if want.metrics then
+    load_metrics(store, by_id, list, want.metrics ~= true and want.metrics or nil)
+  end
+  if want.attempts then load_attempts(store, by_id, list) end
+  return result
+end
+
+-- Values of one metric (see runs.metric) of loaded runs: {run id = value}.
+function runs.values(store, loaded, spec)
+  local values, ids = {}, {}
+  for i, run in ipairs(loaded) do ids[i] = run.id end
+  local function stat_of(metric)
+    return metric[spec.stat]
+  end
+  if not spec.rank then
+    local by_id = {}
+    for _, run in ipairs(loaded) do by_id[run.id] = { metrics = {} } end
+    load_metrics(store, by_id, ids_json(ids), { spec.key })
+    for _, id in ipairs(ids) do
+      local metric = by_id[id].metrics[spec.key]
+      values[id] = metric and stat_of(metric)
+    end
+    return values
+  end
+  local counts = {}
+  for row in store:each("SELECT " .. series_columns .. ", rank FROM series WHERE run_id" .. in_ids
+    .. " AND key = ? ORDER BY run_id, rank", ids_json(ids), spec.key) do
+    local value, id = stat_of(metric_of(row)), row.run_id
+    local so_far = values[id]
+    if value == nil or (math.type(spec.rank) and spec.rank ~= row.rank) then
+      goto continue
+    elseif spec.rank == "mean" then
+      counts[id] = (counts[id] or 0) + 1
+      values[id] = (so_far or 0.0) + (value - (so_far or 0.0)) / counts[id]
+    elseif so_far and spec.rank == "min" then
+      values[id] = math.min(so_far, value)
+    elseif so_far and spec.rank == "max" then
+      values[id] = math.max(so_far, value)
+    else
+      values[id] = value
+    end
+    ::continue::
+  end
+  return values
+end
+
+-- ---- JSON ----------------------------------------------------------------------
+
+function runs.time(ns)
+  return ns and sys.format_time(ns) or nil
+end
+
+local function or_null(value)
+  if value == nil then return json.null end
+  return value
+end
+
+local function attempt_json(attempt)
+  return {
+    number = attempt.number, result = or_null(attempt.result), node = or_null(attempt.node),
+    rank = or_null(attempt.rank), signal = or_null(attempt.signal),
+    exit_code = or_null(attempt.exit_code), step = or_null(attempt.step),
+    message = or_null(attempt.message), started = or_null(runs.time(attempt.started_ns)),
+    ended = or_null(runs.time(attempt.ended_ns)),
+  }
+end
+
+-- The run as scripts see it; everything in `want` of runs.load must be loaded.
+function runs.to_json(run)
+  local metrics, attempts = {}, {}
+  for key, m in pairs(run.metrics) do
+    metrics[key] = { last = or_null(m.last), min = or_null(m.min), max = or_null(m.max),
+      mean = or_null(m.mean), count = m.count, first_step = or_null(m.first_step),
+      last_step = or_null(m.last_step) }
+  end
+  for i, attempt in ipairs(run.attempts) do attempts[i] = attempt_json(attempt) end
+  return {
+    id = run.name, ulid = run.ulid, experiment = run.experiment, status = run.status,
+    reason = or_null(run.reason), seed = or_null(run.seed), params = run.params, tags = run.tags,
+    metrics = metrics, commit = or_null(run.commit), attempts = json.array(attempts),
+    created = runs.time(run.created_ns), started = or_null(runs.time(run.started_ns)),
+    ended = or_null(runs.time(run.ended_ns)),
+  }
+end
+
+-- Print runs as a JSON array, one a line, loading a few hundred at a time.
+function runs.print_json(ctx, store, ids)
+  local batch = 200
+  local lead = "["
+  for first = 1, #ids, batch do
+    local part = table.move(ids, first, math.min(first + batch - 1, #ids), 1, {})
+    local loaded = runs.load(store, part,
+      { params = true, tags = true, metrics = true, attempts = true })
+    for _, run in ipairs(loaded) do
+      ctx.out(lead .. json.encode(runs.to_json(run)))
+      lead = ",\n"
+    end
+  end
+  ctx.out((lead == "[" and "[" or "") .. "]\n")
+end
+
+-- ---- facts about a set of runs ---------------------------------------------------
+
+-- A value of a parameter as text that identifies it.
+function runs.value_key(value)
+  if type(value) == "string" then return "s" .. value end
+  if math.type(value) == "float" then return string.format("n%.17g", value) end
+  if type(value) == "number" then return "n" .. value end
+  if type(value) == "boolean" then return "b" .. tostring(value) end
+  return "j" .. json.encode(value)
+end
+
+-- Names of the parameters that are not the same in all runs, and of those that
+-- are, sorted. The seed stands apart.
+function runs.differing(loaded)
+  local first, count, differs = {}, {}, {}
+  for _, run in ipairs(loaded) do
+    for name, value in pairs(run.params) do
+      local key = runs.value_key(value)
+      count[name] = (count[name] or 0) + 1
+      if first[name] == nil then first[name] = key end
+      if first[name] ~= key then differs[name] = true end
+    end
+  end
+  local different, same = {}, {}
+  for name, n in pairs(count) do
+    local list = (differs[name] or n < #loaded) and different or same
+    list[#list + 1] = name
+  end
+  table.sort(different)
+  table.sort(same)
+  return different, same
+end
+
+-- The same, but only differences within one experiment count.
+function runs.differing_within(loaded)
+  local groups, order, set, list = {}, {}, {}, {}
+  for _, run in ipairs(loaded) do
+    if not groups[run.experiment_id] then
+      groups[run.experiment_id] = {}
+      order[#order + 1] = run.experiment_id
+    end
+    table.insert(groups[run.experiment_id], run)
+  end
+  for _, id in ipairs(order) do
+    for _, name in ipairs((runs.differing(groups[id]))) do
+      if not set[name] then
+        set[name] = true
+        list[#list + 1] = name
+      end
+    end
+  end
+  table.sort(list)
+  return list
+end
+
+-- A parameter's value as text for people.
+function runs.value_text(value)
+  if value == nil then return "" end
+  if type(value) == "table" then return json.encode(value) end
+  return format.value(value)
+end
+
+-- A table column for one parameter of `loaded`, and its cells: numbers are
+-- exact where that is short, else equally precise down the column.
+function runs.param_column(loaded, name)
+  local cells, numbers, short = {}, true, true
+  for i, run in ipairs(loaded) do
+    local value = run.params[name]
+    if value ~= nil and type(value) ~= "number" then
+      numbers = false
+    elseif value and #format.exact(value) > 7 then
+      short = false
+    end
+    cells[i] = value
+  end
+  local column = { title = name, align = numbers and "right" or "left", flex = not numbers,
+    min = 6 }
+  if numbers and not short then return column, format.column(cells, #loaded, 4) end
+  for i, run in ipairs(loaded) do cells[i] = runs.value_text(run.params[name]) end
+  return column, cells
+end
+
+-- Sign and colour of a status.
+runs.signs = {
+  planned = { "·", "dim" }, queued = { "◦", "dim" }, running = { "▶", "cyan" },
+  finished = { "✓", "green" }, failed = { "✗", "red" }, stopped = { "■", "yellow" },
+  cancelled = { "⊘", "yellow" },
+}
+
+-- A status as a table cell: a sign before the word on a terminal.
+function runs.status_cell(ctx, status)
+  local sign = runs.signs[status] or { "?", nil }
+  return { (ctx.stdout_tty and sign[1] .. " " or "") .. status, sign[2] }
+end
+
+-- Nanoseconds a run took so far, nil before it starts.
+function runs.took_ns(run)
+  if not run.started_ns then return nil end
+  return (run.ended_ns or sys.now_ns()) - run.started_ns
+end
+
+-- Why a run is not well, in one line: its reason, else its last attempt's message.
+function runs.blame(run)
+  if run.reason then return run.reason end
+  local last = run.attempts[#run.attempts]
+  if last and run.status ~= "finished" then return last.message end
+  return nil
+end
+
+return runs
