@@ -167,17 +167,19 @@ lint: deps-test
 fuzz: deps
 	@sh tests/fuzz/run.sh $(BUILD) $(FUZZ_S) $(FUZZERS)
 
+DEST = $(DESTDIR)$(PREFIX)
+
 install: programs
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pioche $(DESTDIR)$(PREFIX)/lib/pkgconfig \
-	  $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/share/pioche/recipes
-	install -m 755 $(BUILD)/pioche $(DESTDIR)$(PREFIX)/bin/pioche
-	install -m 755 $(BUILD)/lib/libpioche.so $(DESTDIR)$(PREFIX)/lib/libpioche.so
-	install -m 644 $(BUILD)/lib/libpioche.a $(DESTDIR)$(PREFIX)/lib/libpioche.a
-	install -m 644 core/client/pioche.py $(DESTDIR)$(PREFIX)/lib/pioche/pioche.py
-	install -m 644 core/client/pioche.h $(DESTDIR)$(PREFIX)/include/pioche.h
-	install -m 644 recipes/*.lua $(DESTDIR)$(PREFIX)/share/pioche/recipes/
+	install -d "$(DEST)/bin" "$(DEST)/lib/pioche" "$(DEST)/lib/pkgconfig" "$(DEST)/include" \
+	  "$(DEST)/share/pioche/recipes"
+	install -m 755 $(BUILD)/pioche "$(DEST)/bin/pioche"
+	install -m 755 $(BUILD)/lib/libpioche.so "$(DEST)/lib/libpioche.so"
+	install -m 644 $(BUILD)/lib/libpioche.a "$(DEST)/lib/libpioche.a"
+	install -m 644 core/client/pioche.py "$(DEST)/lib/pioche/pioche.py"
+	install -m 644 core/client/pioche.h "$(DEST)/include/pioche.h"
+	install -m 644 recipes/*.lua "$(DEST)/share/pioche/recipes/"
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' core/client/pioche.pc.in \
-	  > $(DESTDIR)$(PREFIX)/lib/pkgconfig/pioche.pc
+	  > "$(DEST)/lib/pkgconfig/pioche.pc"
 
 clean:
 	rm -rf $(BUILD)
