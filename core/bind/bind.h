@@ -1,0 +1,82 @@
+/* bind.h: the seam between the C rooms and Lua, and the only room that
+ * includes lua.h.
+ *
+ * One file per room below, each opened by `require "pioche.core.<room>"`.
+ * Rules that every binding keeps: an expected failure returns nil, message,
+ * code word (pio_bind_fail); misuse raises at the caller's line; nothing that
+ * C must free is held in a local across a Lua call that may raise: it sits in
+ * a guard (pio_bind_guard) or in a typed userdata, made closed first and
+ * opened second. */
+#ifndef PIO_BIND_BIND_H
+#define PIO_BIND_BIND_H
+
+#include <jansson.h>
+#include <lua.h>
+#include <stdbool.h>
+
+#include "base/err.h"
+#include "store/store.h"
+
+/* ---- the state (state.c) ------------------------------------------------------- */
+
+/* A state with the standard library, made deterministic (no address shows, no
+ * table is hashed by chance into anything that we print), and a searcher for
+ * the modules inside this executable; $PIOCHE_LUA=DIR, the folder that holds
+ * `pioche/`, overrides them. NULL when memory is out. */
+lua_State *pio_bind_state_new(void);
+
+/* Call the function below its `arguments` on the stack, with a traceback in
+ * place of the message when something was raised that is no error of ours.
+ * 0 and `results` values, or LUA_ERR... and the message. */
+int pio_bind_call(lua_State *L, int arguments, int results);
+
+/* ---- helpers (value.c) ------------------------------------------------------------ */
+
+/* Push nil, message, code word; returns 3. */
+int pio_bind_fail(lua_State *L, const pio_err *err);
+
+/* Push a userdata that will call free_fn(pointer) when collected or closed.
+ * Fill the returned slot after the resource is opened. */
+void **pio_bind_guard(lua_State *L, void (*free_fn)(void *));
+void pio_bind_guard_json(void *value);
+
+/* New metatable `name` with these methods, and __gc, __close and __tostring. */
+struct luaL_Reg;
+void pio_bind_type(lua_State *L, const char *name, const struct luaL_Reg *methods,
+                   lua_CFunction close, lua_CFunction tostring);
+
+/* The value at `index` as JSON; the caller owns *value. Allocates nothing in
+ * Lua and never raises. A table is an array when json.array marked it or its
+ * keys are exactly 1..n with n > 0; else an object, whose keys must be strings. */
+int pio_bind_to_json(json_t **value, lua_State *L, int index, pio_err *err);
+/* Push a JSON value; may raise for lack of memory, so `value` must be guarded. */
+void pio_bind_push_json(lua_State *L, const json_t *value);
+/* Push the null of JSON, mark the table on top as an array. */
+void pio_bind_push_null(lua_State *L);
+void pio_bind_mark_array(lua_State *L);
+
+/* Fields of the options table at `index`; missing or nil leaves NULL or
+ * `otherwise`; another type raises. Strings are borrowed from the table. */
+const char *pio_bind_field_string(lua_State *L, int index, const char *name);
+lua_Integer pio_bind_field_integer(lua_State *L, int index, const char *name,
+                                   lua_Integer otherwise);
+bool pio_bind_field_boolean(lua_State *L, int index, const char *name);
+/* The array of strings in a field (or at `index` itself when name is NULL) as
+ * a NULL-terminated vector inside a userdata that is pushed; NULL when the
+ * field is missing (nil is pushed then). */
+const char *const *pio_bind_strings(lua_State *L, int index, const char *name);
+
+/* The open store at `index`, else an argument error. */
+pio_store *pio_bind_store(lua_State *L, int index);
+
+/* ---- the modules ------------------------------------------------------------------- */
+int pio_bind_open_state(lua_State *L);
+int pio_bind_open_sys(lua_State *L);
+int pio_bind_open_json(lua_State *L);
+int pio_bind_open_store(lua_State *L);
+int pio_bind_open_git(lua_State *L);
+int pio_bind_open_pack(lua_State *L);
+int pio_bind_open_launch(lua_State *L);
+int pio_bind_open_sweep(lua_State *L);
+
+#endif

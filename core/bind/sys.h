@@ -1,0 +1,14 @@
+/* sys.h: sys.run, in a file of its own (sys_run.c). */
+#ifndef PIO_BIND_SYS_H
+#define PIO_BIND_SYS_H
+
+#include <lua.h>
+
+/* run{argv={}, cwd=, env={NAME=value}, input=, timeout_s=, log=path}
+ * -> { status, signal, stdout, stderr, timed_out }, or nil, message, code when
+ * it cannot be started. Status is nil after a signal and the other way round.
+ * env is added to this process's. With `log`, stdout and stderr go to that
+ * file and are empty here; captured output is cut at 64 MiB. */
+int pio_bind_sys_run(lua_State *L);
+
+#endif
