@@ -1,0 +1,38 @@
+/* drain.h: where rings lie, waiting for them, and what to do with those that
+ * a dead process left behind.
+ *
+ * A ring file is named by run, attempt and rank, so that whoever finds the
+ * attempt dead finds its rings. Recovery moves each published point and record
+ * that is not yet in the journal: a drainer that was killed between writing
+ * the journal and moving its tail has left both, and nothing is kept twice. */
+#ifndef PIO_CLIENT_DRAIN_H
+#define PIO_CLIENT_DRAIN_H
+
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/str.h"
+#include "client/ring.h"
+
+/* Append <pio_shm_dir()>/pioche-<ulid>-<attempt>-<rank>.ring to `path`. */
+int pio_ring_path(pio_str *path, const char *ulid, int attempt, int rank, pio_err *err);
+
+/* Sleep until a writer waits for room, at most timeout_ms. */
+void pio_ring_wait(pio_ring *ring, int timeout_ms);
+
+/* End such a sleep now. */
+void pio_ring_kick(pio_ring *ring);
+
+/* Nobody will drain this ring any more: writers neither wait nor keep. */
+void pio_ring_shut(pio_ring *ring);
+
+/* Drain the rings that ranks [0, world) of a dead attempt left on this node
+ * into <dir>/journal.<node> and unlink them. The caller makes sure that no
+ * other drainer lives (the lock of the attempt, DIR/agent.lock). 0 also when
+ * there is none. */
+int pio_ring_recover_node(const char *dir, const char *ulid, int attempt, int node, int world,
+                          pio_err *err);
+/* The same for node 0. */
+int pio_ring_recover(const char *dir, const char *ulid, int attempt, int world, pio_err *err);
+
+#endif

@@ -1,0 +1,211 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "client/drain.h"
+#include "client/ring_layout.h"
+#include "sys/fs.h"
+
+typedef struct seen_frame {
+	uint64_t hash, end; /* end: side ring index after the frame */
+	size_t order;
+	bool in_journal;
+} seen_frame;
+
+typedef struct seen_frames {
+	seen_frame *frames; /* sorted by hash while the journal is read */
+	size_t count, capacity;
+} seen_frames;
+
+int pio_ring_path(pio_str *path, const char *ulid, int attempt, int rank, pio_err *err)
+{
+	pio_str_printf(path, "%s/pioche-%s-%d-%d.ring", pio_shm_dir(), ulid, attempt, rank);
+	return pio_str_check(path, err);
+}
+
+/* Records carry rank, number or time to the nanosecond, so that equal bytes are
+ * the same record. */
+static uint64_t hash_record(uint8_t type, const uint8_t *payload, size_t size_bytes)
+{
+	uint64_t h = 0xcbf29ce484222325u ^ type;
+	for (size_t i = 0; i < size_bytes; i++)
+		h = (h ^ payload[i]) * 0x100000001b3u;
+	return h;
+}
+
+static int list_frames(seen_frames *list, pio_ring *ring, pio_err *err)
+{
+	uint64_t at = ring->side_tail, head = atomic_load(&ring->header->side_head);
+	uint8_t type;
+	uint32_t size;
+	if (head - at > ring->side_bytes)
+		return 0;
+	while (at != head && ring_side_next(ring, &at, head, &type, &size)) {
+		if (list->count == list->capacity) {
+			size_t capacity = list->capacity ? 2 * list->capacity : 64;
+			seen_frame *frames = pio_realloc(list->frames, capacity * sizeof *frames);
+			if (!frames)
+				return pio_fail(err, PIO_ENOMEM, "out of memory for %zu records", capacity);
+			list->frames = frames;
+			list->capacity = capacity;
+		}
+		list->frames[list->count] = (seen_frame){
+			.hash = hash_record(type, ring->frame, size), .end = at, .order = list->count,
+		};
+		list->count++;
+	}
+	return 0;
+}
+
+static int by_hash(const void *a, const void *b)
+{
+	const seen_frame *x = a, *y = b;
+	return x->hash < y->hash ? -1 : x->hash > y->hash;
+}
+
+static int by_order(const void *a, const void *b)
+{
+	const seen_frame *x = a, *y = b;
+	return x->order < y->order ? -1 : x->order > y->order;
+}
+
+static void sort_frames(seen_frames *list, int (*order)(const void *, const void *))
+{
+	if (list->count)
+		qsort(list->frames, list->count, sizeof list->frames[0], order);
+}
+
+static void mark_frame(seen_frames *list, const pio_record *record)
+{
+	seen_frame key = { .hash = hash_record((uint8_t)record->type, record->payload,
+	                                       record->size_bytes) };
+	seen_frame *found = list->count ? bsearch(&key, list->frames, list->count,
+	                                          sizeof key, by_hash) : NULL;
+	if (found)
+		found->in_journal = true;
+}
+
+/* Move the tails over what the journal has already: a drainer was killed after
+ * it had written the journal. Only what was published in order can be there. */
+static int skip_journaled(pio_ring *ring, const char *journal_path, pio_err *err)
+{
+	seen_frames list = { NULL, 0, 0 };
+	pio_journal_reader *reader = NULL;
+	pio_journal_header header;
+	pio_record record;
+	uint32_t seq = 0;
+	bool any = false;
+	int rc = ring_drain_prepare(ring, err);
+	if (!rc)
+		rc = list_frames(&list, ring, err);
+	if (!rc)
+		rc = pio_journal_reader_open(&reader, &header, journal_path, err);
+	if (rc)
+		goto out;
+	sort_frames(&list, by_hash);
+	while ((rc = pio_journal_next(reader, &record, err)) == 1) {
+		pio_cursor cursor = { record.payload, record.payload + record.size_bytes, 0 };
+		if (record.type != PIO_RECORD_POINTS) {
+			mark_frame(&list, &record);
+		} else if (pio_cursor_u32(&cursor) == ring->rank &&
+		           record.size_bytes >= 8 + sizeof(pio_journal_point)) {
+			memcpy(&seq, record.payload + record.size_bytes - sizeof seq, sizeof seq);
+			any = true;
+		}
+	}
+	if (rc)
+		goto out;
+	sort_frames(&list, by_order);
+	for (size_t i = 0; i < list.count && list.frames[i].in_journal; i++)
+		ring->side_tail = list.frames[i].end;
+	uint32_t ahead = seq + 1 - (uint32_t)ring->tail;
+	if (any && ahead <= ring->slot_count)
+		ring->tail += ahead;
+out:
+	pio_journal_reader_close(reader);
+	pio_free(list.frames);
+	return rc;
+}
+
+static int recover_ring(pio_ring *ring, pio_journal_writer *journal, pio_err *err)
+{
+	uint64_t moved;
+	do {
+		int rc = pio_ring_drain(ring, journal, true, &moved, err);
+		if (rc)
+			return rc;
+	} while (moved);
+	return 0;
+}
+
+/* A ring whose header was overwritten is evidence, but nothing can be read
+ * from it: the journal says so, and the rest of the attempt is kept. */
+static int note_unreadable(pio_journal_writer *journal, int rank, const char *why, pio_err *err)
+{
+	pio_str payload = PIO_STR_INIT;
+	pio_record_put_u32(&payload, (uint32_t)rank);
+	pio_record_put_i64(&payload, pio_clock_wall_ns());
+	pio_record_put_str(&payload, "ring.corrupt", 12);
+	pio_record_put_str(&payload, why, strlen(why));
+	int rc = pio_str_check(&payload, err);
+	if (!rc)
+		rc = pio_journal_append(journal, PIO_RECORD_EVENT, payload.data, payload.len, NULL, 0, err);
+	pio_str_fini(&payload);
+	return rc;
+}
+
+static int recover_path(const char *ring_path, const char *journal_path,
+                        const pio_journal_header *header, int rank, pio_err *err)
+{
+	pio_ring *ring = NULL;
+	pio_journal_writer *journal = NULL;
+	pio_err why = PIO_ERR_INIT;
+	/* Opened first: it cuts a torn tail, so that skip_journaled sees whole records. */
+	int rc = pio_journal_open(&journal, journal_path, header, err);
+	if (rc)
+		return rc;
+	rc = pio_ring_attach(&ring, ring_path, &why);
+	if (rc == -PIO_ECORRUPT || rc == -PIO_EVERSION) {
+		rc = note_unreadable(journal, rank, why.message, err);
+	} else if (rc) {
+		if (err)
+			*err = why;
+	} else {
+		rc = skip_journaled(ring, journal_path, err);
+		if (!rc)
+			rc = recover_ring(ring, journal, err);
+	}
+	pio_ring_close(&ring);
+	int closed = pio_journal_close(&journal, rc ? NULL : err);
+	rc = rc ? rc : closed;
+	return rc ? rc : pio_fs_unlink(ring_path, err);
+}
+
+int pio_ring_recover_node(const char *dir, const char *ulid, int attempt, int node, int world,
+                          pio_err *err)
+{
+	pio_journal_header header = { .attempt = (uint32_t)attempt, .node = (uint32_t)node,
+	                              .created_ns = pio_clock_wall_ns() };
+	pio_str ring_path = PIO_STR_INIT, journal_path = PIO_STR_INIT;
+	int rc = 0;
+	if (!pio_ulid_parse(&header.run, ulid))
+		return pio_fail(err, PIO_EINVAL, "\"%s\" is no ULID: 26 characters expected", ulid);
+	pio_str_printf(&journal_path, "%s/journal.%d", dir, node);
+	rc = pio_str_check(&journal_path, err);
+	for (int rank = 0; !rc && rank < world; rank++) {
+		pio_str_clear(&ring_path);
+		rc = pio_ring_path(&ring_path, ulid, attempt, rank, err);
+		if (!rc && pio_fs_type(ring_path.data) == PIO_FS_FILE)
+			rc = recover_path(ring_path.data, journal_path.data, &header, rank, err);
+	}
+	pio_str_fini(&ring_path);
+	pio_str_fini(&journal_path);
+	return rc;
+}
+
+int pio_ring_recover(const char *dir, const char *ulid, int attempt, int world, pio_err *err)
+{
+	return pio_ring_recover_node(dir, ulid, attempt, 0, world, err);
+}
