@@ -1,0 +1,119 @@
+#!/usr/bin/env python3
+"""The reference trainer through the whole house: bit-identical curves, resume
+that leaves no trace in them, checkpoints that open elsewhere."""
+import os
+import signal
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+import harness  # noqa: E402
+from harness import GPT, Project, wait_for  # noqa: E402
+
+RECIPE = """
+local pioche = require "pioche"
+return pioche.sweep {
+  name = "tiny",
+  program = pioche.program { command = { "%s" }, inputs = { text = "text.txt" } },
+  space = {
+    lr = 3e-3, width = 32, heads = 2, depth = 2, context = 32, batch = 8,
+    steps = %d, ["save-every"] = 10, ["eval-every"] = 20, ["sample-bytes"] = 0,
+  },
+  goal = pioche.minimize "val/loss",
+  launch = { ranks_per_node = %d },
+  retry = { attempts = 3 },
+}
+"""
+
+
+def project(steps, ranks):
+    p = Project(git=False)
+    p.write("recipe.lua", RECIPE % (GPT, steps, ranks))
+    p.write("text.txt", "".join(f"{i} and the {i * i} words of line {i * 7919 % 1000}\n"
+                                for i in range(4000)))
+    return p
+
+
+def curves(p):
+    rows = p.pioche("sql", "--json", "SELECT key, rank, step, value FROM point WHERE run = 'tiny-1' "
+                    "AND key != 'tokens_per_s' ORDER BY key, rank, step").json
+    assert rows
+    return [tuple(sorted(r.items())) for r in rows]
+
+
+def test_same_seed_and_world_size_give_the_same_bits():
+    with project(40, 2) as a, project(40, 2) as b:
+        a.pioche("run", "recipe.lua")
+        b.pioche("run", "recipe.lua")
+        assert curves(a) == curves(b)
+
+
+def resumed(ranks):
+    with project(150, ranks) as whole, project(150, ranks) as cut:
+        whole.pioche("run", "recipe.lua")
+        process = cut.start("run", "recipe.lua")
+        wait_for(lambda: os.path.exists(cut.store) and cut.sql("SELECT 1 FROM checkpoint"), 30,
+                 "a checkpoint")
+        time.sleep(0.1)
+        victim = ranks_of(cut)[0]
+        os.kill(victim, signal.SIGKILL)
+        process.communicate(timeout=120)
+        assert process.returncode == 0
+        run = cut.pioche("show", "tiny-1", "--json").json
+        run = run[0] if isinstance(run, list) else run
+        assert len(run["attempts"]) == 2, run["attempts"]
+        first = run["attempts"][0]
+        assert first["result"] == "signal" and first["signal"] == 9, first
+        resume = cut.sql("SELECT resume_checkpoint FROM attempt WHERE number = 2")[0]
+        assert resume["resume_checkpoint"], "the second attempt starts from a checkpoint"
+        assert curves(whole) == curves(cut)
+        assert len(whole.sql("SELECT 1 FROM attempt")) == 1
+        cut.check_store()
+
+
+def ranks_of(p):
+    found = []
+    for name in os.listdir("/proc"):
+        try:
+            with open(f"/proc/{name}/environ", "rb") as f:
+                environ = f.read()
+            with open(f"/proc/{name}/cmdline", "rb") as f:
+                command = f.read().split(b"\0")[0]
+        except OSError:
+            continue
+        if p.dir.encode() in environ and b"RANK=" in environ and command.endswith(b"/gpt"):
+            found.append(int(name))
+    return sorted(found)
+
+
+def test_cut_and_resumed_equals_uncut_with_one_rank():
+    resumed(1)
+
+
+def test_cut_and_resumed_equals_uncut_with_two_ranks():
+    resumed(2)
+
+
+def test_the_best_run_beats_the_bigram():
+    with project(150, 1) as p:
+        p.pioche("run", "recipe.lua")
+        run = p.pioche("ls", "tiny", "--json").json[0]
+        assert run["metrics"]["val/loss"]["last"] < run["metrics"]["val/bigram"]["last"], run["metrics"]
+
+
+def test_bad_flags_are_named():
+    with Project(git=False) as p:
+        p.write("t.txt", "x" * 1000)
+        for flags, status, words in (
+                (["--text=missing.txt"], 1, ["--text", "missing.txt"]),
+                (["--text=t.txt", "--width=abc"], 2, ["--width", "abc"]),
+                (["--text=t.txt", "--wdith=3"], 2, ["--wdith"]),
+                (["--text=t.txt", "--width=10", "--heads=3"], 1, ["width", "heads"]),
+        ):
+            done = harness.subprocess.run([GPT, *flags], cwd=p.dir, env=p.env, capture_output=True,
+                                          text=True)
+            assert done.returncode == status, (flags, done)
+            assert all(w in done.stderr for w in words), (flags, done.stderr)
+
+
+harness.main()
