@@ -64,35 +64,37 @@ local function distinct(list, count)
   return n
 end
 
+local function in_pattern(pattern, value, integers)
+  if value == nil then return "" end
+  if integers then return tostring(value) end
+  return special(value) or tidy_exponent(string.format(pattern, value))
+end
+
 -- Texts of a column of numbers (nil becomes ""), equally precise from top to
 -- bottom: `digits` significant ones of the largest value (default 5), and up to
--- three more where different values would look the same.
-function format.column(values, count, digits)
+-- three more where different values would look the same. `beside` (values that
+-- belong to them, such as deviations) is formatted alike: the second result.
+function format.column(values, count, digits, beside)
   digits = digits or 5
   local low, high, integers = math.huge, 0, true
   for i = 1, count do
     local value = values[i]
     if value and math.type(value) == "float" then integers = false end
+    if beside and beside[i] then integers = false end
     if value and not special(value) and value ~= 0 then
       low, high = math.min(low, math.abs(value)), math.max(high, math.abs(value))
     end
   end
-  local texts, different = {}, distinct(values, count)
+  local texts, others, different = {}, {}, distinct(values, count)
   for extra = 0, 3 do
     local pattern = high > 0 and column_format(low, high, digits + extra) or "%g"
     for i = 1, count do
-      local value = values[i]
-      if value == nil then
-        texts[i] = ""
-      elseif integers then
-        texts[i] = tostring(value)
-      else
-        texts[i] = special(value) or tidy_exponent(string.format(pattern, value))
-      end
+      texts[i] = in_pattern(pattern, values[i], integers)
+      others[i] = in_pattern(pattern, beside and beside[i], false)
     end
     if integers or distinct(texts, count) >= different then break end
   end
-  return texts
+  return texts, others
 end
 
 -- A parameter's value: exact where that is short.

@@ -3,7 +3,8 @@
 -- A column is { title, align = "left"|"right", min = n, drop = n, flex = true }:
 -- on a terminal too narrow for everything, columns marked flex are cut down to
 -- `min`, then columns with `drop` disappear, highest `drop` first and last ones
--- first among equals. Columns without `drop` always stay. A cell is a string,
+-- first among equals, and those that are empty in every row are not shown at
+-- all. Columns without `drop` always stay. A cell is a string,
 -- nil, or { text, style }. Without a width (a pipe) nothing is cut or dropped.
 local term = require "pioche.term"
 
@@ -72,9 +73,23 @@ local function least(columns, widths, kept, gap)
   return sum
 end
 
-local function drop_columns(columns, widths, limit, gap)
+-- Numbers of the columns to show: those that may be dropped need a cell that
+-- is not empty.
+local function filled(columns, rows)
   local kept = {}
-  for c = 1, #columns do kept[c] = c end
+  for c, column in ipairs(columns) do
+    local useful = not column.drop
+    for _, row in ipairs(rows) do
+      if useful then break end
+      useful = (cell_text(row[c])) ~= ""
+    end
+    if useful then kept[#kept + 1] = c end
+  end
+  return kept
+end
+
+-- Take columns out of `kept` until the rest can fit; returns how many went.
+local function drop_columns(columns, widths, kept, limit, gap)
   local dropped = 0
   while least(columns, widths, kept, gap) > limit do
     local victim
@@ -86,7 +101,7 @@ local function drop_columns(columns, widths, limit, gap)
     table.remove(kept, victim)
     dropped = dropped + 1
   end
-  return kept, dropped
+  return dropped
 end
 
 local function render_line(columns, widths, kept, gap, indent, get)
@@ -110,11 +125,10 @@ end
 function M.render(columns, rows, options)
   local gap, indent = options.gap or 2, (" "):rep(options.indent or 0)
   local widths = measure(columns, rows)
-  local kept, dropped = {}, 0
-  for c = 1, #columns do kept[c] = c end
+  local kept, dropped = filled(columns, rows), 0
   if options.width then
     local limit = options.width - #indent
-    kept, dropped = drop_columns(columns, widths, limit, gap)
+    dropped = drop_columns(columns, widths, kept, limit, gap)
     squeeze(columns, widths, kept, limit, gap)
   end
   local lines = {}

@@ -1,0 +1,428 @@
+-- compare: which run is better, and what made it so.
+local git = require "pioche.core.git"
+local json = require "pioche.core.json"
+local csv = require "pioche.csv"
+local errors = require "pioche.errors"
+local format = require "pioche.format"
+local runs = require "pioche.runs"
+local stats = require "pioche.stats"
+local tables = require "pioche.table"
+local term = require "pioche.term"
+
+local extra_metrics = 4      -- besides the goal, where none was asked for
+
+-- ---- what to compare -----------------------------------------------------------
+
+local function chosen(ctx, store)
+  if #ctx.args > 0 then return (runs.select(store, ctx.args)) end
+  local newest = store:one("SELECT e.name FROM run r JOIN experiment e ON e.id = r.experiment_id"
+    .. " ORDER BY r.id DESC LIMIT 1")
+  if not newest then errors.raise("not_found", "nothing to compare: the store has no runs") end
+  return (runs.select(store, { newest.name .. "/all" }))
+end
+
+-- The metric that decides and its direction: what was asked for, else the goal
+-- that all the runs' experiments share.
+local function goal_of(ctx, loaded)
+  if ctx.options.minimize then return ctx.options.minimize, "minimize" end
+  if ctx.options.maximize then return ctx.options.maximize, "maximize" end
+  local key, goal
+  for _, run in ipairs(loaded) do
+    if run.goal_key then
+      if key and (key ~= run.goal_key or goal ~= run.goal) then return nil end
+      key, goal = run.goal_key, run.goal
+    end
+  end
+  return key, goal
+end
+
+local function common_keys(store, ids, except)
+  local keys = {}
+  for _, row in ipairs(store:rows("SELECT key, count(DISTINCT run_id) AS n FROM series"
+    .. " WHERE run_id IN (SELECT value FROM json_each(?)) GROUP BY key ORDER BY n DESC, key"
+    .. " LIMIT ?", "[" .. table.concat(ids, ",") .. "]", extra_metrics + 1)) do
+    if row.key ~= except and #keys < extra_metrics then keys[#keys + 1] = row.key end
+  end
+  return keys
+end
+
+-- The metric columns: { spec, title, goal, values = {run id = value} }.
+local function metric_columns(ctx, store, loaded)
+  local ids = {}
+  for i, run in ipairs(loaded) do ids[i] = run.id end
+  local goal_key, goal = goal_of(ctx, loaded)
+  local goal_spec = goal_key and runs.metric(store, goal_key)
+  local asked, texts, seen = ctx.options.metric, {}, {}
+  if goal_key then texts[1] = goal_key end
+  for _, text in ipairs(asked or common_keys(store, ids, goal_spec and goal_spec.key)) do
+    texts[#texts + 1] = text
+  end
+  local columns = {}
+  for _, text in ipairs(texts) do
+    if not seen[text] then
+      seen[text] = true
+      local spec = runs.metric(store, text)
+      local column = { spec = spec, title = text, values = runs.values(store, loaded, spec),
+        goal = goal_spec and spec.key == goal_spec.key and spec.stat ~= "count" and goal or nil,
+        decides = text == goal_key }
+      local asked_for = asked or ctx.options.minimize or ctx.options.maximize
+      if asked_for and next(column.values) == nil then
+        errors.raise("not_found", "none of these runs has logged '%s'%s", spec.key,
+          errors.suggestion(spec.key, runs.metric_keys(store)))
+      end
+      columns[#columns + 1] = column
+    end
+  end
+  return columns
+end
+
+-- ---- groups of seeds -------------------------------------------------------------
+
+-- Everything that makes a run what it is, except its seed.
+local function group_key(run)
+  local names, parts = {}, {}
+  for name in pairs(run.params) do
+    if not (name == "seed" and run.params.seed == run.seed) then names[#names + 1] = name end
+  end
+  table.sort(names)
+  for i, name in ipairs(names) do
+    parts[i] = #name .. ":" .. name .. "=" .. runs.value_key(run.params[name])
+  end
+  return table.concat({ run.experiment_id, run.tree or "", run.program or "", run.launch or "",
+    run.from_checkpoint or "", table.concat(parts, "\0") }, "\1")
+end
+
+local function single_groups(loaded)
+  local groups = {}
+  for i, run in ipairs(loaded) do groups[i] = { run } end
+  return groups, false
+end
+
+-- Runs that differ only in their seed, together; a seed that came twice (a
+-- repeated run) stands in the same group.
+local function seed_groups(loaded)
+  local groups, by_key, grouped = {}, {}, false
+  for _, run in ipairs(loaded) do
+    if run.seed == nil then return single_groups(loaded) end
+    local key = group_key(run)
+    if by_key[key] then
+      table.insert(by_key[key], run)
+      grouped = true
+    else
+      by_key[key] = { run }
+      groups[#groups + 1] = by_key[key]
+    end
+  end
+  return groups, grouped
+end
+
+local function group_name(group)
+  local first, last = group[1], group[#group]
+  if #group == 1 then return first.name end
+  if last.number - first.number == #group - 1 then
+    return first.name .. ".." .. last.number
+  end
+  return string.format("%s +%d", first.name, #group - 1)
+end
+
+local function is_bad(run)
+  return run.status == "failed" or run.status == "cancelled"
+end
+
+-- A row: { runs, name, status, bad, cells = {[column] = {mean, std, n}} }.
+local function make_row(group, columns)
+  table.sort(group, function(a, b)
+    if a.experiment_id ~= b.experiment_id then return a.experiment_id < b.experiment_id end
+    return a.number < b.number
+  end)
+  local row = { runs = group, name = group_name(group), params = group[1].params, cells = {},
+    status = group[1].status, bad = true }
+  for _, run in ipairs(group) do
+    if run.status ~= row.status then row.status = "mixed" end
+    row.bad = row.bad and is_bad(run)
+  end
+  for c, column in ipairs(columns) do
+    local values = {}
+    for _, run in ipairs(group) do
+      if row.bad or not is_bad(run) then values[#values + 1] = column.values[run.id] end
+    end
+    row.cells[c] = stats.summary(values)
+  end
+  return row
+end
+
+local function sort_rows(rows, columns)
+  local c
+  for i, column in ipairs(columns) do c = c or (column.decides and i) end
+  if not c then return end
+  local sign = columns[c].goal == "maximize" and -1 or 1
+  for i, row in ipairs(rows) do
+    local mean = row.cells[c].mean
+    row.order, row.place = mean == mean and mean and sign * mean or math.huge, i
+  end
+  table.sort(rows, function(a, b)
+    if a.bad ~= b.bad then return b.bad end
+    if a.order ~= b.order then return a.order < b.order end
+    return a.place < b.place
+  end)
+end
+
+-- Row number of the best value of a column that has a direction.
+local function best_row(rows, column, c)
+  if not column.goal then return nil end
+  local best
+  for _, bad in ipairs { false, true } do
+    for i, row in ipairs(rows) do
+      local mean = row.cells[c].mean
+      if row.bad == bad and mean and mean == mean then
+        local better = best and rows[best].cells[c].mean
+        if not best or (column.goal == "maximize" and mean > better)
+          or (column.goal == "minimize" and mean < better) then
+          best = i
+        end
+      end
+    end
+    if best then return best end
+  end
+  return nil
+end
+
+-- ---- printing ------------------------------------------------------------------
+
+local function trees_differ(loaded)
+  for _, run in ipairs(loaded) do
+    if run.tree ~= loaded[1].tree then return true end
+  end
+  return false
+end
+
+local function print_json(ctx, view)
+  local list = json.array {}
+  for i, row in ipairs(view.rows) do
+    local ids, seeds, params, metrics, best = {}, {}, {}, {}, {}
+    for k, run in ipairs(row.runs) do
+      ids[k] = run.name
+      seeds[#seeds + 1] = run.seed
+    end
+    for _, name in ipairs(view.params) do params[name] = row.params[name] end
+    for c, column in ipairs(view.columns) do
+      local cell = row.cells[c]
+      if cell.mean then
+        metrics[column.title] = { mean = cell.mean, n = cell.n,
+          std = cell.std == nil and json.null or cell.std }
+      end
+      if view.best[c] == i then best[#best + 1] = column.title end
+    end
+    list[i] = { id = row.runs[1].name, runs = json.array(ids), seeds = json.array(seeds),
+      n = #row.runs, status = row.status, commit = row.runs[1].commit or json.null,
+      params = params, metrics = metrics, best = json.array(best) }
+  end
+  ctx.out(json.encode(list) .. "\n")
+end
+
+local function print_csv(ctx, view)
+  local header = { "run", "runs", "n", "status", "commit" }
+  for _, name in ipairs(view.params) do header[#header + 1] = "param." .. name end
+  for _, column in ipairs(view.columns) do
+    header[#header + 1] = "metric." .. column.title
+    if view.grouped then header[#header + 1] = "metric." .. column.title .. ".std" end
+  end
+  ctx.out(csv.line(header))
+  for _, row in ipairs(view.rows) do
+    local names = {}
+    for k, run in ipairs(row.runs) do names[k] = run.name end
+    local line = { row.runs[1].name, table.concat(names, " "), #row.runs, row.status,
+      row.runs[1].commit }
+    local n = 5
+    for _, name in ipairs(view.params) do
+      n = n + 1
+      local value = row.params[name]
+      line[n] = type(value) == "table" and json.encode(value) or value
+    end
+    for c in ipairs(view.columns) do
+      line[n + 1] = row.cells[c].mean
+      if view.grouped then line[n + 2] = row.cells[c].std end
+      n = n + (view.grouped and 2 or 1)
+    end
+    ctx.out(csv.line(line, n))
+  end
+end
+
+local function metric_texts(view, c)
+  local means, stds = {}, {}
+  for i, row in ipairs(view.rows) do means[i], stds[i] = row.cells[c].mean, row.cells[c].std end
+  local texts, deviations = format.column(means, #view.rows, 5, stds)
+  local cells = {}
+  for i in ipairs(view.rows) do
+    local text = texts[i] .. (stds[i] and " ± " .. deviations[i] or "")
+    if not view.columns[c].goal then
+      cells[i] = text
+    elseif view.best[c] == i then
+      cells[i] = { text .. "*", "bold+green" }
+    else
+      cells[i] = text .. " "
+    end
+  end
+  return cells
+end
+
+local function print_table(ctx, view)
+  local columns, cells = { { title = "run" } }, { {} }
+  for i, row in ipairs(view.rows) do cells[1][i] = { row.name, "bold" } end
+  local function add(column, texts)
+    columns[#columns + 1], cells[#cells + 1] = column, texts
+  end
+  local heads, counts, statuses, codes, interesting = {}, {}, {}, {}, false
+  for i, row in ipairs(view.rows) do
+    heads[i] = row.runs[1]
+    counts[i] = tostring(#row.runs)
+    statuses[i] = runs.status_cell(ctx, row.status)
+    interesting = interesting or row.status ~= "finished"
+    codes[i] = row.runs[1].commit and row.runs[1].commit:sub(1, 8) or ""
+  end
+  if interesting then add({ title = "status" }, statuses) end
+  if view.grouped then add({ title = "n", align = "right" }, counts) end
+  if view.code then add({ title = "code", drop = 3 }, codes) end
+  for _, name in ipairs(view.params) do
+    local column, texts = runs.param_column(heads, name)
+    column.drop = 2
+    add(column, texts)
+  end
+  for c, column in ipairs(view.columns) do
+    add({ title = column.title .. (column.goal and " " or ""), align = "right",
+      drop = not column.decides and 4 or nil }, metric_texts(view, c))
+  end
+  local lines = {}
+  for i in ipairs(view.rows) do
+    lines[i] = {}
+    for c in ipairs(columns) do lines[i][c] = cells[c][i] end
+  end
+  tables.print(ctx, columns, lines)
+end
+
+-- What the table does not say: what is the same, and how sure the lead is.
+local function print_footer(ctx, view)
+  local fixed = {}
+  for _, name in ipairs(view.same) do
+    fixed[#fixed + 1] = name .. "=" .. runs.value_text(view.rows[1].params[name])
+  end
+  if #fixed > 0 and #view.rows > 1 then
+    local text = term.clean("same in all: " .. table.concat(fixed, " "))
+    if ctx.stdout_tty and not ctx.options.wide then text = term.cut(text, ctx.cols) end
+    ctx.out(term.paint(text, "dim", ctx.color) .. "\n")
+  end
+  for c, column in ipairs(view.columns) do
+    if column.decides then
+      local verdict = stats.verdict(view.rows, c, column)
+      if verdict then ctx.out(verdict .. "\n") end
+    end
+  end
+end
+
+local function print_code(ctx, store, ids)
+  if #ids ~= 2 then
+    errors.raise("usage", "--code: expected exactly two runs, got %d", #ids)
+  end
+  local loaded = runs.load(store, ids)
+  local a, b = loaded[1], loaded[2]
+  for _, run in ipairs(loaded) do
+    if not run.commit then
+      errors.raise("not_found", "--code: %s has no code on record", run.name)
+    end
+  end
+  if a.tree == b.tree then
+    ctx.note(string.format("%s and %s ran the same code\n", a.name, b.name))
+    return 0
+  end
+  local text = errors.check(git.diff(a.repository, a.commit, b.commit))
+  if not ctx.color then
+    ctx.out(text)
+    return 0
+  end
+  local styles = { ["+"] = "green", ["-"] = "red", ["@"] = "cyan", d = "bold" }
+  for line in (text:gsub("\n$", "") .. "\n"):gmatch("([^\n]*)\n") do
+    ctx.out(term.paint(line, styles[line:sub(1, 1)], true) .. "\n")
+  end
+  return 0
+end
+
+local function run(ctx)
+  local store = ctx.reading()
+  local ids = chosen(ctx, store)
+  if ctx.options.code then return print_code(ctx, store, ids) end
+  local loaded = runs.load(store, ids, { params = true })
+  if #loaded == 0 then errors.raise("not_found", "nothing to compare: no runs") end
+  local columns = metric_columns(ctx, store, loaded)
+  local groups, grouped
+  if ctx.options.no_group then
+    groups, grouped = single_groups(loaded)
+  else
+    groups, grouped = seed_groups(loaded)
+  end
+  local view = { columns = columns, rows = {}, best = {}, grouped = grouped,
+    code = trees_differ(loaded) }
+  for i, group in ipairs(groups) do view.rows[i] = make_row(group, columns) end
+  sort_rows(view.rows, columns)
+  for c, column in ipairs(columns) do view.best[c] = best_row(view.rows, column, c) end
+  local heads = {}
+  for i, row in ipairs(view.rows) do heads[i] = row.runs[1] end
+  view.params, view.same = runs.differing(grouped and heads or loaded)
+  if grouped then
+    for _, list in ipairs { view.params, view.same } do
+      for i = #list, 1, -1 do
+        if list[i] == "seed" then table.remove(list, i) end
+      end
+    end
+  end
+  if ctx.options.all_params then
+    table.move(view.same, 1, #view.same, #view.params + 1, view.params)
+    table.sort(view.params)
+    view.same = {}
+  end
+  if ctx.json then
+    print_json(ctx, view)
+  elseif ctx.csv then
+    print_csv(ctx, view)
+  else
+    print_table(ctx, view)
+    print_footer(ctx, view)
+  end
+  return 0
+end
+
+return {
+  summary = "which run is better, and what made it so",
+  usage = "compare [RUN|EXPERIMENT...] [--metric KEY]...\ncompare RUN RUN --code",
+  help = [[
+A row a run, best first by the experiment's goal: the parameters that differ,
+the goal, other metrics. * marks the best of a column whose direction is known.
+Without arguments: the experiment of the newest run.
+
+KEY is a metric, its last value unless it ends in .min, .max, .mean or .count;
+rank 0 unless @N, @mean, @min or @max (across ranks) comes before: for example
+step_ms@max.mean.
+
+Runs that differ only in their seed become one row: mean ± standard deviation
+of n runs; below the table, whether the lead over the next row is more than
+the seeds' noise (Welch's interval, 95 %). Failed and cancelled runs come last,
+are never the best while others are there, and do not count in a mean.
+
+JSON: an array of {id, runs[], seeds[], n, status, commit, params{} (those that
+differ), metrics{KEY: {mean, std, n}}, best[] (metrics that it leads)}.]],
+  options = {
+    { name = "metric", short = "m", arg = "KEY", multi = true,
+      help = "show this metric beside the goal; may be repeated" },
+    { name = "minimize", arg = "KEY", help = "take this as the goal: smaller is better" },
+    { name = "maximize", arg = "KEY", help = "take this as the goal: larger is better" },
+    { name = "all-params", short = "p", help = "also parameters that are the same in all runs" },
+    { name = "no-group", help = "a row a run, also where only the seed differs" },
+    { name = "code", short = "c", help = "the difference between the code of two runs" },
+    { name = "wide", short = "w", help = "every column, whatever the terminal's width" },
+  },
+  examples = [[
+pioche compare gpt
+pioche compare gpt-3 gpt-7 --metric grad/norm.max
+pioche compare gpt-3 gpt-7 --code
+pioche compare gpt --csv > table.csv]],
+  run = run,
+}
