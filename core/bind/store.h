@@ -1,0 +1,20 @@
+/* store.h: the userdata of an open store, shared by the files that bind it:
+ * store.c (life, runs), store_query.c (reading), store_plan.c (sweeps,
+ * checkpoints, inputs). */
+#ifndef PIO_BIND_STORE_H
+#define PIO_BIND_STORE_H
+
+#include <lauxlib.h>
+#include <lua.h>
+
+#include "bind/bind.h"
+#include "store/store.h"
+
+/* Methods of the other two files. */
+extern const luaL_Reg pio_bind_store_query_methods[];
+extern const luaL_Reg pio_bind_store_plan_methods[];
+
+/* true, or nil, message, code. */
+int pio_bind_done(lua_State *L, int rc, const pio_err *err);
+
+#endif

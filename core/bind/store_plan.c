@@ -1,0 +1,189 @@
+/* The store from Lua: snapshots, sweeps, inputs, checkpoints, objects. */
+#include <string.h>
+
+#include "base/mem.h"
+#include "bind/store.h"
+#include "store/checkpoint.h"
+#include "store/object.h"
+#include "store/plan.h"
+
+static int push_id(lua_State *L, int rc, int64_t id, const pio_err *err)
+{
+	if (rc)
+		return pio_bind_fail(L, err);
+	if (id)
+		lua_pushinteger(L, id);
+	else
+		lua_pushnil(L);
+	return 1;
+}
+
+static const char *needed(lua_State *L, int index, const char *name)
+{
+	const char *text = pio_bind_field_string(L, index, name);
+	if (!text)
+		luaL_error(L, "field '%s' is missing", name);
+	return text;
+}
+
+static int store_snapshot_add(lua_State *L)
+{
+	pio_store *store = pio_bind_store(L, 1);
+	luaL_checktype(L, 2, LUA_TTABLE);
+	pio_store_snapshot snapshot = {
+		.commit = needed(L, 2, "commit"), .tree = needed(L, 2, "tree"),
+		.parent = pio_bind_field_string(L, 2, "parent"),
+		.branch = pio_bind_field_string(L, 2, "branch"),
+		.dirty = pio_bind_field_boolean(L, 2, "dirty"),
+		.repository = needed(L, 2, "repository"),
+	};
+	int64_t id = 0;
+	pio_err err = PIO_ERR_INIT;
+	return push_id(L, pio_store_snapshot_add(&id, store, &snapshot, &err), id, &err);
+}
+
+static int store_sweep_add(lua_State *L)
+{
+	pio_store *store = pio_bind_store(L, 1);
+	luaL_checktype(L, 2, LUA_TTABLE);
+	pio_store_sweep sweep = {
+		.experiment_id = pio_bind_field_integer(L, 2, "experiment_id", 0),
+		.identity = needed(L, 2, "identity"), .spec = needed(L, 2, "spec"),
+		.recipe_path = needed(L, 2, "recipe_path"), .recipe = needed(L, 2, "recipe"),
+	};
+	int64_t id = 0;
+	bool existed = false;
+	pio_err err = PIO_ERR_INIT;
+	if (pio_store_sweep_add(&id, &existed, store, &sweep, &err))
+		return pio_bind_fail(L, &err);
+	lua_pushinteger(L, id);
+	lua_pushboolean(L, existed);
+	return 2;
+}
+
+static int store_sweep_state(lua_State *L)
+{
+	pio_err err = PIO_ERR_INIT;
+	int rc = pio_store_sweep_state(pio_bind_store(L, 1), luaL_checkinteger(L, 2),
+	                               luaL_checkstring(L, 3), &err);
+	return pio_bind_done(L, rc, &err);
+}
+
+static int store_proposal_add(lua_State *L)
+{
+	pio_err err = PIO_ERR_INIT;
+	int rc = pio_store_proposal_add(pio_bind_store(L, 1), luaL_checkinteger(L, 2),
+	                                luaL_checkinteger(L, 3), luaL_checkstring(L, 4), &err);
+	return pio_bind_done(L, rc, &err);
+}
+
+static int store_proposal_run_add(lua_State *L)
+{
+	pio_err err = PIO_ERR_INIT;
+	int rc = pio_store_proposal_run_add(pio_bind_store(L, 1), luaL_checkinteger(L, 2),
+	                                    luaL_checkinteger(L, 3), luaL_checkinteger(L, 4),
+	                                    luaL_checkinteger(L, 5), &err);
+	return pio_bind_done(L, rc, &err);
+}
+
+static int store_stop_request(lua_State *L)
+{
+	pio_err err = PIO_ERR_INIT;
+	int rc = pio_store_stop_request(pio_bind_store(L, 1), luaL_checkinteger(L, 2), &err);
+	return pio_bind_done(L, rc, &err);
+}
+
+/* store:input_digest(path) -> hex, bytes; store may be nil in the module's
+ * function of the same name: then nothing is remembered. */
+static int store_input_digest(lua_State *L)
+{
+	pio_store *store = lua_isnil(L, 1) ? NULL : pio_bind_store(L, 1);
+	char hex[PIO_SHA256_HEX + 1];
+	int64_t size;
+	pio_err err = PIO_ERR_INIT;
+	if (pio_store_input_digest(hex, &size, store, luaL_checkstring(L, 2), &err))
+		return pio_bind_fail(L, &err);
+	lua_pushstring(L, hex);
+	lua_pushinteger(L, size);
+	return 2;
+}
+
+static int store_bundle_add(lua_State *L)
+{
+	pio_store *store = pio_bind_store(L, 1);
+	luaL_checktype(L, 2, LUA_TTABLE);
+	pio_err err = PIO_ERR_INIT;
+	int rc = pio_store_bundle_add(store, pio_bind_field_integer(L, 2, "run_id", 0),
+	                              needed(L, 2, "path"), needed(L, 2, "sha256"),
+	                              pio_bind_field_integer(L, 2, "bytes", 0), &err);
+	return pio_bind_done(L, rc, &err);
+}
+
+/* ---- checkpoints and objects -------------------------------------------------------- */
+
+static int store_checkpoint_newest(lua_State *L)
+{
+	int64_t id = 0;
+	pio_err err = PIO_ERR_INIT;
+	int rc = pio_store_checkpoint_newest(&id, pio_bind_store(L, 1), luaL_checkinteger(L, 2), &err);
+	return push_id(L, rc, id, &err);
+}
+
+static int store_checkpoint_best(lua_State *L)
+{
+	int64_t id = 0;
+	pio_err err = PIO_ERR_INIT;
+	int rc = pio_store_checkpoint_best(&id, pio_bind_store(L, 1), luaL_checkinteger(L, 2),
+	                                   luaL_optstring(L, 3, NULL), luaL_optstring(L, 4, NULL),
+	                                   &err);
+	return push_id(L, rc, id, &err);
+}
+
+static int store_checkpoint_find(lua_State *L)
+{
+	int64_t id = 0;
+	pio_err err = PIO_ERR_INIT;
+	int rc = pio_store_checkpoint_find(&id, pio_bind_store(L, 1), luaL_checkstring(L, 2), &err);
+	return push_id(L, rc, id, &err);
+}
+
+/* checkpoint_retain(run_id, last, best, key, goal) */
+static int store_checkpoint_retain(lua_State *L)
+{
+	pio_err err = PIO_ERR_INIT;
+	int rc = pio_store_checkpoint_retain(pio_bind_store(L, 1), luaL_checkinteger(L, 2),
+	                                     (int)luaL_checkinteger(L, 3),
+	                                     (int)luaL_checkinteger(L, 4), luaL_optstring(L, 5, NULL),
+	                                     luaL_optstring(L, 6, NULL), &err);
+	return pio_bind_done(L, rc, &err);
+}
+
+static int store_object_path(lua_State *L)
+{
+	pio_store *store = pio_bind_store(L, 1);
+	const char *sha256 = luaL_checkstring(L, 2);
+	pio_str path = PIO_STR_INIT;
+	pio_err err = PIO_ERR_INIT;
+	void **guard = pio_bind_guard(L, pio_free);
+	int rc = pio_store_object_path(&path, store, sha256, &err);
+	char *text = rc ? NULL : pio_str_take(&path);
+	pio_str_fini(&path);
+	*guard = text;
+	if (rc)
+		return pio_bind_fail(L, &err);
+	if (!text)
+		return luaL_error(L, "out of memory");
+	lua_pushstring(L, text);
+	return 1;
+}
+
+const luaL_Reg pio_bind_store_plan_methods[] = {
+	{ "snapshot_add", store_snapshot_add }, { "sweep_add", store_sweep_add },
+	{ "sweep_state", store_sweep_state }, { "proposal_add", store_proposal_add },
+	{ "proposal_run_add", store_proposal_run_add }, { "stop_request", store_stop_request },
+	{ "input_digest", store_input_digest }, { "bundle_add", store_bundle_add },
+	{ "checkpoint_newest", store_checkpoint_newest },
+	{ "checkpoint_best", store_checkpoint_best }, { "checkpoint_find", store_checkpoint_find },
+	{ "checkpoint_retain", store_checkpoint_retain }, { "object_path", store_object_path },
+	{ NULL, NULL },
+};

@@ -1,0 +1,399 @@
+/* Reading the store from Lua: SQL rows, points, buckets, CSV, verify. */
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "bind/store.h"
+#include "store/object.h"
+#include "store/series.h"
+#include "sys/fs.h"
+
+#define STATEMENT "pioche.statement"
+
+/* ---- statements ------------------------------------------------------------------ */
+
+static int sql_fail(lua_State *L, sqlite3 *db, int code)
+{
+	pio_err err = PIO_ERR_INIT;
+	int word = PIO_EINVAL;
+	if (code == SQLITE_BUSY || code == SQLITE_LOCKED)
+		word = PIO_EBUSY;
+	else if (code == SQLITE_CORRUPT || code == SQLITE_NOTADB)
+		word = PIO_ECORRUPT;
+	else if (code == SQLITE_FULL)
+		word = PIO_ENOSPC;
+	else if (code == SQLITE_IOERR)
+		word = PIO_EIO;
+	pio_fail(&err, word, "SQL: %s", sqlite3_errmsg(db));
+	return pio_bind_fail(L, &err);
+}
+
+static int statement_close(lua_State *L)
+{
+	sqlite3_stmt **slot = luaL_checkudata(L, 1, STATEMENT);
+	sqlite3_finalize(*slot);
+	*slot = NULL;
+	return 0;
+}
+
+static int statement_tostring(lua_State *L)
+{
+	lua_pushliteral(L, "statement");
+	return 1;
+}
+
+static int bind_value(lua_State *L, sqlite3_stmt *statement, int at, int index)
+{
+	size_t len;
+	const char *text;
+	switch (lua_type(L, index)) {
+	case LUA_TNIL:
+	case LUA_TNONE:
+		return sqlite3_bind_null(statement, at);
+	case LUA_TBOOLEAN:
+		return sqlite3_bind_int(statement, at, lua_toboolean(L, index));
+	case LUA_TNUMBER:
+		if (lua_isinteger(L, index))
+			return sqlite3_bind_int64(statement, at, lua_tointeger(L, index));
+		return sqlite3_bind_double(statement, at, lua_tonumber(L, index));
+	case LUA_TSTRING:
+		text = lua_tolstring(L, index, &len);
+		return sqlite3_bind_text64(statement, at, text, len, SQLITE_TRANSIENT, SQLITE_UTF8);
+	default:
+		return luaL_argerror(L, index, "cannot be bound to SQL");
+	}
+}
+
+/* Push a statement ready to step, with the arguments from index 3 bound; 0, or
+ * the number of values of a pushed failure. */
+static int push_statement(lua_State *L, sqlite3_stmt **out, sqlite3 *db)
+{
+	size_t len;
+	const char *sql = luaL_checklstring(L, 2, &len), *rest = NULL;
+	int arguments = lua_gettop(L);
+	sqlite3_stmt **slot = lua_newuserdatauv(L, sizeof *slot, 1);
+	*slot = NULL;
+	if (luaL_newmetatable(L, STATEMENT)) {
+		lua_pop(L, 1);
+		static const luaL_Reg none[] = { { NULL, NULL } };
+		pio_bind_type(L, STATEMENT, none, statement_close, statement_tostring);
+		luaL_getmetatable(L, STATEMENT);
+	}
+	lua_setmetatable(L, -2);
+	/* The store must outlive its statement. */
+	lua_pushvalue(L, 1);
+	lua_setiuservalue(L, -2, 1);
+	int code = sqlite3_prepare_v2(db, sql, (int)len + 1, slot, &rest);
+	if (code != SQLITE_OK)
+		return sql_fail(L, db, code);
+	pio_err err = PIO_ERR_INIT;
+	if (!*slot)
+		pio_fail(&err, PIO_EINVAL, "SQL: there is no statement in it");
+	else if (rest[strspn(rest, " \t\r\n;")])
+		pio_fail(&err, PIO_EINVAL, "SQL: one statement at a time, please");
+	else if (!sqlite3_stmt_readonly(*slot))
+		pio_fail(&err, PIO_EINVAL, "SQL: this statement writes, and the store is only read here");
+	if (err.code)
+		return pio_bind_fail(L, &err);
+	for (int i = 3; i <= arguments; i++)
+		if ((code = bind_value(L, *slot, i - 2, i)) != SQLITE_OK)
+			return sql_fail(L, db, code);
+	*out = *slot;
+	return 0;
+}
+
+/* Push column i; NULL pushes nil, or json.null when `null`. */
+static void push_column(lua_State *L, sqlite3_stmt *statement, int i, bool null)
+{
+	switch (sqlite3_column_type(statement, i)) {
+	case SQLITE_INTEGER:
+		lua_pushinteger(L, sqlite3_column_int64(statement, i));
+		break;
+	case SQLITE_FLOAT:
+		lua_pushnumber(L, sqlite3_column_double(statement, i));
+		break;
+	case SQLITE_NULL:
+		if (null)
+			pio_bind_push_null(L);
+		else
+			lua_pushnil(L);
+		break;
+	default: {
+		const void *bytes = sqlite3_column_blob(statement, i);
+		lua_pushlstring(L, bytes ? bytes : "", (size_t)sqlite3_column_bytes(statement, i));
+	}
+	}
+}
+
+static void push_row(lua_State *L, sqlite3_stmt *statement)
+{
+	int columns = sqlite3_column_count(statement);
+	lua_createtable(L, 0, columns);
+	for (int i = 0; i < columns; i++) {
+		lua_pushstring(L, sqlite3_column_name(statement, i));
+		push_column(L, statement, i, false);
+		lua_rawset(L, -3);
+	}
+}
+
+/* rows(sql, ...) -> array of tables by column name */
+static int store_rows(lua_State *L)
+{
+	sqlite3 *db = pio_store_db(pio_bind_store(L, 1));
+	sqlite3_stmt *statement;
+	int failed = push_statement(L, &statement, db), code;
+	if (failed)
+		return failed;
+	int holder = lua_gettop(L);
+	lua_newtable(L);
+	for (lua_Integer n = 1; (code = sqlite3_step(statement)) == SQLITE_ROW; n++) {
+		push_row(L, statement);
+		lua_rawseti(L, -2, n);
+	}
+	if (code != SQLITE_DONE)
+		return sql_fail(L, db, code);
+	sqlite3_finalize(statement);
+	*(sqlite3_stmt **)lua_touserdata(L, holder) = NULL;
+	return 1;
+}
+
+/* one(sql, ...) -> the first row, or nil */
+static int store_one(lua_State *L)
+{
+	sqlite3 *db = pio_store_db(pio_bind_store(L, 1));
+	sqlite3_stmt *statement;
+	int failed = push_statement(L, &statement, db);
+	if (failed)
+		return failed;
+	int holder = lua_gettop(L), code = sqlite3_step(statement);
+	if (code == SQLITE_ROW)
+		push_row(L, statement);
+	else if (code == SQLITE_DONE)
+		lua_pushnil(L);
+	else
+		return sql_fail(L, db, code);
+	sqlite3_finalize(statement);
+	*(sqlite3_stmt **)lua_touserdata(L, holder) = NULL;
+	return 1;
+}
+
+static int next_row(lua_State *L)
+{
+	sqlite3_stmt **slot = lua_touserdata(L, lua_upvalueindex(1));
+	if (!*slot)
+		return 0;
+	int code = sqlite3_step(*slot);
+	if (code == SQLITE_ROW) {
+		push_row(L, *slot);
+		return 1;
+	}
+	if (code != SQLITE_DONE)
+		return luaL_error(L, "SQL: %s", sqlite3_errmsg(sqlite3_db_handle(*slot)));
+	sqlite3_finalize(*slot);
+	*slot = NULL;
+	return 0;
+}
+
+/* for row in store:each(sql, ...) do */
+static int store_each(lua_State *L)
+{
+	sqlite3_stmt *statement;
+	int failed = push_statement(L, &statement, pio_store_db(pio_bind_store(L, 1)));
+	if (failed)
+		return luaL_error(L, "%s", lua_tostring(L, -2));
+	lua_pushvalue(L, -1);
+	lua_pushcclosure(L, next_row, 1);
+	lua_pushnil(L);
+	lua_pushnil(L);
+	lua_pushvalue(L, -4); /* closed when the loop is left early */
+	return 4;
+}
+
+static int store_columns_rows(lua_State *L)
+{
+	sqlite3 *db = pio_store_db(pio_bind_store(L, 1));
+	sqlite3_stmt *statement;
+	int failed = push_statement(L, &statement, db), code;
+	if (failed)
+		return failed;
+	int columns = sqlite3_column_count(statement);
+	lua_createtable(L, 0, 2);
+	lua_createtable(L, columns, 0);
+	for (int i = 0; i < columns; i++) {
+		lua_pushstring(L, sqlite3_column_name(statement, i));
+		lua_rawseti(L, -2, i + 1);
+	}
+	lua_setfield(L, -2, "columns");
+	lua_newtable(L);
+	for (lua_Integer n = 1; (code = sqlite3_step(statement)) == SQLITE_ROW; n++) {
+		lua_createtable(L, columns, 0);
+		for (int i = 0; i < columns; i++) {
+			push_column(L, statement, i, true);
+			lua_rawseti(L, -2, i + 1);
+		}
+		lua_rawseti(L, -2, n);
+	}
+	if (code != SQLITE_DONE)
+		return sql_fail(L, db, code);
+	lua_setfield(L, -2, "rows");
+	return 1;
+}
+
+/* ---- points ------------------------------------------------------------------------ */
+
+/* points(series_id, { min, max, attempt }) -> { step = {}, value = {}, time_ns = {}, attempt = {} } */
+static int store_points(lua_State *L)
+{
+	pio_store *store = pio_bind_store(L, 1);
+	lua_Integer series = luaL_checkinteger(L, 2), min = INT64_MIN, max = INT64_MAX, attempt = 0;
+	if (lua_istable(L, 3)) {
+		min = pio_bind_field_integer(L, 3, "min", min);
+		max = pio_bind_field_integer(L, 3, "max", max);
+		attempt = pio_bind_field_integer(L, 3, "attempt", 0);
+	}
+	void **guard = pio_bind_guard(L, pio_free);
+	pio_point *points = NULL;
+	size_t count = 0;
+	pio_err err = PIO_ERR_INIT;
+	if (pio_store_series_read(&points, &count, store, series, min, max, (int)attempt, &err))
+		return pio_bind_fail(L, &err);
+	*guard = points;
+	static const char *const names[] = { "step", "value", "time_ns", "attempt" };
+	lua_createtable(L, 0, 4);
+	int result = lua_gettop(L);
+	for (int i = 0; i < 4; i++) {
+		lua_createtable(L, count < INT32_MAX ? (int)count : 0, 0);
+		lua_pushvalue(L, -1);
+		lua_setfield(L, result, names[i]);
+	}
+	for (size_t i = 0; i < count; i++) {
+		lua_Integer at = (lua_Integer)i + 1;
+		lua_pushinteger(L, points[i].step);
+		lua_rawseti(L, result + 1, at);
+		lua_pushnumber(L, points[i].value);
+		lua_rawseti(L, result + 2, at);
+		lua_pushinteger(L, points[i].time_ns);
+		lua_rawseti(L, result + 3, at);
+		lua_pushinteger(L, points[i].attempt);
+		lua_rawseti(L, result + 4, at);
+	}
+	lua_settop(L, result);
+	return 1;
+}
+
+/* buckets(series_id, n, { min, max }) */
+static int store_buckets(lua_State *L)
+{
+	pio_store *store = pio_bind_store(L, 1);
+	lua_Integer series = luaL_checkinteger(L, 2), n = luaL_checkinteger(L, 3);
+	luaL_argcheck(L, n > 0 && n <= 1000000, 3, "between 1 and 1000000 buckets");
+	lua_Integer min = INT64_MIN, max = INT64_MAX;
+	if (lua_istable(L, 4)) {
+		min = pio_bind_field_integer(L, 4, "min", min);
+		max = pio_bind_field_integer(L, 4, "max", max);
+	}
+	void **guard = pio_bind_guard(L, pio_free);
+	pio_bucket *buckets = NULL;
+	size_t count = 0;
+	pio_err err = PIO_ERR_INIT;
+	if (pio_store_series_buckets(&buckets, &count, store, series, min, max, (size_t)n, &err))
+		return pio_bind_fail(L, &err);
+	*guard = buckets;
+	lua_createtable(L, (int)count, 0);
+	for (size_t i = 0; i < count; i++) {
+		const struct { const char *name; lua_Integer value; } integers[] = {
+			{ "first_step", buckets[i].first_step }, { "last_step", buckets[i].last_step },
+			{ "count", buckets[i].count }, { "finite", buckets[i].finite },
+		};
+		const struct { const char *name; double value; } numbers[] = {
+			{ "min", buckets[i].min }, { "max", buckets[i].max }, { "mean", buckets[i].mean },
+		};
+		lua_createtable(L, 0, 7);
+		for (size_t k = 0; k < 4; k++) {
+			lua_pushinteger(L, integers[k].value);
+			lua_setfield(L, -2, integers[k].name);
+		}
+		for (size_t k = 0; k < 3; k++) {
+			lua_pushnumber(L, numbers[k].value);
+			lua_setfield(L, -2, numbers[k].name);
+		}
+		lua_rawseti(L, -2, (lua_Integer)i + 1);
+	}
+	return 1;
+}
+
+static int store_export_csv(lua_State *L)
+{
+	pio_store *store = pio_bind_store(L, 1);
+	lua_Integer run = luaL_checkinteger(L, 2);
+	const char *path = luaL_checkstring(L, 3);
+	int fd = -1;
+	pio_err err = PIO_ERR_INIT;
+	int rc = strcmp(path, "-") == 0
+		? ((fd = fcntl(1, F_DUPFD_CLOEXEC, 3)) < 0 ? pio_fail(&err, PIO_EIO, "stdout is closed") : 0)
+		: pio_fs_open(&fd, path, O_WRONLY | O_CREAT | O_TRUNC, 0666, &err);
+	if (!rc)
+		rc = pio_store_export_csv(store, run, fd, path, &err);
+	if (fd >= 0) {
+		int closed = pio_fs_close(&fd, path, rc ? NULL : &err);
+		rc = rc ? rc : closed;
+	}
+	return pio_bind_done(L, rc, &err);
+}
+
+/* ---- verify ----------------------------------------------------------------------------- */
+
+struct reporter {
+	lua_State *L;
+	int function; /* stack index, 0: none */
+};
+
+/* Called from inside the store's walk, where a raise must not pass: what the
+ * function raises is dropped. */
+static void report(void *context, const char *finding, int64_t done, int64_t total)
+{
+	struct reporter *reporter = context;
+	lua_State *L = reporter->L;
+	if (!reporter->function || !lua_checkstack(L, 6))
+		return;
+	lua_pushvalue(L, reporter->function);
+	lua_pushstring(L, finding);
+	lua_pushinteger(L, done);
+	lua_pushinteger(L, total);
+	if (pio_bind_call(L, 3, 0))
+		lua_pop(L, 1);
+}
+
+static int store_verify(lua_State *L)
+{
+	pio_store *store = pio_bind_store(L, 1);
+	bool full = true;
+	struct reporter reporter = { L, 0 };
+	if (lua_istable(L, 2)) {
+		full = pio_bind_field_boolean(L, 2, "full");
+		if (lua_getfield(L, 2, "report") == LUA_TFUNCTION)
+			reporter.function = lua_gettop(L);
+	}
+	pio_verify_result result = { 0, 0, 0, 0, 0 };
+	pio_err err = PIO_ERR_INIT;
+	if (pio_store_verify(&result, store, full, report, &reporter, &err))
+		return pio_bind_fail(L, &err);
+	const struct { const char *name; int64_t value; } fields[] = {
+		{ "objects", result.objects }, { "bytes", result.bytes }, { "bad", result.bad },
+		{ "missing", result.missing }, { "orphans", result.orphans },
+	};
+	lua_createtable(L, 0, 5);
+	for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
+		lua_pushinteger(L, fields[i].value);
+		lua_setfield(L, -2, fields[i].name);
+	}
+	return 1;
+}
+
+const luaL_Reg pio_bind_store_query_methods[] = {
+	{ "rows", store_rows }, { "one", store_one }, { "each", store_each },
+	{ "columns_rows", store_columns_rows }, { "points", store_points },
+	{ "buckets", store_buckets }, { "export_csv", store_export_csv }, { "verify", store_verify },
+	{ NULL, NULL },
+};
