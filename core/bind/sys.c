@@ -405,6 +405,12 @@ static int sys_signal_name(lua_State *L)
 	return 1;
 }
 
+static int sys_version(lua_State *L)
+{
+	lua_pushliteral(L, PIO_VERSION);
+	return 1;
+}
+
 int pio_bind_open_sys(lua_State *L)
 {
 	static const luaL_Reg functions[] = {
@@ -420,7 +426,8 @@ int pio_bind_open_sys(lua_State *L)
 		{ "term_size", sys_term_size }, { "getenv", sys_getenv }, { "cwd", sys_cwd },
 		{ "hostname", sys_hostname }, { "cpu_count", sys_cpu_count }, { "pid", sys_pid },
 		{ "user", sys_user }, { "executable", sys_executable }, { "lib_dir", sys_lib_dir },
-		{ "signal_name", sys_signal_name }, { "run", pio_bind_sys_run },
+		{ "signal_name", sys_signal_name }, { "version", sys_version },
+		{ "run", pio_bind_sys_run },
 		{ NULL, NULL },
 	};
 	luaL_newlib(L, functions);

@@ -1,0 +1,70 @@
+/* require "pioche.core.sweep": draws and real functions that are the same on
+ * every machine. */
+#include <lauxlib.h>
+
+#include "bind/bind.h"
+#include "sweep/draw.h"
+#include "sweep/real.h"
+
+/* The key of a draw in arguments 1 to 3: seed, number, name. */
+static pio_draw check_draw(lua_State *L)
+{
+	size_t len;
+	const char *name = luaL_checklstring(L, 3, &len);
+	return pio_draw_init(luaL_checkinteger(L, 1), luaL_checkinteger(L, 2), name, len);
+}
+
+static int sweep_uniform(lua_State *L)
+{
+	pio_draw draw = check_draw(L);
+	lua_pushnumber(L, pio_draw_uniform(&draw));
+	return 1;
+}
+
+/* integer(seed, number, name, lo, hi) */
+static int sweep_integer(lua_State *L)
+{
+	pio_draw draw = check_draw(L);
+	lua_Integer lo = luaL_checkinteger(L, 4), hi = luaL_checkinteger(L, 5);
+	luaL_argcheck(L, lo <= hi, 5, "smaller than the low end");
+	lua_pushinteger(L, pio_draw_integer(&draw, lo, hi));
+	return 1;
+}
+
+static int sweep_exp(lua_State *L)
+{
+	lua_pushnumber(L, pio_real_exp(luaL_checknumber(L, 1)));
+	return 1;
+}
+
+static int sweep_log(lua_State *L)
+{
+	lua_pushnumber(L, pio_real_log(luaL_checknumber(L, 1)));
+	return 1;
+}
+
+/* shuffle(seed, n) -> a permutation of 1..n */
+static int sweep_shuffle(lua_State *L)
+{
+	lua_Integer seed = luaL_checkinteger(L, 1), count = luaL_checkinteger(L, 2);
+	luaL_argcheck(L, count >= 0 && count <= 10000000, 2, "expected 0 to 10000000");
+	int64_t *values = lua_newuserdatauv(L, (size_t)(count + 1) * sizeof *values, 0);
+	pio_draw draw = pio_draw_init(seed, 0, "shuffle", 7);
+	pio_draw_shuffle(&draw, values, (size_t)count);
+	lua_createtable(L, (int)count, 0);
+	for (lua_Integer i = 0; i < count; i++) {
+		lua_pushinteger(L, values[i] + 1);
+		lua_rawseti(L, -2, i + 1);
+	}
+	return 1;
+}
+
+int pio_bind_open_sweep(lua_State *L)
+{
+	static const luaL_Reg functions[] = {
+		{ "uniform", sweep_uniform }, { "integer", sweep_integer }, { "exp", sweep_exp },
+		{ "log", sweep_log }, { "shuffle", sweep_shuffle }, { NULL, NULL },
+	};
+	luaL_newlib(L, functions);
+	return 1;
+}
