@@ -157,26 +157,29 @@ static size_t reach(size_t end)
 	return round_up(end, 2 * LANES);
 }
 
+/* Over the whole reach, a multiple of the vector length: what is masked goes
+ * through exp() too, and is put to zero before it counts. */
 static void softmax_row(float *row, size_t seen, size_t end)
 {
 	float max = row[0], sum = 0, k;
 
+	for (size_t j = seen; j < end; j++)
+		row[j] = row[0];
 #pragma omp simd reduction(max : max)
-	for (size_t j = 0; j < seen; j++)
+	for (size_t j = 0; j < end; j++)
 		max = row[j] > max ? row[j] : max;
-#pragma omp simd reduction(+ : sum)
-	for (size_t j = 0; j < seen; j++) {
-		float e = gpt_exp(row[j] - max);
-
-		sum += e;
-		row[j] = e;
-	}
-	k = 1.0f / sum;
 #pragma omp simd
-	for (size_t j = 0; j < seen; j++)
-		row[j] *= k;
+	for (size_t j = 0; j < end; j++)
+		row[j] = gpt_exp(row[j] - max);
 	for (size_t j = seen; j < end; j++)
 		row[j] = 0;
+#pragma omp simd reduction(+ : sum)
+	for (size_t j = 0; j < end; j++)
+		sum += row[j];
+	k = 1.0f / sum;
+#pragma omp simd
+	for (size_t j = 0; j < end; j++)
+		row[j] *= k;
 }
 
 static void forward_head(const head *h, float *prob, size_t first, size_t last)

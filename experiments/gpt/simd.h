@@ -8,6 +8,19 @@
 #include <stdint.h>
 #include <string.h>
 
+/* a where `chosen`, else b: by masks, because compilers turn a conditional
+ * into two copies of all that follows and compute both. */
+static inline float gpt_choose(int chosen, float a, float b)
+{
+	uint32_t mask = -(uint32_t)chosen, x, y;
+
+	memcpy(&x, &a, sizeof x);
+	memcpy(&y, &b, sizeof y);
+	x = (x & mask) | (y & ~mask);
+	memcpy(&a, &x, sizeof a);
+	return a;
+}
+
 static inline float gpt_exp(float x)
 {
 	/* Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits. */
@@ -15,8 +28,8 @@ static inline float gpt_exp(float x)
 	float clamped, shifted, n, r, p;
 	uint32_t bits, power;
 
-	clamped = x > 88.0f ? 88.0f : x;
-	clamped = clamped < -87.0f ? -87.0f : clamped;
+	clamped = gpt_choose(x > 88.0f, 88.0f, x);
+	clamped = gpt_choose(clamped < -87.0f, -87.0f, clamped);
 	shifted = clamped * 1.44269504f + magic;
 	n = shifted - magic;
 	r = clamped - n * 0.693359375f; /* log 2 in two parts (Cody and Waite) */

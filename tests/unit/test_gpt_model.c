@@ -216,6 +216,18 @@ static void test_kernels_are_their_formulas(void **state)
 		assert_true(fabs((double)y[i] - 0.5 * v * (1 + tanh(u))) < 2e-6);
 		sum += exp(v);
 	}
+	memset(logits, 0, sizeof logits);
+	for (size_t i = 0; i < 9; i++)
+		y[i] = 2;
+	gpt_gelu_backward(y, logits, x, 1, 9);
+	for (size_t i = 0; i < 9; i++) {
+		double v = (double)x[i], k = sqrt(2 / 3.14159265358979);
+		double th = tanh(k * (v + 0.044715 * v * v * v));
+		double d = 0.5 * (1 + th) + 0.5 * v * (1 - th * th) * k * (1 + 3 * 0.044715 * v * v);
+
+		assert_true(fabs((double)y[i] - 2 * d) < 4e-6);
+		assert_true(y[i] == logits[i]);
+	}
 	memcpy(logits, x, sizeof x);
 	assert_true(fabs(gpt_cross_entropy(logits, &target, 1, 9, 0.5f)
 	                 - (log(sum) - (double)x[4])) < 1e-6);
