@@ -183,6 +183,18 @@ local function output(fd)
   end, flush
 end
 
+-- The store for a verb that reads: its methods raise where the store's own
+-- return nil and a message, so that a broken disk is not taken for "no rows".
+local function raising(store)
+  return setmetatable({ raw = store }, { __index = function(self, name)
+    local function method(_, ...)
+      return errors.check(store[name](store, ...))
+    end
+    self[name] = method
+    return method
+  end })
+end
+
 -- Stores of a command: each mode is opened once. `fallback` is where "create"
 -- makes a store when none is named or found.
 local function store_opener(options)
@@ -213,8 +225,8 @@ local function store_opener(options)
     else
       store = open("read")
     end
-    opened.reading = store
-    return store
+    opened.reading = raising(store)
+    return opened.reading
   end
   local function close()
     for _, mode in ipairs { "read", "write", "create" } do

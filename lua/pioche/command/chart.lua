@@ -1,0 +1,239 @@
+-- chart: metrics as line charts in the terminal.
+local json = require "pioche.core.json"
+local chart = require "pioche.chart"
+local csv = require "pioche.csv"
+local errors = require "pioche.errors"
+local format = require "pioche.format"
+local runs = require "pioche.runs"
+local term = require "pioche.term"
+
+local exact_points = 20000   -- up to so many points a series is read whole
+local runs_shown = 12
+
+local function wanted_series(store, run, spec)
+  local rank = math.type(spec.rank) and spec.rank or nil
+  if spec.rank and not rank then
+    errors.raise("invalid", "chart: '%s': across ranks there is no one curve; name a rank as"
+      .. " KEY@N", spec.text)
+  end
+  local sql = "SELECT id, rank, count, first_step, last_step, last, last_bits FROM series"
+    .. " WHERE run_id = ? AND key = ?"
+  if rank then return store:one(sql .. " AND rank = ?", run.id, spec.key, rank) end
+  return store:one(sql .. " ORDER BY rank LIMIT 1", run.id, spec.key)
+end
+
+-- Seconds since the first point, for --x time.
+local function by_time(store, found)
+  local x, y, low, high = {}, {}, {}, {}
+  if found.count <= exact_points then
+    local points = errors.check(store:points(found.id, {}))
+    local start = points.time_ns[1] or 0
+    for i = 1, #points.step do
+      x[i], y[i] = (points.time_ns[i] - start) / 1e9, points.value[i]
+    end
+    return { x = x, y = y }
+  end
+  local start
+  for row in store:each("SELECT first_ns, last_ns, min, max, sum, sum_low, finite FROM chunk"
+    .. " WHERE series_id = ? AND finite > 0 ORDER BY first_ns", found.id) do
+    start = start or row.first_ns
+    local n = #x + 1
+    x[n] = ((row.first_ns - start) + (row.last_ns - start)) / 2e9
+    y[n] = (row.sum + (row.sum_low or 0.0)) / row.finite
+    low[n], high[n] = row.min, row.max
+  end
+  return { x = x, y = y, low = low, high = high, band = true }
+end
+
+-- Mean per bucket for drawing, whole points where they are few.
+local function by_step(store, found, columns, smooth)
+  local x, y, low, high = {}, {}, {}, {}
+  if found.count <= exact_points and (smooth or found.count <= columns) then
+    local points = errors.check(store:points(found.id, {}))
+    return { x = points.step, y = points.value }
+  end
+  local many = false
+  for _, bucket in ipairs(errors.check(store:buckets(found.id, columns, {}))) do
+    if bucket.count > 0 then
+      local n = #x + 1
+      x[n] = bucket.first_step + (bucket.last_step - bucket.first_step) / 2
+      y[n], low[n], high[n] = bucket.mean, bucket.min, bucket.max
+      many = many or bucket.count > 1
+    end
+  end
+  return { x = x, y = y, low = low, high = high, band = many }
+end
+
+local function last_value(found)
+  if found.last ~= nil or found.last_bits == nil then return found.last end
+  return (string.unpack("<d", string.pack("<i8", found.last_bits)))
+end
+
+local function default_metrics(store, loaded)
+  local texts, seen = {}, {}
+  for _, run in ipairs(loaded) do
+    if run.goal_key and not seen[run.goal_key] then
+      seen[run.goal_key] = true
+      texts[#texts + 1] = run.goal_key
+    end
+  end
+  if #texts > 0 then return texts end
+  local keys = runs.metric_keys(store)
+  errors.raise("usage", "chart: the experiment has no goal, so expected --metric KEY%s",
+    #keys > 0 and "; logged are: " .. table.concat(keys, ", ", 1, math.min(#keys, 12)) or "")
+end
+
+-- The metric's spec; a statistic in it (val/loss.min) has no curve of its own.
+local function curve_of(store, text)
+  local spec = runs.metric(store, text)
+  spec.title = spec.key .. (spec.rank and "@" .. spec.rank or "")
+  return spec
+end
+
+local function collect(ctx, store, loaded, spec, columns)
+  local series = {}
+  for _, run in ipairs(loaded) do
+    local found = wanted_series(store, run, spec)
+    if found and found.count > 0 then
+      local s = ctx.options.x == "time" and by_time(store, found)
+        or by_step(store, found, columns, ctx.options.smooth)
+      if ctx.options.smooth then
+        s.y = chart.smooth(s.y, ctx.options.smooth)
+        s.low, s.high, s.band = nil, nil, false
+      end
+      s.run = run
+      s.label = string.format("%s  last %s at step %s%s", run.name,
+        format.number(last_value(found)), format.count(found.last_step),
+        run.status == "finished" and "" or "  " .. run.status)
+      series[#series + 1] = s
+    end
+  end
+  if #series == 0 then
+    errors.raise("not_found", "none of these runs has logged '%s'%s", spec.key,
+      errors.suggestion(spec.key, runs.metric_keys(store)))
+  end
+  return series
+end
+
+local function each_bucket(ctx, store, loaded, texts, visit)
+  for _, text in ipairs(texts) do
+    local spec = curve_of(store, text)
+    local any = false
+    for _, run in ipairs(loaded) do
+      local found = wanted_series(store, run, spec)
+      if found then
+        any = true
+        visit(run, spec, found, errors.check(store:buckets(found.id,
+          ctx.options.buckets or 200, {})))
+      end
+    end
+    if not any then
+      errors.raise("not_found", "none of these runs has logged '%s'%s", spec.key,
+        errors.suggestion(spec.key, runs.metric_keys(store)))
+    end
+  end
+end
+
+local function print_json(ctx, store, loaded, texts)
+  local list = json.array {}
+  each_bucket(ctx, store, loaded, texts, function(run, spec, found, buckets)
+    list[#list + 1] = { id = run.name, metric = spec.key, rank = found.rank, count = found.count,
+      buckets = json.array(buckets) }
+  end)
+  ctx.out(json.encode(list) .. "\n")
+end
+
+local function print_csv(ctx, store, loaded, texts)
+  ctx.out(csv.line { "run", "metric", "rank", "first_step", "last_step", "count", "min", "max",
+    "mean" })
+  each_bucket(ctx, store, loaded, texts, function(run, spec, found, buckets)
+    for _, b in ipairs(buckets) do
+      ctx.out(csv.line({ run.name, spec.key, found.rank, b.first_step, b.last_step, b.count,
+        b.min, b.max, b.mean }, 9))
+    end
+  end)
+end
+
+local function time_text(seconds)
+  return seconds <= 0 and "0" or format.duration(math.floor(seconds * 1e9))
+end
+
+local function print_charts(ctx, store, loaded, texts)
+  local width = ctx.options.width or math.min(ctx.cols, 120)
+  for i, text in ipairs(texts) do
+    local spec = curve_of(store, text)
+    local series = collect(ctx, store, loaded, spec, 2 * width)
+    local hidden = #series - runs_shown
+    if hidden > 0 and not ctx.options.all then
+      series = table.move(series, 1, runs_shown, 1, {})
+    else
+      hidden = 0
+    end
+    local band = false
+    for _, s in ipairs(series) do band = band or s.band end
+    local title = spec.title .. (ctx.options.log_y and "  (log)" or "")
+      .. (ctx.options.smooth and "  (smoothed " .. ctx.options.smooth .. ")" or "")
+    local drawn = chart.render(series, { title = term.clean(title), width = width,
+      height = ctx.options.height or 20, color = ctx.color, log = ctx.options.log_y,
+      band = band and #series == 1, x_label = ctx.options.x == "time" and "time" or "step",
+      x_format = ctx.options.x == "time" and time_text or nil })
+    if not drawn then
+      errors.raise("invalid", "'%s': nothing to draw: no value is finite%s", spec.key,
+        ctx.options.log_y and " and positive" or "")
+    end
+    if i > 1 then ctx.out("\n") end
+    ctx.out(drawn)
+    if hidden > 0 then ctx.note(string.format("+%d runs: --all\n", hidden)) end
+  end
+end
+
+local function run(ctx)
+  local store = ctx.reading()
+  local ids = runs.select(store, ctx.args)
+  local loaded = runs.load(store, ids)
+  if #loaded == 0 then errors.raise("not_found", "chart: no runs") end
+  local smooth = ctx.options.smooth
+  if smooth and not (smooth >= 0 and smooth < 1) then
+    errors.raise("usage", "--smooth: expected a number from 0 to below 1, got %s", smooth)
+  end
+  local texts = ctx.options.metric or default_metrics(store, loaded)
+  if ctx.json then
+    print_json(ctx, store, loaded, texts)
+  elseif ctx.csv then
+    print_csv(ctx, store, loaded, texts)
+  else
+    print_charts(ctx, store, loaded, texts)
+  end
+  return 0
+end
+
+return {
+  summary = "metrics as line charts in the terminal",
+  usage = "chart RUN|EXPERIMENT... [--metric KEY]...",
+  help = [[
+One chart a metric (the goal unless told), one curve a run, each point the mean
+of its bucket of steps; with one run the shaded band is the bucket's minimum to
+maximum. Rank 0, or the rank in KEY@N. Values that are not finite are gaps.
+
+JSON: an array of {id, metric, rank, count, buckets[{first_step, last_step,
+count, min, max, mean}]}.]],
+  options = {
+    { name = "metric", short = "m", arg = "KEY", multi = true, help = "what to draw; repeatable" },
+    { name = "log-y", help = "logarithmic y axis; values not above 0 are left out" },
+    { name = "smooth", arg = "F", type = "number",
+      help = "exponential moving average with factor F, 0 <= F < 1, without initial bias" },
+    { name = "x", arg = "AXIS", choices = { "step", "time" },
+      help = "step, or time since the first point" },
+    { name = "width", arg = "N", type = "integer", min = 20, max = 1000, help = "columns" },
+    { name = "height", arg = "N", type = "integer", min = 8, max = 200, help = "lines (20)" },
+    { name = "buckets", arg = "N", type = "integer", min = 1, max = 100000,
+      help = "of --json and --csv (200)" },
+    { name = "all", short = "a", help = "all runs, also more than " .. runs_shown },
+  },
+  examples = [[
+pioche chart gpt
+pioche chart gpt/best -m train/loss -m val/loss --log-y
+pioche chart gpt-3 gpt-7 -m train/loss --smooth 0.9 --x time]],
+  args = { 1, nil, what = "a RUN or an EXPERIMENT" },
+  run = run,
+}

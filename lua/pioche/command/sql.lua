@@ -1,0 +1,141 @@
+-- sql: ask the store in plain SQL, without a way to change it.
+local json = require "pioche.core.json"
+local csv = require "pioche.csv"
+local format = require "pioche.format"
+local tables = require "pioche.table"
+local term = require "pioche.term"
+
+-- What a table is for: the comment on the first line of its CREATE statement.
+local function purpose(sql)
+  return sql and sql:match("^[^\n]*%(%s*%-%-%s*([^\n]+)") or ""
+end
+
+local function list_tables(ctx, store)
+  local list = {}
+  for _, row in ipairs(store:rows("SELECT name, sql FROM sqlite_schema WHERE type IN"
+    .. " ('table', 'view') AND name NOT LIKE 'sqlite_%' ORDER BY name")) do
+    local columns = json.array {}
+    for i, column in ipairs(store:rows("SELECT name FROM pragma_table_info(?)", row.name)) do
+      columns[i] = column.name
+    end
+    list[#list + 1] = { name = row.name, purpose = purpose(row.sql), columns = columns }
+  end
+  list[#list + 1] = { name = "point", purpose = "every point that was logged (virtual)",
+    columns = json.array { "run", "key", "rank", "attempt", "step", "time_ns", "value" } }
+  table.sort(list, function(a, b) return a.name < b.name end)
+  return list
+end
+
+local function print_tables(ctx, store)
+  local list = list_tables(ctx, store)
+  if ctx.json then
+    ctx.out(json.encode(json.array(list)) .. "\n")
+    return
+  elseif ctx.csv then
+    ctx.out(csv.line { "table", "purpose", "columns" })
+    for _, t in ipairs(list) do
+      ctx.out(csv.line { t.name, t.purpose, table.concat(t.columns, " ") })
+    end
+    return
+  end
+  local rows = {}
+  for i, t in ipairs(list) do
+    rows[i] = { { t.name, "bold" }, t.purpose, table.concat(t.columns, " ") }
+  end
+  tables.print(ctx, { { title = "table" }, { title = "what", flex = true, min = 12, drop = 1 },
+    { title = "columns", flex = true, min = 20 } }, rows)
+end
+
+-- Bytes that are not text are shown as SQLite writes a blob.
+local function plain(value)
+  if value == json.null then return nil end
+  if type(value) == "string" and not utf8.len(value) then
+    return "x'" .. value:gsub(".", function(c) return string.format("%02x", c:byte()) end) .. "'"
+  end
+  return value
+end
+
+local function print_json(ctx, result)
+  local lead = "["
+  for _, row in ipairs(result.rows) do
+    local object = {}
+    for c, name in ipairs(result.columns) do
+      local value = plain(row[c])
+      object[name] = value == nil and json.null or value
+    end
+    ctx.out(lead .. json.encode(object))
+    lead = ",\n"
+  end
+  ctx.out((lead == "[" and "[" or "") .. "]\n")
+end
+
+local function print_csv(ctx, result)
+  ctx.out(csv.line(result.columns))
+  for _, row in ipairs(result.rows) do
+    local line = {}
+    for c = 1, #result.columns do line[c] = plain(row[c]) end
+    ctx.out(csv.line(line, #result.columns))
+  end
+end
+
+local function print_table(ctx, result)
+  local columns, rows = {}, {}
+  for c, name in ipairs(result.columns) do
+    columns[c] = { title = term.clean(name), flex = true, min = 8, align = "right" }
+  end
+  for i, row in ipairs(result.rows) do
+    rows[i] = {}
+    for c = 1, #result.columns do
+      local value = row[c]
+      if value == json.null then
+        rows[i][c] = { "NULL", "dim" }
+      elseif type(value) == "number" then
+        rows[i][c] = format.exact(value)
+      else
+        columns[c].align = nil
+        rows[i][c] = utf8.len(value) and value or "<" .. format.bytes(#value) .. ">"
+      end
+    end
+  end
+  tables.print(ctx, columns, rows)
+end
+
+local function run(ctx)
+  local store = ctx.reading()
+  local query = ctx.args[1]
+  if not query then
+    print_tables(ctx, store)
+    return 0
+  end
+  if query == "-" then query = io.read("a") end
+  local result = store:columns_rows(query)
+  if ctx.json then
+    print_json(ctx, result)
+  elseif ctx.csv then
+    print_csv(ctx, result)
+  else
+    print_table(ctx, result)
+  end
+  return 0
+end
+
+return {
+  summary = "ask the store in SQL, read-only",
+  usage = "sql ['SELECT ...' | -]",
+  help = [[
+Without a query: the tables, what each is for, and their columns. '-' reads the
+query from standard input. A statement that would write is refused.
+
+Besides the tables there is point(run, key, rank, attempt, step, time_ns, value)
+with every point that was logged; run is a name such as 'gpt-17'. Times are
+nanoseconds since 1970.]],
+  options = {
+    { name = "wide", short = "w", help = "cut nothing, whatever the terminal's width" },
+  },
+  examples = [[
+pioche sql "SELECT status, count(*) FROM run GROUP BY status"
+pioche sql "SELECT step, value FROM point WHERE run = 'gpt-3' AND key = 'val/loss'" --csv
+pioche sql "SELECT name, value FROM param WHERE name = 'lr'" --json]],
+  args = { 0, 1 },
+  run = run,
+}

@@ -1,0 +1,76 @@
+-- stop: ask the supervisor of a run to end it; cancel what has not begun.
+local json = require "pioche.core.json"
+local csv = require "pioche.csv"
+local errors = require "pioche.errors"
+local runs = require "pioche.runs"
+
+local ended = { finished = true, failed = true, stopped = true, cancelled = true }
+
+-- True when some `pioche run` holds the store's lease.
+local function supervised(store)
+  local ok, _, code = store:lease()
+  if ok then
+    store:lease_drop()
+    return false
+  end
+  return code == "busy"
+end
+
+-- What was done with one run: a word for scripts, and a sentence.
+local function stop(store, run, lease_held)
+  if ended[run.status] then return "over", "is " .. run.status .. " already" end
+  local open
+  for _, attempt in ipairs(run.attempts) do
+    if attempt.state ~= "ended" then open = attempt end
+  end
+  if open and open.launcher == "standalone" then
+    return "refused", string.format("runs on its own, without pioche: stop its process%s",
+      open.agent_pid and string.format(" (kill %d on %s)", open.agent_pid, open.node or "its node")
+      or "")
+  elseif open or run.status == "running" then
+    errors.check(store:stop_request(run.id))
+    if lease_held then return "requested", "is asked to stop" end
+    return "requested", "has no supervisor now: the next `pioche run` settles it"
+  end
+  errors.check(store:stop_request(run.id))
+  errors.check(store:run_set_status(run.id, "cancelled", "cancelled before it began"))
+  return "cancelled", "is cancelled: it had not begun"
+end
+
+local function run(ctx)
+  local store = ctx.store("write")
+  store:adopt()
+  local ids = runs.select(store, ctx.args)
+  local loaded = runs.load(store, ids, { attempts = true })
+  local lease_held, refused, list = supervised(store), 0, json.array {}
+  if ctx.csv then ctx.out(csv.line { "run", "done", "message" }) end
+  for i, found in ipairs(loaded) do
+    local word, sentence = stop(store, found, lease_held)
+    if word == "refused" then refused = refused + 1 end
+    list[i] = { id = found.name, done = word, message = found.name .. " " .. sentence }
+    if ctx.csv then
+      ctx.out(csv.line { found.name, word, list[i].message })
+    elseif not ctx.json and (word ~= "over" or #loaded <= 10) then
+      ctx.out(list[i].message .. "\n")
+    end
+  end
+  if ctx.json then ctx.out(json.encode(list) .. "\n") end
+  return refused > 0 and 1 or 0
+end
+
+return {
+  summary = "stop runs, cancel planned ones",
+  usage = "stop RUN|EXPERIMENT...",
+  help = [[
+A run that is going on is asked to stop: its supervisor sends SIGTERM to its
+ranks, SIGKILL after their grace. A run that has not begun becomes cancelled.
+What is over stays as it is. A run that was started without pioche cannot be
+stopped from here: its process is named, and the exit status is 1.
+
+JSON: an array of {id, done, message}; done is requested, cancelled, over or
+refused.]],
+  options = {},
+  examples = "pioche stop gpt-17\npioche stop gpt",
+  args = { 1, nil, what = "a RUN or an EXPERIMENT" },
+  run = run,
+}
