@@ -1,0 +1,447 @@
+#include "launch/agent.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "base/mem.h"
+#include "launch/agent_parts.h"
+#include "sys/fs.h"
+#include "sys/proc.h"
+#include "sys/sock.h"
+
+#define ORDERS_BYTES_MAX (16u << 20)
+#define DRAIN_BUSY_MS 10
+#define DRAIN_IDLE_MS 50
+#define BEAT_MS 250           /* flush of the journal */
+#define BEATS_PER_SYNC 4      /* and what is on the disk is at most a second old */
+#define PEERS_MS 3000
+#define KILL_AGAIN_MS 200
+/* Nothing outlives its supervisor by more than 10 s, whatever grace_s says. */
+#define GRACE_LOST_MS 8000
+
+void pio_agent_say(json_t *message)
+{
+	char *text = message ? pio_json_canonical(message) : NULL;
+	json_decref(message);
+	if (!text)
+		return;
+	pio_str line = PIO_STR_INIT;
+	pio_str_printf(&line, "%s\n", text);
+	free(text);
+	/* Nobody listens when the supervisor is gone: the exit record tells. */
+	if (!line.failed)
+		(void)pio_fs_write_all(STDOUT_FILENO, line.data, line.len, "standard output", NULL);
+	pio_str_fini(&line);
+}
+
+/* ---- stopping ----------------------------------------------------------------------- */
+
+static void escalation_due(uv_timer_t *timer)
+{
+	pio_agent *agent = timer->data;
+	if (agent->stage == PIO_STAGE_KILL) /* fork races: again until nothing is left */
+		pio_agent_ranks_signal(agent, SIGKILL);
+	else
+		pio_agent_escalate(agent, agent->stage + 1);
+}
+
+void pio_agent_escalate(pio_agent *agent, enum pio_agent_stage stage)
+{
+	if (stage <= agent->stage)
+		return;
+	agent->stage = stage;
+	if (stage == PIO_STAGE_PEERS) {
+		uv_timer_start(&agent->escalation, escalation_due, PEERS_MS, 0);
+	} else if (stage == PIO_STAGE_TERM) {
+		int64_t grace_ms = agent->spec.grace_s * 1000;
+		if (agent->verdict && strcmp(agent->verdict, "lost") == 0 && grace_ms > GRACE_LOST_MS)
+			grace_ms = GRACE_LOST_MS;
+		pio_agent_ranks_signal(agent, SIGTERM);
+		uv_timer_start(&agent->escalation, escalation_due, (uint64_t)grace_ms, 0);
+	} else {
+		pio_agent_ranks_signal(agent, SIGKILL);
+		uv_timer_start(&agent->escalation, escalation_due, KILL_AGAIN_MS, KILL_AGAIN_MS);
+	}
+}
+
+/* End for a reason that is no rank's failure, unless a failure came first. */
+static void conclude(pio_agent *agent, const char *verdict, enum pio_agent_stage stage)
+{
+	if (agent->stage == PIO_STAGE_RUNNING)
+		agent->verdict = verdict;
+	pio_agent_escalate(agent, stage);
+}
+
+void pio_agent_fail(pio_agent *agent, const pio_err *err)
+{
+	if (!agent->trouble.code)
+		agent->trouble = *err;
+	if (agent->alive)
+		pio_agent_escalate(agent, PIO_STAGE_KILL);
+}
+
+static void fail_journal(pio_agent *agent, const pio_err *err)
+{
+	agent->is_journal_broken = true;
+	pio_agent_fail(agent, err);
+}
+
+/* ---- the loop ------------------------------------------------------------------------- */
+
+static void handle_order(pio_agent *agent)
+{
+	agent->line[agent->line_bytes] = 0;
+	if (strcmp(agent->line, "stop") == 0)
+		conclude(agent, "cancelled", PIO_STAGE_TERM);
+	else if (strcmp(agent->line, "kill") == 0)
+		conclude(agent, "cancelled", PIO_STAGE_KILL);
+	agent->line_bytes = 0;
+}
+
+static void orders_received(uv_stream_t *stream, ssize_t n, const uv_buf_t *buffer)
+{
+	pio_agent *agent = stream->data;
+	for (ssize_t i = 0; i < n; i++) {
+		if (buffer->base[i] == '\n')
+			handle_order(agent);
+		else if (agent->line_bytes + 1 < sizeof agent->line)
+			agent->line[agent->line_bytes++] = buffer->base[i];
+	}
+	if (n < 0) {
+		uv_read_stop(stream);
+		conclude(agent, "lost", PIO_STAGE_TERM);
+	}
+}
+
+static void give_buffer(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
+{
+	static char bytes[256];
+	(void)handle;
+	(void)suggested;
+	*buffer = uv_buf_init(bytes, sizeof bytes);
+}
+
+static void child_died(uv_signal_t *handle, int signal_number)
+{
+	(void)signal_number;
+	pio_agent_ranks_reap(handle->data);
+}
+
+static void told_to_end(uv_signal_t *handle, int signal_number)
+{
+	(void)signal_number;
+	conclude(handle->data, "cancelled", PIO_STAGE_TERM);
+}
+
+static void limit_passed(uv_timer_t *timer)
+{
+	conclude(timer->data, "timeout", PIO_STAGE_TERM);
+}
+
+static void drain_due(uv_timer_t *timer)
+{
+	pio_agent *agent = timer->data;
+	pio_err err = PIO_ERR_INIT;
+	uint64_t moved;
+	if (agent->is_journal_broken)
+		return; /* the rings keep what they have, for whoever recovers */
+	if (pio_agent_drain(agent, false, &moved, &err) != 0)
+		fail_journal(agent, &err);
+	uv_timer_start(timer, drain_due, moved ? DRAIN_BUSY_MS : DRAIN_IDLE_MS, 0);
+}
+
+static void beat_due(uv_timer_t *timer)
+{
+	pio_agent *agent = timer->data;
+	pio_err err = PIO_ERR_INIT;
+	bool whole = ++agent->beats % BEATS_PER_SYNC == 0;
+	int64_t now_ns = pio_clock_wall_ns();
+	int rc = 0;
+	if (agent->is_journal_broken)
+		return;
+	if (whole)
+		rc = pio_journal_append(agent->journal, PIO_RECORD_HEARTBEAT, &now_ns, sizeof now_ns, NULL, 0,
+		                        &err);
+	if (!rc)
+		rc = pio_journal_flush(agent->journal, whole, &err);
+	if (rc)
+		fail_journal(agent, &err);
+}
+
+static void rendezvous_event(void *context, const char *kind, const char *message)
+{
+	(void)context;
+	pio_agent_say(json_pack("{s:s, s:s, s:s}", "event", "note", "kind", kind, "message", message));
+}
+
+static int loop_start(pio_agent *agent, pio_err *err)
+{
+	uv_loop_t *loop = &agent->loop;
+	int e;
+	uv_pipe_init(loop, &agent->orders, 0);
+	uv_signal_init(loop, &agent->child);
+	uv_signal_init(loop, &agent->term);
+	uv_timer_init(loop, &agent->drain);
+	uv_timer_init(loop, &agent->beat);
+	uv_timer_init(loop, &agent->escalation);
+	uv_timer_init(loop, &agent->limit);
+	agent->orders.data = agent->child.data = agent->term.data = agent->drain.data =
+		agent->beat.data = agent->escalation.data = agent->limit.data = agent;
+	if ((e = uv_pipe_open(&agent->orders, STDIN_FILENO)) ||
+	    (e = uv_read_start((uv_stream_t *)&agent->orders, give_buffer, orders_received)) ||
+	    (e = uv_signal_start(&agent->child, child_died, SIGCHLD)) ||
+	    (e = uv_signal_start(&agent->term, told_to_end, SIGTERM)) ||
+	    (e = uv_timer_start(&agent->drain, drain_due, DRAIN_IDLE_MS, 0)) ||
+	    (e = uv_timer_start(&agent->beat, beat_due, BEAT_MS, BEAT_MS)))
+		return pio_fail_errno(err, -e, "start the loop of the agent");
+	if (agent->spec.timeout_s)
+		uv_timer_start(&agent->limit, limit_passed, (uint64_t)agent->spec.timeout_s * 1000, 0);
+	return 0;
+}
+
+static void close_handle(uv_handle_t *handle, void *context)
+{
+	(void)context;
+	if (!uv_is_closing(handle))
+		uv_close(handle, NULL);
+}
+
+static void loop_end(pio_agent *agent)
+{
+	pio_rendezvous_close(&agent->rendezvous);
+	uv_walk(&agent->loop, close_handle, NULL);
+	uv_run(&agent->loop, UV_RUN_DEFAULT);
+	uv_loop_close(&agent->loop);
+}
+
+/* ---- life ------------------------------------------------------------------------------- */
+
+/* The first line of stdin, byte by byte: what follows belongs to the loop. */
+static int read_orders(pio_str *text, pio_err *err)
+{
+	for (;;) {
+		char c;
+		ssize_t n = read(STDIN_FILENO, &c, 1);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return pio_fail_errno(err, errno, "read the orders of the agent");
+		if (n == 0)
+			return pio_fail(err, PIO_EPEER, "read the orders of the agent: standard input ended first");
+		if (c == '\n')
+			return pio_str_check(text, err);
+		if (text->len >= ORDERS_BYTES_MAX)
+			return pio_fail(err, PIO_EINVAL, "orders of the agent: longer than %u bytes", ORDERS_BYTES_MAX);
+		pio_str_putc(text, c);
+	}
+}
+
+static int in_dir(pio_str *path, const pio_agent *agent, pio_err *err, const char *format, int number)
+{
+	pio_str_clear(path);
+	pio_str_printf(path, "%s/", agent->spec.dir);
+	pio_str_printf(path, format, number);
+	return pio_str_check(path, err);
+}
+
+/* Whoever holds the lock owns the attempt; one that has an exit record is over,
+ * and an agent that comes late (its supervisor died meanwhile) must not touch it. */
+static int take_attempt(pio_agent *agent, pio_err *err)
+{
+	pio_str path = PIO_STR_INIT;
+	int rc = in_dir(&path, agent, err, agent->spec.node ? "agent.%d.lock" : "agent.lock",
+	                agent->spec.node);
+	if (!rc)
+		rc = pio_fs_lock(&agent->lock_fd, path.data, err);
+	if (!rc)
+		rc = in_dir(&path, agent, err, "exit.%d.json", agent->spec.node);
+	if (!rc && pio_fs_type(path.data) != PIO_FS_NONE)
+		rc = pio_fail(err, PIO_EEXIST, "attempt %d has ended already: there is %s", agent->spec.attempt,
+		              path.data);
+	pio_str_fini(&path);
+	return rc;
+}
+
+static int open_journal(pio_agent *agent, pio_err *err)
+{
+	pio_str path = PIO_STR_INIT;
+	pio_journal_header header = { .run = agent->spec.ulid, .attempt = (uint32_t)agent->spec.attempt,
+	                              .node = (uint32_t)agent->spec.node,
+	                              .created_ns = agent->started_ns };
+	int rc = in_dir(&path, agent, err, "journal.%d", agent->spec.node);
+	if (!rc)
+		rc = pio_journal_open(&agent->journal, path.data, &header, err);
+	if (!rc)
+		rc = pio_fs_sync_dir(agent->spec.dir, err);
+	pio_str_fini(&path);
+	return rc;
+}
+
+/* A free port of this node, found by binding it. Somebody may take it before
+ * rank 0 binds it again; nothing can hold it for a program it does not know. */
+static int find_master(pio_agent *agent, pio_err *err)
+{
+	pio_agent_spec *spec = &agent->spec;
+	int fd = -1;
+	uint16_t port = 0;
+	if (!spec->master_addr)
+		spec->master_addr = "127.0.0.1";
+	if (spec->master_port)
+		return 0;
+	int rc = pio_sock_listen(&fd, spec->master_addr, &port, err);
+	pio_sock_close(&fd);
+	spec->master_port = port;
+	return rc;
+}
+
+static int open_rendezvous(pio_agent *agent, pio_err *err)
+{
+	pio_agent_spec *spec = &agent->spec;
+	if (spec->node > 0)
+		return 0;
+	int rc = find_master(agent, err);
+	if (!rc)
+		rc = pio_rendezvous_open(&agent->rendezvous, &agent->loop, spec->master_addr, spec->token,
+		                         spec->world, rendezvous_event, agent, err);
+	if (rc)
+		return rc;
+	snprintf(agent->rendezvous_at, sizeof agent->rendezvous_at, "%s:%u", spec->master_addr,
+	         (unsigned)pio_rendezvous_port(agent->rendezvous));
+	spec->rendezvous = agent->rendezvous_at;
+	return 0;
+}
+
+static int prepare(pio_agent *agent, pio_err *err)
+{
+	agent->ranks = pio_calloc((size_t)agent->spec.ranks_per_node, sizeof *agent->ranks);
+	if (!agent->ranks)
+		return pio_fail(err, PIO_ENOMEM, "out of memory for %d ranks", agent->spec.ranks_per_node);
+	for (int i = 0; i < agent->spec.ranks_per_node; i++)
+		agent->ranks[i] = (pio_agent_rank){ .rank = agent->spec.first_rank + i, .exit_code = -1,
+		                                    .signal = -1 };
+	int rc = pio_proc_adopt_orphans(err);
+	if (!rc)
+		rc = loop_start(agent, err);
+	if (!rc)
+		rc = open_journal(agent, err);
+	if (!rc)
+		rc = open_rendezvous(agent, err);
+	return rc;
+}
+
+/* The record goes into the journal too; then that is whole and on the disk. */
+static int close_journal(pio_agent *agent, const char *record, pio_err *err)
+{
+	if (!agent->journal)
+		return 0;
+	pio_str payload = PIO_STR_INIT;
+	pio_record_put_i64(&payload, agent->ended_ns);
+	pio_record_put_str(&payload, record, strlen(record));
+	int rc = pio_str_check(&payload, err);
+	if (!rc)
+		rc = pio_journal_append(agent->journal, PIO_RECORD_EXIT, payload.data, payload.len, NULL, 0, err);
+	pio_str_fini(&payload);
+	int close_rc = pio_journal_close(&agent->journal, rc ? NULL : err);
+	return rc ? rc : close_rc;
+}
+
+static void drain_last(pio_agent *agent)
+{
+	uint64_t moved;
+	pio_err err = PIO_ERR_INIT;
+	if (agent->journal && !agent->is_journal_broken &&
+	    (pio_agent_drain(agent, true, &moved, &err) || pio_journal_flush(agent->journal, 1, &err)))
+		fail_journal(agent, &err);
+}
+
+/* Everybody is dead: the last words of the rings, the record, the end. A
+ * journal in trouble does not keep the record from being written. */
+static int finish(pio_agent *agent, pio_err *err)
+{
+	pio_str path = PIO_STR_INIT;
+	int rc = 0, killed = pio_agent_leftovers_kill();
+	if (killed)
+		pio_agent_say(json_pack("{s:s, s:s, s:o}", "event", "note", "kind", "leftover", "message",
+		                        json_sprintf("killed %d process%s that the ranks left behind", killed,
+		                                     killed == 1 ? "" : "es")));
+	drain_last(agent);
+	agent->ended_ns = pio_clock_wall_ns();
+	json_t *record = pio_agent_exit_record(agent);
+	char *text = record ? pio_json_canonical(record) : NULL;
+	if (!text)
+		rc = pio_fail(err, PIO_ENOMEM, "out of memory for the exit record");
+	if (!rc)
+		rc = close_journal(agent, text, err);
+	/* Rings whose end is not in the journal stay for whoever recovers. */
+	pio_agent_rings_close(agent, rc == 0 && !agent->is_journal_broken);
+	if (agent->is_journal_broken && text)
+		rc = 0;
+	if (!rc)
+		rc = in_dir(&path, agent, err, "exit.%d.json", agent->spec.node);
+	if (!rc)
+		rc = pio_fs_write(path.data, text, strlen(text), 0644, err);
+	if (!rc) {
+		json_object_set_new(record, "event", json_string("ended"));
+		pio_agent_say(json_incref(record));
+	}
+	pio_str_fini(&path);
+	free(text);
+	json_decref(record);
+	return rc;
+}
+
+static int work(pio_agent *agent, pio_err *err)
+{
+	int rc = take_attempt(agent, err);
+	if (rc)
+		return rc;
+	agent->started_ns = pio_clock_wall_ns();
+	rc = prepare(agent, err);
+	if (!rc)
+		rc = pio_agent_ranks_start(agent, err);
+	if (rc)
+		pio_agent_fail(agent, err);
+	if (agent->alive)
+		uv_run(&agent->loop, UV_RUN_DEFAULT);
+	rc = finish(agent, err);
+	return rc;
+}
+
+int pio_agent_main(void)
+{
+	pio_agent agent = { .lock_fd = -1, .trouble_rank = -1 };
+	pio_err err = PIO_ERR_INIT;
+	pio_str orders = PIO_STR_INIT;
+	bool has_loop = false;
+
+	signal(SIGPIPE, SIG_IGN);
+	int rc = read_orders(&orders, &err);
+	if (!rc)
+		rc = pio_agent_spec_parse(&agent.spec, orders.data, orders.len, &err);
+	pio_str_fini(&orders);
+	if (!rc) {
+		has_loop = uv_loop_init(&agent.loop) == 0;
+		rc = has_loop ? work(&agent, &err) : pio_fail(&err, PIO_ENOMEM, "out of memory for a loop");
+	}
+	if (rc)
+		fprintf(stderr, "pioche agent: %s\n", err.message);
+	else if (agent.trouble.code)
+		fprintf(stderr, "pioche agent: %s\n", agent.trouble.message);
+	if (has_loop)
+		loop_end(&agent);
+	pio_agent_rings_close(&agent, false);
+	(void)pio_journal_close(&agent.journal, NULL);
+	pio_free(agent.ranks);
+	pio_agent_spec_fini(&agent.spec);
+	if (agent.lock_fd >= 0)
+		(void)pio_fs_close(&agent.lock_fd, "agent.lock", NULL);
+	return rc ? 3 : 0;
+}

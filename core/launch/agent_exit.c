@@ -1,0 +1,204 @@
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "launch/agent_parts.h"
+#include "sys/fs.h"
+#include "sys/proc.h"
+
+#define TAIL_BYTES_MAX 16384
+#define TAIL_LINES_MAX 64
+#define QUOTE_BYTES_MAX 200
+
+/* Any bytes as a JSON string: what is no UTF-8, and NUL, becomes U+FFFD. */
+static json_t *json_text(char *bytes, size_t size_bytes)
+{
+	pio_str quoted = PIO_STR_INIT;
+	for (size_t i = 0; i < size_bytes; i++)
+		if (bytes[i] == 0)
+			bytes[i] = (char)0xff;
+	pio_str_put_json(&quoted, bytes, size_bytes);
+	json_t *value = quoted.failed ? NULL : json_loadb(quoted.data, quoted.len, JSON_DECODE_ANY, NULL);
+	pio_str_fini(&quoted);
+	return value;
+}
+
+/* The last lines of what a rank wrote; empty where nothing can be read: a lost
+ * tail must not lose the exit record. */
+static json_t *tail(const pio_agent *agent, int rank, const char *suffix)
+{
+	static char bytes[TAIL_BYTES_MAX];
+	pio_str path = PIO_STR_INIT;
+	struct stat st;
+	int fd = -1, lines = 0;
+	size_t n = 0, at = 0;
+
+	pio_str_printf(&path, "%s/rank-%d.%s", agent->spec.dir, rank, suffix);
+	if (!path.failed && pio_fs_open(&fd, path.data, O_RDONLY, 0, NULL) == 0 && fstat(fd, &st) == 0) {
+		n = st.st_size < TAIL_BYTES_MAX ? (size_t)st.st_size : TAIL_BYTES_MAX;
+		if (pio_fs_pread_all(fd, bytes, n, st.st_size - (int64_t)n, path.data, NULL) != 0)
+			n = 0;
+	}
+	if (fd >= 0)
+		(void)pio_fs_close(&fd, path.data, NULL);
+	pio_str_fini(&path);
+	for (at = n; at > 0; at--)
+		if (bytes[at - 1] == '\n' && at < n && ++lines == TAIL_LINES_MAX)
+			break;
+	while (at < n && ((unsigned char)bytes[at] & 0xc0) == 0x80)
+		at++; /* the cut fell into a character */
+	return json_text(bytes + at, n - at);
+}
+
+void pio_agent_describe(pio_str *text, const pio_agent_rank *rank)
+{
+	if (rank->signal > 0)
+		pio_str_printf(text, "rank %d died: %s", rank->rank, pio_proc_signal_name(rank->signal));
+	else
+		pio_str_printf(text, "rank %d exited with %d", rank->rank, rank->exit_code);
+}
+
+static json_t *json_step(const pio_agent_rank *rank)
+{
+	int64_t step = rank->ring ? pio_ring_last_step(rank->ring) : INT64_MIN;
+	return step == INT64_MIN ? json_null() : json_integer(step);
+}
+
+static void put_ending(json_t *object, const pio_agent_rank *rank)
+{
+	if (rank->signal > 0)
+		json_object_set_new(object, "signal", json_integer(rank->signal));
+	else if (rank->exit_code >= 0)
+		json_object_set_new(object, "exit_code", json_integer(rank->exit_code));
+}
+
+/* The last line with something in it, as "...: line". */
+static void quote_last_line(pio_str *text, const json_t *stderr_tail)
+{
+	const char *all = json_string_value(stderr_tail);
+	size_t end = all ? strlen(all) : 0, start;
+	while (end && strchr(" \t\r\n", all[end - 1]))
+		end--;
+	for (start = end; start && all[start - 1] != '\n'; start--)
+		continue;
+	if (start == end)
+		return;
+	size_t bytes = end - start < QUOTE_BYTES_MAX ? end - start : QUOTE_BYTES_MAX;
+	while (bytes < end - start && bytes && ((unsigned char)all[start + bytes] & 0xc0) == 0x80)
+		bytes--;
+	pio_str_puts(text, ": ");
+	pio_str_append(text, all + start, bytes);
+}
+
+/* "rank 1 died: SIGKILL at step 812; 1 rank waited 0.2 s" */
+static void put_message(pio_str *text, const pio_agent *agent, const pio_agent_rank *first,
+                        const json_t *stderr_tail)
+{
+	int waited = 0;
+	int64_t last_ns = first->ended_mono_ns;
+	pio_agent_describe(text, first);
+	int64_t step = first->ring ? pio_ring_last_step(first->ring) : INT64_MIN;
+	if (step != INT64_MIN)
+		pio_str_printf(text, " at step %lld", (long long)step);
+	if (first->signal <= 0)
+		quote_last_line(text, stderr_tail);
+	for (int i = 0; i < agent->spec.ranks_per_node; i++) {
+		const pio_agent_rank *rank = &agent->ranks[i];
+		if (rank->ended_mono_ns > first->ended_mono_ns) {
+			waited++;
+			if (rank->ended_mono_ns > last_ns)
+				last_ns = rank->ended_mono_ns;
+		}
+	}
+	if (waited)
+		pio_str_printf(text, "; %d rank%s waited %.1f s", waited, waited == 1 ? "" : "s",
+		               (double)(last_ns - first->ended_mono_ns) / 1e9);
+}
+
+static json_t *ranks_record(const pio_agent *agent)
+{
+	json_t *list = json_array();
+	for (int i = 0; agent->ranks && i < agent->spec.ranks_per_node; i++) {
+		const pio_agent_rank *rank = &agent->ranks[i];
+		json_t *entry = json_object();
+		json_object_set_new(entry, "rank", json_integer(rank->rank));
+		json_object_set_new(entry, "pid", rank->pid ? json_integer(rank->pid) : json_null());
+		put_ending(entry, rank);
+		json_object_set_new(entry, "started_ns", json_integer(rank->started_ns));
+		json_object_set_new(entry, "ended_ns", json_integer(rank->ended_ns));
+		json_object_set_new(entry, "last_step", json_step(rank));
+		json_object_set_new(entry, "stdout_tail", tail(agent, rank->rank, "out"));
+		json_object_set_new(entry, "stderr_tail", tail(agent, rank->rank, "err"));
+		json_array_append_new(list, entry);
+	}
+	return list;
+}
+
+/* The `first` member, and the result word where no verdict stands. */
+static json_t *first_record(const pio_agent *agent, const json_t *ranks, const char **result)
+{
+	if (agent->verdict) {
+		*result = agent->verdict;
+		return json_null();
+	}
+	*result = "ok";
+	if (agent->trouble.code) {
+		*result = "failed";
+		if (agent->trouble_rank < 0)
+			return json_null();
+		return json_pack("{s:i, s:n, s:i, s:I, s:n, s:s}", "rank", agent->trouble_rank, "pid",
+		                 "exit_code", 127, "time_ns", (json_int_t)agent->ended_ns, "step", "message",
+		                 agent->trouble.message);
+	}
+	const pio_agent_rank *first = pio_agent_first(agent);
+	if (!first)
+		return json_null();
+	*result = first->signal > 0 ? "signal" : "failed";
+	json_t *record = json_object();
+	pio_str message = PIO_STR_INIT;
+	size_t index = (size_t)(first - agent->ranks);
+	put_message(&message, agent, first, json_object_get(json_array_get(ranks, index), "stderr_tail"));
+	json_object_set_new(record, "rank", json_integer(first->rank));
+	json_object_set_new(record, "pid", json_integer(first->pid));
+	put_ending(record, first);
+	json_object_set_new(record, "time_ns", json_integer(first->ended_ns));
+	json_object_set_new(record, "step", json_step(first));
+	json_object_set_new(record, "message", json_text(message.data, message.len));
+	pio_str_fini(&message);
+	return record;
+}
+
+/* Why, where it is not the failure of a rank. */
+static json_t *verdict_message(const pio_agent *agent)
+{
+	pio_str text = PIO_STR_INIT;
+	if (agent->trouble.code)
+		pio_str_puts(&text, agent->trouble.message);
+	else if (!agent->verdict)
+		return json_null();
+	else if (strcmp(agent->verdict, "timeout") == 0)
+		pio_str_printf(&text, "stopped after the time limit of %lld s", (long long)agent->spec.timeout_s);
+	else if (strcmp(agent->verdict, "lost") == 0)
+		pio_str_puts(&text, "stopped because the supervisor was gone");
+	else
+		pio_str_puts(&text, "stopped on request");
+	json_t *value = json_text(text.data, text.len);
+	pio_str_fini(&text);
+	return value;
+}
+
+json_t *pio_agent_exit_record(pio_agent *agent)
+{
+	const char *result;
+	json_t *ranks = ranks_record(agent);
+	json_t *first = first_record(agent, ranks, &result);
+	json_t *message = json_is_object(first) ? json_incref(json_object_get(first, "message"))
+	                                        : verdict_message(agent);
+	return json_pack("{s:i, s:s, s:i, s:i, s:s, s:s, s:o, s:o, s:o, s:I, s:I}",
+	                 "version", 1, "run", agent->spec.run, "attempt", agent->spec.attempt,
+	                 "node", agent->spec.node, "host", agent->spec.host, "result", result,
+	                 "message", message, "first", first, "ranks", ranks,
+	                 "started_ns", (json_int_t)agent->started_ns, "ended_ns", (json_int_t)agent->ended_ns);
+}

@@ -1,0 +1,91 @@
+/* agent_parts.h: what the files of the agent share: agent.c (life and loop),
+ * agent_rank.c (starting, reaping and stopping ranks), agent_exit.c (the exit
+ * record). For them alone.
+ *
+ * An ending goes through stages, only upwards:
+ *
+ *   RUNNING --a rank failed--> PEERS --3 s--> TERM --grace_s--> KILL
+ *      |--stop, end of file, timeout----------^                  ^
+ *      |--kill, or the agent itself is in trouble----------------|
+ *
+ * In PEERS the others have been told the reason and may fail by themselves. A
+ * rank that ends from TERM on was stopped, and is nobody's first failure. */
+#ifndef PIO_LAUNCH_AGENT_PARTS_H
+#define PIO_LAUNCH_AGENT_PARTS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <uv.h>
+
+#include "client/ring.h"
+#include "launch/agent_spec.h"
+#include "launch/rendezvous.h"
+#include "sys/journal.h"
+
+enum pio_agent_stage { PIO_STAGE_RUNNING, PIO_STAGE_PEERS, PIO_STAGE_TERM, PIO_STAGE_KILL };
+
+typedef struct pio_agent_rank {
+	int rank;                     /* of the attempt, not of the node */
+	pid_t pid;                    /* 0: never started */
+	bool has_ended, was_stopped;
+	int exit_code, signal;        /* -1: none */
+	int batch;                    /* deaths seen at once share it */
+	int64_t started_ns, ended_ns; /* wall; 0: not */
+	int64_t started_mono_ns, ended_mono_ns;
+	pio_ring *ring;
+	char *ring_path;
+} pio_agent_rank;
+
+typedef struct pio_agent {
+	pio_agent_spec spec;
+	pio_agent_rank *ranks;        /* ranks_per_node */
+	int alive, batches;
+	enum pio_agent_stage stage;
+	const char *verdict;          /* why it ends, when no rank's failure is the reason */
+	pio_err trouble;              /* of the agent itself; code 0: none */
+	int trouble_rank;             /* that could not be started; -1: none */
+	int64_t started_ns, ended_ns; /* wall */
+	int lock_fd;
+	pio_journal_writer *journal;
+	bool is_journal_broken;
+	pio_rendezvous *rendezvous;   /* NULL unless head */
+	char rendezvous_at[300];      /* HOST:PORT */
+	uv_loop_t loop;
+	uv_pipe_t orders;
+	uv_signal_t child, term;
+	uv_timer_t drain, beat, escalation, limit;
+	int beats;
+	char line[16];                /* of orders that is not whole yet */
+	size_t line_bytes;
+} pio_agent;
+
+/* ---- agent.c ---- */
+/* The agent cannot go on: keep the first reason, kill the ranks. */
+void pio_agent_fail(pio_agent *agent, const pio_err *err);
+/* One JSON line to the supervisor; takes the reference. */
+void pio_agent_say(json_t *message);
+/* Enter a stage; not downwards. */
+void pio_agent_escalate(pio_agent *agent, enum pio_agent_stage stage);
+
+/* ---- agent_rank.c ---- */
+int pio_agent_ranks_start(pio_agent *agent, pio_err *err);
+/* Collect all dead children; on a first failure go to PEERS. */
+void pio_agent_ranks_reap(pio_agent *agent);
+void pio_agent_ranks_signal(const pio_agent *agent, int signal_number);
+/* Kill whatever the ranks left behind and wait for it. How many it were. */
+int pio_agent_leftovers_kill(void);
+/* Drain all rings; `dead`: nobody writes any more. */
+int pio_agent_drain(pio_agent *agent, bool dead, uint64_t *moved, pio_err *err);
+void pio_agent_rings_close(pio_agent *agent, bool unlink);
+/* The rank whose failure is the cause: known primaries before those that a
+ * peer's death took along, earlier before later. NULL when there is none. */
+const pio_agent_rank *pio_agent_first(const pio_agent *agent);
+
+/* ---- agent_exit.c ---- */
+/* "rank 1 died: SIGKILL"; appended. */
+void pio_agent_describe(pio_str *text, const pio_agent_rank *rank);
+/* The exit record; NULL when memory is out. */
+json_t *pio_agent_exit_record(pio_agent *agent);
+
+#endif

@@ -1,0 +1,57 @@
+/* agent_spec.h: the orders of an agent, one JSON object on one line:
+ *
+ *   version         1
+ *   run             ULID
+ *   attempt, node, nodes, ranks_per_node    integers; node 0 is the head
+ *   dir             the attempt's directory, absolute
+ *   cwd             working directory of the ranks, absolute
+ *   command         array of strings; a relative path with '/' is relative to cwd
+ *   env             object of strings, added to the agent's own environment
+ *   setup           shell line sourced before the command, or absent
+ *   wrap            array of strings before the command, or absent
+ *   token           32 hexadecimal digits; on a file or command line never
+ *   store, staging, lib_dir                 absolute paths
+ *   resume          absolute path of the resume index, or absent
+ *   timeout_s       from the start, 0 or absent: none
+ *   grace_s         from SIGTERM to SIGKILL, default 10
+ *   max_restarts    for TORCHELASTIC_MAX_RESTARTS, default 0
+ *   host            name of this node in records; absent: gethostname(2)
+ *   rendezvous, master_addr, master_port    set for nodes other than the head */
+#ifndef PIO_LAUNCH_AGENT_SPEC_H
+#define PIO_LAUNCH_AGENT_SPEC_H
+
+#include <jansson.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/str.h"
+#include "base/ulid.h"
+
+#define PIO_RANKS_PER_NODE_MAX 1024
+#define PIO_GRACE_S_DEFAULT 10
+
+/* Strings are borrowed from `json`. */
+typedef struct pio_agent_spec {
+	json_t *json;
+	pio_ulid ulid;
+	const char *run, *dir, *cwd, *token, *store, *staging, *lib_dir;
+	const char *setup, *resume, *host;         /* NULL: none */
+	const char *rendezvous, *master_addr;      /* NULL: of this agent's making */
+	const char **command;                      /* setup shell, wrap and command, NULL-terminated */
+	json_t *env;                               /* NULL: none */
+	int attempt, node, nodes, ranks_per_node, world, first_rank, master_port;
+	int64_t timeout_s, grace_s, max_restarts;
+	char host_name[256];
+} pio_agent_spec;
+
+/* Parse and check; PIO_ECORRUPT names the member. */
+int pio_agent_spec_parse(pio_agent_spec *spec, const char *text, size_t size_bytes, pio_err *err);
+void pio_agent_spec_fini(pio_agent_spec *spec);
+
+/* The environment of one rank: the agent's own, then `env`, then what
+ * torchrun, JAX and pioche promise (client/env.h). Freed by pio_agent_env_free. */
+int pio_agent_env(char ***envp, const pio_agent_spec *spec, int local_rank, const char *ring_path,
+                  pio_err *err);
+void pio_agent_env_free(char **envp);
+
+#endif

@@ -1,0 +1,504 @@
+/* The agent end to end: this program is also the agent (first argument
+ * "agent") and the ranks ("rank"). */
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <cmocka.h>
+#include <jansson.h>
+
+#include "base/clock.h"
+#include "base/str.h"
+#include "base/ulid.h"
+#include "client/drain.h"
+#include "client/env.h"
+#include "client/ring.h"
+#include "launch/agent.h"
+#include "sys/fs.h"
+#include "sys/journal.h"
+#include "sys/proc.h"
+
+#define TOKEN "00112233445566778899aabbccddeeff"
+
+static char root[256], dir[300], ulid[PIO_ULID_CHARS + 1], self[4096], mark[400];
+
+/* ---- the ranks ------------------------------------------------------------------- */
+
+/* rank POINTS WHAT: log POINTS points, then do WHAT. */
+static int rank_main(int argc, char **argv)
+{
+	pio_ring *ring = NULL;
+	const char *what = argc > 3 ? argv[3] : "";
+	int rank = atoi(getenv("RANK"));
+	if (pio_ring_attach(&ring, getenv(PIO_ENV_RING), NULL) != 0)
+		return 99;
+	uint32_t key = pio_ring_key(ring, "loss", 4, NULL);
+	for (int i = 0; i < atoi(argv[2]); i++)
+		pio_ring_log(ring, key, i, 1.0 / (i + 1));
+	if (strcmp(what, "sleep") == 0)
+		dprintf(1, "logged\n");
+	if (strcmp(what, "kill1") == 0 && rank == 1)
+		raise(SIGKILL);
+	if (strcmp(what, "secondary0") == 0) {
+		if (rank == 0) {
+			pio_ring_mark_secondary(ring);
+			return 5;
+		}
+		pio_clock_sleep_ms(300);
+		return 6;
+	}
+	if (*what)
+		pio_clock_sleep_ms(60000);
+	pio_ring_close(&ring);
+	return 0;
+}
+
+/* ---- running an agent -------------------------------------------------------------- */
+
+typedef struct run {
+	pid_t pid;
+	int in, out;
+} run;
+
+static json_t *orders(int ranks, json_t *command)
+{
+	return json_pack("{s:i, s:s, s:i, s:i, s:i, s:i, s:s, s:s, s:s, s:s, s:s, s:s, s:o, s:i}",
+	                 "version", 1, "run", ulid, "attempt", 1, "node", 0, "nodes", 1,
+	                 "ranks_per_node", ranks, "dir", dir, "cwd", dir, "store", root, "staging", root,
+	                 "lib_dir", "/lib-of-pioche", "token", TOKEN, "command", command, "grace_s", 1);
+}
+
+static json_t *rank_command(const char *points, const char *what)
+{
+	return json_pack("[s, s, s, s]", self, "rank", points, what);
+}
+
+static run start(json_t *spec)
+{
+	int in[2], out[2];
+	run r;
+	pio_err err = PIO_ERR_INIT;
+	assert_int_equal(pipe2(in, O_CLOEXEC), 0);
+	assert_int_equal(pipe2(out, O_CLOEXEC), 0);
+	const char *argv[] = { self, "agent", NULL };
+	pio_proc_spec proc = { argv, (const char *const *)environ, NULL, in[0], out[1], 2, true };
+	if (pio_proc_spawn(&r.pid, &proc, &err) != 0)
+		fail_msg("%s", err.message);
+	close(in[0]);
+	close(out[1]);
+	r.in = in[1];
+	r.out = out[0];
+	if (spec) {
+		char *text = json_dumps(spec, JSON_COMPACT);
+		assert_int_equal(pio_fs_write_all(r.in, text, strlen(text), "pipe", &err), 0);
+		assert_int_equal(pio_fs_write_all(r.in, "\n", 1, "pipe", &err), 0);
+		free(text);
+		json_decref(spec);
+	}
+	return r;
+}
+
+static json_t *next_event(run *r)
+{
+	pio_str line = PIO_STR_INIT;
+	char c;
+	while (read(r->out, &c, 1) == 1 && c != '\n')
+		pio_str_putc(&line, c);
+	json_t *event = json_loadb(line.data, line.len, 0, NULL);
+	pio_str_fini(&line);
+	return event;
+}
+
+static void expect_started(run *r)
+{
+	json_t *event = next_event(r);
+	assert_string_equal(json_string_value(json_object_get(event, "event")), "started");
+	json_decref(event);
+}
+
+static void command(run *r, const char *line)
+{
+	assert_int_equal(write(r->in, line, strlen(line)), (ssize_t)strlen(line));
+}
+
+static int wait_exit(run *r)
+{
+	int status;
+	assert_int_equal(waitpid(r->pid, &status, 0), r->pid);
+	if (r->in >= 0)
+		close(r->in);
+	close(r->out);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+
+static json_t *read_json(const char *name)
+{
+	char path[400];
+	snprintf(path, sizeof path, "%s/%s", dir, name);
+	return json_load_file(path, 0, NULL);
+}
+
+/* Wait for the end: status 0, exit record, nobody and no ring left. */
+static json_t *end(run *r)
+{
+	char path[400];
+	json_t *event, *last = NULL;
+	while ((event = next_event(r))) {
+		json_decref(last);
+		last = event;
+	}
+	assert_int_equal(wait_exit(r), 0);
+	assert_string_equal(json_string_value(json_object_get(last, "event")), "ended");
+	json_t *record = read_json("exit.0.json");
+	assert_non_null(record);
+	json_object_del(last, "event");
+	assert_true(json_equal(last, record));
+	json_decref(last);
+	assert_int_equal(pio_proc_signal_marked(mark, 0), 0);
+	for (int rank = 0; rank < 2; rank++) {
+		pio_str ring = PIO_STR_INIT;
+		assert_int_equal(pio_ring_path(&ring, ulid, 1, rank, NULL), 0);
+		assert_int_equal(pio_fs_type(ring.data), PIO_FS_NONE);
+		pio_str_fini(&ring);
+	}
+	snprintf(path, sizeof path, "%s/journal.0", dir);
+	assert_int_equal(pio_fs_type(path), PIO_FS_FILE);
+	return record;
+}
+
+static const char *text_of(const json_t *record, const char *name)
+{
+	const char *text = json_string_value(json_object_get(record, name));
+	return text ? text : "(none)";
+}
+
+static int64_t points_in_journal(bool *has_exit)
+{
+	char path[400];
+	pio_journal_reader *reader;
+	pio_journal_header header;
+	pio_record record;
+	int64_t points = 0;
+	snprintf(path, sizeof path, "%s/journal.0", dir);
+	assert_int_equal(pio_journal_reader_open(&reader, &header, path, NULL), 0);
+	assert_int_equal(header.attempt, 1);
+	*has_exit = false;
+	while (pio_journal_next(reader, &record, NULL) == 1) {
+		assert_false(*has_exit); /* it is the last one */
+		pio_cursor cursor = { record.payload, record.payload + record.size_bytes, 0 };
+		pio_cursor_u32(&cursor);
+		if (record.type == PIO_RECORD_POINTS)
+			points += pio_cursor_u32(&cursor);
+		*has_exit = record.type == PIO_RECORD_EXIT;
+	}
+	pio_journal_reader_close(reader);
+	return points;
+}
+
+static int set_up(void **state)
+{
+	(void)state;
+	pio_ulid id;
+	pio_ulid_new(&id);
+	pio_ulid_format(&id, ulid);
+	snprintf(root, sizeof root, "/tmp/pioche-agent-%d", (int)getpid());
+	snprintf(dir, sizeof dir, "%s/attempt", root);
+	snprintf(mark, sizeof mark, "PIOCHE_DIR=%s", dir);
+	return pio_fs_mkdirs(dir, 0755, NULL);
+}
+
+static int tear_down(void **state)
+{
+	(void)state;
+	return pio_fs_remove_tree(root, NULL);
+}
+
+/* ---- the promises --------------------------------------------------------------------- */
+
+static void points_arrive_and_all_is_recorded(void **state)
+{
+	(void)state;
+	bool has_exit;
+	run r = start(orders(2, rank_command("50000", "")));
+	json_t *record = end(&r);
+	assert_string_equal(text_of(record, "result"), "ok");
+	assert_true(json_is_null(json_object_get(record, "first")));
+	json_t *ranks = json_object_get(record, "ranks");
+	assert_int_equal(json_array_size(ranks), 2);
+	for (size_t i = 0; i < 2; i++) {
+		json_t *rank = json_array_get(ranks, i);
+		assert_int_equal(json_integer_value(json_object_get(rank, "exit_code")), 0);
+		assert_int_equal(json_integer_value(json_object_get(rank, "last_step")), 49999);
+	}
+	json_decref(record);
+	assert_int_equal(points_in_journal(&has_exit), 100000);
+	assert_true(has_exit);
+}
+
+static void environment_contract(void **state)
+{
+	(void)state;
+	json_t *spec = orders(2, json_pack("[s, s, s]", "sh", "-c",
+		"[ $RANK = 1 ] || exit 0; for v in RANK WORLD_SIZE LOCAL_RANK LOCAL_WORLD_SIZE GROUP_RANK "
+		"GROUP_WORLD_SIZE ROLE_RANK ROLE_WORLD_SIZE ROLE_NAME NODE_RANK MASTER_ADDR "
+		"TORCHELASTIC_RESTART_COUNT TORCHELASTIC_MAX_RESTARTS TORCHELASTIC_RUN_ID OMP_NUM_THREADS "
+		"PYTHONPATH PIOCHE_ATTEMPT PIOCHE_TOKEN PIOCHE_RESUME MINE; do "
+		"eval echo $v=\\${$v-unset}; done; "
+		"[ $MASTER_PORT -gt 0 ] && [ $JAX_COORDINATOR_ADDRESS = $MASTER_ADDR:$MASTER_PORT ] && echo ports; "
+		"case $PIOCHE_RENDEZVOUS in 127.0.0.1:?*) echo rendezvous;; esac; pwd"));
+	char expected[4096], path[400];
+	snprintf(expected, sizeof expected,
+		"RANK=1\nWORLD_SIZE=2\nLOCAL_RANK=1\nLOCAL_WORLD_SIZE=2\nGROUP_RANK=0\nGROUP_WORLD_SIZE=1\n"
+		"ROLE_RANK=1\nROLE_WORLD_SIZE=2\nROLE_NAME=default\nNODE_RANK=0\nMASTER_ADDR=127.0.0.1\n"
+		"TORCHELASTIC_RESTART_COUNT=0\nTORCHELASTIC_MAX_RESTARTS=3\nTORCHELASTIC_RUN_ID=%s\n"
+		"OMP_NUM_THREADS=unset\nPYTHONPATH=/lib-of-pioche/pioche:/old\nPIOCHE_ATTEMPT=1\n"
+		"PIOCHE_TOKEN=" TOKEN "\nPIOCHE_RESUME=unset\nMINE=a b\nports\nrendezvous\n%s\n", ulid, dir);
+	json_object_set_new(spec, "max_restarts", json_integer(3));
+	json_object_set_new(spec, "env", json_pack("{s:s, s:s}", "MINE", "a b", "PYTHONPATH", "/old"));
+	setenv("PIOCHE_RESUME", "/of/an/outer/run", 1);
+	unsetenv("OMP_NUM_THREADS");
+	run r = start(spec);
+	unsetenv("PIOCHE_RESUME");
+	json_decref(end(&r));
+	pio_str text = PIO_STR_INIT;
+	snprintf(path, sizeof path, "%s/rank-1.out", dir);
+	assert_int_equal(pio_fs_read(&text, path, NULL), 0);
+	assert_string_equal(text.data, expected);
+	pio_str_fini(&text);
+}
+
+static void setup_line_and_wrap(void **state)
+{
+	(void)state;
+	json_t *spec = orders(1, json_pack("[s, s]", "printf", "%s"));
+	json_array_append_new(json_object_get(spec, "command"), json_string("a 'b' $c"));
+	json_object_set_new(spec, "setup", json_string("GREETING='hello you'; export GREETING"));
+	json_object_set_new(spec, "wrap", json_pack("[s, s, s, s]", "sh", "-c",
+		"echo \"$GREETING\" >&2; exec \"$@\"", "sh"));
+	run r = start(spec);
+	json_t *record = end(&r);
+	json_t *rank = json_array_get(json_object_get(record, "ranks"), 0);
+	assert_string_equal(text_of(record, "result"), "ok");
+	assert_string_equal(text_of(rank, "stdout_tail"), "a 'b' $c");
+	assert_string_equal(text_of(rank, "stderr_tail"), "hello you\n");
+	json_decref(record);
+}
+
+static void exit_code_is_named(void **state)
+{
+	(void)state;
+	run r = start(orders(2, json_pack("[s, s, s]", "sh", "-c",
+		"[ $RANK = 0 ] && exec sleep 60; echo 'no such text: kjv.txt' >&2; exit 3")));
+	json_t *record = end(&r), *first = json_object_get(record, "first");
+	assert_string_equal(text_of(record, "result"), "failed");
+	assert_int_equal(json_integer_value(json_object_get(first, "rank")), 1);
+	assert_int_equal(json_integer_value(json_object_get(first, "exit_code")), 3);
+	assert_null(json_object_get(first, "signal"));
+	assert_non_null(strstr(text_of(first, "message"), "rank 1 exited with 3: no such text: kjv.txt; 1 rank waited 3."));
+	json_t *other = json_array_get(json_object_get(record, "ranks"), 0);
+	assert_int_equal(json_integer_value(json_object_get(other, "signal")), SIGTERM);
+	json_decref(record);
+}
+
+static void signal_is_named_and_points_survive(void **state)
+{
+	(void)state;
+	bool has_exit;
+	run r = start(orders(2, rank_command("1000", "kill1")));
+	json_t *record = end(&r), *first = json_object_get(record, "first");
+	assert_string_equal(text_of(record, "result"), "signal");
+	assert_int_equal(json_integer_value(json_object_get(first, "rank")), 1);
+	assert_int_equal(json_integer_value(json_object_get(first, "signal")), SIGKILL);
+	assert_int_equal(json_integer_value(json_object_get(first, "step")), 999);
+	assert_non_null(strstr(text_of(first, "message"), "rank 1 died: SIGKILL at step 999; 1 rank waited 3."));
+	json_decref(record);
+	assert_int_equal(points_in_journal(&has_exit), 2000);
+}
+
+/* Rank 0 fails first, but because a collective told it of rank 1. */
+static void consequence_is_not_the_cause(void **state)
+{
+	(void)state;
+	run r = start(orders(2, rank_command("1", "secondary0")));
+	json_t *record = end(&r), *first = json_object_get(record, "first");
+	assert_int_equal(json_integer_value(json_object_get(first, "rank")), 1);
+	assert_int_equal(json_integer_value(json_object_get(first, "exit_code")), 6);
+	json_decref(record);
+}
+
+static json_t *run_to_end(json_t *spec, const char *order)
+{
+	run r = start(spec);
+	expect_started(&r);
+	pio_clock_sleep_ms(100);
+	if (order) {
+		command(&r, order);
+	} else {
+		close(r.in);
+		r.in = -1;
+	}
+	return end(&r);
+}
+
+static void stop_is_polite_then_hard(void **state)
+{
+	(void)state;
+	json_t *record = run_to_end(orders(1, json_pack("[s, s, s]", "sh", "-c",
+		"trap 'echo bye; exit 0' TERM; sleep 60 & wait")), "stop\n");
+	assert_string_equal(text_of(record, "result"), "cancelled");
+	assert_string_equal(text_of(json_array_get(json_object_get(record, "ranks"), 0), "stdout_tail"), "bye\n");
+	json_decref(record);
+	tear_down(NULL);
+	set_up(NULL);
+	int64_t start_ns = pio_clock_mono_ns();
+	record = run_to_end(orders(1, json_pack("[s, s, s]", "sh", "-c",
+		"trap '' TERM; (sleep 60)& setsid sleep 60 & while :; do sleep 1; done")), "stop\n");
+	assert_string_equal(text_of(record, "result"), "cancelled");
+	assert_int_equal(json_integer_value(json_object_get(json_array_get(json_object_get(record, "ranks"), 0),
+	                                                    "signal")), SIGKILL);
+	assert_in_range((pio_clock_mono_ns() - start_ns) / 1000000, 1000, 4000);
+	json_decref(record);
+}
+
+static void kill_is_at_once(void **state)
+{
+	(void)state;
+	json_t *spec = orders(2, json_pack("[s, s, s]", "sh", "-c", "trap '' TERM; while :; do sleep 1; done"));
+	json_object_set_new(spec, "grace_s", json_integer(60));
+	int64_t start_ns = pio_clock_mono_ns();
+	json_t *record = run_to_end(spec, "kill\n");
+	assert_string_equal(text_of(record, "result"), "cancelled");
+	assert_in_range((pio_clock_mono_ns() - start_ns) / 1000000, 0, 2000);
+	json_decref(record);
+}
+
+static void end_of_file_is_lost(void **state)
+{
+	(void)state;
+	json_t *record = run_to_end(orders(2, rank_command("10", "sleep")), NULL);
+	assert_string_equal(text_of(record, "result"), "lost");
+	json_decref(record);
+}
+
+static void time_limit(void **state)
+{
+	(void)state;
+	json_t *spec = orders(1, json_pack("[s, s]", "sleep", "60"));
+	json_object_set_new(spec, "timeout_s", json_integer(1));
+	run r = start(spec);
+	json_t *record = end(&r);
+	assert_string_equal(text_of(record, "result"), "timeout");
+	assert_string_equal(text_of(record, "message"), "stopped after the time limit of 1 s");
+	json_decref(record);
+}
+
+static void wait_output(int rank)
+{
+	char path[400];
+	pio_str text = PIO_STR_INIT;
+	snprintf(path, sizeof path, "%s/rank-%d.out", dir, rank);
+	for (int i = 0; i < 1000 && !text.len; i++) {
+		pio_clock_sleep_ms(10);
+		assert_int_equal(pio_fs_read(&text, path, NULL), 0);
+	}
+	assert_string_equal(text.data, "logged\n");
+	pio_str_fini(&text);
+}
+
+static void ranks_die_with_the_agent(void **state)
+{
+	(void)state;
+	run r = start(orders(2, rank_command("10", "sleep")));
+	expect_started(&r);
+	wait_output(0);
+	wait_output(1);
+	assert_int_equal(pio_proc_signal_marked(mark, 0), 2);
+	kill(r.pid, SIGKILL);
+	assert_int_equal(wait_exit(&r), -SIGKILL);
+	for (int i = 0; i < 200 && pio_proc_signal_marked(mark, 0); i++)
+		pio_clock_sleep_ms(10);
+	assert_int_equal(pio_proc_signal_marked(mark, 0), 0);
+	assert_null(read_json("exit.0.json"));
+	assert_int_equal(pio_ring_recover(dir, ulid, 1, 2, NULL), 0);
+	bool has_exit;
+	assert_int_equal(points_in_journal(&has_exit), 20);
+	assert_false(has_exit);
+}
+
+static void leftovers_are_killed(void **state)
+{
+	(void)state;
+	run r = start(orders(1, json_pack("[s, s, s]", "sh", "-c", "setsid sleep 60 & sleep 60 & exit 0")));
+	json_t *record = end(&r);
+	assert_string_equal(text_of(record, "result"), "ok");
+	json_decref(record);
+}
+
+static void missing_program(void **state)
+{
+	(void)state;
+	run r = start(orders(2, json_pack("[s]", "./no-such-program")));
+	json_t *record = end(&r), *first = json_object_get(record, "first");
+	assert_string_equal(text_of(record, "result"), "failed");
+	assert_int_equal(json_integer_value(json_object_get(first, "rank")), 0);
+	assert_string_equal(text_of(first, "message"), "start \"./no-such-program\": No such file or directory");
+	json_decref(record);
+}
+
+static void odd_output_survives_as_tail(void **state)
+{
+	(void)state;
+	run r = start(orders(1, json_pack("[s, s, s]", "sh", "-c",
+		"seq 100000; printf 'a\\000b\\377c\\n'")));
+	json_t *record = end(&r);
+	const char *tail = text_of(json_array_get(json_object_get(record, "ranks"), 0), "stdout_tail");
+	assert_int_equal(strncmp(tail, "99938\n", 6), 0); /* 64 lines with the last */
+	assert_string_equal(tail + 63 * 6 + 1, "a\xef\xbf\xbd" "b\xef\xbf\xbd" "c\n");
+	json_decref(record);
+}
+
+static void late_and_broken_agents_refuse(void **state)
+{
+	(void)state;
+	run r = start(orders(1, json_pack("[s]", "true")));
+	json_decref(end(&r));
+	r = start(orders(1, json_pack("[s]", "true"))); /* the attempt has an exit record */
+	assert_int_equal(wait_exit(&r), 3);
+	r = start(json_pack("{s:i}", "version", 1));
+	assert_int_equal(wait_exit(&r), 3);
+	r = start(NULL);
+	close(r.in);
+	r.in = -1;
+	assert_int_equal(wait_exit(&r), 3);
+}
+
+#define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(int argc, char **argv)
+{
+	if (argc > 1 && strcmp(argv[1], "agent") == 0) {
+		int quiet = open("/dev/null", O_WRONLY | O_CLOEXEC);
+		if (!getenv("V"))
+			dup2(quiet, 2);
+		return pio_agent_main();
+	}
+	if (argc > 2 && strcmp(argv[1], "rank") == 0)
+		return rank_main(argc, argv);
+	if (readlink("/proc/self/exe", self, sizeof self - 1) < 0)
+		return 1;
+	const struct CMUnitTest tests[] = {
+		T(points_arrive_and_all_is_recorded), T(environment_contract), T(setup_line_and_wrap),
+		T(exit_code_is_named), T(signal_is_named_and_points_survive), T(consequence_is_not_the_cause),
+		T(stop_is_polite_then_hard), T(kill_is_at_once), T(end_of_file_is_lost), T(time_limit),
+		T(ranks_die_with_the_agent), T(leftovers_are_killed), T(missing_program),
+		T(odd_output_survives_as_tail), T(late_and_broken_agents_refuse),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
