@@ -4,7 +4,8 @@
  * what was read up to it. Memory stays bounded whatever the journal: at most
  * 64 MiB of points are held, then they are written as chunks. A checkpoint
  * whose last report arrives is published in the same transaction
- * (checkpoint.h). */
+ * (checkpoint.h). Times are kept to the microsecond. A record that makes no
+ * sense is passed over and told in an event of kind 'journal'. */
 #ifndef PIO_STORE_FOLD_H
 #define PIO_STORE_FOLD_H
 
@@ -24,10 +25,17 @@ typedef struct pio_fold_result {
 int pio_store_fold_attempt(pio_fold_result *result, pio_store *store, int64_t attempt_id,
                            bool final, pio_err *err);
 
+/* Drain the rings that a dead attempt left into its journal
+ * (pio_ring_recover of client/drain.h; this room does not know rings). */
+typedef int pio_store_recover_rings(const char *attempt_dir, const char *ulid, int attempt,
+                                    int world, pio_err *err);
+
 /* Standalone runs announce themselves by a directory staging/<ulid>/: make
  * their run rows, fold what is there, and end those whose process is gone
  * (finished or failed as their EXIT record says; failed, result lost, without
- * one). Leaves runs that another process of a live lease holds alone. */
-int pio_store_adopt(pio_store *store, pio_err *err);
+ * one). A process is alive as long as it holds the lock runs/<ulid>/1/agent.lock.
+ * recover_rings may be NULL. A run that cannot be adopted does not keep others
+ * from it; the first such error is returned. */
+int pio_store_adopt(pio_store *store, pio_store_recover_rings *recover_rings, pio_err *err);
 
 #endif

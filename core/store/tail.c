@@ -1,0 +1,411 @@
+#include "store/tail.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "store/sql.h"
+
+#define MERGE 16 /* open chunks of one tier become one of the next */
+
+/* ---- rows and aggregates ------------------------------------------------------------- */
+
+static double column_real(sqlite3_stmt *row, int column)
+{
+	return sqlite3_column_type(row, column) == SQLITE_NULL ? (double)NAN
+	                                                       : sqlite3_column_double(row, column);
+}
+
+/* Columns from `at`: count, first_step, last_step, first_ns, last_ns, min,
+ * min_step, max, max_step, sum, sum_low, finite, nans. */
+static void read_stats(pio_chunk_stats *stats, sqlite3_stmt *row, int at)
+{
+	*stats = (pio_chunk_stats){
+		.count = sqlite3_column_int64(row, at),
+		.first_step = sqlite3_column_int64(row, at + 1),
+		.last_step = sqlite3_column_int64(row, at + 2),
+		.first_ns = sqlite3_column_int64(row, at + 3),
+		.last_ns = sqlite3_column_int64(row, at + 4),
+		.min = column_real(row, at + 5),
+		.min_step = sqlite3_column_int64(row, at + 6),
+		.max = column_real(row, at + 7),
+		.max_step = sqlite3_column_int64(row, at + 8),
+		.sum = column_real(row, at + 9),
+		.sum_low = sqlite3_column_double(row, at + 10),
+		.finite = sqlite3_column_int64(row, at + 11),
+		.nans = sqlite3_column_int64(row, at + 12),
+	};
+}
+
+static int insert_chunk(pio_tail *tail, pio_store *store, int tier, const pio_chunk_point *points,
+                        size_t count, const pio_chunk_stats *s, pio_err *err)
+{
+	const uint8_t *data;
+	size_t size_bytes;
+	pio_chunk_codec *codec = pio_store_codec(store, err);
+	if (!codec)
+		return -PIO_ENOMEM;
+	int rc = pio_chunk_encode(&data, &size_bytes, codec, points, count, err);
+	if (rc)
+		return rc;
+	return pio_sql_exec(store, err,
+	                    "INSERT INTO chunk (series_id, attempt, tier, count, first_step, last_step,"
+	                    " first_ns, last_ns, min, min_step, max, max_step, sum, sum_low, finite, nans,"
+	                    " data) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9,"
+	                    " CASE WHEN ?9 IS NOT NULL THEN ?10 END, ?11,"
+	                    " CASE WHEN ?9 IS NOT NULL THEN ?12 END, ?13, ?14, ?15, ?16, ?17)",
+	                    "iiiiiiii" "didi" "ddii" "b", tail->series_id, (int64_t)tail->attempt, (int64_t)tier,
+	                    s->count, s->first_step, s->last_step, s->first_ns, s->last_ns,
+	                    s->min, s->min_step, s->max, s->max_step, s->sum, s->sum_low, s->finite,
+	                    s->nans, data, size_bytes);
+}
+
+/* Decode the open chunks of a tier (tier < 0: all) in the order logged, and
+ * delete them. `points` has room for PIO_CHUNK_POINTS_MAX. */
+static int take_open(pio_tail *tail, pio_store *store, int tier, pio_chunk_point *points,
+                     size_t *count, pio_err *err)
+{
+	pio_chunk_codec *codec = pio_store_codec(store, err);
+	pio_chunk_point *block = pio_alloc(sizeof *block * PIO_CHUNK_POINTS_MAX);
+	*count = 0;
+	int rc = codec && block ? 0 : pio_fail(err, PIO_ENOMEM, "out of memory to merge chunks");
+	sqlite3_stmt *row = NULL;
+	if (!rc) {
+		row = pio_sql_query(store, err, "SELECT data FROM chunk WHERE series_id = ?1 AND attempt = ?2"
+		                    " AND count < 4096 AND (?3 < 0 OR tier = ?3) ORDER BY id", "iii",
+		                    tail->series_id, (int64_t)tail->attempt, (int64_t)tier);
+		rc = row ? pio_sql_row(store, row, err) : -PIO_EIO;
+	}
+	while (rc == 1) {
+		size_t n = 0;
+		int bad = pio_chunk_decode(block, &n, codec, sqlite3_column_blob(row, 0),
+		                           (size_t)sqlite3_column_bytes(row, 0), err);
+		if (!bad && *count + n > PIO_CHUNK_POINTS_MAX)
+			bad = pio_fail(err, PIO_ECORRUPT, "series %lld has too many open points",
+			               (long long)tail->series_id);
+		if (bad) {
+			pio_sql_reset(row);
+			rc = bad;
+			break;
+		}
+		memcpy(points + *count, block, n * sizeof *block);
+		*count += n;
+		rc = pio_sql_row(store, row, err);
+	}
+	pio_free(block);
+	if (rc)
+		return rc;
+	return pio_sql_exec(store, err, "DELETE FROM chunk WHERE series_id = ?1 AND attempt = ?2"
+	                    " AND count < 4096 AND (?3 < 0 OR tier = ?3)", "iii", tail->series_id,
+	                    (int64_t)tail->attempt, (int64_t)tier);
+}
+
+/* ---- a tail's life ------------------------------------------------------------------------ */
+
+static int load_series(pio_tail *tail, pio_store *store, pio_err *err)
+{
+	sqlite3_stmt *row = pio_sql_query(store, err, "SELECT count, first_step, last_step, 0, 0, min,"
+	                                  " min_step, max, max_step, sum, sum_low, finite, nans, last,"
+	                                  " last_bits FROM series WHERE id = ?1", "i", tail->series_id);
+	int rc = row ? pio_sql_row(store, row, err) : -PIO_EIO;
+	if (rc == 1) {
+		read_stats(&tail->shown, row, 0);
+		double last = sqlite3_column_double(row, 13);
+		memcpy(&tail->shown.last_bits, &last, 8);
+		if (sqlite3_column_type(row, 14) != SQLITE_NULL)
+			tail->shown.last_bits = (uint64_t)sqlite3_column_int64(row, 14);
+	} else if (rc == 0) {
+		rc = pio_fail(err, PIO_ENOTFOUND, "there is no series %lld", (long long)tail->series_id);
+	}
+	pio_sql_reset(row);
+	return rc < 0 ? rc : 0;
+}
+
+static int load_chunks(pio_tail *tail, pio_store *store, pio_err *err)
+{
+	sqlite3_stmt *row = pio_sql_query(store, err, "SELECT (SELECT min(attempt) FROM chunk WHERE"
+	                                  " series_id = ?1), (SELECT max(attempt) FROM chunk WHERE"
+	                                  " series_id = ?1), (SELECT min(first_step) FROM chunk WHERE"
+	                                  " series_id = ?1 AND attempt = ?2)", "ii", tail->series_id,
+	                                  (int64_t)tail->attempt);
+	int rc = row ? pio_sql_row(store, row, err) : -PIO_EIO;
+	if (rc < 0)
+		return rc;
+	if (sqlite3_column_type(row, 0) != SQLITE_NULL) {
+		tail->alone = sqlite3_column_int(row, 0) == tail->attempt &&
+		              sqlite3_column_int(row, 1) == tail->attempt;
+		tail->newest = sqlite3_column_int(row, 1) <= tail->attempt;
+	}
+	if (sqlite3_column_type(row, 2) != SQLITE_NULL)
+		tail->first_step = sqlite3_column_int64(row, 2);
+	pio_sql_reset(row);
+	row = pio_sql_query(store, err, "SELECT tier, count(*), sum(count) FROM chunk WHERE"
+	                    " series_id = ?1 AND attempt = ?2 AND count < 4096 GROUP BY tier", "ii",
+	                    tail->series_id, (int64_t)tail->attempt);
+	rc = row ? pio_sql_row(store, row, err) : -PIO_EIO;
+	while (rc == 1) {
+		int tier = sqlite3_column_int(row, 0);
+		tier = tier < 0 ? 0 : tier >= PIO_TAIL_TIERS ? PIO_TAIL_TIERS - 1 : tier;
+		tail->open_chunks[tier] += sqlite3_column_int(row, 1);
+		tail->open_points += (size_t)sqlite3_column_int64(row, 2);
+		rc = pio_sql_row(store, row, err);
+	}
+	return rc;
+}
+
+int pio_tail_load(pio_tail *tail, pio_store *store, int64_t series_id, int attempt, bool is_new,
+                  pio_err *err)
+{
+	*tail = (pio_tail){ .series_id = series_id, .attempt = attempt, .alone = true, .newest = true,
+	                    .first_step = INT64_MAX };
+	pio_chunk_stats_init(&tail->shown);
+	int rc = is_new ? 0 : load_series(tail, store, err);
+	if (!rc && !is_new)
+		rc = load_chunks(tail, store, err);
+	tail->loaded = rc == 0;
+	return rc;
+}
+
+size_t pio_tail_room(const pio_tail *tail)
+{
+	return tail->open_points < PIO_CHUNK_POINTS_MAX ? PIO_CHUNK_POINTS_MAX - tail->open_points : 1;
+}
+
+static int merge_tiers(pio_tail *tail, pio_store *store, pio_chunk_point *points, pio_err *err)
+{
+	for (int tier = 0; tier + 1 < PIO_TAIL_TIERS && tail->open_chunks[tier] >= MERGE; tier++) {
+		size_t count;
+		pio_chunk_stats stats;
+		int rc = take_open(tail, store, tier, points, &count, err);
+		if (rc)
+			return rc;
+		pio_chunk_stats_init(&stats);
+		pio_chunk_stats_add(&stats, points, count);
+		rc = insert_chunk(tail, store, tier + 1, points, count, &stats, err);
+		if (rc)
+			return rc;
+		tail->open_chunks[tier] = 0;
+		tail->open_chunks[tier + 1]++;
+	}
+	return 0;
+}
+
+/* The open chunks and the new points, which fit into one chunk exactly or with
+ * a rest, become full. */
+static int close_open(pio_tail *tail, pio_store *store, const pio_chunk_point *points,
+                      size_t count, pio_chunk_point *all, pio_err *err)
+{
+	size_t held = 0;
+	int rc = take_open(tail, store, -1, all, &held, err);
+	if (rc)
+		return rc;
+	size_t take = PIO_CHUNK_POINTS_MAX - held < count ? PIO_CHUNK_POINTS_MAX - held : count;
+	memcpy(all + held, points, take * sizeof *points);
+	pio_chunk_stats stats;
+	pio_chunk_stats_init(&stats);
+	pio_chunk_stats_add(&stats, all, held + take);
+	rc = insert_chunk(tail, store, 0, all, held + take, &stats, err);
+	memset(tail->open_chunks, 0, sizeof tail->open_chunks);
+	tail->open_points = 0;
+	if (!rc && take < count) {
+		pio_chunk_stats_init(&stats);
+		pio_chunk_stats_add(&stats, points + take, count - take);
+		rc = insert_chunk(tail, store, 0, points + take, count - take, &stats, err);
+		tail->open_points = count - take;
+		tail->open_chunks[0] = 1;
+	}
+	return rc;
+}
+
+int pio_tail_append(pio_tail *tail, pio_store *store, const pio_chunk_point *points, size_t count,
+                    pio_err *err)
+{
+	if (!count)
+		return 0;
+	if (count > PIO_CHUNK_POINTS_MAX)
+		return pio_fail(err, PIO_EINVAL, "%zu points at once, expected at most %d", count,
+		                PIO_CHUNK_POINTS_MAX);
+	pio_chunk_stats fresh;
+	pio_chunk_stats_init(&fresh);
+	pio_chunk_stats_add(&fresh, points, count);
+	/* A new smallest step of an attempt hides more of the earlier ones. */
+	if (tail->alone || (tail->newest && fresh.first_step >= tail->first_step))
+		pio_chunk_stats_merge(&tail->shown, &fresh);
+	else
+		tail->recount = true;
+	if (fresh.first_step < tail->first_step)
+		tail->first_step = fresh.first_step;
+	tail->changed = true;
+	if (!tail->open_points && count == PIO_CHUNK_POINTS_MAX)
+		return insert_chunk(tail, store, 0, points, count, &fresh, err);
+	bool closes = tail->open_points + count >= PIO_CHUNK_POINTS_MAX;
+	if (!closes) {
+		int rc = insert_chunk(tail, store, 0, points, count, &fresh, err);
+		tail->open_points += count;
+		tail->open_chunks[0]++;
+		if (rc || tail->open_chunks[0] < MERGE)
+			return rc;
+	}
+	pio_chunk_point *all = pio_alloc(sizeof *all * PIO_CHUNK_POINTS_MAX);
+	if (!all)
+		return pio_fail(err, PIO_ENOMEM, "out of memory to merge chunks");
+	int rc = closes ? close_open(tail, store, points, count, all, err)
+	                : merge_tiers(tail, store, all, err);
+	pio_free(all);
+	return rc;
+}
+
+int pio_tail_save(pio_tail *tail, pio_store *store, pio_err *err)
+{
+	if (!tail->changed)
+		return 0;
+	if (tail->recount) {
+		int rc = pio_tail_recount(&tail->shown, store, tail->series_id, err);
+		if (rc)
+			return rc;
+		tail->recount = false;
+	}
+	const pio_chunk_stats *s = &tail->shown;
+	double last;
+	memcpy(&last, &s->last_bits, 8);
+	bool plain = !isnan(last) && !(last == 0 && s->last_bits);
+	int rc = pio_sql_exec(store, err,
+	                      "UPDATE series SET count = ?2, first_step = ?3, last_step = ?4, last = ?5,"
+	                      " last_bits = CASE WHEN ?6 THEN ?7 END, min = ?8,"
+	                      " min_step = CASE WHEN ?8 IS NOT NULL THEN ?9 END, max = ?10,"
+	                      " max_step = CASE WHEN ?8 IS NOT NULL THEN ?11 END, sum = ?12,"
+	                      " sum_low = ?13, finite = ?14, nans = ?15 WHERE id = ?1",
+	                      "iiii" "dii" "didi" "ddii", tail->series_id, s->count, s->first_step,
+	                      s->last_step, last, (int64_t)!plain, (int64_t)s->last_bits,
+	                      s->min, s->min_step, s->max, s->max_step, s->sum, s->sum_low, s->finite,
+	                      s->nans);
+	tail->changed = rc != 0;
+	return rc;
+}
+
+/* ---- recount -------------------------------------------------------------------------------- */
+
+typedef struct segment {
+	int attempt;
+	int64_t first_step, hidden_from; /* INT64_MAX with `whole`: nothing is hidden */
+	bool whole;
+} segment;
+
+/* Attempts of a series, the latest first, with the step from which later ones
+ * hide them. */
+static int load_segments(segment **segments, size_t *count, pio_store *store, int64_t series_id,
+                         pio_err *err)
+{
+	size_t capacity = 0;
+	*segments = NULL;
+	*count = 0;
+	sqlite3_stmt *row = pio_sql_query(store, err, "SELECT attempt, min(first_step) FROM chunk WHERE"
+	                                  " series_id = ?1 GROUP BY attempt ORDER BY attempt DESC", "i",
+	                                  series_id);
+	int rc = row ? pio_sql_row(store, row, err) : -PIO_EIO;
+	for (; rc == 1; rc = pio_sql_row(store, row, err)) {
+		if (*count == capacity) {
+			capacity = capacity ? capacity * 2 : 16;
+			segment *grown = pio_realloc(*segments, capacity * sizeof *grown);
+			if (!grown) {
+				pio_sql_reset(row);
+				return pio_fail(err, PIO_ENOMEM, "out of memory to recount a series");
+			}
+			*segments = grown;
+		}
+		segment *s = *segments + *count;
+		*s = (segment){ sqlite3_column_int(row, 0), sqlite3_column_int64(row, 1), INT64_MAX,
+		                *count == 0 };
+		if (*count) {
+			int64_t later = s[-1].first_step;
+			s->hidden_from = !s[-1].whole && s[-1].hidden_from < later ? s[-1].hidden_from : later;
+		}
+		++*count;
+	}
+	return rc;
+}
+
+/* Columns from `at`: data. */
+static int decode_row(pio_chunk_point *points, size_t *count, pio_store *store, sqlite3_stmt *row,
+                      int at, pio_err *err)
+{
+	pio_chunk_codec *codec = pio_store_codec(store, err);
+	return codec ? pio_chunk_decode(points, count, codec, sqlite3_column_blob(row, at),
+	                                (size_t)sqlite3_column_bytes(row, at), err) : -PIO_ENOMEM;
+}
+
+/* *last_chunk: the chunk that holds the newest value at stats->last_step, when
+ * that value itself is not in stats yet; else 0. */
+static int add_visible(pio_chunk_stats *stats, int64_t *last_chunk, pio_store *store,
+                       const segment *s, pio_chunk_point *points, sqlite3_stmt *row, pio_err *err)
+{
+	pio_chunk_stats chunk;
+	read_stats(&chunk, row, 0);
+	if (!s->whole && chunk.first_step >= s->hidden_from)
+		return 0;
+	if (s->whole || chunk.last_step < s->hidden_from) {
+		if (!stats->count || chunk.last_step >= stats->last_step)
+			*last_chunk = sqlite3_column_int64(row, 14);
+		pio_chunk_stats_merge(stats, &chunk);
+		return 0;
+	}
+	size_t count, kept = 0;
+	int rc = decode_row(points, &count, store, row, 13, err);
+	if (rc)
+		return rc;
+	for (size_t i = 0; i < count; i++)
+		if (points[i].step < s->hidden_from)
+			points[kept++] = points[i];
+	pio_chunk_stats part;
+	pio_chunk_stats_init(&part);
+	pio_chunk_stats_add(&part, points, kept);
+	if (kept && (!stats->count || part.last_step >= stats->last_step))
+		*last_chunk = 0;
+	pio_chunk_stats_merge(stats, &part);
+	return 0;
+}
+
+static int find_last(pio_chunk_stats *stats, pio_store *store, int64_t chunk_id,
+                     pio_chunk_point *points, pio_err *err)
+{
+	sqlite3_stmt *row = pio_sql_query(store, err, "SELECT data FROM chunk WHERE id = ?1", "i",
+	                                  chunk_id);
+	int rc = row ? pio_sql_row(store, row, err) : -PIO_EIO;
+	size_t count = 0;
+	if (rc == 1)
+		rc = decode_row(points, &count, store, row, 0, err);
+	pio_sql_reset(row);
+	for (size_t i = 0; !rc && i < count; i++)
+		if (points[i].step == stats->last_step)
+			stats->last_bits = points[i].bits;
+	return rc;
+}
+
+int pio_tail_recount(pio_chunk_stats *stats, pio_store *store, int64_t series_id, pio_err *err)
+{
+	segment *segments = NULL;
+	size_t count = 0;
+	int64_t last_chunk = 0;
+	pio_chunk_stats_init(stats);
+	pio_chunk_point *points = pio_alloc(sizeof *points * PIO_CHUNK_POINTS_MAX);
+	int rc = points ? load_segments(&segments, &count, store, series_id, err)
+	                : pio_fail(err, PIO_ENOMEM, "out of memory to recount a series");
+	for (size_t i = count; !rc && i-- > 0;) {
+		sqlite3_stmt *row = pio_sql_query(store, err, "SELECT count, first_step, last_step, first_ns,"
+		                                  " last_ns, min, min_step, max, max_step, sum, sum_low,"
+		                                  " finite, nans, data, id FROM chunk WHERE"
+		                                  " series_id = ?1 AND attempt = ?2 ORDER BY id", "ii", series_id,
+		                                  (int64_t)segments[i].attempt);
+		rc = row ? pio_sql_row(store, row, err) : -PIO_EIO;
+		while (rc == 1) {
+			int bad = add_visible(stats, &last_chunk, store, &segments[i], points, row, err);
+			rc = bad ? bad : pio_sql_row(store, row, err);
+		}
+		pio_sql_reset(row);
+	}
+	if (!rc && last_chunk)
+		rc = find_last(stats, store, last_chunk, points, err);
+	pio_free(segments);
+	pio_free(points);
+	return rc;
+}
