@@ -261,13 +261,17 @@ local function check_args(command, verb, args)
   local limits = command.args
   if not limits then return end
   local min, max = limits[1] or 0, limits[2] or math.maxinteger
+  local usage = (command.usage or verb):match("^[^\n]*")
   if #args < min then
     usage_error("%s: expected %s; usage: pioche %s", verb,
-      limits.what or (min .. " argument" .. (min == 1 and "" or "s")), command.usage or verb)
+      limits.what or (min .. " argument" .. (min == 1 and "" or "s")), usage)
   elseif #args > max then
-    usage_error("%s: unexpected argument '%s'; usage: pioche %s", verb, args[max + 1],
-      command.usage or verb)
+    usage_error("%s: unexpected argument '%s'; usage: pioche %s", verb, args[max + 1], usage)
   end
+  for _, choice in ipairs(limits.choices or {}) do
+    if choice == args[1] then return end
+  end
+  if limits.choices then usage_error("%s: expected %s, got '%s'", verb, limits.what, args[1]) end
 end
 
 local function print_version(options)

@@ -10,7 +10,7 @@ local function purpose(sql)
   return sql and sql:match("^[^\n]*%(%s*%-%-%s*([^\n]+)") or ""
 end
 
-local function list_tables(ctx, store)
+local function list_tables(store)
   local list = {}
   for _, row in ipairs(store:rows("SELECT name, sql FROM sqlite_schema WHERE type IN"
     .. " ('table', 'view') AND name NOT LIKE 'sqlite_%' ORDER BY name")) do
@@ -27,7 +27,7 @@ local function list_tables(ctx, store)
 end
 
 local function print_tables(ctx, store)
-  local list = list_tables(ctx, store)
+  local list = list_tables(store)
   if ctx.json then
     ctx.out(json.encode(json.array(list)) .. "\n")
     return

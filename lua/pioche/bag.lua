@@ -1,0 +1,212 @@
+-- bag.lua: what goes into a bundle: a run's records and one checkpoint, as a
+-- list of entries for pioche.core.pack. Everything comes from the store, and
+-- nothing from the exporter's machine, user or clock, so that the same export
+-- gives the same bytes.
+local git = require "pioche.core.git"
+local json = require "pioche.core.json"
+local sys = require "pioche.core.sys"
+local errors = require "pioche.errors"
+local runs = require "pioche.runs"
+
+local bag = {}
+
+local function pretty(value)
+  return json.encode(value, { pretty = true }) .. "\n"
+end
+
+local function decoded(text)
+  if type(text) ~= "string" then return json.null end
+  local ok, value = pcall(json.decode, text)
+  if not ok or value == nil then return json.null end
+  return value
+end
+
+local function or_null(value)
+  if value == nil then return json.null end
+  return value
+end
+
+-- What was asked for: everything that decides the run.
+local function config_json(run)
+  return pretty {
+    id = run.name, ulid = run.ulid, experiment = run.experiment, identity = or_null(run.identity),
+    params = run.params, tags = run.tags, seed = or_null(run.seed),
+    program = decoded(run.program), launch = decoded(run.launch),
+    from_checkpoint = or_null(run.from_checkpoint), commit = or_null(run.commit),
+    goal = or_null(run.goal), goal_key = or_null(run.goal_key),
+  }
+end
+
+-- What it met: nodes, processes, how every attempt ended.
+local function env_json(store, run)
+  local attempts = json.array {}
+  for i, attempt in ipairs(run.attempts) do
+    local ranks = json.array {}
+    for k, row in ipairs(store:rows("SELECT rank, node, exit_code, signal FROM rank"
+      .. " WHERE attempt_id = ? ORDER BY rank", attempt.id)) do
+      ranks[k] = { rank = row.rank, node = row.node, exit_code = or_null(row.exit_code),
+        signal = or_null(row.signal) }
+    end
+    attempts[i] = { number = attempt.number, launcher = attempt.launcher,
+      world_size = attempt.world_size, result = or_null(attempt.result),
+      message = or_null(attempt.message), resume_checkpoint = or_null(attempt.resume_checkpoint),
+      started = or_null(runs.time(attempt.started_ns)),
+      ended = or_null(runs.time(attempt.ended_ns)), ranks = ranks }
+  end
+  return pretty { status = run.status, reason = or_null(run.reason),
+    created = runs.time(run.created_ns), ended = or_null(runs.time(run.ended_ns)),
+    attempts = attempts }
+end
+
+local function git_txt(run)
+  local lines = {
+    "commit " .. run.commit, "tree " .. (run.tree or ""), "parent " .. (run.parent or "none"),
+    "branch " .. (run.branch or "none"),
+    "uncommitted changes " .. (run.dirty == 1 and "yes: in git.diff" or "no"),
+  }
+  return table.concat(lines, "\n") .. "\n"
+end
+
+-- File names of the shards of one role.
+local function shard_name(role, i, count)
+  local stem = role:gsub("[^%w._-]", "_")
+  if count == 1 then return stem .. ".safetensors" end
+  return string.format("%s-%05d-of-%05d.safetensors", stem, i, count)
+end
+
+-- The checkpoint's files by role, in rank order: { role, files = {...} }.
+local function roles_of(store, checkpoint)
+  local roles, by_role = {}, {}
+  for _, row in ipairs(store:rows("SELECT f.rank, f.role, f.sha256, o.bytes FROM checkpoint_file f"
+    .. " JOIN object o ON o.sha256 = f.sha256 WHERE f.checkpoint_id = ?"
+    .. " ORDER BY f.role, f.rank", checkpoint.id)) do
+    local group = by_role[row.role]
+    if not group then
+      group = { role = row.role, files = {} }
+      by_role[row.role] = group
+      roles[#roles + 1] = group
+    end
+    table.insert(group.files, row)
+  end
+  return roles
+end
+
+-- Index of the Hugging Face layout: which file holds which tensor.
+local function index_json(store, files, names)
+  local map, total = {}, 0
+  for i, file in ipairs(files) do
+    for _, row in ipairs(store:rows("SELECT name, bytes FROM tensor WHERE sha256 = ?"
+      .. " ORDER BY name", file.sha256)) do
+      map[row.name] = map[row.name] or names[i]
+      total = total + row.bytes
+    end
+  end
+  return pretty { metadata = { total_size = total }, weight_map = map }
+end
+
+local function add_weights(entries, store, checkpoint, weights_only)
+  for _, group in ipairs(roles_of(store, checkpoint)) do
+    local model = group.role == "model"
+    if model or not weights_only then
+      local folder = model and "data/model/" or "data/optim/"
+      local names = {}
+      for i, file in ipairs(group.files) do
+        names[i] = shard_name(group.role, i, #group.files)
+        entries[#entries + 1] = { path = folder .. names[i], file = store:object_path(file.sha256),
+          sha256 = file.sha256, bytes = file.bytes }
+      end
+      if model and #names > 1 then
+        entries[#entries + 1] = { path = "data/model/model.safetensors.index.json",
+          data = index_json(store, group.files, names) }
+      end
+    end
+  end
+end
+
+local function size_and_digest(entry)
+  if entry.data then return #entry.data, sys.sha256(entry.data) end
+  return entry.bytes, entry.sha256
+end
+
+local function by_path(a, b) return a.path < b.path end
+
+-- Who made what from what, as an in-toto Statement v1 with SLSA provenance, not
+-- signed: sign it beside the bundle.
+local function attestation(run, entries)
+  local subject = json.array {}
+  for i, entry in ipairs(entries) do
+    local _, digest = size_and_digest(entry)
+    subject[i] = { name = entry.path:gsub("^data/", ""), digest = { sha256 = digest } }
+  end
+  local sources = json.array {}
+  if run.commit then sources[1] = { uri = "git:commit", digest = { gitCommit = run.commit } } end
+  return pretty {
+    _type = "https://in-toto.io/Statement/v1", subject = subject,
+    predicateType = "https://slsa.dev/provenance/v1",
+    predicate = {
+      buildDefinition = { buildType = "pioche/run/1", externalParameters = run.params,
+        internalParameters = { program = decoded(run.program), launch = decoded(run.launch) },
+        resolvedDependencies = sources },
+      runDetails = { builder = { id = "pioche" }, metadata = { invocationId = run.ulid,
+        startedOn = or_null(runs.time(run.started_ns)),
+        finishedOn = or_null(runs.time(run.ended_ns)) } },
+    },
+  }
+end
+
+local media = { json = "application/json", csv = "text/csv", lua = "text/x-lua",
+  txt = "text/plain", diff = "text/x-diff", safetensors = "application/octet-stream" }
+
+local function ro_crate(run, entries)
+  local parts, graph = json.array {}, json.array {}
+  for i, entry in ipairs(entries) do
+    local id = entry.path:gsub("^data/", "")
+    local size = size_and_digest(entry)
+    parts[i] = { ["@id"] = id }
+    graph[i + 2] = { ["@id"] = id, ["@type"] = "File", name = id:match("[^/]+$"),
+      contentSize = tostring(size),
+      encodingFormat = media[id:match("[^.]+$")] or "application/octet-stream" }
+  end
+  graph[1] = { ["@id"] = "ro-crate-metadata.json", ["@type"] = "CreativeWork",
+    about = { ["@id"] = "./" }, conformsTo = { ["@id"] = "https://w3id.org/ro/crate/1.1" } }
+  graph[2] = { ["@id"] = "./", ["@type"] = "Dataset", name = run.name, identifier = run.ulid,
+    description = "Run " .. run.name .. " of experiment " .. run.experiment
+      .. ": recipe, code, metrics, checkpoint",
+    datePublished = runs.time(run.ended_ns or run.created_ns), hasPart = parts }
+  return pretty { ["@context"] = "https://w3id.org/ro/crate/1.1/context", ["@graph"] = graph }
+end
+
+-- Entries of the bundle of a loaded run (params, tags and attempts loaded).
+-- `options`: checkpoint (a row of the table, or nil), weights_only, metrics_csv
+-- (path of the metrics, already written), note(text).
+function bag.entries(store, run, options)
+  local entries = {}
+  local function add(path, data)
+    if data then entries[#entries + 1] = { path = path, data = data } end
+  end
+  if options.checkpoint then
+    add("data/checkpoint.json", options.checkpoint.manifest)
+    add_weights(entries, store, options.checkpoint, options.weights_only)
+  end
+  local sweep = run.sweep_id and store:one("SELECT recipe FROM sweep WHERE id = ?", run.sweep_id)
+  add("data/run/recipe.lua", sweep and sweep.recipe)
+  add("data/run/config.json", config_json(run))
+  add("data/run/env.json", env_json(store, run))
+  local digest, bytes = errors.check(sys.sha256_file(options.metrics_csv))
+  entries[#entries + 1] = { path = "data/run/metrics.csv", file = options.metrics_csv,
+    sha256 = digest, bytes = bytes }
+  if run.commit then
+    add("data/run/git.txt", git_txt(run))
+    local diff, message = git.diff_parent(run.repository, run.commit)
+    if not diff then options.note("git.diff is left out: " .. message .. "\n") end
+    add("data/run/git.diff", diff)
+  end
+  table.sort(entries, by_path)
+  add("data/attestation.intoto.json", attestation(run, entries))
+  table.sort(entries, by_path)
+  add("data/ro-crate-metadata.json", ro_crate(run, entries))
+  table.sort(entries, by_path)
+  return entries
+end
+
+return bag

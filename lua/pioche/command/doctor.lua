@@ -1,0 +1,181 @@
+-- doctor: is everything in order, and what to do where it is not.
+local json = require "pioche.core.json"
+local sys = require "pioche.core.sys"
+local csv = require "pioche.csv"
+local format = require "pioche.format"
+local term = require "pioche.term"
+
+local low_space_bytes = 2000000000
+
+-- A check adds findings: report(state, name, message, advice), state is "ok",
+-- "warn" (worth a look) or "bad" (exit status 1).
+
+local function check_programs(report, store)
+  local row = store:one("SELECT sqlite_version() AS sqlite")
+  report("ok", "versions", string.format("pioche %s, SQLite %s, %s", sys.version(), row.sqlite,
+    _VERSION))
+  local lib, message = sys.lib_dir()
+  if lib then
+    report("ok", "client library", lib .. "/libpioche.so")
+  else
+    report("warn", "client library", message,
+      "programs started by pioche cannot load libpioche.so: `make lib`, or install pioche")
+  end
+end
+
+local function check_place(report, store)
+  local path = store:path()
+  local network = sys.is_network(path)
+  local mode = store:one("PRAGMA journal_mode").journal_mode
+  report("ok", "store", string.format("%s, schema %d", path,
+    store:one("PRAGMA user_version").user_version))
+  local fits = (mode == "wal") ~= (network and true or false)
+  report(fits and "ok" or "warn", "file system", string.format("%s, journal mode %s",
+    network and "network" or "local", mode),
+    not fits and "it changes when the store is next opened for writing" or nil)
+  local free = sys.free_bytes(path)
+  if free then
+    report(free < low_space_bytes and "warn" or "ok", "free space", format.bytes(free),
+      free < low_space_bytes and "checkpoints may not fit: make room" or nil)
+  end
+  if not store:is_writable() then
+    report("warn", "permission", "the store cannot be written by " .. sys.user(),
+      "reading works; live and standalone runs are not folded in")
+  end
+end
+
+local function check_lease(report, store)
+  if not store:is_writable() then return end
+  local ok, message, code = store.raw:lease()
+  if ok then
+    store.raw:lease_drop()
+    report("ok", "supervisor", "none is running")
+  elseif code == "busy" then
+    report("ok", "supervisor", message)
+  else
+    report("warn", "supervisor", message)
+  end
+  return ok and "free" or code
+end
+
+local function alive(pid, node)
+  if node and node ~= sys.hostname() then return nil end
+  return sys.type("/proc/" .. pid) == "dir"
+end
+
+local function check_attempts(report, store, lease)
+  local open = store:rows("SELECT a.*, e.name || '-' || r.number AS run FROM attempt a"
+    .. " JOIN run r ON r.id = a.run_id JOIN experiment e ON e.id = r.experiment_id"
+    .. " WHERE a.state <> 'ended' ORDER BY a.id")
+  if #open == 0 then report("ok", "attempts", "none is open") end
+  for _, attempt in ipairs(open) do
+    local what = string.format("%s attempt %d is %s (%s%s)", attempt.run, attempt.number,
+      attempt.state, attempt.launcher, attempt.agent_pid and ", pid " .. attempt.agent_pid or "")
+    if attempt.agent_pid and alive(attempt.agent_pid, attempt.node) == false then
+      report("warn", "attempts", what .. ", its process is gone",
+        attempt.launcher == "standalone" and "any reading verb settles it"
+        or "`pioche run` of its recipe settles it")
+    elseif attempt.launcher == "local" and lease == "free" then
+      report("warn", "attempts", what .. ", without a supervisor",
+        "`pioche run` of its recipe settles it")
+    else
+      report("ok", "attempts", what)
+    end
+  end
+end
+
+local function check_folding(report, store)
+  local late = store:one("SELECT count(*) AS n FROM journal j JOIN attempt a ON a.id = j.attempt_id"
+    .. " WHERE j.done = 0 AND a.state = 'ended'").n
+  local live = store:one("SELECT count(*) AS n FROM journal WHERE done = 0").n - late
+  report(late > 0 and "warn" or "ok", "journals", string.format("%d live, %d of ended attempts"
+    .. " not folded whole", live, late), late > 0 and "the next `pioche run` folds them" or nil)
+  local staged = sys.type(store:path() .. "/staging") == "dir"
+    and #(sys.list(store:path() .. "/staging") or {}) or 0
+  report("ok", "staging", staged == 0 and "empty"
+    or staged .. " folder(s) of running or interrupted work")
+end
+
+local function check_database(report, store, quick)
+  local pragma = quick and "quick_check" or "integrity_check"
+  local bad = 0
+  for _, row in ipairs(store:rows("PRAGMA " .. pragma)) do
+    if row[pragma] ~= "ok" then
+      bad = bad + 1
+      report("bad", "database", row[pragma], "copy pioche.db away, then `sqlite3 pioche.db .recover`")
+    end
+  end
+  for _, row in ipairs(store:rows("PRAGMA foreign_key_check")) do
+    bad = bad + 1
+    report("bad", "database", string.format("%s row %s refers to a missing %s", row.table,
+      row.rowid or "?", row.parent))
+  end
+  if bad == 0 then
+    local size = sys.stat(store:path() .. "/pioche.db")
+    report("ok", "database", string.format("sound%s", size and ", " .. format.bytes(size.size)
+      or ""))
+  end
+end
+
+local function check_objects(report, store)
+  local findings = {}
+  local result = store:verify { full = false, report = function(finding)
+    if finding then findings[#findings + 1] = finding end
+  end }
+  for _, finding in ipairs(findings) do
+    report("bad", "objects", finding, "`pioche verify` reads every byte")
+  end
+  if #findings == 0 then
+    report("ok", "objects", string.format("%s, %s%s", format.count(result.objects),
+      format.bytes(result.bytes), (result.orphans or 0) > 0
+      and string.format(", %d orphans", result.orphans) or ""))
+  end
+end
+
+local styles = { ok = "green", warn = "yellow", bad = "red+bold" }
+local words = { ok = "OK  ", warn = "WARN", bad = "BAD " }
+
+local function run(ctx)
+  local store = ctx.reading()
+  local list, wrong = json.array {}, false
+  if ctx.csv then ctx.out(csv.line { "check", "state", "message", "advice" }) end
+  local function report(state, name, message, advice)
+    wrong = wrong or state == "bad"
+    list[#list + 1] = { check = name, state = state, message = message,
+      advice = advice or json.null }
+    if ctx.csv then
+      ctx.out(csv.line({ name, state, message, advice }, 4))
+    elseif not ctx.json then
+      ctx.out(term.paint(words[state], styles[state], ctx.color) .. " " .. term.pad(name, 15)
+        .. term.clean(message) .. "\n")
+      if advice then ctx.out((" "):rep(20) .. "-> " .. advice .. "\n") end
+    end
+  end
+  check_programs(report, store)
+  check_place(report, store)
+  check_attempts(report, store, check_lease(report, store))
+  check_folding(report, store)
+  check_database(report, store, ctx.options.quick)
+  check_objects(report, store)
+  if ctx.json then ctx.out(json.encode(list) .. "\n") end
+  return wrong and 1 or 0
+end
+
+return {
+  summary = "is everything in order, and what to do if not",
+  usage = "doctor [--quick]",
+  help = [[
+Versions, the store's place and file system, free space, who supervises, open
+attempts, journals that wait to be folded, the database and the presence of all
+objects. OK, WARN (worth a look) or BAD (exit status 1), with advice.
+
+JSON: an array of {check, state, message, advice}.]],
+  options = {
+    { name = "quick", short = "q", help = "a faster, shallower check of the database" },
+  },
+  examples = "pioche doctor",
+  args = { 0, 0 },
+  exit_status = "  0    nothing is wrong\n  1    something is\n  2    wrong usage\n"
+    .. "  3    the system failed\n",
+  run = run,
+}

@@ -1,0 +1,119 @@
+-- export: one run as one archive that needs no pioche to be opened or checked.
+local json = require "pioche.core.json"
+local sys = require "pioche.core.sys"
+local bag = require "pioche.bag"
+local csv = require "pioche.csv"
+local errors = require "pioche.errors"
+local format = require "pioche.format"
+local runs = require "pioche.runs"
+local term = require "pioche.term"
+
+-- The row of the checkpoint that --checkpoint names, or nil for none.
+local function choose_checkpoint(ctx, store, run)
+  local wanted = ctx.options.checkpoint
+  if wanted == "none" then return nil end
+  if wanted == "best" and not run.goal_key then
+    errors.raise("invalid", "--checkpoint best: experiment '%s' has no goal; say last",
+      run.experiment)
+  end
+  local id
+  if wanted ~= "last" and run.goal_key then
+    id = store:checkpoint_best(run.id, runs.metric(store, run.goal_key).key, run.goal)
+  else
+    id = store:checkpoint_newest(run.id)
+  end
+  if not id or id == 0 then
+    if wanted then
+      errors.raise("not_found", "--checkpoint %s: %s has no checkpoint", wanted, run.name)
+    end
+    ctx.note(run.name .. " has no checkpoint: the bundle holds its records alone\n")
+    return nil
+  end
+  return store:one("SELECT * FROM checkpoint WHERE id = ?", id)
+end
+
+local function output_path(ctx, run)
+  local path = ctx.options.output or (run.name .. ".tar")
+  if sys.type(path) == "dir" then path = path:gsub("/+$", "") .. "/" .. run.name .. ".tar" end
+  if sys.type(path) and not ctx.options.force then
+    errors.raise("exists", "%s: exists already; --force replaces it", path)
+  end
+  local folder = path:match("^(.*)/[^/]*$")
+  if folder and folder ~= "" and sys.type(folder) ~= "dir" then
+    errors.raise("not_found", "%s: there is no folder %s", path, folder)
+  end
+  return path
+end
+
+-- The name that the bundle's folder gets: the run's, whatever the file is called.
+local function write_bundle(ctx, store, run, path, checkpoint)
+  local pack = require "pioche.core.pack"
+  local metrics = path .. ".metrics.part"
+  local progress = term.progress("exporting " .. run.name, format.bytes)
+  local ok, digest, bytes, files = pcall(function()
+    store:export_csv(run.id, metrics)
+    local entries = bag.entries(store, run, { checkpoint = checkpoint, metrics_csv = metrics,
+      weights_only = ctx.options.weights_only, note = ctx.note })
+    local sha256, size = errors.check(pack.bundle { path = path, name = run.name,
+      mtime = run.created_ns // 1000000000, entries = entries, progress = progress })
+    return sha256, size, #entries
+  end)
+  progress()
+  pcall(os.remove, metrics)
+  if not ok then error(digest, 0) end
+  return digest, bytes, files
+end
+
+local function run(ctx)
+  local store = ctx.reading()
+  local found = runs.load(store, { runs.find(store, ctx.args[1]) },
+    { params = true, tags = true, attempts = true })[1]
+  local path = output_path(ctx, found)
+  if found.status == "running" or found.status == "planned" or found.status == "queued" then
+    ctx.note(string.format("%s is %s: the bundle holds what is there now\n", found.name,
+      found.status))
+  end
+  local checkpoint = choose_checkpoint(ctx, store, found)
+  local digest, bytes, files = write_bundle(ctx, store, found, path, checkpoint)
+  if store:is_writable() then
+    store:bundle_add { run_id = found.id, path = sys.realpath(path) or path, sha256 = digest,
+      bytes = bytes }
+  end
+  if ctx.json then
+    ctx.out(json.encode { id = found.name, path = path, bytes = bytes, sha256 = digest,
+      files = files, checkpoint = checkpoint and checkpoint.manifest_sha256 or json.null,
+      step = checkpoint and checkpoint.step or json.null } .. "\n")
+  elseif ctx.csv then
+    ctx.out(csv.line { "run", "path", "bytes", "sha256" })
+    ctx.out(csv.line { found.name, path, bytes, digest })
+  else
+    ctx.out(string.format("%s  %s%s\nsha256 %s\n", path, format.bytes(bytes),
+      checkpoint and "  checkpoint of step " .. format.count(checkpoint.step) or "", digest))
+    ctx.out("anybody checks it with:\n  tar xf " .. path .. " && cd " .. found.name
+      .. "\n  sha256sum -c tagmanifest-sha256.txt manifest-sha256.txt\n")
+  end
+  return 0
+end
+
+return {
+  summary = "pack a run into one archive that anybody can check",
+  usage = "export RUN [-o X.tar] [--checkpoint best|last|none] [--weights-only]",
+  help = [[
+A plain tar in BagIt layout: recipe, parameters, environment, metrics.csv, git
+commit and its difference from HEAD, a checkpoint as safetensors files (several
+shards with the index that Hugging Face's loaders read), SHA-256 manifests. The
+same export twice gives the same bytes. The checkpoint is the best by the
+experiment's goal, or the newest where there is no goal.
+
+JSON: {id, path, bytes, sha256, files, checkpoint, step}.]],
+  options = {
+    { name = "output", short = "o", arg = "X.tar", help = "where to (RUN.tar unless told)" },
+    { name = "checkpoint", arg = "WHICH", choices = { "best", "last", "none" },
+      help = "best, last or none" },
+    { name = "weights-only", help = "without optimizer state" },
+    { name = "force", short = "f", help = "replace an existing file" },
+  },
+  examples = "pioche export gpt/best -o gpt.tar\npioche verify gpt.tar",
+  args = { 1, 1, what = "one RUN" },
+  run = run,
+}
