@@ -39,7 +39,8 @@ static int check_name(const struct checkout *checkout, const char *name, pio_err
 }
 
 /* Fills `clean` when a filter applies. */
-static int filter_blob(git_buf *clean, const struct checkout *checkout, git_blob *blob, pio_err *err)
+static int filter_blob(git_buf *clean, const struct checkout *checkout, git_blob *blob,
+                       pio_err *err)
 {
 	git_filter_options options = { .version = GIT_FILTER_OPTIONS_VERSION,
 		.flags = GIT_FILTER_ATTRIBUTES_FROM_COMMIT, .attr_commit_id = checkout->commit };

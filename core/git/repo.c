@@ -17,7 +17,7 @@ int pio_git_init(pio_err *err)
 	rc = git_libgit2_opts(GIT_OPT_ENABLE_FSYNC_GITDIR, 1);
 	if (rc < 0) {
 		git_libgit2_shutdown();
-		return pio_git_fail(err, rc, "libgit2 cannot be told to fsync");
+		return pio_git_fail(err, rc, "libgit2 refuses the option to sync its files");
 	}
 	return 0;
 }

@@ -1,0 +1,70 @@
+/* bundle.h: an archive that needs no pioche to be opened or verified.
+ *
+ * A plain tar (pax where a header must, ustar where it can) of one directory
+ * NAME/ in BagIt 1.0 layout (RFC 8493): bagit.txt, bag-info.txt,
+ * manifest-sha256.txt, tagmanifest-sha256.txt and VERIFY.txt first, then
+ * data/ sorted by bytes. The same files, name and time give the same bytes:
+ * owner 0 without names, modes 0444 and 0755, whole seconds, no extended
+ * attributes, fixed block size. A stranger verifies it with
+ *   tar xf NAME.tar && cd NAME && sha256sum -c tagmanifest-sha256.txt manifest-sha256.txt
+ *
+ * Which files go in is the caller's policy. Paths inside are ASCII without
+ * control characters, '%' and '\': what every tool prints and parses alike. */
+#ifndef PIO_PACK_BUNDLE_H
+#define PIO_PACK_BUNDLE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+#define PIO_BUNDLE_HEX 64
+#define PIO_BUNDLE_NAME_BYTES_MAX 100
+
+typedef struct pio_bundle pio_bundle;
+
+/* Begin; nothing is written yet. `name` is the directory inside: letters,
+ * digits and "._+=@-", not starting with '.' or '-'. `mtime_s` (>= 0) is the
+ * time of every entry. The caller frees *bundle with pio_bundle_free. */
+int pio_bundle_new(pio_bundle **bundle, const char *out_path, const char *name, int64_t mtime_s,
+                   pio_err *err);
+/* A line "Label: value" of bag-info.txt beside those that pioche writes. */
+int pio_bundle_add_info(pio_bundle *bundle, const char *label, const char *value, pio_err *err);
+/* data/PATH from memory (copied). PIO_EEXIST if the path was added before,
+ * PIO_EINVAL if it is no relative path of plain names. */
+int pio_bundle_add_bytes(pio_bundle *bundle, const char *path, const void *bytes,
+                         size_t size_bytes, pio_err *err);
+/* data/PATH from a file. With a known `sha256` the file is read once, while it
+ * is copied; NULL: it is read here, too. size_bytes -1: as it is now. */
+int pio_bundle_add_file(pio_bundle *bundle, const char *path, const char *source_path,
+                        const char *sha256, int64_t size_bytes, pio_err *err);
+
+typedef struct pio_bundle_result {
+	char name[PIO_BUNDLE_NAME_BYTES_MAX + 1]; /* the directory inside */
+	char sha256[PIO_BUNDLE_HEX + 1];          /* of the whole tar */
+	int64_t size_bytes;                       /* of the whole tar */
+	int64_t files, payload_bytes;             /* in data/ */
+	int64_t bad;                              /* findings; only of verify */
+} pio_bundle_result;
+
+/* Called now and then while bytes pass; `finding` is NULL then, and in verify
+ * a message for each thing that is wrong. bytes_total is 0 when unknown. */
+typedef void pio_bundle_report(void *context, const char *finding, int64_t bytes_done,
+                               int64_t bytes_total);
+
+/* Write OUT.part, sync it, rename it to OUT (replacing what is there), sync the
+ * directory. Interrupted or failed, it leaves no OUT of its own. PIO_ECORRUPT
+ * names a file whose bytes or size are not those that were announced; PIO_EBUSY:
+ * another process writes the same bundle. Once per bundle. */
+int pio_bundle_write(pio_bundle_result *result, pio_bundle *bundle, pio_bundle_report *report,
+                     void *context, pio_err *err);
+void pio_bundle_free(pio_bundle *bundle);
+
+/* Read a bundle once, from its first byte to its last, with distrust: layout,
+ * every digest, Payload-Oxum, no absolute paths, "..", links, devices,
+ * duplicates, unlisted or missing files. PIO_ECORRUPT with the first finding
+ * if there is any; the others went to `report` (which may be NULL). */
+int pio_bundle_verify(pio_bundle_result *result, const char *path, pio_bundle_report *report,
+                      void *context, pio_err *err);
+
+#endif

@@ -1,0 +1,364 @@
+/* Definitions. Payload: the files under data/. Tag files: the five texts that
+ * describe it. Entry: one header of the tar and its bytes.
+ *
+ * Invariants:
+ * 1. Every byte of the tar follows from name, time and payload alone: no clock,
+ *    user, locale, umask or directory order is asked.
+ * 2. OUT is absent, or what it was, or whole and synced: bytes go to OUT.part,
+ *    which is renamed after its fdatasync.
+ * 3. What the manifest says was true of the bytes that were written: each file
+ *    is hashed again on its way into the tar. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <archive.h>
+#include <archive_entry.h>
+
+#include "base/mem.h"
+#include "pack/bag.h"
+#include "pack/bundle_parts.h"
+#include "sys/fs.h"
+
+#define BLOCK_BYTES (1 << 20)
+
+struct writer {
+	const pio_bundle *bundle;
+	struct archive *archive;
+	int fd;                 /* of OUT.part, locked */
+	pio_sha256 *outer;      /* of the tar */
+	pio_sha256 *inner;      /* of the file that is being copied */
+	char *block;
+	int64_t bytes_done, bytes_total, bytes_out;
+	pio_bundle_report *report;
+	void *context;
+	int write_rc;           /* what the write callback met, and its message */
+	pio_err write_err;
+};
+
+static la_ssize_t write_block(struct archive *archive, void *context, const void *bytes,
+                              size_t size_bytes)
+{
+	struct writer *w = context;
+	if (!w->write_rc)
+		w->write_rc = pio_fs_write_all(w->fd, bytes, size_bytes, w->bundle->part_path,
+		                                    &w->write_err);
+	if (!w->write_rc)
+		w->write_rc = pio_sha256_update(w->outer, bytes, size_bytes, &w->write_err);
+	if (w->write_rc) {
+		archive_set_error(archive, EIO, "%s", "the bundle cannot be written");
+		return -1;
+	}
+	w->bytes_out += (int64_t)size_bytes;
+	return (la_ssize_t)size_bytes;
+}
+
+/* The callback's own error, where it has one, is the better message. */
+static int archive_failed(struct writer *w, const char *path, pio_err *err)
+{
+	if (w->write_rc) {
+		if (err)
+			*err = w->write_err;
+		return w->write_rc;
+	}
+	const char *why = archive_error_string(w->archive);
+	return pio_fail(err, PIO_EIO, "%s: %s: %s", w->bundle->out_path, path, why ? why : "libarchive failed");
+}
+
+static int put_header(struct writer *w, const char *path, bool is_dir, int64_t size_bytes,
+                      pio_err *err)
+{
+	pio_str full = PIO_STR_INIT;
+	struct archive_entry *entry = archive_entry_new();
+	pio_str_printf(&full, "%s%s%s", w->bundle->name, *path ? "/" : "", path);
+	int rc = pio_str_check(&full, err);
+	if (!entry && !rc)
+		rc = pio_fail(err, PIO_ENOMEM, "%s: out of memory", path);
+	if (rc)
+		goto out;
+	archive_entry_copy_pathname(entry, full.data);
+	archive_entry_set_filetype(entry, is_dir ? AE_IFDIR : AE_IFREG);
+	archive_entry_set_perm(entry, is_dir ? 0755 : 0444);
+	archive_entry_set_uid(entry, 0);
+	archive_entry_set_gid(entry, 0);
+	archive_entry_set_mtime(entry, (time_t)w->bundle->mtime_s, 0);
+	archive_entry_set_size(entry, size_bytes);
+	if (archive_write_header(w->archive, entry) != ARCHIVE_OK)
+		rc = archive_failed(w, path, err);
+out:
+	archive_entry_free(entry);
+	pio_str_fini(&full);
+	return rc;
+}
+
+static int put_data(struct writer *w, const char *path, const void *bytes, size_t size_bytes,
+                    pio_err *err)
+{
+	if (size_bytes && archive_write_data(w->archive, bytes, size_bytes) != (la_ssize_t)size_bytes)
+		return archive_failed(w, path, err);
+	return 0;
+}
+
+static int put_text(struct writer *w, const char *path, const char *text, size_t size_bytes,
+                    pio_err *err)
+{
+	int rc = put_header(w, path, false, (int64_t)size_bytes, err);
+	return rc ? rc : put_data(w, path, text, size_bytes, err);
+}
+
+/* Read, hash and write a file; what is not as announced stops the export. */
+static int put_source(struct writer *w, const pio_bundle_item *item, pio_err *err)
+{
+	char sha256[PIO_SHA256_HEX + 1];
+	int64_t left = item->size_bytes;
+	int fd = -1, rc = pio_fs_open(&fd, item->source, O_RDONLY, 0, err);
+	while (!rc) {
+		ssize_t n = read(fd, w->block, BLOCK_BYTES);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			rc = pio_fail_errno(err, errno, "%s: cannot be read", item->source);
+		if (n <= 0)
+			break;
+		if (n > left) {
+			rc = pio_fail(err, PIO_ECORRUPT, "%s: longer than the %lld bytes on record", item->source,
+			              (long long)item->size_bytes);
+			break;
+		}
+		rc = pio_sha256_update(w->inner, w->block, (size_t)n, err);
+		if (!rc)
+			rc = put_data(w, item->path, w->block, (size_t)n, err);
+		left -= n;
+		w->bytes_done += n;
+		if (w->report)
+			w->report(w->context, NULL, w->bytes_done, w->bytes_total);
+	}
+	if (fd >= 0)
+		close(fd);
+	if (!rc && left)
+		rc = pio_fail(err, PIO_ECORRUPT, "%s: %lld bytes, expected %lld", item->source,
+		              (long long)(item->size_bytes - left), (long long)item->size_bytes);
+	if (!rc)
+		rc = pio_sha256_finish(w->inner, sha256, err);
+	if (!rc && strcmp(sha256, item->sha256))
+		rc = pio_fail(err, PIO_ECORRUPT, "%s: its SHA-256 is %s, on record is %s", item->source,
+		              sha256, item->sha256);
+	return rc;
+}
+
+/* Headers of the directories of `path` that `before` (the previous file) has not. */
+static int put_dirs(struct writer *w, const char *before, const char *path, pio_err *err)
+{
+	char dir[PIO_BAG_PATH_BYTES_MAX + 8];
+	int rc = 0;
+	for (const char *slash = strchr(path, '/'); slash && !rc; slash = strchr(slash + 1, '/')) {
+		size_t len = (size_t)(slash - path) + 1;
+		if (!strncmp(before, path, len))
+			continue;
+		memcpy(dir, path, len);
+		dir[len] = 0;
+		rc = put_header(w, dir, true, 0, err);
+	}
+	return rc;
+}
+
+static int put_payload(struct writer *w, pio_err *err)
+{
+	int rc = 0;
+	for (size_t i = 0; i < w->bundle->count && !rc; i++) {
+		const pio_bundle_item *item = &w->bundle->items[i];
+		rc = put_dirs(w, i ? item[-1].path : "", item->path, err);
+		if (!rc)
+			rc = put_header(w, item->path, false, item->size_bytes, err);
+		if (rc)
+			break;
+		if (item->source) {
+			rc = put_source(w, item, err);
+		} else {
+			rc = put_data(w, item->path, item->bytes, (size_t)item->size_bytes, err);
+			w->bytes_done += item->size_bytes;
+		}
+	}
+	return rc;
+}
+
+/* ---- the tag files -------------------------------------------------------------- */
+
+static void put_info(pio_str *info, const pio_bundle *bundle, int64_t payload_bytes)
+{
+	char day[16] = "";
+	time_t time_s = (time_t)bundle->mtime_s;
+	struct tm utc;
+	if (gmtime_r(&time_s, &utc))
+		strftime(day, sizeof day, "%Y-%m-%d", &utc);
+	pio_str_printf(info, "Bag-Software-Agent: pioche\nBagging-Date: %s\nExternal-Identifier: %s\n",
+	               day, bundle->name);
+	pio_str_append(info, bundle->info.data, bundle->info.len);
+	pio_str_printf(info, "Payload-Oxum: %lld.%zu\n", (long long)payload_bytes, bundle->count);
+}
+
+static void put_instructions(pio_str *text, const pio_bundle *bundle)
+{
+	pio_str_printf(text, "How to verify this archive with standard tools alone:\n\n"
+	               "  tar xf ARCHIVE.tar && cd %s &&\n"
+	               "  sha256sum -c tagmanifest-sha256.txt manifest-sha256.txt\n\n"
+	               "Every line must end with OK. `shasum -a 256 -c` does the same; for very large\n"
+	               "files `openssl dgst -sha256 FILE` is faster. The layout is BagIt 1.0 (RFC 8493):\n"
+	               "the payload is in data/, weights are safetensors, tables are CSV.\n",
+	               bundle->name);
+}
+
+enum tag { DECLARATION, INFO, MANIFEST, TAGMANIFEST, INSTRUCTIONS, TAGS };
+
+static int put_tags(struct writer *w, pio_err *err)
+{
+	static const char *const names[TAGS] = { "bagit.txt", "bag-info.txt", "manifest-sha256.txt",
+		"tagmanifest-sha256.txt", "VERIFY.txt" };
+	/* The tagmanifest's lines sorted by bytes, as the payload's are. */
+	static const enum tag listed[] = { INSTRUCTIONS, INFO, DECLARATION, MANIFEST };
+	pio_str texts[TAGS];
+	char sha256[PIO_SHA256_HEX + 1];
+	int rc = 0;
+	for (int i = 0; i < TAGS; i++)
+		texts[i] = (pio_str)PIO_STR_INIT;
+	pio_str_puts(&texts[DECLARATION], PIO_BAG_DECLARATION);
+	put_info(&texts[INFO], w->bundle, w->bytes_total);
+	put_instructions(&texts[INSTRUCTIONS], w->bundle);
+	for (size_t i = 0; i < w->bundle->count; i++)
+		pio_bag_put_line(&texts[MANIFEST], w->bundle->items[i].sha256, w->bundle->items[i].path);
+	for (size_t i = 0; i < sizeof listed / sizeof *listed && !rc; i++) {
+		const pio_str *text = &texts[listed[i]];
+		rc = pio_str_check(text, err);
+		if (!rc)
+			rc = pio_sha256_bytes(text->data, text->len, sha256, err);
+		if (!rc)
+			pio_bag_put_line(&texts[TAGMANIFEST], sha256, names[listed[i]]);
+	}
+	for (int i = 0; i < TAGS && !rc; i++) {
+		rc = pio_str_check(&texts[i], err);
+		if (!rc)
+			rc = put_text(w, names[i], texts[i].data, texts[i].len, err);
+	}
+	for (int i = 0; i < TAGS; i++)
+		pio_str_fini(&texts[i]);
+	return rc;
+}
+
+/* ---- the file -------------------------------------------------------------------- */
+
+static int start_archive(struct writer *w, pio_err *err)
+{
+	w->archive = archive_write_new();
+	if (!w->archive)
+		return pio_fail(err, PIO_ENOMEM, "%s: out of memory", w->bundle->out_path);
+	if (archive_write_set_format_pax_restricted(w->archive) != ARCHIVE_OK ||
+	    archive_write_add_filter_none(w->archive) != ARCHIVE_OK ||
+	    archive_write_set_bytes_per_block(w->archive, BLOCK_BYTES) != ARCHIVE_OK ||
+	    archive_write_set_bytes_in_last_block(w->archive, 1) != ARCHIVE_OK ||
+	    archive_write_open(w->archive, w, NULL, write_block, NULL) != ARCHIVE_OK)
+		return archive_failed(w, "tar", err);
+	return 0;
+}
+
+/* The lock keeps a second export of the same name out; a .part without a
+ * process is what an interrupted export left, and is written anew. */
+static int open_part(struct writer *w, pio_err *err)
+{
+	const char *path = w->bundle->part_path;
+	struct stat ours, named;
+	int rc = pio_fs_lock(&w->fd, path, err);
+	if (rc)
+		return rc;
+	if (fstat(w->fd, &ours) || stat(path, &named) || ours.st_ino != named.st_ino ||
+	    ours.st_dev != named.st_dev)
+		return pio_fail(err, PIO_EBUSY, "%s: another process has just written it", path);
+	if (!S_ISREG(ours.st_mode))
+		return pio_fail(err, PIO_EINVAL, "%s: not a regular file", path);
+	if (ftruncate(w->fd, 0) || fchmod(w->fd, 0644))
+		return pio_fail_errno(err, errno, "%s: cannot be emptied", path);
+	return 0;
+}
+
+static int publish(struct writer *w, pio_err *err)
+{
+	const pio_bundle *bundle = w->bundle;
+	const char *slash = strrchr(bundle->out_path, '/');
+	pio_str dir = PIO_STR_INIT;
+	if (slash)
+		pio_str_append(&dir, bundle->out_path, (size_t)(slash - bundle->out_path) +
+		               (slash == bundle->out_path));
+	else
+		pio_str_putc(&dir, '.');
+	int rc = pio_str_check(&dir, err);
+	if (!rc)
+		rc = pio_fs_datasync(w->fd, bundle->part_path, err);
+	if (!rc)
+		rc = pio_fs_rename(bundle->part_path, bundle->out_path, err);
+	if (!rc)
+		rc = pio_fs_sync_dir(dir.data, err);
+	pio_str_fini(&dir);
+	return rc;
+}
+
+static int write_all(struct writer *w, pio_bundle_result *result, pio_err *err)
+{
+	int rc = pio_sha256_new(&w->outer, err);
+	if (!rc)
+		rc = pio_sha256_new(&w->inner, err);
+	if (!rc)
+		rc = start_archive(w, err);
+	if (!rc)
+		rc = put_header(w, "", true, 0, err);
+	if (!rc)
+		rc = put_tags(w, err);
+	if (!rc)
+		rc = put_payload(w, err);
+	if (!rc && archive_write_close(w->archive) != ARCHIVE_OK)
+		rc = archive_failed(w, "end", err);
+	if (!rc)
+		rc = pio_sha256_finish(w->outer, result->sha256, err);
+	return rc;
+}
+
+int pio_bundle_write(pio_bundle_result *result, pio_bundle *bundle, pio_bundle_report *report,
+                     void *context, pio_err *err)
+{
+	struct writer w = { .bundle = bundle, .fd = -1, .report = report, .context = context };
+	*result = (pio_bundle_result){ .files = (int64_t)bundle->count };
+	memcpy(result->name, bundle->name, strlen(bundle->name) + 1);
+	int rc = pio_bundle_sort(bundle, err);
+	if (rc)
+		return rc;
+	for (size_t i = 0; i < bundle->count; i++)
+		w.bytes_total += bundle->items[i].size_bytes;
+	w.block = pio_alloc(BLOCK_BYTES);
+	if (!w.block)
+		return pio_fail(err, PIO_ENOMEM, "%s: out of memory", bundle->out_path);
+	rc = open_part(&w, err);
+	bool opened = !rc;
+	if (!rc)
+		rc = write_all(&w, result, err);
+	/* Frees without writing on: after a failure the archive is not to be closed well. */
+	if (rc && w.archive)
+		archive_write_fail(w.archive);
+	archive_write_free(w.archive);
+	if (!rc)
+		rc = publish(&w, err);
+	if (rc && opened)
+		pio_fs_unlink(bundle->part_path, NULL);
+	if (w.fd >= 0) {
+		int closed = pio_fs_close(&w.fd, bundle->part_path, rc ? NULL : err);
+		rc = rc ? rc : closed;
+	}
+	result->size_bytes = w.bytes_out;
+	result->payload_bytes = w.bytes_total;
+	pio_sha256_free(w.outer);
+	pio_sha256_free(w.inner);
+	pio_free(w.block);
+	return rc;
+}
