@@ -54,7 +54,7 @@ class Model(nn.Module):
         for name, weight in self.named_parameters():
             if weight.ndim == 2:
                 small = name.endswith(("out.weight", "down.weight"))
-                nn.init.normal_(weight, std=0.02 / (math.sqrt(2 * depth) if small else 1))
+                nn.init.normal_(weight, std=1 / math.sqrt(3 * width * (2 * depth if small else 1)))
 
     def forward(self, tokens):
         x = self.token(tokens) + self.position(self.places)

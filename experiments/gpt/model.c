@@ -102,16 +102,17 @@ static float *block_part(const gpt_model *m, float *arena, size_t block, size_t 
 	return part(m, arena, GLOBALS + block * BLOCK + index);
 }
 
-/* Matrices are normal with deviation 0.02; those that write into the residual
+/* Matrices are normal with deviation 1 / sqrt(3 width), which at the width of
+ * GPT-2 is its 0.02 (Radford et al. 2019); those that write into the residual
  * stream (out, down) smaller by sqrt(2 depth), so that its variance does not
- * grow with depth (Radford et al. 2019). Gains are 1, biases 0. */
+ * grow with depth. Gains are 1, biases 0. */
 static void draw(gpt_model *m, uint64_t seed)
 {
 	for (size_t i = 0; i < m->tensor_count; i++) {
 		const gpt_tensor *t = &m->tensors[i];
 		float *w = m->weights + t->offset;
 		size_t kind = i < GLOBALS ? BLOCK : (i - GLOBALS) % BLOCK;
-		double deviation = 0.02;
+		double deviation = 1.0 / sqrt(3.0 * (double)m->shape.width);
 
 		if (i == LAST_GAIN || kind == NORM1_GAIN || kind == NORM2_GAIN)
 			for (size_t j = 0; j < t->count; j++)

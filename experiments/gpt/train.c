@@ -284,27 +284,12 @@ static int prepare(trainer *t)
 	return GPT_OK;
 }
 
-/* Step to go on after: 0 for a fresh start. */
-static int start(trainer *t, int64_t *from)
+/* Facts that do not depend on where the run starts from. */
+static int introduce(trainer *t)
 {
-	const gpt_options *o = t->o;
 	char json[32];
-	double bigram;
-	int status;
+	double bigram = gpt_data_bigram(&t->data, (size_t)(t->o->eval_batches * t->o->batch));
 
-	*from = t->info->resume_step > 0 ? t->info->resume_step : 0;
-	if (*from > o->steps)
-		return gpt_err_set(t->err, GPT_MISTAKE,
-		                   "--steps=%lld: the checkpoint to start from is at step %lld",
-		                   (long long)o->steps, (long long)*from);
-	if (*from > 0) {
-		status = gpt_state_load(t->run, o, t->model, &t->optim, t->err);
-		t->saved = *from;
-		return status;
-	}
-	if (t->info->rank)
-		return GPT_OK;
-	bigram = gpt_data_bigram(&t->data, (size_t)(o->eval_batches * o->batch));
 	if (bigram < 0)
 		return gpt_err_set(t->err, GPT_SYSTEM, "no memory for bigram counts");
 	pio_log(t->run, t->key_bigram, 0, bigram);
@@ -313,6 +298,24 @@ static int start(trainer *t, int64_t *from)
 	printf("%s parameters, val/bigram %.4f\n", json, bigram);
 	fflush(stdout);
 	return GPT_OK;
+}
+
+/* *from: the step to go on after, 0 for a fresh start. */
+static int start(trainer *t, int64_t *from)
+{
+	const gpt_options *o = t->o;
+	int status = GPT_OK;
+
+	*from = t->info->resume_step > 0 ? t->info->resume_step : 0;
+	if (*from > o->steps)
+		return gpt_err_set(t->err, GPT_MISTAKE,
+		                   "--steps=%lld: the checkpoint to start from is at step %lld",
+		                   (long long)o->steps, (long long)*from);
+	if (*from > 0)
+		status = gpt_state_load(t->run, o, t->model, &t->optim, t->err);
+	if (status == GPT_OK && t->info->rank == 0)
+		status = introduce(t);
+	return status;
 }
 
 int gpt_train(const gpt_options *options, pio_run *run, gpt_err *err)
@@ -334,10 +337,10 @@ int gpt_train(const gpt_options *options, pio_run *run, gpt_err *err)
 	int64_t from = 0;
 	int status;
 
-	catch_signals();
 	status = prepare(&t);
 	if (status == GPT_OK)
 		status = start(&t, &from);
+	catch_signals(); /* not before: until here there is nothing to save */
 	/* A finished checkpoint whose last words may be lost: say them again. */
 	if (status == GPT_OK && from == options->steps)
 		status = evaluate(&t, from);
