@@ -1,0 +1,399 @@
+/* One rank's part of a checkpoint: a safetensors file for each role, and one
+ * record that reports them.
+ *
+ * Invariants:
+ *  1. A file is complete and durable, and so is its directory entry, before
+ *     the record that names it is sent.
+ *  2. A file that was reported is never written again: a second checkpoint of
+ *     the same step gets file names of its own.
+ *  3. A commit that fails removes its files and reports nothing.
+ *
+ * The publish is the store's (core/store/checkpoint.h). */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "base/safetensors.h"
+#include "client/name.h"
+#include "client/run.h"
+#include "sys/fs.h"
+#include "sys/hash.h"
+
+#define ROLE_BYTES_MAX 64
+#define ALIGN_BYTES 4096u          /* the data of a file begins on a page */
+#define CHUNK_BYTES (1u << 20)     /* hashed and written while still in the cache */
+#define COPIES_MAX 10000
+
+typedef struct tensor {
+	char *role, *name;
+	pio_dtype dtype;
+	int ndim;
+	int64_t shape[PIO_SAFETENSORS_DIMS_MAX];
+	const void *data;
+	uint64_t size_bytes;
+} tensor;
+
+typedef struct shard {
+	pio_str path;
+	const char *role;              /* of its first tensor */
+	uint64_t size_bytes;
+	char sha256[PIO_SHA256_HEX + 1];
+} shard;
+
+struct pio_checkpoint {
+	pio_run *run;
+	int64_t step;
+	int writers;
+	tensor *tensors;
+	size_t count, capacity;
+	shard *shards;
+	size_t shard_count;
+	uint32_t syncs;
+	pio_err failed;                /* an add that failed fails the commit too */
+};
+
+int pio_checkpoint_begin(pio_checkpoint **checkpoint, pio_run *run, int64_t step, int writers)
+{
+	pio_err *err = pio_last_err();
+	*checkpoint = NULL;
+	if (!run)
+		return 0;
+	if (writers < 1 || writers > run->info.world)
+		return pio_fail(err, PIO_EINVAL, "checkpoint of step %lld with %d writers: 1 to %d (the number "
+		                "of ranks) expected", (long long)step, writers, run->info.world);
+	pio_checkpoint *made = pio_calloc(1, sizeof *made);
+	if (!made)
+		return pio_fail(err, PIO_ENOMEM, "out of memory for a checkpoint");
+	made->run = run;
+	made->step = step;
+	made->writers = writers;
+	*checkpoint = made;
+	return 0;
+}
+
+static void free_checkpoint(pio_checkpoint *checkpoint)
+{
+	for (size_t i = 0; i < checkpoint->count; i++) {
+		pio_free(checkpoint->tensors[i].role);
+		pio_free(checkpoint->tensors[i].name);
+	}
+	for (size_t i = 0; i < checkpoint->shard_count; i++)
+		pio_str_fini(&checkpoint->shards[i].path);
+	pio_free(checkpoint->shards);
+	pio_free(checkpoint->tensors);
+	pio_free(checkpoint);
+}
+
+/* ---- adding ----------------------------------------------------------------- */
+
+/* A role is part of a file name. */
+static int check_role(const char *role, pio_err *err)
+{
+	static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+	size_t n = role ? strlen(role) : 0;
+	if (n == 0 || n > ROLE_BYTES_MAX || strspn(role, allowed) != n || role[0] == '.')
+		return pio_fail(err, PIO_EINVAL, "role \"%.80s\" of a tensor: 1 to %d letters, digits, '.', '_' "
+		                "or '-' expected, as in \"optim.m\"", role ? role : "", ROLE_BYTES_MAX);
+	return 0;
+}
+
+static int tensor_bytes(uint64_t *size_bytes, const char *name, pio_dtype dtype, int ndim,
+                        const int64_t *shape, pio_err *err)
+{
+	uint64_t n = pio_dtype_bytes(dtype);
+	if (n == 0)
+		return pio_fail(err, PIO_EINVAL, "tensor \"%s\": %d is no element type", name, (int)dtype);
+	if (ndim < 0 || ndim > PIO_SAFETENSORS_DIMS_MAX || (ndim > 0 && !shape))
+		return pio_fail(err, PIO_EINVAL, "tensor \"%s\" has %d dimensions%s: 0 to %d expected", name,
+		                ndim, ndim > 0 && !shape ? " and no shape" : "", PIO_SAFETENSORS_DIMS_MAX);
+	for (int i = 0; i < ndim; i++)
+		if (shape[i] < 0)
+			return pio_fail(err, PIO_EINVAL, "tensor \"%s\": dimension %d is %lld", name, i,
+			                (long long)shape[i]);
+		else if (__builtin_mul_overflow(n, (uint64_t)shape[i], &n) || n > INT64_MAX / 2)
+			return pio_fail(err, PIO_EINVAL, "tensor \"%s\" is too large to be in memory", name);
+	*size_bytes = n;
+	return 0;
+}
+
+static int reserve_tensor(pio_checkpoint *checkpoint, pio_err *err)
+{
+	if (checkpoint->count < checkpoint->capacity)
+		return 0;
+	size_t capacity = checkpoint->capacity ? 2 * checkpoint->capacity : 64;
+	tensor *tensors = pio_realloc(checkpoint->tensors, capacity * sizeof *tensors);
+	if (!tensors)
+		return pio_fail(err, PIO_ENOMEM, "out of memory for %zu tensors", capacity);
+	checkpoint->tensors = tensors;
+	checkpoint->capacity = capacity;
+	return 0;
+}
+
+static int add(pio_checkpoint *checkpoint, const char *role, tensor *t, const int64_t *shape,
+               const char *name, pio_err *err)
+{
+	int rc = check_role(role, err);
+	if (!rc)
+		rc = pio_name_check("tensor", name ? name : "", name ? strlen(name) : 0, err);
+	if (!rc && strcmp(name, "__metadata__") == 0)
+		rc = pio_fail(err, PIO_EINVAL, "tensor name \"__metadata__\" is taken by the file format");
+	if (!rc)
+		rc = tensor_bytes(&t->size_bytes, name, t->dtype, t->ndim, shape, err);
+	if (!rc && !t->data && t->size_bytes)
+		rc = pio_fail(err, PIO_EINVAL, "tensor \"%s\" of %llu bytes: data is NULL", name,
+		              (unsigned long long)t->size_bytes);
+	if (!rc)
+		rc = reserve_tensor(checkpoint, err);
+	if (rc)
+		return rc;
+	for (int i = 0; i < t->ndim; i++)
+		t->shape[i] = shape[i];
+	t->role = pio_strdup(role);
+	t->name = pio_strdup(name);
+	checkpoint->tensors[checkpoint->count++] = *t;
+	return t->role && t->name ? 0 : pio_fail(err, PIO_ENOMEM, "out of memory for tensor \"%s\"", name);
+}
+
+int pio_checkpoint_add(pio_checkpoint *checkpoint, const char *role, const char *name,
+                       pio_dtype dtype, int ndim, const int64_t *shape, const void *data)
+{
+	if (!checkpoint)
+		return 0;
+	pio_err *err = pio_last_err();
+	tensor t = { .dtype = dtype, .ndim = ndim, .data = data };
+	int rc = add(checkpoint, role, &t, shape, name, err);
+	if (rc && !checkpoint->failed.code)
+		checkpoint->failed = *err;
+	return rc;
+}
+
+/* ---- one file --------------------------------------------------------------- */
+
+/* By role, then as the format wants it: large elements first, then by name. */
+static int by_place(const void *a, const void *b)
+{
+	const tensor *x = a, *y = b;
+	int order = strcmp(x->role, y->role);
+	size_t m = pio_dtype_bytes(x->dtype), n = pio_dtype_bytes(y->dtype);
+	if (order == 0)
+		order = m > n ? -1 : m < n;
+	return order ? order : strcmp(x->name, y->name);
+}
+
+static int by_name(const void *a, const void *b)
+{
+	const tensor *x = a, *y = b;
+	int order = strcmp(x->role, y->role);
+	return order ? order : strcmp(x->name, y->name);
+}
+
+static int put_header(pio_str *header, const pio_checkpoint *checkpoint, const tensor *tensors,
+                      size_t count, pio_err *err)
+{
+	uint64_t length, offset = 0;
+	pio_str_append(header, "\0\0\0\0\0\0\0\0", sizeof length);
+	pio_str_printf(header, "{\"__metadata__\":{\"format\":\"pioche\",\"rank\":\"%d\",\"role\":\"%s\","
+	               "\"run\":\"%s\",\"step\":\"%lld\"}", checkpoint->run->info.rank, tensors[0].role,
+	               checkpoint->run->id, (long long)checkpoint->step);
+	for (size_t i = 0; i < count; i++) {
+		const tensor *t = &tensors[i];
+		pio_str_putc(header, ',');
+		pio_str_put_json(header, t->name, strlen(t->name));
+		pio_str_printf(header, ":{\"dtype\":\"%s\",\"shape\":[", pio_dtype_name(t->dtype));
+		for (int d = 0; d < t->ndim; d++)
+			pio_str_printf(header, d ? ",%lld" : "%lld", (long long)t->shape[d]);
+		pio_str_printf(header, "],\"data_offsets\":[%llu,%llu]}", (unsigned long long)offset,
+		               (unsigned long long)(offset + t->size_bytes));
+		offset += t->size_bytes;
+	}
+	pio_str_putc(header, '}');
+	while (!header->failed && header->len % ALIGN_BYTES)
+		pio_str_putc(header, ' ');
+	if (pio_str_check(header, err))
+		return -PIO_ENOMEM;
+	length = header->len - sizeof length;
+	if (length > PIO_SAFETENSORS_HEADER_BYTES_MAX)
+		return pio_fail(err, PIO_EINVAL, "%zu tensors of role \"%s\" need a header of %llu bytes: at "
+		                "most %llu", count, tensors[0].role, (unsigned long long)length,
+		                PIO_SAFETENSORS_HEADER_BYTES_MAX);
+	memcpy(header->data, &length, sizeof length);
+	return 0;
+}
+
+static int write_hashed(int fd, pio_sha256 *hash, const void *bytes, uint64_t size_bytes,
+                        const char *path, pio_err *err)
+{
+	const uint8_t *at = bytes;
+	int rc = 0;
+	while (!rc && size_bytes) {
+		size_t n = size_bytes < CHUNK_BYTES ? (size_t)size_bytes : CHUNK_BYTES;
+		rc = pio_fs_write_all(fd, at, n, path, err);
+		if (!rc)
+			rc = pio_sha256_update(hash, at, n, err);
+		at += n;
+		size_bytes -= n;
+	}
+	return rc;
+}
+
+/* A new file for the role; its name is in shard->path also on failure. */
+static int open_shard(int *fd, shard *s, const pio_checkpoint *checkpoint, const char *dir,
+                      pio_err *err)
+{
+	int rc = -PIO_EEXIST;
+	for (int copy = 0; rc == -PIO_EEXIST && copy < COPIES_MAX; copy++) {
+		pio_str_clear(&s->path);
+		pio_str_printf(&s->path, "%s/rank-%d.%s", dir, checkpoint->run->info.rank, s->role);
+		if (copy)
+			pio_str_printf(&s->path, ".%d", copy);
+		pio_str_puts(&s->path, ".safetensors");
+		rc = pio_str_check(&s->path, err);
+		if (!rc)
+			rc = pio_fs_open(fd, s->path.data, O_WRONLY | O_CREAT | O_EXCL, 0644, err);
+	}
+	if (rc)
+		pio_str_clear(&s->path); /* not ours to remove */
+	return rc;
+}
+
+static int write_shard(pio_checkpoint *checkpoint, shard *s, const char *dir, const tensor *tensors,
+                       size_t count, pio_err *err)
+{
+	pio_str header = PIO_STR_INIT;
+	pio_sha256 *hash = NULL;
+	int fd = -1, closed;
+	s->role = tensors[0].role;
+	int rc = put_header(&header, checkpoint, tensors, count, err);
+	if (!rc)
+		rc = pio_sha256_new(&hash, err);
+	if (!rc)
+		rc = open_shard(&fd, s, checkpoint, dir, err);
+	if (rc)
+		goto out;
+	s->size_bytes = header.len;
+	for (size_t i = 0; i < count; i++)
+		s->size_bytes += tensors[i].size_bytes;
+	/* Find a full disk before writing for minutes; not every file system can. */
+	if (fallocate(fd, 0, 0, (off_t)s->size_bytes) != 0 && errno == ENOSPC)
+		rc = pio_fail_errno(err, ENOSPC, "cannot reserve %llu bytes for %s",
+		                    (unsigned long long)s->size_bytes, s->path.data);
+	if (!rc)
+		rc = write_hashed(fd, hash, header.data, header.len, s->path.data, err);
+	for (size_t i = 0; !rc && i < count; i++)
+		rc = write_hashed(fd, hash, tensors[i].data, tensors[i].size_bytes, s->path.data, err);
+	if (!rc)
+		rc = pio_sha256_finish(hash, s->sha256, err);
+	if (!rc)
+		rc = pio_fs_datasync(fd, s->path.data, err);
+	checkpoint->syncs++;
+	closed = pio_fs_close(&fd, s->path.data, rc ? NULL : err);
+	rc = rc ? rc : closed;
+out:
+	pio_sha256_free(hash);
+	pio_str_fini(&header);
+	return rc;
+}
+
+/* ---- commit ----------------------------------------------------------------- */
+
+static int check_duplicates(pio_checkpoint *checkpoint, pio_err *err)
+{
+	tensor *t = checkpoint->tensors;
+	qsort(t, checkpoint->count, sizeof *t, by_name);
+	for (size_t i = 1; i < checkpoint->count; i++)
+		if (by_name(&t[i - 1], &t[i]) == 0)
+			return pio_fail(err, PIO_EINVAL, "tensor \"%s\" of role \"%s\" was added twice", t[i].name,
+			                t[i].role);
+	return 0;
+}
+
+static int write_shards(pio_checkpoint *checkpoint, const char *dir, pio_err *err)
+{
+	tensor *t = checkpoint->tensors;
+	size_t files = 1, begin = 0;
+	qsort(t, checkpoint->count, sizeof *t, by_place);
+	for (size_t i = 1; i < checkpoint->count; i++)
+		files += strcmp(t[i - 1].role, t[i].role) != 0;
+	checkpoint->shards = pio_calloc(files, sizeof *checkpoint->shards);
+	if (!checkpoint->shards)
+		return pio_fail(err, PIO_ENOMEM, "out of memory for %zu files", files);
+	for (size_t i = 1; i <= checkpoint->count; i++) {
+		if (i < checkpoint->count && strcmp(t[begin].role, t[i].role) == 0)
+			continue;
+		shard *s = &checkpoint->shards[checkpoint->shard_count++];
+		s->path = (pio_str)PIO_STR_INIT;
+		int rc = write_shard(checkpoint, s, dir, t + begin, i - begin, err);
+		if (rc)
+			return rc;
+		begin = i;
+	}
+	return 0;
+}
+
+static int report(pio_checkpoint *checkpoint, int64_t start_ns, pio_err *err)
+{
+	pio_str payload = PIO_STR_INIT;
+	pio_run_payload(&payload, checkpoint->run);
+	pio_record_put_i64(&payload, checkpoint->step);
+	pio_record_put_u32(&payload, (uint32_t)checkpoint->writers);
+	pio_record_put_i64(&payload, pio_clock_mono_ns() - start_ns);
+	pio_record_put_u32(&payload, checkpoint->syncs);
+	pio_record_put_u32(&payload, (uint32_t)checkpoint->shard_count);
+	for (size_t i = 0; i < checkpoint->shard_count; i++) {
+		const shard *s = &checkpoint->shards[i];
+		pio_record_put_str(&payload, s->role, strlen(s->role));
+		pio_record_put_str(&payload, s->path.data, s->path.len);
+		pio_record_put_i64(&payload, (int64_t)s->size_bytes);
+		pio_record_put_str(&payload, s->sha256, PIO_SHA256_HEX);
+	}
+	return pio_run_send(checkpoint->run, PIO_RECORD_CHECKPOINT, &payload, err);
+}
+
+static int commit(pio_checkpoint *checkpoint, pio_err *err)
+{
+	int64_t start_ns = pio_clock_mono_ns();
+	pio_str dir = PIO_STR_INIT;
+	int rc;
+	if (checkpoint->failed.code) {
+		*err = checkpoint->failed;
+		return -err->code;
+	}
+	if (checkpoint->count == 0)
+		return pio_fail(err, PIO_EINVAL, "checkpoint of step %lld has no tensors",
+		                (long long)checkpoint->step);
+	rc = check_duplicates(checkpoint, err);
+	pio_str_printf(&dir, "%s/step-%lld", checkpoint->run->staging, (long long)checkpoint->step);
+	if (!rc)
+		rc = pio_str_check(&dir, err);
+	if (!rc)
+		rc = pio_fs_mkdirs(dir.data, 0755, err);
+	if (!rc)
+		rc = write_shards(checkpoint, dir.data, err);
+	if (!rc)
+		rc = pio_fs_sync_dir(dir.data, err);
+	if (!rc)
+		rc = pio_fs_sync_dir(checkpoint->run->staging, err);
+	checkpoint->syncs += 2;
+	if (!rc)
+		rc = report(checkpoint, start_ns, err);
+	for (size_t i = 0; rc && i < checkpoint->shard_count; i++)
+		if (checkpoint->shards[i].path.len)
+			(void)pio_fs_unlink(checkpoint->shards[i].path.data, NULL);
+	pio_str_fini(&dir);
+	return rc;
+}
+
+int pio_checkpoint_commit(pio_checkpoint **checkpoint_in)
+{
+	pio_checkpoint *checkpoint = *checkpoint_in;
+	*checkpoint_in = NULL;
+	if (!checkpoint)
+		return 0;
+	int rc = commit(checkpoint, pio_last_err());
+	free_checkpoint(checkpoint);
+	return rc;
+}

@@ -1,0 +1,366 @@
+#include "client/comm.h"
+
+#include <errno.h>
+#include <netdb.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "client/env.h"
+#include "client/frame.h"
+#include "sys/sock.h"
+
+#define NS_PER_MS 1000000LL
+#define CULPRIT_MS 3000      /* how long a lost neighbour may stay unexplained */
+#define STRANGER_MS 1000     /* within which a connection must say who it is */
+#define SLICE_MS 200
+#define BYE_MS 1000
+
+typedef struct joining {
+	int64_t deadline_ns;
+	int timeout_ms;
+	int listen_fd;
+	const char *token;
+	pio_frame_address *table;
+} joining;
+
+static int poll_two(int a, int b, int64_t deadline_ns)
+{
+	struct pollfd fds[2] = { { .fd = a, .events = POLLIN }, { .fd = b, .events = POLLIN } };
+	int64_t left_ms = (deadline_ns - pio_clock_mono_ns()) / NS_PER_MS + 1;
+	if (left_ms < 0)
+		left_ms = 0;
+	return poll(fds, 2, left_ms > SLICE_MS ? SLICE_MS : (int)left_ms);
+}
+
+/* ---- the head --------------------------------------------------------------- */
+
+static int read_head(pio_comm *comm, pio_err *err)
+{
+	char bytes[4096];
+	for (;;) {
+		ssize_t n = recv(comm->head_fd, bytes, sizeof bytes, MSG_DONTWAIT);
+		if (n > 0) {
+			pio_str_append(&comm->inbox, bytes, (size_t)n);
+			if (pio_str_check(&comm->inbox, err))
+				return -PIO_ENOMEM;
+			continue;
+		}
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+			return 0;
+		return pio_fail(err, PIO_EPEER, "the head agent is gone: its connection broke");
+	}
+}
+
+/* The next frame that has come, if any: 1, 0 or an error. *used is what to
+ * take out of the inbox afterwards. */
+static int next_frame(pio_comm *comm, pio_frame *frame, size_t *used, pio_err *err)
+{
+	char text[PIO_ERR_MESSAGE_BYTES / 2];
+	int rc = pio_frame_next(frame, used, comm->inbox.data, comm->inbox.len, err);
+	if (rc != 1 || frame->type != PIO_FRAME_ABORT)
+		return rc;
+	rc = pio_frame_get_text(text, sizeof text, frame, err);
+	return rc ? rc : pio_fail(err, PIO_EPEER, "%s", text);
+}
+
+static void drop_frame(pio_comm *comm, size_t used)
+{
+	memmove(comm->inbox.data, comm->inbox.data + used, comm->inbox.len - used);
+	comm->inbox.len -= used;
+}
+
+int pio_comm_listen(pio_comm *comm, pio_err *err)
+{
+	pio_frame frame;
+	size_t used;
+	/* What was sent before the connection broke says more than its breaking. */
+	pio_err gone = PIO_ERR_INIT;
+	int lost = read_head(comm, &gone), rc;
+	while ((rc = next_frame(comm, &frame, &used, err)) == 1)
+		drop_frame(comm, used);
+	if (rc == 0 && lost && err)
+		*err = gone;
+	return rc ? rc : lost;
+}
+
+int pio_comm_lost(pio_comm *comm, int peer, pio_err *err)
+{
+	int64_t deadline_ns = pio_clock_mono_ns() + CULPRIT_MS * NS_PER_MS;
+	while (pio_clock_mono_ns() < deadline_ns) {
+		poll_two(comm->head_fd, -1, deadline_ns);
+		int rc = pio_comm_listen(comm, err);
+		if (rc)
+			return rc;
+	}
+	return pio_fail(err, PIO_EPEER, "rank %d is gone: its connection to rank %d broke", peer,
+	                comm->rank);
+}
+
+int pio_comm_break(pio_comm *comm, const pio_err *err)
+{
+	if (!comm->broken.code) {
+		comm->broken = *err;
+		if (err->code == PIO_EPEER)
+			pio_ring_mark_secondary(comm->run->ring);
+	}
+	return -comm->broken.code;
+}
+
+/* ---- joining ---------------------------------------------------------------- */
+
+static int split_address(pio_frame_address *address, const char *text, pio_err *err)
+{
+	const char *colon = text ? strrchr(text, ':') : NULL;
+	char *end = NULL;
+	long port = colon ? strtol(colon + 1, &end, 10) : 0;
+	size_t n = colon ? (size_t)(colon - text) : 0;
+	if (n == 0 || n >= sizeof address->host || *end || port < 1 || port > UINT16_MAX)
+		return pio_fail(err, PIO_EINVAL, "%s=\"%s\" in the environment: HOST:PORT expected",
+		                PIO_ENV_RENDEZVOUS, text ? text : "");
+	memcpy(address->host, text, n);
+	address->host[n] = 0;
+	address->port = (uint16_t)port;
+	return 0;
+}
+
+/* Listen where the head saw us coming from: the network that works. */
+static int listen_for_neighbour(pio_comm *comm, joining *j, pio_frame_address *address,
+                                pio_err *err)
+{
+	struct sockaddr_storage name;
+	socklen_t length = sizeof name;
+	if (getsockname(comm->head_fd, (struct sockaddr *)&name, &length) != 0)
+		return pio_fail_errno(err, errno, "cannot tell the own address");
+	int e = getnameinfo((struct sockaddr *)&name, length, address->host, sizeof address->host, NULL,
+	                    0, NI_NUMERICHOST);
+	if (e)
+		return pio_fail(err, PIO_EIO, "cannot tell the own address: %s", gai_strerror(e));
+	address->port = 0;
+	return pio_sock_listen(&j->listen_fd, address->host, &address->port, err);
+}
+
+static int send_frame(int fd, pio_str *frame, int64_t deadline_ns, pio_err *err)
+{
+	int rc = pio_str_check(frame, err);
+	if (!rc)
+		rc = pio_sock_send(fd, frame->data, frame->len, deadline_ns, err);
+	pio_str_fini(frame);
+	return rc;
+}
+
+static void fill_hello(pio_frame_hello *hello, const pio_comm *comm, const joining *j)
+{
+	memset(hello, 0, sizeof *hello);
+	snprintf(hello->token, sizeof hello->token, "%s", j->token);
+	hello->rank = (uint32_t)comm->rank;
+	hello->world = (uint32_t)comm->world;
+}
+
+static int wait_table(pio_comm *comm, joining *j, pio_err *err)
+{
+	char text[PIO_ERR_MESSAGE_BYTES / 2];
+	while (pio_clock_mono_ns() < j->deadline_ns) {
+		pio_frame frame;
+		size_t used;
+		pio_err gone = PIO_ERR_INIT;
+		poll_two(comm->head_fd, -1, j->deadline_ns);
+		int lost = read_head(comm, &gone), rc;
+		while ((rc = next_frame(comm, &frame, &used, err)) == 1) {
+			if (frame.type == PIO_FRAME_TABLE) {
+				rc = pio_frame_get_table(j->table, (uint32_t)comm->world, &frame, err);
+				drop_frame(comm, used);
+				return rc;
+			}
+			if (frame.type == PIO_FRAME_WAITING) {
+				rc = pio_frame_get_text(text, sizeof text, &frame, err);
+				return rc ? rc : pio_fail(err, PIO_ETIMEOUT, "not all ranks came within %d ms: %s",
+				                          j->timeout_ms, text);
+			}
+			drop_frame(comm, used);
+		}
+		if (rc)
+			return rc;
+		if (lost)
+			return pio_fail(err, PIO_EPEER, "the head agent closed the connection: it refused this "
+			                "rank's token, or it is gone");
+	}
+	return pio_fail(err, PIO_ETIMEOUT, "not all ranks came within %d ms", j->timeout_ms);
+}
+
+static int meet_head(pio_comm *comm, joining *j, pio_err *err)
+{
+	pio_frame_address head;
+	pio_frame_hello hello;
+	pio_str frame = PIO_STR_INIT;
+	int rc = split_address(&head, getenv(PIO_ENV_RENDEZVOUS), err);
+	if (rc)
+		return rc;
+	rc = pio_sock_connect(&comm->head_fd, head.host, head.port, j->deadline_ns, err);
+	if (rc) {
+		pio_err_context(err, "cannot reach the rendezvous");
+		return rc;
+	}
+	fill_hello(&hello, comm, j);
+	rc = listen_for_neighbour(comm, j, &hello.address, err);
+	if (rc)
+		return rc;
+	int64_t left_ms = (j->deadline_ns - pio_clock_mono_ns()) / NS_PER_MS;
+	hello.patience_ms = left_ms > 0 ? (uint32_t)left_ms : 1;
+	pio_frame_put_hello(&frame, &hello);
+	rc = send_frame(comm->head_fd, &frame, j->deadline_ns, err);
+	return rc ? rc : wait_table(comm, j, err);
+}
+
+static int connect_next(pio_comm *comm, joining *j, pio_err *err)
+{
+	const pio_frame_address *to = &j->table[(comm->rank + 1) % comm->world];
+	pio_frame_hello hello;
+	pio_str frame = PIO_STR_INIT;
+	int rc = -PIO_ETIMEOUT;
+	while (rc == -PIO_ETIMEOUT) {
+		int64_t now_ns = pio_clock_mono_ns(), slice_ns = now_ns + SLICE_MS * NS_PER_MS;
+		rc = pio_sock_connect(&comm->next_fd, to->host, to->port,
+		                      slice_ns < j->deadline_ns ? slice_ns : j->deadline_ns, err);
+		if (rc == -PIO_ETIMEOUT && now_ns >= j->deadline_ns)
+			break;
+		int aborted = rc ? pio_comm_listen(comm, err) : 0;
+		rc = aborted ? aborted : rc;
+	}
+	if (rc) {
+		if (rc != -PIO_EPEER)
+			pio_err_context(err, "cannot reach rank %d", (comm->rank + 1) % comm->world);
+		return rc;
+	}
+	fill_hello(&hello, comm, j);
+	pio_frame_put_hello(&frame, &hello);
+	return send_frame(comm->next_fd, &frame, j->deadline_ns, err);
+}
+
+/* True if the connection's first frame is the HELLO of the previous rank. */
+static bool is_previous(const pio_comm *comm, const joining *j, int fd)
+{
+	uint8_t bytes[512];
+	uint32_t length;
+	size_t used;
+	pio_frame frame;
+	pio_frame_hello hello;
+	int64_t deadline_ns = pio_clock_mono_ns() + STRANGER_MS * NS_PER_MS;
+	if (pio_sock_recv(fd, bytes, sizeof length, deadline_ns, NULL) != 0)
+		return false;
+	memcpy(&length, bytes, sizeof length);
+	if (length > sizeof bytes - sizeof length ||
+	    pio_sock_recv(fd, bytes + sizeof length, length, deadline_ns, NULL) != 0 ||
+	    pio_frame_next(&frame, &used, bytes, sizeof length + length, NULL) != 1 ||
+	    pio_frame_get_hello(&hello, &frame, NULL) != 0)
+		return false;
+	return strcmp(hello.token, j->token) == 0 && (int)hello.world == comm->world &&
+	       (int)hello.rank == (comm->rank + comm->world - 1) % comm->world;
+}
+
+static int accept_previous(pio_comm *comm, joining *j, pio_err *err)
+{
+	while (pio_clock_mono_ns() < j->deadline_ns) {
+		int fd;
+		poll_two(j->listen_fd, comm->head_fd, j->deadline_ns);
+		int rc = pio_comm_listen(comm, err);
+		if (rc)
+			return rc;
+		rc = pio_sock_accept(&fd, j->listen_fd, 0, err);
+		if (rc == -PIO_ETIMEOUT)
+			continue;
+		if (rc)
+			return rc;
+		if (is_previous(comm, j, fd)) {
+			comm->prev_fd = fd;
+			return 0;
+		}
+		pio_sock_close(&fd);
+	}
+	return pio_fail(err, PIO_ETIMEOUT, "rank %d did not connect within %d ms",
+	                (comm->rank + comm->world - 1) % comm->world, j->timeout_ms);
+}
+
+static int join(pio_comm *comm, int timeout_ms, pio_err *err)
+{
+	joining j = { .deadline_ns = pio_clock_mono_ns() + timeout_ms * NS_PER_MS,
+	              .timeout_ms = timeout_ms, .listen_fd = -1, .token = getenv(PIO_ENV_TOKEN) };
+	if (!j.token || !*j.token || strlen(j.token) >= PIO_FRAME_TOKEN_BYTES)
+		return pio_fail(err, PIO_EINVAL, "%s is not in the environment: only an agent starts programs "
+		                "of %d ranks", PIO_ENV_TOKEN, comm->world);
+	j.table = pio_calloc((size_t)comm->world, sizeof *j.table);
+	comm->scratch = pio_alloc(PIO_COMM_SCRATCH_BYTES);
+	int rc = j.table && comm->scratch ? 0 : pio_fail(err, PIO_ENOMEM, "out of memory for %d ranks",
+	                                                 comm->world);
+	if (!rc)
+		rc = meet_head(comm, &j, err);
+	if (!rc)
+		rc = connect_next(comm, &j, err);
+	if (!rc)
+		rc = accept_previous(comm, &j, err);
+	pio_sock_close(&j.listen_fd);
+	pio_free(j.table);
+	return rc;
+}
+
+static void free_comm(pio_comm *comm)
+{
+	pio_sock_close(&comm->head_fd);
+	pio_sock_close(&comm->next_fd);
+	pio_sock_close(&comm->prev_fd);
+	pio_str_fini(&comm->inbox);
+	pio_free(comm->scratch);
+	pio_free(comm);
+}
+
+int pio_comm_init(pio_comm **comm_out, pio_run *run, int timeout_ms)
+{
+	pio_err *err = pio_last_err();
+	*comm_out = NULL;
+	if (timeout_ms < 1)
+		return pio_fail(err, PIO_EINVAL, "timeout of %d ms: at least 1 expected", timeout_ms);
+	pio_comm *comm = pio_calloc(1, sizeof *comm);
+	if (!comm)
+		return pio_fail(err, PIO_ENOMEM, "out of memory for a communicator");
+	const pio_info *info = pio_info_get(run);
+	*comm = (pio_comm){ .run = run, .rank = info->rank, .world = info->world, .head_fd = -1,
+	                    .next_fd = -1, .prev_fd = -1, .inbox = PIO_STR_INIT };
+	int rc = comm->world > 1 ? join(comm, timeout_ms, err) : 0;
+	if (rc) {
+		if (err->code == PIO_EPEER)
+			pio_ring_mark_secondary(run->ring);
+		free_comm(comm);
+		return rc;
+	}
+	*comm_out = comm;
+	return 0;
+}
+
+void pio_comm_close(pio_comm **comm_in, const char *abort_reason)
+{
+	pio_comm *comm = *comm_in;
+	pio_str frame = PIO_STR_INIT;
+	*comm_in = NULL;
+	if (!comm)
+		return;
+	if (comm->world > 1) {
+		if (abort_reason) {
+			pio_str text = PIO_STR_INIT;
+			pio_str_printf(&text, "rank %d: %s", comm->rank, abort_reason);
+			pio_frame_put_text(&frame, PIO_FRAME_ABORT, text.data);
+			pio_str_fini(&text);
+		} else if (!comm->broken.code) {
+			(void)pio_comm_barrier(comm); /* nobody leaves while others still need it */
+		}
+		pio_frame_put_bye(&frame);
+		(void)send_frame(comm->head_fd, &frame, pio_clock_mono_ns() + BYE_MS * NS_PER_MS, NULL);
+	}
+	free_comm(comm);
+}

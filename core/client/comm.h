@@ -1,0 +1,36 @@
+/* comm.h: the members of a pio_comm; private to comm.c (joining, leaving,
+ * aborts) and collective.c (what moves the data).
+ *
+ * Ranks form a ring: each has a connection to the next and one from the
+ * previous, and one to the rendezvous, which every wait watches too: an ABORT
+ * there ends the wait with its reason. After a failure the comm is broken:
+ * every later call fails at once with the same message. */
+#ifndef PIO_CLIENT_COMM_H
+#define PIO_CLIENT_COMM_H
+
+#include "base/err.h"
+#include "base/str.h"
+#include "client/run.h"
+
+#define PIO_COMM_SCRATCH_BYTES (256u << 10)
+
+struct pio_comm {
+	pio_run *run;
+	int rank, world;
+	int head_fd, next_fd, prev_fd;  /* -1 where there is none */
+	pio_str inbox;                  /* bytes from the head that are no whole frame yet */
+	uint64_t calls;
+	uint8_t *scratch;
+	pio_err broken;                 /* code 0 while all is well */
+};
+
+/* Take what the head has sent without waiting. Fails with the reason of an
+ * ABORT, or when the head is gone. */
+int pio_comm_listen(pio_comm *comm, pio_err *err);
+/* The connection to rank `peer` broke: wait for the abort that names the
+ * culprit, else name the neighbour. Always fails. */
+int pio_comm_lost(pio_comm *comm, int peer, pio_err *err);
+/* Remember the first failure, tell the agent that this rank is a victim. */
+int pio_comm_break(pio_comm *comm, const pio_err *err);
+
+#endif

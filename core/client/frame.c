@@ -1,0 +1,158 @@
+#include "client/frame.h"
+
+#include <stdbool.h>
+#include <string.h>
+
+#include "sys/journal.h"
+
+#define LENGTH_BYTES 4u
+#define TEXT_BYTES_MAX 4096u
+
+/* ---- writing ---------------------------------------------------------------- */
+
+/* Returns where the length stands, for put_end. */
+static size_t put_begin(pio_str *out, enum pio_frame_type type)
+{
+	size_t start = out->len;
+	pio_record_put_u32(out, 0);
+	pio_str_putc(out, (char)type);
+	return start;
+}
+
+static void put_end(pio_str *out, size_t start)
+{
+	if (out->failed)
+		return;
+	uint32_t length = (uint32_t)(out->len - start - LENGTH_BYTES);
+	memcpy(out->data + start, &length, sizeof length);
+}
+
+static void put_address(pio_str *out, const pio_frame_address *address)
+{
+	pio_record_put_str(out, address->host, strlen(address->host));
+	pio_record_put_u32(out, address->port);
+}
+
+void pio_frame_put_hello(pio_str *out, const pio_frame_hello *hello)
+{
+	size_t start = put_begin(out, PIO_FRAME_HELLO);
+	pio_record_put_str(out, hello->token, strlen(hello->token));
+	pio_record_put_u32(out, hello->rank);
+	pio_record_put_u32(out, hello->world);
+	put_address(out, &hello->address);
+	if (hello->patience_ms)
+		pio_record_put_u32(out, hello->patience_ms);
+	put_end(out, start);
+}
+
+void pio_frame_put_table(pio_str *out, const pio_frame_address *table, uint32_t world)
+{
+	size_t start = put_begin(out, PIO_FRAME_TABLE);
+	pio_record_put_u32(out, world);
+	for (uint32_t i = 0; i < world; i++)
+		put_address(out, &table[i]);
+	put_end(out, start);
+}
+
+void pio_frame_put_text(pio_str *out, enum pio_frame_type type, const char *text)
+{
+	size_t start = put_begin(out, type), n = strlen(text);
+	pio_record_put_str(out, text, n < TEXT_BYTES_MAX ? n : TEXT_BYTES_MAX);
+	put_end(out, start);
+}
+
+void pio_frame_put_bye(pio_str *out)
+{
+	put_end(out, put_begin(out, PIO_FRAME_BYE));
+}
+
+/* ---- reading ---------------------------------------------------------------- */
+
+int pio_frame_next(pio_frame *frame, size_t *used, const void *bytes, size_t size_bytes,
+                   pio_err *err)
+{
+	const uint8_t *at = bytes;
+	uint32_t length;
+	if (size_bytes < LENGTH_BYTES)
+		return 0;
+	memcpy(&length, at, sizeof length);
+	if (length == 0 || length > PIO_FRAME_BYTES_MAX)
+		return pio_fail(err, PIO_ECORRUPT, "a frame of %u bytes: 1 to %u expected", length,
+		                PIO_FRAME_BYTES_MAX);
+	if (size_bytes - LENGTH_BYTES < length)
+		return 0;
+	frame->type = (enum pio_frame_type)at[LENGTH_BYTES];
+	frame->payload = at + LENGTH_BYTES + 1;
+	frame->size_bytes = length - 1;
+	*used = LENGTH_BYTES + length;
+	return 1;
+}
+
+/* A string of the payload that fits `text` and holds no NUL. */
+static bool get_str(pio_cursor *cursor, char *text, size_t text_bytes)
+{
+	size_t n;
+	const char *bytes = pio_cursor_str(cursor, &n);
+	if (cursor->bad || n >= text_bytes || memchr(bytes, 0, n))
+		return false;
+	memcpy(text, bytes, n);
+	text[n] = 0;
+	return true;
+}
+
+static bool get_address(pio_cursor *cursor, pio_frame_address *address)
+{
+	if (!get_str(cursor, address->host, sizeof address->host))
+		return false;
+	uint32_t port = pio_cursor_u32(cursor);
+	address->port = (uint16_t)port;
+	return !cursor->bad && port <= UINT16_MAX;
+}
+
+static pio_cursor cursor_of(const pio_frame *frame)
+{
+	return (pio_cursor){ frame->payload, frame->payload + frame->size_bytes, 0 };
+}
+
+int pio_frame_get_hello(pio_frame_hello *hello, const pio_frame *frame, pio_err *err)
+{
+	pio_cursor cursor = cursor_of(frame);
+	memset(hello, 0, sizeof *hello);
+	bool good = frame->type == PIO_FRAME_HELLO && get_str(&cursor, hello->token, sizeof hello->token);
+	hello->rank = pio_cursor_u32(&cursor);
+	hello->world = pio_cursor_u32(&cursor);
+	good = good && get_address(&cursor, &hello->address);
+	if (good && cursor.at < cursor.end)
+		hello->patience_ms = pio_cursor_u32(&cursor);
+	if (!good || cursor.bad || cursor.at != cursor.end)
+		return pio_fail(err, PIO_ECORRUPT, "a frame of type %d and %zu bytes is no HELLO",
+		                (int)frame->type, frame->size_bytes);
+	return 0;
+}
+
+int pio_frame_get_table(pio_frame_address *table, uint32_t world, const pio_frame *frame,
+                        pio_err *err)
+{
+	pio_cursor cursor = cursor_of(frame);
+	bool good = frame->type == PIO_FRAME_TABLE && pio_cursor_u32(&cursor) == world;
+	for (uint32_t i = 0; good && i < world; i++)
+		good = get_address(&cursor, &table[i]);
+	if (!good || cursor.at != cursor.end)
+		return pio_fail(err, PIO_ECORRUPT, "a frame of type %d and %zu bytes is no TABLE of %u ranks",
+		                (int)frame->type, frame->size_bytes, world);
+	return 0;
+}
+
+int pio_frame_get_text(char *text, size_t text_bytes, const pio_frame *frame, pio_err *err)
+{
+	pio_cursor cursor = cursor_of(frame);
+	size_t n;
+	const char *bytes = pio_cursor_str(&cursor, &n);
+	if (cursor.bad || cursor.at != cursor.end)
+		return pio_fail(err, PIO_ECORRUPT, "a frame of type %d and %zu bytes is no text",
+		                (int)frame->type, frame->size_bytes);
+	n = n < text_bytes ? n : text_bytes - 1;
+	memcpy(text, bytes, n);
+	text[n] = 0;
+	return 0;
+}

@@ -1,0 +1,616 @@
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+
+#include "base/clock.h"
+#include "client/env.h"
+#include "client/frame.h"
+#include "client/pioche.h"
+#include "client/ring.h"
+#include "sys/sock.h"
+#include "test.h"
+
+#define TOKEN "0123456789abcdef0123456789abcdef"
+#define ULID "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+enum { WORLD_MAX = 5, RESULT_BYTES = 1 << 20 };
+
+/* ---- a head agent as small as can be ---------------------------------------- */
+
+typedef struct head {
+	int listen_fd, world;
+	uint16_t port;
+	bool mute;               /* never names a culprit */
+	atomic_bool stop;
+	pthread_t thread;
+	int fds[WORLD_MAX];
+	pio_frame_address table[WORLD_MAX];
+} head;
+
+static void tell(int fd, pio_str *frame)
+{
+	if (fd >= 0)
+		(void)pio_sock_send(fd, frame->data, frame->len, pio_clock_mono_ns() + 1000000000, NULL);
+}
+
+static void tell_all(head *h, enum pio_frame_type type, const char *text)
+{
+	pio_str frame = PIO_STR_INIT;
+	pio_frame_put_text(&frame, type, text);
+	for (int i = 0; i < h->world; i++)
+		tell(h->fds[i], &frame);
+	pio_str_fini(&frame);
+}
+
+/* One frame, however it is cut; false when the rank is gone. */
+static bool read_frame(int fd, pio_frame *frame, uint8_t bytes[4096], pio_err *err)
+{
+	uint32_t length;
+	size_t used;
+	int64_t deadline_ns = pio_clock_mono_ns() + 2000000000;
+	if (pio_sock_recv(fd, bytes, 4, deadline_ns, err) != 0)
+		return false;
+	memcpy(&length, bytes, 4);
+	return length <= 4000 && pio_sock_recv(fd, bytes + 4, length, deadline_ns, err) == 0 &&
+	       pio_frame_next(frame, &used, bytes, length + 4, err) == 1;
+}
+
+static void welcome(head *h)
+{
+	int fd, here = 0;
+	uint8_t bytes[4096];
+	pio_frame frame;
+	pio_frame_hello hello;
+	if (pio_sock_accept(&fd, h->listen_fd, 0, NULL) != 0)
+		return;
+	if (!read_frame(fd, &frame, bytes, NULL) || pio_frame_get_hello(&hello, &frame, NULL) != 0 ||
+	    strcmp(hello.token, TOKEN) != 0 || hello.rank >= (uint32_t)h->world) {
+		pio_sock_close(&fd);
+		return;
+	}
+	h->fds[hello.rank] = fd;
+	h->table[hello.rank] = hello.address;
+	for (int i = 0; i < h->world; i++)
+		here += h->fds[i] >= 0;
+	if (here == h->world) {
+		pio_str table = PIO_STR_INIT;
+		pio_frame_put_table(&table, h->table, (uint32_t)h->world);
+		for (int i = 0; i < h->world; i++)
+			tell(h->fds[i], &table);
+		pio_str_fini(&table);
+	}
+}
+
+static void hear(head *h, int rank)
+{
+	uint8_t bytes[4096];
+	pio_frame frame;
+	char text[512];
+	if (!read_frame(h->fds[rank], &frame, bytes, NULL)) {
+		pio_sock_close(&h->fds[rank]);
+		snprintf(text, sizeof text, "rank %d died: SIGKILL", rank);
+		if (!h->mute)
+			tell_all(h, PIO_FRAME_ABORT, text);
+	} else if (frame.type == PIO_FRAME_ABORT && pio_frame_get_text(text, sizeof text, &frame, NULL) == 0) {
+		tell_all(h, PIO_FRAME_ABORT, text);
+	} else if (frame.type == PIO_FRAME_BYE) {
+		pio_sock_close(&h->fds[rank]);
+	}
+}
+
+static void *serve(void *argument)
+{
+	head *h = argument;
+	while (!atomic_load(&h->stop)) {
+		struct pollfd fds[WORLD_MAX + 1];
+		for (int i = 0; i < h->world; i++)
+			fds[i] = (struct pollfd){ .fd = h->fds[i], .events = POLLIN };
+		fds[h->world] = (struct pollfd){ .fd = h->listen_fd, .events = POLLIN };
+		if (poll(fds, (nfds_t)h->world + 1, 20) <= 0)
+			continue;
+		if (fds[h->world].revents)
+			welcome(h);
+		for (int i = 0; i < h->world; i++)
+			if (fds[i].revents)
+				hear(h, i);
+	}
+	return NULL;
+}
+
+/* ---- a world of forked ranks ------------------------------------------------- */
+
+typedef struct world {
+	head head;
+	int size;
+	char *dir;
+	pid_t pids[WORLD_MAX];
+	uint8_t *results;        /* shared: RESULT_BYTES a rank */
+} world;
+
+typedef int rank_main(pio_run *run, int rank, int size, uint8_t *result);
+
+static void world_open(world *w, int size)
+{
+	memset(w, 0, sizeof *w);
+	w->size = w->head.world = size;
+	w->dir = scratch_new();
+	for (int i = 0; i < WORLD_MAX; i++)
+		w->head.fds[i] = -1;
+	check_ok(pio_sock_listen(&w->head.listen_fd, NULL, &w->head.port, &err));
+	w->results = mmap(NULL, (size_t)size * RESULT_BYTES, PROT_READ | PROT_WRITE,
+	                  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	assert_true(w->results != MAP_FAILED);
+}
+
+static void set_int(const char *name, int value)
+{
+	char text[32];
+	snprintf(text, sizeof text, "%d", value);
+	setenv(name, text, 1);
+}
+
+static const char *ring_path(const world *w, int rank)
+{
+	char name[32];
+	snprintf(name, sizeof name, "ring-%d", rank);
+	return path_in(w->dir, name);
+}
+
+static void be_rank(world *w, int rank, rank_main *body)
+{
+	char rendezvous[64];
+	pio_run *run;
+	snprintf(rendezvous, sizeof rendezvous, "127.0.0.1:%u", w->head.port);
+	setenv(PIO_ENV_RENDEZVOUS, rendezvous, 1);
+	setenv(PIO_ENV_TOKEN, TOKEN, 0);
+	setenv(PIO_ENV_RUN, ULID, 1);
+	setenv(PIO_ENV_RING, ring_path(w, rank), 1);
+	setenv(PIO_ENV_DIR, w->dir, 1);
+	setenv(PIO_ENV_STAGING, w->dir, 1);
+	set_int("RANK", rank);
+	set_int("WORLD_SIZE", w->size);
+	if (pio_open(&run, NULL) != 0) {
+		fprintf(stderr, "rank %d: %s\n", rank, pio_error());
+		_exit(99);
+	}
+	alarm(30);
+	int status = body(run, rank, w->size, w->results + (size_t)rank * RESULT_BYTES);
+	pio_close(&run, 0);
+	_exit(status);
+}
+
+static void world_start(world *w, rank_main *body)
+{
+	for (int i = 0; i < w->size; i++) {
+		pio_ring *ring;
+		check_ok(pio_ring_create(&ring, ring_path(w, i), (uint32_t)i, 64, 1024, &err));
+		pio_ring_close(&ring);
+		w->pids[i] = fork();
+		if (w->pids[i] == 0)
+			be_rank(w, i, body);
+	}
+	assert_int_equal(pthread_create(&w->head.thread, NULL, serve, &w->head), 0);
+}
+
+/* Exit statuses, or -signal. */
+static void world_wait(world *w, int statuses[WORLD_MAX])
+{
+	for (int i = 0; i < w->size; i++) {
+		int status;
+		assert_int_equal(waitpid(w->pids[i], &status, 0), w->pids[i]);
+		statuses[i] = WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+	}
+}
+
+static void world_close(world *w)
+{
+	atomic_store(&w->head.stop, true);
+	pthread_join(w->head.thread, NULL);
+	for (int i = 0; i < w->size; i++)
+		pio_sock_close(&w->head.fds[i]);
+	pio_sock_close(&w->head.listen_fd);
+	munmap(w->results, (size_t)w->size * RESULT_BYTES);
+	scratch_remove(w->dir);
+}
+
+static void run_world(int size, rank_main *body)
+{
+	world w;
+	int statuses[WORLD_MAX];
+	world_open(&w, size);
+	world_start(&w, body);
+	world_wait(&w, statuses);
+	for (int i = 0; i < size; i++)
+		if (statuses[i] != 0)
+			fail_msg("rank %d of %d: status %d", i, size, statuses[i]);
+	for (int i = 1; i < size; i++)
+		assert_memory_equal(w.results, w.results + (size_t)i * RESULT_BYTES, RESULT_BYTES);
+	world_close(&w);
+}
+
+#define TRY(call)                                                              \
+	do {                                                                   \
+		if ((call) != 0) {                                             \
+			fprintf(stderr, "%s: %s\n", #call, pio_error());       \
+			return 1;                                              \
+		}                                                              \
+	} while (0)
+
+/* ---- bodies ------------------------------------------------------------------ */
+
+/* What rank `rank` brings: sums that depend on the order of additions. */
+static float value_of(int rank, size_t i)
+{
+	uint32_t h = (uint32_t)i * 2654435761u ^ (uint32_t)(rank + 1) * 40503u;
+	h ^= h >> 15;
+	return ldexpf((float)(h % 20011) - 10005.f, (int)(h >> 20) % 24 - 12);
+}
+
+/* The documented order: chunk c is ((x[c] + x[c+1]) + x[c+2]) + ... */
+static float reference(size_t i, size_t n, int size)
+{
+	size_t w = (size_t)size, each = n / w, rest = n % w, c = 0;
+	while (i >= (c + 1) * each + (c + 1 < rest ? c + 1 : rest))
+		c++;
+	float sum = value_of((int)c, i);
+	for (int k = 1; k < size; k++)
+		sum += value_of(((int)c + k) % size, i);
+	return sum;
+}
+
+static int sums_are_exact(pio_run *run, int rank, int size, uint8_t *result)
+{
+	static const size_t sizes[] = { 0, 1, 2, 3, 4, 5, 7, 1000, 65537, 250001 };
+	pio_comm *comm;
+	TRY(pio_comm_init(&comm, run, 5000));
+	for (size_t s = 0; s < sizeof sizes / sizeof sizes[0]; s++) {
+		size_t n = sizes[s];
+		float *data = malloc((n + 1) * sizeof *data);
+		for (size_t i = 0; i < n; i++)
+			data[i] = value_of(rank, i);
+		data[n] = 42;
+		TRY(pio_comm_allreduce(comm, data, n));
+		for (size_t i = 0; i < n; i++) {
+			float expected = size == 1 ? value_of(0, i) : reference(i, n, size);
+			if (memcmp(&data[i], &expected, sizeof expected) != 0) {
+				fprintf(stderr, "n %zu: [%zu] is %a, not %a\n", n, i, data[i], expected);
+				return 1;
+			}
+		}
+		if (data[n] != 42)
+			return 2;
+		memcpy(result, data, n * sizeof *data < RESULT_BYTES ? n * sizeof *data : RESULT_BYTES);
+		free(data);
+	}
+	pio_comm_close(&comm, NULL);
+	return comm != NULL;
+}
+
+static int broadcasts_reach_all(pio_run *run, int rank, int size, uint8_t *result)
+{
+	pio_comm *comm;
+	TRY(pio_comm_init(&comm, run, 5000));
+	for (int root = 0; root < size; root++) {
+		size_t n = root == 0 ? 700001 : (size_t)root * 13;
+		for (size_t i = 0; i < n; i++)
+			result[i] = rank == root ? (uint8_t)(i * 7 + (size_t)root) : 0xee;
+		TRY(pio_comm_broadcast(comm, result, n, root));
+		for (size_t i = 0; i < n; i++)
+			if (result[i] != (uint8_t)(i * 7 + (size_t)root))
+				return 1;
+		TRY(pio_comm_barrier(comm));
+	}
+	if (pio_comm_broadcast(comm, result, 1, size) != -PIO_EINVAL)
+		return 2;
+	pio_comm_close(&comm, NULL);
+	return 0;
+}
+
+static atomic_int *arrived(uint8_t *result, int rank)
+{
+	return (atomic_int *)(void *)(result - (size_t)rank * RESULT_BYTES);
+}
+
+static int nobody_passes_a_barrier_early(pio_run *run, int rank, int size, uint8_t *result)
+{
+	pio_comm *comm;
+	TRY(pio_comm_init(&comm, run, 5000));
+	for (int round = 1; round <= 20; round++) {
+		if (rank == round % size)
+			pio_clock_sleep_ms(3);
+		atomic_fetch_add(arrived(result, rank), 1);
+		TRY(pio_comm_barrier(comm));
+		if (atomic_load(arrived(result, rank)) < round * size)
+			return 1;
+		TRY(pio_comm_barrier(comm));
+	}
+	pio_comm_close(&comm, NULL);
+	return 0;
+}
+
+/* Rank 1 is killed by the test; the others report how they learnt of it. */
+static int reduce_for_ever(pio_run *run, int rank, int size, uint8_t *result)
+{
+	pio_comm *comm;
+	float data[50000] = { 0 };
+	(void)rank, (void)size;
+	TRY(pio_comm_init(&comm, run, 5000));
+	result[0] = 1;
+	while (pio_comm_allreduce(comm, data, 50000) == 0)
+		;
+	int rc = pio_comm_allreduce(comm, data, 50000); /* broken for good */
+	snprintf((char *)result + 1, 1000, "%d %s", rc, pio_error());
+	pio_comm_close(&comm, NULL);
+	return 0;
+}
+
+static int rank_one_gives_up(pio_run *run, int rank, int size, uint8_t *result)
+{
+	pio_comm *comm;
+	float data[10] = { 0 };
+	(void)size;
+	TRY(pio_comm_init(&comm, run, 5000));
+	if (rank == 1) {
+		pio_comm_close(&comm, "the text ran out");
+		return 0;
+	}
+	int rc = pio_comm_allreduce(comm, data, 10);
+	snprintf((char *)result + 1, 1000, "%d %s", rc, pio_error());
+	pio_comm_close(&comm, NULL);
+	return 0;
+}
+
+static int calls_differ(pio_run *run, int rank, int size, uint8_t *result)
+{
+	pio_comm *comm;
+	float data[10] = { 0 };
+	(void)size;
+	TRY(pio_comm_init(&comm, run, 5000));
+	int rc = rank == 0 ? pio_comm_allreduce(comm, data, 10) : pio_comm_broadcast(comm, data, 40, 0);
+	snprintf((char *)result + 1, 1000, "%d %s", rc, pio_error());
+	pio_comm_close(&comm, rc ? pio_error() : NULL);
+	return 0;
+}
+
+/* ---- tests ------------------------------------------------------------------- */
+
+static const int sizes[] = { 1, 2, 3, 5 };
+
+static void allreduce_adds_in_the_documented_order(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < 4; i++)
+		run_world(sizes[i], sums_are_exact);
+}
+
+static void broadcast_reaches_every_rank_from_every_root(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < 4; i++)
+		run_world(sizes[i], broadcasts_reach_all);
+}
+
+static void barrier_holds_until_all_came(void **state)
+{
+	(void)state;
+	world w;
+	int statuses[WORLD_MAX];
+	world_open(&w, 3);
+	world_start(&w, nobody_passes_a_barrier_early);
+	world_wait(&w, statuses);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(statuses[i], 0);
+	world_close(&w);
+}
+
+static void kill_one(int size, bool mute, const char *expected)
+{
+	world w;
+	int statuses[WORLD_MAX];
+	world_open(&w, size);
+	w.head.mute = mute;
+	world_start(&w, reduce_for_ever);
+	for (int i = 0; i < size; i++)
+		while (!((volatile uint8_t *)w.results)[(size_t)i * RESULT_BYTES])
+			pio_clock_sleep_ms(1);
+	pio_clock_sleep_ms(30);
+	int64_t start_ns = pio_clock_mono_ns();
+	kill(w.pids[1], SIGKILL);
+	world_wait(&w, statuses);
+	assert_true(pio_clock_mono_ns() - start_ns < 5000000000);
+	for (int i = 0; i < size; i++) {
+		if (i == 1)
+			continue;
+		const char *told = (char *)w.results + (size_t)i * RESULT_BYTES + 1;
+		pio_ring *ring;
+		assert_int_equal(statuses[i], 0);
+		if (strncmp(told, "-13 ", 4) != 0 || !strstr(told, expected))
+			fail_msg("rank %d of %d was told \"%s\"", i, size, told);
+		check_ok(pio_ring_attach(&ring, ring_path(&w, i), &err));
+		assert_true(pio_ring_is_secondary(ring));
+		pio_ring_close(&ring);
+	}
+	world_close(&w);
+}
+
+static void a_killed_rank_is_named_to_all_others(void **state)
+{
+	(void)state;
+	kill_one(2, false, "rank 1 died: SIGKILL");
+	kill_one(3, false, "rank 1 died: SIGKILL");
+	kill_one(5, false, "rank 1 died: SIGKILL");
+}
+
+static void without_a_word_from_the_head_the_neighbour_is_named(void **state)
+{
+	(void)state;
+	kill_one(2, true, "rank 1 is gone");
+}
+
+static void an_abort_carries_its_reason(void **state)
+{
+	(void)state;
+	world w;
+	int statuses[WORLD_MAX];
+	world_open(&w, 3);
+	world_start(&w, rank_one_gives_up);
+	world_wait(&w, statuses);
+	for (int i = 0; i < 3; i += 2)
+		assert_string_equal((char *)w.results + (size_t)i * RESULT_BYTES + 1,
+		                    "-13 rank 1: the text ran out");
+	world_close(&w);
+}
+
+static void different_calls_are_an_error(void **state)
+{
+	(void)state;
+	world w;
+	int statuses[WORLD_MAX];
+	world_open(&w, 2);
+	world_start(&w, calls_differ);
+	world_wait(&w, statuses);
+	int named = 0;
+	for (int i = 0; i < 2; i++)
+		named += strstr((char *)w.results + (size_t)i * RESULT_BYTES + 1, "ranks disagree") != NULL;
+	assert_true(named >= 1);
+	world_close(&w);
+}
+
+static int wait_in_vain(pio_run *run, int rank, int size, uint8_t *result)
+{
+	pio_comm *comm;
+	(void)size;
+	if (rank == 1)
+		return 0;
+	int rc = pio_comm_init(&comm, run, 300);
+	snprintf((char *)result + 1, 1000, "%d %s", rc, pio_error());
+	return comm != NULL;
+}
+
+static void a_missing_rank_ends_the_wait(void **state)
+{
+	(void)state;
+	world w;
+	int statuses[WORLD_MAX];
+	world_open(&w, 2);
+	int64_t start_ns = pio_clock_mono_ns();
+	world_start(&w, wait_in_vain);
+	world_wait(&w, statuses);
+	assert_true(pio_clock_mono_ns() - start_ns < 2000000000);
+	assert_non_null(strstr((char *)w.results + 1, "-11 not all ranks came within 300 ms"));
+	world_close(&w);
+}
+
+static int bring_a_wrong_token(pio_run *run, int rank, int size, uint8_t *result)
+{
+	pio_comm *comm;
+	(void)rank, (void)size;
+	setenv(PIO_ENV_TOKEN, "ffffffffffffffffffffffffffffffff", 1);
+	int rc = pio_comm_init(&comm, run, 3000);
+	snprintf((char *)result + 1, 1000, "%d %s", rc, pio_error());
+	return comm != NULL;
+}
+
+static void a_stranger_is_refused(void **state)
+{
+	(void)state;
+	world w;
+	int statuses[WORLD_MAX];
+	world_open(&w, 2);
+	world_start(&w, bring_a_wrong_token);
+	world_wait(&w, statuses);
+	assert_int_equal(statuses[0], 0);
+	assert_non_null(strstr((char *)w.results + 1, "refused this rank's token"));
+	world_close(&w);
+}
+
+/* ---- frames ------------------------------------------------------------------ */
+
+static void frames_come_back_and_cut_ones_are_refused(void **state)
+{
+	(void)state;
+	pio_frame_hello hello = { .token = TOKEN, .rank = 3, .world = 7, .patience_ms = 250,
+	                          .address = { .host = "fe80::1%eth0", .port = 65535 } }, back;
+	pio_frame_address table[3] = { { "a", 1 }, { "b.example", 2 }, { "::1", 3 } }, table_back[3];
+	pio_str bytes = PIO_STR_INIT;
+	pio_frame frame;
+	char text[16];
+	size_t used = 0, at = 0;
+	pio_frame_put_hello(&bytes, &hello);
+	pio_frame_put_table(&bytes, table, 3);
+	pio_frame_put_text(&bytes, PIO_FRAME_ABORT, "a reason that is longer than the buffer");
+	pio_frame_put_bye(&bytes);
+	check_ok(pio_str_check(&bytes, &err));
+	assert_int_equal(pio_frame_next(&frame, &used, bytes.data, bytes.len, NULL), 1);
+	check_ok(pio_frame_get_hello(&back, &frame, &err));
+	assert_memory_equal(&back, &hello, sizeof hello);
+	check_fails(pio_frame_get_table(table_back, 3, &frame, &err), PIO_ECORRUPT, "no TABLE");
+	for (size_t cut = 0; cut < used; cut++)
+		assert_int_equal(pio_frame_next(&frame, &used, bytes.data, cut, NULL), 0);
+	at += used;
+	assert_int_equal(pio_frame_next(&frame, &used, bytes.data + at, bytes.len - at, NULL), 1);
+	check_ok(pio_frame_get_table(table_back, 3, &frame, &err));
+	assert_string_equal(table_back[1].host, "b.example");
+	check_fails(pio_frame_get_table(table_back, 2, &frame, &err), PIO_ECORRUPT, "of 2 ranks");
+	at += used;
+	assert_int_equal(pio_frame_next(&frame, &used, bytes.data + at, bytes.len - at, NULL), 1);
+	check_ok(pio_frame_get_text(text, sizeof text, &frame, &err));
+	assert_string_equal(text, "a reason that i");
+	at += used;
+	assert_int_equal(pio_frame_next(&frame, &used, bytes.data + at, bytes.len - at, NULL), 1);
+	assert_int_equal(frame.type, PIO_FRAME_BYE);
+	assert_int_equal(at + used, bytes.len);
+	check_fails(pio_frame_next(&frame, &used, "\0\0\0\0x", 5, &err), PIO_ECORRUPT, "0 bytes");
+	check_fails(pio_frame_next(&frame, &used, "\xff\xff\xff\xffx", 5, &err), PIO_ECORRUPT, "4294967295");
+	pio_str_fini(&bytes);
+}
+
+/* Any bytes at all: an answer, no overrun (the sanitizers look). */
+static void no_frame_of_noise_overruns(void **state)
+{
+	(void)state;
+	uint64_t seed = 7;
+	for (int round = 0; round < 20000; round++) {
+		uint8_t bytes[64];
+		pio_frame frame;
+		pio_frame_hello hello;
+		pio_frame_address table[4];
+		char text[8];
+		size_t used;
+		for (size_t i = 0; i < sizeof bytes; i++) {
+			seed ^= seed << 13, seed ^= seed >> 7, seed ^= seed << 17;
+			bytes[i] = (uint8_t)(i < 4 ? (i == 0 ? seed % 64 : 0) : i % 4 ? 0 : seed % 32);
+		}
+		bytes[4] = (uint8_t)(seed % 6);
+		if (pio_frame_next(&frame, &used, bytes, sizeof bytes, NULL) != 1)
+			continue;
+		assert_true(used <= sizeof bytes);
+		(void)pio_frame_get_hello(&hello, &frame, NULL);
+		(void)pio_frame_get_table(table, 4, &frame, NULL);
+		(void)pio_frame_get_text(text, sizeof text, &frame, NULL);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(allreduce_adds_in_the_documented_order),
+		cmocka_unit_test(broadcast_reaches_every_rank_from_every_root),
+		cmocka_unit_test(barrier_holds_until_all_came),
+		cmocka_unit_test(a_killed_rank_is_named_to_all_others),
+		cmocka_unit_test(without_a_word_from_the_head_the_neighbour_is_named),
+		cmocka_unit_test(an_abort_carries_its_reason),
+		cmocka_unit_test(different_calls_are_an_error),
+		cmocka_unit_test(a_missing_rank_ends_the_wait),
+		cmocka_unit_test(a_stranger_is_refused),
+		cmocka_unit_test(frames_come_back_and_cut_ones_are_refused),
+		cmocka_unit_test(no_frame_of_noise_overruns),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
