@@ -239,26 +239,24 @@ end
 
 -- ---- the chart -------------------------------------------------------------------
 
+-- The axis below the chart, and the line of its labels; x_label at the end.
 local function axis_lines(scale, width, left, x_label, x_format)
-  local ticks = chart.ticks(scale.x0, scale.x1, math.max(2, width // 14))
-  local marks, labels = {}, {}
+  local marks, labels, free = {}, {}, 1
   for i = 1, width do marks[i] = "─" end
-  local free = 1
-  local line = (" "):rep(left + 1)
-  for _, value in ipairs(ticks) do
+  local room = width - term.width(x_label) - 1
+  for _, value in ipairs(chart.ticks(scale.x0, scale.x1, math.max(2, width // 14))) do
     local share = scale.x1 > scale.x0 and (value - scale.x0) / (scale.x1 - scale.x0) or 0.5
     local column = math.floor(share * (width - 1) + 0.5) + 1
     local text = x_format(value)
     local start = math.max(free, column - term.width(text) // 2)
     marks[column] = "┬"
-    if start + term.width(text) - 1 <= width + 2 then
-      labels[#labels + 1] = (" "):rep(start - free) .. text
+    if start + term.width(text) - 1 <= room then
+      labels[#labels + 1] = (" "):rep(start - free) .. text .. " "
       free = start + term.width(text) + 1
-      labels[#labels] = labels[#labels] .. " "
     end
   end
-  return (" "):rep(left) .. "└" .. table.concat(marks),
-    line .. table.concat(labels):gsub("%s+$", "") .. "  " .. x_label
+  local line = term.pad(table.concat(labels), width - term.width(x_label)) .. x_label
+  return (" "):rep(left) .. "└" .. table.concat(marks), (" "):rep(left + 1) .. line
 end
 
 -- The chart as text. `options`: title, width and height of the whole (columns,
