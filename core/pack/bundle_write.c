@@ -37,37 +37,38 @@ struct writer {
 	int64_t bytes_done, bytes_total, bytes_out;
 	pio_bundle_report *report;
 	void *context;
-	int write_rc;           /* what the write callback met, and its message */
-	pio_err write_err;
+	int rc;                 /* what the write callback met first, and its message */
+	pio_err err;
 };
 
+/* Never fails towards libarchive: 3.6.2 leaks the buffers of an archive whose
+ * write failed. The failure is kept, and everything after it is dropped. */
 static la_ssize_t write_block(struct archive *archive, void *context, const void *bytes,
                               size_t size_bytes)
 {
 	struct writer *w = context;
-	if (!w->write_rc)
-		w->write_rc = pio_fs_write_all(w->fd, bytes, size_bytes, w->bundle->part_path,
-		                                    &w->write_err);
-	if (!w->write_rc)
-		w->write_rc = pio_sha256_update(w->outer, bytes, size_bytes, &w->write_err);
-	if (w->write_rc) {
-		archive_set_error(archive, EIO, "%s", "the bundle cannot be written");
-		return -1;
-	}
+	(void)archive;
+	if (!w->rc)
+		w->rc = pio_fs_write_all(w->fd, bytes, size_bytes, w->bundle->part_path, &w->err);
+	if (!w->rc)
+		w->rc = pio_sha256_update(w->outer, bytes, size_bytes, &w->err);
 	w->bytes_out += (int64_t)size_bytes;
 	return (la_ssize_t)size_bytes;
 }
 
-/* The callback's own error, where it has one, is the better message. */
-static int archive_failed(struct writer *w, const char *path, pio_err *err)
+/* What the write callback met, else libarchive's own failure, else 0. */
+static int check(const struct writer *w, bool ok, const char *path, pio_err *err)
 {
-	if (w->write_rc) {
+	if (w->rc) {
 		if (err)
-			*err = w->write_err;
-		return w->write_rc;
+			*err = w->err;
+		return w->rc;
 	}
-	const char *why = archive_error_string(w->archive);
-	return pio_fail(err, PIO_EIO, "%s: %s: %s", w->bundle->out_path, path, why ? why : "libarchive failed");
+	if (ok)
+		return 0;
+	const char *why = w->archive ? archive_error_string(w->archive) : NULL;
+	return pio_fail(err, PIO_EIO, "%s: %s: %s", w->bundle->out_path, path,
+	                why ? why : "libarchive failed");
 }
 
 static int put_header(struct writer *w, const char *path, bool is_dir, int64_t size_bytes,
@@ -88,8 +89,7 @@ static int put_header(struct writer *w, const char *path, bool is_dir, int64_t s
 	archive_entry_set_gid(entry, 0);
 	archive_entry_set_mtime(entry, (time_t)w->bundle->mtime_s, 0);
 	archive_entry_set_size(entry, size_bytes);
-	if (archive_write_header(w->archive, entry) != ARCHIVE_OK)
-		rc = archive_failed(w, path, err);
+	rc = check(w, archive_write_header(w->archive, entry) == ARCHIVE_OK, path, err);
 out:
 	archive_entry_free(entry);
 	pio_str_fini(&full);
@@ -99,9 +99,9 @@ out:
 static int put_data(struct writer *w, const char *path, const void *bytes, size_t size_bytes,
                     pio_err *err)
 {
-	if (size_bytes && archive_write_data(w->archive, bytes, size_bytes) != (la_ssize_t)size_bytes)
-		return archive_failed(w, path, err);
-	return 0;
+	bool ok = !size_bytes ||
+	          archive_write_data(w->archive, bytes, size_bytes) == (la_ssize_t)size_bytes;
+	return check(w, ok, path, err);
 }
 
 static int put_text(struct writer *w, const char *path, const char *text, size_t size_bytes,
@@ -256,13 +256,12 @@ static int start_archive(struct writer *w, pio_err *err)
 	w->archive = archive_write_new();
 	if (!w->archive)
 		return pio_fail(err, PIO_ENOMEM, "%s: out of memory", w->bundle->out_path);
-	if (archive_write_set_format_pax_restricted(w->archive) != ARCHIVE_OK ||
-	    archive_write_add_filter_none(w->archive) != ARCHIVE_OK ||
-	    archive_write_set_bytes_per_block(w->archive, BLOCK_BYTES) != ARCHIVE_OK ||
-	    archive_write_set_bytes_in_last_block(w->archive, 1) != ARCHIVE_OK ||
-	    archive_write_open(w->archive, w, NULL, write_block, NULL) != ARCHIVE_OK)
-		return archive_failed(w, "tar", err);
-	return 0;
+	bool ok = archive_write_set_format_pax_restricted(w->archive) == ARCHIVE_OK &&
+	          archive_write_add_filter_none(w->archive) == ARCHIVE_OK &&
+	          archive_write_set_bytes_per_block(w->archive, BLOCK_BYTES) == ARCHIVE_OK &&
+	          archive_write_set_bytes_in_last_block(w->archive, 1) == ARCHIVE_OK &&
+	          archive_write_open(w->archive, w, NULL, write_block, NULL) == ARCHIVE_OK;
+	return check(w, ok, "tar", err);
 }
 
 /* The lock keeps a second export of the same name out; a .part without a
@@ -318,8 +317,8 @@ static int write_all(struct writer *w, pio_bundle_result *result, pio_err *err)
 		rc = put_tags(w, err);
 	if (!rc)
 		rc = put_payload(w, err);
-	if (!rc && archive_write_close(w->archive) != ARCHIVE_OK)
-		rc = archive_failed(w, "end", err);
+	if (!rc)
+		rc = check(w, archive_write_close(w->archive) == ARCHIVE_OK, "end", err);
 	if (!rc)
 		rc = pio_sha256_finish(w->outer, result->sha256, err);
 	return rc;
@@ -343,9 +342,8 @@ int pio_bundle_write(pio_bundle_result *result, pio_bundle *bundle, pio_bundle_r
 	bool opened = !rc;
 	if (!rc)
 		rc = write_all(&w, result, err);
-	/* Frees without writing on: after a failure the archive is not to be closed well. */
-	if (rc && w.archive)
-		archive_write_fail(w.archive);
+	/* Freeing closes an unfinished archive, which writes on: into nothing. */
+	w.rc = rc;
 	archive_write_free(w.archive);
 	if (!rc)
 		rc = publish(&w, err);
