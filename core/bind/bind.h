@@ -13,6 +13,7 @@
 #include <jansson.h>
 #include <lua.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "base/err.h"
 #include "store/store.h"
@@ -65,6 +66,18 @@ bool pio_bind_field_boolean(lua_State *L, int index, const char *name);
  * a NULL-terminated vector inside a userdata that is pushed; NULL when the
  * field is missing (nil is pushed then). */
 const char *const *pio_bind_strings(lua_State *L, int index, const char *name);
+
+/* A Lua function that hears of progress: function(finding or nil, done, total). */
+typedef struct pio_bind_reporter {
+	lua_State *L;
+	int function; /* absolute stack index; 0: none */
+} pio_bind_reporter;
+/* The function in field `name` of the table at `index`, left on the stack. */
+pio_bind_reporter pio_bind_reporter_get(lua_State *L, int index, const char *name);
+/* Of the type pio_verify_report and pio_bundle_report; `context` is a reporter.
+ * Called from inside C that a raise must not pass: what the function raises is
+ * dropped. */
+void pio_bind_report(void *context, const char *finding, int64_t done, int64_t total);
 
 /* The open store at `index`, else an argument error. */
 pio_store *pio_bind_store(lua_State *L, int index);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "client/drain.h"
 #include "store/checkpoint.h"
 #include "store/fold.h"
 #include "store/run.h"
@@ -219,7 +220,7 @@ static int store_event(lua_State *L)
 static int store_adopt(lua_State *L)
 {
 	pio_err err = PIO_ERR_INIT;
-	return pio_bind_done(L, pio_store_adopt(pio_bind_store(L, 1), &err), &err);
+	return pio_bind_done(L, pio_store_adopt(pio_bind_store(L, 1), pio_ring_recover, &err), &err);
 }
 
 /* fold(attempt_id, final) -> { points, records, last_step, checkpoints } */

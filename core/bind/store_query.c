@@ -344,40 +344,16 @@ static int store_export_csv(lua_State *L)
 
 /* ---- verify ----------------------------------------------------------------------------- */
 
-struct reporter {
-	lua_State *L;
-	int function; /* stack index, 0: none */
-};
-
-/* Called from inside the store's walk, where a raise must not pass: what the
- * function raises is dropped. */
-static void report(void *context, const char *finding, int64_t done, int64_t total)
-{
-	struct reporter *reporter = context;
-	lua_State *L = reporter->L;
-	if (!reporter->function || !lua_checkstack(L, 6))
-		return;
-	lua_pushvalue(L, reporter->function);
-	lua_pushstring(L, finding);
-	lua_pushinteger(L, done);
-	lua_pushinteger(L, total);
-	if (pio_bind_call(L, 3, 0))
-		lua_pop(L, 1);
-}
-
 static int store_verify(lua_State *L)
 {
 	pio_store *store = pio_bind_store(L, 1);
 	bool full = true;
-	struct reporter reporter = { L, 0 };
-	if (lua_istable(L, 2)) {
+	pio_bind_reporter reporter = pio_bind_reporter_get(L, 2, "report");
+	if (lua_istable(L, 2))
 		full = pio_bind_field_boolean(L, 2, "full");
-		if (lua_getfield(L, 2, "report") == LUA_TFUNCTION)
-			reporter.function = lua_gettop(L);
-	}
 	pio_verify_result result = { 0, 0, 0, 0, 0 };
 	pio_err err = PIO_ERR_INIT;
-	if (pio_store_verify(&result, store, full, report, &reporter, &err))
+	if (pio_store_verify(&result, store, full, pio_bind_report, &reporter, &err))
 		return pio_bind_fail(L, &err);
 	const struct { const char *name; int64_t value; } fields[] = {
 		{ "objects", result.objects }, { "bytes", result.bytes }, { "bad", result.bad },

@@ -347,3 +347,27 @@ const char *const *pio_bind_strings(lua_State *L, int index, const char *name)
 	lua_setiuservalue(L, -2, 1);
 	return strings;
 }
+
+/* ---- progress -------------------------------------------------------------------------- */
+
+pio_bind_reporter pio_bind_reporter_get(lua_State *L, int index, const char *name)
+{
+	pio_bind_reporter reporter = { L, 0 };
+	if (lua_istable(L, index) && lua_getfield(L, index, name) == LUA_TFUNCTION)
+		reporter.function = lua_gettop(L);
+	return reporter;
+}
+
+void pio_bind_report(void *context, const char *finding, int64_t done, int64_t total)
+{
+	pio_bind_reporter *reporter = context;
+	lua_State *L = reporter->L;
+	if (!reporter->function || !lua_checkstack(L, 6))
+		return;
+	lua_pushvalue(L, reporter->function);
+	lua_pushstring(L, finding);
+	lua_pushinteger(L, done);
+	lua_pushinteger(L, total);
+	if (pio_bind_call(L, 3, 0))
+		lua_pop(L, 1);
+}
