@@ -1,0 +1,248 @@
+/* Definitions and invariants.
+ *
+ *   1. A row with state 'sealed' names files that are whole and in place: the
+ *      renames and their directory syncs came before its commit.
+ *   2. A row with state 'dropping' is no checkpoint any more; its files may be
+ *      there or not. Only the drop that is under way may look at it.
+ *   3. An object is unlinked only when no sealed checkpoint refers to it, and
+ *      after the commit that made that true.
+ *
+ *   (none) --fold commits--> sealed --commit--> dropping --unlink, commit--> (none)
+ *   A crash leaves it on either side of an arrow; recover follows the last. */
+#include "store/checkpoint.h"
+
+#include <math.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "base/str.h"
+#include "base/ulid.h"
+#include "store/object.h"
+#include "store/sql.h"
+#include "sys/fs.h"
+
+/* ---- finding ----------------------------------------------------------------------------- */
+
+/* True if every file is there with its size. */
+static int is_whole(bool *whole, pio_store *store, int64_t checkpoint_id, pio_err *err)
+{
+	*whole = true;
+	pio_str path = PIO_STR_INIT;
+	sqlite3_stmt *row = pio_sql_query(store, err, "SELECT f.sha256, o.bytes FROM checkpoint_file f JOIN"
+	                                  " object o ON o.sha256 = f.sha256 WHERE f.checkpoint_id = ?1", "i",
+	                                  checkpoint_id);
+	int rc = row ? pio_sql_row(store, row, err) : -PIO_EIO;
+	while (rc == 1) {
+		struct stat st;
+		pio_str_clear(&path);
+		int bad = pio_store_object_path(&path, store, (const char *)sqlite3_column_text(row, 0), err);
+		if (!bad && (stat(path.data, &st) != 0 || st.st_size != sqlite3_column_int64(row, 1)))
+			*whole = false;
+		rc = bad ? bad : pio_sql_row(store, row, err);
+	}
+	pio_sql_reset(row);
+	pio_str_fini(&path);
+	return rc;
+}
+
+int pio_store_checkpoint_newest(int64_t *id, pio_store *store, int64_t run_id, pio_err *err)
+{
+	bool whole = false;
+	*id = 0;
+	sqlite3_stmt *row = pio_sql_query(store, err, "SELECT id FROM checkpoint WHERE run_id = ?1 AND"
+	                                  " state = 'sealed' ORDER BY step DESC, id DESC", "i", run_id);
+	int rc = row ? pio_sql_row(store, row, err) : -PIO_EIO;
+	while (rc == 1) {
+		int64_t candidate = sqlite3_column_int64(row, 0);
+		int bad = is_whole(&whole, store, candidate, err);
+		if (!bad && whole) {
+			*id = candidate;
+			rc = 0;
+			break;
+		}
+		rc = bad ? bad : pio_sql_row(store, row, err);
+	}
+	pio_sql_reset(row);
+	return rc;
+}
+
+int pio_store_checkpoint_find(int64_t *id, pio_store *store, const char *manifest_sha256,
+                              pio_err *err)
+{
+	return pio_sql_int(id, store, err, "SELECT id FROM checkpoint WHERE manifest_sha256 = ?1 AND"
+	                   " state = 'sealed'", "t", manifest_sha256);
+}
+
+/* ---- the resume index ------------------------------------------------------------------------- */
+
+static void put_field(pio_str *out, const char *text)
+{
+	for (; *text; text++) {
+		if (*text == '\\' || *text == '\t' || *text == '\n') {
+			pio_str_putc(out, '\\');
+			pio_str_putc(out, *text == '\\' ? '\\' : *text == '\t' ? 't' : 'n');
+		} else {
+			pio_str_putc(out, *text);
+		}
+	}
+}
+
+/* Columns: role, name, dtype, bytes, offset, sha256. */
+static int put_tensor(pio_str *out, pio_store *store, sqlite3_stmt *row, pio_err *err)
+{
+	pio_str path = PIO_STR_INIT;
+	int rc = pio_store_object_path(&path, store, (const char *)sqlite3_column_text(row, 5), err);
+	put_field(out, (const char *)sqlite3_column_text(row, 0));
+	pio_str_putc(out, '\t');
+	put_field(out, (const char *)sqlite3_column_text(row, 1));
+	pio_str_printf(out, "\t%s\t%lld\t%lld\t", sqlite3_column_text(row, 2),
+	               (long long)sqlite3_column_int64(row, 3), (long long)sqlite3_column_int64(row, 4));
+	put_field(out, path.data);
+	pio_str_putc(out, '\n');
+	pio_str_fini(&path);
+	return rc;
+}
+
+int pio_store_checkpoint_index(pio_store *store, int64_t checkpoint_id, const char *path,
+                               pio_err *err)
+{
+	pio_str out = PIO_STR_INIT;
+	sqlite3_stmt *row = pio_sql_query(store, err, "SELECT step FROM checkpoint WHERE id = ?1 AND"
+	                                  " state = 'sealed'", "i", checkpoint_id);
+	int rc = row ? pio_sql_row(store, row, err) : -PIO_EIO;
+	if (rc == 0)
+		return pio_fail(err, PIO_ENOTFOUND, "there is no checkpoint with id %lld",
+		                (long long)checkpoint_id);
+	if (rc < 0)
+		return rc;
+	pio_str_printf(&out, "pioche-resume 1 %lld\n", (long long)sqlite3_column_int64(row, 0));
+	pio_sql_reset(row);
+	row = pio_sql_query(store, err, "SELECT f.role, t.name, t.dtype, t.bytes, t.offset, f.sha256 FROM"
+	                    " checkpoint_file f JOIN tensor t ON t.sha256 = f.sha256 WHERE"
+	                    " f.checkpoint_id = ?1 ORDER BY f.rank, f.role, t.offset, t.name", "i",
+	                    checkpoint_id);
+	rc = row ? pio_sql_row(store, row, err) : -PIO_EIO;
+	while (rc == 1) {
+		int bad = put_tensor(&out, store, row, err);
+		rc = bad ? bad : pio_sql_row(store, row, err);
+	}
+	pio_sql_reset(row);
+	if (!rc)
+		rc = pio_str_check(&out, err);
+	if (!rc)
+		rc = pio_fs_write(path, out.data, out.len, 0666, err);
+	pio_str_fini(&out);
+	return rc;
+}
+
+/* ---- dropping ------------------------------------------------------------------------------------ */
+
+/* Digests of a checkpoint's files that no other sealed checkpoint needs. */
+static int load_orphans(char ***digests, size_t *count, pio_store *store, int64_t checkpoint_id,
+                        pio_err *err)
+{
+	size_t capacity = 0;
+	*digests = NULL;
+	*count = 0;
+	sqlite3_stmt *row = pio_sql_query(store, err, "SELECT DISTINCT f.sha256 FROM checkpoint_file f WHERE"
+	                                  " f.checkpoint_id = ?1 AND NOT EXISTS (SELECT 1 FROM"
+	                                  " checkpoint_file g JOIN checkpoint c ON c.id = g.checkpoint_id"
+	                                  " WHERE g.sha256 = f.sha256 AND g.checkpoint_id != ?1 AND"
+	                                  " c.state = 'sealed') ORDER BY f.sha256", "i", checkpoint_id);
+	int rc = row ? pio_sql_row(store, row, err) : -PIO_EIO;
+	while (rc == 1) {
+		if (*count == capacity) {
+			capacity = capacity ? capacity * 2 : 16;
+			char **grown = pio_realloc(*digests, capacity * sizeof *grown);
+			rc = grown ? 0 : pio_fail(err, PIO_ENOMEM, "out of memory");
+			if (rc)
+				break;
+			*digests = grown;
+		}
+		char *digest = pio_sql_text_copy(row, 0);
+		rc = digest ? 0 : pio_fail(err, PIO_ENOMEM, "out of memory");
+		if (rc)
+			break;
+		(*digests)[(*count)++] = digest;
+		rc = pio_sql_row(store, row, err);
+	}
+	pio_sql_reset(row);
+	return rc;
+}
+
+static int unlink_object(pio_store *store, const char *sha256, pio_err *err)
+{
+	pio_str path = PIO_STR_INIT;
+	int rc = pio_store_object_path(&path, store, sha256, err);
+	if (!rc)
+		rc = pio_fs_unlink(path.data, err);
+	if (!rc)
+		rc = pio_store_object_sync(store, sha256, err);
+	if (rc == -PIO_ENOTFOUND)
+		rc = 0;
+	pio_str_fini(&path);
+	return rc;
+}
+
+static int delete_rows(pio_store *store, int64_t checkpoint_id, char **digests, size_t count,
+                       pio_err *err)
+{
+	int rc = pio_sql_exec(store, err, "DELETE FROM checkpoint_file WHERE checkpoint_id = ?1", "i",
+	                      checkpoint_id);
+	for (size_t i = 0; !rc && i < count; i++) {
+		/* Another dropping checkpoint may still hold the row. */
+		int64_t used = 0;
+		rc = pio_sql_int(&used, store, err, "SELECT EXISTS (SELECT 1 FROM checkpoint_file WHERE"
+		                 " sha256 = ?1)", "t", digests[i]);
+		if (!rc && !used)
+			rc = pio_sql_exec(store, err, "DELETE FROM tensor WHERE sha256 = ?1", "t", digests[i]);
+		if (!rc && !used)
+			rc = pio_sql_exec(store, err, "DELETE FROM object WHERE sha256 = ?1", "t", digests[i]);
+	}
+	return rc ? rc : pio_sql_exec(store, err, "DELETE FROM checkpoint WHERE id = ?1", "i",
+	                              checkpoint_id);
+}
+
+/* From 'dropping' to nothing. The write lock is held from looking who else
+ * needs the objects to forgetting them, so that no fold adopts one meanwhile. */
+static int finish_drop(pio_store *store, int64_t checkpoint_id, pio_err *err)
+{
+	char **digests = NULL;
+	size_t count = 0;
+	int rc = pio_store_begin(store, err);
+	if (rc)
+		return rc;
+	rc = load_orphans(&digests, &count, store, checkpoint_id, err);
+	for (size_t i = 0; !rc && i < count; i++)
+		rc = unlink_object(store, digests[i], err);
+	if (!rc)
+		rc = delete_rows(store, checkpoint_id, digests, count, err);
+	for (size_t i = 0; i < count; i++)
+		pio_free(digests[i]);
+	pio_free(digests);
+	if (!rc)
+		return pio_store_commit(store, err);
+	pio_store_rollback(store);
+	return rc;
+}
+
+int pio_store_checkpoint_drop(pio_store *store, int64_t checkpoint_id, pio_err *err)
+{
+	if (!sqlite3_get_autocommit(pio_store_db(store)))
+		return pio_fail(err, PIO_EINVAL, "a checkpoint cannot be dropped inside a transaction");
+	int rc = pio_store_begin(store, err);
+	if (rc)
+		return rc;
+	rc = pio_sql_exec(store, err, "UPDATE checkpoint SET state = 'dropping' WHERE id = ?1", "i",
+	                  checkpoint_id);
+	if (!rc && sqlite3_changes(pio_store_db(store)) == 0)
+		rc = pio_fail(err, PIO_ENOTFOUND, "there is no checkpoint with id %lld",
+		              (long long)checkpoint_id);
+	if (rc)
+		pio_store_rollback(store);
+	else
+		rc = pio_store_commit(store, err);
+	return rc ? rc : finish_drop(store, checkpoint_id, err);
+}

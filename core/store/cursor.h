@@ -1,0 +1,46 @@
+/* cursor.h: the points of one series in the order of their steps, without
+ * holding more than overlapping chunks in memory; for this room alone.
+ *
+ * Several cursors may be open at once. The connection must not write chunks
+ * of the series meanwhile. */
+#ifndef PIO_STORE_CURSOR_H
+#define PIO_STORE_CURSOR_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "store/series.h"
+
+typedef struct pio_cursor_chunk {
+	int64_t id, first_step, last_step;  /* of what is visible in it */
+	int64_t hidden_from;                /* with `cut`: points from this step on are hidden */
+	int64_t count;                      /* all its points */
+	int32_t attempt;
+	bool cut;
+} pio_cursor_chunk;
+
+typedef struct pio_series_cursor {
+	pio_store *store;
+	int64_t step_min, step_max;
+	pio_cursor_chunk *chunks;           /* by first_step, then in the order logged */
+	size_t chunks_count, next_chunk;
+	pio_point *points;                  /* of the group at hand */
+	size_t points_count, points_capacity, at;
+	sqlite3_stmt *blob;                 /* own: several cursors may be open */
+} pio_series_cursor;
+
+/* attempt 0: what reads show; else all of that attempt. */
+int pio_series_cursor_open(pio_series_cursor *cursor, pio_store *store, int64_t series_id,
+                           int64_t step_min, int64_t step_max, int attempt, pio_err *err);
+/* 1 and the next point, borrowed until the next call; 0 at the end. */
+int pio_series_cursor_next(const pio_point **point, pio_series_cursor *cursor, pio_err *err);
+/* Idempotent; also after a failed or absent open of a zeroed cursor. */
+void pio_series_cursor_close(pio_series_cursor *cursor);
+
+/* The newest value at `step`, else at the nearest step before; *found false
+ * when there is none. */
+int pio_series_value_at(double *value, bool *found, pio_store *store, int64_t series_id,
+                        int64_t step, pio_err *err);
+
+#endif

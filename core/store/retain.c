@@ -1,0 +1,223 @@
+#include <math.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "base/str.h"
+#include "base/ulid.h"
+#include "store/checkpoint.h"
+#include "store/cursor.h"
+#include "store/sql.h"
+#include "sys/fs.h"
+
+#define STAGING_GRACE_MS 3600000 /* of a directory whose run is unknown */
+
+typedef struct candidate {
+	int64_t id, step;
+	double value;          /* of the goal; NaN: none */
+	bool keep;
+} candidate;
+
+/* Sealed checkpoints of a run, newest step first. */
+static int load_candidates(candidate **list, size_t *count, pio_store *store, int64_t run_id,
+                           pio_err *err)
+{
+	size_t capacity = 0;
+	*list = NULL;
+	*count = 0;
+	sqlite3_stmt *row = pio_sql_query(store, err, "SELECT id, step FROM checkpoint WHERE run_id = ?1 AND"
+	                                  " state = 'sealed' ORDER BY step DESC, id DESC", "i", run_id);
+	int rc = row ? pio_sql_row(store, row, err) : -PIO_EIO;
+	while (rc == 1) {
+		if (*count == capacity) {
+			capacity = capacity ? capacity * 2 : 16;
+			candidate *grown = pio_realloc(*list, capacity * sizeof *grown);
+			if (!grown) {
+				rc = pio_fail(err, PIO_ENOMEM, "no memory for a list of checkpoints");
+				break;
+			}
+			*list = grown;
+		}
+		(*list)[(*count)++] = (candidate){ .id = sqlite3_column_int64(row, 0),
+		                                   .step = sqlite3_column_int64(row, 1), .value = NAN };
+		rc = pio_sql_row(store, row, err);
+	}
+	pio_sql_reset(row);
+	return rc;
+}
+
+/* The goal is judged by the lowest rank that logged it. */
+static int load_values(candidate *list, size_t count, pio_store *store, int64_t run_id,
+                       const char *goal_key, pio_err *err)
+{
+	int64_t series_id = 0;
+	int rc = pio_sql_int(&series_id, store, err, "SELECT id FROM series WHERE run_id = ?1 AND key = ?2"
+	                     " ORDER BY rank LIMIT 1", "it", run_id, goal_key);
+	for (size_t i = 0; !rc && series_id && i < count; i++) {
+		bool found;
+		rc = pio_series_value_at(&list[i].value, &found, store, series_id, list[i].step, err);
+		if (!rc && !found)
+			list[i].value = NAN;
+	}
+	return rc;
+}
+
+/* Index of the best that is not kept yet; count: none. Of equals the newest. */
+static size_t find_best(const candidate *list, size_t count, bool maximize)
+{
+	size_t best = count;
+	for (size_t i = 0; i < count; i++) {
+		if (list[i].keep || isnan(list[i].value))
+			continue;
+		if (best == count || (maximize ? list[i].value > list[best].value
+		                               : list[i].value < list[best].value))
+			best = i;
+	}
+	return best;
+}
+
+static int load(candidate **list, size_t *count, pio_store *store, int64_t run_id,
+                const char *goal_key, const char *goal, pio_err *err)
+{
+	if (goal && strcmp(goal, "minimize") != 0 && strcmp(goal, "maximize") != 0)
+		return pio_fail(err, PIO_EINVAL, "goal \"%s\": expected minimize or maximize", goal);
+	int rc = load_candidates(list, count, store, run_id, err);
+	if (!rc && goal && goal_key)
+		rc = load_values(*list, *count, store, run_id, goal_key, err);
+	return rc;
+}
+
+int pio_store_checkpoint_best(int64_t *id, pio_store *store, int64_t run_id, const char *goal_key,
+                              const char *goal, pio_err *err)
+{
+	candidate *list = NULL;
+	size_t count = 0;
+	*id = 0;
+	int rc = load(&list, &count, store, run_id, goal_key, goal, err);
+	if (!rc && goal) {
+		size_t best = find_best(list, count, strcmp(goal, "maximize") == 0);
+		*id = best < count ? list[best].id : 0;
+	}
+	pio_free(list);
+	return rc;
+}
+
+int pio_store_checkpoint_retain(pio_store *store, int64_t run_id, int last, int best,
+                                const char *goal_key, const char *goal, pio_err *err)
+{
+	candidate *list = NULL;
+	size_t count = 0;
+	if (last < 0 || best < 0)
+		return 0;
+	int rc = load(&list, &count, store, run_id, goal_key, goal, err);
+	bool maximize = goal && strcmp(goal, "maximize") == 0;
+	/* The best are chosen first, among all; then the newest. */
+	for (int n = 0; !rc && goal && n < best; n++) {
+		size_t i = find_best(list, count, maximize);
+		if (i == count)
+			break;
+		list[i].keep = true;
+	}
+	size_t kept = 0;
+	for (size_t i = 0; !rc && i < count; i++) {
+		list[i].keep |= i < (size_t)last;
+		kept += list[i].keep;
+	}
+	if (!rc && count && !kept)
+		list[0].keep = true;
+	for (size_t i = 0; !rc && i < count; i++)
+		if (!list[i].keep)
+			rc = pio_store_checkpoint_drop(store, list[i].id, err);
+	pio_free(list);
+	return rc;
+}
+
+/* ---- after a crash -------------------------------------------------------------------------------- */
+
+/* Of staging/<name>: true if nobody will ever report a file in it. A name
+ * begins with the ULID of its run; what has another name is not ours. */
+static int is_abandoned(bool *abandoned, pio_store *store, const char *name, pio_err *err)
+{
+	char text[PIO_ULID_CHARS + 1] = "";
+	pio_ulid ulid;
+	int64_t run_id = 0, open = 0;
+	*abandoned = false;
+	strncpy(text, name, PIO_ULID_CHARS);
+	if (!pio_ulid_parse(&ulid, text))
+		return 0;
+	int rc = pio_sql_int(&run_id, store, err, "SELECT id FROM run WHERE ulid = ?1", "t", text);
+	if (rc)
+		return rc;
+	if (!run_id) {
+		/* Standalone and not adopted yet, as long as it has a directory. */
+		pio_str dir = PIO_STR_INIT;
+		int64_t made_ms = 0;
+		for (int i = 0; i < 6; i++)
+			made_ms = made_ms << 8 | ulid.bytes[i];
+		pio_str_printf(&dir, "%s/runs/%s", pio_store_path(store), text);
+		rc = pio_str_check(&dir, err);
+		*abandoned = !rc && pio_fs_type(dir.data) == PIO_FS_NONE &&
+		             pio_clock_wall_ns() / 1000000 - made_ms > STAGING_GRACE_MS;
+		pio_str_fini(&dir);
+		return rc;
+	}
+	rc = pio_sql_int(&open, store, err, "SELECT EXISTS (SELECT 1 FROM attempt a LEFT JOIN journal j ON"
+	                 " j.attempt_id = a.id WHERE a.run_id = ?1 AND (a.state != 'ended' OR j.done = 0))",
+	                 "i", run_id);
+	*abandoned = !rc && !open;
+	return rc;
+}
+
+static int sweep_staging(pio_store *store, pio_err *err)
+{
+	pio_str path = PIO_STR_INIT;
+	char **names = NULL;
+	size_t count = 0;
+	pio_str_printf(&path, "%s/staging", pio_store_path(store));
+	int rc = pio_str_check(&path, err);
+	size_t base = path.len;
+	if (!rc && pio_fs_type(path.data) == PIO_FS_DIR)
+		rc = pio_fs_list(&names, &count, path.data, err);
+	for (size_t i = 0; !rc && i < count; i++) {
+		bool abandoned;
+		rc = is_abandoned(&abandoned, store, names[i], err);
+		if (rc || !abandoned)
+			continue;
+		path.len = base;
+		pio_str_printf(&path, "/%s", names[i]);
+		rc = pio_str_check(&path, err);
+		if (!rc)
+			rc = pio_fs_remove_tree(path.data, err);
+	}
+	pio_fs_list_free(names, count);
+	pio_str_fini(&path);
+	return rc;
+}
+
+int pio_store_checkpoint_recover(pio_store *store, pio_err *err)
+{
+	for (;;) {
+		int64_t id = 0;
+		int rc = pio_sql_int(&id, store, err, "SELECT id FROM checkpoint WHERE state = 'dropping'"
+		                     " LIMIT 1", "");
+		if (!rc && id)
+			rc = pio_store_checkpoint_drop(store, id, err);
+		if (rc)
+			return rc;
+		if (!id)
+			break;
+	}
+	int rc = pio_store_begin(store, err);
+	if (rc)
+		return rc;
+	/* Reports of attempts that are over will never be complete. */
+	rc = pio_sql_exec(store, err, "DELETE FROM checkpoint_report WHERE attempt_id IN (SELECT id FROM"
+	                  " attempt a WHERE state = 'ended' AND NOT EXISTS (SELECT 1 FROM journal j WHERE"
+	                  " j.attempt_id = a.id AND j.done = 0))", "");
+	if (rc) {
+		pio_store_rollback(store);
+		return rc;
+	}
+	rc = pio_store_commit(store, err);
+	return rc ? rc : sweep_staging(store, err);
+}
