@@ -1,0 +1,211 @@
+#include <limits.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "client/drain.h"
+#include "client/env.h"
+#include "launch/supervise_parts.h"
+#include "store/fold.h"
+#include "store/run.h"
+#include "sys/fs.h"
+#include "sys/proc.h"
+
+#define DYING_MS 5000
+
+/* Everything that carries the attempt's mark: ranks whose agent died are killed
+ * by the kernel, what they started is not. */
+static int kill_remains(const pio_attempt_ref *ref, pio_err *err)
+{
+	pio_str mark = PIO_STR_INIT;
+	pio_str_printf(&mark, PIO_ENV_DIR "=%s", ref->dir);
+	int rc = pio_str_check(&mark, err), left = 0;
+	int64_t deadline_ns = pio_clock_mono_ns() + DYING_MS * INT64_C(1000000);
+	while (!rc && (left = pio_proc_signal_marked(mark.data, SIGKILL)) > 0) {
+		if (pio_clock_mono_ns() > deadline_ns)
+			rc = pio_fail(err, PIO_EBUSY, "attempt %d of run %s: %d processes do not die of SIGKILL",
+			              ref->number, ref->ulid, left);
+		pio_clock_sleep_ms(5);
+	}
+	pio_str_fini(&mark);
+	return rc;
+}
+
+/* NULL when there is none that can be read whole. */
+static json_t *read_record(const pio_attempt_ref *ref)
+{
+	pio_str path = PIO_STR_INIT, text = PIO_STR_INIT;
+	json_t *record = NULL;
+	pio_str_printf(&path, "%s/exit.0.json", ref->dir);
+	if (!path.failed && pio_fs_read(&text, path.data, NULL) == 0 &&
+	    pio_json_parse(&record, text.data, text.len, path.data, NULL) == 0 &&
+	    (!json_is_object(record) || !json_is_string(json_object_get(record, "result")))) {
+		json_decref(record);
+		record = NULL;
+	}
+	pio_str_fini(&path);
+	pio_str_fini(&text);
+	return record;
+}
+
+/* The record that the agent could not write. It also tells an agent that comes
+ * late, its orders still in the pipe, that the attempt is over. */
+static int conclude(json_t **record, const pio_attempt_ref *ref, const pio_ending *ending, pio_err *err)
+{
+	pio_str message = PIO_STR_INIT, path = PIO_STR_INIT;
+	char host[256] = "";
+	gethostname(host, sizeof host - 1);
+	if (ending->was_stopped)
+		pio_str_printf(&message, "stopped on request; the agent of attempt %d had to be killed", ref->number);
+	else
+		pio_str_printf(&message, "the agent of attempt %d died without an exit record", ref->number);
+	if (ending->how && !ending->was_stopped)
+		pio_str_printf(&message, " (%s)", ending->how);
+	pio_str_printf(&path, "%s/exit.0.json", ref->dir);
+	*record = json_pack("{s:i, s:s, s:i, s:i, s:s, s:s, s:s, s:n, s:[], s:n, s:I}", "version", 1,
+	                    "run", ref->ulid, "attempt", ref->number, "node", 0, "host", host,
+	                    "result", ending->was_stopped ? "cancelled" : "lost", "message", message.data,
+	                    "first", "ranks", "started_ns", "ended_ns", (json_int_t)pio_clock_wall_ns());
+	char *text = *record ? pio_json_canonical(*record) : NULL;
+	int rc = text ? pio_str_check(&path, err) : pio_fail(err, PIO_ENOMEM, "out of memory for an exit record");
+	if (!rc)
+		rc = pio_fs_write(path.data, text, strlen(text), 0644, err);
+	free(text);
+	pio_str_fini(&message);
+	pio_str_fini(&path);
+	return rc;
+}
+
+int64_t pio_record_last_step(const json_t *record, int64_t otherwise)
+{
+	int64_t newest = otherwise;
+	size_t i;
+	json_t *rank;
+	json_array_foreach(json_object_get(record, "ranks"), i, rank) {
+		int64_t step = pio_json_int_or(rank, "last_step", INT64_MIN);
+		if (step > newest)
+			newest = step;
+	}
+	return newest;
+}
+
+static int write_ranks(pio_store *store, const pio_attempt_ref *ref, const json_t *record, pio_err *err)
+{
+	size_t i;
+	json_t *rank;
+	const char *host = pio_json_string_or(record, "host", "");
+	json_array_foreach(json_object_get(record, "ranks"), i, rank) {
+		int rc = pio_store_rank_set(store, ref->id, (int)pio_json_int_or(rank, "rank", (int64_t)i), host,
+		                            (int)pio_json_int_or(rank, "exit_code", -1),
+		                            (int)pio_json_int_or(rank, "signal", -1),
+		                            pio_json_string_or(rank, "stdout_tail", NULL),
+		                            pio_json_string_or(rank, "stderr_tail", NULL), err);
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
+/* A result that the schema does not know, from a file that somebody changed. */
+static const char *known_result(const char *word)
+{
+	static const char *const words[] = { "ok", "failed", "signal", "timeout", "preempted", "node_fail",
+	                                     "oom", "hang", "cancelled", "lost" };
+	for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+		if (strcmp(words[i], word) == 0)
+			return words[i];
+	return "lost";
+}
+
+static int write_rows(pio_store *store, const pio_attempt_ref *ref, const json_t *record,
+                      const pio_ending *ending, pio_err *err)
+{
+	const json_t *first = json_object_get(record, "first");
+	int64_t step = pio_json_int_or(first, "step", pio_record_last_step(record, ending->last_step));
+	pio_store_attempt_end row = {
+		.result = known_result(pio_json_string_or(record, "result", "lost")),
+		.node = json_is_object(first) ? pio_json_string_or(record, "host", NULL) : NULL,
+		.rank = (int)pio_json_int_or(first, "rank", -1),
+		.exit_code = (int)pio_json_int_or(first, "exit_code", -1),
+		.signal = (int)pio_json_int_or(first, "signal", -1),
+		.step = step,
+		.message = pio_json_string_or(record, "message", NULL),
+		.ended_ns = pio_json_int_or(record, "ended_ns", pio_clock_wall_ns()),
+	};
+	int rc = pio_store_begin(store, err);
+	if (rc)
+		return rc;
+	rc = write_ranks(store, ref, record, err);
+	if (!rc)
+		rc = pio_store_attempt_finish(store, ref->id, &row, err);
+	if (rc) {
+		pio_store_rollback(store);
+		return rc;
+	}
+	return pio_store_commit(store, err);
+}
+
+/* What the attempt needs no more; failing to remove it harms nobody. */
+static void tidy(const pio_attempt_ref *ref, const pio_ending *ending, const json_t *record)
+{
+	pio_str code = PIO_STR_INIT;
+	(void)pio_fs_remove_tree(ref->staging, NULL);
+	pio_str_printf(&code, "%s/code", ref->dir);
+	if (ending->remove_code && !code.failed &&
+	    strcmp(pio_json_string_or(record, "result", ""), "ok") == 0)
+		(void)pio_fs_remove_tree(code.data, NULL);
+	pio_str_fini(&code);
+}
+
+static int settle_locked(json_t **record, pio_store *store, const pio_attempt_ref *ref,
+                         const pio_ending *ending, pio_err *err)
+{
+	pio_fold_result folded;
+	int rc = kill_remains(ref, err);
+	if (rc)
+		return rc;
+	/* With an exit record there are rings only where the journal was in trouble. */
+	rc = pio_ring_recover(ref->dir, ref->ulid, ref->number, ref->world, err);
+	*record = read_record(ref);
+	if (!*record && ending->heard)
+		*record = json_deep_copy(ending->heard); /* its file could not be written */
+	if (*record)
+		rc = 0;
+	else if (!rc)
+		rc = conclude(record, ref, ending, err);
+	if (!rc)
+		rc = pio_store_fold_attempt(&folded, store, ref->id, true, err);
+	if (!rc)
+		rc = write_rows(store, ref, *record, ending, err);
+	if (!rc)
+		tidy(ref, ending, *record);
+	return rc;
+}
+
+int pio_attempt_settle(json_t **record, pio_store *store, const pio_attempt_ref *ref,
+                       const pio_ending *ending, pio_err *err)
+{
+	pio_str path = PIO_STR_INIT;
+	int lock_fd = -1;
+	*record = NULL;
+	/* Where the supervisor died before it made the directory, there is none yet. */
+	int rc = pio_fs_mkdirs(ref->dir, 0755, err);
+	pio_str_printf(&path, "%s/agent.lock", ref->dir);
+	if (!rc)
+		rc = pio_str_check(&path, err);
+	if (!rc)
+		rc = pio_fs_lock(&lock_fd, path.data, err);
+	if (!rc)
+		rc = settle_locked(record, store, ref, ending, err);
+	if (rc) {
+		json_decref(*record);
+		*record = NULL;
+	}
+	if (lock_fd >= 0)
+		(void)pio_fs_close(&lock_fd, path.data, NULL);
+	pio_str_fini(&path);
+	return rc;
+}

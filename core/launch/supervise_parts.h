@@ -1,0 +1,81 @@
+/* supervise_parts.h: what the files of the supervisor share: supervise.c (the
+ * door and the loop), supervise_start.c (an attempt's beginning),
+ * supervise_end.c (its end, also that of attempts found after a crash). For
+ * them alone.
+ *
+ * Callbacks of the loop only note what happened; everything that touches the
+ * store is done between two turns of it (pio_supervisor_wait), so that an error
+ * has somewhere to go and is tried again at the next call. */
+#ifndef PIO_LAUNCH_SUPERVISE_PARTS_H
+#define PIO_LAUNCH_SUPERVISE_PARTS_H
+
+#include <sys/types.h>
+#include <uv.h>
+
+#include "base/str.h"
+#include "base/ulid.h"
+#include "launch/supervise.h"
+
+/* What identifies an attempt and where it lies. */
+typedef struct pio_attempt_ref {
+	int64_t run_id, id;
+	int number, world;
+	char ulid[PIO_ULID_CHARS + 1];
+	char *dir, *staging;          /* absolute; owned */
+} pio_attempt_ref;
+
+typedef struct pio_active {
+	struct pio_active *next;
+	pio_supervisor *supervisor;
+	pio_attempt_ref ref;
+	pid_t agent_pid;
+	int agent_status;             /* wait status once has_died */
+	bool has_died, out_ended, has_started, stop_told, was_stopped;
+	bool owns_code, keep_code;
+	int64_t grace_s, last_step;
+	int64_t died_ns, fold_ns, kill_ns;  /* monotonic; of the next fold; when patience ends, 0: never */
+	uv_pipe_t orders, events;
+	int handles;                  /* open ones of the two */
+	pio_str lines;                /* what the agent said, not yet taken */
+	json_t *record;               /* its exit record as heard; NULL: none */
+} pio_active;
+
+struct pio_supervisor {
+	pio_store *store;
+	char *executable, *lib_dir;
+	uv_loop_t loop;
+	uv_signal_t child, interrupt, terminate;
+	uv_timer_t tick, alarm;
+	pio_active *active;
+	json_t *events;
+	int interrupts;
+	int64_t poll_ns;              /* of the next look for stop requests */
+};
+
+/* ---- supervise_start.c ---- */
+/* Fill a reference; the caller ends it with pio_attempt_ref_fini. */
+int pio_attempt_ref_init(pio_attempt_ref *ref, pio_store *store, int64_t run_id, int64_t attempt_id,
+                         const char *ulid, int number, int world, pio_err *err);
+void pio_attempt_ref_fini(pio_attempt_ref *ref);
+/* The attempt's row, directory, code, resume index and orders (one JSON line). */
+int pio_supervisor_prepare(pio_supervisor *supervisor, pio_active *active, int64_t run_id,
+                           const json_t *spec, pio_str *orders, pio_err *err);
+
+/* ---- supervise_end.c ---- */
+typedef struct pio_ending {
+	const json_t *heard;          /* exit record from the pipe, or NULL */
+	const char *how;              /* the agent ended, for a message; NULL: unknown */
+	bool was_stopped;             /* on request: 'cancelled' rather than 'lost' */
+	bool remove_code;             /* when it ended well */
+	int64_t last_step;            /* INT64_MIN: none known */
+} pio_ending;
+
+/* Settle an attempt whose agent is dead: what is left of it, rings, exit
+ * record, fold, rows. *record is the exit record; the caller owns it. Holds
+ * the attempt's lock meanwhile; can be repeated after a failure. */
+int pio_attempt_settle(json_t **record, pio_store *store, const pio_attempt_ref *ref,
+                       const pio_ending *ending, pio_err *err);
+/* Newest step in a record; INT64_MIN: none. */
+int64_t pio_record_last_step(const json_t *record, int64_t otherwise);
+
+#endif

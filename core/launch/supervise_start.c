@@ -1,0 +1,230 @@
+#include <errno.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "base/hex.h"
+#include "base/json.h"
+#include "base/mem.h"
+#include "launch/agent_spec.h"
+#include "launch/supervise_parts.h"
+#include "store/checkpoint.h"
+#include "store/run.h"
+#include "store/sql.h"
+#include "sys/fs.h"
+
+int pio_attempt_ref_init(pio_attempt_ref *ref, pio_store *store, int64_t run_id, int64_t attempt_id,
+                         const char *ulid, int number, int world, pio_err *err)
+{
+	pio_str dir = PIO_STR_INIT, staging = PIO_STR_INIT;
+	memset(ref, 0, sizeof *ref);
+	ref->run_id = run_id;
+	ref->id = attempt_id;
+	ref->number = number;
+	ref->world = world;
+	memcpy(ref->ulid, ulid, PIO_ULID_CHARS);
+	pio_str_printf(&dir, "%s/runs/%s/%d", pio_store_path(store), ref->ulid, number);
+	pio_str_printf(&staging, "%s/staging/%s.%d", pio_store_path(store), ref->ulid, number);
+	ref->dir = pio_str_take(&dir);
+	ref->staging = pio_str_take(&staging);
+	if (ref->dir && ref->staging)
+		return 0;
+	pio_str_fini(&dir);
+	pio_str_fini(&staging);
+	pio_attempt_ref_fini(ref);
+	return pio_fail(err, PIO_ENOMEM, "out of memory for an attempt's paths");
+}
+
+void pio_attempt_ref_fini(pio_attempt_ref *ref)
+{
+	pio_free(ref->dir);
+	pio_free(ref->staging);
+	ref->dir = ref->staging = NULL;
+}
+
+/* ---- what the caller asks for ------------------------------------------------------ */
+
+typedef struct launch_spec {
+	const char *code, *cwd;
+	int64_t nodes, ranks_per_node, timeout_s, grace_s, resume;
+	bool share_code, keep_code;
+} launch_spec;
+
+static int spec_int(int64_t *value, const json_t *spec, const char *name, int64_t low, int64_t high,
+                    int64_t otherwise, pio_err *err)
+{
+	const json_t *member = json_object_get(spec, name);
+	*value = otherwise;
+	if (!member || json_is_null(member))
+		return 0;
+	*value = json_integer_value(member);
+	if (!json_is_integer(member) || *value < low || *value > high)
+		return pio_fail(err, PIO_EINVAL, "launch: %s must be an integer from %lld to %lld", name,
+		                (long long)low, (long long)high);
+	return 0;
+}
+
+static int spec_path(const char **value, const json_t *spec, const char *name, pio_err *err)
+{
+	*value = pio_json_string_or(spec, name, NULL);
+	if (*value && (*value)[0] != '/')
+		return pio_fail(err, PIO_EINVAL, "launch: %s is \"%s\", expected an absolute path", name, *value);
+	if (*value && pio_fs_type(*value) != PIO_FS_DIR)
+		return pio_fail(err, PIO_ENOTFOUND, "launch: %s \"%s\" is no directory", name, *value);
+	return 0;
+}
+
+static int check_spec(launch_spec *out, const json_t *spec, pio_err *err)
+{
+	int rc;
+	memset(out, 0, sizeof *out);
+	if (json_array_size(json_object_get(spec, "command")) == 0)
+		return pio_fail(err, PIO_EINVAL, "launch: command must be an array of at least one string");
+	if ((rc = spec_int(&out->nodes, spec, "nodes", 1, 65536, 1, err)) ||
+	    (rc = spec_int(&out->ranks_per_node, spec, "ranks_per_node", 1, PIO_RANKS_PER_NODE_MAX, 1, err)) ||
+	    (rc = spec_int(&out->timeout_s, spec, "timeout_s", 1, INT32_MAX, 0, err)) ||
+	    (rc = spec_int(&out->grace_s, spec, "grace_s", 0, 86400, PIO_GRACE_S_DEFAULT, err)) ||
+	    (rc = spec_int(&out->resume, spec, "resume", 0, INT64_MAX, 0, err)) ||
+	    (rc = spec_path(&out->code, spec, "code", err)) || (rc = spec_path(&out->cwd, spec, "cwd", err)))
+		return rc;
+	if (out->nodes != 1)
+		return pio_fail(err, PIO_EINVAL, "launch: nodes is %lld, but a local launch has one node",
+		                (long long)out->nodes);
+	if (!out->code && !out->cwd)
+		return pio_fail(err, PIO_EINVAL, "launch: neither code nor cwd says where to work");
+	out->share_code = json_is_true(json_object_get(spec, "share_code"));
+	out->keep_code = json_is_true(json_object_get(spec, "keep_code"));
+	return 0;
+}
+
+/* ---- the attempt --------------------------------------------------------------------- */
+
+static int create_row(pio_attempt_ref *ref, pio_store *store, int64_t run_id, const launch_spec *spec,
+                      pio_err *err)
+{
+	char ulid[PIO_ULID_CHARS + 1] = "";
+	char *manifest = NULL;
+	int number;
+	int64_t id;
+	sqlite3_stmt *row = pio_sql_query(store, err, "SELECT ulid FROM run WHERE id = ?1", "i", run_id);
+	int rc = row ? pio_sql_row(store, row, err) : -PIO_EIO;
+	if (rc < 0)
+		return rc;
+	if (rc == 0)
+		return pio_fail(err, PIO_ENOTFOUND, "there is no run with id %lld", (long long)run_id);
+	const char *text = (const char *)sqlite3_column_text(row, 0);
+	if (text && strlen(text) == PIO_ULID_CHARS)
+		memcpy(ulid, text, PIO_ULID_CHARS);
+	pio_sql_reset(row);
+	if (!ulid[0])
+		return pio_fail(err, PIO_ECORRUPT, "run %lld has no ULID", (long long)run_id);
+	if (spec->resume) {
+		row = pio_sql_query(store, err, "SELECT manifest_sha256 FROM checkpoint WHERE id = ?1"
+		                    " AND state = 'sealed'", "i", spec->resume);
+		rc = row ? pio_sql_row(store, row, err) : -PIO_EIO;
+		if (rc < 0)
+			return rc;
+		if (rc == 0)
+			return pio_fail(err, PIO_ENOTFOUND, "there is no checkpoint with id %lld",
+			                (long long)spec->resume);
+		manifest = pio_sql_text_copy(row, 0);
+		pio_sql_reset(row);
+	}
+	rc = pio_store_attempt_create(&id, &number, store, run_id, "local", (int)spec->ranks_per_node,
+	                              manifest, err);
+	pio_free(manifest);
+	return rc ? rc : pio_attempt_ref_init(ref, store, run_id, id, ulid, number,
+	                                      (int)spec->ranks_per_node, err);
+}
+
+static int new_token(char token[33], pio_err *err)
+{
+	unsigned char bytes[16];
+	size_t have = 0;
+	while (have < sizeof bytes) {
+		ssize_t n = getrandom(bytes + have, sizeof bytes - have, 0);
+		if (n < 0 && errno != EINTR)
+			return pio_fail_errno(err, errno, "random bytes for a token");
+		have += n > 0 ? (size_t)n : 0;
+	}
+	pio_hex_format(bytes, sizeof bytes, token);
+	return 0;
+}
+
+static int write_orders(pio_str *out, const pio_supervisor *supervisor, const pio_active *active,
+                        const launch_spec *checked, const json_t *spec, const char *cwd,
+                        const char *resume, pio_err *err)
+{
+	static const char *const copied[] = { "command", "env", "setup", "wrap", "max_restarts" };
+	const pio_attempt_ref *ref = &active->ref;
+	char token[33];
+	int rc = new_token(token, err);
+	if (rc)
+		return rc;
+	json_t *orders = json_pack("{s:i, s:s, s:i, s:i, s:I, s:I, s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I}",
+		"version", 1, "run", ref->ulid, "attempt", ref->number, "node", 0,
+		"nodes", (json_int_t)checked->nodes, "ranks_per_node", (json_int_t)checked->ranks_per_node,
+		"dir", ref->dir, "cwd", cwd, "token", token, "store", pio_store_path(supervisor->store),
+		"staging", ref->staging, "lib_dir", supervisor->lib_dir,
+		"timeout_s", (json_int_t)checked->timeout_s, "grace_s", (json_int_t)checked->grace_s);
+	for (size_t i = 0; orders && i < sizeof copied / sizeof *copied; i++) {
+		json_t *member = json_object_get(spec, copied[i]);
+		if (member && !json_is_null(member))
+			json_object_set(orders, copied[i], member);
+	}
+	if (orders && resume)
+		json_object_set_new(orders, "resume", json_string(resume));
+	char *text = orders ? pio_json_canonical(orders) : NULL;
+	json_decref(orders);
+	if (!text)
+		return pio_fail(err, PIO_EINVAL, "launch: paths and values must be UTF-8");
+	pio_str_printf(out, "%s\n", text);
+	free(text);
+	return pio_str_check(out, err);
+}
+
+static int make_place(pio_supervisor *supervisor, pio_active *active, const launch_spec *spec,
+                      pio_str *cwd, pio_str *resume, pio_err *err)
+{
+	const pio_attempt_ref *ref = &active->ref;
+	int rc = pio_fs_mkdirs(ref->dir, 0755, err);
+	if (!rc)
+		rc = pio_fs_mkdirs(ref->staging, 0755, err);
+	if (!rc && spec->code && !spec->share_code) {
+		pio_str_printf(cwd, "%s/code", ref->dir);
+		active->owns_code = true;
+		rc = pio_str_check(cwd, err);
+		if (!rc)
+			rc = pio_fs_copy_tree(spec->code, cwd->data, err);
+	} else if (!rc) {
+		pio_str_puts(cwd, spec->code ? spec->code : spec->cwd);
+	}
+	if (!rc && spec->resume) {
+		pio_str_printf(resume, "%s/resume.txt", ref->dir);
+		rc = pio_str_check(resume, err);
+		if (!rc)
+			rc = pio_store_checkpoint_index(supervisor->store, spec->resume, resume->data, err);
+	}
+	return rc ? rc : pio_str_check(cwd, err);
+}
+
+int pio_supervisor_prepare(pio_supervisor *supervisor, pio_active *active, int64_t run_id,
+                           const json_t *spec, pio_str *orders, pio_err *err)
+{
+	launch_spec checked;
+	pio_str cwd = PIO_STR_INIT, resume = PIO_STR_INIT;
+	int rc = check_spec(&checked, spec, err);
+	if (rc)
+		return rc;
+	active->keep_code = checked.keep_code;
+	active->grace_s = checked.grace_s;
+	/* Committed before anything exists: a crash from here on leaves an open attempt to settle. */
+	rc = create_row(&active->ref, supervisor->store, run_id, &checked, err);
+	if (!rc)
+		rc = make_place(supervisor, active, &checked, &cwd, &resume, err);
+	if (!rc)
+		rc = write_orders(orders, supervisor, active, &checked, spec, cwd.data,
+		                  checked.resume ? resume.data : NULL, err);
+	pio_str_fini(&cwd);
+	pio_str_fini(&resume);
+	return rc;
+}
