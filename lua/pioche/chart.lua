@@ -267,7 +267,11 @@ function chart.render(series, options)
   if not x0 then return nil end
   local height = math.max(4, (options.height or 20) - 3 - (#series > 0 and 1 or 0))
   local count = math.max(2, height // 3)
-  local ticks = options.log and log_ticks(y0, y1, count) or chart.ticks(y0, y1, count)
+  local ticks
+  repeat
+    ticks = options.log and log_ticks(y0, y1, count) or chart.ticks(y0, y1, count)
+    count = count + 1
+  until #ticks > 1 or count > 10
   local texts, left = tick_texts(ticks, options.log), 0
   for _, text in ipairs(texts) do left = math.max(left, #text) end
   left = left + 1

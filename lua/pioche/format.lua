@@ -47,12 +47,12 @@ end
 
 -- printf format that suits a whole column: the same number of decimals (or of
 -- mantissa digits, where magnitudes are far apart) for every value.
-local function column_format(low, high, digits)
+local function column_format(low, high, digits, decimals_max)
   if high < 1e-3 or high >= 1e8 or (high / low > 1e4 and low < 1e-3) then
     return "%." .. (digits - 1) .. "e"
   end
   local decimals = math.max(digits - 1 - magnitude(high), 1 - magnitude(low), 0)
-  return "%." .. math.min(decimals, 8) .. "f"
+  return "%." .. math.min(decimals, decimals_max, 8) .. "f"
 end
 
 local function distinct(list, count)
@@ -62,6 +62,20 @@ local function distinct(list, count)
     if item ~= nil and item == item and not seen[item] then seen[item], n = true, n + 1 end
   end
   return n
+end
+
+-- Decimals that show every value exactly, math.huge when some need exponents.
+local function exact_decimals(values, count)
+  local most = 0
+  for i = 1, count do
+    local value = values[i]
+    if value and not special(value) then
+      local text = format.exact(value)
+      if text:find("e", 1, true) then return math.huge end
+      most = math.max(most, #(text:match("%.(%d+)$") or ""))
+    end
+  end
+  return most
 end
 
 local function in_pattern(pattern, value, integers)
@@ -76,18 +90,20 @@ end
 -- belong to them, such as deviations) is formatted alike: the second result.
 function format.column(values, count, digits, beside)
   digits = digits or 5
-  local low, high, integers = math.huge, 0, true
+  local low, high, integers, deviates = math.huge, 0, true, false
   for i = 1, count do
     local value = values[i]
     if value and math.type(value) == "float" then integers = false end
-    if beside and beside[i] then integers = false end
+    if beside and beside[i] then integers, deviates = false, true end
     if value and not special(value) and value ~= 0 then
       low, high = math.min(low, math.abs(value)), math.max(high, math.abs(value))
     end
   end
   local texts, others, different = {}, {}, distinct(values, count)
+  local decimals_max = deviates and math.huge or exact_decimals(values, count)
   for extra = 0, 3 do
-    local pattern = high > 0 and column_format(low, high, digits + extra) or "%g"
+    local pattern = high > 0 and column_format(low, high, digits + extra, decimals_max)
+      or "%g"
     for i = 1, count do
       texts[i] = in_pattern(pattern, values[i], integers)
       others[i] = in_pattern(pattern, beside and beside[i], false)

@@ -36,12 +36,16 @@ local function goal_of(ctx, loaded)
   return key, goal
 end
 
-local function common_keys(store, ids, except)
-  local keys = {}
+-- The keys that most of the runs logged, but no echoes of parameters.
+local function common_keys(store, ids, loaded, except)
+  local keys, params = {}, {}
+  for _, run in ipairs(loaded) do
+    for name in pairs(run.params) do params[name] = true end
+  end
   for _, row in ipairs(store:rows("SELECT key, count(DISTINCT run_id) AS n FROM series"
     .. " WHERE run_id IN (SELECT value FROM json_each(?)) GROUP BY key ORDER BY n DESC, key"
-    .. " LIMIT ?", "[" .. table.concat(ids, ",") .. "]", extra_metrics + 1)) do
-    if row.key ~= except and #keys < extra_metrics then keys[#keys + 1] = row.key end
+    .. " LIMIT ?", "[" .. table.concat(ids, ",") .. "]", 20)) do
+    if row.key ~= except and not params[row.key] and #keys < extra_metrics then keys[#keys + 1] = row.key end
   end
   return keys
 end
@@ -54,7 +58,8 @@ local function metric_columns(ctx, store, loaded)
   local goal_spec = goal_key and runs.metric(store, goal_key)
   local asked, texts, seen = ctx.options.metric, {}, {}
   if goal_key then texts[1] = goal_key end
-  for _, text in ipairs(asked or common_keys(store, ids, goal_spec and goal_spec.key)) do
+  for _, text in ipairs(asked or common_keys(store, ids, loaded,
+    goal_spec and goal_spec.key)) do
     texts[#texts + 1] = text
   end
   local columns = {}

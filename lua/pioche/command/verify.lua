@@ -35,12 +35,12 @@ local function verify_store(ctx)
   local findings, report, progress = collector("verifying " .. store:path())
   local result = store:verify { full = not ctx.options.quick, report = report }
   progress()
-  for _, row in ipairs(store:rows("PRAGMA integrity_check")) do
+  for _, row in ipairs(store:rows("SELECT * FROM pragma_integrity_check")) do
     if row.integrity_check ~= "ok" then
       findings[#findings + 1] = "pioche.db: " .. row.integrity_check
     end
   end
-  for _, row in ipairs(store:rows("PRAGMA foreign_key_check")) do
+  for _, row in ipairs(store:rows("SELECT * FROM pragma_foreign_key_check")) do
     findings[#findings + 1] = string.format("pioche.db: %s row %s: its %s does not exist",
       row.table, row.rowid or "?", row.parent)
   end
