@@ -108,7 +108,7 @@ local function add_weights(entries, store, checkpoint, weights_only)
   for _, group in ipairs(roles_of(store, checkpoint)) do
     local model = group.role == "model"
     if model or not weights_only then
-      local folder = model and "data/model/" or "data/optim/"
+      local folder = model and "model/" or "optim/"
       local names = {}
       for i, file in ipairs(group.files) do
         names[i] = shard_name(group.role, i, #group.files)
@@ -116,7 +116,7 @@ local function add_weights(entries, store, checkpoint, weights_only)
           sha256 = file.sha256, bytes = file.bytes }
       end
       if model and #names > 1 then
-        entries[#entries + 1] = { path = "data/model/model.safetensors.index.json",
+        entries[#entries + 1] = { path = "model/model.safetensors.index.json",
           data = index_json(store, group.files, names) }
       end
     end
@@ -136,7 +136,7 @@ local function attestation(run, entries)
   local subject = json.array {}
   for i, entry in ipairs(entries) do
     local _, digest = size_and_digest(entry)
-    subject[i] = { name = entry.path:gsub("^data/", ""), digest = { sha256 = digest } }
+    subject[i] = { name = entry.path, digest = { sha256 = digest } }
   end
   local sources = json.array {}
   if run.commit then sources[1] = { uri = "git:commit", digest = { gitCommit = run.commit } } end
@@ -160,7 +160,7 @@ local media = { json = "application/json", csv = "text/csv", lua = "text/x-lua",
 local function ro_crate(run, entries)
   local parts, graph = json.array {}, json.array {}
   for i, entry in ipairs(entries) do
-    local id = entry.path:gsub("^data/", "")
+    local id = entry.path
     local size = size_and_digest(entry)
     parts[i] = { ["@id"] = id }
     graph[i + 2] = { ["@id"] = id, ["@type"] = "File", name = id:match("[^/]+$"),
@@ -176,6 +176,15 @@ local function ro_crate(run, entries)
   return pretty { ["@context"] = "https://w3id.org/ro/crate/1.1/context", ["@graph"] = graph }
 end
 
+-- Lines of bag-info.txt.
+function bag.info(run)
+  return {
+    { label = "External-Identifier", value = run.ulid },
+    { label = "External-Description", value = "run " .. run.name .. " of experiment "
+      .. run.experiment },
+  }
+end
+
 -- Entries of the bundle of a loaded run (params, tags and attempts loaded).
 -- `options`: checkpoint (a row of the table, or nil), weights_only, metrics_csv
 -- (path of the metrics, already written), note(text).
@@ -185,26 +194,26 @@ function bag.entries(store, run, options)
     if data then entries[#entries + 1] = { path = path, data = data } end
   end
   if options.checkpoint then
-    add("data/checkpoint.json", options.checkpoint.manifest)
+    add("checkpoint.json", options.checkpoint.manifest)
     add_weights(entries, store, options.checkpoint, options.weights_only)
   end
   local sweep = run.sweep_id and store:one("SELECT recipe FROM sweep WHERE id = ?", run.sweep_id)
-  add("data/run/recipe.lua", sweep and sweep.recipe)
-  add("data/run/config.json", config_json(run))
-  add("data/run/env.json", env_json(store, run))
+  add("run/recipe.lua", sweep and sweep.recipe)
+  add("run/config.json", config_json(run))
+  add("run/env.json", env_json(store, run))
   local digest, bytes = errors.check(sys.sha256_file(options.metrics_csv))
-  entries[#entries + 1] = { path = "data/run/metrics.csv", file = options.metrics_csv,
+  entries[#entries + 1] = { path = "run/metrics.csv", file = options.metrics_csv,
     sha256 = digest, bytes = bytes }
   if run.commit then
-    add("data/run/git.txt", git_txt(run))
+    add("run/git.txt", git_txt(run))
     local diff, message = git.diff_parent(run.repository, run.commit)
     if not diff then options.note("git.diff is left out: " .. message .. "\n") end
-    add("data/run/git.diff", diff)
+    add("run/git.diff", diff)
   end
   table.sort(entries, by_path)
-  add("data/attestation.intoto.json", attestation(run, entries))
+  add("attestation.intoto.json", attestation(run, entries))
   table.sort(entries, by_path)
-  add("data/ro-crate-metadata.json", ro_crate(run, entries))
+  add("ro-crate-metadata.json", ro_crate(run, entries))
   table.sort(entries, by_path)
   return entries
 end

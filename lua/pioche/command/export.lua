@@ -45,7 +45,7 @@ local function output_path(ctx, run)
   return path
 end
 
--- The name that the bundle's folder gets: the run's, whatever the file is called.
+-- The folder inside is named after the run, whatever the file is called.
 local function write_bundle(ctx, store, run, path, checkpoint)
   local pack = require "pioche.core.pack"
   local metrics = path .. ".metrics.part"
@@ -55,7 +55,9 @@ local function write_bundle(ctx, store, run, path, checkpoint)
     local entries = bag.entries(store, run, { checkpoint = checkpoint, metrics_csv = metrics,
       weights_only = ctx.options.weights_only, note = ctx.note })
     local sha256, size = errors.check(pack.bundle { path = path, name = run.name,
-      mtime = run.created_ns // 1000000000, entries = entries, progress = progress })
+      mtime = run.created_ns // 1000000000,
+      info = bag.info(run), entries = entries,
+      progress = function(_, done, total) progress(done, total) end })
     return sha256, size, #entries
   end)
   progress()
