@@ -35,7 +35,8 @@ static const flag flags[] = {
 	{"beta1", NUMBER, AT(beta1), "0.9", 0, 1, 1, "adamw: memory of the gradient"},
 	{"beta2", NUMBER, AT(beta2), "0.95", 0, 1, 1, "adamw: memory of its square"},
 	{"momentum", NUMBER, AT(momentum), "0.9", 0, 1, 1, "sgd: memory of the gradient"},
-	{"weight-decay", NUMBER, AT(weight_decay), "0.1", 0, 1e6, 0, "of matrices, times lr"},
+	{"weight-decay", NUMBER, AT(weight_decay), NULL, 0, 1e6, 0,
+	 "of matrices, times lr; left out: 0.1 for adamw, 0 for sgd, whose lr is large"},
 	{"clip", NUMBER, AT(clip), "1", 0, 1e30, 0, "largest norm of a gradient; 0: any"},
 	{"seed", INTEGER, AT(seed), "1", 0, ANY_INT, 0, "of weights, windows and samples"},
 	{"log-every", INTEGER, AT(log_every), "1", 1, ANY_INT, 0, "steps between points"},
@@ -145,7 +146,7 @@ int gpt_options_parse(gpt_options *options, int argc, char *const *argv, gpt_err
 {
 	int status;
 
-	*options = (gpt_options){0};
+	*options = (gpt_options){.weight_decay = -1};
 	for (size_t i = 0; i < FLAGS; i++) {
 		if (!flags[i].preset)
 			continue;
@@ -158,6 +159,8 @@ int gpt_options_parse(gpt_options *options, int argc, char *const *argv, gpt_err
 		if (status)
 			return status;
 	}
+	if (options->weight_decay < 0)
+		options->weight_decay = strcmp(options->optimizer, "sgd") == 0 ? 0 : 0.1;
 	if (!options->text && !options->generate && !options->help)
 		return gpt_err_set(err, GPT_USAGE, "--text=PATH: expected the file to learn");
 	return GPT_OK;

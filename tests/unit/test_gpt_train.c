@@ -313,11 +313,14 @@ static void test_command_line(void **state)
 	assert_int_equal(gpt_options_parse(&o, 1, alone, &err), GPT_USAGE);
 	assert_string_equal(err.text, "--text=PATH: expected the file to learn");
 	assert_int_equal(parse(&o, &err, "--optimizer.beta2=0.5"), 0);
-	assert_true(o.beta2 == 0.5 && o.width == 64 && o.warmup == 20);
+	assert_true(o.beta2 == 0.5 && o.width == 64 && o.warmup == 20 && o.weight_decay == 0.1);
 	assert_int_equal(parse(&o, &err, "--optimizer.momentum=0.25"), 0);
 	assert_true(o.momentum == 0.25);
 	assert_int_equal(parse(&o, &err, "--optimizer=sgd"), 0);
 	assert_string_equal(o.optimizer, "sgd");
+	assert_true(o.weight_decay == 0);
+	assert_int_equal(parse(&o, &err, "--weight-decay=0.25"), 0);
+	assert_true(o.weight_decay == 0.25);
 	assert_int_equal(parse(&o, &err, "--lr=3e-4"), 0);
 	assert_true(o.lr == 3e-4);
 }
