@@ -209,10 +209,16 @@ local function store_opener(options)
       errors.raise("not_found", "no store: no .pioche/ in %s or above; "
         .. "`pioche run` makes one, --store or $PIOCHE_STORE names one", sys.cwd())
     end
+    local how = mode
     if mode ~= "create" and sys.type(path .. "/pioche.db") ~= "file" then
-      errors.raise("not_found", "%s: not a store: there is no pioche.db in it", path)
+      -- A standalone program needs no database to log: its run waits in
+      -- staging/ for the first command that may make one.
+      if mode == "read" or sys.type(path .. "/staging") ~= "dir" then
+        errors.raise("not_found", "%s: not a store: there is no pioche.db in it", path)
+      end
+      how = "create"
     end
-    opened[mode] = errors.check(core.open(path, mode))
+    opened[mode] = errors.check(core.open(path, how))
     return opened[mode]
   end
   -- For verbs that read: with what live and standalone runs said since, where
