@@ -1,5 +1,7 @@
 #include "git/tree.h"
 
+#include <string.h>
+
 #include "base/mem.h"
 #include "base/str.h"
 #include "git/repo.h"
@@ -34,8 +36,10 @@ static void serialize(pio_str *text, const pio_tree *tree)
 {
 	for (size_t i = 0; i < tree->count; i++) {
 		const pio_tree_entry *entry = &tree->entries[i];
-		pio_str_printf(text, "%o %s", entry->mode, entry->name);
-		pio_str_putc(text, 0);
+		pio_str_puts(text, entry->mode == PIO_GIT_MODE_FILE ? "100644 " :
+		             entry->mode == PIO_GIT_MODE_EXECUTABLE ? "100755 " :
+		             entry->mode == PIO_GIT_MODE_LINK ? "120000 " : "40000 ");
+		pio_str_append(text, entry->name, strlen(entry->name) + 1);
 		pio_str_append(text, entry->oid.id, sizeof entry->oid.id);
 	}
 }

@@ -11,15 +11,14 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "git/file.h"
+#include "git/fresh.h"
 #include "git/repo.h"
 
 /* One repository of the walk: the outer one, a submodule or a nested one. */
 struct scope {
 	git_repository *repo;
-	git_index *index;
+	pio_fresh fresh;
 	size_t prefix_bytes;        /* of the walk's path: where this repository's paths begin */
-	struct timespec index_time; /* entries that are not older may be racy */
-	bool trust_executable;      /* core.fileMode */
 	bool outer;                 /* its blobs are in the repository that we write to */
 };
 
@@ -34,11 +33,12 @@ struct walk {
 
 struct name {
 	char *text;
+	unsigned char type;         /* DT_..., DT_UNKNOWN only if stat failed */
 	bool is_dir;
 	ino_t ino;
 };
 
-static int read_dir(struct walk *walk, const struct scope *scope, int fd, pio_tree *tree,
+static int read_dir(struct walk *walk, struct scope *scope, int fd, pio_tree *tree,
                     pio_err *err);
 
 /* Git's order: a directory sorts as if its name ended in '/'. */
@@ -56,7 +56,7 @@ static int compare_names(const void *left, const void *right)
 }
 
 static int list_add(struct name **names, size_t *count, size_t *capacity, const struct dirent *item,
-                    bool is_dir, pio_err *err)
+                    unsigned char type, pio_err *err)
 {
 	if (*count == *capacity) {
 		size_t grown_capacity = *capacity ? 2 * *capacity : 32;
@@ -67,7 +67,7 @@ static int list_add(struct name **names, size_t *count, size_t *capacity, const 
 		*capacity = grown_capacity;
 	}
 	struct name *name = &(*names)[*count];
-	*name = (struct name){ pio_strdup(item->d_name), is_dir, item->d_ino };
+	*name = (struct name){ pio_strdup(item->d_name), type, type == DT_DIR, item->d_ino };
 	if (!name->text)
 		return pio_fail(err, PIO_ENOMEM, "out of memory while listing the work tree");
 	(*count)++;
@@ -88,19 +88,19 @@ static int list(struct name **names, size_t *count, bool *nested, int fd, const 
 	}
 	const struct dirent *item;
 	while (!rc && (errno = 0, item = readdir(dir))) {
-		bool is_dir = item->d_type == DT_DIR;
+		unsigned char type = item->d_type;
 		if (!strcmp(item->d_name, ".") || !strcmp(item->d_name, ".."))
 			continue;
 		if (!strcmp(item->d_name, ".git")) {
 			*nested = true;
 			continue;
 		}
-		if (item->d_type == DT_UNKNOWN) {
+		if (type == DT_UNKNOWN) {
 			struct stat st;
-			is_dir = !fstatat(dirfd(dir), item->d_name, &st, AT_SYMLINK_NOFOLLOW) &&
-			         S_ISDIR(st.st_mode);
+			if (!fstatat(dirfd(dir), item->d_name, &st, AT_SYMLINK_NOFOLLOW))
+				type = (unsigned char)IFTODT(st.st_mode);
 		}
-		rc = list_add(names, count, &capacity, item, is_dir, err);
+		rc = list_add(names, count, &capacity, item, type, err);
 	}
 	if (!rc && errno)
 		rc = pio_fail_errno(err, errno, "%s: cannot list the directory", path);
@@ -110,30 +110,6 @@ static int list(struct name **names, size_t *count, bool *nested, int fd, const 
 	return rc;
 }
 
-static int scope_open(struct scope *scope, git_repository *repo, size_t prefix_bytes, bool outer,
-                      pio_err *err)
-{
-	struct stat st;
-	git_buf path = { NULL, 0, 0 };
-	git_config *config = NULL;
-	int mode = 1;
-	*scope = (struct scope){ .repo = repo, .prefix_bytes = prefix_bytes, .outer = outer };
-	/* Before the index is read: if it is replaced meanwhile, more is read, not less. */
-	if (git_repository_item_path(&path, repo, GIT_REPOSITORY_ITEM_INDEX) >= 0 &&
-	    !stat(path.ptr, &st))
-		scope->index_time = st.st_mtim;
-	git_buf_dispose(&path);
-	int rc = git_repository_index(&scope->index, repo);
-	if (rc < 0)
-		return pio_git_fail(err, rc, "%s: cannot read the index", git_repository_path(repo));
-	if (git_repository_config_snapshot(&config, repo) >= 0 &&
-	    git_config_get_bool(&mode, config, "core.filemode") < 0)
-		mode = 1;
-	git_config_free(config);
-	scope->trust_executable = mode != 0;
-	return 0;
-}
-
 static int is_ignored(bool *ignored, const struct scope *scope, const char *path, pio_err *err)
 {
 	int answer = 0, rc = git_ignore_path_is_ignored(&answer, scope->repo, path);
@@ -141,61 +117,6 @@ static int is_ignored(bool *ignored, const struct scope *scope, const char *path
 	if (rc < 0)
 		return pio_git_fail(err, rc, "%s: cannot evaluate the ignore rules", path);
 	return 0;
-}
-
-static bool has_tracked(const struct scope *scope, const char *path, size_t path_bytes)
-{
-	size_t at;
-	char stack[512], *prefix = path_bytes + 2 <= sizeof stack ? stack : pio_alloc(path_bytes + 2);
-	if (!prefix)
-		return true;
-	memcpy(prefix, path, path_bytes);
-	memcpy(prefix + path_bytes, "/", 2);
-	bool found = git_index_find_prefix(&at, scope->index, prefix) >= 0;
-	if (prefix != stack)
-		pio_free(prefix);
-	return found;
-}
-
-static const git_index_entry *tracked_entry(const struct scope *scope, const char *path)
-{
-	const git_index_entry *entry = NULL;
-	/* Stages 1 to 3 are an unfinished merge: tracked, whatever the ignore rules say. */
-	for (int stage = 0; stage <= 3 && !entry; stage++)
-		entry = git_index_get_bypath(scope->index, path, stage);
-	return entry;
-}
-
-/* True if the file is certainly what the index says. */
-static bool is_unchanged(const struct scope *scope, const git_index_entry *entry,
-                         const struct stat *st)
-{
-	const struct timespec *racy = &scope->index_time;
-	if (git_index_entry_stage(entry) ||
-	    entry->flags_extended & GIT_INDEX_ENTRY_INTENT_TO_ADD)
-		return false;
-	if (entry->mtime.seconds > racy->tv_sec ||
-	    (entry->mtime.seconds == racy->tv_sec && entry->mtime.nanoseconds >= racy->tv_nsec))
-		return false;
-	if ((S_ISLNK(st->st_mode)) != ((entry->mode & S_IFMT) == S_IFLNK) ||
-	    (S_ISREG(st->st_mode)) != ((entry->mode & S_IFMT) == S_IFREG))
-		return false;
-	return entry->mtime.seconds == (int32_t)st->st_mtim.tv_sec &&
-	       entry->mtime.nanoseconds == (uint32_t)st->st_mtim.tv_nsec &&
-	       entry->ctime.seconds == (int32_t)st->st_ctim.tv_sec &&
-	       entry->ctime.nanoseconds == (uint32_t)st->st_ctim.tv_nsec &&
-	       entry->ino == (uint32_t)st->st_ino && entry->file_size == (uint32_t)st->st_size;
-}
-
-static uint32_t file_mode(const struct scope *scope, const git_index_entry *entry,
-                          const struct stat *st)
-{
-	if (S_ISLNK(st->st_mode))
-		return PIO_GIT_MODE_LINK;
-	if (!scope->trust_executable)
-		return entry && entry->mode == PIO_GIT_MODE_EXECUTABLE ? PIO_GIT_MODE_EXECUTABLE :
-		       PIO_GIT_MODE_FILE;
-	return st->st_mode & S_IXUSR ? PIO_GIT_MODE_EXECUTABLE : PIO_GIT_MODE_FILE;
 }
 
 static int check_limits(const struct walk *walk, int64_t size_bytes, pio_err *err)
@@ -216,43 +137,56 @@ static int check_limits(const struct walk *walk, int64_t size_bytes, pio_err *er
 	return 0;
 }
 
-static int read_file(struct walk *walk, const struct scope *scope, int fd, const char *name,
+/* Count a file that will be in the tree, and refuse what is too much. */
+static int count_file(struct walk *walk, int64_t size_bytes, pio_err *err)
+{
+	walk->counts->files++;
+	walk->counts->bytes += size_bytes;
+	return check_limits(walk, size_bytes, err);
+}
+
+static int read_file(struct walk *walk, struct scope *scope, int fd, const struct name *name,
                      pio_tree *tree, pio_err *err)
 {
 	const char *path = walk->path.data + scope->prefix_bytes;
 	struct stat st;
 	git_oid oid;
-	bool ignored = false, foreign = false;
+	bool ignored = false, foreign = false, unchanged;
 	int rc = 0;
-	if (fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW))
+	if (name->type != DT_REG && name->type != DT_LNK && name->type != DT_UNKNOWN)
+		return 0;
+	const git_index_entry *entry = pio_fresh_find(&unchanged, &scope->fresh, path);
+	if (unchanged && scope->outer && !walk->foreign_filters) {
+		rc = count_file(walk, entry->file_size, err);
+		return rc ? rc : pio_tree_add(tree, name->text, entry->mode, &entry->id, NULL, err);
+	}
+	if (fstatat(fd, name->text, &st, AT_SYMLINK_NOFOLLOW))
 		return errno == ENOENT ? 0 :
 		       pio_fail_errno(err, errno, "%s: cannot be examined", walk->path.data);
 	if (!S_ISREG(st.st_mode) && !S_ISLNK(st.st_mode))
 		return 0;
-	const git_index_entry *entry = tracked_entry(scope, path);
 	if (!entry)
 		rc = is_ignored(&ignored, scope, path, err);
 	if (rc || ignored)
 		return rc;
-	walk->counts->files++;
-	walk->counts->bytes += st.st_size;
-	rc = check_limits(walk, st.st_size, err);
+	rc = count_file(walk, st.st_size, err);
 	if (!rc && walk->foreign_filters && S_ISREG(st.st_mode))
 		rc = pio_git_file_foreign(&foreign, scope->repo, path, err);
 	if (rc)
 		return rc;
-	if (entry && !foreign && is_unchanged(scope, entry, &st) &&
+	if (entry && !foreign && pio_fresh_unchanged(&scope->fresh, entry, &st) &&
 	    (scope->outer || pio_stage_has(walk->spec->stage, &entry->id))) {
 		oid = entry->id;
 	} else {
 		walk->counts->hashed++;
-		rc = pio_git_file_put(&oid, walk->spec->stage, scope->repo, fd, name, path,
+		rc = pio_git_file_put(&oid, walk->spec->stage, scope->repo, fd, name->text, path,
 		                      walk->path.data, &st, err);
 		if (rc == -PIO_ENOTFOUND)
 			return 0;   /* it was removed since it was listed */
 	}
 	if (!rc)
-		rc = pio_tree_add(tree, name, file_mode(scope, entry, &st), &oid, NULL, err);
+		rc = pio_tree_add(tree, name->text, pio_fresh_mode(&scope->fresh, entry, &st), &oid, NULL,
+		                  err);
 	return rc;
 }
 
@@ -264,17 +198,17 @@ static bool is_store(const struct walk *walk, int fd)
 	       st.st_dev == walk->store_dev;
 }
 
-static int read_subdir(struct walk *walk, const struct scope *scope, int fd,
+static int read_subdir(struct walk *walk, struct scope *scope, int fd,
                        const struct name *name, pio_tree *tree, pio_err *err)
 {
 	const char *path = walk->path.data + scope->prefix_bytes;
-	size_t path_bytes = walk->path.len - scope->prefix_bytes;
 	bool ignored = false;
 	int rc = 0;
 	if (!strcmp(name->text, ".pioche"))
 		return 0;
-	const git_index_entry *entry = git_index_get_bypath(scope->index, path, 0);
-	if (!entry && !has_tracked(scope, path, path_bytes)) {
+	/* The directory of a submodule is an entry itself. */
+	if (!pio_fresh_has_below(&scope->fresh, path) &&
+	    !git_index_get_bypath(scope->fresh.index, path, 0)) {
 		pio_str_putc(&walk->path, '/');
 		rc = pio_str_check(&walk->path, err);
 		if (!rc)
@@ -307,7 +241,7 @@ static int read_subdir(struct walk *walk, const struct scope *scope, int fd,
 	return rc;
 }
 
-static int read_names(struct walk *walk, const struct scope *scope, int fd,
+static int read_names(struct walk *walk, struct scope *scope, int fd,
                       const struct name *names, size_t count, pio_tree *tree, pio_err *err)
 {
 	size_t base = walk->path.len;
@@ -324,7 +258,7 @@ static int read_names(struct walk *walk, const struct scope *scope, int fd,
 		if (!rc && names[i].is_dir)
 			rc = read_subdir(walk, scope, fd, &names[i], tree, err);
 		else if (!rc)
-			rc = read_file(walk, scope, fd, names[i].text, tree, err);
+			rc = read_file(walk, scope, fd, &names[i], tree, err);
 		walk->path.len = base;
 		if (walk->path.capacity)
 			walk->path.data[base] = 0;
@@ -333,11 +267,11 @@ static int read_names(struct walk *walk, const struct scope *scope, int fd,
 }
 
 /* Read a nested repository's directory with its own rules. */
-static int read_nested(struct walk *walk, const struct scope *scope, int fd,
+static int read_nested(struct walk *walk, struct scope *scope, int fd,
                        const struct name *names, size_t count, pio_tree *tree, pio_err *err)
 {
 	git_repository *repo = NULL;
-	struct scope nested;
+	struct scope nested = { .prefix_bytes = walk->path.len + 1 };
 	pio_str dir = PIO_STR_INIT;
 	pio_str_printf(&dir, "%s%s", git_repository_workdir(walk->spec->repo), walk->path.data);
 	int rc = pio_str_check(&dir, err);
@@ -349,10 +283,11 @@ static int read_nested(struct walk *walk, const struct scope *scope, int fd,
 		rc = read_names(walk, scope, fd, names, count, tree, err);
 		goto out;
 	}
-	rc = scope_open(&nested, repo, walk->path.len + 1, false, err);
+	nested.repo = repo;
+	rc = pio_fresh_open(&nested.fresh, repo, err);
 	if (!rc)
 		rc = read_names(walk, &nested, fd, names, count, tree, err);
-	git_index_free(nested.index);
+	pio_fresh_close(&nested.fresh);
 out:
 	git_repository_free(repo);
 	pio_str_fini(&dir);
@@ -360,7 +295,7 @@ out:
 }
 
 /* Takes `fd`. */
-static int read_dir(struct walk *walk, const struct scope *scope, int fd, pio_tree *tree,
+static int read_dir(struct walk *walk, struct scope *scope, int fd, pio_tree *tree,
                     pio_err *err)
 {
 	struct name *names = NULL;
@@ -388,7 +323,7 @@ int pio_worktree_read(pio_tree **tree, pio_worktree_counts *counts,
                       const pio_worktree_spec *spec, pio_err *err)
 {
 	struct walk walk = { .spec = spec, .counts = counts, .path = PIO_STR_INIT };
-	struct scope scope = { .repo = NULL };
+	struct scope scope = { .repo = spec->repo, .outer = true };
 	const char *root = git_repository_workdir(spec->repo);
 	struct stat st;
 	*counts = (pio_worktree_counts){ 0, 0, 0 };
@@ -399,13 +334,15 @@ int pio_worktree_read(pio_tree **tree, pio_worktree_counts *counts,
 		walk.store_dev = st.st_dev;
 		walk.store_ino = st.st_ino;
 	}
-	int rc = scope_open(&scope, spec->repo, 0, true, err);
+	int rc = pio_fresh_open(&scope.fresh, spec->repo, err);
 	if (!rc) {
 		int fd = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		if (fd >= 0)
+			pio_fresh_preload(&scope.fresh, fd);
 		rc = fd < 0 ? pio_fail_errno(err, errno, "%s: cannot open the work tree", root) :
 		     read_dir(&walk, &scope, fd, *tree, err);
 	}
-	git_index_free(scope.index);
+	pio_fresh_close(&scope.fresh);
 	pio_str_fini(&walk.path);
 	if (rc) {
 		pio_tree_free(*tree);

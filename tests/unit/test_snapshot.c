@@ -144,7 +144,7 @@ static void test_nothing_of_the_user_is_touched(void **state)
 	shell(line);
 	snprintf(line, sizeof line, "cd w && test $(git rev-parse %s^) = $(git rev-parse HEAD) &&"
 	         " test \"$(git log -1 --format='%%an %%ae' %s)\" = 'pioche pioche@localhost' &&"
-	         " git for-each-ref refs/pioche | grep -q %s && git fsck --full --strict",
+	         " git for-each-ref refs/pioche | grep -q %s && git fsck --full --strict --no-progress",
 	         snapshot.commit, snapshot.commit, snapshot.commit);
 	shell(line);
 	pio_snapshot_fini(&snapshot);
@@ -226,7 +226,7 @@ static void test_without_git(void **state)
 	assert_string_equal(snapshot.workdir, path_of("w"));
 	assert_int_equal(snapshot.files, 3);
 	snprintf(line, sizeof line, "cd w/.pioche/code.git && test \"$(git ls-tree -r --name-only %s | xargs)\" ="
-	         " '.gitignore a.c d/b.c' && git fsck --full --strict", snapshot.commit);
+	         " '.gitignore a.c d/b.c' && git fsck --full --strict --no-progress", snapshot.commit);
 	shell(line);
 	take(&again);
 	assert_string_equal(snapshot.commit, again.commit);
@@ -241,11 +241,30 @@ static void test_many_new_files_make_one_pack(void **state)
 {
 	(void)state;
 	pio_snapshot snapshot;
-	shell("cd w && git init -q && for i in $(seq 300); do echo $i > f$i; done");
+	shell("cd w && git init -q -b main && for i in $(seq 300); do echo $i > f$i; done");
 	take(&snapshot);
 	assert_as_git(&snapshot, "w");
 	shell("cd w/.git/objects && test $(ls pack/*.pack | wc -l) = 1 && test $(find ?? -type f | wc -l) -lt 305"
-	      " && cd ../.. && git fsck --full --strict");
+	      " && cd ../.. && git fsck --full --strict --no-progress");
+	pio_snapshot_fini(&snapshot);
+}
+
+/* Enough files that their stats are compared by several threads. */
+static void test_large_tree_reads_only_what_changed(void **state)
+{
+	(void)state;
+	pio_snapshot snapshot;
+	shell("cd w && git init -q -b main && mkdir a b && for i in $(seq 2500); do : > a/$i; : > b/$i; done &&"
+	      " git add . && git commit -qm many && sleep 0.02 && git update-index -q --refresh");
+	take(&snapshot);
+	assert_false(snapshot.dirty);
+	assert_int_equal(snapshot.files, 5000);
+	pio_snapshot_fini(&snapshot);
+	shell("cd w && echo x > a/17 && rm a/18 && chmod +x b/4 && rm b/9 && ln -s 8 b/9 && echo n > a/new &&"
+	      " rm b/10 && mkdir b/10 && echo d > b/10/d && mv b/2500 c && printf '' > b/7");
+	take(&snapshot);
+	assert_true(snapshot.files_hashed <= 8);
+	assert_as_git(&snapshot, "w");
 	pio_snapshot_fini(&snapshot);
 }
 
@@ -262,7 +281,7 @@ static void test_submodule_becomes_plain_files(void **state)
 	take(&snapshot);
 	snprintf(line, sizeof line, "cd w && test \"$(git ls-tree -r --name-only %s lib nested | xargs)\" ="
 	         " 'lib/.gitignore lib/extra.c lib/l.c nested/n.c' && git cat-file -p %s:lib/l.c | grep -q l"
-	         " && git fsck --full --strict", snapshot.commit, snapshot.commit);
+	         " && git fsck --full --strict --no-progress", snapshot.commit, snapshot.commit);
 	shell(line);
 	take(&again);
 	assert_string_equal(snapshot.commit, again.commit);
@@ -434,6 +453,7 @@ int main(void)
 		TEST(test_unborn_head),
 		TEST(test_without_git),
 		TEST(test_many_new_files_make_one_pack),
+		TEST(test_large_tree_reads_only_what_changed),
 		TEST(test_submodule_becomes_plain_files),
 		TEST(test_linked_worktree),
 		TEST(test_unfinished_merge),
