@@ -1,0 +1,176 @@
+-- plan: what a recipe would run; launches nothing.
+local errors = require "pioche.errors"
+local fields = require "pioche.fields"
+local json = require "pioche.core.json"
+local plan = require "pioche.plan"
+local recipe = require "pioche.recipe"
+local space = require "pioche.space"
+local sys = require "pioche.core.sys"
+
+local shown_max = 8
+
+-- The store if there is one, for what is finished already; else nil.
+local function existing_store(ctx)
+  local path = require("pioche.cli").store_path(ctx.options)
+  if not path or sys.type(path .. "/pioche.db") ~= "file" then return nil end
+  return ctx.store("read"), path
+end
+
+-- The snapshot that a run would take. Only asked for when the store knows the
+-- experiment: else nothing can be finished, and git is left alone.
+local function snapshot_of(self, store, path, experiment)
+  if not store or not store:one("SELECT 1 AS x FROM experiment WHERE name = ?", experiment) then
+    return nil
+  end
+  local git = require "pioche.core.git"
+  return errors.check(git.snapshot(self.root, path))
+end
+
+local function describe_points(self, sweep, prepared, store)
+  local sampler = plan.sampler(sweep)
+  local points, runs, finished = {}, {}, 0
+  while not sampler.adaptive or #points < shown_max do
+    local point = sampler:propose(#points + 1)
+    if not point then break end
+    points[#points + 1] = point
+    for _, run in ipairs(plan.runs_of(sweep, point, prepared)) do
+      local known = prepared.snapshot and plan.find(store, run.identity)
+      run.known = known
+      if known and (known.status == "finished" or known.status == "stopped") then
+        finished = finished + 1
+      end
+      runs[#runs + 1] = run
+    end
+  end
+  local size = sampler.adaptive and sampler.size or #points
+  return { points = points, runs = runs, finished = finished, proposals = size,
+    total = size * (sweep.seeds and #sweep.seeds or 1), sampler = sampler }
+end
+
+local function report(self, sweep, prepared, found)
+  local points, runs = json.array {}, json.array {}
+  for i, point in ipairs(found.points) do points[i] = point end
+  for i, run in ipairs(found.runs) do
+    runs[i] = { identity = run.identity, params = run.params, seed = run.seed or json.null,
+      command = json.array(run.words), run = run.known and run.known.name or json.null,
+      status = run.known and run.known.status or json.null }
+  end
+  local s = prepared.snapshot
+  return {
+    recipe = self.display, form = "sweep", experiment = sweep.name,
+    space = sweep.space:describe(), cardinality = sweep.space:count() or json.null,
+    search = { name = sweep.search.name, options = sweep.search.options, why = sweep.search.why },
+    stop = { name = sweep.stop.name }, goal = sweep.goal and { key = sweep.goal.key,
+      goal = sweep.goal.goal } or json.null,
+    seeds = sweep.seeds and json.array(table.move(sweep.seeds, 1, #sweep.seeds, 1, {})) or json.null,
+    launch = sweep.launch, retry = sweep.retry, keep = sweep.keep,
+    program = recipe.program_record(sweep.program), points = points, runs = runs,
+    runs_total = found.total, runs_finished = found.finished,
+    code = { root = self.root, git = self.git, snapshot = s and s.commit or json.null },
+  }
+end
+
+local function print_space(out, sweep)
+  local width = 0
+  for _, parameter in ipairs(sweep.space.parameters) do width = math.max(width, #parameter.name) end
+  out("space\n")
+  for _, parameter in ipairs(sweep.space.parameters) do
+    local when = ""
+    for _, condition in ipairs(parameter.conditions) do
+      when = when .. ("   when %s is %s"):format(condition.name, condition.value)
+    end
+    out(("  %-" .. width .. "s  %s%s\n"):format(parameter.name, space.text(parameter.domain), when))
+  end
+  if #sweep.space.parameters == 0 then out("  no parameters: one point\n") end
+  if sweep.where then out("  where the recipe's function is true\n") end
+  local count = sweep.space:count()
+  out(("  %s%s\n\n"):format(count and ("%d point%s"):format(count, count == 1 and "" or "s")
+    or "infinitely many points", sweep.where and " before `where`" or ""))
+end
+
+local function point_text(point)
+  local words = {}
+  for i, name in ipairs(fields.sorted(point)) do
+    words[i] = name .. "=" .. (type(point[name]) == "number"
+      and ("%.6g"):format(point[name]) or tostring(point[name]))
+  end
+  return #words > 0 and table.concat(words, " ") or "(no parameters)"
+end
+
+local function print_plan(ctx, self, sweep, prepared, found)
+  local out = ctx.out
+  out(("%s: experiment %s\n\n"):format(self.display, sweep.name))
+  print_space(out, sweep)
+  local options = {}
+  for _, name in ipairs(fields.sorted(sweep.search.options)) do
+    options[#options + 1] = name .. "=" .. fields.show(sweep.search.options[name])
+  end
+  out(("search   %s%s: %s\n"):format(sweep.search.name,
+    #options > 0 and " (" .. table.concat(options, ", ") .. ")" or "", sweep.search.why))
+  if sweep.goal then out(("goal     %s %s\n"):format(sweep.goal.goal, sweep.goal.key)) end
+  if sweep.stop.name ~= "none" then out(("stop     %s\n"):format(sweep.stop.name)) end
+  out(("program  %s\n"):format(table.concat(found.runs[1] and found.runs[1].words
+    or sweep.program.command, " ")))
+  out(("launch   %d node%s x %d rank%s, %d at a time; attempts %d\n"):format(sweep.launch.nodes,
+    sweep.launch.nodes == 1 and "" or "s", sweep.launch.ranks_per_node,
+    sweep.launch.ranks_per_node == 1 and "" or "s", sweep.launch.parallel, sweep.retry.attempts))
+  out(("code     %s%s\n"):format(self.git and "a snapshot of " .. self.root
+    or self.root .. ", which is no git repository: a snapshot in the store",
+    prepared.snapshot and ", commit " .. prepared.snapshot.commit:sub(1, 12) or ""))
+  out(("runs     %d%s%s\n\n"):format(found.total,
+    sweep.seeds and (" (%d points x %d seeds)"):format(found.proposals, #sweep.seeds) or "",
+    found.finished > 0 and (", %d of them finished already"):format(found.finished) or ""))
+  for i, point in ipairs(found.points) do
+    if i > shown_max then
+      out(("  ... and %d more\n"):format(found.proposals - shown_max))
+      break
+    end
+    out(("  %d  %s\n"):format(i, point_text(point)))
+  end
+end
+
+local function plan_sweep(ctx, self, store, path)
+  local sweep = self.sweep
+  plan.resolve_from(sweep.from, store, sweep.at, sweep.box)
+  local prepared = { inputs = plan.check(self, sweep.program, store), code = "unknown" }
+  prepared.snapshot = snapshot_of(self, store, path, sweep.name)
+  if prepared.snapshot then
+    local git = require "pioche.core.git"
+    prepared.code = errors.check(git.subtree(prepared.snapshot.repository,
+      prepared.snapshot.commit, sweep.program.sources or {}))
+  end
+  local found = describe_points(self, sweep, prepared, store)
+  if ctx.json then
+    ctx.out(errors.check(json.encode(report(self, sweep, prepared, found), { pretty = true })) .. "\n")
+  else
+    print_plan(ctx, self, sweep, prepared, found)
+  end
+  return 0
+end
+
+local function run(ctx)
+  local path = ctx.args[1]
+  local self = recipe.load(path, table.move(ctx.args, 2, #ctx.args, 1, {}))
+  local store, store_path = existing_store(ctx)
+  if self.sweep then return plan_sweep(ctx, self, store, store_path) end
+  return require("pioche.lab").plan(ctx, self, store, store_path)
+end
+
+return {
+  summary = "show what a recipe would run; launches nothing",
+  usage = "plan RECIPE [NAME=VALUE...]",
+  help = [[
+Reads the recipe, checks it, and prints the space, its size, the sampler and
+why it was chosen, the number of runs, the first points, the launch shape and
+what is finished already. Nothing is launched. A mistake is shown with file,
+line, field, value and what was expected.
+
+NAME=VALUE overrides a parameter (lr=3e-4), gives it a list of choices
+(depth=2,3), or changes a setting (launch.parallel=2, seeds=3, search.runs=8).
+
+A recipe that is a function of a lab is followed with the results that the
+store has, up to the first one that is not known yet.]],
+  args = { 1, nil, what = "a recipe" },
+  options = {},
+  run = run,
+}

@@ -1,0 +1,152 @@
+-- plan.lua: from a checked recipe to runs: points, their arguments, identities.
+local errors = require "pioche.errors"
+local fields = require "pioche.fields"
+local identity = require "pioche.identity"
+local inputs = require "pioche.inputs"
+local recipe = require "pioche.recipe"
+
+local plan = {}
+
+-- ---- one run ---------------------------------------------------------------------
+
+local function mapped(t, f)
+  local result = {}
+  for key, value in next, t do result[key] = f(value) end
+  return result
+end
+
+-- The words after the program: `args` of the recipe, or --name=value each.
+function plan.arguments(program, params, view, input_paths, seed)
+  local words = table.move(program.command, 1, #program.command, 1, {})
+  if program.args then
+    local given = program.box:call(program.args, view)
+    if type(given) ~= "table" then
+      program.box:blame(program.at, "args", "the function returned %s: expected a list of words",
+        fields.show(given))
+    end
+    for i = 1, rawlen(given) do
+      local word = rawget(given, i)
+      if type(word) ~= "string" and type(word) ~= "number" and type(word) ~= "boolean" then
+        program.box:blame(program.at, "args", "item %d of the list is %s: expected a word", i,
+          fields.show(word))
+      end
+      words[#words + 1] = identity.word(word)
+    end
+    return words
+  end
+  for _, name in ipairs(fields.sorted(input_paths)) do
+    words[#words + 1] = "--" .. name .. "=" .. input_paths[name]
+  end
+  for _, name in ipairs(fields.sorted(params)) do
+    words[#words + 1] = "--" .. name .. "=" .. identity.word(params[name])
+  end
+  if seed then words[#words + 1] = ("--seed=%d"):format(seed) end
+  return words
+end
+
+-- A run to be: everything that decides it. spec = { program, params, launch,
+-- seed, from = manifest }, prepared = { code, inputs } (see plan.prepare).
+function plan.run(spec, prepared, space)
+  local params, program = spec.params, spec.program
+  local known = {}
+  for name, value in next, params do known[name] = value end
+  if spec.seed then known.seed = spec.seed end
+  for name, item in next, prepared.inputs do
+    if known[name] == nil then known[name] = item.path end
+  end
+  local view = space and space:view(known) or known
+  return {
+    identity = identity.of {
+      code = prepared.code, program = recipe.program_record(program), params = params,
+      inputs = mapped(prepared.inputs, function(item) return item.sha256 end),
+      from = spec.from, launch = spec.launch, seed = spec.seed,
+    },
+    params = params, seed = spec.seed,
+    words = plan.arguments(program, params, view,
+      mapped(prepared.inputs, function(item) return item.path end), spec.seed),
+  }
+end
+
+-- ---- a sweep ------------------------------------------------------------------------
+
+-- Names that functions of the recipe may read beside the parameters.
+local function extend(sweep)
+  local extra = { seed = sweep.seeds ~= nil or nil }
+  for name in next, sweep.program.inputs or {} do
+    extra[name] = true
+    if sweep.space.known[name] then
+      sweep.box:blame(sweep.program.at, "inputs." .. name,
+        "the space has a parameter of that name, too")
+    end
+  end
+  rawset(sweep.space, "extra", extra)
+end
+
+-- The sweep's sampler, ready to propose.
+function plan.sampler(sweep)
+  extend(sweep)
+  return sweep.search.module.new(sweep.space, sweep.search.options)
+end
+
+-- All proposals of a sampler that does not wait for results.
+function plan.points(sampler)
+  local points = {}
+  while true do
+    local point = sampler:propose(#points + 1)
+    if not point then return points end
+    points[#points + 1] = point
+  end
+end
+
+-- Check the program and digest its inputs, before any code is looked at.
+function plan.check(self, program, store)
+  inputs.check_program(program, self.root)
+  return inputs.digest(program, self.root, store)
+end
+
+-- Runs of a proposal, one a seed; without seeds one with seed nil.
+function plan.runs_of(sweep, params, prepared)
+  local runs = {}
+  for i, seed in ipairs(sweep.seeds or { false }) do
+    runs[i] = plan.run({ program = sweep.program, params = params, launch = sweep.launch,
+      seed = seed or nil, from = sweep.from and sweep.from.manifest }, prepared, sweep.space)
+  end
+  return runs
+end
+
+-- ---- what is on record -----------------------------------------------------------------
+
+-- Newest generation of an identity: { id, name, status } or nil.
+function plan.find(store, run_identity)
+  return errors.check(store:one([[
+    SELECT r.id AS id, e.name || '-' || r.number AS name, r.status AS status
+      FROM run r JOIN experiment e ON e.id = r.experiment_id
+     WHERE r.identity = ? ORDER BY r.generation DESC LIMIT 1]], run_identity))
+end
+
+-- Resolve a checkpoint of another run: sets its manifest digest and id.
+function plan.resolve_from(from, store, at, box)
+  if not from or from.manifest then return end
+  local function blame(format, ...) box:blame(at, "from", format, ...) end
+  if not store then blame("%s: there is no store to look it up in", fields.show(from.run)) end
+  local runs = require "pioche.runs"
+  local ok, run = pcall(runs.find, store, from.run)
+  if not ok then
+    if errors.is(run) then blame("%s", run.message) end
+    error(run, 0)
+  end
+  local goal = errors.check(store:one([[SELECT goal_key AS key, goal FROM experiment e
+    JOIN run r ON r.experiment_id = e.id WHERE r.id = ?]], run.id)) or {}
+  local id
+  if from.which == "best" and goal.key then
+    id = errors.check(store:checkpoint_best(run.id, goal.key, goal.goal))
+  else
+    id = errors.check(store:checkpoint_newest(run.id))
+  end
+  if not id then blame("%s has no checkpoint", fields.show(from.run)) end
+  rawset(from, "id", id)
+  rawset(from, "manifest", errors.check(store:one(
+    "SELECT manifest_sha256 AS m FROM checkpoint WHERE id = ?", id)).m)
+end
+
+return plan

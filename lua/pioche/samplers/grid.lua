@@ -1,0 +1,104 @@
+-- grid: every point of a finite space, in the order of an odometer over the
+-- parameters sorted by name (the last turns fastest).
+--
+-- A sampler is { name, summary, check(given) -> options, new(space, options) };
+-- new gives an object with
+--   size                  how many proposals there will be; nil: unknown
+--   propose(self, n)      parameters of proposal n = 1, 2, ...; nil: no more
+--   observe(self, n, value)   what proposal n came to (nil: it failed)
+--   adaptive              true where propose(n) reads what was observed
+local fields = require "pioche.fields"
+local spaces = require "pioche.space"
+local sweep = require "pioche.core.sweep"
+
+local grid = { name = "grid", summary = "every point of a finite space" }
+
+local points_max = 1000000
+
+-- pioche.grid { lr = 5 }: five values of a continuous parameter.
+function grid.check(where, given)
+  local options = {}
+  for _, name in ipairs(fields.sorted(given)) do
+    local count, expected = fields.kinds.positive(rawget(given, name))
+    if type(name) ~= "string" or not count then
+      where.box:blame(where.at, where.path .. "." .. tostring(name),
+        "expected how many values of that parameter, %s, got %s", expected or "a whole number",
+        fields.show(rawget(given, name)))
+    end
+    options[name] = count
+  end
+  return options
+end
+
+-- Evenly spaced values, on the logarithm where the domain is.
+local function spread(d, count)
+  local log = d.kind:find("^log_") ~= nil
+  local integer = d.kind == "int" or d.kind == "log_int"
+  local low, high = d.low, d.high
+  if log then low, high = sweep.log(low), sweep.log(high) end
+  local values = {}
+  for i = 1, count do
+    local at = count == 1 and (low + high) / 2 or low + (high - low) * (i - 1) / (count - 1)
+    local value = log and sweep.exp(at) or at
+    if integer then value = math.floor(value + 0.5) end
+    if i == 1 and count > 1 then value = d.low end
+    if i == count and count > 1 then value = d.high end
+    if values[#values] ~= value then values[#values + 1] = value end
+  end
+  return values
+end
+
+local function values_of(space, parameter, options)
+  local d, count = parameter.domain, options[parameter.name]
+  if d.kind == "fixed" then return { d.value } end
+  if d.kind == "choice" then return d.values end
+  if count then return spread(d, count) end
+  if d.kind == "int" or d.kind == "log_int" then
+    if not spaces.cardinality(d) or d.high - d.low >= points_max then
+      space.box:blame(space.at, parameter.path, "%s has too many values for a grid", spaces.text(d))
+    end
+    local values = {}
+    for value = d.low, d.high do values[#values + 1] = value end
+    return values
+  end
+  space.box:blame(space.at, parameter.path, "%s has no end of values: a grid needs a list, or "
+    .. "search = pioche.grid { [%s] = 5 }", spaces.text(d), fields.show(parameter.name))
+end
+
+function grid.new(space, options)
+  for _, name in ipairs(fields.sorted(options)) do
+    if not space.known[name] then
+      space.box:blame(space.at, "search." .. name, "there is no parameter of that name")
+    end
+  end
+  local points, raw, tried = {}, {}, 0
+  local function walk(i)
+    local parameter = space.parameters[i]
+    if not parameter then
+      tried = tried + 1
+      if tried > points_max then
+        space.box:blame(space.at, "search", "the grid has more than %d points: use pioche.random",
+          points_max)
+      end
+      points[#points + 1] = space:complete(raw)
+    elseif parameter.domain.kind == "derived" or not spaces.active(parameter, raw) then
+      walk(i + 1)
+    else
+      for _, value in ipairs(values_of(space, parameter, options)) do
+        raw[parameter.name] = value
+        walk(i + 1)
+        raw[parameter.name] = nil
+      end
+    end
+  end
+  walk(1)
+  if #points == 0 then
+    space.box:blame(space.at, "where", "not true for any of the grid's %d points", tried)
+  end
+  local sampler = { size = #points }
+  function sampler:propose(n) return points[n] end
+  function sampler:observe() end
+  return sampler
+end
+
+return grid
