@@ -142,7 +142,8 @@ static int store_run_create(lua_State *L)
 	};
 	int64_t id = 0;
 	pio_err err = PIO_ERR_INIT;
-	return push_id(L, pio_store_run_create(&id, store, &spec, &err), id, &err);
+	int rc = pio_store_run_create(&id, store, &spec, &err);
+	return push_id(L, rc, id, &err);
 }
 
 static int store_run_find(lua_State *L)

@@ -39,7 +39,8 @@ static int store_snapshot_add(lua_State *L)
 	};
 	int64_t id = 0;
 	pio_err err = PIO_ERR_INIT;
-	return push_id(L, pio_store_snapshot_add(&id, store, &snapshot, &err), id, &err);
+	int rc = pio_store_snapshot_add(&id, store, &snapshot, &err);
+	return push_id(L, rc, id, &err);
 }
 
 static int store_sweep_add(lua_State *L)

@@ -130,18 +130,18 @@ function plan.resolve_from(from, store, at, box)
   local function blame(format, ...) box:blame(at, "from", format, ...) end
   if not store then blame("%s: there is no store to look it up in", fields.show(from.run)) end
   local runs = require "pioche.runs"
-  local ok, run = pcall(runs.find, store, from.run)
+  local ok, run_id = pcall(runs.find, store, from.run)
   if not ok then
-    if errors.is(run) then blame("%s", run.message) end
-    error(run, 0)
+    if errors.is(run_id) then blame("%s", run_id.message) end
+    error(run_id, 0)
   end
   local goal = errors.check(store:one([[SELECT goal_key AS key, goal FROM experiment e
-    JOIN run r ON r.experiment_id = e.id WHERE r.id = ?]], run.id)) or {}
+    JOIN run r ON r.experiment_id = e.id WHERE r.id = ?]], run_id)) or {}
   local id
   if from.which == "best" and goal.key then
-    id = errors.check(store:checkpoint_best(run.id, goal.key, goal.goal))
+    id = errors.check(store:checkpoint_best(run_id, goal.key, goal.goal))
   else
-    id = errors.check(store:checkpoint_newest(run.id))
+    id = errors.check(store:checkpoint_newest(run_id))
   end
   if not id then blame("%s has no checkpoint", fields.show(from.run)) end
   rawset(from, "id", id)

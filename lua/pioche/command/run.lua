@@ -1,0 +1,80 @@
+-- run: run a recipe; only what is missing.
+local driver = require "pioche.driver"
+local recipe = require "pioche.recipe"
+local runs = require "pioche.runs"
+
+local function best_line(session, sweep)
+  if not sweep.goal then return "" end
+  local ok, id = pcall(runs.find, session.store, sweep.name .. "/best")
+  if not ok then return "" end
+  local row = session.store:one([[SELECT e.name || '-' || r.number AS name, s.last AS value
+    FROM run r JOIN experiment e ON e.id = r.experiment_id JOIN series s ON s.run_id = r.id
+    WHERE r.id = ? AND s.key = ? ORDER BY s.rank LIMIT 1]], id, sweep.goal.key)
+  if not row or not row.value then return "" end
+  return ("; best of all is %s: %s %.6g"):format(row.name, sweep.goal.key, row.value)
+end
+
+local function run_sweep(ctx, self, session)
+  local sweep = self.sweep
+  local jobs = session:sweep(sweep)
+  local finished, launched = 0, false
+  for _, job in ipairs(jobs) do
+    if job.status == "finished" or job.status == "stopped" then finished = finished + 1 end
+    launched = launched or job.attempt > 0
+  end
+  local problems = session:problems(jobs)
+  for _, line in ipairs(problems) do ctx.note("pioche: " .. line .. "\n") end
+  if session.interrupts > 0 then
+    ctx.note(("interrupted: %d of %d runs are finished; the same command goes on from here\n")
+      :format(finished, #jobs))
+    return 130
+  end
+  if not launched and #problems == 0 then
+    ctx.note(("nothing to do: %d of %d runs are finished%s\n"):format(finished, #jobs,
+      best_line(session, sweep)))
+  else
+    ctx.note(("%d of %d runs are finished%s\n"):format(finished, #jobs, best_line(session, sweep)))
+  end
+  if ctx.json then
+    local ids = {}
+    for i, job in ipairs(jobs) do ids[i] = job.id end
+    runs.print_json(ctx, session.store, ids)
+  end
+  return #problems > 0 and 1 or 0
+end
+
+local function run(ctx)
+  local self = recipe.load(ctx.args[1], table.move(ctx.args, 2, #ctx.args, 1, {}))
+  local session = driver.open(ctx, self, { again = ctx.options.again })
+  local ok, result = xpcall(function()
+    if self.sweep then return run_sweep(ctx, self, session) end
+    return require("pioche.lab").run(ctx, self, session)
+  end, function(e)
+    if require("pioche.errors").is(e) then return e end
+    return debug.traceback(tostring(e), 2)
+  end)
+  if session.progress then session.progress:finish() end
+  session:close()
+  if not ok then error(result, 0) end
+  return result
+end
+
+return {
+  summary = "run a recipe: what is missing, nothing twice",
+  usage = "run RECIPE [NAME=VALUE...] [--again]",
+  help = [[
+Takes a snapshot of the code, makes the runs that the recipe plans, launches
+those that are not finished yet, and follows them: progress and ETA on stderr.
+A run is known by its content (code, program, parameters, inputs, launch shape,
+seed), so the same command again does nothing, and an interrupted one goes on
+where it was, from the newest checkpoint of each run.
+
+NAME=VALUE overrides a parameter (lr=3e-4), gives it a list of choices
+(depth=2,3), or changes a setting (launch.parallel=2, seeds=3, search.runs=8).
+
+Ctrl-C stops the runs politely, Ctrl-C again at once; the exit status is then
+130. It is 1 when a run failed.]],
+  args = { 1, nil, what = "a recipe" },
+  options = { { name = "again", help = "run everything anew, also what is finished" } },
+  run = run,
+}
