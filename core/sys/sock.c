@@ -270,6 +270,11 @@ int pio_sock_recv(int fd, void *bytes, size_t size_bytes, int64_t deadline_ns, p
 	return 0;
 }
 
+void pio_sock_shut(int fd)
+{
+	shutdown(fd, SHUT_RDWR);
+}
+
 void pio_sock_close(int *fd)
 {
 	if (*fd >= 0)

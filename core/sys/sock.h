@@ -19,6 +19,8 @@ int pio_sock_accept(int *fd, int listen_fd, int64_t deadline_ns, pio_err *err);
 int pio_sock_connect(int *fd, const char *host, uint16_t port, int64_t deadline_ns, pio_err *err);
 int pio_sock_send(int fd, const void *bytes, size_t size_bytes, int64_t deadline_ns, pio_err *err);
 int pio_sock_recv(int fd, void *bytes, size_t size_bytes, int64_t deadline_ns, pio_err *err);
+/* End both directions without closing: whoever waits on it is woken. */
+void pio_sock_shut(int fd);
 void pio_sock_close(int *fd);
 
 #endif

@@ -19,6 +19,7 @@
 #include "base/ulid.h"
 #include "client/drain.h"
 #include "client/env.h"
+#include "client/pioche.h"
 #include "client/ring.h"
 #include "launch/agent.h"
 #include "sys/fs.h"
@@ -31,12 +32,32 @@ static char root[256], dir[300], ulid[PIO_ULID_CHARS + 1], self[4096], mark[400]
 
 /* ---- the ranks ------------------------------------------------------------------- */
 
+/* Sum over the ranks; then rank 1 dies, and rank 0 tells what it heard of it. */
+static int comm_main(void)
+{
+	pio_run *run;
+	pio_comm *comm;
+	float sum = 1;
+	int rank = atoi(getenv("RANK"));
+	if (pio_open(&run, NULL) || pio_comm_init(&comm, run, 10000) || pio_comm_allreduce(comm, &sum, 1) ||
+	    sum != 2)
+		return 98;
+	if (rank == 1)
+		raise(SIGKILL);
+	int64_t start_ns = pio_clock_mono_ns();
+	int rc = pio_comm_allreduce(comm, &sum, 1);
+	dprintf(1, "%d in time %d: %s\n", rc, pio_clock_mono_ns() - start_ns < 5000000000, pio_error());
+	return 7;
+}
+
 /* rank POINTS WHAT: log POINTS points, then do WHAT. */
 static int rank_main(int argc, char **argv)
 {
 	pio_ring *ring = NULL;
 	const char *what = argc > 3 ? argv[3] : "";
 	int rank = atoi(getenv("RANK"));
+	if (strcmp(what, "comm") == 0)
+		return comm_main();
 	if (pio_ring_attach(&ring, getenv(PIO_ENV_RING), NULL) != 0)
 		return 99;
 	uint32_t key = pio_ring_key(ring, "loss", 4, NULL);
@@ -333,6 +354,22 @@ static void consequence_is_not_the_cause(void **state)
 	json_decref(record);
 }
 
+/* Collectives over the agent's rendezvous: a dead rank is named to the others. */
+static void collective_names_the_dead(void **state)
+{
+	(void)state;
+	run r = start(orders(2, rank_command("0", "comm")));
+	json_t *record = end(&r), *first = json_object_get(record, "first");
+	assert_int_equal(json_integer_value(json_object_get(first, "rank")), 1);
+	assert_int_equal(json_integer_value(json_object_get(first, "signal")), SIGKILL);
+	json_t *other = json_array_get(json_object_get(record, "ranks"), 0);
+	assert_int_equal(json_integer_value(json_object_get(other, "exit_code")), 7);
+	const char *heard = text_of(other, "stdout_tail");
+	if (strncmp(heard, "-13 in time 1: ", 15) != 0 || !strstr(heard, "rank 1"))
+		fail_msg("rank 0 heard: %s", heard);
+	json_decref(record);
+}
+
 static json_t *run_to_end(json_t *spec, const char *order)
 {
 	run r = start(spec);
@@ -496,7 +533,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		T(points_arrive_and_all_is_recorded), T(environment_contract), T(setup_line_and_wrap),
 		T(exit_code_is_named), T(signal_is_named_and_points_survive), T(consequence_is_not_the_cause),
-		T(stop_is_polite_then_hard), T(kill_is_at_once), T(end_of_file_is_lost), T(time_limit),
+		T(collective_names_the_dead), T(stop_is_polite_then_hard), T(kill_is_at_once), T(end_of_file_is_lost), T(time_limit),
 		T(ranks_die_with_the_agent), T(leftovers_are_killed), T(missing_program),
 		T(odd_output_survives_as_tail), T(late_and_broken_agents_refuse),
 	};
