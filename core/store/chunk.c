@@ -408,10 +408,12 @@ static inline void add_exactly(double *hi, double *lo, double value)
 static void normalize(pio_chunk_stats *stats)
 {
 	double sum = stats->sum + stats->sum_low;
-	stats->sum_low = isfinite(sum) ? stats->sum_low - (sum - stats->sum) : 0;
-	stats->sum = sum;
-	if (isnan(sum) || isinf(sum))
+	if (!isfinite(stats->sum) || !isfinite(sum)) {
 		stats->sum_low = 0;
+		return;
+	}
+	stats->sum_low -= sum - stats->sum;
+	stats->sum = sum;
 }
 
 void pio_chunk_stats_add(pio_chunk_stats *stats, const pio_chunk_point *points, size_t count)
