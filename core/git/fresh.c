@@ -26,7 +26,9 @@ int pio_fresh_open(pio_fresh *fresh, git_repository *repo, pio_err *err)
 	git_buf_dispose(&path);
 	int rc = git_repository_index(&fresh->index, repo);
 	if (rc < 0)
-		return pio_git_fail(err, rc, "%s: cannot read the index", git_repository_path(repo));
+		return pio_git_fail(err, rc, "%s: cannot read the index (if it is split or sparse: "
+		                    "git update-index --no-split-index, git sparse-checkout reapply "
+		                    "--no-sparse-index)", git_repository_path(repo));
 	fresh->count = git_index_entrycount(fresh->index);
 	if (git_repository_config_snapshot(&config, repo) >= 0 &&
 	    git_config_get_bool(&mode, config, "core.filemode") < 0)

@@ -10,14 +10,18 @@
 
 int pio_git_init(pio_err *err)
 {
+	static const char *extensions[] = { "worktreeconfig" };
 	int rc = git_libgit2_init();
 	if (rc < 0)
 		return pio_git_fail(err, rc, "libgit2 does not start");
 	/* The library's default is to sync nothing. */
 	rc = git_libgit2_opts(GIT_OPT_ENABLE_FSYNC_GITDIR, 1);
+	/* `git sparse-checkout` sets it; what it guards is no matter to a snapshot. */
+	if (rc >= 0)
+		rc = git_libgit2_opts(GIT_OPT_SET_EXTENSIONS, extensions, sizeof extensions / sizeof *extensions);
 	if (rc < 0) {
 		git_libgit2_shutdown();
-		return pio_git_fail(err, rc, "libgit2 refuses the option to sync its files");
+		return pio_git_fail(err, rc, "libgit2 refuses its options");
 	}
 	return 0;
 }

@@ -19,6 +19,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "base/str.h"
 #include "git/repo.h"
@@ -28,6 +29,8 @@
 #define TOTAL_BYTES_MAX (1ll << 30)
 #define FILES_MAX 100000
 #define PIN_BYTES 128
+#define LOCK_TRIES 100
+#define LOCK_WAIT_MS 20
 
 /* Everything that a snapshot has open. */
 struct taking {
@@ -132,7 +135,8 @@ static int read_head(struct taking *taking, pio_snapshot *out, pio_err *err)
 
 static int copy_paths(pio_snapshot *out, git_repository *repo, pio_err *err)
 {
-	out->repository = pio_strdup(git_repository_path(repo));
+	/* Of a linked work tree the common directory, which outlives it. */
+	out->repository = pio_strdup(git_repository_commondir(repo));
 	out->workdir = pio_strdup(git_repository_workdir(repo));
 	if (!out->repository || !out->workdir)
 		return pio_fail(err, PIO_ENOMEM, "out of memory while opening a git repository");
@@ -196,10 +200,30 @@ static int find_pinned(struct taking *taking, const char *pin)
 	return rc < 0 ? GIT_ENOTFOUND : 0;
 }
 
+/* Where another process pins the same tree at the same time, take its commit. */
+static int write_pin(struct taking *taking, const pio_snapshot *out, const char *pin, pio_err *err)
+{
+	git_reference *ref = NULL;
+	git_oid commit = taking->commit;
+	int rc = GIT_ELOCKED;
+	for (int tries = 0; tries < LOCK_TRIES && rc == GIT_ELOCKED; tries++) {
+		if (tries)
+			pio_clock_sleep_ms(LOCK_WAIT_MS);
+		rc = git_reference_create(&ref, taking->repo, pin, &commit, 0, NULL);
+		git_reference_free(ref);
+		ref = NULL;
+		if (rc < 0 && find_pinned(taking, pin) == 0)
+			return 0;
+	}
+	taking->commit = commit;
+	if (rc < 0)
+		return pio_git_fail(err, rc, "%s: cannot write %s", out->repository, pin);
+	return 0;
+}
+
 static int make_commit(struct taking *taking, pio_snapshot *out, pio_err *err)
 {
 	char pin[PIN_BYTES];
-	git_reference *ref = NULL;
 	int rc;
 	pin_name(pin, out);
 	if (find_pinned(taking, pin) == 0)
@@ -216,14 +240,7 @@ static int make_commit(struct taking *taking, pio_snapshot *out, pio_err *err)
 	} else {
 		taking->commit = *git_commit_id(taking->head);
 	}
-	rc = git_reference_create(&ref, taking->repo, pin, &taking->commit, 0, NULL);
-	git_reference_free(ref);
-	/* Another process pinned the same tree meanwhile. */
-	if ((rc == GIT_EEXISTS || rc == GIT_ELOCKED) && find_pinned(taking, pin) == 0)
-		return 0;
-	if (rc < 0)
-		return pio_git_fail(err, rc, "%s: cannot write %s", out->repository, pin);
-	return 0;
+	return write_pin(taking, out, pin, err);
 }
 
 static int read_worktree(struct taking *taking, pio_snapshot *out, const char *store_dir,

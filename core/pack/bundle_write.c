@@ -26,6 +26,7 @@
 #include "sys/fs.h"
 
 #define BLOCK_BYTES (1 << 20)
+#define HINT_BYTES (16 << 20)
 
 struct writer {
 	const pio_bundle *bundle;
@@ -34,7 +35,7 @@ struct writer {
 	pio_sha256 *outer;      /* of the tar */
 	pio_sha256 *inner;      /* of the file that is being copied */
 	char *block;
-	int64_t bytes_done, bytes_total, bytes_out;
+	int64_t bytes_done, bytes_total, bytes_out, bytes_hinted;
 	pio_bundle_report *report;
 	void *context;
 	int rc;                 /* what the write callback met first, and its message */
@@ -53,6 +54,12 @@ static la_ssize_t write_block(struct archive *archive, void *context, const void
 	if (!w->rc)
 		w->rc = pio_sha256_update(w->outer, bytes, size_bytes, &w->err);
 	w->bytes_out += (int64_t)size_bytes;
+	/* Only a hint: the disk begins to write while the next blocks are hashed. */
+	if (!w->rc && w->bytes_out - w->bytes_hinted >= HINT_BYTES) {
+		sync_file_range(w->fd, w->bytes_hinted, w->bytes_out - w->bytes_hinted,
+		                SYNC_FILE_RANGE_WRITE);
+		w->bytes_hinted = w->bytes_out;
+	}
 	return (la_ssize_t)size_bytes;
 }
 

@@ -301,6 +301,67 @@ static void test_linked_worktree(void **state)
 	assert_string_equal(snapshot.branch, "side");
 	assert_string_equal(snapshot.workdir, path_of("side"));
 	assert_as_git(&snapshot, "side");
+	/* The snapshot outlives the linked work tree. */
+	assert_string_equal(snapshot.repository, path_of("w/.git"));
+	shell("cd w && git worktree remove --force ../side");
+	assert_int_equal(pio_snapshot_checkout(snapshot.repository, snapshot.commit, path_of("out"), &err), 0);
+	shell("test $(cat out/s.c) = s");
+	pio_snapshot_fini(&snapshot);
+}
+
+static void test_sparse_and_split(void **state)
+{
+	(void)state;
+	pio_snapshot snapshot;
+	make_repository();
+	shell("cd w && git sparse-checkout set src >/dev/null && echo n > src/new.c");
+	take(&snapshot);
+	char line[300];
+	snprintf(line, sizeof line, "cd w && git ls-tree -r --name-only %s | grep -qx src/new.c &&"
+	         " ! git ls-tree -r --name-only %s | grep -qF a.b/", snapshot.commit, snapshot.commit);
+	shell(line);
+	pio_snapshot_fini(&snapshot);
+	shell("cd w && git sparse-checkout disable && git update-index --split-index");
+	refused(PIO_EIO, "w", "git update-index --no-split-index", NULL);
+}
+
+/* Eight processes at once make one commit. */
+static void test_at_once(void **state)
+{
+	(void)state;
+	pid_t pids[8];
+	make_repository();
+	shell("cd w && echo changed > src/one.c");
+	for (int i = 0; i < 8; i++) {
+		pids[i] = fork();
+		if (pids[i] == 0) {
+			pio_snapshot snapshot;
+			pio_err err = PIO_ERR_INIT;
+			int rc = pio_snapshot_take(&snapshot, path_of("w"), path_of("w/.pioche"), NULL, &err);
+			if (rc)
+				fprintf(stderr, "%s\n", err.message);
+			else
+				rc = pio_fs_write(path_of("one"), snapshot.commit, PIO_GIT_HEX, 0644, NULL);
+			_exit(rc ? 1 : 0);
+		}
+	}
+	for (int i = 0; i < 8; i++) {
+		int status = -1;
+		assert_int_equal(waitpid(pids[i], &status, 0), pids[i]);
+		assert_int_equal(status, 0);
+	}
+	shell("cd w && test \"$(git for-each-ref --format='%(objectname)' refs/pioche)\" = $(cat ../one)");
+}
+
+static void test_nothing_at_all(void **state)
+{
+	(void)state;
+	pio_snapshot snapshot;
+	take(&snapshot);
+	assert_true(snapshot.own);
+	assert_int_equal(snapshot.files, 0);
+	assert_int_equal(pio_snapshot_checkout(snapshot.repository, snapshot.commit, path_of("out"), NULL), 0);
+	shell("test -z \"$(ls -A out)\"");
 	pio_snapshot_fini(&snapshot);
 }
 
@@ -457,6 +518,9 @@ int main(void)
 		TEST(test_submodule_becomes_plain_files),
 		TEST(test_linked_worktree),
 		TEST(test_unfinished_merge),
+		TEST(test_sparse_and_split),
+		TEST(test_at_once),
+		TEST(test_nothing_at_all),
 		TEST(test_line_endings_as_git),
 		TEST(test_refusals_name_the_thing),
 		TEST(test_subtree_identity),
