@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -315,6 +316,17 @@ static int lock_attempt(standalone *alone, pio_err *err)
 	return rc;
 }
 
+/* Explicitly, because a child that was forked a moment ago may still have the
+ * descriptor open. */
+static void unlock_attempt(standalone *alone)
+{
+	if (alone->lock_fd < 0)
+		return;
+	flock(alone->lock_fd, LOCK_UN);
+	close(alone->lock_fd);
+	alone->lock_fd = -1;
+}
+
 static int open_journal(standalone *alone, const pio_ulid *ulid, const char *experiment,
                         pio_err *err)
 {
@@ -431,9 +443,7 @@ int pio_standalone_finish(pio_run *run, int status, pio_err *err)
 	/* A ring that could not be drained stays for whoever adopts the run. */
 	if (!rc)
 		rc = pio_fs_unlink(alone->ring_path, err);
-	if (alone->lock_fd >= 0)
-		close(alone->lock_fd);
-	alone->lock_fd = -1;
+	unlock_attempt(alone);
 	return rc;
 }
 
@@ -459,8 +469,7 @@ void pio_standalone_free(pio_run *run)
 		(void)pio_journal_close(&alone->journal, NULL);
 		if (run->ring)
 			(void)pio_fs_unlink(alone->ring_path, NULL);
-		if (alone->lock_fd >= 0)
-			close(alone->lock_fd);
+		unlock_attempt(alone);
 		if (run->staging)
 			(void)pio_fs_remove_tree(run->staging, NULL);
 		remove_run_dir(run);

@@ -356,6 +356,7 @@ static int rank_one_gives_up(pio_run *run, int rank, int size, uint8_t *result)
 	float data[10] = { 0 };
 	(void)size;
 	TRY(pio_comm_init(&comm, run, 5000));
+	TRY(pio_comm_barrier(comm));
 	if (rank == 1) {
 		pio_comm_close(&comm, "the text ran out");
 		return 0;
@@ -461,6 +462,8 @@ static void an_abort_carries_its_reason(void **state)
 	world_open(&w, 3);
 	world_start(&w, rank_one_gives_up);
 	world_wait(&w, statuses);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(statuses[i], 0);
 	for (int i = 0; i < 3; i += 2)
 		assert_string_equal((char *)w.results + (size_t)i * RESULT_BYTES + 1,
 		                    "-13 rank 1: the text ran out");

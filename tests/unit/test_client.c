@@ -1,0 +1,429 @@
+#include <fcntl.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "base/clock.h"
+#include "client/drain.h"
+#include "client/env.h"
+#include "client/pioche.h"
+#include "client/standalone.h"
+#include "heard.h"
+#include "test.h"
+
+/* A working directory of its own; rings go there too. */
+static char *home_new(void)
+{
+	char *dir = scratch_new();
+	setenv("PIOCHE_SHM", dir, 1);
+	unsetenv(PIO_ENV_STORE);
+	unsetenv(PIO_ENV_RING);
+	assert_int_equal(chdir(dir), 0);
+	return dir;
+}
+
+static void home_remove(char *dir)
+{
+	assert_int_equal(chdir("/"), 0);
+	unsetenv("PIOCHE_SHM");
+	scratch_remove(dir);
+}
+
+static heard *hear_of(const char *attempt_dir)
+{
+	return heard_read(path_in(attempt_dir, "journal.0"));
+}
+
+static int rings_left(const char *dir)
+{
+	char **names;
+	size_t count;
+	int rings = 0;
+	check_ok(pio_fs_list(&names, &count, dir, &err));
+	for (size_t i = 0; i < count; i++)
+		rings += strstr(names[i], ".ring") != NULL;
+	pio_fs_list_free(names, count);
+	return rings;
+}
+
+#define ok(call)                                               \
+	do {                                                   \
+		if ((call) != 0)                               \
+			fail_msg("%s: %s", #call, pio_error()); \
+	} while (0)
+
+#define refused(call, code, text)                                                    \
+	do {                                                                         \
+		assert_int_equal((call), -(code));                                   \
+		if (!strstr(pio_error(), (text)))                                    \
+			fail_msg("message \"%s\" lacks \"%s\"", pio_error(), (text)); \
+	} while (0)
+
+/* ---- standalone ---------------------------------------------------------------- */
+
+static void a_run_of_its_own_keeps_everything(void **state)
+{
+	(void)state;
+	char *home = home_new();
+	pio_run *run;
+	ok(pio_open(&run, "notes"));
+	const pio_info *info = pio_info_get(run);
+	char *dir = strdup(info->dir), *id = strdup(info->id);
+	assert_int_equal(info->rank, 0);
+	assert_int_equal(info->world, 1);
+	assert_int_equal(info->resume_step, -1);
+	assert_int_equal(strlen(id), 26);
+	assert_int_equal(pio_fs_type(path_in(home, ".pioche/.gitignore")), PIO_FS_FILE);
+	pio_str staging = PIO_STR_INIT;
+	pio_str_printf(&staging, "%s/.pioche/staging/%s", home, id);
+	assert_int_equal(pio_fs_type(staging.data), PIO_FS_DIR);
+
+	pio_key keys[2] = { pio_key_get(run, "a"), pio_key_get(run, "b") };
+	double values[2] = { 1.5, -0.0 };
+	for (int64_t step = 0; step < 1000; step++)
+		ok(pio_log_many(run, 2, keys, step, values));
+	ok(pio_log(run, keys[0], INT64_MIN, 7));
+	ok(pio_fact(run, 'p', "lr \"x\"\n", "3e-4"));
+	ok(pio_text(run, "sample", 5, "In the beginning"));
+	ok(pio_event(run, "note", "half way"));
+	ok(pio_close(&run, 0));
+	assert_null(run);
+	ok(pio_close(&run, 0));
+
+	heard *h = hear_of(dir);
+	assert_int_equal(h->count, 2001);
+	assert_false(h->point_before_key);
+	assert_true(h->points[1].value_bits == 0x8000000000000000u);
+	assert_int_equal(h->records[PIO_RECORD_RUN], 1);
+	assert_non_null(strstr(h->last[PIO_RECORD_RUN], "\"experiment\":\"notes\""));
+	assert_non_null(strstr(h->last[PIO_RECORD_RUN], "test_client"));
+	assert_string_equal(h->last[PIO_RECORD_FACT], "3e-4");
+	assert_string_equal(h->last[PIO_RECORD_TEXT], "In the beginning");
+	assert_string_equal(h->last[PIO_RECORD_EVENT], "half way");
+	assert_string_equal(h->last[PIO_RECORD_EXIT], "{\"result\":\"ok\"}");
+	assert_int_equal(rings_left(home), 0);
+	heard_free(h);
+	pio_str_fini(&staging);
+	free(dir);
+	free(id);
+	home_remove(home);
+}
+
+static void the_store_is_found_upwards(void **state)
+{
+	(void)state;
+	char *home = home_new();
+	pio_str found = PIO_STR_INIT;
+	check_ok(pio_fs_mkdirs(path_in(home, "repo/.git"), 0755, &err));
+	check_ok(pio_fs_mkdirs(path_in(home, "repo/src/deep"), 0755, &err));
+	assert_int_equal(chdir(path_in(home, "repo/src/deep")), 0);
+	check_ok(pio_standalone_store(&found, &err));
+	assert_string_equal(found.data, path_in(home, "repo/.pioche"));
+	pio_str_clear(&found);
+	check_ok(pio_fs_mkdirs(path_in(home, "repo/src/.pioche"), 0755, &err));
+	check_ok(pio_standalone_store(&found, &err));
+	assert_string_equal(found.data, path_in(home, "repo/src/.pioche"));
+	pio_str_clear(&found);
+	setenv(PIO_ENV_STORE, "elsewhere", 1);
+	check_ok(pio_standalone_store(&found, &err));
+	assert_string_equal(found.data, path_in(home, "repo/src/deep/elsewhere"));
+	assert_int_equal(pio_fs_type(found.data), PIO_FS_DIR);
+	unsetenv(PIO_ENV_STORE);
+	pio_str_fini(&found);
+	home_remove(home);
+}
+
+static void a_run_that_cannot_be_opened_leaves_nothing_and_harms_nothing(void **state)
+{
+	(void)state;
+	char *home = home_new();
+	pio_run *run;
+	setenv("PIOCHE_SHM", "/nonexistent", 1);
+	assert_true(pio_open(&run, "x") < 0);
+	assert_non_null(strstr(pio_error(), "/nonexistent"));
+	assert_null(run);
+	char **names;
+	size_t count;
+	check_ok(pio_fs_list(&names, &count, path_in(home, ".pioche/runs"), &err));
+	assert_int_equal(count, 0);
+	pio_fs_list_free(names, count);
+	assert_int_equal(pio_key_get(run, "x"), 0);
+	ok(pio_log(run, 1, 0, 0));
+	ok(pio_fact(run, 'p', "a", "1"));
+	ok(pio_text(run, "a", 0, "b"));
+	ok(pio_event(run, "a", "b"));
+	pio_checkpoint *c;
+	ok(pio_checkpoint_begin(&c, run, 0, 1));
+	ok(pio_checkpoint_add(c, "model", "w", PIO_F32, 0, NULL, NULL));
+	ok(pio_checkpoint_commit(&c));
+	pio_comm *comm;
+	ok(pio_comm_init(&comm, run, 100));
+	ok(pio_comm_barrier(comm));
+	pio_comm_close(&comm, NULL);
+	assert_int_equal(pio_info_get(run)->world, 1);
+	home_remove(home);
+}
+
+static void bad_values_are_refused(void **state)
+{
+	(void)state;
+	char *home = home_new();
+	pio_run *run;
+	ok(pio_open(&run, "x"));
+	assert_int_equal(pio_key_get(run, ""), 0);
+	assert_non_null(strstr(pio_error(), "empty"));
+	pio_key key = pio_key_get(run, "known");
+	assert_true(key > 0);
+	refused(pio_log(run, 0, 0, 1), PIO_EINVAL, "metric number 0");
+	refused(pio_log(run, key + 1, 0, 1), PIO_EINVAL, "pio_key_get expected");
+	refused(pio_log_many(run, 1, NULL, 0, NULL), PIO_EINVAL, "keys is NULL");
+	refused(pio_fact(run, 'x', "a", "1"), PIO_EINVAL, "kind of a fact is 'x'");
+	static const char *const bad[] = { "", "nan", "[1]", "{}", "\"open", "01", "1.", "1e", "tru", "1 2",
+	                                   "\"\\x\"", "\"a\nb\"", "\"\\u12\"", "\"\xff\"", "--1" };
+	static const char *const good[] = { "0", "-0.5e-10", "\"\"", "\"a\\u00e9\\n\\\"\"", "true", "null" };
+	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+		refused(pio_fact(run, 'p', "a", bad[i]), PIO_EINVAL, "value of \"a\"");
+	for (size_t i = 0; i < sizeof good / sizeof good[0]; i++)
+		ok(pio_fact(run, 'p', "a", good[i]));
+	char *long_text = malloc(1u << 20);
+	memset(long_text, 'x', (1u << 20) - 1);
+	long_text[(1u << 20) - 1] = 0;
+	refused(pio_text(run, "t", 0, long_text), PIO_EINVAL, "too long");
+	free(long_text);
+	refused(pio_text(run, "t", 0, NULL), PIO_EINVAL, "text is NULL");
+	refused(pio_event(run, "", "m"), PIO_EINVAL, "empty");
+	ok(pio_close(&run, 1));
+	home_remove(home);
+}
+
+static char *only_attempt(const char *home)
+{
+	char **names, *dir;
+	size_t count;
+	check_ok(pio_fs_list(&names, &count, path_in(home, ".pioche/runs"), &err));
+	assert_int_equal(count, 1);
+	assert_true(asprintf(&dir, "%s/.pioche/runs/%s/1", home, names[0]) > 0);
+	pio_fs_list_free(names, count);
+	return dir;
+}
+
+static void wait_child(pid_t child)
+{
+	int status;
+	assert_int_equal(waitpid(child, &status, 0), child);
+}
+
+static void the_end_of_a_process_is_told_apart(void **state)
+{
+	(void)state;
+	static const struct { const char *how, *exit_json; } ends[] = {
+		{ "returns", "{\"result\":\"ok\"}" }, { "exit(3)", "{\"result\":\"failed\"}" },
+		{ "pio_close(1)", "{\"result\":\"failed\"}" }, { "_exit", "" },
+	};
+	for (size_t i = 0; i < 4; i++) {
+		char *home = home_new();
+		pid_t child = fork();
+		if (child == 0) {
+			pio_run *run;
+			if (pio_open(&run, "x") != 0)
+				_exit(9);
+			pio_log(run, pio_key_get(run, "k"), 1, 1);
+			if (i == 3)
+				_exit(0);
+			if (i == 2)
+				pio_close(&run, 1);
+			exit(i == 1 ? 3 : 0);
+		}
+		wait_child(child);
+		char *dir = only_attempt(home);
+		char id[27];
+		snprintf(id, sizeof id, "%.26s", strstr(dir, "runs/") + 5);
+		assert_int_equal(rings_left(home), i == 3); /* whoever adopts the run drains it */
+		check_ok(pio_ring_recover(dir, id, 1, 1, &err));
+		heard *h = hear_of(dir);
+		assert_int_equal(h->count, 1);
+		assert_string_equal(h->last[PIO_RECORD_EXIT], ends[i].exit_json);
+		heard_free(h);
+		free(dir);
+		home_remove(home);
+	}
+}
+
+static void a_killed_process_loses_nothing_it_was_told(void **state)
+{
+	(void)state;
+	_Atomic int64_t *told = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	assert_true(told != MAP_FAILED);
+	for (int round = 0; round < 5; round++) {
+		char *home = home_new(), id[27];
+		atomic_store(told, 0);
+		pid_t child = fork();
+		if (child == 0) {
+			pio_run *run;
+			if (pio_open(&run, "x") != 0)
+				_exit(9);
+			pio_key key = pio_key_get(run, "k");
+			for (int64_t i = 0;; i++) {
+				pio_log(run, key, i, (double)i);
+				atomic_store(told, i + 1);
+			}
+		}
+		while (atomic_load(told) < 50000)
+			pio_clock_sleep_ms(1);
+		kill(child, SIGKILL);
+		wait_child(child);
+		char *dir = only_attempt(home);
+		snprintf(id, sizeof id, "%.26s", strstr(dir, "runs/") + 5);
+		check_ok(pio_ring_recover(dir, id, 1, 1, &err));
+		heard *h = hear_of(dir);
+		assert_in_range(h->count, atomic_load(told), atomic_load(told) + 1);
+		for (size_t i = 0; i < h->count; i++)
+			assert_true(h->points[i].step == (int64_t)i);
+		assert_int_equal(h->records[PIO_RECORD_EXIT], 0);
+		assert_int_equal(rings_left(home), 0);
+		heard_free(h);
+		free(dir);
+		home_remove(home);
+	}
+	munmap(told, 4096);
+}
+
+static void a_child_logs_but_does_not_end_the_run(void **state)
+{
+	(void)state;
+	char *home = home_new();
+	pio_run *run;
+	ok(pio_open(&run, "x"));
+	char *dir = strdup(pio_info_get(run)->dir);
+	pio_key key = pio_key_get(run, "k");
+	pid_t child = fork();
+	if (child == 0) {
+		pio_key own = pio_key_get(run, "child");
+		for (int i = 0; i < 50000; i++) /* more than the ring holds: the parent drains */
+			pio_log(run, own, i, 1);
+		pio_close(&run, 1);
+		exit(0); /* the exit handlers run here too */
+	}
+	wait_child(child);
+	ok(pio_log(run, key, 1, 1));
+	child = fork();
+	if (child == 0) {
+		alarm(20);
+		pause();
+		_exit(0);
+	}
+	ok(pio_close(&run, 0));
+	/* A child that lives on does not hold the run's lock. */
+	int fd;
+	check_ok(pio_fs_lock(&fd, path_in(dir, "agent.lock"), &err));
+	close(fd);
+	kill(child, SIGKILL);
+	wait_child(child);
+	heard *h = hear_of(dir);
+	assert_int_equal(h->count, 50001);
+	assert_int_equal(h->records[PIO_RECORD_EXIT], 1);
+	assert_string_equal(h->last[PIO_RECORD_EXIT], "{\"result\":\"ok\"}");
+	heard_free(h);
+	free(dir);
+	home_remove(home);
+}
+
+static void a_live_run_is_locked_and_beats(void **state)
+{
+	(void)state;
+	char *home = home_new();
+	pio_run *run;
+	int fd;
+	ok(pio_open(&run, "x"));
+	check_fails(pio_fs_lock(&fd, path_in(pio_info_get(run)->dir, "agent.lock"), &err), PIO_EBUSY, "");
+	pio_log(run, pio_key_get(run, "k"), 1, 1);
+	pio_clock_sleep_ms(1100);
+	heard *h = hear_of(pio_info_get(run)->dir);
+	assert_int_equal(h->count, 1);
+	assert_true(h->records[PIO_RECORD_HEARTBEAT] >= 1);
+	heard_free(h);
+	ok(pio_close(&run, 0));
+	home_remove(home);
+}
+
+/* ---- under an agent --------------------------------------------------------------- */
+
+#define ULID "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+
+static void under_agent(const char *home, pio_ring **ring)
+{
+	check_ok(pio_ring_create(ring, path_in(home, "ring"), 2, 0, 0, &err));
+	setenv(PIO_ENV_RING, path_in(home, "ring"), 1);
+	setenv(PIO_ENV_RUN, ULID, 1);
+	setenv(PIO_ENV_ATTEMPT, "4", 1);
+	setenv(PIO_ENV_DIR, home, 1);
+	setenv(PIO_ENV_STAGING, path_in(home, "staging"), 1);
+	setenv("RANK", "2", 1);
+	setenv("WORLD_SIZE", "5", 1);
+	setenv("LOCAL_RANK", "1", 1);
+}
+
+static void agent_gone(void)
+{
+	static const char *const names[] = { PIO_ENV_RING, PIO_ENV_RUN, PIO_ENV_ATTEMPT, PIO_ENV_DIR,
+	                                     PIO_ENV_STAGING, PIO_ENV_RESUME, "RANK", "WORLD_SIZE", "LOCAL_RANK" };
+	for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+		unsetenv(names[i]);
+}
+
+static void an_agent_tells_a_rank_where_it_is(void **state)
+{
+	(void)state;
+	char *home = home_new();
+	pio_ring *ring;
+	pio_run *run;
+	under_agent(home, &ring);
+	ok(pio_open(&run, "ignored"));
+	const pio_info *info = pio_info_get(run);
+	assert_int_equal(info->rank, 2);
+	assert_int_equal(info->world, 5);
+	assert_int_equal(info->local_rank, 1);
+	assert_int_equal(info->attempt, 4);
+	assert_string_equal(info->id, ULID);
+	assert_string_equal(info->dir, home);
+	ok(pio_log(run, pio_key_get(run, "k"), 9, 1));
+	ok(pio_close(&run, 0));
+	pio_journal_writer *journal = journal_new(path_in(home, "journal.0"));
+	uint64_t moved;
+	check_ok(pio_ring_drain(ring, journal, true, &moved, &err));
+	check_ok(pio_journal_close(&journal, &err));
+	heard *h = hear_of(home);
+	assert_int_equal(h->count, 1);
+	heard_free(h);
+	setenv("RANK", "two", 1);
+	refused(pio_open(&run, NULL), PIO_EINVAL, "RANK=\"two\"");
+	assert_null(run);
+	setenv("RANK", "5", 1);
+	refused(pio_open(&run, NULL), PIO_EINVAL, "RANK=5");
+	setenv(PIO_ENV_RUN, "short", 1);
+	refused(pio_open(&run, NULL), PIO_EINVAL, "PIOCHE_RUN=\"short\"");
+	pio_ring_close(&ring);
+	agent_gone();
+	home_remove(home);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_run_of_its_own_keeps_everything),
+		cmocka_unit_test(the_store_is_found_upwards),
+		cmocka_unit_test(a_run_that_cannot_be_opened_leaves_nothing_and_harms_nothing),
+		cmocka_unit_test(bad_values_are_refused),
+		cmocka_unit_test(the_end_of_a_process_is_told_apart),
+		cmocka_unit_test(a_killed_process_loses_nothing_it_was_told),
+		cmocka_unit_test(a_child_logs_but_does_not_end_the_run),
+		cmocka_unit_test(a_live_run_is_locked_and_beats),
+		cmocka_unit_test(an_agent_tells_a_rank_where_it_is),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
