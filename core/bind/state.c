@@ -132,7 +132,7 @@ static int safe_format(lua_State *L)
 			p++;
 		argument++;
 		if (*p == 'p')
-			return luaL_argerror(L, 1, "'%p' would show an address, which differs in each process");
+			return luaL_error(L, "string.format: '%%p' would show an address, which differs in each process");
 		if (*p == 's' && argument <= top && !lua_isstring(L, argument)) {
 			lua_pushcfunction(L, plain_tostring);
 			lua_pushvalue(L, argument);

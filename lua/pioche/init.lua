@@ -1,29 +1,47 @@
 -- pioche: what a recipe gets by require "pioche".
 local errors = require "pioche.errors"
 local fields = require "pioche.fields"
+local source = require "pioche.source"
 local space = require "pioche.space"
 
 local pioche = {}
 
--- Objects of a recipe: tables of ours that a recipe can hold and hand back, but
--- not change; `kind` says which.
-local object_meta = {
-  __metatable = false,
-  __name = "pioche.object",
-  __tostring = function(self) return "pioche." .. self.kind end,
-  __newindex = function(self)
-    error("a pioche." .. self.kind .. " cannot be changed", 2)
-  end,
-}
+-- Objects of a recipe are handles: what is behind one (`values`) only trusted
+-- code sees; the recipe can hold it, hand it back, and use what is `public`.
+local behind = setmetatable({}, { __mode = "k" })
 
-function pioche.object(kind, values)
+-- Returns the handle and the values, which get the field `kind`.
+function pioche.object(kind, values, public)
   values.kind = kind
-  return setmetatable(values, object_meta)
+  local names = public and fields.sorted(public) or {}
+  local handle = setmetatable({}, {
+    __metatable = false,
+    __name = "pioche.object",
+    __tostring = function() return "pioche." .. kind end,
+    __index = function(_, name)
+      local value = public and public[name]
+      if value == nil and public then
+        error(("a %s has no '%s'%s"):format(kind, tostring(name),
+          errors.suggestion(tostring(name), names)), 2)
+      end
+      return value
+    end,
+    __newindex = function() error("a " .. kind .. " cannot be changed", 2) end,
+  })
+  behind[handle] = values
+  return handle, values
 end
 
--- The kind of an object, nil for any other value.
-function pioche.kind(value)
-  return type(value) == "table" and debug.getmetatable(value) == object_meta and value.kind or nil
+-- What is behind a handle, maybe only if it is of that kind; else nil.
+function pioche.values(handle, kind)
+  local values = type(handle) == "table" and behind[handle] or nil
+  return values and (not kind or values.kind == kind) and values or nil
+end
+
+-- The kind of a handle, nil for any other value.
+function pioche.kind(handle)
+  local values = pioche.values(handle)
+  return values and values.kind
 end
 
 -- A module pioche.<folder>.<name>, or nil.
@@ -41,9 +59,13 @@ pioche.plugin = plugin
 -- found by name, so that a new module is a new word of the recipes.
 function pioche.api(box)
   local api = {}
-  local function at()
+  -- Where the recipe calls; `return pioche.sweep {` is a tail call, of which Lua
+  -- keeps no line, but the text does.
+  local function at(call)
     local display, line = box:here()
-    return { display = display or box.display, line = line or 1 }
+    display = display or box.display
+    return { display = display, call = call,
+      line = line or call and source.call_line(box.sources[display], call) or 1 }
   end
 
   for _, name in ipairs { "uniform", "log_uniform", "int", "log_int", "choice", "one_of" } do
@@ -56,18 +78,18 @@ function pioche.api(box)
         box:complain("%s: expected the name of a metric, such as \"val/loss\", got %s", goal,
           fields.show(key))
       end
-      return pioche.object("goal", { goal = goal, key = key })
+      return (pioche.object("goal", { goal = goal, key = key }))
     end
   end
 
   -- Checked when a sweep uses it: there the whole plan is known.
   for _, kind in ipairs { "program", "sweep" } do
     api[kind] = function(given)
-      if type(given) ~= "table" then
+      if type(given) ~= "table" or pioche.kind(given) then
         box:complain("%s: expected a table, got %s", kind, fields.show(given))
       end
       local recipe = require "pioche.recipe"
-      return recipe[kind](box, at(), given)
+      return recipe[kind](box, at(kind), given)
     end
   end
 
@@ -78,7 +100,7 @@ function pioche.api(box)
       box:complain("checkpoint: expected a run, such as \"gpt/best\", and \"best\" or \"last\"; "
         .. "got %s, %s", fields.show(run), fields.show(which))
     end
-    return pioche.object("checkpoint", { run = run, which = which })
+    return (pioche.object("checkpoint", { run = run, which = which }))
   end
 
   local function constructor(folder, name, kind)
@@ -86,8 +108,8 @@ function pioche.api(box)
       if given ~= nil and type(given) ~= "table" then
         box:complain("%s: expected a table of options, got %s", name, fields.show(given))
       end
-      return pioche.object(kind, { name = name, given = given or {},
-        module = plugin(folder, name), at = at() })
+      return (pioche.object(kind, { name = name, given = given or {},
+        module = plugin(folder, name), at = at(name) }))
     end
   end
   for _, module in ipairs(require("pioche.core.state").modules()) do

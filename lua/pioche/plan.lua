@@ -79,7 +79,7 @@ local function extend(sweep)
         "the space has a parameter of that name, too")
     end
   end
-  rawset(sweep.space, "extra", extra)
+  sweep.space.extra = extra
 end
 
 -- The sweep's sampler, ready to propose.
@@ -144,9 +144,9 @@ function plan.resolve_from(from, store, at, box)
     id = errors.check(store:checkpoint_newest(run_id))
   end
   if not id then blame("%s has no checkpoint", fields.show(from.run)) end
-  rawset(from, "id", id)
-  rawset(from, "manifest", errors.check(store:one(
-    "SELECT manifest_sha256 AS m FROM checkpoint WHERE id = ?", id)).m)
+  from.id = id
+  from.manifest = errors.check(store:one(
+    "SELECT manifest_sha256 AS m FROM checkpoint WHERE id = ?", id)).m
 end
 
 return plan

@@ -54,14 +54,15 @@ local program_schema = {
 function recipe.program(box, at, given)
   local checked = fields.check({ box = box, at = at }, given, program_schema)
   checked.at, checked.box = at, box
-  return pioche.object("program", checked)
+  return (pioche.object("program", checked))
 end
 
 -- ---- sweep ---------------------------------------------------------------------------
 
 local function of_kind(kind, expected)
   return function(value)
-    if pioche.kind(value) == kind then return value end
+    local values = pioche.values(value, kind)
+    if values then return values end
     return nil, expected
   end
 end
@@ -88,9 +89,10 @@ end
 
 local function origin(value)
   if type(value) == "string" and value ~= "" then
-    return pioche.object("checkpoint", { run = value, which = "best" })
+    return { kind = "checkpoint", run = value, which = "best" }
   end
-  if pioche.kind(value) == "checkpoint" then return value end
+  local values = pioche.values(value, "checkpoint")
+  if values then return values end
   return nil, "a run, as \"gpt/best\", or pioche.checkpoint(run, \"last\")"
 end
 
@@ -102,7 +104,8 @@ end
 
 local function plugin_rule(folder, kind)
   return { kind = function(value)
-    if pioche.kind(value) == kind then return value end
+    local values = pioche.values(value, kind)
+    if values then return values end
     local names = pioche.names(folder)
     for i, name in ipairs(names) do names[i] = "pioche." .. name .. " {...}" end
     return nil, table.concat(names, " or ")
@@ -137,10 +140,9 @@ end
 local function choose_search(self, given)
   local where = { box = self.box, at = self.at, path = "search" }
   if given then
-    local at = { box = self.box, at = given.at, path = nil }
-    at.path = "search"
-    return { name = given.name, module = given.module, options = given.module.check(at, given.given),
-      why = "the recipe says so" }
+    where.at = { display = given.at.display, line = given.at.line }
+    return { name = given.name, module = given.module,
+      options = given.module.check(where, given.given), why = "the recipe says so" }
   end
   local count = self.space:count()
   local name, given_options, why = "random", { runs = 32, seed = 1 }, nil
@@ -170,31 +172,28 @@ function recipe.sweep(box, at, given)
   local checked = fields.check({ box = box, at = at }, given, schema)
   checked.space = space.compile(box, at, checked.space, checked.where)
   checked.at, checked.box = at, box
-  local self = pioche.object("sweep", checked)
-  local late = { search = checked.search, stop = checked.stop }
-  rawset(self, "search_given", late.search)
-  rawset(self, "stop_given", late.stop)
-  check_seed_name(self)
-  return self
+  checked.search_given, checked.stop_given = checked.search, checked.stop
+  check_seed_name(checked)
+  return (pioche.object("sweep", checked))
 end
 
 -- Settle what overrides and the project's defaults may change. `args`: the
 -- command line's NAME=VALUE words.
 function recipe.settle(self, args, defaults)
   for _, name in ipairs { "launch", "retry", "keep" } do
-    rawset(self, name, project.merge(name, self[name], defaults))
+    self[name] = project.merge(name, self[name], defaults)
   end
   recipe.override(self, args)
-  rawset(self, "search", choose_search(self, self.search_given))
+  self.search = choose_search(self, self.search_given)
   for name, value in next, self.search_overrides or {} do
     self.search.options[name] = value
     self.search.why = self.search.why .. ", " .. name .. " from the command line"
   end
   local stop = self.stop_given
   local module = stop and stop.module or require "pioche.stopping.none"
-  rawset(self, "stop", { name = module.name, module = module,
+  self.stop = { name = module.name, module = module,
     options = module.check({ box = self.box, at = stop and stop.at or self.at, path = "stop" },
-      stop and stop.given or {}) })
+      stop and stop.given or {}) }
   return self
 end
 
@@ -227,6 +226,12 @@ local function split(text)
 end
 
 local function setting(self, word, name, text)
+  local input = name:match("^inputs%.(.+)$")
+  if input and self.program.inputs and self.program.inputs[input] then
+    -- Typed by a person, so it starts where the person is.
+    self.program.inputs[input] = text:sub(1, 1) == "/" and text or sys.cwd() .. "/" .. text
+    return true
+  end
   local group, key = name:match("^(%l+)%.([%l_]+)$")
   local schema = group and (group == "search" and require("pioche.samplers.random").schema
     or (group == "launch" or group == "retry" or group == "keep") and project[group])
@@ -237,7 +242,7 @@ local function setting(self, word, name, text)
     for i, item in ipairs(split(text)) do values[i] = parse_value(word, item, "integer") end
     local list, expected = seeds(#values == 1 and values[1] or values)
     if not list then errors.raise("invalid", "%s: expected %s", word, expected) end
-    rawset(self, "seeds", list)
+    self.seeds = list
     check_seed_name(self)
     return true
   elseif not rule then
@@ -251,12 +256,20 @@ local function setting(self, word, name, text)
     if given and given.module.schema == nil then
       errors.raise("invalid", "%s: the search of this recipe (%s) has no such option", word, given.name)
     end
-    rawset(self, "search_overrides", self.search_overrides or {})
+    self.search_overrides = self.search_overrides or {}
     self.search_overrides[key] = kept
   else
     self[group][key] = kept
   end
   return true
+end
+
+-- The nearest name, or the one whose last part it is: lr for optimizer.lr.
+function recipe.suggestion(word, names)
+  for _, name in ipairs(names) do
+    if name:sub(-#word - 1) == "." .. word then return "; did you mean '" .. name .. "'?" end
+  end
+  return errors.suggestion(word, names)
 end
 
 -- Apply NAME=VALUE words: parameters first, then settings.
@@ -283,8 +296,11 @@ function recipe.override(self, args)
         "keep.best", "keep.code", "seeds", "search.runs", "search.seed" } do
         names[#names + 1] = known
       end
+      for _, input in ipairs(fields.sorted(self.program.inputs or {})) do
+        names[#names + 1] = "inputs." .. input
+      end
       errors.raise("invalid", "%s: there is no parameter or setting '%s'%s", word, name,
-        errors.suggestion(name, names))
+        recipe.suggestion(name, names))
     end
   end
 end
@@ -314,7 +330,7 @@ function recipe.load(path, args, options)
     args = args or {}, defaults = project.load(options.project or root) }
   local result = box:call(chunk)
   if pioche.kind(result) == "sweep" then
-    self.sweep = recipe.settle(result, args, self.defaults)
+    self.sweep = recipe.settle(pioche.values(result), args, self.defaults)
   elseif type(result) == "function" then
     self.lab = result
     if args and args[1] then
@@ -323,7 +339,8 @@ function recipe.load(path, args, options)
     end
   else
     errors.raise("invalid", "%s: a recipe returns a pioche.sweep { ... } or a function(lab), "
-      .. "this one returned %s", box.display, show(result))
+      .. "this one returned %s", box.display,
+      pioche.kind(result) and "a pioche." .. pioche.kind(result) or show(result))
   end
   local digest = {}
   for _, name in ipairs(fields.sorted(box.files)) do

@@ -152,8 +152,9 @@ local function frozen(name, fields, missing)
       if value ~= nil then return value end
       local hint = missing and missing[key]
       if hint ~= nil then error(refuse(name .. "." .. tostring(key), hint or nil), 2) end
+      local near = errors.suggestion(tostring(key), names)
       error(("%s.%s: there is no such thing%s"):format(name, tostring(key),
-        errors.suggestion(tostring(key), names)), 2)
+        near ~= "" and near or "; there are " .. table.concat(names, ", ")), 2)
     end,
     __newindex = function(_, key)
       error(("%s.%s: %s cannot be changed"):format(name, tostring(key), name), 2)
@@ -361,7 +362,7 @@ end
 function box_methods:blame(at, path, format, ...)
   local line = at.line
   local keys = self.sources[at.display]
-  if keys and path then line = source.line(keys, path, at.line) or line end
+  if keys and path then line = source.line(keys, path, at.line, at.call) or line end
   errors.raise("invalid", "%s:%d: %s%s", at.display or self.display, line or 1,
     path and path .. ": " or "", format:format(...))
 end

@@ -80,16 +80,18 @@ local function key_at(list, i)
   end
 end
 
--- Scan a recipe: { keys = { {path, line} }, duplicates = { {path, line, first} } }.
+-- Scan a recipe: { keys = { {path, line, call} }, duplicates = { {path, line,
+-- first} }, calls = { {name, line} } }. `call` is "sweep" for the table of
+-- pioche.sweep { ... } and what is inside it.
 function source.scan(text)
-  local result = { keys = {}, duplicates = {} }
+  local result = { keys = {}, duplicates = {}, calls = {} }
   local list, stack, i = tokens(text), {}, 1
   local function top() return stack[#stack] end
   local function base() -- path that a table opened here gets
     for depth = #stack, 1, -1 do
       local scope = stack[depth]
       if scope.kind == "block" then return "" end
-      if scope.kind == "{" then return scope.key or scope.path end
+      if scope.kind == "{" then return scope.key or scope.path, scope.call end
     end
     return ""
   end
@@ -100,7 +102,7 @@ function source.scan(text)
       local name, length = key_at(list, i)
       if name then
         local path = scope.path == "" and name or scope.path .. "." .. name
-        result.keys[#result.keys + 1] = { path = path, line = t.line }
+        result.keys[#result.keys + 1] = { path = path, line = t.line, call = scope.call }
         if scope.seen[name] then
           table.insert(result.duplicates, { path = path, line = t.line, first = scope.seen[name] })
         end
@@ -110,7 +112,15 @@ function source.scan(text)
       end
     end
     if t.kind == "symbol" and t.text == "{" then
-      stack[#stack + 1] = { kind = "{", path = base(), seen = {}, start = true }
+      local path, call = base()
+      -- NAME { or NAME ({: the table's own function counts where it is no value of a field
+      local back = list[i - 1] and list[i - 1].text == "(" and 2 or 1
+      local name = list[i - back]
+      if path == "" and name and name.kind == "name" then
+        call = name.text
+        table.insert(result.calls, { name = call, line = name.line })
+      end
+      stack[#stack + 1] = { kind = "{", path = path, call = call, seen = {}, start = true }
     elseif t.kind == "symbol" and (t.text == "(" or t.text == "[") then
       stack[#stack + 1] = { kind = t.text }
     elseif t.kind == "symbol" and (t.text == "}" or t.text == ")" or t.text == "]") then
@@ -128,16 +138,28 @@ function source.scan(text)
   return result
 end
 
--- Line of the first key `path` at or after line `from`; nil when the text has none.
-function source.line(scanned, path, from)
+-- Line of the key `path` in the table of the call at line `from` (or after);
+-- the key of an outer table when the text has none; nil when it has neither.
+function source.line(scanned, path, from, call)
+  local any
   for _, key in ipairs(scanned.keys) do
-    if key.path == path and key.line >= (from or 1) then return key.line end
+    if key.path == path and (not call or key.call == call) then
+      if key.line >= (from or 1) then return key.line end
+      any = any or key.line
+    end
   end
-  for _, key in ipairs(scanned.keys) do
-    if key.path == path then return key.line end
-  end
+  if any then return any end
   local shorter = path:match("^(.*)%.[^.]*$")
-  return shorter and source.line(scanned, shorter, from)
+  return shorter and source.line(scanned, shorter, from, call)
+end
+
+-- Line of the last call of NAME { ... }.
+function source.call_line(scanned, name)
+  local line
+  for _, call in ipairs(scanned and scanned.calls or {}) do
+    if call.name == name then line = call.line end
+  end
+  return line
 end
 
 return source
