@@ -8,13 +8,10 @@ function format.exact(value)
   if value ~= value then return "NaN" end
   if value == math.huge then return "Infinity" end
   if value == -math.huge then return "-Infinity" end
-  for digits = 1, 17 do
+  -- %g leaves trailing zeros out, so the first that fits is short.
+  for digits = 15, 17 do
     local text = string.format("%." .. digits .. "g", value)
     if tonumber(text) == value then
-      if digits < 15 and text:find("e", 1, true) and math.abs(value) >= 1
-        and math.abs(value) < 1e7 then
-        return string.format("%.0f", value)
-      end
       return text
     end
   end

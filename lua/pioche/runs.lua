@@ -82,12 +82,14 @@ local function best_of(store, experiment)
   local spec = runs.metric(store, experiment.goal_key)
   local column = (spec.stat == "min" or spec.stat == "max") and spec.stat or "last"
   local direction = experiment.goal == "maximize" and "DESC" or "ASC"
-  -- A run that failed counts only where there is no other.
-  local row = store:one("SELECT r.id FROM run r JOIN series s ON s.run_id = r.id"
-    .. " WHERE r.experiment_id = ? AND s.key = ? AND s." .. column .. " IS NOT NULL"
-    .. " AND s.rank = (SELECT min(rank) FROM series WHERE run_id = r.id AND key = s.key)"
-    .. " ORDER BY r.status IN ('failed', 'cancelled'), s." .. column .. " " .. direction
-    .. ", r.number LIMIT 1", experiment.id, spec.key)
+  -- The index on (key, last) is walked from the best value on. A run that failed
+  -- counts only where there is no other.
+  local sql = "SELECT r.id FROM series s CROSS JOIN run r ON r.id = s.run_id WHERE s.key = ? AND s."
+    .. column .. " IS NOT NULL AND r.experiment_id = ? AND s.rank = (SELECT min(rank) FROM series"
+    .. " WHERE run_id = r.id AND key = s.key)%s ORDER BY s." .. column .. " " .. direction
+    .. ", r.number LIMIT 1"
+  local row = store:one(sql:format(" AND r.status NOT IN ('failed', 'cancelled')"), spec.key,
+    experiment.id) or store:one(sql:format(""), spec.key, experiment.id)
   if not row then
     errors.raise("not_found", "%s/best: no run of '%s' has logged '%s'", experiment.name,
       experiment.name, spec.key)
@@ -168,6 +170,18 @@ function runs.find(store, word)
       word, word, word, word)
   end
   not_found(store, word, "run")
+end
+
+-- Ids of the experiments that the words name when all of them are names of
+-- experiments and of nothing else, so that their runs need not be listed.
+function runs.only_experiments(store, words)
+  local ids = {}
+  for i, word in ipairs(words) do
+    local experiment = find_experiment(store, word:match("^(.+)/all$") or word)
+    if not experiment or by_number(store, word) then return nil end
+    ids[i] = experiment.id
+  end
+  return ids
 end
 
 -- Ids of all runs that the words name, in their order, each once; and the

@@ -175,7 +175,7 @@ local function print_charts(ctx, store, loaded, texts)
       .. (ctx.options.smooth and "  (smoothed " .. ctx.options.smooth .. ")" or "")
     local drawn = chart.render(series, { title = term.clean(title), width = width,
       height = ctx.options.height or 20, color = ctx.color, log = ctx.options.log_y,
-      band = band and #series == 1, x_label = ctx.options.x == "time" and "time" or "step",
+      band = band and ctx.color and #series == 1, x_label = ctx.options.x == "time" and "time" or "step",
       x_format = ctx.options.x == "time" and time_text or nil })
     if not drawn then
       errors.raise("invalid", "'%s': nothing to draw: no value is finite%s", spec.key,
@@ -212,8 +212,8 @@ return {
   usage = "chart RUN|EXPERIMENT... [--metric KEY]...",
   help = [[
 One chart a metric (the goal unless told), one curve a run, each point the mean
-of its bucket of steps; with one run the shaded band is the bucket's minimum to
-maximum. Rank 0, or the rank in KEY@N. Values that are not finite are gaps.
+of its bucket of steps; with one run and colours the shaded band is the bucket's
+minimum to maximum. Rank 0, or the rank in KEY@N. Values that are not finite are gaps.
 
 JSON: an array of {id, metric, rank, count, buckets[{first_step, last_step,
 count, min, max, mean}]}.]],

@@ -27,11 +27,17 @@ end
 -- Ids to show, newest first, and how many there are in all.
 local function choose(ctx, store)
   local wanted = wanted_statuses(ctx)
-  local where, binds = {}, {}
+  local where, binds, order = {}, {}, "id"
   if #ctx.args > 0 then
-    local ids = runs.select(store, ctx.args)
-    where[#where + 1] = "id IN (SELECT value FROM json_each(?))"
-    binds[#binds + 1] = "[" .. table.concat(ids, ",") .. "]"
+    local ids = runs.only_experiments(store, ctx.args)
+    if ids and #ids == 1 then
+      -- The index on (experiment, number) gives the newest first.
+      where[1], binds[1], order = "experiment_id = ?", ids[1], "number"
+    else
+      local column = ids and "experiment_id" or "id"
+      where[1] = column .. " IN (SELECT value FROM json_each(?))"
+      binds[1] = "[" .. table.concat(ids or runs.select(store, ctx.args), ",") .. "]"
+    end
   end
   if wanted then
     where[#where + 1] = "status IN (SELECT value FROM json_each(?))"
@@ -42,7 +48,8 @@ local function choose(ctx, store)
   local limit = ctx.options.limit or (not ctx.options.all and default_limit) or -1
   binds[#binds + 1] = limit
   local ids = {}
-  for i, row in ipairs(store:rows("SELECT id" .. tail .. " ORDER BY id DESC LIMIT ?",
+  for i, row in ipairs(store:rows("SELECT id" .. tail .. " ORDER BY " .. order
+    .. " DESC LIMIT ?",
     table.unpack(binds))) do
     ids[i] = row.id
   end

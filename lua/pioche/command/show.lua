@@ -98,8 +98,9 @@ local function print_head(ctx, run)
       ctx.color) .. "\n")
   end
   ctx.out("\n")
-  line(ctx, "created", string.format("%s (%s ago)", runs.time(run.created_ns),
-    format.age(sys.now_ns() - run.created_ns)))
+  local age = format.age(sys.now_ns() - run.created_ns)
+  line(ctx, "created", string.format("%s (%s)", runs.time(run.created_ns),
+    age == "now" and "just now" or age .. " ago"))
   local took = runs.took_ns(run)
   line(ctx, "took", took and format.duration(took) .. (run.ended_ns and "" or " so far"))
   if run.commit then
