@@ -213,10 +213,11 @@ static int stopped(trainer *t, int64_t step)
 
 	if (status)
 		return status;
-	pio_event(t->run, "stop", "stopped by a signal after a saved step");
-	if (t->info->rank == 0)
+	if (t->info->rank == 0) {
+		pio_event(t->run, "stop", "stopped by a signal after a saved step");
 		fprintf(stderr, "gpt: stopped by signal %d; step %lld is saved\n", number,
 		        (long long)step);
+	}
 	return 128 + number;
 }
 
