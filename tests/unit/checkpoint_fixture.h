@@ -1,0 +1,75 @@
+/* checkpoint_fixture.h: staged safetensors files and the records that report
+ * them. */
+#ifndef PIO_TEST_CHECKPOINT_FIXTURE_H
+#define PIO_TEST_CHECKPOINT_FIXTURE_H
+
+#include "store_fixture.h"
+
+#include "store/checkpoint.h"
+#include "store/object.h"
+#include "sys/hash.h"
+
+typedef struct shard {
+	char path[512];
+	char sha256[PIO_SHA256_HEX + 1];
+	uint64_t bytes;
+} shard;
+
+/* A file with one tensor of two floats, `salt` the first. */
+static inline shard stage(const fixture *f, const char *name, float salt)
+{
+	shard s;
+	static const char header[] = "{\"w\\t\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}    ";
+	uint64_t n = sizeof header - 1;
+	float data[2] = { salt, 1 };
+	pio_str bytes = PIO_STR_INIT;
+	pio_str_append(&bytes, &n, 8);
+	pio_str_append(&bytes, header, n);
+	pio_str_append(&bytes, data, sizeof data);
+	check_ok(pio_fs_mkdirs(path_in(f->dir, "staging/" ULID_1), 0777, &err));
+	snprintf(s.path, sizeof s.path, "%s/staging/" ULID_1 "/%s", f->dir, name);
+	check_ok(pio_fs_write(s.path, bytes.data, bytes.len, 0666, &err));
+	check_ok(pio_sha256_bytes(bytes.data, bytes.len, s.sha256, &err));
+	s.bytes = bytes.len;
+	pio_str_fini(&bytes);
+	return s;
+}
+
+static inline void put_checkpoint(pio_journal_writer *w, uint32_t rank, int64_t step, uint32_t writers,
+                                  const shard *shards, uint32_t count)
+{
+	static const char *const roles[] = { "model", "optim.m" };
+	pio_str p = PIO_STR_INIT;
+	pio_record_put_u32(&p, rank);
+	pio_record_put_i64(&p, 100 + step);
+	pio_record_put_i64(&p, step);
+	pio_record_put_u32(&p, writers);
+	pio_record_put_i64(&p, 1000 + rank);
+	pio_record_put_u32(&p, 2);
+	pio_record_put_u32(&p, count);
+	for (uint32_t i = 0; i < count; i++) {
+		pio_record_put_str(&p, roles[i], strlen(roles[i]));
+		pio_record_put_str(&p, shards[i].path, strlen(shards[i].path));
+		pio_record_put_i64(&p, (int64_t)shards[i].bytes);
+		pio_record_put_str(&p, shards[i].sha256, PIO_SHA256_HEX);
+	}
+	put_record(w, PIO_RECORD_CHECKPOINT, &p);
+}
+
+/* One checkpoint of one writer with two files at each of the steps. */
+static inline void put_checkpoints(const fixture *f, const int64_t *steps, int count)
+{
+	pio_journal_writer *w = journal_up(f, 1);
+	for (int i = 0; i < count; i++) {
+		char name[64];
+		snprintf(name, sizeof name, "m%d", i);
+		shard shards[2];
+		shards[0] = stage(f, name, (float)steps[i]);
+		snprintf(name, sizeof name, "o%d", i);
+		shards[1] = stage(f, name, 0.5f); /* the same bytes in every checkpoint */
+		put_checkpoint(w, 0, steps[i], 1, shards, 2);
+	}
+	journal_down(w);
+}
+
+#endif
