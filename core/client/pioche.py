@@ -144,10 +144,10 @@ def _packer(handle, keys):
     function, its buffer (of one thread alone) and the buffer's address."""
     n = len(keys)
     buffer = bytearray(24 + 12 * n)
-    struct.pack_into("=QqQ", buffer, 0, handle, 0, n)
+    struct.pack_into("=QQ", buffer, 0, handle, n)
     struct.pack_into("=%dI" % n, buffer, 24 + 8 * n, *keys)
     address = ctypes.addressof(ctypes.c_char.from_buffer(buffer))
-    return struct.Struct("=QqQ%dd" % n).pack_into, buffer, address, handle, n
+    return struct.Struct("=q%dd" % n).pack_into, buffer, address
 
 
 _INT64_MIN, _INT64_MAX = -(1 << 63), (1 << 63) - 1
@@ -190,8 +190,8 @@ class Run:
         if step is None:
             step = self._step + 1
         try:
-            pack, buffer, address, handle, n = self._local.packers[(*values,)]
-            pack(buffer, 0, handle, step, n, *values.values())
+            pack, buffer, address = self._local.packers[(*values,)]
+            pack(buffer, 16, step, *values.values())
         except (AttributeError, KeyError, TypeError, ValueError, struct.error):
             address = 0
         if not address:
@@ -224,8 +224,8 @@ class Run:
             if len(packers) >= 1000:  # keys made up at each step must not eat the memory
                 packers.clear()
             packers[names] = packer
-        pack, buffer, address, handle, n = packer
-        pack(buffer, 0, handle, step, n, *numbers)
+        pack, buffer, address = packer
+        pack(buffer, 16, step, *numbers)
         return address
 
     def _facts(self, kind, values):

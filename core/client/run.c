@@ -204,8 +204,8 @@ int pio_log_many(pio_run *run, size_t n, const pio_key *keys, int64_t step, cons
 /* One pointer to pack for callers that pay for each argument (pioche.py). */
 typedef struct packed_log {
 	pio_run *run;
-	int64_t step;
 	uint64_t count;
+	int64_t step;
 	double values[]; /* count values, then count keys of 32 bits */
 } packed_log;
 
