@@ -22,6 +22,7 @@
 #include "store/object.h"
 #include "store/sql.h"
 #include "sys/fs.h"
+#include "sys/hash.h"
 
 /* ---- finding ----------------------------------------------------------------------------- */
 
@@ -176,12 +177,13 @@ static int unlink_object(pio_store *store, const char *sha256, pio_err *err)
 {
 	pio_str path = PIO_STR_INIT;
 	int rc = pio_store_object_path(&path, store, sha256, err);
+	/* What an earlier drop unlinked may not be durable yet: sync in any case. */
 	if (!rc)
 		rc = pio_fs_unlink(path.data, err);
-	if (!rc)
+	path.len -= rc ? 0 : PIO_SHA256_HEX + 1;
+	path.data[path.len] = 0;
+	if (!rc && pio_fs_type(path.data) == PIO_FS_DIR)
 		rc = pio_store_object_sync(store, sha256, err);
-	if (rc == -PIO_ENOTFOUND)
-		rc = 0;
 	pio_str_fini(&path);
 	return rc;
 }

@@ -15,8 +15,7 @@
 
 #define HELD_BYTES_MAX (64u << 20)
 #define RECORDS_MAX 200000         /* of one transaction */
-#define KEYS_MAX (1u << 20)        /* a number above it is no client's */
-#define RANKS_MAX (1u << 20)
+#define RANKS_OF_NODE_MAX 16384
 #define COMPLAINTS_MAX 8
 #define TIME_UNIT_NS 1000          /* times are kept to the microsecond */
 
@@ -36,7 +35,8 @@ static int grow(void **array, size_t count, size_t *capacity, size_t entry_bytes
 	return 0;
 }
 
-int pio_fold_rank(fold_rank **rank, fold_batch *batch, uint32_t number, pio_err *err)
+/* The table of a rank. Without `make`, *rank is NULL where there is none. */
+static int find_rank(fold_rank **rank, fold_batch *batch, uint32_t number, bool make, pio_err *err)
 {
 	*rank = NULL;
 	if (batch->last_rank < batch->ranks_count && batch->ranks[batch->last_rank].rank == number) {
@@ -53,6 +53,10 @@ int pio_fold_rank(fold_rank **rank, fold_batch *batch, uint32_t number, pio_err 
 			high = middle;
 	}
 	if (low == batch->ranks_count || batch->ranks[low].rank != number) {
+		if (!make)
+			return 0;
+		if (batch->ranks_count >= RANKS_OF_NODE_MAX)
+			return pio_fold_complain(batch, err, "more than %d ranks on one node", RANKS_OF_NODE_MAX);
 		void *ranks = batch->ranks;
 		int rc = grow(&ranks, batch->ranks_count, &batch->ranks_capacity, sizeof *batch->ranks, err);
 		batch->ranks = ranks;
@@ -115,10 +119,8 @@ int pio_fold_key(fold_batch *batch, uint32_t number, uint32_t key, int64_t serie
                  pio_err *err)
 {
 	fold_rank *rank;
-	if (number >= RANKS_MAX || key >= KEYS_MAX)
-		return pio_fold_complain(batch, err, "key %u of rank %u is out of range", key, number);
-	int rc = pio_fold_rank(&rank, batch, number, err);
-	if (rc)
+	int rc = find_rank(&rank, batch, number, true, err);
+	if (rc || !rank)
 		return rc;
 	if (key >= rank->keys) {
 		uint32_t keys = rank->keys ? rank->keys : 64;
@@ -208,13 +210,13 @@ static int fold_points(fold_batch *batch, const pio_record *record, pio_err *err
 	if (cursor.bad || count > (size_t)(cursor.end - cursor.at) / sizeof(pio_journal_point))
 		return pio_fold_complain(batch, err, "a record of points is too short");
 	fold_rank *rank;
-	int rc = pio_fold_rank(&rank, batch, number, err);
+	int rc = find_rank(&rank, batch, number, false, err);
 	int64_t newest = batch->result->last_step;
 	uint32_t strangers = 0;
 	for (uint32_t i = 0; !rc && i < count; i++) {
 		pio_journal_point point;
 		memcpy(&point, cursor.at + i * sizeof point, sizeof point);
-		uint32_t at = point.key < rank->keys ? rank->slots[point.key] : 0;
+		uint32_t at = rank && point.key < rank->keys ? rank->slots[point.key] : 0;
 		if (!at) {
 			strangers++;
 			continue;
@@ -369,9 +371,12 @@ typedef struct fold_job {
 	bool final;
 } fold_job;
 
-/* 1: its header is this attempt's; 0: not (yet). */
-static int check_header(const fold_job *job, const pio_journal_header *header)
+/* A file too short for a header reads as zeros, and holds nothing. */
+static bool is_ours(const fold_job *job, const pio_journal_header *header)
 {
+	static const pio_ulid zero;
+	if (memcmp(&header->run, &zero, sizeof zero) == 0 && header->attempt == 0)
+		return true;
 	char ulid[PIO_ULID_CHARS + 1];
 	pio_ulid_format(&header->run, ulid);
 	return strcmp(ulid, job->ulid) == 0 && header->attempt == (uint32_t)job->attempt;
@@ -422,7 +427,7 @@ static int fold_journal(const fold_job *job, int node, pio_err *err)
 	}
 	if (rc && why.code && err)
 		*err = why;
-	if (!rc && !check_header(job, &header)) {
+	if (!rc && !is_ours(job, &header)) {
 		rc = pass_over(job, &empty, node, "it is not of this attempt", err);
 		goto out;
 	}

@@ -44,9 +44,10 @@ typedef struct fold_batch {
 	int complaints;
 } fold_batch;
 
-/* The table of a rank, made if absent. */
-int pio_fold_rank(fold_rank **rank, fold_batch *batch, uint32_t number, pio_err *err);
-/* Bind (rank, key) to a series. */
+/* Numbers above these are no client's. */
+#define PIO_FOLD_KEYS_MAX (1u << 20)
+#define PIO_FOLD_RANKS_MAX (1u << 20)
+/* Bind (rank, key), both in range, to a series. */
 int pio_fold_key(fold_batch *batch, uint32_t rank, uint32_t key, int64_t series_id, bool is_new,
                  pio_err *err);
 /* What a journal says is never a reason to stop folding: record that something

@@ -17,6 +17,8 @@ static int fold_key(fold_batch *batch, pio_cursor *cursor, pio_err *err)
 	if (cursor->bad || !name_bytes || name_bytes > KEY_BYTES_MAX || memchr(name, 0, name_bytes))
 		return pio_fold_complain(batch, err, "key %u of rank %u has no valid name (%zu bytes; expected "
 		                         "1 to %d without a NUL)", key, rank, name_bytes, KEY_BYTES_MAX);
+	if (rank >= PIO_FOLD_RANKS_MAX || key >= PIO_FOLD_KEYS_MAX)
+		return pio_fold_complain(batch, err, "key %u of rank %u is out of range", key, rank);
 	int64_t series_id = 0;
 	int rc = pio_sql_exec(batch->store, err, "INSERT INTO series (run_id, key, rank) VALUES (?1, ?2, ?3)"
 	                      " ON CONFLICT (run_id, key, rank) DO NOTHING", "isi", batch->run_id, name,

@@ -63,10 +63,13 @@ static int64_t file_bytes(const char *path)
 	return stat(path, &st) == 0 && S_ISREG(st.st_mode) ? (int64_t)st.st_size : -1;
 }
 
-static int move_into_place(const char *staged, const char *path, int64_t size_bytes, pio_err *err)
+/* `known`: a row says what is there. An orphan of another size was put under a
+ * false name and is replaced. */
+static int move_into_place(const char *staged, const char *path, int64_t size_bytes, bool known,
+                           pio_err *err)
 {
 	int64_t there = file_bytes(path), found = file_bytes(staged);
-	if (there >= 0) {
+	if (there == size_bytes || (there >= 0 && known)) {
 		if (there != size_bytes)
 			return pio_fail(err, PIO_ECORRUPT, "object %s has %lld bytes, expected %lld", path,
 			                (long long)there, (long long)size_bytes);
@@ -86,11 +89,15 @@ int pio_store_object_put(pio_store *store, const char *staged_path, const char *
                          int64_t size_bytes, pio_err *err)
 {
 	pio_str path = PIO_STR_INIT;
+	int64_t known = 0;
 	int rc = pio_store_object_path(&path, store, sha256, err);
+	if (!rc)
+		rc = pio_sql_int(&known, store, err, "SELECT EXISTS (SELECT 1 FROM object WHERE sha256 = ?1)",
+		                 "t", sha256);
 	if (!rc)
 		rc = make_directory(store, sha256, err);
 	if (!rc)
-		rc = move_into_place(staged_path, path.data, size_bytes, err);
+		rc = move_into_place(staged_path, path.data, size_bytes, known != 0, err);
 	if (!rc)
 		rc = pio_sql_exec(store, err, "INSERT INTO object (sha256, bytes, created_ns, verified_ns,"
 		                  " verified) VALUES (?1, ?2, ?3, ?3, 'write') ON CONFLICT (sha256) DO NOTHING",

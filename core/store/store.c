@@ -138,6 +138,9 @@ int pio_store_begin(pio_store *store, pio_err *err)
 {
 	if (!store->writable)
 		return pio_fail(err, PIO_EINVAL, "store %s is open for reading only", store->path);
+	if (store->depth && sqlite3_get_autocommit(store->db))
+		return pio_fail(err, PIO_EIO, "store %s: the transaction was undone after an earlier error",
+		                store->path);
 	int rc = run_sql(store, store->depth ? "SAVEPOINT pio" : "BEGIN IMMEDIATE", err);
 	if (!rc)
 		store->depth++;

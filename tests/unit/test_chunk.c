@@ -72,7 +72,7 @@ static void steps_and_times_of_any_size_come_back(void **unused)
 	}
 	for (unsigned shift = 0; shift < 64; shift++) {
 		for (size_t i = 0; i < 100; i++)
-			points[i] = (pio_chunk_point){ (int64_t)(draw() >> shift), (int64_t)(draw() >> shift) * 1000,
+			points[i] = (pio_chunk_point){ (int64_t)(draw() >> shift), (int64_t)((draw() >> shift) * 1000),
 			                               draw() >> shift };
 		round_trip(100);
 	}
