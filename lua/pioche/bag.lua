@@ -58,10 +58,14 @@ local function env_json(store, run)
     attempts = attempts }
 end
 
+local function named(text)
+  return text and text ~= "" and text or "none"
+end
+
 local function git_txt(run)
   local lines = {
-    "commit " .. run.commit, "tree " .. (run.tree or ""), "parent " .. (run.parent or "none"),
-    "branch " .. (run.branch or "none"),
+    "commit " .. run.commit, "tree " .. (run.tree or ""), "parent " .. named(run.parent),
+    "branch " .. named(run.branch),
     "uncommitted changes " .. (run.dirty == 1 and "yes: in git.diff" or "no"),
   }
   return table.concat(lines, "\n") .. "\n"

@@ -4,11 +4,12 @@
 --   { summary, usage, help, options = { {name, short, arg, type, choices,
 --     multi, help} }, args = {min, max}, run = function(ctx) }
 -- and gets ctx = { args, options, json, csv, color, cols, stdout_tty, store(),
--- reading(), out(), note(), flush() }. An option's value is found under its
+-- reading(), out(), note(), flush(), encode() }. An option's value is found under its
 -- name with '_' for '-': true, a string, a number where type is "integer" or
 -- "number", an array where multi is set.
 local sys = require "pioche.core.sys"
 local errors = require "pioche.errors"
+local term = require "pioche.term"
 
 local cli = {}
 
@@ -168,6 +169,21 @@ function cli.store_path(options)
   return dir
 end
 
+-- JSON of a value; bytes in it that are not UTF-8 become U+FFFD.
+local function encode(value)
+  local json = require "pioche.core.json"
+  local ok, text = pcall(json.encode, value)
+  if ok and text then return text end
+  local function clean(v)
+    if type(v) == "string" then return term.utf8(v) end
+    if type(v) ~= "table" then return v end
+    local copy = setmetatable({}, getmetatable(v))
+    for key, item in pairs(v) do copy[clean(key)] = clean(item) end
+    return copy
+  end
+  return errors.check(json.encode(clean(value)))
+end
+
 local function output(fd)
   local buffer, bytes = {}, 0
   local function flush()
@@ -227,7 +243,10 @@ local function store_opener(options)
     if opened.reading then return opened.reading end
     local ok, store = pcall(open, "write")
     if ok then
-      store:adopt()
+      local done, message, code = store:adopt()
+      if not done and code ~= "busy" then
+        sys.write(2, "pioche: what live runs said is not all here: " .. tostring(message) .. "\n")
+      end
     else
       store = open("read")
     end
@@ -256,6 +275,7 @@ function cli.context(args, options)
   if ctx.cols < 20 then ctx.cols = 80 end
   ctx.store, ctx.reading, ctx.close = store_opener(options)
   ctx.out, ctx.flush = output(1)
+  ctx.encode = encode
   ctx.note = function(text)
     ctx.flush()
     sys.write(2, text)
@@ -355,7 +375,8 @@ function cli.main(argv)
   end, argv)
   if ok then return result or 0 end
   if errors.is(result) then
-    sys.write(2, "pioche: " .. result.message:gsub("%s+$", "") .. "\n")
+    local message = result.message:gsub("%s+$", ""):gsub("[^\n]+", term.clean)
+    sys.write(2, "pioche: " .. message .. "\n")
     return errors.exit_status(result.code)
   end
   sys.write(2, "pioche: a bug in pioche: " .. tostring(result) .. "\n")

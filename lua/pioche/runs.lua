@@ -399,7 +399,7 @@ function runs.print_json(ctx, store, ids)
     local loaded = runs.load(store, part,
       { params = true, tags = true, metrics = true, attempts = true })
     for _, run in ipairs(loaded) do
-      ctx.out(lead .. json.encode(runs.to_json(run)))
+      ctx.out(lead .. ctx.encode(runs.to_json(run)))
       lead = ",\n"
     end
   end
@@ -415,6 +415,13 @@ function runs.value_key(value)
   if type(value) == "number" then return "n" .. value end
   if type(value) == "boolean" then return "b" .. tostring(value) end
   return "j" .. json.encode(value)
+end
+
+-- For tables: a seed that is no parameter of the program is shown as one.
+function runs.seed_as_param(loaded)
+  for _, run in ipairs(loaded) do
+    if run.params.seed == nil then run.params.seed = run.seed end
+  end
 end
 
 -- Names of the parameters that are not the same in all runs, and of those that
@@ -464,6 +471,7 @@ end
 -- A parameter's value as text for people.
 function runs.value_text(value)
   if value == nil then return "" end
+  if value == json.null then return "null" end
   if type(value) == "table" then return json.encode(value) end
   return format.value(value)
 end

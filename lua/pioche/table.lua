@@ -17,7 +17,10 @@ end
 
 local function measure(columns, rows)
   local widths = {}
-  for c, column in ipairs(columns) do widths[c] = term.width(column.title) end
+  for c, column in ipairs(columns) do
+    column.title = term.clean(column.title)
+    widths[c] = term.width(column.title)
+  end
   for _, row in ipairs(rows) do
     for c = 1, #columns do
       if type(row[c]) == "table" then

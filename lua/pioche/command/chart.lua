@@ -90,9 +90,15 @@ local function curve_of(store, text)
   return spec
 end
 
+-- The curves of the runs that logged the metric, and how many runs were not
+-- looked at because there are enough.
 local function collect(ctx, store, loaded, spec, columns)
-  local series = {}
-  for _, run in ipairs(loaded) do
+  local series, hidden = {}, 0
+  for i, run in ipairs(loaded) do
+    if #series == runs_shown and not ctx.options.all then
+      hidden = #loaded - i + 1
+      break
+    end
     local found = wanted_series(store, run, spec)
     if found and found.count > 0 then
       local s = ctx.options.x == "time" and by_time(store, found)
@@ -112,7 +118,7 @@ local function collect(ctx, store, loaded, spec, columns)
     errors.raise("not_found", "none of these runs has logged '%s'%s", spec.key,
       errors.suggestion(spec.key, runs.metric_keys(store)))
   end
-  return series
+  return series, hidden
 end
 
 local function each_bucket(ctx, store, loaded, texts, visit)
@@ -140,7 +146,7 @@ local function print_json(ctx, store, loaded, texts)
     list[#list + 1] = { id = run.name, metric = spec.key, rank = found.rank, count = found.count,
       buckets = json.array(buckets) }
   end)
-  ctx.out(json.encode(list) .. "\n")
+  ctx.out(ctx.encode(list) .. "\n")
 end
 
 local function print_csv(ctx, store, loaded, texts)
@@ -162,13 +168,7 @@ local function print_charts(ctx, store, loaded, texts)
   local width = ctx.options.width or math.min(ctx.cols, 120)
   for i, text in ipairs(texts) do
     local spec = curve_of(store, text)
-    local series = collect(ctx, store, loaded, spec, 2 * width)
-    local hidden = #series - runs_shown
-    if hidden > 0 and not ctx.options.all then
-      series = table.move(series, 1, runs_shown, 1, {})
-    else
-      hidden = 0
-    end
+    local series, hidden = collect(ctx, store, loaded, spec, 2 * width)
     local band = false
     for _, s in ipairs(series) do band = band or s.band end
     local title = spec.title .. (ctx.options.log_y and "  (log)" or "")
@@ -183,7 +183,8 @@ local function print_charts(ctx, store, loaded, texts)
     end
     if i > 1 then ctx.out("\n") end
     ctx.out(drawn)
-    if hidden > 0 then ctx.note(string.format("+%d runs: --all\n", hidden)) end
+    if hidden > 0 then ctx.note(string.format("+%d run%s: --all\n", hidden,
+      hidden == 1 and "" or "s")) end
   end
 end
 

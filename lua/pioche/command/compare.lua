@@ -222,7 +222,7 @@ local function print_json(ctx, view)
       n = #row.runs, status = row.status, commit = row.runs[1].commit or json.null,
       params = params, metrics = metrics, best = json.array(best) }
   end
-  ctx.out(json.encode(list) .. "\n")
+  ctx.out(ctx.encode(list) .. "\n")
 end
 
 local function print_csv(ctx, view)
@@ -357,6 +357,7 @@ local function run(ctx)
   if ctx.options.code then return print_code(ctx, store, ids) end
   local loaded = runs.load(store, ids, { params = true })
   if #loaded == 0 then errors.raise("not_found", "nothing to compare: no runs") end
+  if not ctx.json and not ctx.csv then runs.seed_as_param(loaded) end
   local columns = metric_columns(ctx, store, loaded)
   local groups, grouped
   if ctx.options.no_group then

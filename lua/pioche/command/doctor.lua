@@ -165,7 +165,7 @@ local function run(ctx)
   check_folding(report, store)
   check_database(report, store, ctx.options.quick)
   check_objects(report, store)
-  if ctx.json then ctx.out(json.encode(list) .. "\n") end
+  if ctx.json then ctx.out(ctx.encode(list) .. "\n") end
   return wrong and 1 or 0
 end
 

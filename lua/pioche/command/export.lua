@@ -82,7 +82,7 @@ local function run(ctx)
       bytes = bytes }
   end
   if ctx.json then
-    ctx.out(json.encode { id = found.name, path = path, bytes = bytes, sha256 = digest,
+    ctx.out(ctx.encode { id = found.name, path = path, bytes = bytes, sha256 = digest,
       files = files, checkpoint = checkpoint and checkpoint.manifest_sha256 or json.null,
       step = checkpoint and checkpoint.step or json.null } .. "\n")
   elseif ctx.csv then

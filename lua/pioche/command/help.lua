@@ -102,7 +102,7 @@ local function run(ctx)
       local command = cli.command(name)
       if command then list[#list + 1] = verb_json(name, command) end
     end
-    ctx.out(json.encode(list) .. "\n")
+    ctx.out(ctx.encode(list) .. "\n")
     return 0
   end
   if not verb then return overview(ctx) end
@@ -112,7 +112,7 @@ local function run(ctx)
       errors.suggestion(verb, cli.verbs))
   end
   if ctx.json then
-    ctx.out(json.encode(verb_json(verb, command)) .. "\n")
+    ctx.out(ctx.encode(verb_json(verb, command)) .. "\n")
     return 0
   end
   return manual(ctx, verb, command)

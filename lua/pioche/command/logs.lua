@@ -198,7 +198,7 @@ local function print_structured(ctx, run, attempt, sources)
     list[#list + 1] = { rank = source.rank, stream = stream, attempt = attempt.number,
       lines = lines }
   end
-  if ctx.json then ctx.out(json.encode(list) .. "\n") end
+  if ctx.json then ctx.out(ctx.encode(list) .. "\n") end
 end
 
 local function run(ctx)

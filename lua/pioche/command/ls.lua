@@ -125,6 +125,7 @@ end
 
 local function print_table(ctx, store, ids)
   local loaded = runs.load(store, ids, { params = true, attempts = true })
+  runs.seed_as_param(loaded)
   local columns = { { title = "run" }, { title = "status" },
     { title = "age", align = "right", drop = 2 }, { title = "took", align = "right", drop = 1 } }
   local title, goals = goal_column(store, loaded)
@@ -174,7 +175,7 @@ local function experiments(ctx, store)
         newest = runs.time(row.newest_ns) or json.null }
       for _, name in ipairs(counts) do list[i][name] = row[name] or 0 end
     end
-    ctx.out(json.encode(list) .. "\n")
+    ctx.out(ctx.encode(list) .. "\n")
   elseif ctx.csv then
     ctx.out(csv.line { "experiment", "goal", "goal_key", "runs", "finished", "running", "failed",
       "created", "newest" })

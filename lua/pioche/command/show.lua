@@ -85,7 +85,7 @@ local function run_json(ctx, store, run)
   end
   if ctx.options.texts then value.texts = event_list("e.kind = 'text'") end
   if ctx.options.events then value.events = event_list("e.kind <> 'text'") end
-  ctx.out(json.encode(value) .. "\n")
+  ctx.out(ctx.encode(value) .. "\n")
 end
 
 local function print_head(ctx, run)
@@ -104,9 +104,11 @@ local function print_head(ctx, run)
   local took = runs.took_ns(run)
   line(ctx, "took", took and format.duration(took) .. (run.ended_ns and "" or " so far"))
   if run.commit then
-    local state = run.dirty == 1 and "uncommitted changes on " or "clean at "
-    line(ctx, "code", string.format("%s (%s%s%s)", run.commit:sub(1, 12), state,
-      (run.parent or "nothing"):sub(1, 12), run.branch and ", " .. term.clean(run.branch) or ""))
+    local parent = run.parent and run.parent ~= "" and run.parent:sub(1, 12)
+    local state = not parent and "no commit before it"
+      or (run.dirty == 1 and "uncommitted changes on " or "clean at ") .. parent
+    line(ctx, "code", string.format("%s (%s%s)", run.commit:sub(1, 12), state,
+      run.branch and run.branch ~= "" and ", " .. term.clean(run.branch) or ""))
   end
 end
 
@@ -240,7 +242,9 @@ local function print_texts(ctx, store, run)
 end
 
 local function print_events(ctx, store, run)
-  local list = events(store, run, "e.kind <> 'text'", ctx.options.events and -1 or 5)
+  -- Exit records are for machines; what they say stands under attempts.
+  local list = ctx.options.events and events(store, run, "e.kind <> 'text'", -1)
+    or events(store, run, "e.kind NOT IN ('text', 'exit')", 5)
   if #list == 0 then return end
   heading(ctx, "events")
   local rows = {}

@@ -29,7 +29,7 @@ end
 local function print_tables(ctx, store)
   local list = list_tables(store)
   if ctx.json then
-    ctx.out(json.encode(json.array(list)) .. "\n")
+    ctx.out(ctx.encode(json.array(list)) .. "\n")
     return
   elseif ctx.csv then
     ctx.out(csv.line { "table", "purpose", "columns" })
@@ -63,7 +63,7 @@ local function print_json(ctx, result)
       local value = plain(row[c])
       object[name] = value == nil and json.null or value
     end
-    ctx.out(lead .. json.encode(object))
+    ctx.out(lead .. ctx.encode(object))
     lead = ",\n"
   end
   ctx.out((lead == "[" and "[" or "") .. "]\n")

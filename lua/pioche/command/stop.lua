@@ -1,7 +1,6 @@
 -- stop: ask the supervisor of a run to end it; cancel what has not begun.
 local json = require "pioche.core.json"
 local csv = require "pioche.csv"
-local errors = require "pioche.errors"
 local runs = require "pioche.runs"
 
 local ended = { finished = true, failed = true, stopped = true, cancelled = true }
@@ -28,21 +27,21 @@ local function stop(store, run, lease_held)
       open.agent_pid and string.format(" (kill %d on %s)", open.agent_pid, open.node or "its node")
       or "")
   elseif open or run.status == "running" then
-    errors.check(store:stop_request(run.id))
+    store:stop_request(run.id)
     if lease_held then return "requested", "is asked to stop" end
     return "requested", "has no supervisor now: the next `pioche run` settles it"
   end
-  errors.check(store:stop_request(run.id))
-  errors.check(store:run_set_status(run.id, "cancelled", "cancelled before it began"))
+  store:stop_request(run.id)
+  store:run_set_status(run.id, "cancelled", "cancelled before it began")
   return "cancelled", "is cancelled: it had not begun"
 end
 
 local function run(ctx)
-  local store = ctx.store("write")
-  store:adopt()
+  ctx.store("write")
+  local store = ctx.reading()
   local ids = runs.select(store, ctx.args)
   local loaded = runs.load(store, ids, { attempts = true })
-  local lease_held, refused, list = supervised(store), 0, json.array {}
+  local lease_held, refused, list = supervised(store.raw), 0, json.array {}
   if ctx.csv then ctx.out(csv.line { "run", "done", "message" }) end
   for i, found in ipairs(loaded) do
     local word, sentence = stop(store, found, lease_held)
@@ -54,7 +53,7 @@ local function run(ctx)
       ctx.out(list[i].message .. "\n")
     end
   end
-  if ctx.json then ctx.out(json.encode(list) .. "\n") end
+  if ctx.json then ctx.out(ctx.encode(list) .. "\n") end
   return refused > 0 and 1 or 0
 end
 

@@ -76,7 +76,7 @@ local function run(ctx)
     end
     if ok and not ctx.json and not ctx.csv then ctx.out(term.clean(result.good) .. "\n") end
   end
-  if ctx.json then ctx.out(json.encode(list) .. "\n") end
+  if ctx.json then ctx.out(ctx.encode(list) .. "\n") end
   return bad and 1 or 0
 end
 
