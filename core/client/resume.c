@@ -117,6 +117,13 @@ static const char *parse_line(entry *e, char *line)
 	return NULL;
 }
 
+static int by_role_and_name(const void *a, const void *b)
+{
+	const entry *x = a, *y = b;
+	int order = strcmp(x->role, y->role);
+	return order ? order : strcmp(x->name, y->name);
+}
+
 static int parse(pio_resume *resume, const char *path, pio_err *err)
 {
 	static const char magic[] = "pioche-resume 1 ";
@@ -145,6 +152,7 @@ static int parse(pio_resume *resume, const char *path, pio_err *err)
 			return pio_fail(err, PIO_ECORRUPT, "%s:%zu: %s", path, number, wrong);
 		line = end + 1;
 	}
+	qsort(resume->entries, resume->count, sizeof *resume->entries, by_role_and_name);
 	return 0;
 }
 
@@ -172,10 +180,8 @@ int64_t pio_resume_step(const pio_resume *resume)
 int pio_resume_tensor(const pio_resume *resume, const char *role, const char *name,
                       pio_dtype dtype, size_t size_bytes, void *data, pio_err *err)
 {
-	const entry *e = NULL;
-	for (size_t i = 0; i < resume->count && !e; i++)
-		if (strcmp(resume->entries[i].name, name) == 0 && strcmp(resume->entries[i].role, role) == 0)
-			e = &resume->entries[i];
+	const entry key = { .role = role, .name = name };
+	const entry *e = bsearch(&key, resume->entries, resume->count, sizeof key, by_role_and_name);
 	if (!e)
 		return pio_fail(err, PIO_ENOTFOUND, "the checkpoint of step %lld has no tensor \"%s\" of "
 		                "role \"%s\"", (long long)resume->step, name, role);
