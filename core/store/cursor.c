@@ -168,8 +168,10 @@ static int sort_points(pio_point *points, size_t count, pio_err *err)
 			size_t middle = begin + width < count ? begin + width : count;
 			size_t end = middle + width < count ? middle + width : count;
 			size_t a = begin, b = middle;
-			for (size_t k = begin; k < end; k++)
-				to[k] = a < middle && (b >= end || from[a].step <= from[b].step) ? from[a++] : from[b++];
+			for (size_t k = begin; k < end; k++) {
+				bool left = a < middle && (b >= end || from[a].step <= from[b].step);
+				to[k] = left ? from[a++] : from[b++];
+			}
 		}
 		pio_point *swap = from;
 		from = to;

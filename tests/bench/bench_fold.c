@@ -73,7 +73,8 @@ static void write_journal(const char *dir, const char *ulid, int64_t points)
 		for (int s = 0; s < 20; s++, step++) {
 			time_ns += (int64_t)(1e7 + 1e5 * normal());
 			for (uint32_t key = 0; key < SERIES; key++) {
-				double value = (double)(float)(2.5 + 3.0 / (1.0 + 0.001 * (double)step) + 0.05 * normal());
+				double trend = 2.5 + 3.0 / (1.0 + 0.001 * (double)step);
+				double value = (double)(float)(trend + 0.05 * normal());
 				pio_journal_point *p = &block[s * SERIES + (int)key];
 				*p = (pio_journal_point){ .time_ns = time_ns + key * 30, .step = step, .key = key + 1 };
 				memcpy(&p->value_bits, &value, 8);
