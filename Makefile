@@ -32,8 +32,9 @@ CORE_OBJ := $(CORE_SRC:%.c=$(BUILD)/%.o) $(BUILD)/gen/lua_modules.o $(BUILD)/gen
 
 GPT_SRC    := $(wildcard experiments/gpt/*.c)
 GPT_OBJ    := $(GPT_SRC:%.c=$(BUILD)/%.o)
-GPT_CFLAGS ?= -std=gnu11 -O3 -march=native -fno-math-errno -fno-trapping-math -fopenmp-simd \
-              -ffp-contract=off -g $(WARN) $(SANFLAGS)
+GPT_ARCH   ?= $(if $(filter x86_64,$(shell uname -m)),x86-64-v3,native)
+GPT_CFLAGS ?= -std=gnu11 -O3 -march=$(GPT_ARCH) -fno-math-errno -fno-trapping-math -fopenmp-simd \
+              -ffp-contract=fast -g $(WARN) $(SANFLAGS)
 
 UNIT_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_*.c))
 SCRIPTS    := $(wildcard tests/lua/test_*.lua tests/client/test_*.py tests/cli/*.sh tests/cli/*.py \

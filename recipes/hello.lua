@@ -8,7 +8,6 @@ local pioche = require "pioche"
 local greet = pioche.program {
   command = { "sh", "-c", 'echo "hello, $1, from run ${PIOCHE_RUN}"', "hello" },
   args = function(p) return { p.name } end,
-  sources = { "recipes/hello.lua" },
 }
 
 return pioche.sweep {

@@ -98,8 +98,15 @@ class Project:
     def sql(self, query):
         """Rows by the stock sqlite3 shell."""
         out = subprocess.run(["sqlite3", "-json", os.path.join(self.store, "pioche.db"), query],
-                             check=True, capture_output=True, text=True).stdout
+                             check=True, stdin=subprocess.DEVNULL, capture_output=True, text=True).stdout
         return json.loads(out) if out.strip() else []
+
+    def poll(self, query):
+        """Like sql, but no rows while there is no store yet."""
+        try:
+            return self.sql(query)
+        except subprocess.CalledProcessError:
+            return []
 
     def check_store(self):
         assert self.sql("PRAGMA integrity_check") == [{"integrity_check": "ok"}]

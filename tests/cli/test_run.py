@@ -96,7 +96,9 @@ def test_the_code_that_ran_is_the_code_on_record():
         p.sh("git add -A && git commit -qm one")
         p.write("extra.txt", "untracked\n")
         r = recipe(p, 'command = { "sh", "main.sh" }', "x = 1")
-        before, status = fingerprint(p), p.sh("git status --porcelain; git rev-parse HEAD; git stash list")
+        # `git status` itself may refresh the index: ask it first, and last.
+        status = p.sh("git status --porcelain; git rev-parse HEAD; git stash list")
+        before = fingerprint(p)
         p.pioche("run", r)
         assert fingerprint(p) == before, "the work tree, HEAD and the index are untouched"
         assert p.sh("git status --porcelain; git rev-parse HEAD; git stash list") == status
@@ -109,7 +111,7 @@ def test_the_code_that_ran_is_the_code_on_record():
 def test_a_build_happens_once_for_many_runs():
     with Project() as p:
         log = p.path("builds.log")
-        p.write("Makefile", "prog:\n\tsleep 0.2; echo built >> $(LOG); echo 'echo done' > prog\n")
+        p.write("Makefile", "prog:\n\tsleep 0.2; echo built >> '$(LOG)'; echo 'echo done' > prog\n")
         r = recipe(p, f'command = {{ "sh", "prog" }}, build = {{ "make", "prog", "LOG={log}" }}',
                    "x = { 1, 2, 3, 4 }", "launch = { parallel = 2 },")
         p.write(".gitignore", "builds.log\n")
@@ -182,7 +184,7 @@ def test_one_interrupt_stops_politely_and_rerun_finishes():
                       'test -e go && exit 0; while :; do sleep 0.1; done" }', "x = { 1, 2 }",
                    "launch = { parallel = 2 },")
         process = p.start("run", r)
-        wait_for(lambda: os.path.exists(p.store) and p.sql(
+        wait_for(lambda: p.poll(
             "SELECT 1 FROM attempt WHERE state = 'running'"), 20, "running attempts")
         time.sleep(0.5)
         process.send_signal(signal.SIGINT)
@@ -197,7 +199,7 @@ def test_two_interrupts_stop_now():
     with Project() as p:
         r = recipe(p, 'command = { "sh", "-c", "trap \\"\\" TERM INT; while :; do sleep 0.1; done" }', "x = 1")
         process = p.start("run", r)
-        wait_for(lambda: os.path.exists(p.store) and p.sql(
+        wait_for(lambda: p.poll(
             "SELECT 1 FROM attempt WHERE state = 'running'"), 20, "running attempts")
         time.sleep(0.3)
         process.send_signal(signal.SIGINT)
@@ -213,7 +215,7 @@ def test_stop_asks_the_supervisor():
     with Project() as p:
         r = recipe(p, 'command = { "sh", "-c", "while :; do sleep 0.1; done" }', "x = 1")
         process = p.start("run", r)
-        wait_for(lambda: os.path.exists(p.store) and p.sql(
+        wait_for(lambda: p.poll(
             "SELECT 1 FROM attempt WHERE state = 'running'"), 20, "a running attempt")
         p.pioche("stop", "w-1")
         process.communicate(timeout=30)
@@ -224,7 +226,7 @@ def test_no_orphan_outlives_a_killed_supervisor():
     with Project() as p:
         r = recipe(p, 'command = { "sh", "-c", "sleep 1000 & echo $$; sleep 1000" }', "x = 1")
         process = p.start("run", r)
-        ids = wait_for(lambda: os.path.exists(p.store) and p.sql(
+        ids = wait_for(lambda: p.poll(
             "SELECT agent_pid FROM attempt WHERE state = 'running'"), 20, "a running attempt")
         time.sleep(0.3)
         process.send_signal(signal.SIGKILL)
