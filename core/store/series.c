@@ -53,6 +53,8 @@ typedef struct buckets {
 	size_t count;
 	int64_t step_min;
 	uint64_t width;        /* steps a bucket */
+	size_t at;             /* bucket of the last point: points come by step */
+	uint64_t at_offset;    /* its first step, counted from step_min */
 } buckets;
 
 static pio_bucket *bucket_of(const buckets *b, int64_t step)
@@ -82,7 +84,12 @@ static void add_range(buckets *b, pio_bucket *bucket, int64_t finite, double min
 
 static void add_point(buckets *b, const pio_point *point)
 {
-	pio_bucket *bucket = bucket_of(b, point->step);
+	uint64_t offset = (uint64_t)point->step - (uint64_t)b->step_min;
+	if (offset - b->at_offset >= b->width) { /* a division a point would cost the most */
+		b->at = (size_t)(bucket_of(b, point->step) - b->all);
+		b->at_offset = b->at * b->width;
+	}
+	pio_bucket *bucket = &b->all[b->at];
 	widen(bucket, point->step, point->step);
 	bucket->count++;
 	add_range(b, bucket, isfinite(point->value) ? 1 : 0, point->value, point->value, point->value);
