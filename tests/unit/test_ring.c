@@ -119,11 +119,13 @@ static void names_are_kept_and_bad_ones_refused(void **state)
 	char longest[4097];
 	memset(longest, 'k', sizeof longest);
 	const struct { const char *name; size_t bytes; } good[] = {
-		{ "a b\"c'\\d\n\te", 11 }, { "perte/\xc3\xa9t\xc3\xa9 \xe2\x9c\x93", 15 }, { longest, 4096 }, { "x", 1 },
+		{ "a b\"c'\\d\n\te", 11 },
+		{ "perte/\xc3\xa9t\xc3\xa9 \xe2\x9c\x93", 15 }, { longest, 4096 }, { "x", 1 },
 	}, bad[] = {
 		{ "", 0 }, { "a\0b", 3 }, { longest, 4097 }, { "\xff", 1 }, { "\xc3", 1 }, { "\xed\xa0\x80", 3 },
 	};
-	static const char *const why[] = { "empty", "NUL", "4097 bytes", "not UTF-8", "not UTF-8", "not UTF-8" };
+	static const char *const why[] = { "empty", "NUL", "4097 bytes", "not UTF-8", "not UTF-8",
+	                                   "not UTF-8" };
 	bench b;
 	bench_open(&b, 0, 0);
 	for (size_t i = 0; i < 4; i++) {
