@@ -4,11 +4,12 @@
 
 #include <lua.h>
 
-/* run{argv={}, cwd=, env={NAME=value}, input=, timeout_s=, log=path}
- * -> { status, signal, stdout, stderr, timed_out }, or nil, message, code when
+/* run{argv={}, cwd=, env={NAME=value}, input=, timeout_s=, log=path, poll=function}
+ * -> { status, signal, stdout, stderr, timed_out, cancelled }, or nil, message, code when
  * it cannot be started. Status is nil after a signal and the other way round.
  * env is added to this process's. With `log`, stdout and stderr go to that
- * file and are empty here; captured output is cut at 64 MiB. */
+ * file and are empty here; captured output is cut at 64 MiB. `poll` is called
+ * every 50 ms or more often; when it returns true the child is killed. */
 int pio_bind_sys_run(lua_State *L);
 
 #endif

@@ -27,7 +27,7 @@ struct child {
 	const char *input;
 	size_t input_bytes;
 	int64_t deadline_ns; /* 0: none */
-	bool timed_out, ended;
+	bool timed_out, cancelled, ended;
 	int status;
 };
 
@@ -144,10 +144,23 @@ static void drain(struct child *child, int i)
 		close_fd(&child->fds[i]);
 }
 
+/* The caller's `poll` function, when there is one: true ends the child. It may
+ * raise: the child is in a guard. */
+static bool wants_end(lua_State *L, int poll_index)
+{
+	if (!poll_index)
+		return false;
+	lua_pushvalue(L, poll_index);
+	lua_call(L, 0, 1);
+	bool end = lua_toboolean(L, -1);
+	lua_pop(L, 1);
+	return end;
+}
+
 /* Until the child has ended: pump the pipes, keep the deadline. A grandchild
  * that holds a pipe open does not hold us: the pipes are drained once more
  * after the child's end and then closed. */
-static int pump(struct child *child, pio_err *err)
+static int pump(lua_State *L, struct child *child, int poll_index, pio_err *err)
 {
 	while (!child->ended) {
 		struct pollfd ready[3];
@@ -165,6 +178,10 @@ static int pump(struct child *child, pio_err *err)
 		if (pid < 0 && errno != EINTR)
 			return pio_fail_errno(err, errno, "waitpid");
 		child->ended = pid == child->pid;
+		if (!child->ended && !child->cancelled && wants_end(L, poll_index)) {
+			child->cancelled = true;
+			pio_proc_signal_tree(child->pid, SIGKILL);
+		}
 		if (!child->ended && child->deadline_ns && pio_clock_mono_ns() > child->deadline_ns) {
 			child->timed_out = true;
 			child->deadline_ns = 0;
@@ -193,7 +210,7 @@ static struct child *push_child(lua_State *L)
 
 static int push_result(lua_State *L, const struct child *child)
 {
-	lua_createtable(L, 0, 5);
+	lua_createtable(L, 0, 6);
 	if (WIFSIGNALED(child->status)) {
 		lua_pushinteger(L, WTERMSIG(child->status));
 		lua_setfield(L, -2, "signal");
@@ -207,6 +224,8 @@ static int push_result(lua_State *L, const struct child *child)
 	lua_setfield(L, -2, "stderr");
 	lua_pushboolean(L, child->timed_out);
 	lua_setfield(L, -2, "timed_out");
+	lua_pushboolean(L, child->cancelled);
+	lua_setfield(L, -2, "cancelled");
 	return 1;
 }
 
@@ -236,7 +255,8 @@ int pio_bind_sys_run(lua_State *L)
 		close_fd(&child->theirs[i]);
 	if (timeout_s > 0)
 		child->deadline_ns = pio_clock_mono_ns() + timeout_s * 1000000000;
-	if (pump(child, &err))
+	int poll_index = lua_getfield(L, 1, "poll") == LUA_TFUNCTION ? lua_gettop(L) : 0;
+	if (pump(L, child, poll_index, &err))
 		return pio_bind_fail(L, &err);
 	if (child->captured[0].failed || child->captured[1].failed)
 		return luaL_error(L, "out of memory for the output of %s", argv[0]);

@@ -102,14 +102,16 @@ local function last_lines(path, count)
   return table.concat(lines, "\n", math.max(1, #lines - count + 1))
 end
 
-local function build(program, dir, log)
+local function build(program, dir, log, interrupted)
   sys.write_file(log, "")
   local argv = program.build
   if program.setup then
     argv = { "sh", "-c", program.setup .. '\nexec "$@"', "sh", table.unpack(program.build) }
   end
-  local result, message, code = sys.run { argv = argv, cwd = dir, env = program.env or {}, log = log }
+  local result, message, code = sys.run { argv = argv, cwd = dir, env = program.env or {}, log = log,
+    poll = interrupted }
   if not result then errors.raise(code, "build: %s", message) end
+  if result.cancelled then errors.raise("cancelled", "interrupted: the build was stopped") end
   if result.status ~= 0 then
     program.box:blame(program.at, "build", "`%s` ended with %s; the last lines of %s:\n%s",
       table.concat(program.build, " "),
@@ -135,7 +137,10 @@ local function code_dir(self, program)
     check(git.checkout(taken.repository, taken.commit, making))
     if program.build then
       note(self, "building: %s", table.concat(program.build, " "))
-      build(program, making, dir .. ".log")
+      build(program, making, dir .. ".log", function()
+        self:poll(0)
+        return self.interrupts > 0
+      end)
     end
     check(sys.rename(making, dir))
   end
@@ -320,6 +325,11 @@ local function on_event(self, event)
   end
 end
 
+-- Hear what happened, waiting at most `ms`.
+function session_methods:poll(ms)
+  for _, event in ipairs(check(self.supervisor:wait(ms))) do on_event(self, event) end
+end
+
 -- ---- the loop -----------------------------------------------------------------------------------
 
 local function next_ready(queue, now)
@@ -336,11 +346,6 @@ local function wait_ms(self, now)
     end
   end
   return wait
-end
-
--- Poll once without waiting, so that Ctrl-C during a build or a long start is seen.
-local function poll(self, ms)
-  for _, event in ipairs(check(self.supervisor:wait(ms))) do on_event(self, event) end
 end
 
 -- Run these jobs, `parallel` at a time; those that are done already are left
@@ -371,13 +376,13 @@ function session_methods:execute(jobs, parallel, total, more)
       end
       if not job then break end
       start(self, job)
-      poll(self, 0)
+      self:poll(0)
       ::continue::
     end
     if self.supervisor:active() == 0 and (self.interrupts > 0 or (#self.queue == 0 and not more)) then
       break
     end
-    poll(self, wait_ms(self, sys.mono_ns()))
+    self:poll(wait_ms(self, sys.mono_ns()))
     self.progress:draw()
   end
   self.progress:finish()

@@ -9,7 +9,6 @@ local fields = require "pioche.fields"
 local json = require "pioche.core.json"
 local pioche = require "pioche"
 local plan = require "pioche.plan"
-local project = require "pioche.project"
 local recipe = require "pioche.recipe"
 local runs = require "pioche.runs"
 local space = require "pioche.space"
@@ -95,7 +94,8 @@ function run_methods.checkpoint(state, which)
   if which ~= "best" and which ~= "last" then
     state.box:complain("run:checkpoint: expected \"best\" or \"last\", got %s", fields.show(which))
   end
-  local goal, id = state.goal, nil
+  local goal = state.goal
+  local id
   if which == "best" and goal then
     id = check(state.store:checkpoint_best(state.id, goal.key, goal.goal))
   else

@@ -145,7 +145,7 @@ local function choose_search(self, given)
       options = given.module.check(where, given.given), why = "the recipe says so" }
   end
   local count = self.space:count()
-  local name, given_options, why = "random", { runs = 32, seed = 1 }, nil
+  local name, given_options, why = "random", { runs = 32, seed = 1 }
   if count and count <= 64 then
     name, given_options = "grid", {}
     why = count == 1 and "the space is one point" or ("the space has %d points, at most 64"):format(count)

@@ -352,7 +352,7 @@ function box_methods:call(fn, ...)
 end
 
 -- "recipes/x.lua", 12: where recipe code is now; nil outside of it.
-function box_methods:here()
+function box_methods.here(_)
   local display, line = core.position():match("^(.*):(%d+): $")
   return display, math.tointeger(tonumber(line))
 end

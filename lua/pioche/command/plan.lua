@@ -26,7 +26,7 @@ local function snapshot_of(self, store, path, experiment)
   return errors.check(git.snapshot(self.root, path))
 end
 
-local function describe_points(self, sweep, prepared, store)
+local function describe_points(sweep, prepared, store)
   local sampler = plan.sampler(sweep)
   local points, runs, finished = {}, {}, 0
   while not sampler.adaptive or #points < shown_max do
@@ -139,7 +139,7 @@ local function plan_sweep(ctx, self, store, path)
     prepared.code = errors.check(git.subtree(prepared.snapshot.repository,
       prepared.snapshot.commit, sweep.program.sources or {}))
   end
-  local found = describe_points(self, sweep, prepared, store)
+  local found = describe_points(sweep, prepared, store)
   if ctx.json then
     ctx.out(errors.check(json.encode(report(self, sweep, prepared, found), { pretty = true })) .. "\n")
   else

@@ -96,8 +96,8 @@ function grid.new(space, options)
     space.box:blame(space.at, "where", "not true for any of the grid's %d points", tried)
   end
   local sampler = { size = #points }
-  function sampler:propose(n) return points[n] end
-  function sampler:observe() end
+  sampler.propose = function(_, n) return points[n] end
+  sampler.observe = function() end
   return sampler
 end
 

@@ -44,7 +44,7 @@ function random.new(space, options)
     return nil
   end
 
-  function sampler:propose(n)
+  sampler.propose = function(_, n)
     if n > size then return nil end
     while #points < n and not ended do
       local point = draw(#points + 1)
@@ -53,7 +53,7 @@ function random.new(space, options)
     return points[n]
   end
 
-  function sampler:observe() end
+  sampler.observe = function() end
   return sampler
 end
 

@@ -14,8 +14,8 @@ end
 
 function none.new()
   local rule = {}
-  function rule:next_rung() return nil end
-  function rule:decide() return "go" end
+  rule.next_rung = function() return nil end
+  rule.decide = function() return "go" end
   return rule
 end
 

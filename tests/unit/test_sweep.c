@@ -1,0 +1,168 @@
+/* Draws and real functions: the same everywhere, and right. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <math.h>
+#include <string.h>
+
+#include "sweep/draw.h"
+#include "sweep/real.h"
+
+static pio_draw named(int64_t seed, int64_t number, const char *name)
+{
+	return pio_draw_init(seed, number, name, strlen(name));
+}
+
+/* These numbers are a promise to every recipe that was ever planned: a sweep
+ * replayed in ten years proposes the same points. */
+static void draws_are_for_ever(void **state)
+{
+	(void)state;
+	pio_draw a = named(1, 1, "lr");
+	assert_true(pio_draw_next(&a) == UINT64_C(0x6ba0c6a7432efbca));
+	assert_true(pio_draw_next(&a) == UINT64_C(0x0969823464471c9d));
+	pio_draw b = named(-7, INT64_MAX, "optimizer.beta2");
+	assert_true(pio_draw_next(&b) == UINT64_C(0x514161595b8e75ae));
+	assert_true(pio_real_exp(1) == 0x1.5bf0a8b14576ap+1);
+	assert_true(pio_real_log(10) == 0x1.26bb1bbb55516p+1);
+}
+
+static void draws_depend_on_every_part_of_the_key(void **state)
+{
+	(void)state;
+	pio_draw draws[] = { named(1, 2, "a"), named(2, 1, "a"), named(1, 2, "b"), named(1, 2, "aa"),
+		named(1, 2, ""), named(0, 2, "a"), named(1, 0, "a") };
+	uint64_t values[7];
+	for (int i = 0; i < 7; i++) {
+		values[i] = pio_draw_next(&draws[i]);
+		for (int j = 0; j < i; j++)
+			assert_true(values[i] != values[j]);
+	}
+}
+
+static void uniform_fills_its_range_evenly(void **state)
+{
+	(void)state;
+	enum { n = 200000, bins = 20 };
+	int64_t count[bins] = { 0 };
+	double sum = 0;
+	for (int i = 0; i < n; i++) {
+		pio_draw draw = named(3, i, "x");
+		double u = pio_draw_uniform(&draw);
+		assert_true(u >= 0 && u < 1);
+		count[(int)(u * bins)]++;
+		sum += u;
+	}
+	assert_true(fabs(sum / n - 0.5) < 5 / sqrt(12.0 * n));
+	double chi2 = 0;
+	for (int i = 0; i < bins; i++) {
+		double d = (double)count[i] - (double)n / bins;
+		chi2 += d * d / ((double)n / bins);
+	}
+	assert_true(chi2 < 50); /* 19 degrees of freedom: beyond 50 is one in 10,000 */
+}
+
+static void integers_have_no_bias(void **state)
+{
+	(void)state;
+	int64_t count[3] = { 0 };
+	for (int i = 0; i < 90000; i++) {
+		pio_draw draw = named(5, i, "n");
+		int64_t value = pio_draw_integer(&draw, -1, 1);
+		assert_in_range(value + 1, 0, 2);
+		count[value + 1]++;
+	}
+	for (int i = 0; i < 3; i++)
+		assert_in_range(count[i], 29300, 30700);
+	/* A range of three quarters of 2^64, where value % range would give the lower
+	 * third twice as often. */
+	int64_t low = 0, lo = INT64_MIN, hi = INT64_MIN / 2 + INT64_MAX;
+	for (int i = 0; i < 30000; i++) {
+		pio_draw draw = named(6, i, "n");
+		int64_t value = pio_draw_integer(&draw, lo, hi);
+		assert_true(value >= lo && value <= hi);
+		low += value < INT64_MIN / 2;
+	}
+	assert_in_range(low, 9700, 10300);
+	pio_draw whole = named(7, 1, "n");
+	assert_int_equal(pio_draw_integer(&whole, 9, 9), 9);
+	pio_draw_integer(&whole, INT64_MIN, INT64_MAX);
+}
+
+static void a_shuffle_is_a_permutation(void **state)
+{
+	(void)state;
+	int64_t values[1000];
+	int seen[1000] = { 0 };
+	pio_draw draw = named(1, 0, "shuffle");
+	pio_draw_shuffle(&draw, values, 1000);
+	int moved = 0;
+	for (int i = 0; i < 1000; i++) {
+		assert_in_range(values[i], 0, 999);
+		assert_int_equal(seen[values[i]]++, 0);
+		moved += values[i] != i;
+	}
+	assert_true(moved > 950);
+	pio_draw_shuffle(&draw, values, 0);
+}
+
+/* Distance in units of the last place of the right answer. */
+static double ulps(double value, long double right)
+{
+	double rounded = (double)right;
+	double ulp = nextafter(fabs(rounded), INFINITY) - fabs(rounded);
+	return (double)(fabsl((long double)value - right) / ulp);
+}
+
+static void exp_and_log_are_within_2_ulp(void **state)
+{
+	(void)state;
+	for (int i = 0; i < 400000; i++) {
+		pio_draw draw = named(8, i, "x");
+		double u = pio_draw_uniform(&draw);
+		double x = (u - 0.5) * (i % 2 ? 1400 : 2);
+		if (x < 709.7 && x > -708)
+			assert_true(ulps(pio_real_exp(x), expl((long double)x)) < 2);
+		double y = i % 2 ? exp(x / 2) : 0.5 + u;
+		if (y != 1)
+			assert_true(ulps(pio_real_log(y), logl((long double)y)) < 2);
+	}
+}
+
+static void exp_and_log_at_their_ends(void **state)
+{
+	(void)state;
+	assert_true(pio_real_exp(0) == 1);
+	assert_true(pio_real_exp(-0.0) == 1);
+	assert_true(isinf(pio_real_exp(710)));
+	assert_true(isinf(pio_real_exp(INFINITY)));
+	assert_true(pio_real_exp(-746) == 0);
+	assert_true(pio_real_exp(-INFINITY) == 0);
+	assert_true(pio_real_exp(-740) > 0); /* denormal */
+	assert_true(isnan(pio_real_exp(NAN)));
+	assert_true(pio_real_log(1) == 0);
+	assert_true(isnan(pio_real_log(-1)));
+	assert_true(isnan(pio_real_log(NAN)));
+	assert_true(isinf(pio_real_log(0)) && pio_real_log(0) < 0);
+	assert_true(isinf(pio_real_log(INFINITY)));
+	assert_true(fabs(pio_real_log(5e-324) / log(5e-324) - 1) < 1e-15);
+	assert_true(fabs(pio_real_log(1.7976931348623157e308) / log(1.7976931348623157e308) - 1) < 1e-15);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(draws_are_for_ever),
+		cmocka_unit_test(draws_depend_on_every_part_of_the_key),
+		cmocka_unit_test(uniform_fills_its_range_evenly),
+		cmocka_unit_test(integers_have_no_bias),
+		cmocka_unit_test(a_shuffle_is_a_permutation),
+		cmocka_unit_test(exp_and_log_are_within_2_ulp),
+		cmocka_unit_test(exp_and_log_at_their_ends),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
