@@ -307,6 +307,58 @@ test("doctor and verify find nothing wrong", function()
   equal(json.decode((ok("verify", "--json")))[1].ok, true)
 end)
 
+test("logs: rank by rank, the end of them, one stream", function()
+  sqlite("INSERT INTO attempt (id, run_id, number, state, result, launcher, dir, world_size,"
+    .. " created_ns) VALUES (50, 1, 1, 'ended', 'ok', 'local', 'runs/L/1', 2, 1);")
+  local folder = store_dir .. "/runs/L/1"
+  errors.check(sys.mkdirs(folder))
+  errors.check(sys.write_file(folder .. "/rank-0.out", "a\nb\nc"))
+  errors.check(sys.write_file(folder .. "/rank-1.out", "d\n"))
+  errors.check(sys.write_file(folder .. "/rank-1.err", "oops\n"))
+  equal(ok("logs", "gpt-1"), "[0] a\n[0] b\n[0] c\n[1] d\n[1 err] oops\n")
+  equal(ok("logs", "gpt-1", "--rank", "0", "--tail", "2"), "b\nc\n")
+  equal(ok("logs", "gpt-1", "--stderr"), "oops\n")
+  equal(ok("logs", "gpt-1", "--rank", "0", "--tail", "0"), "")
+  equal(json.decode((ok("logs", "gpt-1", "--rank", "1", "--stdout", "--json")))[1],
+    { attempt = 1, rank = 1, stream = "stdout", lines = { "d" } })
+  contains(fails(1, "logs", "gpt-1", "--rank", "5"), "ranks are 0 to 1")
+  contains(fails(1, "logs", "gpt-2"), "was not launched")
+end)
+
+test("logs: when the files are gone, what the store keeps", function()
+  sqlite("INSERT INTO attempt (id, run_id, number, state, result, launcher, dir, world_size,"
+    .. " created_ns) VALUES (51, 2, 1, 'ended', 'ok', 'local', 'runs/gone/1', 1, 1);"
+    .. " INSERT INTO rank (attempt_id, rank, node, stdout_tail, stderr_tail)"
+    .. " VALUES (51, 0, 'n1', 'one' || char(10) || 'two', '');")
+  equal(ok("logs", "gpt-2"), "one\ntwo\n")
+  equal(ok("logs", "gpt-2", "--tail", "1"), "two\n")
+end)
+
+test("export: the same bytes twice, nothing overwritten, one flipped byte found", function()
+  local path, again = dir .. "/x.tar", dir .. "/y.tar"
+  local said = json.decode((ok("export", "gpt-1", "-o", path, "--json")))
+  equal(said.sha256, (sys.sha256_file(path)))
+  equal(json.decode((ok("export", "gpt-1", "-o", again, "--json"))).sha256, said.sha256)
+  contains(fails(1, "export", "gpt-1", "-o", path), "exists already")
+  ok("export", "gpt-1", "-o", path, "--force")
+  local bytes = errors.check(sys.read_file(path))
+  for _, name in ipairs { "run/config.json", "run/env.json", "run/metrics.csv" } do
+    contains(bytes, "gpt-1/data/" .. name)
+  end
+  equal(sys.type(path .. ".metrics.part"), nil)
+  equal(json.decode((ok("sql", "SELECT count(*) AS n FROM bundle", "--json")))[1].n, 3)
+  contains(ok("verify", path), "good")
+  local at = bytes:find('"experiment": "gpt"', 1, true)
+  errors.check(sys.write_file(path, bytes:sub(1, at) .. "E" .. bytes:sub(at + 2)))
+  local status, out = pioche("verify", path, again, "--json")
+  local verdicts = json.decode(out)
+  equal(status, 1)
+  equal({ verdicts[1].ok, verdicts[2].ok }, { false, true })
+  contains(table.concat(verdicts[1].findings), "config.json")
+  contains(fails(1, "export", "gpt-1", "-o", again, "--force", "--checkpoint", "best"),
+    "no checkpoint")
+end)
+
 test("completion is a script that bash accepts", function()
   local done = errors.check(sys.run { argv = { "bash", "-n" }, input = ok("completion", "bash") })
   equal(done.status, 0)

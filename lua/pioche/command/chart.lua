@@ -214,7 +214,8 @@ return {
   help = [[
 One chart a metric (the goal unless told), one curve a run, each point the mean
 of its bucket of steps; with one run and colours the shaded band is the bucket's
-minimum to maximum. Rank 0, or the rank in KEY@N. Values that are not finite are gaps.
+minimum to maximum. Rank 0, or the rank in KEY@N. Values that are not finite are gaps. A series
+of more than 20,000 points is smoothed over its buckets.
 
 JSON: an array of {id, metric, rank, count, buckets[{first_step, last_step,
 count, min, max, mean}]}.]],
