@@ -18,14 +18,6 @@
 #include "sys/sock.h"
 
 #define ORDERS_BYTES_MAX (16u << 20)
-#define DRAIN_BUSY_MS 10
-#define DRAIN_IDLE_MS 50
-#define BEAT_MS 250           /* flush of the journal */
-#define BEATS_PER_SYNC 4      /* and what is on the disk is at most a second old */
-#define PEERS_MS 3000
-#define KILL_AGAIN_MS 200
-/* Nothing outlives its supervisor by more than 10 s, whatever grace_s says. */
-#define GRACE_LOST_MS 8000
 
 void pio_agent_say(json_t *message)
 {
@@ -40,186 +32,6 @@ void pio_agent_say(json_t *message)
 	if (!line.failed)
 		(void)pio_fs_write_all(STDOUT_FILENO, line.data, line.len, "standard output", NULL);
 	pio_str_fini(&line);
-}
-
-/* ---- stopping ----------------------------------------------------------------------- */
-
-static void escalation_due(uv_timer_t *timer)
-{
-	pio_agent *agent = timer->data;
-	if (agent->stage == PIO_STAGE_KILL) /* fork races: again until nothing is left */
-		pio_agent_ranks_signal(agent, SIGKILL);
-	else
-		pio_agent_escalate(agent, agent->stage + 1);
-}
-
-void pio_agent_escalate(pio_agent *agent, enum pio_agent_stage stage)
-{
-	if (stage <= agent->stage)
-		return;
-	agent->stage = stage;
-	if (stage == PIO_STAGE_PEERS) {
-		uv_timer_start(&agent->escalation, escalation_due, PEERS_MS, 0);
-	} else if (stage == PIO_STAGE_TERM) {
-		int64_t grace_ms = agent->spec.grace_s * 1000;
-		if (agent->verdict && strcmp(agent->verdict, "lost") == 0 && grace_ms > GRACE_LOST_MS)
-			grace_ms = GRACE_LOST_MS;
-		pio_agent_ranks_signal(agent, SIGTERM);
-		uv_timer_start(&agent->escalation, escalation_due, (uint64_t)grace_ms, 0);
-	} else {
-		pio_agent_ranks_signal(agent, SIGKILL);
-		uv_timer_start(&agent->escalation, escalation_due, KILL_AGAIN_MS, KILL_AGAIN_MS);
-	}
-}
-
-/* End for a reason that is no rank's failure, unless a failure came first. */
-static void conclude(pio_agent *agent, const char *verdict, enum pio_agent_stage stage)
-{
-	if (agent->stage == PIO_STAGE_RUNNING)
-		agent->verdict = verdict;
-	pio_agent_escalate(agent, stage);
-}
-
-void pio_agent_fail(pio_agent *agent, const pio_err *err)
-{
-	if (!agent->trouble.code)
-		agent->trouble = *err;
-	if (agent->alive)
-		pio_agent_escalate(agent, PIO_STAGE_KILL);
-}
-
-static void fail_journal(pio_agent *agent, const pio_err *err)
-{
-	agent->is_journal_broken = true;
-	pio_agent_fail(agent, err);
-}
-
-/* ---- the loop ------------------------------------------------------------------------- */
-
-static void handle_order(pio_agent *agent)
-{
-	agent->line[agent->line_bytes] = 0;
-	if (strcmp(agent->line, "stop") == 0)
-		conclude(agent, "cancelled", PIO_STAGE_TERM);
-	else if (strcmp(agent->line, "kill") == 0)
-		conclude(agent, "cancelled", PIO_STAGE_KILL);
-	agent->line_bytes = 0;
-}
-
-static void orders_received(uv_stream_t *stream, ssize_t n, const uv_buf_t *buffer)
-{
-	pio_agent *agent = stream->data;
-	for (ssize_t i = 0; i < n; i++) {
-		if (buffer->base[i] == '\n')
-			handle_order(agent);
-		else if (agent->line_bytes + 1 < sizeof agent->line)
-			agent->line[agent->line_bytes++] = buffer->base[i];
-	}
-	if (n < 0) {
-		uv_read_stop(stream);
-		conclude(agent, "lost", PIO_STAGE_TERM);
-	}
-}
-
-static void give_buffer(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
-{
-	static char bytes[256];
-	(void)handle;
-	(void)suggested;
-	*buffer = uv_buf_init(bytes, sizeof bytes);
-}
-
-static void child_died(uv_signal_t *handle, int signal_number)
-{
-	(void)signal_number;
-	pio_agent_ranks_reap(handle->data);
-}
-
-static void told_to_end(uv_signal_t *handle, int signal_number)
-{
-	(void)signal_number;
-	conclude(handle->data, "cancelled", PIO_STAGE_TERM);
-}
-
-static void limit_passed(uv_timer_t *timer)
-{
-	conclude(timer->data, "timeout", PIO_STAGE_TERM);
-}
-
-static void drain_due(uv_timer_t *timer)
-{
-	pio_agent *agent = timer->data;
-	pio_err err = PIO_ERR_INIT;
-	uint64_t moved;
-	if (agent->is_journal_broken)
-		return; /* the rings keep what they have, for whoever recovers */
-	if (pio_agent_drain(agent, false, &moved, &err) != 0)
-		fail_journal(agent, &err);
-	uv_timer_start(timer, drain_due, moved ? DRAIN_BUSY_MS : DRAIN_IDLE_MS, 0);
-}
-
-static void beat_due(uv_timer_t *timer)
-{
-	pio_agent *agent = timer->data;
-	pio_err err = PIO_ERR_INIT;
-	bool whole = ++agent->beats % BEATS_PER_SYNC == 0;
-	int64_t now_ns = pio_clock_wall_ns();
-	int rc = 0;
-	if (agent->is_journal_broken)
-		return;
-	if (whole)
-		rc = pio_journal_append(agent->journal, PIO_RECORD_HEARTBEAT, &now_ns, sizeof now_ns, NULL, 0,
-		                        &err);
-	if (!rc)
-		rc = pio_journal_flush(agent->journal, whole, &err);
-	if (rc)
-		fail_journal(agent, &err);
-}
-
-static void rendezvous_event(void *context, const char *kind, const char *message)
-{
-	(void)context;
-	pio_agent_say(json_pack("{s:s, s:s, s:s}", "event", "note", "kind", kind, "message", message));
-}
-
-static int loop_start(pio_agent *agent, pio_err *err)
-{
-	uv_loop_t *loop = &agent->loop;
-	int e;
-	uv_pipe_init(loop, &agent->orders, 0);
-	uv_signal_init(loop, &agent->child);
-	uv_signal_init(loop, &agent->term);
-	uv_timer_init(loop, &agent->drain);
-	uv_timer_init(loop, &agent->beat);
-	uv_timer_init(loop, &agent->escalation);
-	uv_timer_init(loop, &agent->limit);
-	agent->orders.data = agent->child.data = agent->term.data = agent->drain.data =
-		agent->beat.data = agent->escalation.data = agent->limit.data = agent;
-	if ((e = uv_pipe_open(&agent->orders, STDIN_FILENO)) ||
-	    (e = uv_read_start((uv_stream_t *)&agent->orders, give_buffer, orders_received)) ||
-	    (e = uv_signal_start(&agent->child, child_died, SIGCHLD)) ||
-	    (e = uv_signal_start(&agent->term, told_to_end, SIGTERM)) ||
-	    (e = uv_timer_start(&agent->drain, drain_due, DRAIN_IDLE_MS, 0)) ||
-	    (e = uv_timer_start(&agent->beat, beat_due, BEAT_MS, BEAT_MS)))
-		return pio_fail_errno(err, -e, "start the loop of the agent");
-	if (agent->spec.timeout_s)
-		uv_timer_start(&agent->limit, limit_passed, (uint64_t)agent->spec.timeout_s * 1000, 0);
-	return 0;
-}
-
-static void close_handle(uv_handle_t *handle, void *context)
-{
-	(void)context;
-	if (!uv_is_closing(handle))
-		uv_close(handle, NULL);
-}
-
-static void loop_end(pio_agent *agent)
-{
-	pio_rendezvous_close(&agent->rendezvous);
-	uv_walk(&agent->loop, close_handle, NULL);
-	uv_run(&agent->loop, UV_RUN_DEFAULT);
-	uv_loop_close(&agent->loop);
 }
 
 /* ---- life ------------------------------------------------------------------------------- */
@@ -310,7 +122,7 @@ static int open_rendezvous(pio_agent *agent, pio_err *err)
 	int rc = find_master(agent, err);
 	if (!rc)
 		rc = pio_rendezvous_open(&agent->rendezvous, &agent->loop, spec->master_addr, spec->token,
-		                         spec->world, rendezvous_event, agent, err);
+		                         spec->world, pio_agent_note, agent, err);
 	if (rc)
 		return rc;
 	snprintf(agent->rendezvous_at, sizeof agent->rendezvous_at, "%s:%u", spec->master_addr,
@@ -329,7 +141,7 @@ static int prepare(pio_agent *agent, pio_err *err)
 		                                    .signal = -1 };
 	int rc = pio_proc_adopt_orphans(err);
 	if (!rc)
-		rc = loop_start(agent, err);
+		rc = pio_agent_loop_start(agent, err);
 	if (!rc)
 		rc = open_journal(agent, err);
 	if (!rc)
@@ -359,7 +171,7 @@ static void drain_last(pio_agent *agent)
 	pio_err err = PIO_ERR_INIT;
 	if (agent->journal && !agent->is_journal_broken &&
 	    (pio_agent_drain(agent, true, &moved, &err) || pio_journal_flush(agent->journal, 1, &err)))
-		fail_journal(agent, &err);
+		pio_agent_fail_journal(agent, &err);
 }
 
 /* Everybody is dead: the last words of the rings, the record, the end. A
@@ -436,7 +248,7 @@ int pio_agent_main(void)
 	else if (agent.trouble.code)
 		fprintf(stderr, "pioche agent: %s\n", agent.trouble.message);
 	if (has_loop)
-		loop_end(&agent);
+		pio_agent_loop_end(&agent);
 	pio_agent_rings_close(&agent, false);
 	(void)pio_journal_close(&agent.journal, NULL);
 	pio_free(agent.ranks);

@@ -4,7 +4,8 @@
  * that pipe: a line "stop" ends the ranks politely, "kill" at once, and end of
  * file means the supervisor is gone, which is as "stop" with result 'lost'. So
  * no rank outlives its supervisor by more than the grace time, at most 10 s.
- * It tells on stdout, one JSON line each: {"event":"started","pids":[...]} and
+ * It tells on stdout, one JSON line each: {"event":"started","pids":[...]},
+ * {"event":"note","kind":k,"message":m} for the run's history, and
  * {"event":"ended", ...the exit record}.
  *
  * It makes the rings, sets every environment contract (client/env.h,
@@ -16,11 +17,15 @@
  *
  *   { "version": 1, "run": ulid, "attempt": n, "node": i, "host": name,
  *     "result": "ok|failed|signal|timeout|cancelled|lost",
+ *     "message": why, one line, or null where all is well,
  *     "first": null or { "rank", "pid", "exit_code" or "signal", "time_ns", "step",
  *                        "message": "rank 1 died: SIGKILL at step 812; 1 rank waited 0.2 s" },
  *     "ranks": [ { "rank", "pid", "exit_code" or "signal", "started_ns", "ended_ns",
  *                  "last_step", "stdout_tail", "stderr_tail" } ],
  *     "started_ns", "ended_ns" }
+ *
+ * Rank, pid and step are null where they are unknown: exit_code 127 is a program
+ * that could not be started. `message` of `first` is the record's.
  *
  * The agent holds an flock on <attempt>/agent.lock as long as it lives. */
 #ifndef PIO_LAUNCH_AGENT_H

@@ -1,6 +1,6 @@
-/* agent_parts.h: what the files of the agent share: agent.c (life and loop),
- * agent_rank.c (starting, reaping and stopping ranks), agent_exit.c (the exit
- * record). For them alone.
+/* agent_parts.h: what the files of the agent share: agent.c (its life),
+ * agent_loop.c (orders, timers, stages of an ending), agent_rank.c (starting,
+ * reaping and stopping ranks), agent_exit.c (the exit record). For them alone.
  *
  * An ending goes through stages, only upwards:
  *
@@ -48,7 +48,7 @@ typedef struct pio_agent {
 	int64_t started_ns, ended_ns; /* wall */
 	int lock_fd;
 	pio_journal_writer *journal;
-	bool is_journal_broken;
+	bool is_journal_broken, is_orphan;
 	pio_rendezvous *rendezvous;   /* NULL unless head */
 	char rendezvous_at[300];      /* HOST:PORT */
 	uv_loop_t loop;
@@ -61,18 +61,28 @@ typedef struct pio_agent {
 } pio_agent;
 
 /* ---- agent.c ---- */
-/* The agent cannot go on: keep the first reason, kill the ranks. */
-void pio_agent_fail(pio_agent *agent, const pio_err *err);
 /* One JSON line to the supervisor; takes the reference. */
 void pio_agent_say(json_t *message);
+
+/* ---- agent_loop.c ---- */
+int pio_agent_loop_start(pio_agent *agent, pio_err *err);
+/* Close every handle, the rendezvous first. */
+void pio_agent_loop_end(pio_agent *agent);
+/* The agent cannot go on: keep the first reason, kill the ranks. */
+void pio_agent_fail(pio_agent *agent, const pio_err *err);
+/* The same, and the journal is not touched any more. */
+void pio_agent_fail_journal(pio_agent *agent, const pio_err *err);
 /* Enter a stage; not downwards. */
 void pio_agent_escalate(pio_agent *agent, enum pio_agent_stage stage);
+/* A line for the run's history (pio_rendezvous_event). */
+void pio_agent_note(void *context, const char *kind, const char *message);
 
 /* ---- agent_rank.c ---- */
 int pio_agent_ranks_start(pio_agent *agent, pio_err *err);
 /* Collect all dead children; on a first failure go to PEERS. */
 void pio_agent_ranks_reap(pio_agent *agent);
-void pio_agent_ranks_signal(const pio_agent *agent, int signal_number);
+/* Ranks and all they started. */
+void pio_agent_ranks_signal(int signal_number);
 /* Kill whatever the ranks left behind and wait for it. How many it were. */
 int pio_agent_leftovers_kill(void);
 /* Drain all rings; `dead`: nobody writes any more. */

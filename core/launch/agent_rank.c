@@ -165,11 +165,10 @@ void pio_agent_ranks_reap(pio_agent *agent)
 		uv_stop(&agent->loop);
 }
 
-void pio_agent_ranks_signal(const pio_agent *agent, int signal_number)
+void pio_agent_ranks_signal(int signal_number)
 {
-	for (int i = 0; i < agent->spec.ranks_per_node; i++)
-		if (agent->ranks[i].pid && !agent->ranks[i].has_ended)
-			pio_proc_signal_tree(agent->ranks[i].pid, signal_number);
+	/* This process adopts orphans: nothing that a rank started can leave the set. */
+	pio_proc_signal_descendants(getpid(), signal_number);
 }
 
 int pio_agent_leftovers_kill(void)

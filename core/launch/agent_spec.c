@@ -107,7 +107,8 @@ static int parse_members(pio_agent_spec *spec, pio_err *err)
 	    (rc = pio_json_get_string(json, "token", &spec->token, "orders of the agent", err)))
 		return rc;
 	if (!pio_ulid_parse(&spec->ulid, spec->run))
-		return pio_fail(err, PIO_ECORRUPT, "orders of the agent: \"run\" is \"%s\", expected a ULID", spec->run);
+		return pio_fail(err, PIO_ECORRUPT, "orders of the agent: \"run\" is \"%s\", expected a ULID",
+		                spec->run);
 	if (!pio_hex_valid(spec->token, 32))
 		return pio_fail(err, PIO_ECORRUPT, "orders of the agent: \"token\" is not 32 hexadecimal digits");
 	spec->world = spec->nodes * spec->ranks_per_node;
@@ -122,7 +123,8 @@ static int parse_members(pio_agent_spec *spec, pio_err *err)
 	spec->max_restarts = pio_json_int_or(json, "max_restarts", 0);
 	spec->env = json_object_get(json, "env");
 	if (spec->timeout_s < 0 || spec->grace_s < 0 || spec->grace_s > 86400)
-		return pio_fail(err, PIO_ECORRUPT, "orders of the agent: \"timeout_s\" or \"grace_s\" is out of range");
+		return pio_fail(err, PIO_ECORRUPT,
+		                "orders of the agent: \"timeout_s\" or \"grace_s\" is out of range");
 	if (spec->node > 0 && (!spec->rendezvous || !spec->master_addr || spec->master_port <= 0))
 		return pio_fail(err, PIO_ECORRUPT, "orders of the agent: node %d is told no rendezvous", spec->node);
 	return 0;

@@ -1,7 +1,6 @@
 #include "launch/supervise.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,25 +8,16 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "base/json.h"
 #include "base/mem.h"
-#include "launch/agent_spec.h"
 #include "launch/local.h"
 #include "launch/supervise_parts.h"
-#include "store/fold.h"
 #include "store/run.h"
-#include "store/sql.h"
 #include "sys/fs.h"
-#include "sys/proc.h"
 
 #define TICK_MS 250
-#define FOLD_NS INT64_C(2000000000)
-#define POLL_NS INT64_C(1000000000)
 #define SECOND_NS INT64_C(1000000000)
 /* An agent that was told to stop may need this much longer than its ranks. */
 #define PATIENCE_NS (5 * SECOND_NS)
-/* From an agent's death to the end of its pipe, should something hold that. */
-#define PIPE_NS (2 * SECOND_NS)
 #define CLOSE_MS 15000
 #define LINES_BYTES_MAX (64u << 20)
 
@@ -163,11 +153,16 @@ int pio_supervisor_new(pio_supervisor **supervisor, pio_store *store, const char
 	s->store = store;
 	s->executable = pio_strdup(executable);
 	char *absolute = realpath(lib_dir, NULL); /* ranks have another working directory */
-	s->lib_dir = pio_strdup(absolute ? absolute : lib_dir);
-	free(absolute);
+	s->lib_dir = absolute ? pio_strdup(absolute) : NULL;
 	s->events = json_array();
-	int rc = s->executable && s->lib_dir && s->events ? start_loop(s, err)
-	                                                  : pio_fail(err, PIO_ENOMEM, "out of memory for a supervisor");
+	int rc = 0;
+	if (!absolute)
+		rc = pio_fail_errno(err, errno, "library directory \"%s\"", lib_dir);
+	else if (!s->executable || !s->lib_dir || !s->events)
+		rc = pio_fail(err, PIO_ENOMEM, "out of memory for a supervisor");
+	else
+		rc = start_loop(s, err);
+	free(absolute);
 	if (rc) {
 		json_decref(s->events);
 		pio_free(s->executable);
@@ -189,7 +184,7 @@ int pio_supervisor_active(const pio_supervisor *supervisor)
 	return n;
 }
 
-static void drop_active(pio_supervisor *s, pio_active *a)
+void pio_supervisor_drop(pio_supervisor *s, pio_active *a)
 {
 	for (pio_active **at = &s->active; *at; at = &(*at)->next)
 		if (*at == a) {
@@ -277,151 +272,15 @@ int pio_supervisor_start(pio_supervisor *supervisor, int64_t run_id, const json_
 	if (rc) {
 		if (a->ref.id)
 			end_unstarted(supervisor, a, err);
-		drop_active(supervisor, a);
+		pio_supervisor_drop(supervisor, a);
 		return rc;
 	}
-	a->fold_ns = pio_clock_mono_ns() + FOLD_NS;
+	a->fold_ns = pio_clock_mono_ns() + PIO_FOLD_NS;
 	*attempt_id = a->ref.id;
 	return 0;
 }
 
-/* ---- between two turns of the loop ------------------------------------------------------------ */
-
-static int take_event(pio_supervisor *s, pio_active *a, json_t *event, pio_err *err)
-{
-	const char *kind = pio_json_string_or(event, "event", "");
-	if (strcmp(kind, "started") == 0 && !a->has_started) {
-		a->has_started = true;
-		return pio_store_attempt_started(s->store, a->ref.id, a->agent_pid, err);
-	}
-	if (strcmp(kind, "note") == 0)
-		return pio_store_event_add(s->store, a->ref.run_id, a->ref.id, -1, INT64_MIN, pio_clock_wall_ns(),
-		                           pio_json_string_or(event, "kind", "note"), NULL,
-		                           pio_json_string_or(event, "message", ""), err);
-	if (strcmp(kind, "ended") == 0 && !a->record)
-		a->record = json_incref(event);
-	return 0;
-}
-
-/* Whole lines out of the buffer. What is no event is passed over. */
-static int take_lines(pio_supervisor *s, pio_active *a, pio_err *err)
-{
-	size_t at = 0;
-	int rc = 0;
-	char *newline;
-	while (!rc && at < a->lines.len && (newline = memchr(a->lines.data + at, '\n', a->lines.len - at))) {
-		size_t end = (size_t)(newline - a->lines.data);
-		json_t *event = NULL;
-		if (pio_json_parse(&event, a->lines.data + at, end - at, "agent", NULL) == 0) {
-			rc = take_event(s, a, event, err);
-			json_decref(event);
-		}
-		at = end + 1;
-	}
-	if (at) {
-		pio_str rest = PIO_STR_INIT;
-		pio_str_append(&rest, a->lines.data + at, a->lines.len - at);
-		pio_str_fini(&a->lines);
-		a->lines = rest;
-	}
-	return rc;
-}
-
-static void tell_progress(pio_supervisor *s, pio_active *a, int64_t step)
-{
-	if (step == INT64_MIN || step == a->last_step)
-		return;
-	a->last_step = step;
-	json_array_append_new(s->events, json_pack("{s:s, s:I, s:i, s:I}", "event", "progress", "run",
-	                                           (json_int_t)a->ref.run_id, "attempt", a->ref.number,
-	                                           "step", (json_int_t)step));
-}
-
-static int fold_now(pio_supervisor *s, pio_active *a, pio_err *err)
-{
-	pio_fold_result folded = { .last_step = INT64_MIN };
-	a->fold_ns = pio_clock_mono_ns() + FOLD_NS;
-	int rc = pio_store_fold_attempt(&folded, s->store, a->ref.id, false, err);
-	if (rc == -PIO_EBUSY)
-		return 0; /* somebody reads: the next fold takes it all */
-	if (!rc)
-		tell_progress(s, a, folded.last_step);
-	return rc;
-}
-
-static int end_active(pio_supervisor *s, pio_active *a, pio_err *err)
-{
-	pio_str how = PIO_STR_INIT;
-	json_t *record;
-	if (WIFSIGNALED(a->agent_status))
-		pio_str_puts(&how, pio_proc_signal_name(WTERMSIG(a->agent_status)));
-	else
-		pio_str_printf(&how, "it exited with %d; see agent.0.err", WEXITSTATUS(a->agent_status));
-	pio_ending ending = { .heard = a->record, .how = how.data, .was_stopped = a->was_stopped,
-	                      .remove_code = a->owns_code && !a->keep_code, .last_step = a->last_step };
-	int rc = pio_attempt_settle(&record, s->store, &a->ref, &ending, err);
-	pio_str_fini(&how);
-	if (rc)
-		return rc;
-	int64_t step = pio_record_last_step(record, a->last_step);
-	json_t *message = json_object_get(record, "message");
-	json_array_append_new(s->events, json_pack("{s:s, s:I, s:i, s:I, s:s, s:o, s:o}", "event", "ended",
-		"run", (json_int_t)a->ref.run_id, "attempt", a->ref.number,
-		"attempt_id", (json_int_t)a->ref.id, "result", pio_json_string_or(record, "result", "lost"),
-		"message", json_is_string(message) ? json_incref(message) : json_null(),
-		"step", step == INT64_MIN ? json_null() : json_integer(step)));
-	json_decref(record);
-	drop_active(s, a);
-	return 0;
-}
-
-static int tend(pio_supervisor *s, pio_active *a, pio_err *err)
-{
-	int64_t now_ns = pio_clock_mono_ns();
-	int rc = take_lines(s, a, err);
-	if (rc)
-		return rc;
-	if (a->has_died && (a->out_ended || now_ns - a->died_ns > PIPE_NS))
-		return end_active(s, a, err);
-	if (!a->has_died && a->kill_ns && now_ns > a->kill_ns)
-		kill(a->agent_pid, SIGKILL); /* its ranks go with it */
-	if (a->has_started && now_ns > a->fold_ns)
-		return fold_now(s, a, err);
-	return 0;
-}
-
-/* A person wrote stop_requested_ns (pioche stop): tell it once. */
-static int poll_stops(pio_supervisor *s, pio_err *err)
-{
-	int64_t now_ns = pio_clock_mono_ns();
-	if (!s->active || now_ns < s->poll_ns)
-		return 0;
-	s->poll_ns = now_ns + POLL_NS;
-	sqlite3_stmt *rows = pio_sql_query(s->store, err, "SELECT id FROM run WHERE status = 'running'"
-	                                   " AND stop_requested_ns IS NOT NULL", "");
-	int rc = rows ? 0 : -PIO_EIO;
-	while (rows && (rc = pio_sql_row(s->store, rows, err)) == 1) {
-		int64_t run_id = sqlite3_column_int64(rows, 0);
-		for (pio_active *a = s->active; a; a = a->next)
-			if (a->ref.run_id == run_id && !a->stop_told) {
-				a->stop_told = true;
-				json_array_append_new(s->events, json_pack("{s:s, s:I}", "event", "stop", "run",
-				                                           (json_int_t)run_id));
-			}
-	}
-	return rc;
-}
-
-static int turn(pio_supervisor *s, uv_run_mode mode, pio_err *err)
-{
-	uv_run(&s->loop, mode);
-	int rc = poll_stops(s, err);
-	for (pio_active *a = s->active, *next; a && !rc; a = next) {
-		next = a->next;
-		rc = tend(s, a, err);
-	}
-	return rc;
-}
+/* ---- the door -------------------------------------------------------------------------------------- */
 
 int pio_supervisor_wait(pio_supervisor *supervisor, int timeout_ms, json_t **events, pio_err *err)
 {
@@ -429,9 +288,9 @@ int pio_supervisor_wait(pio_supervisor *supervisor, int timeout_ms, json_t **eve
 	int64_t deadline_ns = pio_clock_mono_ns() + (int64_t)(timeout_ms > 0 ? timeout_ms : 0) * 1000000;
 	*events = NULL;
 	uv_timer_start(&s->alarm, ticked, (uint64_t)(timeout_ms > 0 ? timeout_ms : 0), 0);
-	int rc = turn(s, UV_RUN_NOWAIT, err);
+	int rc = pio_supervisor_turn(s, UV_RUN_NOWAIT, err);
 	while (!rc && json_array_size(s->events) == 0 && pio_clock_mono_ns() < deadline_ns)
-		rc = turn(s, UV_RUN_ONCE, err);
+		rc = pio_supervisor_turn(s, UV_RUN_ONCE, err);
 	uv_timer_stop(&s->alarm);
 	if (rc)
 		return rc; /* the events so far come with the next call */
@@ -445,13 +304,11 @@ int pio_supervisor_wait(pio_supervisor *supervisor, int timeout_ms, json_t **eve
 
 int pio_supervisor_stop(pio_supervisor *supervisor, int64_t run_id, bool now, pio_err *err)
 {
-	bool found = run_id == 0;
 	int rc = 0;
 	for (pio_active *a = supervisor->active; a; a = a->next) {
 		pio_str text = PIO_STR_INIT;
 		if (run_id && a->ref.run_id != run_id)
 			continue;
-		found = true;
 		int64_t kill_ns = pio_clock_mono_ns() + PATIENCE_NS + (now ? 0 : a->grace_s * SECOND_NS);
 		if (!a->kill_ns || kill_ns < a->kill_ns)
 			a->kill_ns = kill_ns;
@@ -463,8 +320,6 @@ int pio_supervisor_stop(pio_supervisor *supervisor, int64_t run_id, bool now, pi
 		rc = rc ? rc : one;
 		pio_str_fini(&text);
 	}
-	if (!found)
-		return pio_fail(err, PIO_ENOTFOUND, "run %lld has no attempt that runs", (long long)run_id);
 	return rc;
 }
 
@@ -477,10 +332,10 @@ void pio_supervisor_free(pio_supervisor *supervisor)
 	(void)pio_supervisor_stop(s, 0, true, NULL);
 	/* What cannot be settled in that time is left to the next supervisor. */
 	for (int failures = 0; s->active && failures < 8 && pio_clock_mono_ns() < deadline_ns;)
-		if (turn(s, UV_RUN_ONCE, NULL) != 0)
+		if (pio_supervisor_turn(s, UV_RUN_ONCE, NULL) != 0)
 			failures++;
 	while (s->active)
-		drop_active(s, s->active); /* closes the orders: the agent stops by itself */
+		pio_supervisor_drop(s, s->active); /* closes the orders: the agent stops by itself */
 	end_loop(s);
 	json_decref(s->events);
 	pio_free(s->executable);

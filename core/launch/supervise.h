@@ -38,7 +38,8 @@ int pio_supervisor_recover(pio_supervisor *supervisor, pio_err *err);
 /* Start one attempt of a run. `spec`, borrowed, is an object:
  *   command   array of strings; the program relative to the code directory if
  *             it names a path with '/', else searched in PATH
- *   env       object of strings, added to the supervisor's environment
+ *   env       object of strings, added to the supervisor's environment; empty
+ *             tables, objects or arrays, count as absent here and in `wrap`
  *   setup     shell line sourced before each rank, or absent
  *   wrap      array of strings put before the command, or absent
  *   code      directory whose copy becomes <attempt>/code and the working
@@ -49,7 +50,11 @@ int pio_supervisor_recover(pio_supervisor *supervisor, pio_err *err);
  *   nodes, ranks_per_node   integers, at least 1 (local: nodes is 1)
  *   timeout_s integer or absent: then the result is 'timeout'
  *   grace_s   from SIGTERM to SIGKILL, default 10
- *   resume    id of the checkpoint to start from, or absent */
+ *   resume    id of the checkpoint to start from, or absent
+ *   max_restarts  told to the ranks as TORCHELASTIC_MAX_RESTARTS, default 0
+ *
+ * A wrong spec changes nothing. Where the attempt was begun and nothing could be
+ * started (no space for its code, say), it ends as 'failed', and so does the run. */
 int pio_supervisor_start(pio_supervisor *supervisor, int64_t run_id, const json_t *spec,
                          int64_t *attempt_id, pio_err *err);
 
@@ -64,7 +69,8 @@ int pio_supervisor_wait(pio_supervisor *supervisor, int timeout_ms, json_t **eve
                         pio_err *err);
 
 /* Stop the run's attempt: SIGTERM, then after grace_s SIGKILL; `now`: SIGKILL.
- * Its result is 'cancelled'. run_id 0: all of them. */
+ * Its result is 'cancelled', unless it ended otherwise before it heard. run_id
+ * 0: all of them. 0 also when nothing runs: its end may be among the events. */
 int pio_supervisor_stop(pio_supervisor *supervisor, int64_t run_id, bool now, pio_err *err);
 /* Attempts that have not ended. */
 int pio_supervisor_active(const pio_supervisor *supervisor);

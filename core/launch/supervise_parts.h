@@ -1,7 +1,7 @@
 /* supervise_parts.h: what the files of the supervisor share: supervise.c (the
  * door and the loop), supervise_start.c (an attempt's beginning),
- * supervise_end.c (its end, also that of attempts found after a crash). For
- * them alone.
+ * supervise_tend.c (its life), supervise_end.c (its end), supervise_recover.c
+ * (attempts found after a crash). For them alone.
  *
  * Callbacks of the loop only note what happened; everything that touches the
  * store is done between two turns of it (pio_supervisor_wait), so that an error
@@ -51,6 +51,16 @@ struct pio_supervisor {
 	int interrupts;
 	int64_t poll_ns;              /* of the next look for stop requests */
 };
+
+#define PIO_FOLD_NS INT64_C(2000000000) /* from one fold of an attempt to the next */
+
+/* ---- supervise.c ---- */
+/* Out of the list; freed when its handles are closed. */
+void pio_supervisor_drop(pio_supervisor *supervisor, pio_active *active);
+
+/* ---- supervise_tend.c ---- */
+/* One turn of the loop, then all that has become due. */
+int pio_supervisor_turn(pio_supervisor *supervisor, uv_run_mode mode, pio_err *err);
 
 /* ---- supervise_start.c ---- */
 /* Fill a reference; the caller ends it with pio_attempt_ref_fini. */

@@ -73,13 +73,64 @@ static int spec_path(const char **value, const json_t *spec, const char *name, p
 	return 0;
 }
 
+/* Absent, null, or an empty table of Lua, which may come as [] or {}. */
+static bool is_empty(const json_t *member)
+{
+	return !member || json_is_null(member) || (json_is_array(member) && json_array_size(member) == 0) ||
+	       (json_is_object(member) && json_object_size(member) == 0);
+}
+
+static int check_strings(const json_t *spec, const char *name, pio_err *err)
+{
+	const json_t *list = json_object_get(spec, name);
+	size_t i;
+	json_t *item;
+	if (is_empty(list))
+		return 0;
+	if (!json_is_array(list))
+		return pio_fail(err, PIO_EINVAL, "launch: %s must be an array of strings", name);
+	json_array_foreach(list, i, item)
+		if (!json_is_string(item))
+			return pio_fail(err, PIO_EINVAL, "launch: %s[%zu] must be a string", name, i + 1);
+	return 0;
+}
+
+static int check_env(const json_t *spec, pio_err *err)
+{
+	json_t *env = json_object_get(spec, "env"), *value;
+	const char *name;
+	if (is_empty(env))
+		return 0;
+	if (!json_is_object(env))
+		return pio_fail(err, PIO_EINVAL, "launch: env must be an object of strings");
+	json_object_foreach(env, name, value) {
+		if (!*name || strchr(name, '='))
+			return pio_fail(err, PIO_EINVAL, "launch: env \"%s\" is no name of a variable", name);
+		if (!json_is_string(value))
+			return pio_fail(err, PIO_EINVAL, "launch: env.%s must be a string", name);
+	}
+	return 0;
+}
+
+static int check_texts(const json_t *spec, pio_err *err)
+{
+	const json_t *setup = json_object_get(spec, "setup");
+	int rc;
+	if (json_array_size(json_object_get(spec, "command")) == 0)
+		return pio_fail(err, PIO_EINVAL, "launch: command must be an array of at least one string");
+	if (setup && !json_is_null(setup) && !json_is_string(setup))
+		return pio_fail(err, PIO_EINVAL, "launch: setup must be a string");
+	if ((rc = check_strings(spec, "command", err)) || (rc = check_strings(spec, "wrap", err)))
+		return rc;
+	return check_env(spec, err);
+}
+
 static int check_spec(launch_spec *out, const json_t *spec, pio_err *err)
 {
 	int rc;
 	memset(out, 0, sizeof *out);
-	if (json_array_size(json_object_get(spec, "command")) == 0)
-		return pio_fail(err, PIO_EINVAL, "launch: command must be an array of at least one string");
-	if ((rc = spec_int(&out->nodes, spec, "nodes", 1, 65536, 1, err)) ||
+	if ((rc = check_texts(spec, err)) ||
+	    (rc = spec_int(&out->nodes, spec, "nodes", 1, 65536, 1, err)) ||
 	    (rc = spec_int(&out->ranks_per_node, spec, "ranks_per_node", 1, PIO_RANKS_PER_NODE_MAX, 1, err)) ||
 	    (rc = spec_int(&out->timeout_s, spec, "timeout_s", 1, INT32_MAX, 0, err)) ||
 	    (rc = spec_int(&out->grace_s, spec, "grace_s", 0, 86400, PIO_GRACE_S_DEFAULT, err)) ||
@@ -168,7 +219,7 @@ static int write_orders(pio_str *out, const pio_supervisor *supervisor, const pi
 		"timeout_s", (json_int_t)checked->timeout_s, "grace_s", (json_int_t)checked->grace_s);
 	for (size_t i = 0; orders && i < sizeof copied / sizeof *copied; i++) {
 		json_t *member = json_object_get(spec, copied[i]);
-		if (member && !json_is_null(member))
+		if (!is_empty(member))
 			json_object_set(orders, copied[i], member);
 	}
 	if (orders && resume)

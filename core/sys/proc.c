@@ -144,9 +144,8 @@ static int fail_start(pio_err *err, const struct failure *failure, const pio_pro
 		if (e == ENOENT && !strchr(name, '/'))
 			return pio_fail(err, PIO_ENOTFOUND, "start \"%s\": there is no such program in PATH", name);
 		if (e == ENOEXEC)
-			return pio_fail(err, PIO_EINVAL,
-			                "start \"%s\": not a program: expected an executable or a script that begins with #!",
-			                name);
+			return pio_fail(err, PIO_EINVAL, "start \"%s\": not a program: expected an executable or a "
+			                "script that begins with #!", name);
 		return pio_fail_at(err, code, e, __FILE__, __LINE__, "start \"%s\"", name);
 	default:
 		return pio_fail_errno(err, e, "start \"%s\": prepare the process", name);

@@ -254,8 +254,8 @@ int pio_sock_recv(int fd, void *bytes, size_t size_bytes, int64_t deadline_ns, p
 			continue;
 		}
 		if (n == 0)
-			return pio_fail(err, PIO_EPEER, "receive: the peer closed the connection with %zu bytes missing",
-			                size_bytes);
+			return pio_fail(err, PIO_EPEER, "receive: the peer closed the connection with %zu bytes "
+			                "missing", size_bytes);
 		if (errno == EINTR)
 			continue;
 		if (errno != EAGAIN)

@@ -322,7 +322,8 @@ static void exit_code_is_named(void **state)
 	assert_int_equal(json_integer_value(json_object_get(first, "rank")), 1);
 	assert_int_equal(json_integer_value(json_object_get(first, "exit_code")), 3);
 	assert_null(json_object_get(first, "signal"));
-	assert_non_null(strstr(text_of(first, "message"), "rank 1 exited with 3: no such text: kjv.txt; 1 rank waited 3."));
+	assert_non_null(strstr(text_of(first, "message"),
+	                       "rank 1 exited with 3: no such text: kjv.txt; 1 rank waited 3."));
 	json_t *other = json_array_get(json_object_get(record, "ranks"), 0);
 	assert_int_equal(json_integer_value(json_object_get(other, "signal")), SIGTERM);
 	json_decref(record);
@@ -489,6 +490,48 @@ static void missing_program(void **state)
 	json_decref(record);
 }
 
+/* The second sync of the journal fails: the attempt fails with that reason, the
+ * exit record is there, and the rings wait for whoever recovers. */
+static void broken_journal_fails_the_attempt(void **state)
+{
+	(void)state;
+	bool has_exit;
+	setenv("PIOCHE_FS_FAULT", "s:2:28", 1);
+	run r = start(orders(2, rank_command("10", "sleep")));
+	unsetenv("PIOCHE_FS_FAULT");
+	json_t *event;
+	while ((event = next_event(&r)))
+		json_decref(event);
+	assert_int_equal(wait_exit(&r), 0);
+	json_t *record = read_json("exit.0.json");
+	assert_string_equal(text_of(record, "result"), "failed");
+	assert_non_null(strstr(text_of(record, "message"), "No space left on device"));
+	json_decref(record);
+	assert_int_equal(pio_proc_signal_marked(mark, 0), 0);
+	assert_int_equal(pio_ring_recover(dir, ulid, 1, 2, NULL), 0);
+	assert_int_equal(points_in_journal(&has_exit), 20);
+}
+
+/* Whatever grace_s says, ranks that ignore SIGTERM do not outlive a supervisor
+ * that dies while it stops them. */
+static void orphans_get_less_grace(void **state)
+{
+	(void)state;
+	json_t *spec = orders(1, json_pack("[s, s, s]", "sh", "-c", "trap '' TERM; while :; do sleep 1; done"));
+	json_object_set_new(spec, "grace_s", json_integer(600));
+	run r = start(spec);
+	expect_started(&r);
+	command(&r, "stop\n");
+	pio_clock_sleep_ms(50);
+	close(r.in);
+	r.in = -1;
+	int64_t start_ns = pio_clock_mono_ns();
+	json_t *record = end(&r);
+	assert_in_range((pio_clock_mono_ns() - start_ns) / 1000000, 0, 10000);
+	assert_string_equal(text_of(record, "result"), "cancelled");
+	json_decref(record);
+}
+
 static void odd_output_survives_as_tail(void **state)
 {
 	(void)state;
@@ -527,7 +570,7 @@ int main(int argc, char **argv)
 		return pio_agent_main();
 	}
 	if (argc > 2 && strcmp(argv[1], "rank") == 0)
-		_exit(rank_main(argc, argv)); /* no leak check of a rank that fails on purpose */
+		_exit(rank_main(argc, argv)); /* a rank that fails on purpose leaks on purpose */
 	if (readlink("/proc/self/exe", self, sizeof self - 1) < 0)
 		return 1;
 	const struct CMUnitTest tests[] = {
@@ -535,6 +578,7 @@ int main(int argc, char **argv)
 		T(exit_code_is_named), T(signal_is_named_and_points_survive), T(consequence_is_not_the_cause),
 		T(collective_names_the_dead), T(stop_is_polite_then_hard), T(kill_is_at_once), T(end_of_file_is_lost), T(time_limit),
 		T(ranks_die_with_the_agent), T(leftovers_are_killed), T(missing_program),
+		T(broken_journal_fails_the_attempt), T(orphans_get_less_grace),
 		T(odd_output_survives_as_tail), T(late_and_broken_agents_refuse),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,154 @@
+/* What a supervisor does between two turns of its loop. */
+#include <signal.h>
+#include <string.h>
+#include <sys/wait.h>
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "launch/supervise_parts.h"
+#include "store/fold.h"
+#include "store/run.h"
+#include "store/sql.h"
+#include "sys/proc.h"
+
+#define POLL_NS INT64_C(1000000000)
+/* From an agent's death to the end of its pipe, should something hold that. */
+#define PIPE_NS INT64_C(2000000000)
+
+static int take_event(pio_supervisor *s, pio_active *a, json_t *event, pio_err *err)
+{
+	const char *kind = pio_json_string_or(event, "event", "");
+	if (strcmp(kind, "started") == 0 && !a->has_started) {
+		a->has_started = true;
+		return pio_store_attempt_started(s->store, a->ref.id, a->agent_pid, err);
+	}
+	if (strcmp(kind, "note") == 0)
+		return pio_store_event_add(s->store, a->ref.run_id, a->ref.id, -1, INT64_MIN, pio_clock_wall_ns(),
+		                           pio_json_string_or(event, "kind", "note"), NULL,
+		                           pio_json_string_or(event, "message", ""), err);
+	if (strcmp(kind, "ended") == 0 && !a->record)
+		a->record = json_incref(event);
+	return 0;
+}
+
+/* Whole lines out of the buffer. What is no event is passed over. */
+static int take_lines(pio_supervisor *s, pio_active *a, pio_err *err)
+{
+	size_t at = 0;
+	int rc = 0;
+	char *newline;
+	while (!rc && at < a->lines.len && (newline = memchr(a->lines.data + at, '\n', a->lines.len - at))) {
+		size_t end = (size_t)(newline - a->lines.data);
+		json_t *event = NULL;
+		if (pio_json_parse(&event, a->lines.data + at, end - at, "agent", NULL) == 0) {
+			rc = take_event(s, a, event, err);
+			json_decref(event);
+		}
+		at = end + 1;
+	}
+	if (at) {
+		pio_str rest = PIO_STR_INIT;
+		pio_str_append(&rest, a->lines.data + at, a->lines.len - at);
+		pio_str_fini(&a->lines);
+		a->lines = rest;
+	}
+	return rc;
+}
+
+static void tell_progress(pio_supervisor *s, pio_active *a, int64_t step)
+{
+	if (step == INT64_MIN || step == a->last_step)
+		return;
+	a->last_step = step;
+	json_array_append_new(s->events, json_pack("{s:s, s:I, s:i, s:I}", "event", "progress", "run",
+	                                           (json_int_t)a->ref.run_id, "attempt", a->ref.number,
+	                                           "step", (json_int_t)step));
+}
+
+static int fold_now(pio_supervisor *s, pio_active *a, pio_err *err)
+{
+	pio_fold_result folded = { .last_step = INT64_MIN };
+	a->fold_ns = pio_clock_mono_ns() + PIO_FOLD_NS;
+	int rc = pio_store_fold_attempt(&folded, s->store, a->ref.id, false, err);
+	if (rc == -PIO_EBUSY)
+		return 0; /* somebody reads: the next fold takes it all */
+	if (!rc)
+		tell_progress(s, a, folded.last_step);
+	return rc;
+}
+
+static int end_active(pio_supervisor *s, pio_active *a, pio_err *err)
+{
+	pio_str how = PIO_STR_INIT;
+	json_t *record;
+	if (WIFSIGNALED(a->agent_status))
+		pio_str_puts(&how, pio_proc_signal_name(WTERMSIG(a->agent_status)));
+	else
+		pio_str_printf(&how, "it exited with %d; see agent.0.err", WEXITSTATUS(a->agent_status));
+	pio_ending ending = { .heard = a->record, .how = how.data, .was_stopped = a->was_stopped,
+	                      .remove_code = a->owns_code && !a->keep_code, .last_step = a->last_step };
+	int rc = pio_attempt_settle(&record, s->store, &a->ref, &ending, err);
+	pio_str_fini(&how);
+	if (rc)
+		return rc;
+	int64_t step = pio_record_last_step(record, a->last_step);
+	json_t *message = json_object_get(record, "message");
+	json_array_append_new(s->events, json_pack("{s:s, s:I, s:i, s:I, s:s, s:o, s:o}", "event", "ended",
+		"run", (json_int_t)a->ref.run_id, "attempt", a->ref.number,
+		"attempt_id", (json_int_t)a->ref.id, "result", pio_json_string_or(record, "result", "lost"),
+		"message", json_is_string(message) ? json_incref(message) : json_null(),
+		"step", step == INT64_MIN ? json_null() : json_integer(step)));
+	json_decref(record);
+	pio_supervisor_drop(s, a);
+	return 0;
+}
+
+static int tend(pio_supervisor *s, pio_active *a, pio_err *err)
+{
+	int64_t now_ns = pio_clock_mono_ns();
+	int rc = take_lines(s, a, err);
+	if (rc)
+		return rc;
+	if (a->has_died && (a->out_ended || now_ns - a->died_ns > PIPE_NS)) {
+		rc = end_active(s, a, err);
+		return rc == -PIO_EBUSY ? 0 : rc; /* somebody reads the store: at the next turn */
+	}
+	if (!a->has_died && a->kill_ns && now_ns > a->kill_ns)
+		kill(a->agent_pid, SIGKILL); /* its ranks go with it */
+	if (a->has_started && now_ns > a->fold_ns)
+		return fold_now(s, a, err);
+	return 0;
+}
+
+/* A person wrote stop_requested_ns (pioche stop): tell it once. */
+static int poll_stops(pio_supervisor *s, pio_err *err)
+{
+	int64_t now_ns = pio_clock_mono_ns();
+	if (!s->active || now_ns < s->poll_ns)
+		return 0;
+	s->poll_ns = now_ns + POLL_NS;
+	sqlite3_stmt *rows = pio_sql_query(s->store, err, "SELECT id FROM run WHERE status = 'running'"
+	                                   " AND stop_requested_ns IS NOT NULL", "");
+	int rc = rows ? 0 : -PIO_EIO;
+	while (rows && (rc = pio_sql_row(s->store, rows, err)) == 1) {
+		int64_t run_id = sqlite3_column_int64(rows, 0);
+		for (pio_active *a = s->active; a; a = a->next)
+			if (a->ref.run_id == run_id && !a->stop_told) {
+				a->stop_told = true;
+				json_array_append_new(s->events, json_pack("{s:s, s:I}", "event", "stop", "run",
+				                                           (json_int_t)run_id));
+			}
+	}
+	return rc;
+}
+
+int pio_supervisor_turn(pio_supervisor *s, uv_run_mode mode, pio_err *err)
+{
+	uv_run(&s->loop, mode);
+	int rc = poll_stops(s, err);
+	for (pio_active *a = s->active, *next; a && !rc; a = next) {
+		next = a->next;
+		rc = tend(s, a, err);
+	}
+	return rc;
+}
