@@ -121,8 +121,9 @@ end
 
 -- 31102 -> "31,102".
 function format.count(value)
-  local text = tostring(math.abs(value)):reverse():gsub("(%d%d%d)", "%1,"):reverse()
-  return (value < 0 and "-" or "") .. text:gsub("^,", "")
+  local sign, digits = tostring(value):match("^(-?)(%d+)")
+  local text = digits:reverse():gsub("(%d%d%d)", "%1,"):reverse()
+  return sign .. text:gsub("^,", "")
 end
 
 function format.bytes(bytes)

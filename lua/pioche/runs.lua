@@ -500,7 +500,7 @@ end
 runs.signs = {
   planned = { "·", "dim" }, queued = { "◦", "dim" }, running = { "▶", "cyan" },
   finished = { "✓", "green" }, failed = { "✗", "red" }, stopped = { "■", "yellow" },
-  cancelled = { "⊘", "yellow" },
+  cancelled = { "⊘", "yellow" }, mixed = { "◐", "yellow" },
 }
 
 -- A status as a table cell: a sign before the word on a terminal.

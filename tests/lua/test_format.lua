@@ -62,6 +62,7 @@ test("durations, ages, bytes, counts", function()
   equal(format.count(31102), "31,102")
   equal(format.count(-1234567), "-1,234,567")
   equal(format.count(100), "100")
+  equal(format.count(math.mininteger), "-9,223,372,036,854,775,808")
 end)
 
 test("a sparkline spans its blocks and leaves gaps", function()

@@ -56,7 +56,7 @@ local function by_step(store, found, columns, smooth)
   for _, bucket in ipairs(errors.check(store:buckets(found.id, columns, {}))) do
     if bucket.count > 0 then
       local n = #x + 1
-      x[n] = bucket.first_step + (bucket.last_step - bucket.first_step) / 2
+      x[n] = bucket.first_step / 2 + bucket.last_step / 2   -- their difference may overflow
       y[n], low[n], high[n] = bucket.mean, bucket.min, bucket.max
       many = many or bucket.count > 1
     end
@@ -214,8 +214,8 @@ return {
   help = [[
 One chart a metric (the goal unless told), one curve a run, each point the mean
 of its bucket of steps; with one run and colours the shaded band is the bucket's
-minimum to maximum. Rank 0, or the rank in KEY@N. Values that are not finite are gaps. A series
-of more than 20,000 points is smoothed over its buckets.
+minimum to maximum. Rank 0, or the rank in KEY@N. Values that are not finite are
+gaps. A series of more than 20,000 points is smoothed over its buckets.
 
 JSON: an array of {id, metric, rank, count, buckets[{first_step, last_step,
 count, min, max, mean}]}.]],
