@@ -12,13 +12,9 @@
 #define TAIL_LINES_MAX 64
 #define QUOTE_BYTES_MAX 200
 
-/* Any bytes as a JSON string: what is no UTF-8, and NUL, becomes U+FFFD. */
-static json_t *json_text(char *bytes, size_t size_bytes)
+json_t *pio_agent_json_text(const char *bytes, size_t size_bytes)
 {
 	pio_str quoted = PIO_STR_INIT;
-	for (size_t i = 0; i < size_bytes; i++)
-		if (bytes[i] == 0)
-			bytes[i] = (char)0xff;
 	pio_str_put_json(&quoted, bytes, size_bytes);
 	json_t *value = quoted.failed ? NULL : json_loadb(quoted.data, quoted.len, JSON_DECODE_ANY, NULL);
 	pio_str_fini(&quoted);
@@ -49,7 +45,10 @@ static json_t *tail(const pio_agent *agent, int rank, const char *suffix)
 			break;
 	while (at < n && ((unsigned char)bytes[at] & 0xc0) == 0x80)
 		at++; /* the cut fell into a character */
-	return json_text(bytes + at, n - at);
+	for (size_t i = at; i < n; i++)
+		if (bytes[i] == 0)
+			bytes[i] = (char)0xff; /* shown as U+FFFD */
+	return pio_agent_json_text(bytes + at, n - at);
 }
 
 void pio_agent_describe(pio_str *text, const pio_agent_rank *rank)
@@ -148,9 +147,9 @@ static json_t *first_record(const pio_agent *agent, const json_t *ranks, const c
 		*result = "failed";
 		if (agent->trouble_rank < 0)
 			return json_null();
-		return json_pack("{s:i, s:n, s:i, s:I, s:n, s:s}", "rank", agent->trouble_rank, "pid",
+		return json_pack("{s:i, s:n, s:i, s:I, s:n, s:o}", "rank", agent->trouble_rank, "pid",
 		                 "exit_code", 127, "time_ns", (json_int_t)agent->ended_ns, "step", "message",
-		                 agent->trouble.message);
+		                 pio_agent_json_text(agent->trouble.message, strlen(agent->trouble.message)));
 	}
 	const pio_agent_rank *first = pio_agent_first(agent);
 	if (!first)
@@ -165,7 +164,7 @@ static json_t *first_record(const pio_agent *agent, const json_t *ranks, const c
 	put_ending(record, first);
 	json_object_set_new(record, "time_ns", json_integer(first->ended_ns));
 	json_object_set_new(record, "step", json_step(first));
-	json_object_set_new(record, "message", json_text(message.data, message.len));
+	json_object_set_new(record, "message", pio_agent_json_text(message.data, message.len));
 	pio_str_fini(&message);
 	return record;
 }
@@ -184,7 +183,7 @@ static json_t *verdict_message(const pio_agent *agent)
 		pio_str_puts(&text, "stopped because the supervisor was gone");
 	else
 		pio_str_puts(&text, "stopped on request");
-	json_t *value = json_text(text.data, text.len);
+	json_t *value = pio_agent_json_text(text.data, text.len);
 	pio_str_fini(&text);
 	return value;
 }

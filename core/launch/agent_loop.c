@@ -160,7 +160,8 @@ static void beat_due(uv_timer_t *timer)
 void pio_agent_note(void *context, const char *kind, const char *message)
 {
 	(void)context;
-	pio_agent_say(json_pack("{s:s, s:s, s:s}", "event", "note", "kind", kind, "message", message));
+	pio_agent_say(json_pack("{s:s, s:s, s:o}", "event", "note", "kind", kind, "message",
+	                        pio_agent_json_text(message, strlen(message))));
 }
 
 int pio_agent_loop_start(pio_agent *agent, pio_err *err)

@@ -93,6 +93,8 @@ void pio_agent_rings_close(pio_agent *agent, bool unlink);
 const pio_agent_rank *pio_agent_first(const pio_agent *agent);
 
 /* ---- agent_exit.c ---- */
+/* Any bytes without NUL as a JSON string: what is no UTF-8 becomes U+FFFD. */
+json_t *pio_agent_json_text(const char *bytes, size_t size_bytes);
 /* "rank 1 died: SIGKILL"; appended. */
 void pio_agent_describe(pio_str *text, const pio_agent_rank *rank);
 /* The exit record; NULL when memory is out. */

@@ -576,7 +576,8 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		T(points_arrive_and_all_is_recorded), T(environment_contract), T(setup_line_and_wrap),
 		T(exit_code_is_named), T(signal_is_named_and_points_survive), T(consequence_is_not_the_cause),
-		T(collective_names_the_dead), T(stop_is_polite_then_hard), T(kill_is_at_once), T(end_of_file_is_lost), T(time_limit),
+		T(collective_names_the_dead), T(stop_is_polite_then_hard), T(kill_is_at_once),
+		T(end_of_file_is_lost), T(time_limit),
 		T(ranks_die_with_the_agent), T(leftovers_are_killed), T(missing_program),
 		T(broken_journal_fails_the_attempt), T(orphans_get_less_grace),
 		T(odd_output_survives_as_tail), T(late_and_broken_agents_refuse),

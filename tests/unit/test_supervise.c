@@ -38,7 +38,8 @@ static pio_err err;
 			fail_msg("%s", err.message); \
 	} while (0)
 
-/* rank POINTS SECONDS: log, say so, sleep. */
+/* rank POINTS SECONDS: log, say so, sleep; for a minute: with a child in a
+ * session of its own, which the death of the rank does not end. */
 static int rank_main(char **argv)
 {
 	pio_ring *ring = NULL;
@@ -48,6 +49,11 @@ static int rank_main(char **argv)
 	for (int i = 0; i < atoi(argv[2]); i++)
 		pio_ring_log(ring, key, i, 1.0 / (i + 1));
 	pio_ring_close(&ring);
+	if (atoi(argv[3]) >= 60 && fork() == 0) {
+		setsid();
+		execlp("sleep", "sleep", argv[3], (char *)NULL);
+		_exit(127);
+	}
 	dprintf(1, "logged\n");
 	pio_clock_sleep_ms(atoi(argv[3]) * 1000);
 	return 0;
@@ -404,6 +410,12 @@ static void killed_agent(void **state)
 	wait_marked(1, 0);
 	assert_string_equal(sql("SELECT sum(count) FROM series"), "6000");
 	assert_string_equal(sql("SELECT result || ' ' || (node IS NULL) FROM attempt"), "lost 1");
+	/* By this an agent that comes late knows that it is over. */
+	char path[600];
+	snprintf(path, sizeof path, "%s/%s/1/exit.0.json", store_dir, sql("SELECT 'runs/' || ulid FROM run"));
+	json_t *record = json_load_file(path, 0, NULL);
+	assert_string_equal(json_string_value(json_object_get(record, "result")), "lost");
+	json_decref(record);
 }
 
 _Noreturn static void supervisor_main(char **argv)
