@@ -51,6 +51,7 @@ build: deps
 	@$(MAKE) --no-print-directory programs
 
 programs: $(BUILD)/pioche lib gpt
+	@:
 lib: $(BUILD)/lib/libpioche.so $(BUILD)/lib/libpioche.a $(BUILD)/lib/pioche/pioche.py
 gpt: $(BUILD)/gpt
 

@@ -32,13 +32,14 @@ say chart gpt --metric val/loss
 say show gpt/best --texts
 "$pioche" show gpt/best --texts
 
+rm -rf build/demo
 mkdir -p build/demo
-rm -rf build/demo/* 
 say export gpt/best -o build/demo/gpt-best.tar
 "$pioche" export gpt/best -o build/demo/gpt-best.tar
 
-printf '\n$ tar xf gpt-best.tar && cd gpt-best && sha256sum -c tagmanifest-sha256.txt manifest-sha256.txt\n'
 cd build/demo
 tar xf gpt-best.tar
-cd gpt-best
+cd gpt-*/
+printf '\n$ tar xf gpt-best.tar && cd %s && sha256sum -c tagmanifest-sha256.txt manifest-sha256.txt\n' \
+	"$(basename "$PWD")"
 sha256sum -c tagmanifest-sha256.txt manifest-sha256.txt
