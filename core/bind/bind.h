@@ -18,7 +18,7 @@
 #include "base/err.h"
 #include "store/store.h"
 
-/* ---- the state (state.c) ------------------------------------------------------- */
+/* ---- the state (host.c) ------------------------------------------------------- */
 
 /* A state with the standard library, made deterministic (no address shows, no
  * table is hashed by chance into anything that we print), and a searcher for
@@ -31,7 +31,15 @@ lua_State *pio_bind_state_new(void);
  * 0 and `results` values, or LUA_ERR... and the message. */
 int pio_bind_call(lua_State *L, int arguments, int results);
 
-/* ---- helpers (value.c) ------------------------------------------------------------ */
+/* A whole command: argv to the exit status, by pioche.cli. */
+int pio_bind_main(int argc, char **argv);
+
+/* string.format, string.rep and tostring without addresses and giants (state.c);
+ * state.modules: the names of the modules inside the executable. */
+void pio_bind_plain_strings(lua_State *L);
+int pio_bind_modules(lua_State *L);
+
+/* ---- helpers (value.c; JSON in convert.c) ------------------------------------------------------------ */
 
 /* Push nil, message, code word; returns 3. */
 int pio_bind_fail(lua_State *L, const pio_err *err);

@@ -1,96 +1,12 @@
-/* The Lua state, and require "pioche.core.state": running recipe code in a
- * coroutine of its own, with a count of instructions. */
+/* require "pioche.core.state": running recipe code in a coroutine of its own,
+ * with a count of instructions; and strings that show no address. */
 #include <lauxlib.h>
-#include <lualib.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "bind/bind.h"
 
-struct pio_lua_module {
-	const char *name, *path, *start, *end;
-};
-extern const struct pio_lua_module pio_lua_modules[];
-
 /* Longest string that one call of string.rep may make. */
 #define REP_BYTES_MAX ((size_t)64 << 20)
-
-/* ---- one protected call, with a traceback ------------------------------------- */
-
-static int message_handler(lua_State *L)
-{
-	if (lua_type(L, 1) != LUA_TSTRING)
-		return 1; /* an error of ours is a table; it explains itself */
-	luaL_traceback(L, L, lua_tostring(L, 1), 1);
-	return 1;
-}
-
-int pio_bind_call(lua_State *L, int arguments, int results)
-{
-	int base = lua_gettop(L) - arguments;
-	lua_pushcfunction(L, message_handler);
-	lua_insert(L, base);
-	int status = lua_pcall(L, arguments, results, base);
-	lua_remove(L, base);
-	return status;
-}
-
-/* ---- modules that travel in the executable ------------------------------------- */
-
-static int load_module(lua_State *L, const struct pio_lua_module *module)
-{
-	const char *folder = getenv("PIOCHE_LUA");
-	lua_pushfstring(L, "@%s", module ? module->path : "");
-	if (folder && *folder) {
-		/* Under development: the file itself, by the name that errors show. */
-		const char *name = lua_tostring(L, 1);
-		luaL_gsub(L, name, ".", "/");
-		for (int i = 0; i < 2; i++) {
-			const char *path = lua_pushfstring(L, i ? "%s/%s/init.lua" : "%s/%s.lua", folder,
-			                                   lua_tostring(L, 3));
-			FILE *file = fopen(path, "rb");
-			if (!file)
-				continue;
-			fclose(file);
-			return luaL_loadfilex(L, path, "t");
-		}
-		lua_settop(L, 2);
-	}
-	if (!module) {
-		lua_pushfstring(L, "no module '%s' inside pioche", lua_tostring(L, 1));
-		return -1;
-	}
-	return luaL_loadbufferx(L, module->start, (size_t)(module->end - module->start),
-	                        lua_tostring(L, 2), "t");
-}
-
-static int searcher(lua_State *L)
-{
-	const char *name = luaL_checkstring(L, 1);
-	const struct pio_lua_module *module = pio_lua_modules;
-	lua_settop(L, 1);
-	while (module->name && strcmp(module->name, name) != 0)
-		module++;
-	int status = load_module(L, module->name ? module : NULL);
-	if (status == -1)
-		return 1;
-	if (status != LUA_OK)
-		return luaL_error(L, "%s", lua_tostring(L, -1));
-	lua_pushstring(L, name);
-	return 2;
-}
-
-/* state.modules() -> sorted names of the modules in the executable. */
-static int state_modules(lua_State *L)
-{
-	lua_newtable(L);
-	for (lua_Integer i = 0; pio_lua_modules[i].name; i++) {
-		lua_pushstring(L, pio_lua_modules[i].name);
-		lua_rawseti(L, -2, i + 1);
-	}
-	return 1;
-}
 
 /* ---- nothing shows an address ----------------------------------------------------- */
 
@@ -132,7 +48,8 @@ static int safe_format(lua_State *L)
 			p++;
 		argument++;
 		if (*p == 'p')
-			return luaL_error(L, "string.format: '%%p' would show an address, which differs in each process");
+			return luaL_error(L, "string.format: '%%p' would show an address, which differs in "
+			                  "each process");
 		if (*p == 's' && argument <= top && !lua_isstring(L, argument)) {
 			lua_pushcfunction(L, plain_tostring);
 			lua_pushvalue(L, argument);
@@ -165,7 +82,7 @@ static int safe_rep(lua_State *L)
 	return 1;
 }
 
-static void replace_string_functions(lua_State *L)
+void pio_bind_plain_strings(lua_State *L)
 {
 	lua_getglobal(L, "string");
 	lua_getfield(L, -1, "format");
@@ -272,54 +189,9 @@ int pio_bind_open_state(lua_State *L)
 	static const luaL_Reg functions[] = {
 		{ "resume", state_resume },
 		{ "position", state_position },
-		{ "modules", state_modules },
+		{ "modules", pio_bind_modules },
 		{ NULL, NULL },
 	};
 	luaL_newlib(L, functions);
 	return 1;
-}
-
-static int open_all(lua_State *L)
-{
-	static const luaL_Reg rooms[] = {
-		{ "pioche.core.state", pio_bind_open_state },
-		{ "pioche.core.sys", pio_bind_open_sys },
-		{ "pioche.core.json", pio_bind_open_json },
-		{ "pioche.core.store", pio_bind_open_store },
-		{ "pioche.core.git", pio_bind_open_git },
-		{ "pioche.core.pack", pio_bind_open_pack },
-		{ "pioche.core.launch", pio_bind_open_launch },
-		{ "pioche.core.sweep", pio_bind_open_sweep },
-		{ NULL, NULL },
-	};
-	luaL_openlibs(L);
-	replace_string_functions(L);
-	luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
-	luaL_setfuncs(L, rooms, 0);
-	/* Only what is preloaded and what is inside the executable can be required:
-	 * a stray module in the working directory must not change what runs. */
-	lua_getglobal(L, "package");
-	lua_getfield(L, -1, "searchers");
-	lua_pushcfunction(L, searcher);
-	lua_rawseti(L, -2, 2);
-	for (int i = 4; i > 2; i--) {
-		lua_pushnil(L);
-		lua_rawseti(L, -2, i);
-	}
-	return 0;
-}
-
-lua_State *pio_bind_state_new(void)
-{
-	lua_State *L = luaL_newstate();
-	if (!L)
-		return NULL;
-	*budget_of(L) = NULL;
-	lua_pushcfunction(L, open_all);
-	if (pio_bind_call(L, 0, 0)) {
-		fprintf(stderr, "pioche: %s\n", lua_tostring(L, -1));
-		lua_close(L);
-		return NULL;
-	}
-	return L;
 }

@@ -1,5 +1,5 @@
 /* store.h: the userdata of an open store, shared by the files that bind it:
- * store.c (life, runs), store_query.c (reading), store_plan.c (sweeps,
+ * store.c (life, runs), store_query.c (SQL), store_series.c (points, verify), store_plan.c (sweeps,
  * checkpoints, inputs). */
 #ifndef PIO_BIND_STORE_H
 #define PIO_BIND_STORE_H
@@ -10,8 +10,9 @@
 #include "bind/bind.h"
 #include "store/store.h"
 
-/* Methods of the other two files. */
+/* Methods of the other files. */
 extern const luaL_Reg pio_bind_store_query_methods[];
+extern const luaL_Reg pio_bind_store_series_methods[];
 extern const luaL_Reg pio_bind_store_plan_methods[];
 
 /* true, or nil, message, code. */

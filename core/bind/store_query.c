@@ -1,13 +1,7 @@
-/* Reading the store from Lua: SQL rows, points, buckets, CSV, verify. */
-#include <fcntl.h>
+/* Reading the store from Lua: SQL. */
 #include <string.h>
-#include <unistd.h>
 
-#include "base/mem.h"
 #include "bind/store.h"
-#include "store/object.h"
-#include "store/series.h"
-#include "sys/fs.h"
 
 #define STATEMENT "pioche.statement"
 
@@ -240,136 +234,7 @@ static int store_columns_rows(lua_State *L)
 	return 1;
 }
 
-/* ---- points ------------------------------------------------------------------------ */
-
-/* points(series_id, { min, max, attempt }) -> { step = {}, value = {}, time_ns = {}, attempt = {} } */
-static int store_points(lua_State *L)
-{
-	pio_store *store = pio_bind_store(L, 1);
-	lua_Integer series = luaL_checkinteger(L, 2), min = INT64_MIN, max = INT64_MAX, attempt = 0;
-	if (lua_istable(L, 3)) {
-		min = pio_bind_field_integer(L, 3, "min", min);
-		max = pio_bind_field_integer(L, 3, "max", max);
-		attempt = pio_bind_field_integer(L, 3, "attempt", 0);
-	}
-	void **guard = pio_bind_guard(L, pio_free);
-	pio_point *points = NULL;
-	size_t count = 0;
-	pio_err err = PIO_ERR_INIT;
-	if (pio_store_series_read(&points, &count, store, series, min, max, (int)attempt, &err))
-		return pio_bind_fail(L, &err);
-	*guard = points;
-	static const char *const names[] = { "step", "value", "time_ns", "attempt" };
-	lua_createtable(L, 0, 4);
-	int result = lua_gettop(L);
-	for (int i = 0; i < 4; i++) {
-		lua_createtable(L, count < INT32_MAX ? (int)count : 0, 0);
-		lua_pushvalue(L, -1);
-		lua_setfield(L, result, names[i]);
-	}
-	for (size_t i = 0; i < count; i++) {
-		lua_Integer at = (lua_Integer)i + 1;
-		lua_pushinteger(L, points[i].step);
-		lua_rawseti(L, result + 1, at);
-		lua_pushnumber(L, points[i].value);
-		lua_rawseti(L, result + 2, at);
-		lua_pushinteger(L, points[i].time_ns);
-		lua_rawseti(L, result + 3, at);
-		lua_pushinteger(L, points[i].attempt);
-		lua_rawseti(L, result + 4, at);
-	}
-	lua_settop(L, result);
-	return 1;
-}
-
-/* buckets(series_id, n, { min, max }) */
-static int store_buckets(lua_State *L)
-{
-	pio_store *store = pio_bind_store(L, 1);
-	lua_Integer series = luaL_checkinteger(L, 2), n = luaL_checkinteger(L, 3);
-	luaL_argcheck(L, n > 0 && n <= 1000000, 3, "between 1 and 1000000 buckets");
-	lua_Integer min = INT64_MIN, max = INT64_MAX;
-	if (lua_istable(L, 4)) {
-		min = pio_bind_field_integer(L, 4, "min", min);
-		max = pio_bind_field_integer(L, 4, "max", max);
-	}
-	void **guard = pio_bind_guard(L, pio_free);
-	pio_bucket *buckets = NULL;
-	size_t count = 0;
-	pio_err err = PIO_ERR_INIT;
-	if (pio_store_series_buckets(&buckets, &count, store, series, min, max, (size_t)n, &err))
-		return pio_bind_fail(L, &err);
-	*guard = buckets;
-	lua_createtable(L, (int)count, 0);
-	for (size_t i = 0; i < count; i++) {
-		const struct { const char *name; lua_Integer value; } integers[] = {
-			{ "first_step", buckets[i].first_step }, { "last_step", buckets[i].last_step },
-			{ "count", buckets[i].count }, { "finite", buckets[i].finite },
-		};
-		const struct { const char *name; double value; } numbers[] = {
-			{ "min", buckets[i].min }, { "max", buckets[i].max }, { "mean", buckets[i].mean },
-		};
-		lua_createtable(L, 0, 7);
-		for (size_t k = 0; k < 4; k++) {
-			lua_pushinteger(L, integers[k].value);
-			lua_setfield(L, -2, integers[k].name);
-		}
-		for (size_t k = 0; k < 3; k++) {
-			lua_pushnumber(L, numbers[k].value);
-			lua_setfield(L, -2, numbers[k].name);
-		}
-		lua_rawseti(L, -2, (lua_Integer)i + 1);
-	}
-	return 1;
-}
-
-static int store_export_csv(lua_State *L)
-{
-	pio_store *store = pio_bind_store(L, 1);
-	lua_Integer run = luaL_checkinteger(L, 2);
-	const char *path = luaL_checkstring(L, 3);
-	int fd = -1;
-	pio_err err = PIO_ERR_INIT;
-	int rc = strcmp(path, "-") == 0
-		? ((fd = fcntl(1, F_DUPFD_CLOEXEC, 3)) < 0 ? pio_fail(&err, PIO_EIO, "stdout is closed") : 0)
-		: pio_fs_open(&fd, path, O_WRONLY | O_CREAT | O_TRUNC, 0666, &err);
-	if (!rc)
-		rc = pio_store_export_csv(store, run, fd, path, &err);
-	if (fd >= 0) {
-		int closed = pio_fs_close(&fd, path, rc ? NULL : &err);
-		rc = rc ? rc : closed;
-	}
-	return pio_bind_done(L, rc, &err);
-}
-
-/* ---- verify ----------------------------------------------------------------------------- */
-
-static int store_verify(lua_State *L)
-{
-	pio_store *store = pio_bind_store(L, 1);
-	bool full = true;
-	pio_bind_reporter reporter = pio_bind_reporter_get(L, 2, "report");
-	if (lua_istable(L, 2))
-		full = pio_bind_field_boolean(L, 2, "full");
-	pio_verify_result result = { 0, 0, 0, 0, 0 };
-	pio_err err = PIO_ERR_INIT;
-	if (pio_store_verify(&result, store, full, pio_bind_report, &reporter, &err))
-		return pio_bind_fail(L, &err);
-	const struct { const char *name; int64_t value; } fields[] = {
-		{ "objects", result.objects }, { "bytes", result.bytes }, { "bad", result.bad },
-		{ "missing", result.missing }, { "orphans", result.orphans },
-	};
-	lua_createtable(L, 0, 5);
-	for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
-		lua_pushinteger(L, fields[i].value);
-		lua_setfield(L, -2, fields[i].name);
-	}
-	return 1;
-}
-
 const luaL_Reg pio_bind_store_query_methods[] = {
 	{ "rows", store_rows }, { "one", store_one }, { "each", store_each },
-	{ "columns_rows", store_columns_rows }, { "points", store_points },
-	{ "buckets", store_buckets }, { "export_csv", store_export_csv }, { "verify", store_verify },
-	{ NULL, NULL },
+	{ "columns_rows", store_columns_rows }, { NULL, NULL },
 };

@@ -1,7 +1,8 @@
-/* sys.h: sys.run, in a file of its own (sys_run.c). */
+/* sys.h: the parts of the sys module that have files of their own. */
 #ifndef PIO_BIND_SYS_H
 #define PIO_BIND_SYS_H
 
+#include <lauxlib.h>
 #include <lua.h>
 
 /* run{argv={}, cwd=, env={NAME=value}, input=, timeout_s=, log=path, poll=function}
@@ -11,5 +12,7 @@
  * file and are empty here; captured output is cut at 64 MiB. `poll` is called
  * every 50 ms or more often; when it returns true the child is killed. */
 int pio_bind_sys_run(lua_State *L);
+
+extern const luaL_Reg pio_bind_sys_file_functions[]; /* sys_file.c */
 
 #endif

@@ -3,12 +3,12 @@
 #include <lauxlib.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/mem.h"
 #include "base/str.h"
 #include "bind/bind.h"
 #include "bind/sys.h"
@@ -53,7 +53,7 @@ static void child_free(void *pointer)
 	}
 	pio_str_fini(&child->captured[0]);
 	pio_str_fini(&child->captured[1]);
-	free(child);
+	pio_free(child);
 }
 
 /* This process's environment and the table's, as a vector in a userdata. */
@@ -198,7 +198,7 @@ static int pump(lua_State *L, struct child *child, int poll_index, pio_err *err)
 static struct child *push_child(lua_State *L)
 {
 	void **guard = pio_bind_guard(L, child_free);
-	struct child *child = calloc(1, sizeof *child);
+	struct child *child = pio_calloc(1, sizeof *child);
 	if (!child)
 		luaL_error(L, "out of memory");
 	for (int i = 0; i < 3; i++)

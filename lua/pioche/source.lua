@@ -80,6 +80,9 @@ local function key_at(list, i)
   end
 end
 
+-- Tables of these calls begin their own paths wherever they stand.
+local rooted = { program = true, sweep = true }
+
 -- Scan a recipe: { keys = { {path, line, call} }, duplicates = { {path, line,
 -- first} }, calls = { {name, line} } }. `call` is "sweep" for the table of
 -- pioche.sweep { ... } and what is inside it.
@@ -116,8 +119,8 @@ function source.scan(text)
       -- NAME { or NAME ({: the table's own function counts where it is no value of a field
       local back = list[i - 1] and list[i - 1].text == "(" and 2 or 1
       local name = list[i - back]
-      if path == "" and name and name.kind == "name" then
-        call = name.text
+      if name and name.kind == "name" and (path == "" or rooted[name.text]) then
+        path, call = "", name.text
         table.insert(result.calls, { name = call, line = name.line })
       end
       stack[#stack + 1] = { kind = "{", path = path, call = call, seen = {}, start = true }
