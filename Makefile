@@ -116,7 +116,8 @@ $(BUILD)/tests/%: tests/unit/%.c $(CORE_OBJ)
 $(BUILD)/tests/fuzz_%: tests/fuzz/fuzz_%.c tests/fuzz/corpus_main.c $(CORE_OBJ)
 	@mkdir -p $(@D)
 	@echo "LD $@"
-	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.c %.o,$^) $(LDLIBS)
+	$(Q)$(CC) $(CPPFLAGS) -DFUZZ_CORPUS='"tests/fuzz/corpus/$*"' $(CFLAGS) $(LDFLAGS) -o $@ \
+	  $(filter %.c %.o,$^) $(LDLIBS)
 
 # Lua tests run in the same state as commands do.
 $(BUILD)/tests/lua_host: tests/lua/host.c $(CORE_OBJ)

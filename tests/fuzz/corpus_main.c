@@ -1,7 +1,8 @@
 /* Runs a fuzz target over a corpus without a fuzzer: link it with one
- * fuzz_*.c under any compiler and give files or directories as arguments.
- * Every input that once broke something lives in tests/fuzz/corpus/ and is
- * tried again by this. Exit status 0 if all came back, 1 if there was none. */
+ * fuzz_*.c under any compiler. Files or directories are its arguments, else
+ * the target's own corpus (FUZZ_CORPUS). Every input that once broke something
+ * lives there and is tried again by this, one line of TAP each. Exit status 0
+ * if all came back, 1 if there was none. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,6 +28,7 @@ static int run_file(const char *path)
 	for (size_t i = 0; i < bytes.len; i++)
 		copy[i] = (uint8_t)bytes.data[i];
 	LLVMFuzzerTestOneInput(copy, bytes.len);
+	printf("ok - %s\n", path);
 	free(copy);
 	pio_str_fini(&bytes);
 	return 1;
@@ -54,13 +56,10 @@ static int run_path(const char *path)
 
 int main(int argc, char **argv)
 {
-	int done = 0;
-	for (int i = 1; i < argc; i++) {
+	int done = argc > 1 ? 0 : run_path(FUZZ_CORPUS);
+	for (int i = 1; i < argc && done >= 0; i++) {
 		int n = run_path(argv[i]);
-		if (n < 0)
-			return 1;
-		done += n;
+		done = n < 0 ? -1 : done + n;
 	}
-	printf("%d inputs came back\n", done);
-	return done ? 0 : 1;
+	return done > 0 ? 0 : 1;
 }
