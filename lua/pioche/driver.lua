@@ -120,6 +120,19 @@ local function build(program, dir, log, interrupted)
   end
 end
 
+-- The program must be in the code that runs, not only in the work tree.
+local function check_command(program, dir)
+  local name = program.command[1]
+  if program.wrap or not name:find("/", 1, true) or name:sub(1, 1) == "/" then return end
+  local path = dir .. "/" .. name
+  if sys.type(path) == "file" and sys.access_x(path) then return end
+  local what = sys.type(path) == nil and "is not" or "is not executable"
+  program.box:blame(program.at, "command", program.build
+    and "%s %s in the code after `build`: it must make it there"
+    or "%s %s in the snapshot of the code: if git ignores it, let `build` make it",
+    fields.show(name), what)
+end
+
 -- The folder with the program's code, checked out and built once a tree:
 -- cache/<key>, made as cache/<key>.build and renamed when it is whole.
 local function code_dir(self, program)
@@ -144,6 +157,7 @@ local function code_dir(self, program)
     end
     check(sys.rename(making, dir))
   end
+  check_command(program, dir)
   known.dir = dir
   return dir
 end
@@ -223,6 +237,11 @@ local function start(self, job)
   local spec, program = job.spec, job.spec.program
   local resume = check(self.store:checkpoint_newest(job.id)) or spec.from and spec.from.id
   local directory = code_dir(self, program)
+  self:poll(0)
+  if self.interrupts > 0 then
+    table.insert(self.queue, 1, job)
+    return
+  end
   job.attempt = job.attempt + 1
   local attempt, message, code = self.supervisor:start(job.id, {
     command = json.array(job.run.words), env = program.env or {}, setup = program.setup,
@@ -376,7 +395,6 @@ function session_methods:execute(jobs, parallel, total, more)
       end
       if not job then break end
       start(self, job)
-      self:poll(0)
       ::continue::
     end
     if self.supervisor:active() == 0 and (self.interrupts > 0 or (#self.queue == 0 and not more)) then
@@ -403,15 +421,17 @@ local function record(self, sweep, prepared)
 end
 
 -- Proposal `number` and its runs, in one transaction.
-local function propose(self, sweep, spec, prepared, number, params)
+local function propose(self, sweep, spec, prepared, number, params, known)
   local jobs = {}
   check(self.store:begin())
   local ok, message = pcall(function()
     check(self.store:proposal_add(spec.sweep_id, number, check(json.encode(params))))
-    for i, run in ipairs(plan.runs_of(sweep, params, prepared)) do
-      jobs[i] = self:job(spec, run)
-      jobs[i].number = number
-      check(self.store:proposal_run_add(spec.sweep_id, number, run.seed or 0, jobs[i].id))
+    for _, run in ipairs(plan.runs_of(sweep, params, prepared)) do
+      local job = self:job(spec, run)
+      check(self.store:proposal_run_add(spec.sweep_id, number, run.seed or 0, job.id))
+      -- Two proposals may come to the same parameters: one run then.
+      if not known[job.id] then jobs[#jobs + 1] = job end
+      known[job.id] = true
     end
   end)
   if not ok then
@@ -436,12 +456,12 @@ function session_methods:sweep(sweep)
   local prepared = prepare(self, sweep.program)
   local sampler = plan.sampler(sweep)
   local spec = record(self, sweep, prepared)
-  local all, jobs, number = {}, {}, 0
+  local all, jobs, number, known = {}, {}, 0, {}
   local function fresh()
     local point = sampler:propose(number + 1)
     if not point then return nil end
     number = number + 1
-    local made = propose(self, sweep, spec, prepared, number, point)
+    local made = propose(self, sweep, spec, prepared, number, point, known)
     table.move(made, 1, #made, #all + 1, all)
     return made
   end
@@ -451,7 +471,11 @@ function session_methods:sweep(sweep)
   end
   local waiting = {}
   local function more()
-    if #waiting == 0 then waiting = fresh() or {} end
+    while #waiting == 0 do
+      local made = fresh()
+      if not made then return nil end
+      waiting = table.move(made, 1, #made, 1, {})
+    end
     return table.remove(waiting, 1)
   end
   local total = sampler.adaptive and (sampler.size or 0) * #(sweep.seeds or { 1 }) or #jobs
