@@ -1,5 +1,10 @@
 #include "base/json.h"
 
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
 int pio_json_parse(json_t **value, const char *text, size_t size_bytes, const char *what,
                    pio_err *err)
 {
@@ -11,10 +16,83 @@ int pio_json_parse(json_t **value, const char *text, size_t size_bytes, const ch
 	                where.text);
 }
 
+/* "1e+06" is written "1e6", as jansson does. */
+static void trim_exponent(char *text)
+{
+	char *exponent = strchr(text, 'e');
+	if (!exponent)
+		return;
+	char *to = exponent + 1, *from = to;
+	if (*from == '-')
+		to++, from++;
+	while (*from == '+' || (*from == '0' && from[1]))
+		from++;
+	memmove(to, from, strlen(from) + 1);
+}
+
+/* Rewrite one real number, [at, end), as the shortest text that reads back the
+ * same; returns its length, never more than before. */
+static size_t shorten(char *at, const char *end)
+{
+	char text[32];
+	size_t length = (size_t)(end - at);
+	double value = strtod(at, NULL);
+	for (int digits = 15; digits < 17; digits++) {
+		snprintf(text, sizeof text - 2, "%.*g", digits, value);
+		if (strtod(text, NULL) != value)
+			continue;
+		trim_exponent(text);
+		if (!strpbrk(text, ".e"))
+			memcpy(text + strlen(text), ".0", 3); /* it stays a real */
+		size_t n = strlen(text);
+		if (n > length)
+			break;
+		memcpy(at, text, n);
+		return n;
+	}
+	return length;
+}
+
+/* jansson prints a fixed number of digits; shorten every real in place. */
+static char *with_short_reals(char *text)
+{
+	if (!text)
+		return NULL;
+	char *to = text;
+	bool in_string = false;
+	for (const char *from = text; *from;) {
+		if (in_string || !strchr("-0123456789", *from)) {
+			if (*from == '\\' && in_string)
+				*to++ = *from++;
+			else if (*from == '"')
+				in_string = !in_string;
+			*to++ = *from++;
+			continue;
+		}
+		size_t n = strspn(from, "+-.0123456789eE");
+		memmove(to, from, n);
+		char after = to[n]; /* strtod must not read on */
+		to[n] = 0;
+		bool real = strpbrk(to, ".eE") != NULL;
+		size_t kept = real ? shorten(to, to + n) : n;
+		to[n] = after;
+		to += kept;
+		from += n;
+	}
+	*to = 0;
+	return text;
+}
+
 char *pio_json_canonical(const json_t *value)
 {
-	return json_dumps(value, JSON_SORT_KEYS | JSON_COMPACT | JSON_ENCODE_ANY |
-	                  JSON_REAL_PRECISION(17));
+	return with_short_reals(json_dumps(value, JSON_SORT_KEYS | JSON_COMPACT | JSON_ENCODE_ANY |
+	                                   JSON_REAL_PRECISION(17)));
+}
+
+char *pio_json_pretty(const json_t *value)
+{
+	return with_short_reals(json_dumps(value, JSON_SORT_KEYS | JSON_INDENT(2) | JSON_ENCODE_ANY |
+	                                   JSON_REAL_PRECISION(17)));
 }
 
 int pio_json_get_string(const json_t *object, const char *name, const char **value,

@@ -1,6 +1,6 @@
 /* json.h: jansson with pioche's rules.
  *
- * Canonical text (sorted keys, no spaces, doubles of 17 digits) is what
+ * Canonical text (sorted keys, no spaces, shortest doubles that read back the same) is what
  * identities and manifests are hashed from. Parsing is strict: duplicate keys,
  * NULs in keys and trailing bytes are errors with line and column. JSON has no
  * NaN or infinities: where a metric needs them they are the strings "NaN",
@@ -17,6 +17,8 @@ int pio_json_parse(json_t **value, const char *text, size_t size_bytes, const ch
                    pio_err *err);
 /* Canonical text; the caller frees it with free(). NULL when memory is out. */
 char *pio_json_canonical(const json_t *value);
+/* The same for people: a member a line, indented by two spaces. */
+char *pio_json_pretty(const json_t *value);
 
 /* Typed member access with a message that names `what` and the member; the
  * returned string or value is borrowed. A missing optional member leaves the

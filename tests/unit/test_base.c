@@ -131,6 +131,40 @@ static void json_is_strict_and_canonical(void **state)
 	json_decref(value);
 }
 
+/* Reals are as short as they can be, stay reals, and read back bit for bit;
+ * digits inside strings are left alone. */
+static void json_reals_are_shortest(void **state)
+{
+	(void)state;
+	static const struct { double value; const char *text; } cases[] = {
+		{ 0.1, "[0.1]" }, { 1.0, "[1.0]" }, { 1e300, "[1e300]" }, { -2.5e-7, "[-2.5e-7]" },
+		{ 1.0 / 3, "[0.3333333333333333]" }, { 0.1 + 0.2, "[0.30000000000000004]" },
+		{ 5e-324, "[4.94065645841247e-324]" }, { -0.0, "[-0.0]" }, { 1e15, "[1e15]" },
+		{ 123456789012345680.0, "[1.2345678901234568e17]" },
+	};
+	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		json_t *array = json_pack("[f]", cases[i].value), *back;
+		char *text = pio_json_canonical(array);
+		assert_string_equal(text, cases[i].text);
+		check_ok(pio_json_parse(&back, text, strlen(text), "reals", &err));
+		double value = json_real_value(json_array_get(back, 0));
+		assert_memory_equal(&value, &cases[i].value, sizeof value);
+		free(text);
+		json_decref(array);
+		json_decref(back);
+	}
+	json_t *object = json_pack("{s:s,s:f,s:i}", "a\"0.10000000000000001", "\\\"0.10000000000000001",
+	                           "b", 0.1, "c", 12);
+	char *text = pio_json_canonical(object);
+	assert_string_equal(text, "{\"a\\\"0.10000000000000001\":\"\\\\\\\"0.10000000000000001\","
+	                          "\"b\":0.1,\"c\":12}");
+	free(text);
+	text = pio_json_pretty(object);
+	assert_non_null(strstr(text, "\n  \"b\": 0.1,\n"));
+	free(text);
+	json_decref(object);
+}
+
 static void hex_is_lower_case(void **state)
 {
 	(void)state;
@@ -155,6 +189,7 @@ int main(void)
 		cmocka_unit_test(crc32c_has_the_published_value),
 		cmocka_unit_test(time_text_is_rfc3339),
 		cmocka_unit_test(json_is_strict_and_canonical),
+		cmocka_unit_test(json_reals_are_shortest),
 		cmocka_unit_test(hex_is_lower_case),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
