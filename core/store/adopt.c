@@ -1,6 +1,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -24,6 +25,8 @@ typedef struct stray {
 	char *staging;
 	bool dead;
 	int lock_fd;            /* held while a dead one is dealt with */
+	int64_t begun_ns;       /* when its process began the run */
+	int64_t heard_ns;       /* when it last wrote to its journal; 0: never */
 	int64_t run_id, attempt_id;
 } stray;
 
@@ -49,6 +52,7 @@ static int find_pulse(stray *s, pio_err *err)
 	pio_ulid_parse(&ulid, s->ulid);
 	for (int i = 0; i < 6; i++)
 		made_ms = made_ms << 8 | ulid.bytes[i];
+	s->begun_ns = made_ms * 1000000;
 	s->dead = false;
 	if (!rc && pio_fs_type(path.data) == PIO_FS_NONE) {
 		s->dead = pio_clock_wall_ns() / 1000000 - made_ms > BEGIN_GRACE_MS;
@@ -82,9 +86,23 @@ static void clean_name(char name[201], const char *wanted)
 		snprintf(name, 201, "run");
 }
 
+/* A living process writes at least each second. Asked before rings are drained
+ * into the journal. */
+static int find_last_word(stray *s, pio_err *err)
+{
+	struct stat st;
+	pio_str path = PIO_STR_INIT;
+	pio_str_printf(&path, "%s/journal.0", s->dir);
+	int rc = pio_str_check(&path, err);
+	if (!rc && stat(path.data, &st) == 0)
+		s->heard_ns = (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec;
+	pio_str_fini(&path);
+	return rc;
+}
+
 /* The RUN record's JSON; *json empty when there is none (yet). *any: the
  * journal holds anything at all. */
-static int find_description(pio_str *json, bool *any, const stray *s, pio_err *err)
+static int find_description(pio_str *json, bool *any, stray *s, pio_err *err)
 {
 	pio_journal_reader *reader = NULL;
 	pio_journal_header header;
@@ -97,6 +115,8 @@ static int find_description(pio_str *json, bool *any, const stray *s, pio_err *e
 		goto out;
 	if (!rc)
 		rc = pio_journal_reader_open(&reader, &header, path.data, err);
+	if (!rc && header.created_ns > 0)
+		s->begun_ns = header.created_ns;
 	for (int i = 0; !rc && i < LOOK_RECORDS_MAX; i++) {
 		rc = pio_journal_next(reader, &record, err);
 		if (rc <= 0)
@@ -120,6 +140,22 @@ static int find_description(pio_str *json, bool *any, const stray *s, pio_err *e
 	pio_journal_reader_close(reader);
 out:
 	pio_str_fini(&path);
+	return rc;
+}
+
+/* The run is as old as its process says, however late it is adopted. */
+static int backdate(const stray *s, int64_t experiment_id, pio_err *err)
+{
+	int rc = pio_sql_exec(s->store, err, "UPDATE experiment SET created_ns = min(created_ns, ?2)"
+	                      " WHERE id = ?1", "ii", experiment_id, s->begun_ns);
+	if (!rc)
+		rc = pio_sql_exec(s->store, err, "UPDATE run SET created_ns = min(created_ns, ?2),"
+		                  " started_ns = min(started_ns, ?2) WHERE id = ?1", "ii", s->run_id,
+		                  s->begun_ns);
+	if (!rc)
+		rc = pio_sql_exec(s->store, err, "UPDATE attempt SET created_ns = min(created_ns, ?2),"
+		                  " started_ns = min(started_ns, ?2) WHERE id = ?1", "ii", s->attempt_id,
+		                  s->begun_ns);
 	return rc;
 }
 
@@ -152,6 +188,8 @@ static int insert_rows(stray *s, const pio_str *description, pio_err *err)
 			rc = pio_store_attempt_started(s->store, s->attempt_id, pio_json_int_or(json, "pid", 0),
 			                               err);
 		if (!rc)
+			rc = backdate(s, experiment_id, err);
+		if (!rc)
 			rc = pio_store_rank_set(s->store, s->attempt_id, 0, pio_json_string_or(json, "host", ""),
 			                        -1, -1, NULL, NULL, err);
 	}
@@ -164,45 +202,49 @@ static int insert_rows(stray *s, const pio_str *description, pio_err *err)
 
 /* ---- its end -------------------------------------------------------------------------------------- */
 
+/* What fold.c found of an EXIT record; without one, the process fell silent. */
+static int find_end(pio_store_attempt_end *ending, const stray *s, pio_err *err)
+{
+	int64_t started_ns = 0, now_ns = pio_clock_wall_ns();
+	sqlite3_stmt *row = pio_sql_query(s->store, err, "SELECT exit_code, ended_ns, started_ns FROM attempt"
+	                                  " WHERE id = ?1", "i", s->attempt_id);
+	int rc = row ? pio_sql_row(s->store, row, err) : -PIO_EIO;
+	if (rc <= 0)
+		return rc;
+	bool said = sqlite3_column_type(row, 0) != SQLITE_NULL, ok = said && !sqlite3_column_int(row, 0);
+	ending->result = ok ? "ok" : said ? "failed" : "lost";
+	ending->message = ok ? NULL : said ? "the program closed the run as failed"
+	                                   : "the process ended without closing its run";
+	ending->rank = ok ? -1 : 0;
+	ending->ended_ns = said ? sqlite3_column_int64(row, 1) : s->heard_ns ? s->heard_ns : now_ns;
+	started_ns = sqlite3_column_int64(row, 2);
+	pio_sql_reset(row);
+	if (ending->ended_ns > now_ns)
+		ending->ended_ns = now_ns;
+	if (ending->ended_ns < started_ns)
+		ending->ended_ns = started_ns;
+	return 0;
+}
+
 static int finish(stray *s, int64_t last_step, pio_err *err)
 {
-	pio_str text = PIO_STR_INIT;
-	json_t *json = NULL;
-	int64_t time_ns = pio_clock_wall_ns();
-	sqlite3_stmt *row = pio_sql_query(s->store, err, "SELECT message, time_ns FROM event WHERE run_id = ?1"
-	                                  " AND attempt_id = ?2 AND kind = 'exit' ORDER BY id DESC LIMIT 1",
-	                                  "ii", s->run_id, s->attempt_id);
-	int rc = row ? pio_sql_row(s->store, row, err) : -PIO_EIO;
-	if (rc == 1) {
-		pio_str_puts(&text, (const char *)sqlite3_column_text(row, 0));
-		time_ns = sqlite3_column_int64(row, 1);
-		pio_sql_reset(row);
-		rc = 0;
-	}
-	if (!rc && text.len)
-		(void)pio_json_parse(&json, text.data, text.len, "EXIT record", NULL);
-	const char *result = pio_json_string_or(json, "result", "lost");
-	bool ok = strcmp(result, "ok") == 0, failed = strcmp(result, "failed") == 0;
-	pio_store_attempt_end ending = {
-		.result = ok ? "ok" : failed ? "failed" : "lost", .rank = ok ? -1 : 0, .exit_code = -1,
-		.signal = -1, .step = last_step, .ended_ns = time_ns,
-		.message = ok ? NULL : failed ? "the program closed the run as failed"
-		                              : "the process ended without closing its run"
-	};
+	pio_store_attempt_end ending = { .exit_code = -1, .signal = -1, .step = last_step };
+	int rc = find_end(&ending, s, err);
 	if (!rc)
 		rc = pio_store_begin(s->store, err);
-	if (!rc) {
-		rc = pio_store_attempt_finish(s->store, s->attempt_id, &ending, err);
-		if (!rc)
-			rc = pio_store_run_set_status(s->store, s->run_id, ok ? "finished" : "failed",
-			                              ending.message, err);
-		if (!rc)
-			rc = pio_store_commit(s->store, err);
-		else
-			pio_store_rollback(s->store);
-	}
-	json_decref(json);
-	pio_str_fini(&text);
+	if (rc)
+		return rc;
+	bool ok = ending.rank < 0;
+	rc = pio_store_attempt_finish(s->store, s->attempt_id, &ending, err);
+	if (!rc)
+		rc = pio_store_run_set_status(s->store, s->run_id, ok ? "finished" : "failed", ending.message,
+		                              err);
+	if (!rc)
+		rc = pio_sql_exec(s->store, err, "UPDATE run SET ended_ns = ?2 WHERE id = ?1", "ii", s->run_id,
+		                  ending.ended_ns);
+	if (!rc)
+		return pio_store_commit(s->store, err);
+	pio_store_rollback(s->store);
 	return rc;
 }
 
@@ -253,6 +295,8 @@ static int adopt_one(stray *s, pio_store_recover_rings *recover_rings, pio_err *
 	if (rc || launched)
 		return rc;
 	rc = find_pulse(s, err);
+	if (!rc)
+		rc = find_last_word(s, err);
 	if (!rc && s->dead && recover_rings && pio_fs_type(s->dir) == PIO_FS_DIR)
 		rc = recover_rings(s->dir, s->ulid, 1, 1, err);
 	if (!rc)

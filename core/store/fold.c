@@ -327,6 +327,17 @@ static int load_journal(fold_batch *batch, int node, int64_t *offset, bool *done
 	return 0;
 }
 
+/* The agent knows when its attempt began; its supervisor hears of it later,
+ * sometimes after the end. */
+static int set_begin(fold_batch *batch, pio_err *err)
+{
+	if (batch->begun_ns <= 0)
+		return 0;
+	return pio_sql_exec(batch->store, err, "UPDATE attempt SET started_ns = ?2 WHERE id = ?1 AND"
+	                    " (started_ns IS NULL OR started_ns > ?2)", "ii", batch->attempt_id,
+	                    batch->begun_ns);
+}
+
 /* Everything up to the new offset, and the offset, in one transaction. */
 static int fold_once(fold_batch *batch, pio_journal_reader *reader, int node, bool final,
                      bool *more, pio_err *err)
@@ -340,6 +351,8 @@ static int fold_once(fold_batch *batch, pio_journal_reader *reader, int node, bo
 		return rc;
 	rc = load_journal(batch, node, &begin, &done, err);
 	offset = begin;
+	if (!rc)
+		rc = set_begin(batch, err);
 	if (!rc && !done)
 		rc = load_keys(batch, err);
 	if (!rc && !done)
@@ -431,6 +444,7 @@ static int fold_journal(const fold_job *job, int node, pio_err *err)
 		rc = pass_over(job, &empty, node, "it is not of this attempt", err);
 		goto out;
 	}
+	empty.begun_ns = rc ? 0 : header.created_ns;
 	while (!rc && more) {
 		fold_batch batch = empty;
 		rc = fold_once(&batch, reader, node, job->final, &more, err);

@@ -33,6 +33,7 @@ typedef struct fold_batch {
 	int64_t attempt_id, run_id, journal_id;
 	int attempt;
 	const char *path;           /* of the journal */
+	int64_t begun_ns;           /* when its writer made it; 0: not known yet */
 	fold_slot *slots;
 	size_t slots_count, slots_capacity;
 	uint32_t *by_series;        /* hash of series ids: index of the slot + 1, 0: free */

@@ -184,15 +184,25 @@ static int fold_loss(fold_batch *batch, pio_cursor *cursor, pio_err *err)
 	return rc;
 }
 
-/* The exit record stays as an event: whoever adopts the run reads it there. */
+/* How a standalone run was closed waits in its attempt for whoever adopts it,
+ * as exit code 0 or 1 and a time of end. A supervisor has the record of its
+ * attempts in a file. */
 static int fold_exit(fold_batch *batch, pio_cursor *cursor, pio_err *err)
 {
 	size_t json_bytes;
+	json_t *record = NULL;
 	int64_t time_ns = pio_cursor_i64(cursor);
 	const char *json = pio_cursor_str(cursor, &json_bytes);
-	if (cursor->bad)
-		return pio_fold_complain(batch, err, "an exit record is too short");
-	return add_event(batch, UINT32_MAX, INT64_MIN, time_ns, "exit", 4, NULL, 0, json, json_bytes, err);
+	if (cursor->bad || pio_json_parse(&record, json, json_bytes, "exit record", NULL) != 0)
+		return pio_fold_complain(batch, err, "an exit record is too short or no JSON");
+	const char *result = pio_json_string_or(record, "result", "");
+	bool ok = strcmp(result, "ok") == 0, failed = strcmp(result, "failed") == 0;
+	json_decref(record);
+	if (!ok && !failed)
+		return 0;
+	return pio_sql_exec(batch->store, err, "UPDATE attempt SET exit_code = ?2, ended_ns = ?3 WHERE"
+	                    " id = ?1 AND launcher = 'standalone' AND state != 'ended'", "iii",
+	                    batch->attempt_id, (int64_t)failed, time_ns);
 }
 
 static int fold_checkpoint(fold_batch *batch, const pio_record *record, pio_err *err)

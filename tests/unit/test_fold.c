@@ -1,3 +1,6 @@
+#include <fcntl.h>
+#include <sys/stat.h>
+
 #include "store_fixture.h"
 
 #include "store/tail.h"
@@ -248,8 +251,10 @@ static void facts_and_texts_become_rows(void **unused)
 	                             " kind = 'text'"), "3sample7In the beginning\n");
 	assert_int_equal(sql_int(f.store, "SELECT stalls * 10000 + stalled_ns FROM rank WHERE rank = 3"), 123400);
 	assert_int_equal(sql_int(f.store, "SELECT count(*) FROM event WHERE kind = 'stall'"), 1);
-	assert_string_equal(sql_text(f.store, "SELECT message FROM event WHERE kind = 'exit'"),
-	                    "{\"result\":\"ok\"}");
+	/* What a supervised attempt's end is stands in its exit record, not among the events. */
+	assert_int_equal(sql_int(f.store, "SELECT count(*) FROM event WHERE kind NOT IN ('text', 'stall')"), 0);
+	assert_string_equal(sql_text(f.store, "SELECT exit_code FROM attempt"), "(null)");
+	assert_int_equal(sql_int(f.store, "SELECT started_ns FROM attempt"), 1); /* the journal's */
 	store_down(&f);
 }
 
@@ -365,10 +370,16 @@ static void a_living_stray_run_is_shown_and_left_alone(void **unused)
 	assert_string_equal(sql_text(f.store, "SELECT name || '-' || number || status FROM run JOIN experiment e"
 	                             " ON e.id = experiment_id"), "my-notebook-1running");
 	assert_int_equal(sql_int(f.store, "SELECT count FROM series"), 1);
+	assert_int_equal(sql_int(f.store, "SELECT max(r.created_ns, a.started_ns) FROM run r, attempt a"), 1);
+	const struct timespec heard[2] = { { 1, 5 }, { 1, 5 } };
+	assert_int_equal(utimensat(AT_FDCWD, path_in(f.dir, "runs/" ULID_1 "/1/journal.0"), heard, 0), 0);
 	close(fd);
 	check_ok(pio_store_adopt(f.store, count_recover, &err));
 	assert_int_equal(recovered, 1);
 	assert_string_equal(sql_text(f.store, "SELECT r.status || a.result FROM run r, attempt a"), "failedlost");
+	/* It ended when it was last heard of, not now. */
+	assert_string_equal(sql_text(f.store, "SELECT r.ended_ns || ' ' || a.ended_ns FROM run r, attempt a"),
+	                    "1000000005 1000000005");
 	assert_int_equal(pio_fs_type(path_in(f.dir, "staging/" ULID_1)), PIO_FS_NONE);
 	store_down(&f);
 }
@@ -385,7 +396,12 @@ static void a_dead_stray_run_ends_as_it_said(void **unused)
 		assert_string_equal(sql_text(f.store, "SELECT r.status || a.result FROM run r, attempt a"),
 		                    ends[i][1]);
 		assert_int_equal(sql_int(f.store, "SELECT step FROM attempt"), 3);
-		assert_int_equal(sql_int(f.store, "SELECT ended_ns FROM attempt"), 77);
+		assert_string_equal(sql_text(f.store, "SELECT r.created_ns || ' ' || r.started_ns || ' ' || r.ended_ns"
+		                             " || ' ' || a.created_ns || ' ' || a.started_ns || ' ' || a.ended_ns"
+		                             " FROM run r, attempt a"), "1 1 77 1 1 77");
+		assert_int_equal(sql_int(f.store, "SELECT created_ns FROM experiment"), 1);
+		assert_int_equal(sql_int(f.store, "SELECT count(*) FROM event"), 0);
+		assert_string_equal(sql_text(f.store, "SELECT exit_code FROM attempt"), "(null)");
 		store_down(&f);
 	}
 }

@@ -242,9 +242,7 @@ local function print_texts(ctx, store, run)
 end
 
 local function print_events(ctx, store, run)
-  -- Exit records are for machines; what they say stands under attempts.
-  local list = ctx.options.events and events(store, run, "e.kind <> 'text'", -1)
-    or events(store, run, "e.kind NOT IN ('text', 'exit')", 5)
+  local list = events(store, run, "e.kind <> 'text'", ctx.options.events and -1 or 5)
   if #list == 0 then return end
   heading(ctx, "events")
   local rows = {}
