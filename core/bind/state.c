@@ -8,6 +8,59 @@
 /* Longest string that one call of string.rep may make. */
 #define REP_BYTES_MAX ((size_t)64 << 20)
 
+struct budget {
+	lua_Integer left;
+	bool exhausted;
+};
+
+#define HOOK_INSTRUCTIONS 1000
+
+/* The budget of the coroutine that runs; lives on the C stack of state_resume. */
+static struct budget **budget_of(lua_State *L)
+{
+	return lua_getextraspace(L);
+}
+
+/* Position of the innermost function that is not pioche's own, as "file:line: ". */
+static void push_recipe_position(lua_State *L)
+{
+	lua_Debug at;
+	for (int level = 0; lua_getstack(L, level, &at); level++) {
+		lua_getinfo(L, "Sl", &at);
+		if (at.currentline > 0 && strncmp(at.source, "@lua/pioche/", 12) != 0) {
+			lua_pushfstring(L, "%s:%d: ", at.short_src, at.currentline);
+			return;
+		}
+	}
+	lua_pushliteral(L, "");
+}
+
+static void count_hook(lua_State *L, lua_Debug *event);
+
+/* Take from the budget; raises when it is used up. From then on every
+ * instruction raises, so that a pcall in the recipe cannot swallow it. */
+static void spend(lua_State *L, struct budget *budget, lua_Integer instructions)
+{
+	budget->left -= instructions;
+	if (budget->left > 0)
+		return;
+	budget->exhausted = true;
+	lua_sethook(L, count_hook, LUA_MASKCOUNT, 1);
+	push_recipe_position(L);
+	lua_pushliteral(L, "still planning after its budget of instructions: an endless loop?");
+	lua_concat(L, 2);
+	lua_error(L);
+}
+
+static void count_hook(lua_State *L, lua_Debug *event)
+{
+	(void)event;
+	struct budget *budget = *budget_of(L);
+	if (!budget)
+		return;
+	spend(L, budget, budget->exhausted ? 1 : HOOK_INSTRUCTIONS);
+}
+
 /* ---- nothing shows an address ----------------------------------------------------- */
 
 /* tostring without the address that stock Lua puts behind a type's name: it is
@@ -75,6 +128,10 @@ static int safe_rep(lua_State *L)
 	if (count > 0 && len + separator_len > 0 &&
 	    (size_t)count > REP_BYTES_MAX / (len + separator_len))
 		return luaL_error(L, "string.rep: the result would be longer than 64 MiB");
+	/* What C does at one call counts as the instructions that it stands for. */
+	struct budget *budget = *budget_of(L);
+	if (budget && count > 0)
+		spend(L, budget, count * (lua_Integer)(len + separator_len) / 16);
 	int top = lua_gettop(L);
 	lua_pushvalue(L, lua_upvalueindex(1));
 	lua_insert(L, 1);
@@ -99,52 +156,6 @@ void pio_bind_plain_strings(lua_State *L)
 }
 
 /* ---- recipe code: a coroutine with a budget ------------------------------------------- */
-
-struct budget {
-	lua_Integer left;
-	bool exhausted;
-};
-
-#define HOOK_INSTRUCTIONS 1000
-
-/* The budget of the coroutine that runs; lives on the C stack of state_resume. */
-static struct budget **budget_of(lua_State *L)
-{
-	return lua_getextraspace(L);
-}
-
-/* Position of the innermost function that is not pioche's own, as "file:line: ". */
-static void push_recipe_position(lua_State *L)
-{
-	lua_Debug at;
-	for (int level = 0; lua_getstack(L, level, &at); level++) {
-		lua_getinfo(L, "Sl", &at);
-		if (at.currentline > 0 && strncmp(at.source, "@lua/pioche/", 12) != 0) {
-			lua_pushfstring(L, "%s:%d: ", at.short_src, at.currentline);
-			return;
-		}
-	}
-	lua_pushliteral(L, "");
-}
-
-static void count_hook(lua_State *L, lua_Debug *event)
-{
-	(void)event;
-	struct budget *budget = *budget_of(L);
-	if (!budget)
-		return;
-	budget->left -= budget->exhausted ? 1 : HOOK_INSTRUCTIONS;
-	if (budget->left > 0)
-		return;
-	/* From now on every instruction raises, so that a pcall in the recipe
-	 * cannot swallow it. */
-	budget->exhausted = true;
-	lua_sethook(L, count_hook, LUA_MASKCOUNT, 1);
-	push_recipe_position(L);
-	lua_pushliteral(L, "still planning after its budget of instructions: an endless loop?");
-	lua_concat(L, 2);
-	lua_error(L);
-}
 
 /* state.resume(thread, budget, ...) -> left, "yield"|"return"|"error"|"budget", values...
  * An error's value is followed by a traceback of the thread. */

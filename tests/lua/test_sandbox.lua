@@ -118,6 +118,7 @@ end)
 test("one call cannot eat the memory of the machine", function()
   contains(fails '\nlocal s = ("x"):rep(1e12 // 1 | 0)', "r.lua:2: string.rep: the result would be")
   contains(fails 'local s = ("x"):rep(2^40 | 0, ",")', "longer than 64 MiB")
+  contains(fails('while true do local s = ("x"):rep(60000000) end', 10000000), "still planning")
 end)
 
 test("errors of the recipe keep their line", function()
