@@ -7,7 +7,10 @@
  * 2. OUT is absent, or what it was, or whole and synced: bytes go to OUT.part,
  *    which is renamed after its fdatasync.
  * 3. What the manifest says was true of the bytes that were written: each file
- *    is hashed again on its way into the tar. */
+ *    is hashed again on its way into the tar.
+ *
+ * Two threads: the caller's reads, hashes each file and makes the tar of it;
+ * the belt's hashes the tar and writes it. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
@@ -22,6 +25,7 @@
 
 #include "base/mem.h"
 #include "pack/bag.h"
+#include "pack/belt.h"
 #include "pack/bundle_parts.h"
 #include "sys/fs.h"
 
@@ -31,48 +35,57 @@
 struct writer {
 	const pio_bundle *bundle;
 	struct archive *archive;
-	int fd;                 /* of OUT.part, locked */
-	pio_sha256 *outer;      /* of the tar */
 	pio_sha256 *inner;      /* of the file that is being copied */
 	char *block;
-	int64_t bytes_done, bytes_total, bytes_out, bytes_hinted;
+	int64_t bytes_done, bytes_total;
 	pio_bundle_report *report;
 	void *context;
-	int rc;                 /* what the write callback met first, and its message */
-	pio_err err;
+	pio_belt *belt;         /* its thread alone uses the four below while it runs */
+	int fd;                 /* of OUT.part, locked */
+	pio_sha256 *outer;      /* of the tar */
+	int64_t bytes_out, bytes_hinted;
 };
 
+/* On the belt's thread: the tar's own digest and the writing. */
+static int take_block(void *context, const void *bytes, size_t size_bytes, pio_err *err)
+{
+	struct writer *w = context;
+	int rc = pio_fs_write_all(w->fd, bytes, size_bytes, w->bundle->part_path, err);
+	if (!rc)
+		rc = pio_sha256_update(w->outer, bytes, size_bytes, err);
+	w->bytes_out += (int64_t)size_bytes;
+	/* Only a hint: the disk begins to write while the next blocks are hashed. */
+	if (!rc && w->bytes_out - w->bytes_hinted >= HINT_BYTES) {
+		sync_file_range(w->fd, w->bytes_hinted, w->bytes_out - w->bytes_hinted,
+		                SYNC_FILE_RANGE_WRITE);
+		w->bytes_hinted = w->bytes_out;
+	}
+	return rc;
+}
+
 /* Never fails towards libarchive: 3.6.2 leaks the buffers of an archive whose
- * write failed. The failure is kept, and everything after it is dropped. */
+ * write failed. The belt keeps the failure, and drops everything after it. */
 static la_ssize_t write_block(struct archive *archive, void *context, const void *bytes,
                               size_t size_bytes)
 {
 	struct writer *w = context;
 	(void)archive;
-	if (!w->rc)
-		w->rc = pio_fs_write_all(w->fd, bytes, size_bytes, w->bundle->part_path, &w->err);
-	if (!w->rc)
-		w->rc = pio_sha256_update(w->outer, bytes, size_bytes, &w->err);
-	w->bytes_out += (int64_t)size_bytes;
-	/* Only a hint: the disk begins to write while the next blocks are hashed. */
-	if (!w->rc && w->bytes_out - w->bytes_hinted >= HINT_BYTES) {
-		sync_file_range(w->fd, w->bytes_hinted, w->bytes_out - w->bytes_hinted,
-		                SYNC_FILE_RANGE_WRITE);
-		w->bytes_hinted = w->bytes_out;
+	for (size_t done = 0; w->belt && done < size_bytes;) {
+		size_t n = size_bytes - done < PIO_BELT_BLOCK_BYTES ? size_bytes - done
+		                                                    : PIO_BELT_BLOCK_BYTES;
+		memcpy(pio_belt_block(w->belt), (const char *)bytes + done, n);
+		pio_belt_put(w->belt, n);
+		done += n;
 	}
 	return (la_ssize_t)size_bytes;
 }
 
-/* What the write callback met, else libarchive's own failure, else 0. */
+/* What the belt met, else libarchive's own failure, else 0. */
 static int check(const struct writer *w, bool ok, const char *path, pio_err *err)
 {
-	if (w->rc) {
-		if (err)
-			*err = w->err;
-		return w->rc;
-	}
-	if (ok)
-		return 0;
+	int rc = pio_belt_check(w->belt, err);
+	if (rc || ok)
+		return rc;
 	const char *why = w->archive ? archive_error_string(w->archive) : NULL;
 	return pio_fail(err, PIO_EIO, "%s: %s: %s", w->bundle->out_path, path,
 	                why ? why : "libarchive failed");
@@ -317,6 +330,8 @@ static int write_all(struct writer *w, pio_bundle_result *result, pio_err *err)
 	if (!rc)
 		rc = pio_sha256_new(&w->inner, err);
 	if (!rc)
+		rc = pio_belt_new(&w->belt, take_block, w, err);
+	if (!rc)
 		rc = start_archive(w, err);
 	if (!rc)
 		rc = put_header(w, "", true, 0, err);
@@ -326,6 +341,8 @@ static int write_all(struct writer *w, pio_bundle_result *result, pio_err *err)
 		rc = put_payload(w, err);
 	if (!rc)
 		rc = check(w, archive_write_close(w->archive) == ARCHIVE_OK, "end", err);
+	if (!rc)
+		rc = pio_belt_wait(w->belt, err);
 	if (!rc)
 		rc = pio_sha256_finish(w->outer, result->sha256, err);
 	return rc;
@@ -349,8 +366,10 @@ int pio_bundle_write(pio_bundle_result *result, pio_bundle *bundle, pio_bundle_r
 	bool opened = !rc;
 	if (!rc)
 		rc = write_all(&w, result, err);
-	/* Freeing closes an unfinished archive, which writes on: into nothing. */
-	w.rc = rc;
+	/* First, so that its bytes are none after a failure: freeing closes an
+	 * unfinished archive, which writes on into nothing. */
+	pio_belt_free(w.belt);
+	w.belt = NULL;
 	archive_write_free(w.archive);
 	if (!rc)
 		rc = publish(&w, err);

@@ -20,11 +20,11 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "pack/bag.h"
+#include "pack/belt.h"
 #include "pack/bundle.h"
 #include "sys/fs.h"
 #include "sys/hash.h"
 
-#define BLOCK_BYTES (1 << 20)
 #define TAG_BYTES_MAX (256 << 20)
 
 enum tag { DECLARATION, INFO, MANIFEST, TAGMANIFEST, TAGS };
@@ -40,9 +40,10 @@ struct seen {
 struct reader {
 	const char *path;
 	int fd;
-	char *block;
 	struct archive *archive;
-	pio_sha256 *outer, *inner;
+	pio_sha256 *inner;
+	pio_belt *belt;             /* hashes the whole file beside the reading */
+	pio_sha256 *outer;          /* of the belt's thread while it runs */
 	int64_t bytes_read, bytes_total;
 	int64_t last_nonzero;       /* offset behind the last byte that is not 0 */
 	pio_err *err;               /* where the read callback reports */
@@ -73,23 +74,32 @@ static void finding(struct reader *r, const char *format, ...)
 		r->report(r->context, text, r->bytes_read, r->bytes_total);
 }
 
+static int hash_block(void *context, const void *bytes, size_t size_bytes, pio_err *err)
+{
+	struct reader *r = context;
+	return pio_sha256_update(r->outer, bytes, size_bytes, err);
+}
+
 static la_ssize_t read_block(struct archive *archive, void *context, const void **bytes)
 {
 	struct reader *r = context;
+	const char *block = *bytes = pio_belt_block(r->belt);
 	ssize_t n;
 	do
-		n = read(r->fd, r->block, BLOCK_BYTES);
+		n = read(r->fd, (void *)block, PIO_BELT_BLOCK_BYTES);
 	while (n < 0 && errno == EINTR);
 	if (n < 0)
 		r->read_rc = pio_fail_errno(r->err, errno, "%s: cannot be read", r->path);
-	else if (n > 0)
-		r->read_rc = pio_sha256_update(r->outer, r->block, (size_t)n, r->err);
+	else
+		r->read_rc = pio_belt_check(r->belt, r->err);
 	if (r->read_rc) {
 		archive_set_error(archive, EIO, "%s", "cannot be read");
 		return -1;
 	}
+	if (n > 0)
+		pio_belt_put(r->belt, (size_t)n);
 	for (ssize_t i = n; i > 0; i--) {
-		if (r->block[i - 1]) {
+		if (block[i - 1]) {
 			r->last_nonzero = r->bytes_read + i;
 			break;
 		}
@@ -97,7 +107,6 @@ static la_ssize_t read_block(struct archive *archive, void *context, const void 
 	r->bytes_read += n;
 	if (r->report)
 		r->report(r->context, NULL, r->bytes_read, r->bytes_total);
-	*bytes = r->block;
 	return n;
 }
 
@@ -330,11 +339,12 @@ static int reader_open(struct reader *r, pio_err *err)
 	rc = pio_sha256_new(&r->outer, err);
 	if (!rc)
 		rc = pio_sha256_new(&r->inner, err);
+	if (!rc)
+		rc = pio_belt_new(&r->belt, hash_block, r, err);
 	if (rc)
 		return rc;
-	r->block = pio_alloc(BLOCK_BYTES);
 	r->archive = archive_read_new();
-	if (!r->block || !r->archive)
+	if (!r->archive)
 		return pio_fail(err, PIO_ENOMEM, "%s: out of memory", r->path);
 	if (archive_read_support_format_tar(r->archive) != ARCHIVE_OK ||
 	    archive_read_open(r->archive, r, NULL, read_block, NULL) != ARCHIVE_OK)
@@ -345,6 +355,7 @@ static int reader_open(struct reader *r, pio_err *err)
 static void reader_close(struct reader *r)
 {
 	archive_read_free(r->archive);
+	pio_belt_free(r->belt);
 	pio_fs_close(&r->fd, r->path, NULL);
 	for (size_t i = 0; i < r->count; i++)
 		pio_free(r->seen[i].path);
@@ -355,7 +366,6 @@ static void reader_close(struct reader *r)
 	}
 	pio_sha256_free(r->outer);
 	pio_sha256_free(r->inner);
-	pio_free(r->block);
 }
 
 int pio_bundle_verify(pio_bundle_result *result, const char *path, pio_bundle_report *report,
@@ -373,6 +383,8 @@ int pio_bundle_verify(pio_bundle_result *result, const char *path, pio_bundle_re
 		rc = read_rest(&r, err);
 	if (!rc)
 		rc = judge_whole(&r, err);
+	if (!rc)
+		rc = pio_belt_wait(r.belt, err);
 	if (!rc)
 		rc = pio_sha256_finish(r.outer, result->sha256, err);
 	result->size_bytes = r.bytes_read;

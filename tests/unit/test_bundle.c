@@ -186,6 +186,9 @@ static void test_failed_write_leaves_nothing(void **state)
 			break;
 		faults++;
 		assert_int_equal(rc, -PIO_ENOSPC);
+		/* Wherever it was met, on the writing thread too, the message came back. */
+		if (!strstr(err.message, root))
+			fail_msg("message \"%s\" names no file", err.message);
 		assert_true(shell("test ! -e x.tar.part"));
 		/* A failed fsync of the directory comes after the rename: then it is whole. */
 		if (pio_fs_type(path_of("x.tar")) == PIO_FS_FILE) {
