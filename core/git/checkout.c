@@ -210,6 +210,9 @@ int pio_snapshot_checkout(const char *repository, const char *commit, const char
 	rc = pio_fs_remove_tree(checkout.path.data, err);
 	if (!rc)
 		rc = write_commit(&checkout, commit, err);
+	/* Contents before the name that says they are whole; one sync, not one a file. */
+	if (!rc)
+		rc = pio_fs_sync_filesystem(checkout.path.data, err);
 	if (!rc)
 		rc = pio_fs_rename(checkout.path.data, dest_dir, err);
 	if (!rc)

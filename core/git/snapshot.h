@@ -67,8 +67,8 @@ int pio_snapshot_subtree(char hex[PIO_SNAPSHOT_IDENTITY_HEX + 1], const char *re
 /* The commit's files as plain files in the new directory `dest_dir`, made as
  * `dest_dir`.part and renamed when whole; all times are the commit's. There is
  * no .git in it. A left-over .part is replaced; PIO_EEXIST if `dest_dir`
- * exists. Files are not synced one by one: a checkout is a cache, to be made
- * anew after the machine lost power. */
+ * exists. Durable on return, and before it has its name: after a loss of power
+ * `dest_dir` is whole or absent. */
 int pio_snapshot_checkout(const char *repository, const char *commit, const char *dest_dir,
                           pio_err *err);
 

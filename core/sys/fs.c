@@ -185,6 +185,18 @@ int pio_fs_sync_dir(const char *path, pio_err *err)
 	                                : 0;
 }
 
+int pio_fs_sync_filesystem(const char *path, pio_err *err)
+{
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return pio_fail_errno(err, errno, "cannot open directory %s", path);
+	int fault = gate('s', &count_syncs);
+	if (!fault && syncfs(fd) != 0)
+		fault = errno;
+	close(fd);
+	return fault ? pio_fail_errno(err, fault, "cannot sync the file system of %s", path) : 0;
+}
+
 int pio_fs_unlink(const char *path, pio_err *err)
 {
 	int fault = gate('u', &count_unlinks);

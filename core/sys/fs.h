@@ -44,6 +44,9 @@ int pio_fs_rename(const char *from, const char *to, pio_err *err);
 int pio_fs_rename_new(const char *from, const char *to, pio_err *err);
 /* fsync of the directory itself, which makes its renames and unlinks durable. */
 int pio_fs_sync_dir(const char *path, pio_err *err);
+/* syncfs(2): all that was written to the file system of this directory is
+ * durable, by whomever. For a tree of many files, before it is renamed. */
+int pio_fs_sync_filesystem(const char *path, pio_err *err);
 /* 0 also when there is nothing to remove. */
 int pio_fs_unlink(const char *path, pio_err *err);
 /* Like rm -r: never follows links, removes read-only directories too. */

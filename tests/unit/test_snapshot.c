@@ -1,5 +1,6 @@
 /* Snapshots: what is taken, what is left alone, what is refused. git itself is
  * the judge: every tree is compared with what its own commands make. */
+#include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -474,6 +475,33 @@ static void test_checkout_is_the_work_tree(void **state)
 	pio_snapshot_fini(&snapshot);
 }
 
+/* Contents are durable before the rename, the rename on return: one sync each,
+ * however many files. Without the first there is no directory. */
+static void test_checkout_survives_power_loss(void **state)
+{
+	(void)state;
+	pio_snapshot snapshot;
+	pio_err err = PIO_ERR_INIT;
+	make_repository();
+	shell("cd w && for i in $(seq 100); do echo $i > many$i; done");
+	take(&snapshot);
+	pio_fs_counts before = pio_fs_counts_get();
+	pio_fs_fault_at("s", 1, EIO);
+	assert_int_equal(pio_snapshot_checkout(snapshot.repository, snapshot.commit, path_of("c"), &err),
+	                 -PIO_EIO);
+	pio_fs_fault_at("s", 0, 0);
+	assert_non_null(strstr(err.message, "/c.part"));
+	assert_true(pio_fs_counts_get().renames == before.renames);
+	shell("test ! -e c && test ! -e c.part");
+	before = pio_fs_counts_get();
+	assert_int_equal(pio_snapshot_checkout(snapshot.repository, snapshot.commit, path_of("c"), &err), 0);
+	pio_fs_counts after = pio_fs_counts_get();
+	assert_int_equal(after.syncs - before.syncs, 1);
+	assert_int_equal(after.dir_syncs - before.dir_syncs, 1);
+	assert_int_equal(after.renames - before.renames, 1);
+	pio_snapshot_fini(&snapshot);
+}
+
 static void test_diffs(void **state)
 {
 	(void)state;
@@ -525,6 +553,7 @@ int main(void)
 		TEST(test_refusals_name_the_thing),
 		TEST(test_subtree_identity),
 		TEST(test_checkout_is_the_work_tree),
+		TEST(test_checkout_survives_power_loss),
 		TEST(test_diffs),
 	};
 	return cmocka_run_group_tests_name("snapshot", tests, NULL, NULL);
