@@ -13,6 +13,10 @@
  * Broadcast is the same with one chunk: the root begins at step 0, the others
  * receive in step 0 and pass on in step 1.
  *
+ * Socket buffers are left to the kernel, which sizes them better than any fixed
+ * number did, and a rank with nothing to do sleeps at once: ranks share their
+ * processors. tests/bench/bench_comm.c tells what of the sockets' speed is left.
+ *
  * Before the data each call sends a head that says what it is, so that ranks
  * that call different things fail instead of mixing their bytes. */
 #include <errno.h>
