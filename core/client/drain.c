@@ -18,7 +18,7 @@
 #include "client/ring_layout.h"
 
 #define BATCH_POINTS 4096u
-#define ANCHOR_NS 1000000           /* closer anchors would tell the rate badly */
+#define ANCHOR_NS 1000000u          /* closer anchors would tell the rate badly */
 #define STUCK_NS 10000000000LL
 
 typedef struct anchors {
@@ -38,8 +38,9 @@ static anchors anchors_take(pio_ring *ring)
 
 static void anchors_keep(pio_ring *ring, const anchors *a)
 {
-	if (a->now.wall_ns - ring->anchor.wall_ns < ANCHOR_NS &&
-	    a->now.wall_ns >= ring->anchor.wall_ns)
+	/* The anchor of a ring that was overwritten may be any number. */
+	if (a->now.wall_ns >= ring->anchor.wall_ns &&
+	    (uint64_t)a->now.wall_ns - (uint64_t)ring->anchor.wall_ns < ANCHOR_NS)
 		return;
 	ring_header *header = ring->header;
 	uint32_t next = ~atomic_load(&header->newest) & 1;
