@@ -63,7 +63,7 @@ CREATE TABLE run (
   UNIQUE (identity, generation)
 ) STRICT;
 CREATE INDEX run_by_sweep ON run (sweep_id);
-CREATE INDEX run_by_status ON run (status);
+CREATE INDEX run_by_status ON run (status, experiment_id, number);
 
 CREATE TABLE attempt (
   id           INTEGER PRIMARY KEY,

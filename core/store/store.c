@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "store/chunk.h"
+#include "store/param.h"
 #include "store/series.h"
 #include "sys/fs.h"
 
@@ -329,7 +330,9 @@ static int configure(pio_store *store, pio_err *err)
 	                 "PRAGMA synchronous = FULL;"
 	                 "PRAGMA cache_size = -16384; PRAGMA temp_store = MEMORY;"
 	                 "PRAGMA journal_size_limit = 67108864", err);
-	return rc ? rc : pio_store_point_register(store, err);
+	if (!rc)
+		rc = pio_store_point_register(store, err);
+	return rc ? rc : pio_store_param_register(store, err);
 }
 
 static int make_directories(pio_store *store, pio_err *err)

@@ -42,6 +42,9 @@ local function magnitude(value)
   return math.floor(math.log(value, 10) + 1e-9)
 end
 
+local decimals_shown = 8      -- at most
+local refined_rows = 200      -- in longer columns some values look alike anyway
+
 -- printf format that suits a whole column: the same number of decimals (or of
 -- mantissa digits, where magnitudes are far apart) for every value.
 local function column_format(low, high, digits, decimals_max)
@@ -49,7 +52,7 @@ local function column_format(low, high, digits, decimals_max)
     return "%." .. (digits - 1) .. "e"
   end
   local decimals = math.max(digits - 1 - magnitude(high), 1 - magnitude(low), 0)
-  return "%." .. math.min(decimals, decimals_max, 8) .. "f"
+  return "%." .. math.min(decimals, decimals_max, decimals_shown) .. "f"
 end
 
 local function distinct(list, count)
@@ -61,7 +64,8 @@ local function distinct(list, count)
   return n
 end
 
--- Decimals that show every value exactly, math.huge when some need exponents.
+-- Decimals that show every value exactly, as far as they matter; math.huge when
+-- some need exponents.
 local function exact_decimals(values, count)
   local most = 0
   for i = 1, count do
@@ -70,6 +74,7 @@ local function exact_decimals(values, count)
       local text = format.exact(value)
       if text:find("e", 1, true) then return math.huge end
       most = math.max(most, #(text:match("%.(%d+)$") or ""))
+      if most >= decimals_shown then break end
     end
   end
   return most
@@ -105,7 +110,7 @@ function format.column(values, count, digits, beside)
       texts[i] = in_pattern(pattern, values[i], integers)
       others[i] = in_pattern(pattern, beside and beside[i], false)
     end
-    if integers or distinct(texts, count) >= different then break end
+    if integers or count > refined_rows or distinct(texts, count) >= different then break end
   end
   return texts, others
 end

@@ -235,9 +235,18 @@ local function ids_json(ids)
   return "[" .. table.concat(ids, ",") .. "]"
 end
 
-local function load_params(store, by_id, list)
-  for row in store:each("SELECT run_id, name, value, kind, bits FROM param WHERE run_id" .. in_ids,
-    list) do
+local names_max = 500      -- of parameters, to be asked for one by one
+
+-- All parameters, or those of these names.
+local function load_params(store, by_id, list, names)
+  local sql = "SELECT run_id, name, value, kind, bits FROM param WHERE run_id" .. in_ids
+  if names and #names == 0 then return end
+  if names and #names <= names_max then
+    sql = sql .. " AND name IN (?" .. (", ?"):rep(#names - 1) .. ")"
+  else
+    names = {}
+  end
+  for row in store:each(sql, list, table.unpack(names)) do
     local value = real(row.value, row.bits)
     if row.kind == "bool" then
       value = value == 1
@@ -265,17 +274,26 @@ local function metric_of(row)
     nans = row.nans }
 end
 
+-- One look-up a run i and key k, however many ranks logged it.
+local first_rank = "(SELECT id FROM series WHERE run_id = i.value AND key = k.value"
+  .. " ORDER BY rank LIMIT 1)"
+
+local stat_columns = {
+  last = "s.last AS value, s.last_bits AS bits", min = "s.min AS value", max = "s.max AS value",
+  mean = "(coalesce(s.sum, 0.0) + coalesce(s.sum_low, 0.0)) / nullif(s.finite, 0) AS value",
+  count = "s.count AS value",
+}
+
 -- Metrics of rank 0, or of the lowest rank that logged the key. `keys` (an
 -- array, or nil for all) limits them.
 local function load_metrics(store, by_id, list, keys)
-  local sql = "SELECT " .. series_columns .. ", min(rank) AS rank FROM series WHERE run_id"
-    .. in_ids
   local rows
   if keys then
-    rows = store:each(sql .. " AND key IN (SELECT value FROM json_each(?)) GROUP BY run_id, key",
-      list, json.encode(json.array(keys)))
+    rows = store:each("SELECT s.* FROM json_each(?) i CROSS JOIN json_each(?) k"
+      .. " CROSS JOIN series s ON s.id = " .. first_rank, list, json.encode(json.array(keys)))
   else
-    rows = store:each(sql .. " GROUP BY run_id, key", list)
+    rows = store:each("SELECT " .. series_columns .. ", min(rank) AS rank FROM series"
+      .. " WHERE run_id" .. in_ids .. " GROUP BY run_id, key", list)
   end
   for row in rows do by_id[row.run_id].metrics[row.key] = metric_of(row) end
 end
@@ -287,8 +305,8 @@ local function load_attempts(store, by_id, list)
   end
 end
 
--- Runs of these ids, in the same order. `want`: params, tags, attempts = true;
--- metrics = true (all) or an array of keys.
+-- Runs of these ids, in the same order. `want`: tags, attempts = true; params,
+-- metrics = true (all) or an array of names.
 function runs.load(store, ids, want)
   want = want or {}
   local list, by_id, result = ids_json(ids), {}, {}
@@ -299,7 +317,9 @@ function runs.load(store, ids, want)
   for _, id in ipairs(ids) do
     if by_id[id] then result[#result + 1] = by_id[id] end
   end
-  if want.params then load_params(store, by_id, list) end
+  if want.params then
+    load_params(store, by_id, list, want.params ~= true and want.params or nil)
+  end
   if want.tags then
     for row in store:each("SELECT run_id, name, value FROM tag WHERE run_id" .. in_ids, list) do
       by_id[row.run_id].tags[row.name] = row.value
@@ -312,6 +332,28 @@ function runs.load(store, ids, want)
   return result
 end
 
+local function by_ids(loaded)
+  local by_id, ids = {}, {}
+  for i, run in ipairs(loaded) do by_id[run.id], ids[i] = run, run.id end
+  return by_id, ids_json(ids), ids
+end
+
+-- Load parameters of these names into runs that were loaded without them.
+function runs.add_params(store, loaded, names)
+  local by_id, list = by_ids(loaded)
+  load_params(store, by_id, list, names)
+end
+
+-- Of each of these keys the runs that logged it and the range of its last
+-- value in them: {key, runs, valued (where it is no NaN), low, high}.
+function runs.metric_ranges(store, loaded, keys)
+  local _, list = by_ids(loaded)
+  return store:rows("SELECT k.value AS key, count(*) AS runs, count(s.last) AS valued,"
+    .. " min(s.last) AS low, max(s.last) AS high FROM json_each(?) k CROSS JOIN json_each(?) i"
+    .. " CROSS JOIN series s ON s.id = " .. first_rank .. " GROUP BY k.key ORDER BY k.key",
+    json.encode(json.array(keys)), list)
+end
+
 -- Values of one metric (see runs.metric) of loaded runs: {run id = value}.
 function runs.values(store, loaded, spec)
   local values, ids = {}, {}
@@ -320,12 +362,10 @@ function runs.values(store, loaded, spec)
     return metric[spec.stat]
   end
   if not spec.rank then
-    local by_id = {}
-    for _, run in ipairs(loaded) do by_id[run.id] = { metrics = {} } end
-    load_metrics(store, by_id, ids_json(ids), { spec.key })
-    for _, id in ipairs(ids) do
-      local metric = by_id[id].metrics[spec.key]
-      values[id] = metric and stat_of(metric)
+    for row in store:each("SELECT s.run_id AS id, " .. stat_columns[spec.stat]
+      .. " FROM (SELECT ? AS value) k CROSS JOIN json_each(?) i CROSS JOIN series s ON s.id = "
+      .. first_rank, spec.key, ids_json(ids)) do
+      values[row.id] = real(row.value, row.bits)
     end
     return values
   end
@@ -411,8 +451,11 @@ end
 -- A value of a parameter as text that identifies it.
 function runs.value_key(value)
   if type(value) == "string" then return "s" .. value end
-  if math.type(value) == "float" then return string.format("n%.17g", value) end
-  if type(value) == "number" then return "n" .. value end
+  if type(value) == "number" then
+    local whole = math.tointeger(value)
+    if whole and (whole ~= 0 or 1 / value > 0) then return "n" .. whole end
+    return string.pack("<c1d", "n", value)
+  end
   if type(value) == "boolean" then return "b" .. tostring(value) end
   return "j" .. json.encode(value)
 end
@@ -446,7 +489,27 @@ function runs.differing(loaded)
   return different, same
 end
 
--- The same, but only differences within one experiment count.
+-- The same of runs whose parameters are not loaded, and {name = how many runs
+-- have it}.
+function runs.param_facts(store, loaded)
+  local _, list = by_ids(loaded)
+  local text = store:one("SELECT param_facts(name, value, kind, bits) AS facts FROM param"
+    .. " WHERE run_id" .. in_ids, list).facts
+  local different, same, count, at = {}, {}, {}, 1
+  while at <= #text do
+    local n, differs, bytes, name_at = text:match("^(%d+) (%d) (%d+):()", at)
+    local name = text:sub(name_at, name_at + bytes - 1)
+    at, n = name_at + bytes, math.tointeger(n)
+    count[name] = n
+    local into = (differs == "1" or n < #loaded) and different or same
+    into[#into + 1] = name
+  end
+  table.sort(different)
+  table.sort(same)
+  return different, same, count
+end
+
+-- The same as runs.differing, but only differences within one experiment count.
 function runs.differing_within(loaded)
   local groups, order, set, list = {}, {}, {}, {}
   for _, run in ipairs(loaded) do
@@ -468,6 +531,12 @@ function runs.differing_within(loaded)
   return list
 end
 
+-- A parameter's name for people. What a program said at its end is kept as a
+-- parameter named summary/NAME.
+function runs.title(name)
+  return name:match("^summary/(.+)$") or name
+end
+
 -- A parameter's value as text for people.
 function runs.value_text(value)
   if value == nil then return "" end
@@ -484,12 +553,12 @@ function runs.param_column(loaded, name)
     local value = run.params[name]
     if value ~= nil and type(value) ~= "number" then
       numbers = false
-    elseif value and #format.exact(value) > 7 then
+    elseif short and value and #format.exact(value) > 7 then
       short = false
     end
     cells[i] = value
   end
-  local column = { title = name, align = numbers and "right" or "left", flex = not numbers,
+  local column = { title = runs.title(name), align = numbers and "right" or "left", flex = not numbers,
     min = 6 }
   if numbers and not short then return column, format.column(cells, #loaded, 4) end
   for i, run in ipairs(loaded) do cells[i] = runs.value_text(run.params[name]) end

@@ -15,6 +15,11 @@ local function cell_text(cell)
   return cell or ""
 end
 
+-- Spaces at the end go. (A pattern that begins with %s+ would try at each space.)
+local function trim(text)
+  return text:match("^.*%S") or ""
+end
+
 local function measure(columns, rows)
   local widths = {}
   for c, column in ipairs(columns) do
@@ -23,12 +28,10 @@ local function measure(columns, rows)
   end
   for _, row in ipairs(rows) do
     for c = 1, #columns do
-      if type(row[c]) == "table" then
-        row[c] = { term.clean(row[c][1] or ""), row[c][2] }
-      elseif row[c] then
-        row[c] = term.clean(row[c])
-      end
-      local width = term.width((cell_text(row[c])))
+      local text, style = cell_text(row[c])
+      text = term.clean(text)
+      local width = term.width(text)
+      row[c] = { text, style, width }
       if width > widths[c] then widths[c] = width end
     end
   end
@@ -107,20 +110,21 @@ local function drop_columns(columns, widths, kept, limit, gap)
   return dropped
 end
 
-local function render_line(columns, widths, kept, gap, indent, get)
+-- `cells`: measured cells, {text, style, width}.
+local function render_line(columns, widths, kept, gap, indent, cells, color)
   local parts = {}
   for i, c in ipairs(kept) do
-    local text, paint = get(c)
-    text = term.cut(text, widths[c])
-    local last = i == #kept and columns[c].align ~= "right"
-    local padded = last and text or term.pad(text, widths[c], columns[c].align)
-    if paint and text ~= "" then
-      local at = padded:find(text, 1, true)
-      padded = padded:sub(1, at - 1) .. paint(text) .. padded:sub(at + #text)
+    local cell = cells[c]
+    local text, style, width = cell[1], cell[2], cell[3]
+    if width > widths[c] then
+      text = term.cut(text, widths[c])
+      width = term.width(text)
     end
-    parts[i] = padded
+    local padding = (" "):rep(widths[c] - width)
+    if style and color and text ~= "" then text = term.paint(text, style, color) end
+    parts[i] = columns[c].align == "right" and padding .. text or text .. padding
   end
-  return (indent .. table.concat(parts, (" "):rep(gap))):gsub("%s+$", "")
+  return trim(indent .. table.concat(parts, (" "):rep(gap)))
 end
 
 -- The table as text, and how many columns were left out. `options`: width (nil:
@@ -136,15 +140,14 @@ function M.render(columns, rows, options)
   end
   local lines = {}
   if options.header ~= false then
-    lines[1] = render_line(columns, widths, kept, gap, indent, function(c)
-      return columns[c].title, function(text) return term.paint(text, "bold", options.color) end
-    end)
+    local titles = {}
+    for c, column in ipairs(columns) do
+      titles[c] = { column.title, "bold", term.width(column.title) }
+    end
+    lines[1] = render_line(columns, widths, kept, gap, indent, titles, options.color)
   end
   for _, row in ipairs(rows) do
-    lines[#lines + 1] = render_line(columns, widths, kept, gap, indent, function(c)
-      local text, style = cell_text(row[c])
-      return text, style and function(t) return term.paint(t, style, options.color) end
-    end)
+    lines[#lines + 1] = render_line(columns, widths, kept, gap, indent, row, options.color)
   end
   lines[#lines + 1] = ""
   return table.concat(lines, "\n"), dropped

@@ -10,6 +10,8 @@ local tables = require "pioche.table"
 local term = require "pioche.term"
 
 local extra_metrics = 4      -- besides the goal, where none was asked for
+local keys_considered = 40   -- of what was logged by most runs ...
+local keys_sampled = 50      -- ... of so many
 
 -- ---- what to compare -----------------------------------------------------------
 
@@ -36,32 +38,57 @@ local function goal_of(ctx, loaded)
   return key, goal
 end
 
--- The keys that most of the runs logged, but no echoes of parameters.
-local function common_keys(store, ids, loaded, except)
-  local keys, params = {}, {}
-  for _, run in ipairs(loaded) do
-    for name in pairs(run.params) do params[name] = true end
-  end
-  for _, row in ipairs(store:rows("SELECT key, count(DISTINCT run_id) AS n FROM series"
-    .. " WHERE run_id IN (SELECT value FROM json_each(?)) GROUP BY key ORDER BY n DESC, key"
-    .. " LIMIT ?", "[" .. table.concat(ids, ",") .. "]", 20)) do
-    if row.key ~= except and not params[row.key] and #keys < extra_metrics then keys[#keys + 1] = row.key end
-  end
-  return keys
+-- At most `most` runs, evenly spread.
+local function sample(loaded, most)
+  local some, n = {}, math.min(most, #loaded)
+  for i = 1, n do some[i] = loaded[1 + (i - 1) * (#loaded - 1) // math.max(1, n - 1)] end
+  return some
 end
 
--- The metric columns: { spec, title, goal, values = {run id = value} }.
-local function metric_columns(ctx, store, loaded)
-  local ids = {}
-  for i, run in ipairs(loaded) do ids[i] = run.id end
+-- {key = value} of those of the keys that have the same last value in all runs.
+local function shared_values(store, loaded, keys)
+  local shared = {}
+  if #loaded < 2 or #keys == 0 then return shared end
+  for _, row in ipairs(runs.metric_ranges(store, loaded, keys)) do
+    if row.valued == #loaded and row.low == row.high then shared[row.key] = row.low end
+  end
+  return shared
+end
+
+-- The keys that most of the runs logged, but no echoes of parameters; and those
+-- of them, {key = value}, whose last value is the same in all runs.
+local function common_keys(store, loaded, params, except)
+  local ids, candidates, keys, some = {}, {}, {}, sample(loaded, keys_sampled)
+  for i, run in ipairs(some) do ids[i] = run.id end
+  for _, row in ipairs(store:rows("SELECT key, count(DISTINCT run_id) AS n FROM series"
+    .. " WHERE run_id IN (SELECT value FROM json_each(?)) GROUP BY key ORDER BY n DESC, key"
+    .. " LIMIT ?", "[" .. table.concat(ids, ",") .. "]", keys_considered)) do
+    if row.key ~= except and not params[row.key] then candidates[#candidates + 1] = row.key end
+  end
+  -- What differs among a few need not be asked of all.
+  local maybe, among = {}, shared_values(store, some, candidates)
+  for _, key in ipairs(candidates) do
+    if among[key] ~= nil then maybe[#maybe + 1] = key end
+  end
+  local constant = shared_values(store, loaded, maybe)
+  for _, key in ipairs(candidates) do
+    if constant[key] == nil and #keys < extra_metrics then keys[#keys + 1] = key end
+  end
+  return keys, constant
+end
+
+-- The metric columns: { spec, title, goal, values = {run id = value} }, and the
+-- metrics that are the same in all runs.
+local function metric_columns(ctx, store, loaded, params)
   local goal_key, goal = goal_of(ctx, loaded)
   local goal_spec = goal_key and runs.metric(store, goal_key)
   local asked, texts, seen = ctx.options.metric, {}, {}
   if goal_key then texts[1] = goal_key end
-  for _, text in ipairs(asked or common_keys(store, ids, loaded,
-    goal_spec and goal_spec.key)) do
-    texts[#texts + 1] = text
+  local common, constant = {}, {}
+  if not asked then
+    common, constant = common_keys(store, loaded, params, goal_spec and goal_spec.key)
   end
+  table.move(asked or common, 1, #(asked or common), #texts + 1, texts)
   local columns = {}
   for _, text in ipairs(texts) do
     if not seen[text] then
@@ -78,20 +105,21 @@ local function metric_columns(ctx, store, loaded)
       columns[#columns + 1] = column
     end
   end
-  return columns
+  return columns, constant
 end
 
 -- ---- groups of seeds -------------------------------------------------------------
 
--- Everything that makes a run what it is, except its seed.
-local function group_key(run)
-  local names, parts = {}, {}
-  for name in pairs(run.params) do
-    if not (name == "seed" and run.params.seed == run.seed) then names[#names + 1] = name end
-  end
-  table.sort(names)
-  for i, name in ipairs(names) do
-    parts[i] = #name .. ":" .. name .. "=" .. runs.value_key(run.params[name])
+-- Everything in which runs may differ, except the seed and what they said at
+-- their end; `names` are the parameters that are not the same in all.
+local function group_key(run, names)
+  local parts = {}
+  for _, name in ipairs(names) do
+    local value = run.params[name]
+    if value ~= nil and not (name == "seed" and value == run.seed)
+      and not name:find("^summary/") then
+      parts[#parts + 1] = #name .. ":" .. name .. "=" .. runs.value_key(value)
+    end
   end
   return table.concat({ run.experiment_id, run.tree or "", run.program or "", run.launch or "",
     run.from_checkpoint or "", table.concat(parts, "\0") }, "\1")
@@ -105,11 +133,11 @@ end
 
 -- Runs that differ only in their seed, together; a seed that came twice (a
 -- repeated run) stands in the same group.
-local function seed_groups(loaded)
+local function seed_groups(loaded, names)
   local groups, by_key, grouped = {}, {}, false
   for _, run in ipairs(loaded) do
     if run.seed == nil then return single_groups(loaded) end
-    local key = group_key(run)
+    local key = group_key(run, names)
     if by_key[key] then
       table.insert(by_key[key], run)
       grouped = true
@@ -135,13 +163,27 @@ local function is_bad(run)
 end
 
 -- A row: { runs, name, status, bad, cells = {[column] = {mean, std, n}} }.
-local function make_row(group, columns)
+local function make_row(group, columns, names)
   table.sort(group, function(a, b)
     if a.experiment_id ~= b.experiment_id then return a.experiment_id < b.experiment_id end
     return a.number < b.number
   end)
   local row = { runs = group, name = group_name(group), params = group[1].params, cells = {},
     status = group[1].status, bad = true }
+  if #group > 1 then
+    row.params = {}
+    for _, name in ipairs(names) do
+      local first = group[1].params[name]
+      row.params[name] = first
+      for _, run in ipairs(group) do
+        local value = run.params[name]
+        if value ~= first and (value == nil or first == nil
+          or runs.value_key(value) ~= runs.value_key(first)) then
+          row.params[name] = nil
+        end
+      end
+    end
+  end
   for _, run in ipairs(group) do
     if run.status ~= row.status then row.status = "mixed" end
     row.bad = row.bad and is_bad(run)
@@ -277,9 +319,8 @@ local function print_table(ctx, view)
   local function add(column, texts)
     columns[#columns + 1], cells[#cells + 1] = column, texts
   end
-  local heads, counts, statuses, codes, interesting = {}, {}, {}, {}, false
+  local counts, statuses, codes, interesting = {}, {}, {}, false
   for i, row in ipairs(view.rows) do
-    heads[i] = row.runs[1]
     counts[i] = tostring(#row.runs)
     statuses[i] = runs.status_cell(ctx, row.status)
     interesting = interesting or row.status ~= "finished"
@@ -289,7 +330,7 @@ local function print_table(ctx, view)
   if view.grouped then add({ title = "n", align = "right" }, counts) end
   if view.code then add({ title = "code", drop = 3 }, codes) end
   for _, name in ipairs(view.params) do
-    local column, texts = runs.param_column(heads, name)
+    local column, texts = runs.param_column(view.rows, name)
     column.drop = 2
     add(column, texts)
   end
@@ -309,7 +350,13 @@ end
 local function print_footer(ctx, view)
   local fixed = {}
   for _, name in ipairs(view.same) do
-    fixed[#fixed + 1] = name .. "=" .. runs.value_text(view.rows[1].params[name])
+    fixed[#fixed + 1] = runs.title(name) .. "=" .. runs.value_text(view.shared[name])
+  end
+  local keys = {}
+  for key in pairs(view.constant) do keys[#keys + 1] = key end
+  table.sort(keys)
+  for _, key in ipairs(keys) do
+    fixed[#fixed + 1] = key .. "=" .. format.number(view.constant[key])
   end
   if #fixed > 0 and #view.rows > 1 then
     local text = term.clean("same in all: " .. table.concat(fixed, " "))
@@ -351,28 +398,57 @@ local function print_code(ctx, store, ids)
   return 0
 end
 
+-- Load the parameters that differ into all runs, those that do not into the
+-- first alone; names of both, and of all there are.
+local function load_params(ctx, store, loaded)
+  local different, same, names = runs.param_facts(store, loaded)
+  runs.add_params(store, loaded, different)
+  runs.add_params(store, { loaded[1] }, same)
+  if not ctx.json and not ctx.csv and not names.seed then
+    runs.seed_as_param(loaded)
+    local seeds, differs = 0, false
+    for _, run in ipairs(loaded) do
+      seeds = seeds + (run.seed and 1 or 0)
+      differs = differs or run.seed ~= loaded[1].seed
+    end
+    if seeds > 0 then
+      local list = differs and different or same
+      list[#list + 1] = "seed"
+      table.sort(list)
+    end
+  end
+  return different, same, names
+end
+
+local function show_all_params(view)
+  for _, row in ipairs(view.rows) do
+    for _, name in ipairs(view.same) do row.params[name] = view.shared[name] end
+  end
+  table.move(view.same, 1, #view.same, #view.params + 1, view.params)
+  table.sort(view.params)
+  view.same = {}
+end
+
 local function run(ctx)
   local store = ctx.reading()
   local ids = chosen(ctx, store)
   if ctx.options.code then return print_code(ctx, store, ids) end
-  local loaded = runs.load(store, ids, { params = true })
+  local loaded = runs.load(store, ids)
   if #loaded == 0 then errors.raise("not_found", "nothing to compare: no runs") end
-  if not ctx.json and not ctx.csv then runs.seed_as_param(loaded) end
-  local columns = metric_columns(ctx, store, loaded)
+  local different, same, names = load_params(ctx, store, loaded)
+  local columns, constant = metric_columns(ctx, store, loaded, names)
   local groups, grouped
   if ctx.options.no_group then
     groups, grouped = single_groups(loaded)
   else
-    groups, grouped = seed_groups(loaded)
+    groups, grouped = seed_groups(loaded, different)
   end
   local view = { columns = columns, rows = {}, best = {}, grouped = grouped,
-    code = trees_differ(loaded) }
-  for i, group in ipairs(groups) do view.rows[i] = make_row(group, columns) end
+    code = trees_differ(loaded), params = different, same = same, shared = loaded[1].params,
+    constant = constant }
+  for i, group in ipairs(groups) do view.rows[i] = make_row(group, columns, different) end
   sort_rows(view.rows, columns)
   for c, column in ipairs(columns) do view.best[c] = best_row(view.rows, column, c) end
-  local heads = {}
-  for i, row in ipairs(view.rows) do heads[i] = row.runs[1] end
-  view.params, view.same = runs.differing(grouped and heads or loaded)
   if grouped then
     for _, list in ipairs { view.params, view.same } do
       for i = #list, 1, -1 do
@@ -380,11 +456,7 @@ local function run(ctx)
       end
     end
   end
-  if ctx.options.all_params then
-    table.move(view.same, 1, #view.same, #view.params + 1, view.params)
-    table.sort(view.params)
-    view.same = {}
-  end
+  if ctx.options.all_params then show_all_params(view) end
   if ctx.json then
     print_json(ctx, view)
   elseif ctx.csv then

@@ -8,6 +8,7 @@ local runs = require "pioche.runs"
 local tables = require "pioche.table"
 
 local default_limit = 20
+local sorted_max = 5000      -- runs, rather than walk over all by number
 
 local function wanted_statuses(ctx)
   if not ctx.options.status then return nil end
@@ -45,6 +46,9 @@ local function choose(ctx, store)
   end
   local tail = " FROM run" .. (#where > 0 and " WHERE " .. table.concat(where, " AND ") or "")
   local total = store:one("SELECT count(*) AS n" .. tail, table.unpack(binds)).n
+  -- Few runs of a rare status are found by it and sorted; else the walk over
+  -- the newest runs ends soon. The sign keeps the order's index out.
+  if wanted and total <= sorted_max then order = "+" .. order end
   local limit = ctx.options.limit or (not ctx.options.all and default_limit) or -1
   binds[#binds + 1] = limit
   local ids = {}
@@ -211,10 +215,10 @@ local function run(ctx)
     runs.print_json(ctx, store, ids)
   elseif ctx.csv then
     print_csv(ctx, store, ids)
-  elseif #ids == 0 then
+  elseif total == 0 then
     ctx.note(#ctx.args == 0 and not ctx.options.status and "no runs yet\n" or "no such runs\n")
   else
-    print_table(ctx, store, ids)
+    if #ids > 0 then print_table(ctx, store, ids) end
     if #ids < total then
       ctx.note(string.format("%s of %s runs: --all, --limit N or --status shows others\n",
         format.count(#ids), format.count(total)))

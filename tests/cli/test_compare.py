@@ -1,0 +1,98 @@
+#!/usr/bin/env python3
+"""compare and ls over a store that is written by SQL under the real schema."""
+import os
+import sqlite3
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+import harness  # noqa: E402
+from harness import Project  # noqa: E402
+
+NAN_BITS = 0x7ff8000000000123
+
+
+def store_of(project, runs):
+    """Runs gpt-1, gpt-2, ... of {"seed", "status", "params": {name: (value, kind, bits)},
+    "metrics": {key: last or [last by rank]}}."""
+    os.makedirs(os.path.join(project.store, "staging"))
+    project.pioche("ls")
+    db = sqlite3.connect(os.path.join(project.store, "pioche.db"))
+    db.execute("INSERT INTO experiment VALUES (1, 'gpt', 1000, 'loss', 'minimize', 1)")
+    for i, run in enumerate(runs, 1):
+        db.execute("INSERT INTO run (id, ulid, experiment_id, number, status, seed, created_ns, started_ns,"
+                   " ended_ns) VALUES (?, ?, 1, ?, ?, ?, ?, ?, ?)",
+                   (i, f"01ARZ3NDEKTSV4RRFFQ69G{i:04}", i, run.get("status", "finished"), run.get("seed"),
+                    i, i, i + 10**9))
+        for name, param in run.get("params", {}).items():
+            value, kind, bits = param if isinstance(param, tuple) else (
+                param, {int: "int", float: "real", str: "text"}[type(param)], None)
+            db.execute("INSERT INTO param VALUES (?, ?, ?, ?, ?)", (i, name, value, kind, bits))
+        for key, values in run.get("metrics", {}).items():
+            for rank, value in enumerate(values if isinstance(values, list) else [values]):
+                db.execute("INSERT INTO series (run_id, key, rank, count, first_step, last_step, last, min,"
+                           " max, sum, finite) VALUES (?, ?, ?, 1, 1, 1, ?, ?, ?, ?, 1)",
+                           (i, key, rank, value, value, value, value))
+    db.commit()
+    db.close()
+
+
+def test_what_is_the_same_is_said_once():
+    """Parameters and metrics that are the same in all runs stand in one line, not in columns."""
+    with Project(git=False) as p:
+        store_of(p, [{"params": {"lr": lr, "width": 64, "summary/parameters": 1200},
+                      "metrics": {"loss": loss, "bigram": 2.47, "grad": loss * 2}}
+                     for lr, loss in ((0.1, 3.5), (0.2, 3.25), (0.3, 3.75))])
+        lines = p.pioche("compare").out.splitlines()
+        assert lines[0].split() == ["run", "lr", "loss", "grad"], lines
+        assert [line.split()[0] for line in lines[1:4]] == ["gpt-2", "gpt-1", "gpt-3"], lines
+        assert lines[4] == "same in all: parameters=1200 width=64 bigram=2.47", lines
+        everything = p.pioche("compare", "--all-params").out.splitlines()
+        assert everything[0].split() == ["run", "lr", "parameters", "width", "loss", "grad"], everything
+        assert everything[1].split()[:4] == ["gpt-2", "0.2", "1200", "64"], everything
+        asked = p.pioche("compare", "--metric", "bigram").out.splitlines()
+        assert asked[0].split() == ["run", "lr", "loss", "bigram"], asked
+
+
+def test_values_are_compared_as_what_they_are():
+    """1 and 1.0 are the same value; a boolean, a text, NaN and -0.0 are none of them."""
+    with Project(git=False) as p:
+        store_of(p, [
+            {"params": {"a": 1, "b": (1, "bool", None), "c": "1", "d": (None, "real", NAN_BITS), "e": 0.0,
+                        "f": 7, "g": (None, "real", NAN_BITS), "h": ("[1]", "json", None)}},
+            {"params": {"a": 1.0, "b": 1, "c": 1, "d": (None, "real", NAN_BITS + 1),
+                        "e": (None, "real", -2**63), "g": (None, "real", NAN_BITS), "h": "[1]"}}])
+        rows = p.pioche("compare", "--json").json
+        assert [sorted(row["params"]) for row in rows] == [["b", "c", "d", "e", "f", "h"],
+                                                           ["b", "c", "d", "e", "h"]], rows
+        assert p.pioche("compare").out.splitlines()[-1] == "same in all: a=1 g=NaN"
+
+
+def test_seeds_are_one_row():
+    """Runs that differ in their seed alone are grouped, whatever they said at their end."""
+    with Project(git=False) as p:
+        store_of(p, [{"seed": seed, "params": {"lr": lr, "summary/best": lr * seed},
+                      "metrics": {"loss": [lr + seed / 100, 9.0]}}
+                     for lr in (0.5, 0.25) for seed in (1, 2, 3)])
+        rows = p.pioche("compare", "gpt", "--json").json
+        assert [row["runs"] for row in rows] == [["gpt-4", "gpt-5", "gpt-6"], ["gpt-1", "gpt-2", "gpt-3"]]
+        assert rows[0]["params"] == {"lr": 0.25} and rows[0]["n"] == 3, rows[0]
+        assert abs(rows[0]["metrics"]["loss"]["mean"] - 0.27) < 1e-12
+        assert len(p.pioche("compare", "gpt", "--no-group", "--json").json) == 6
+        means = p.pioche("compare", "gpt-1", "gpt-4", "--json", "--metric", "loss@mean").json
+        assert means[0]["metrics"]["loss@mean"] == {"mean": 4.63, "n": 1, "std": None}, means
+
+
+def test_ls_finds_rare_and_common_statuses():
+    with Project(git=False) as p:
+        store_of(p, [{"status": "failed" if i % 40 == 3 else "finished"} for i in range(200)])
+        failed = p.pioche("ls", "--status", "failed", "--json").json
+        assert [run["id"] for run in failed] == [f"gpt-{i}" for i in (164, 124, 84, 44, 4)]
+        newest = p.pioche("ls", "gpt", "--status", "finished", "--limit", "3", "--json").json
+        assert [run["id"] for run in newest] == ["gpt-200", "gpt-199", "gpt-198"]
+        assert p.pioche("ls", "--limit", "0", "--json").json == []
+        none = p.pioche("ls", "--limit", "0")
+        assert none.out == "" and none.err == "0 of 200 runs: --all, --limit N or --status shows others\n"
+
+
+if __name__ == "__main__":
+    harness.main()
