@@ -300,6 +300,18 @@ test("stop refuses a run that pioche did not start", function()
   contains(out, "kill " .. sys.pid())
 end)
 
+test("doctor leaves SQLite's file and its locks alone", function()
+  local open = io.open
+  io.open = function(path, ...)
+    assert(not path:find("pioche.db", 1, true), "opened " .. path)
+    return open(path, ...)
+  end
+  local status, out = pioche("doctor")
+  io.open = open
+  equal(status, 0)
+  contains(out, "WAL journal")
+end)
+
 test("doctor and verify find nothing wrong", function()
   for _, check in ipairs(json.decode((ok("doctor", "--json")))) do
     assert(check.state ~= "bad", check.check .. ": " .. check.message)

@@ -23,12 +23,12 @@ local function check_programs(report, store)
   end
 end
 
--- By the file's header: asking SQLite would be a statement that can write.
+-- Asking SQLite would be a statement that can write; and pioche.db must never
+-- be opened beside it: closing that file would drop SQLite's locks on it. An
+-- open store has a -shm file exactly where it has a WAL; nil: not to be told.
 local function journal_mode(store)
-  local file = io.open(store:path() .. "/pioche.db", "rb")
-  local head = file and file:read(20) or ""
-  if file then file:close() end
-  return head:byte(20) == 2 and "WAL" or "rollback"
+  if sys.type(store:path() .. "/pioche.db-shm") == "file" then return "WAL" end
+  return store:is_writable() and "rollback" or nil
 end
 
 local function check_place(report, store)
@@ -37,9 +37,9 @@ local function check_place(report, store)
   local mode = journal_mode(store)
   report("ok", "store", string.format("%s, schema %d", path,
     store:one("SELECT user_version FROM pragma_user_version").user_version))
-  local fits = (mode == "WAL") ~= (network and true or false)
-  report(fits and "ok" or "warn", "file system", string.format("%s, %s journal",
-    network and "network" or "local", mode),
+  local fits = not mode or (mode == "WAL") ~= (network and true or false)
+  report(fits and "ok" or "warn", "file system", (network and "network" or "local")
+    .. (mode and ", " .. mode .. " journal" or ""),
     not fits and "it changes when the store is next opened for writing" or nil)
   local free = sys.free_bytes(path)
   if free then
