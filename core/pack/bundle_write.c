@@ -293,8 +293,12 @@ static int open_part(struct writer *w, pio_err *err)
 	int rc = pio_fs_lock(&w->fd, path, err);
 	if (rc)
 		return rc;
-	if (fstat(w->fd, &ours) || stat(path, &named) || ours.st_ino != named.st_ino ||
-	    ours.st_dev != named.st_dev)
+	bool known = !fstat(w->fd, &ours) && !lstat(path, &named);
+	/* Somebody who may write to the directory could have it lead to another file. */
+	if (known && S_ISLNK(named.st_mode))
+		return pio_fail(err, PIO_EINVAL, "%s: a symbolic link, expected a regular file or nothing",
+		                path);
+	if (!known || ours.st_ino != named.st_ino || ours.st_dev != named.st_dev)
 		return pio_fail(err, PIO_EBUSY, "%s: another process has just written it", path);
 	if (!S_ISREG(ours.st_mode))
 		return pio_fail(err, PIO_EINVAL, "%s: not a regular file", path);

@@ -217,6 +217,18 @@ static void test_killed_export_leaves_only_part(void **state)
 	assert_true(shell("test ! -e x.tar.part"));
 }
 
+/* A link at OUT.part, planted by somebody else, must not lead to a file of ours. */
+static void test_a_planted_link_is_not_followed(void **state)
+{
+	(void)state;
+	pio_bundle_result result;
+	pio_err err = PIO_ERR_INIT;
+	assert_true(shell("echo precious > victim && ln -s victim x.tar.part"));
+	assert_int_equal(export_to("x.tar", &result, &err), -PIO_EINVAL);
+	assert_non_null(strstr(err.message, "x.tar.part: a symbolic link"));
+	assert_true(shell("test $(cat victim) = precious && test -h x.tar.part && test ! -e x.tar"));
+}
+
 static void test_out_of_memory_leaks_nothing(void **state)
 {
 	(void)state;
@@ -400,6 +412,7 @@ int main(void)
 		TEST(test_result_and_verify_agree),
 		TEST(test_failed_write_leaves_nothing),
 		TEST(test_killed_export_leaves_only_part),
+		TEST(test_a_planted_link_is_not_followed),
 		TEST(test_out_of_memory_leaks_nothing),
 		TEST(test_wrong_source_is_named),
 		TEST(test_bad_paths_are_refused),
