@@ -67,10 +67,20 @@ pio_fs_counts pio_fs_counts_get(void)
 
 /* ---- primitives -------------------------------------------------------------- */
 
+int pio_fs_lift(int fd)
+{
+	if (fd < 0 || fd > STDERR_FILENO)
+		return fd;
+	int lifted = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1), saved = errno;
+	close(fd);
+	errno = saved;
+	return lifted;
+}
+
 int pio_fs_open(int *fd, const char *path, int flags, mode_t mode, pio_err *err)
 {
 	do
-		*fd = open(path, flags | O_CLOEXEC, mode);
+		*fd = pio_fs_lift(open(path, flags | O_CLOEXEC, mode));
 	while (*fd < 0 && errno == EINTR);
 	if (*fd >= 0)
 		return 0;

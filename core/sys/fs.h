@@ -26,8 +26,13 @@ int pio_fs_read(pio_str *out, const char *path, pio_err *err);
  * temporary file beside it, fsync, rename, fsync of the directory. */
 int pio_fs_write(const char *path, const void *bytes, size_t size_bytes, mode_t mode, pio_err *err);
 
-/* open(2) with O_CLOEXEC; *fd is -1 on failure. */
+/* open(2) with O_CLOEXEC; *fd is -1 on failure, and never 0, 1 or 2: what a
+ * program that has closed its standard streams prints must not get into a file
+ * of ours. */
 int pio_fs_open(int *fd, const char *path, int flags, mode_t mode, pio_err *err);
+/* The same descriptor under a number above 2, close-on-exec. Takes `fd`; -1 and
+ * errno if there is none left, and passes -1 on. */
+int pio_fs_lift(int fd);
 /* write(2) until all is written. `path` is for the message. */
 int pio_fs_write_all(int fd, const void *bytes, size_t size_bytes, const char *path, pio_err *err);
 int pio_fs_pread_all(int fd, void *bytes, size_t size_bytes, int64_t offset, const char *path,

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -29,6 +30,18 @@ static int map(pio_shm *shm, int fd, size_t size_bytes, const char *path, pio_er
 	return 0;
 }
 
+/* A signal ends the call and undoes it, so a program whose timer is faster than
+ * the reservation would try for ever. */
+static int reserve(int fd, size_t size_bytes)
+{
+	sigset_t all, before;
+	sigfillset(&all);
+	pthread_sigmask(SIG_BLOCK, &all, &before);
+	int failed = posix_fallocate(fd, 0, (off_t)size_bytes);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return failed;
+}
+
 int pio_shm_create(pio_shm *shm, const char *path, size_t size_bytes, pio_err *err)
 {
 	*shm = (pio_shm){ NULL, 0 };
@@ -36,7 +49,7 @@ int pio_shm_create(pio_shm *shm, const char *path, size_t size_bytes, pio_err *e
 	int rc = pio_fs_open(&fd, path, O_RDWR | O_CREAT | O_EXCL, 0600, err);
 	if (rc)
 		return rc;
-	int failed = posix_fallocate(fd, 0, (off_t)size_bytes);
+	int failed = reserve(fd, size_bytes);
 	rc = failed ? pio_fail_errno(err, failed, "cannot reserve %zu bytes for %s", size_bytes, path)
 	            : map(shm, fd, size_bytes, path, err);
 	close(fd);

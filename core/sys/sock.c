@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "sys/fs.h"
 
 /* How long to wait before a refused connection is tried again. */
 #define RETRY_MS 20
@@ -63,8 +64,9 @@ static int resolve(struct addrinfo **list, const char *host, uint16_t port, int 
 
 static int new_socket(const struct addrinfo *address)
 {
-	return socket(address->ai_family, address->ai_socktype | SOCK_NONBLOCK | SOCK_CLOEXEC,
-	              address->ai_protocol);
+	return pio_fs_lift(socket(address->ai_family,
+	                          address->ai_socktype | SOCK_NONBLOCK | SOCK_CLOEXEC,
+	                          address->ai_protocol));
 }
 
 /* Small frames must not wait for an acknowledgement, and a peer whose machine
@@ -126,7 +128,7 @@ int pio_sock_accept(int *fd, int listen_fd, int64_t deadline_ns, pio_err *err)
 {
 	*fd = -1;
 	for (;;) {
-		*fd = accept4(listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		*fd = pio_fs_lift(accept4(listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC));
 		if (*fd >= 0) {
 			tune(*fd);
 			return 0;
