@@ -82,9 +82,10 @@ static int make_store(const char *path, pio_err *err)
 
 int pio_standalone_store(pio_str *path, pio_err *err)
 {
-	char here[PATH_MAX];
+	char here[PATH_MAX] = "";
 	const char *given = getenv(PIO_ENV_STORE);
-	if (!getcwd(here, sizeof here))
+	/* A store that is named in full needs no working directory. */
+	if (!(given && *given == '/') && !getcwd(here, sizeof here))
 		return pio_fail_errno(err, errno, "cannot tell the working directory");
 	if (given && *given) {
 		if (*given != '/')
@@ -265,13 +266,15 @@ static void after_fork_child(void)
 	pthread_mutex_unlock(&open_runs_mutex);
 }
 
+static int finish(standalone *alone, int status, pio_err *err);
+
 static void at_exit(int status, void *unused)
 {
 	(void)unused;
 	pthread_mutex_lock(&open_runs_mutex);
 	for (standalone *alone = open_runs; alone; alone = alone->next) {
 		pio_err err = PIO_ERR_INIT;
-		if (alone->run->pid == getpid() && pio_standalone_finish(alone->run, status, &err) != 0)
+		if (alone->run->pid == getpid() && finish(alone, status, &err) != 0)
 			fprintf(stderr, "pioche: run %s: %s\n", alone->run->id, err.message);
 	}
 	pthread_mutex_unlock(&open_runs_mutex);
@@ -371,6 +374,24 @@ static int announce(standalone *alone, pio_err *err)
 	return rc ? rc : sync_dir_in(alone, "staging", "", err);
 }
 
+/* PIOCHE_SHM or TMPDIR may be relative, and the program may go elsewhere. */
+static int make_ring_path(standalone *alone, pio_err *err)
+{
+	char here[PATH_MAX];
+	pio_str path = PIO_STR_INIT, whole = PIO_STR_INIT;
+	int rc = pio_ring_path(&path, alone->run->id, 1, 0, err);
+	if (!rc && path.data[0] != '/') {
+		if (!getcwd(here, sizeof here))
+			rc = pio_fail_errno(err, errno, "cannot tell the working directory");
+		else
+			pio_str_printf(&whole, "%s/", here);
+	}
+	pio_str_append(&whole, path.data, path.len);
+	pio_str_fini(&path);
+	alone->ring_path = pio_str_take(&whole);
+	return rc;
+}
+
 static int make_paths(standalone *alone, pio_err *err)
 {
 	pio_run *run = alone->run;
@@ -381,8 +402,7 @@ static int make_paths(standalone *alone, pio_err *err)
 		run->dir = pio_str_take(&path);
 		pio_str_printf(&path, "%s/staging/%s", store.data, run->id);
 		run->staging = pio_str_take(&path);
-		rc = pio_ring_path(&path, run->id, 1, 0, err);
-		alone->ring_path = pio_str_take(&path);
+		rc = make_ring_path(alone, err);
 		alone->store = pio_str_take(&store);
 		if (!rc && (!run->dir || !run->staging || !alone->ring_path || !alone->store))
 			rc = pio_fail(err, PIO_ENOMEM, "out of memory for the paths of a run");
@@ -420,9 +440,11 @@ int pio_standalone_open(pio_run *run, const char *experiment, pio_err *err)
 	return rc;
 }
 
-int pio_standalone_finish(pio_run *run, int status, pio_err *err)
+/* With the list's mutex held: a thread may close the run while another ends
+ * the process. */
+static int finish(standalone *alone, int status, pio_err *err)
 {
-	standalone *alone = run->alone;
+	pio_run *run = alone->run;
 	static const char ok[] = "{\"result\":\"ok\"}", failed[] = "{\"result\":\"failed\"}";
 	uint64_t moved = 1;
 	if (alone->finished)
@@ -444,6 +466,14 @@ int pio_standalone_finish(pio_run *run, int status, pio_err *err)
 	if (!rc)
 		rc = pio_fs_unlink(alone->ring_path, err);
 	unlock_attempt(alone);
+	return rc;
+}
+
+int pio_standalone_finish(pio_run *run, int status, pio_err *err)
+{
+	pthread_mutex_lock(&open_runs_mutex);
+	int rc = finish(run->alone, status, err);
+	pthread_mutex_unlock(&open_runs_mutex);
 	return rc;
 }
 
