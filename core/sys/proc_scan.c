@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "sys/proc.h"
 
@@ -148,9 +149,20 @@ static bool has(const table *t, const process *row)
 	return false;
 }
 
+/* Children of kthreadd, pid 2 where it can be seen; they have no environment. */
+static bool is_kernel_thread(const process *row)
+{
+	return row->pid == 2 || row->parent == 2;
+}
+
 static bool is_marked(pid_t pid, const char *entry, char *buffer, size_t buffer_bytes)
 {
 	ssize_t n = read_proc(pid, "environ", buffer, buffer_bytes);
+	/* In the middle of exec there is no environment for a moment. */
+	for (int i = 0; n == 0 && i < 5; i++) {
+		pio_clock_sleep_ms(1);
+		n = read_proc(pid, "environ", buffer, buffer_bytes);
+	}
 	for (ssize_t at = 0; at < n; at += (ssize_t)strlen(buffer + at) + 1)
 		if (strcmp(buffer + at, entry) == 0)
 			return true;
@@ -171,7 +183,7 @@ static void mark(table *t, const target *who)
 		process *row = &t->rows[i];
 		if (who->leader)
 			row->in_set = row->session == who->leader || row->pid == who->leader;
-		else if (who->entry && is_alive(row))
+		else if (who->entry && is_alive(row) && !is_kernel_thread(row))
 			row->in_set = is_marked(row->pid, who->entry, who->buffer, who->buffer_bytes);
 	}
 	if (!who->entry)
