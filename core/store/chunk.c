@@ -327,6 +327,24 @@ static void get_integers(pio_chunk_codec *codec, input *in, size_t count, int or
 	}
 }
 
+/* Pass over an integer column of order 1 without unpacking it. */
+static void skip_integers(input *in, size_t count)
+{
+	uint8_t width = 0;
+	(void)get_u64(in);
+	if (count > 1) {
+		(void)get_u64(in);
+		get(in, &width, 1);
+	}
+	in->bad |= width > 8;
+	for (unsigned p = 0; !in->bad && p < width; p++) {
+		uint16_t size;
+		get(in, &size, 2);
+		in->bad |= size < 1 || size >= count || (size_t)(in->end - in->at) < size;
+		in->at += in->bad ? 0 : size;
+	}
+}
+
 static void get_values(pio_chunk_codec *codec, input *in, pio_chunk_point *points, size_t count,
                        unsigned kind)
 {
@@ -353,8 +371,14 @@ static void get_values(pio_chunk_codec *codec, input *in, pio_chunk_point *point
 	}
 }
 
-int pio_chunk_decode(pio_chunk_point *points, size_t *count_out, pio_chunk_codec *codec,
+int pio_chunk_decode(pio_chunk_point *points, size_t *count, pio_chunk_codec *codec,
                      const uint8_t *data, size_t size_bytes, pio_err *err)
+{
+	return pio_chunk_decode_some(points, count, codec, data, size_bytes, true, err);
+}
+
+int pio_chunk_decode_some(pio_chunk_point *points, size_t *count_out, pio_chunk_codec *codec,
+                          const uint8_t *data, size_t size_bytes, bool with_times, pio_err *err)
 {
 	*count_out = 0;
 	if (!data || size_bytes < 9)
@@ -375,10 +399,12 @@ int pio_chunk_decode(pio_chunk_point *points, size_t *count_out, pio_chunk_codec
 	get_integers(codec, &in, count, 2);
 	for (size_t i = 0; !in.bad && i < count; i++)
 		points[i].step = (int64_t)codec->column[i];
-	if (!in.bad)
+	if (!in.bad && with_times)
 		get_integers(codec, &in, count, 1);
+	else if (!in.bad)
+		skip_integers(&in, count);
 	for (size_t i = 0; !in.bad && i < count; i++)
-		points[i].time_ns = (int64_t)(codec->column[i] * (uint64_t)units_ns[data[8]]);
+		points[i].time_ns = !with_times ? 0 : (int64_t)(codec->column[i] * (uint64_t)units_ns[data[8]]);
 	if (!in.bad)
 		get_values(codec, &in, points, count, data[1]);
 	if (in.bad || in.at != in.end)

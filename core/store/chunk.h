@@ -27,6 +27,7 @@
 #ifndef PIO_STORE_CHUNK_H
 #define PIO_STORE_CHUNK_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -51,6 +52,10 @@ int pio_chunk_encode(const uint8_t **data, size_t *size_bytes, pio_chunk_codec *
  * pio_chunk_encode cannot have written. */
 int pio_chunk_decode(pio_chunk_point *points, size_t *count, pio_chunk_codec *codec,
                      const uint8_t *data, size_t size_bytes, pio_err *err);
+
+/* The same; without times they are not unpacked and read as 0. */
+int pio_chunk_decode_some(pio_chunk_point *points, size_t *count, pio_chunk_codec *codec,
+                          const uint8_t *data, size_t size_bytes, bool with_times, pio_err *err);
 
 /* What lists and charts need. Points are taken in the order logged: of equal
  * minima the first counts. */

@@ -33,7 +33,7 @@ static int load_chunks(pio_series_cursor *cursor, int64_t series_id, int attempt
 	int64_t hidden_from = 0, first_of_attempt = INT64_MAX;
 	int current = INT_MAX;
 	sqlite3_stmt *row = pio_sql_query(cursor->store, err, "SELECT id, attempt, first_step, last_step,"
-	                                  " count FROM chunk WHERE series_id = ?1 AND (?2 = 0 OR"
+	                                  " count, finite, nans, min, max, sum FROM chunk WHERE series_id = ?1 AND (?2 = 0 OR"
 	                                  " attempt = ?2) ORDER BY attempt DESC, first_step, id", "ii",
 	                                  series_id, (int64_t)attempt);
 	int rc = row ? pio_sql_row(cursor->store, row, err) : -PIO_EIO;
@@ -41,7 +41,9 @@ static int load_chunks(pio_series_cursor *cursor, int64_t series_id, int attempt
 		pio_cursor_chunk chunk = {
 			.id = sqlite3_column_int64(row, 0), .attempt = sqlite3_column_int(row, 1),
 			.first_step = sqlite3_column_int64(row, 2), .last_step = sqlite3_column_int64(row, 3),
-			.count = sqlite3_column_int64(row, 4)
+			.count = sqlite3_column_int64(row, 4), .finite = sqlite3_column_int64(row, 5),
+			.nans = sqlite3_column_int64(row, 6), .min = sqlite3_column_double(row, 7),
+			.max = sqlite3_column_double(row, 8), .sum = sqlite3_column_double(row, 9)
 		};
 		if (chunk.attempt != current) {
 			if (current != INT_MAX && (!cut || first_of_attempt < hidden_from)) {
@@ -108,10 +110,12 @@ void pio_series_cursor_close(pio_series_cursor *cursor)
 static void keep_points(pio_series_cursor *cursor, const pio_cursor_chunk *chunk,
                         const pio_chunk_point *points, size_t count)
 {
+	bool all = !chunk->cut && chunk->first_step >= cursor->step_min &&
+	           chunk->last_step <= cursor->step_max;
 	for (size_t i = 0; i < count; i++) {
 		int64_t step = points[i].step;
-		if (step < cursor->step_min || step > cursor->step_max ||
-		    (chunk->cut && step >= chunk->hidden_from))
+		if (!all && (step < cursor->step_min || step > cursor->step_max ||
+		             (chunk->cut && step >= chunk->hidden_from)))
 			continue;
 		pio_point *p = &cursor->points[cursor->points_count++];
 		p->step = step;
@@ -131,8 +135,8 @@ static int load_chunk(pio_series_cursor *cursor, const pio_cursor_chunk *chunk,
 	sqlite3_bind_int64(cursor->blob, 1, chunk->id);
 	int step = sqlite3_step(cursor->blob);
 	int rc = step == SQLITE_ROW
-		? pio_chunk_decode(block, &count, codec, sqlite3_column_blob(cursor->blob, 0),
-		                   (size_t)sqlite3_column_bytes(cursor->blob, 0), err)
+		? pio_chunk_decode_some(block, &count, codec, sqlite3_column_blob(cursor->blob, 0),
+		                        (size_t)sqlite3_column_bytes(cursor->blob, 0), !cursor->no_times, err)
 		: step == SQLITE_DONE ? 0 : pio_store_fail(cursor->store, err, "reading a chunk");
 	if (rc == -PIO_ECORRUPT || rc == -PIO_EVERSION)
 		pio_err_context(err, "store %s, chunk %lld", pio_store_path(cursor->store),
@@ -204,7 +208,8 @@ static int load_group(pio_series_cursor *cursor, pio_err *err)
 	return rc ? rc : sort_points(cursor->points, cursor->points_count, err);
 }
 
-int pio_series_cursor_next(const pio_point **point, pio_series_cursor *cursor, pio_err *err)
+/* 1: there are points from `at` on; 0: the end. */
+static int fill(pio_series_cursor *cursor, pio_err *err)
 {
 	while (cursor->at >= cursor->points_count) {
 		if (cursor->next_chunk >= cursor->chunks_count)
@@ -213,7 +218,26 @@ int pio_series_cursor_next(const pio_point **point, pio_series_cursor *cursor, p
 		if (rc)
 			return rc;
 	}
-	*point = &cursor->points[cursor->at++];
+	return 1;
+}
+
+int pio_series_cursor_next(const pio_point **point, pio_series_cursor *cursor, pio_err *err)
+{
+	int rc = cursor->at < cursor->points_count ? 1 : fill(cursor, err);
+	if (rc == 1)
+		*point = &cursor->points[cursor->at++];
+	return rc;
+}
+
+int pio_series_cursor_group(const pio_point **points, size_t *count, pio_series_cursor *cursor,
+                            pio_err *err)
+{
+	int rc = fill(cursor, err);
+	if (rc != 1)
+		return rc;
+	*points = cursor->points + cursor->at;
+	*count = cursor->points_count - cursor->at;
+	cursor->at = cursor->points_count;
 	return 1;
 }
 

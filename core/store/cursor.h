@@ -15,7 +15,8 @@
 typedef struct pio_cursor_chunk {
 	int64_t id, first_step, last_step;  /* of what is visible in it */
 	int64_t hidden_from;                /* with `cut`: points from this step on are hidden */
-	int64_t count;                      /* all its points */
+	int64_t count, finite, nans;        /* of all its points, as are the aggregates */
+	double min, max, sum;
 	int32_t attempt;
 	bool cut;
 } pio_cursor_chunk;
@@ -23,6 +24,7 @@ typedef struct pio_cursor_chunk {
 typedef struct pio_series_cursor {
 	pio_store *store;
 	int64_t step_min, step_max;
+	bool no_times;                      /* set after opening: times are not unpacked */
 	pio_cursor_chunk *chunks;           /* by first_step, then in the order logged */
 	size_t chunks_count, next_chunk;
 	pio_point *points;                  /* of the group at hand */
@@ -35,6 +37,9 @@ int pio_series_cursor_open(pio_series_cursor *cursor, pio_store *store, int64_t 
                            int64_t step_min, int64_t step_max, int attempt, pio_err *err);
 /* 1 and the next point, borrowed until the next call; 0 at the end. */
 int pio_series_cursor_next(const pio_point **point, pio_series_cursor *cursor, pio_err *err);
+/* 1 and the next points, at least one, by step; borrowed until the next call. */
+int pio_series_cursor_group(const pio_point **points, size_t *count, pio_series_cursor *cursor,
+                            pio_err *err);
 /* Idempotent; also after a failed or absent open of a zeroed cursor. */
 void pio_series_cursor_close(pio_series_cursor *cursor);
 

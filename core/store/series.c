@@ -53,8 +53,6 @@ typedef struct buckets {
 	size_t count;
 	int64_t step_min;
 	uint64_t width;        /* steps a bucket */
-	size_t at;             /* bucket of the last point: points come by step */
-	uint64_t at_offset;    /* its first step, counted from step_min */
 } buckets;
 
 static pio_bucket *bucket_of(const buckets *b, int64_t step)
@@ -82,51 +80,64 @@ static void add_range(buckets *b, pio_bucket *bucket, int64_t finite, double min
 	b->sums[bucket - b->all] += sum;
 }
 
-static void add_point(buckets *b, const pio_point *point)
+/* How many of the points, which come by step, fall into the first one's bucket. */
+static size_t in_bucket(const buckets *b, const pio_bucket *bucket, const pio_point *points,
+                        size_t count)
 {
-	uint64_t offset = (uint64_t)point->step - (uint64_t)b->step_min;
-	if (offset - b->at_offset >= b->width) { /* a division a point would cost the most */
-		b->at = (size_t)(bucket_of(b, point->step) - b->all);
-		b->at_offset = b->at * b->width;
+	size_t low = 1, high = count;
+	while (low < high) {
+		size_t middle = (low + high) / 2;
+		if (bucket_of(b, points[middle].step) == bucket)
+			low = middle + 1;
+		else
+			high = middle;
 	}
-	pio_bucket *bucket = &b->all[b->at];
-	widen(bucket, point->step, point->step);
-	bucket->count++;
-	add_range(b, bucket, isfinite(point->value) ? 1 : 0, point->value, point->value, point->value);
+	return low;
+}
+
+static void add_points(buckets *b, const pio_point *points, size_t count)
+{
+	for (size_t begin = 0, n; begin < count; begin += n) {
+		pio_bucket *bucket = bucket_of(b, points[begin].step);
+		const pio_point *p = points + begin;
+		n = in_bucket(b, bucket, p, count - begin);
+		int64_t finite = 0;
+		double min = INFINITY, max = -INFINITY, sum = 0;
+		for (size_t i = 0; i < n; i++) {
+			double value = p[i].value;
+			if (!isfinite(value))
+				continue;
+			finite++;
+			min = value < min ? value : min;
+			max = value > max ? value : max;
+			sum += value;
+		}
+		widen(bucket, p[0].step, p[n - 1].step);
+		bucket->count += (int64_t)n;
+		add_range(b, bucket, finite, min, max, sum);
+	}
 }
 
 /* Take chunks that lie whole in one bucket by their aggregates, and out of the
  * cursor; those with infinities must be looked into. */
-static int add_whole_chunks(buckets *b, pio_series_cursor *cursor, pio_err *err)
+static void add_whole_chunks(buckets *b, pio_series_cursor *cursor)
 {
 	size_t kept = 0;
-	int rc = 0;
 	for (size_t i = 0; i < cursor->chunks_count; i++) {
 		const pio_cursor_chunk chunk = cursor->chunks[i];
+		pio_bucket *bucket = bucket_of(b, chunk.first_step);
 		bool whole = !chunk.cut && chunk.first_step >= cursor->step_min &&
-		             chunk.last_step <= cursor->step_max &&
-		             bucket_of(b, chunk.first_step) == bucket_of(b, chunk.last_step);
-		if (whole && !rc) {
-			sqlite3_stmt *row = pio_sql_query(cursor->store, err, "SELECT finite, nans, min, max, sum"
-			                                  " FROM chunk WHERE id = ?1", "i", chunk.id);
-			rc = row ? pio_sql_row(cursor->store, row, err) : -PIO_EIO;
-			whole = rc == 1 && sqlite3_column_int64(row, 0) + sqlite3_column_int64(row, 1) ==
-			                   chunk.count;
-			if (whole) {
-				pio_bucket *bucket = bucket_of(b, chunk.first_step);
-				widen(bucket, chunk.first_step, chunk.last_step);
-				bucket->count += chunk.count;
-				add_range(b, bucket, sqlite3_column_int64(row, 0), sqlite3_column_double(row, 2),
-				          sqlite3_column_double(row, 3), sqlite3_column_double(row, 4));
-			}
-			pio_sql_reset(row);
-			rc = rc < 0 ? rc : 0;
-		}
-		if (!whole)
+		             chunk.last_step <= cursor->step_max && bucket == bucket_of(b, chunk.last_step) &&
+		             chunk.finite + chunk.nans == chunk.count;
+		if (!whole) {
 			cursor->chunks[kept++] = chunk;
+			continue;
+		}
+		widen(bucket, chunk.first_step, chunk.last_step);
+		bucket->count += chunk.count;
+		add_range(b, bucket, chunk.finite, chunk.min, chunk.max, chunk.sum);
 	}
 	cursor->chunks_count = kept;
-	return rc;
 }
 
 /* Empty buckets go, means are taken. */
@@ -173,7 +184,8 @@ int pio_store_series_buckets(pio_bucket **out, size_t *count, pio_store *store,
 {
 	pio_series_cursor cursor;
 	buckets b = { 0 };
-	const pio_point *point;
+	const pio_point *points;
+	size_t n;
 	*out = NULL;
 	*count = 0;
 	if (buckets_max < 1 || buckets_max > 10000000)
@@ -181,11 +193,12 @@ int pio_store_series_buckets(pio_bucket **out, size_t *count, pio_store *store,
 	int rc = pio_series_cursor_open(&cursor, store, series_id, step_min, step_max, 0, err);
 	if (rc || !cursor.chunks_count || step_min > step_max)
 		goto out;
+	cursor.no_times = true;
 	rc = make_buckets(&b, &cursor, buckets_max, err);
 	if (!rc)
-		rc = add_whole_chunks(&b, &cursor, err);
-	while (!rc && (rc = pio_series_cursor_next(&point, &cursor, err)) == 1) {
-		add_point(&b, point);
+		add_whole_chunks(&b, &cursor);
+	while (!rc && (rc = pio_series_cursor_group(&points, &n, &cursor, err)) == 1) {
+		add_points(&b, points, n);
 		rc = 0;
 	}
 	if (!rc) {

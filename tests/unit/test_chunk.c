@@ -35,6 +35,10 @@ static size_t round_trip(size_t count)
 	check_ok(pio_chunk_decode(back, &found, codec, data, size, &err));
 	assert_int_equal(found, count);
 	assert_memory_equal(back, points, count * sizeof *points);
+	check_ok(pio_chunk_decode_some(back, &found, codec, data, size, false, &err));
+	assert_int_equal(found, count);
+	for (size_t i = 0; i < count; i++)
+		assert_true(back[i].step == points[i].step && back[i].bits == points[i].bits && !back[i].time_ns);
 	return size;
 }
 
