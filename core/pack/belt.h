@@ -14,7 +14,7 @@
 
 #include "base/err.h"
 
-#define PIO_BELT_BLOCK_BYTES (1u << 20)
+#define PIO_BELT_BLOCK_BYTES (1u << 18)
 
 typedef struct pio_belt pio_belt;
 

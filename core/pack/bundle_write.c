@@ -29,7 +29,7 @@
 #include "pack/bundle_parts.h"
 #include "sys/fs.h"
 
-#define BLOCK_BYTES (1 << 20)
+#define BLOCK_BYTES PIO_BELT_BLOCK_BYTES
 #define HINT_BYTES (16 << 20)
 
 struct writer {
