@@ -76,6 +76,11 @@ static fact value_of(sqlite3_value **argv)
 	const char *kind = (const char *)sqlite3_value_text(argv[2]);
 	fact f = { .kind = kind ? kind[0] : 0 };
 	double number;
+	if (sqlite3_value_type(argv[3]) != SQLITE_NULL) { /* a NaN or -0.0 is its bits */
+		f.bits = sqlite3_value_int64(argv[3]);
+		f.kind = 'r';
+		return f;
+	}
 	switch (sqlite3_value_type(argv[1])) {
 	case SQLITE_INTEGER:
 		f.bits = sqlite3_value_int64(argv[1]);
@@ -91,9 +96,7 @@ static fact value_of(sqlite3_value **argv)
 			f.is_int = true;
 		}
 		break;
-	case SQLITE_NULL: /* a NaN or -0.0: its bits */
-		f.bits = sqlite3_value_int64(argv[3]);
-		f.kind = 'r';
+	case SQLITE_NULL:
 		break;
 	default:
 		f.text = (char *)(uintptr_t)sqlite3_value_text(argv[1]);

@@ -44,7 +44,7 @@ local function env_json(store, run)
     local ranks = json.array {}
     for k, row in ipairs(store:rows("SELECT rank, node, exit_code, signal FROM rank"
       .. " WHERE attempt_id = ? ORDER BY rank", attempt.id)) do
-      ranks[k] = { rank = row.rank, node = row.node, exit_code = or_null(row.exit_code),
+      ranks[k] = { rank = row.rank, node = row.node ~= "" and row.node or json.null, exit_code = or_null(row.exit_code),
         signal = or_null(row.signal) }
     end
     attempts[i] = { number = attempt.number, launcher = attempt.launcher,
@@ -54,7 +54,8 @@ local function env_json(store, run)
       ended = or_null(runs.time(attempt.ended_ns)), ranks = ranks }
   end
   return pretty { status = run.status, reason = or_null(run.reason),
-    created = runs.time(run.created_ns), ended = or_null(runs.time(run.ended_ns)),
+    created = runs.time(run.created_ns), started = or_null(runs.time(run.started_ns)),
+    ended = or_null(runs.time(run.ended_ns)),
     attempts = attempts }
 end
 
@@ -63,11 +64,13 @@ local function named(text)
 end
 
 local function git_txt(run)
-  local lines = {
-    "commit " .. run.commit, "tree " .. (run.tree or ""), "parent " .. named(run.parent),
-    "branch " .. named(run.branch),
-    "uncommitted changes " .. (run.dirty == 1 and "yes: in git.diff" or "no"),
-  }
+  local lines = { "commit " .. run.commit, "tree " .. (run.tree or "") }
+  if runs.is_kept_by_store(run) then
+    lines[3] = "repository none: pioche kept the files, all of them are in git.diff"
+  else
+    lines[3], lines[4] = "parent " .. named(run.parent), "branch " .. named(run.branch)
+    lines[5] = "uncommitted changes " .. (run.dirty == 1 and "yes: in git.diff" or "no")
+  end
   return table.concat(lines, "\n") .. "\n"
 end
 

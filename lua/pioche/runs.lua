@@ -13,9 +13,10 @@ local runs = {}
 
 runs.statuses = { "planned", "queued", "running", "finished", "failed", "stopped", "cancelled" }
 
--- The double whose IEEE 754 bits SQLite kept beside a NULL.
+-- A double as it was: SQLite keeps a NaN as NULL and -0.0 as 0.0, and so their
+-- IEEE 754 bits stand beside them.
 local function real(value, bits)
-  if value ~= nil or bits == nil then return value end
+  if bits == nil then return value end
   return (string.unpack("<d", string.pack("<i8", bits)))
 end
 
@@ -391,6 +392,30 @@ function runs.values(store, loaded, spec)
   return values
 end
 
+-- The runs, best first where they share a goal and it is this metric; failed and
+-- cancelled ones last, as they were where nothing tells.
+function runs.best_first(store, loaded, spec)
+  local first = loaded[1]
+  for _, run in ipairs(loaded) do
+    if run.goal_key ~= first.goal_key or run.goal ~= first.goal then return loaded end
+  end
+  local goal = first and first.goal_key and runs.metric(store, first.goal_key)
+  if not goal or goal.key ~= spec.key or spec.rank then return loaded end
+  local values, sign, list = runs.values(store, loaded, goal), first.goal == "maximize" and -1 or 1, {}
+  for i, run in ipairs(loaded) do
+    local value = values[run.id]
+    list[i] = { run = run, place = i, bad = run.status == "failed" or run.status == "cancelled",
+      order = value and value == value and sign * value or math.huge }
+  end
+  table.sort(list, function(a, b)
+    if a.bad ~= b.bad then return b.bad end
+    if a.order ~= b.order then return a.order < b.order end
+    return a.place < b.place
+  end)
+  for i, item in ipairs(list) do list[i] = item.run end
+  return list
+end
+
 -- ---- JSON ----------------------------------------------------------------------
 
 function runs.time(ns)
@@ -582,6 +607,11 @@ end
 function runs.took_ns(run)
   if not run.started_ns then return nil end
   return (run.ended_ns or sys.now_ns()) - run.started_ns
+end
+
+-- Is the run's code in a repository of the store's own, there being no other?
+function runs.is_kept_by_store(run)
+  return (run.repository or ""):match("/code%.git/?$") ~= nil
 end
 
 -- Why a run is not well, in one line: its reason, else its last attempt's message.

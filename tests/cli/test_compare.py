@@ -60,7 +60,7 @@ def test_values_are_compared_as_what_they_are():
             {"params": {"a": 1, "b": (1, "bool", None), "c": "1", "d": (None, "real", NAN_BITS), "e": 0.0,
                         "f": 7, "g": (None, "real", NAN_BITS), "h": ("[1]", "json", None)}},
             {"params": {"a": 1.0, "b": 1, "c": 1, "d": (None, "real", NAN_BITS + 1),
-                        "e": (None, "real", -2**63), "g": (None, "real", NAN_BITS), "h": "[1]"}}])
+                        "e": (0.0, "real", -2**63), "g": (None, "real", NAN_BITS), "h": "[1]"}}])
         rows = p.pioche("compare", "--json").json
         assert [sorted(row["params"]) for row in rows] == [["b", "c", "d", "e", "f", "h"],
                                                            ["b", "c", "d", "e", "h"]], rows

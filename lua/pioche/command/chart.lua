@@ -65,7 +65,7 @@ local function by_step(store, found, columns, smooth)
 end
 
 local function last_value(found)
-  if found.last ~= nil or found.last_bits == nil then return found.last end
+  if found.last_bits == nil then return found.last end
   return (string.unpack("<d", string.pack("<i8", found.last_bits)))
 end
 
@@ -168,7 +168,7 @@ local function print_charts(ctx, store, loaded, texts)
   local width = ctx.options.width or math.min(ctx.cols, 120)
   for i, text in ipairs(texts) do
     local spec = curve_of(store, text)
-    local series, hidden = collect(ctx, store, loaded, spec, 2 * width)
+    local series, hidden = collect(ctx, store, runs.best_first(store, loaded, spec), spec, 2 * width)
     local band = false
     for _, s in ipairs(series) do band = band or s.band end
     local title = spec.title .. (ctx.options.log_y and "  (log)" or "")
@@ -212,7 +212,8 @@ return {
   summary = "metrics as line charts in the terminal",
   usage = "chart RUN|EXPERIMENT... [--metric KEY]...",
   help = [[
-One chart a metric (the goal unless told), one curve a run, each point the mean
+One chart a metric (the goal unless told), one curve a run, best first where the
+metric is the goal, each point the mean
 of its bucket of steps; with one run and colours the shaded band is the bucket's
 minimum to maximum. Rank 0, or the rank in KEY@N. Values that are not finite are
 gaps. A series of more than 20,000 points is smoothed over its buckets.

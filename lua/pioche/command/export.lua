@@ -45,10 +45,27 @@ local function output_path(ctx, run)
   return path
 end
 
+local stale_ns = 3600 * 1000000000   -- a process we cannot see may run elsewhere
+
+-- Where the metrics wait: in the store, under this process's name, so that what
+-- an interrupted export left is known for that; beside the bundle where the
+-- store cannot be written.
+local function metrics_path(store, path)
+  if not store:is_writable() then return path .. ".metrics.part" end
+  local staging, host = store:path() .. "/staging", sys.hostname():gsub("[^%w.]", "_")
+  local head = "export-" .. host .. "-"
+  for _, name in ipairs(sys.list(staging) or {}) do
+    local pid = name:sub(1, #head) == head and name:match("^(%d+)%.csv$", #head + 1)
+    local stat = pid and not sys.type("/proc/" .. pid) and sys.stat(staging .. "/" .. name)
+    if stat and sys.now_ns() - stat.mtime_ns > stale_ns then os.remove(staging .. "/" .. name) end
+  end
+  return staging .. "/" .. head .. sys.pid() .. ".csv"
+end
+
 -- The folder inside is named after the run, whatever the file is called.
 local function write_bundle(ctx, store, run, path, checkpoint)
   local pack = require "pioche.core.pack"
-  local metrics = path .. ".metrics.part"
+  local metrics = metrics_path(store, path)
   local progress = term.progress("exporting " .. run.name, format.bytes)
   local ok, digest, bytes, files = pcall(function()
     store:export_csv(run.id, metrics)

@@ -105,10 +105,12 @@ local function print_head(ctx, run)
   line(ctx, "took", took and format.duration(took) .. (run.ended_ns and "" or " so far"))
   if run.commit then
     local parent = run.parent and run.parent ~= "" and run.parent:sub(1, 12)
-    local state = not parent and "no commit before it"
+    local state = runs.is_kept_by_store(run) and "no git: a snapshot in the store"
+      or not parent and "no commit before it"
       or (run.dirty == 1 and "uncommitted changes on " or "clean at ") .. parent
     line(ctx, "code", string.format("%s (%s%s)", run.commit:sub(1, 12), state,
-      run.branch and run.branch ~= "" and ", " .. term.clean(run.branch) or ""))
+      run.branch and run.branch ~= "" and not runs.is_kept_by_store(run)
+        and ", " .. term.clean(run.branch) or ""))
   end
 end
 
