@@ -9,6 +9,8 @@
 #include "sys/fs.h"
 #include "sys/hash.h"
 
+#define OUTCOMES 256   /* remembered in one transaction: a sync of the disk each would cost more */
+
 typedef struct verify {
 	pio_verify_result *result;
 	pio_store *store;
@@ -16,6 +18,11 @@ typedef struct verify {
 	pio_verify_report *report;
 	void *context;
 	int64_t bytes_total;
+	struct outcome {
+		char sha256[PIO_SHA256_HEX + 1];
+		const char *what;       /* static, or NULL: good */
+	} outcomes[OUTCOMES];
+	size_t outcomes_count;
 } verify;
 
 static int tell(verify *v, pio_err *err, const char *sha256, const char *what)
@@ -53,16 +60,21 @@ static int check_object(verify *v, const char *sha256, int64_t bytes, const char
 	return rc;
 }
 
-/* The outcome stays with the row, if the store may be written. */
-static int remember(verify *v, const char *sha256, const char *what, pio_err *err)
+/* The outcomes stay with the rows, if the store may be written. */
+static int remember(verify *v, pio_err *err)
 {
-	if (!pio_store_is_writable(v->store) || !v->full)
+	size_t n = v->outcomes_count;
+	int64_t now_ns = pio_clock_wall_ns();
+	v->outcomes_count = 0;
+	if (!n || !v->full || !pio_store_is_writable(v->store))
 		return 0;
 	int rc = pio_store_begin(v->store, err);
 	if (rc)
 		return rc;
-	rc = pio_sql_exec(v->store, err, "UPDATE object SET verified_ns = ?2, verified = ?3 WHERE"
-	                  " sha256 = ?1", "tit", sha256, pio_clock_wall_ns(), what ? what : "reread");
+	for (size_t i = 0; !rc && i < n; i++)
+		rc = pio_sql_exec(v->store, err, "UPDATE object SET verified_ns = ?2, verified = ?3 WHERE"
+		                  " sha256 = ?1", "tit", v->outcomes[i].sha256, now_ns,
+		                  v->outcomes[i].what ? v->outcomes[i].what : "reread");
 	if (!rc)
 		return pio_store_commit(v->store, err);
 	pio_store_rollback(v->store);
@@ -94,8 +106,11 @@ static int verify_rows(verify *v, pio_err *err)
 		else if (what)
 			v->result->bad++;
 		rc = what ? tell(v, err, sha256, what) : 0;
-		if (!rc)
-			rc = remember(v, sha256, what, err);
+		struct outcome *outcome = &v->outcomes[v->outcomes_count++];
+		memcpy(outcome->sha256, sha256, sizeof sha256);
+		outcome->what = what;
+		if (!rc && v->outcomes_count == OUTCOMES)
+			rc = remember(v, err);
 		if (rc)
 			return rc;
 		if (v->report && !what)
@@ -130,7 +145,7 @@ static int find_orphans(verify *v, const char *prefix, pio_err *err)
 int pio_store_verify(pio_verify_result *result, pio_store *store, bool full,
                      pio_verify_report *report, void *context, pio_err *err)
 {
-	verify v = { result, store, full, report, context, 0 };
+	verify v = { .result = result, .store = store, .full = full, .report = report, .context = context };
 	char **names = NULL;
 	size_t count = 0;
 	pio_str path = PIO_STR_INIT;
@@ -141,6 +156,8 @@ int pio_store_verify(pio_verify_result *result, pio_store *store, bool full,
 		rc = pio_sql_int(&v.bytes_total, store, err, "SELECT sum(bytes) FROM object", "");
 	if (!rc)
 		rc = verify_rows(&v, err);
+	if (!rc)
+		rc = remember(&v, err);
 	if (!rc && pio_fs_type(path.data) == PIO_FS_DIR)
 		rc = pio_fs_list(&names, &count, path.data, err);
 	for (size_t i = 0; !rc && i < count; i++)

@@ -1,5 +1,6 @@
 -- verify: are the bytes what they claim to be: of bundles, or of the store.
 local json = require "pioche.core.json"
+local sys = require "pioche.core.sys"
 local csv = require "pioche.csv"
 local errors = require "pioche.errors"
 local format = require "pioche.format"
@@ -35,10 +36,12 @@ local function verify_store(ctx)
   local findings, report, progress = collector("verifying " .. store:path())
   local result = store:verify { full = not ctx.options.quick, report = report }
   progress()
-  for _, row in ipairs(store:rows("SELECT * FROM pragma_integrity_check")) do
-    if row.integrity_check ~= "ok" then
-      findings[#findings + 1] = "pioche.db: " .. row.integrity_check
-    end
+  local pragma = ctx.options.quick and "quick_check" or "integrity_check"
+  if sys.isatty(2) then sys.write(2, "checking pioche.db ...") end
+  local rows = store:rows("SELECT * FROM pragma_" .. pragma)
+  if sys.isatty(2) then sys.write(2, "\r\27[K") end
+  for _, row in ipairs(rows) do
+    if row[pragma] ~= "ok" then findings[#findings + 1] = "pioche.db: " .. row[pragma] end
   end
   for _, row in ipairs(store:rows("SELECT * FROM pragma_foreign_key_check")) do
     findings[#findings + 1] = string.format("pioche.db: %s row %s: its %s does not exist",
@@ -93,7 +96,8 @@ A bundle needs no pioche to be checked:
 
 JSON: an array of {subject, ok, findings[], files, bytes}.]],
   options = {
-    { name = "quick", short = "q", help = "the store: only that objects exist, with their size" },
+    { name = "quick", short = "q",
+      help = "the store: only that objects exist, with their size, and less of the database" },
   },
   examples = "pioche verify\npioche verify gpt-17.tar && echo good",
   exit_status = "  0    all is well\n  1    there is a finding\n  2    wrong usage\n"
