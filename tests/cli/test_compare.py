@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """compare and ls over a store that is written by SQL under the real schema."""
 import os
+import re
 import sqlite3
 import sys
 
@@ -92,6 +93,17 @@ def test_ls_finds_rare_and_common_statuses():
         assert p.pioche("ls", "--limit", "0", "--json").json == []
         none = p.pioche("ls", "--limit", "0")
         assert none.out == "" and none.err == "0 of 200 runs: --all, --limit N or --status shows others\n"
+
+
+def test_help_sql_tells_what_any_sqlite_can_read():
+    """The lines that the manual gives for the stock shell run there as they are."""
+    with Project(git=False) as p:
+        store_of(p, [{"params": {"lr": 0.5}, "metrics": {"loss": [2.5, 7.0]}}])
+        text = p.pioche("help", "sql").out
+        commands = re.findall(r'sqlite3 \.pioche/pioche\.db "[^"]*"', text)
+        assert len(commands) == 3, text
+        assert [p.sh(command) for command in commands] == [
+            "gpt-1|finished\n", "gpt-1|lr|0.5\n", "gpt-1|loss|0|1|2.5\ngpt-1|loss|1|1|7.0\n"]
 
 
 if __name__ == "__main__":

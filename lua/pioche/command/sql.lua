@@ -126,9 +126,20 @@ return {
 Without a query: the tables, what each is for, and their columns. '-' reads the
 query from standard input. A statement that would write is refused.
 
-Besides the tables there is point(run, key, rank, attempt, step, time_ns, value)
-with every point that was logged; run is a name such as 'gpt-17'. Times are
-nanoseconds since 1970.]],
+Besides the tables there is point(run, key, rank, attempt, step, time_ns, value,
+bits) with every point that was logged; run is a name such as 'gpt-17', bits the IEEE
+754 bits of the value. Times are nanoseconds since 1970.
+
+Any SQLite reads the other tables. Runs, their parameters, their latest metrics:
+
+  sqlite3 .pioche/pioche.db "SELECT e.name || '-' || r.number AS run, r.status
+    FROM run r JOIN experiment e ON e.id = r.experiment_id"
+  sqlite3 .pioche/pioche.db "SELECT e.name || '-' || r.number AS run, p.name, p.value
+    FROM param p JOIN run r ON r.id = p.run_id
+    JOIN experiment e ON e.id = r.experiment_id"
+  sqlite3 .pioche/pioche.db "SELECT e.name || '-' || r.number AS run, s.key, s.rank,
+    s.last_step, s.last FROM series s JOIN run r ON r.id = s.run_id
+    JOIN experiment e ON e.id = r.experiment_id"]],
   options = {
     { name = "wide", short = "w", help = "cut nothing, whatever the terminal's width" },
   },
