@@ -153,9 +153,7 @@ test: deps-test
 
 .PHONY: run-tests
 run-tests: programs $(UNIT_TESTS) $(FUZZERS:%=$(BUILD)/tests/%) $(BUILD)/tests/lua_host
-	@PIOCHE=$(abspath $(BUILD))/pioche PIOCHE_BUILD=$(abspath $(BUILD)) SAN=$(SAN) \
-	  LUA_HOST=$(abspath $(BUILD))/tests/lua_host \
-	  python3 tests/run --filter "$(FILTER)" $(UNIT_TESTS) $(FUZZERS:%=$(BUILD)/tests/%) $(SCRIPTS)
+	@SAN=$(SAN) python3 tests/run --build $(BUILD) --filter "$(FILTER)" $(UNIT_TESTS) $(FUZZERS:%=$(BUILD)/tests/%) $(SCRIPTS)
 
 demo: build
 	@PIOCHE=$(BUILD)/pioche TEXT="$(TEXT)" sh recipes/demo.sh
@@ -163,7 +161,7 @@ demo: build
 bench: deps-test
 	@$(MAKE) --no-print-directory BUILD=$(BUILD) programs \
 	  $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(wildcard tests/bench/bench_*.c))
-	@PIOCHE_BUILD=$(abspath $(BUILD)) python3 tests/bench/run.py
+	@python3 tests/bench/run.py $(BUILD)
 
 lint: deps-test
 	@python3 tests/lint.py

@@ -12,7 +12,7 @@ import statistics
 import subprocess
 import sys
 
-BUILD = os.environ.get("PIOCHE_BUILD", "build")
+BUILD = os.path.abspath(sys.argv[1] if len(sys.argv) > 1 else "build")
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROUNDS = int(os.environ.get("ROUNDS", "5"))
 
@@ -24,7 +24,7 @@ def programs():
 
 
 def rounds_of(command):
-    env = dict(os.environ, PYTHONPATH=os.path.join(BUILD, "lib", "pioche"))
+    env = dict(os.environ, PIOCHE_BUILD=BUILD, PYTHONPATH=os.path.join(BUILD, "lib", "pioche"))
     found = {}
     for _ in range(ROUNDS):
         done = subprocess.run(command, capture_output=True, text=True, env=env)
