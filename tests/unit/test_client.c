@@ -258,6 +258,7 @@ static void a_child_logs_but_does_not_end_the_run(void **state)
 		for (int i = 0; i < 50000; i++) /* more than the ring holds: the parent drains */
 			pio_log(run, own, i, 1);
 		pio_close(&run, 1);
+		free(dir);
 		exit(0); /* the exit handlers run here too */
 	}
 	wait_child(child);
