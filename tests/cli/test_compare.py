@@ -83,6 +83,15 @@ def test_seeds_are_one_row():
         assert means[0]["metrics"]["loss@mean"] == {"mean": 4.63, "n": 1, "std": None}, means
 
 
+def test_ls_shows_what_differs_within_an_experiment():
+    with Project(git=False) as p:
+        store_of(p, [{"seed": 7, "params": {"lr": lr, "width": 64, "summary/best": lr}} for lr in (0.1, 0.2)])
+        lines = p.pioche("ls").out.splitlines()
+        assert lines[0].split() == ["run", "status", "age", "took", "lr", "best"], lines
+        assert lines[1].split()[0] == "gpt-2" and lines[1].split()[-2:] == ["0.2", "0.2"], lines
+        assert p.pioche("ls", "gpt-1").out.splitlines()[0].split() == ["run", "status", "age", "took"]
+
+
 def test_ls_finds_rare_and_common_statuses():
     with Project(git=False) as p:
         store_of(p, [{"status": "failed" if i % 40 == 3 else "finished"} for i in range(200)])
@@ -91,6 +100,8 @@ def test_ls_finds_rare_and_common_statuses():
         newest = p.pioche("ls", "gpt", "--status", "finished", "--limit", "3", "--json").json
         assert [run["id"] for run in newest] == ["gpt-200", "gpt-199", "gpt-198"]
         assert p.pioche("ls", "--limit", "0", "--json").json == []
+        head = p.sh(f"set +o pipefail; '{harness.PIOCHE}' ls --all | head -1")
+        assert head.split()[:2] == ["run", "status"], head
         none = p.pioche("ls", "--limit", "0")
         assert none.out == "" and none.err == "0 of 200 runs: --all, --limit N or --status shows others\n"
 

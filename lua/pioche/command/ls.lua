@@ -128,14 +128,14 @@ local function goal_column(store, loaded)
 end
 
 local function print_table(ctx, store, ids)
-  local loaded = runs.load(store, ids, { params = true, attempts = true })
-  runs.seed_as_param(loaded)
+  local loaded = runs.load(store, ids, { attempts = true })
+  local names = runs.add_differing(store, loaded)
   local columns = { { title = "run" }, { title = "status" },
     { title = "age", align = "right", drop = 2 }, { title = "took", align = "right", drop = 1 } }
   local title, goals = goal_column(store, loaded)
   if title then columns[#columns + 1] = { title = title, align = "right", drop = 1 } end
   local cells = {}
-  for i, name in ipairs(runs.differing_within(loaded)) do
+  for i, name in ipairs(names) do
     columns[#columns + 1], cells[i] = runs.param_column(loaded, name)
     columns[#columns].drop = 4
   end

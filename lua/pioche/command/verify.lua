@@ -31,22 +31,26 @@ local function verify_bundle(path)
       format.bytes(result.bytes or 0)) }
 end
 
-local function verify_store(ctx)
-  local store = ctx.reading()
-  local findings, report, progress = collector("verifying " .. store:path())
-  local result = store:verify { full = not ctx.options.quick, report = report }
-  progress()
-  local pragma = ctx.options.quick and "quick_check" or "integrity_check"
+local function verify_database(store, findings)
   if sys.isatty(2) then sys.write(2, "checking pioche.db ...") end
-  local rows = store:rows("SELECT * FROM pragma_" .. pragma)
-  if sys.isatty(2) then sys.write(2, "\r\27[K") end
-  for _, row in ipairs(rows) do
-    if row[pragma] ~= "ok" then findings[#findings + 1] = "pioche.db: " .. row[pragma] end
+  for _, row in ipairs(store:rows("SELECT * FROM pragma_integrity_check")) do
+    if row.integrity_check ~= "ok" then
+      findings[#findings + 1] = "pioche.db: " .. row.integrity_check
+    end
   end
   for _, row in ipairs(store:rows("SELECT * FROM pragma_foreign_key_check")) do
     findings[#findings + 1] = string.format("pioche.db: %s row %s: its %s does not exist",
       row.table, row.rowid or "?", row.parent)
   end
+  if sys.isatty(2) then sys.write(2, "\r\27[K") end
+end
+
+local function verify_store(ctx)
+  local store = ctx.reading()
+  local findings, report, progress = collector("verifying " .. store:path())
+  local result = store:verify { full = not ctx.options.quick, report = report }
+  progress()
+  if not ctx.options.quick then verify_database(store, findings) end
   local orphans = result.orphans or 0
   return { subject = store:path(), findings = findings, files = result.objects,
     bytes = result.bytes,
@@ -97,7 +101,7 @@ A bundle needs no pioche to be checked:
 JSON: an array of {subject, ok, findings[], files, bytes}.]],
   options = {
     { name = "quick", short = "q",
-      help = "the store: only that objects exist, with their size, and less of the database" },
+      help = "the store: only that objects exist, with their size; not the database" },
   },
   examples = "pioche verify\npioche verify gpt-17.tar && echo good",
   exit_status = "  0    all is well\n  1    there is a finding\n  2    wrong usage\n"

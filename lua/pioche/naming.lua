@@ -1,0 +1,209 @@
+-- naming.lua: what a person may call a run, a set of runs or a metric.
+--
+-- RUN is `gpt-17`, a unique prefix of a ULID (4 characters or more), `gpt/best`
+-- (by the experiment's goal) or `gpt/last`. Where several runs are wanted, an
+-- experiment's name stands for all of its runs, also written `gpt/all`.
+-- pioche.runs has these functions too.
+local errors = require "pioche.errors"
+
+local naming = {}
+
+local stats = { last = true, min = true, max = true, mean = true, count = true }
+
+local function experiment_names(store)
+  local names = {}
+  for i, row in ipairs(store:rows("SELECT name FROM experiment ORDER BY name")) do
+    names[i] = row.name
+  end
+  return names
+end
+
+local function find_experiment(store, name)
+  return store:one("SELECT id, name, goal_key, goal FROM experiment WHERE name = ?", name)
+end
+
+local function need_experiment(store, name)
+  local found = find_experiment(store, name)
+  if not found then
+    errors.raise("not_found", "no experiment '%s'%s", name,
+      errors.suggestion(name, experiment_names(store)))
+  end
+  return found
+end
+
+-- A metric as written by a person: KEY, then maybe @RANK, @mean, @min or @max
+-- across ranks, then maybe .last, .min, .max, .mean or .count. A key that exists
+-- with such an ending means itself.
+function naming.metric(store, text)
+  local function exists(key)
+    return store:one("SELECT 1 AS found FROM series WHERE key = ? LIMIT 1", key) ~= nil
+  end
+  local spec = { text = text, key = text, stat = "last" }
+  if exists(text) then return spec end
+  local key, stat = text:match("^(.+)%.(%l+)$")
+  if key and stats[stat] then
+    spec.key, spec.stat = key, stat
+    if exists(key) then return spec end
+  end
+  local base, rank = spec.key:match("^(.+)@(%w+)$")
+  if base and (math.tointeger(tonumber(rank)) or rank == "mean" or rank == "min" or rank == "max")
+  then
+    spec.key, spec.rank = base, math.tointeger(tonumber(rank)) or rank
+  end
+  return spec
+end
+
+function naming.metric_keys(store)
+  local keys = {}
+  for i, row in ipairs(store:rows("SELECT DISTINCT key FROM series ORDER BY key LIMIT 5000")) do
+    keys[i] = row.key
+  end
+  return keys
+end
+
+local function best_of(store, experiment)
+  if not experiment.goal_key then
+    errors.raise("invalid", "%s/best: experiment '%s' has no goal", experiment.name,
+      experiment.name)
+  end
+  local spec = naming.metric(store, experiment.goal_key)
+  local column = (spec.stat == "min" or spec.stat == "max") and spec.stat or "last"
+  local direction = experiment.goal == "maximize" and "DESC" or "ASC"
+  -- The index on (key, last) is walked from the best value on. A run that failed
+  -- counts only where there is no other.
+  local sql = "SELECT r.id FROM series s CROSS JOIN run r ON r.id = s.run_id WHERE s.key = ? AND s."
+    .. column .. " IS NOT NULL AND r.experiment_id = ? AND s.rank = (SELECT min(rank) FROM series"
+    .. " WHERE run_id = r.id AND key = s.key)%s ORDER BY s." .. column .. " " .. direction
+    .. ", r.number LIMIT 1"
+  local row = store:one(sql:format(" AND r.status NOT IN ('failed', 'cancelled')"), spec.key,
+    experiment.id) or store:one(sql:format(""), spec.key, experiment.id)
+  if not row then
+    errors.raise("not_found", "%s/best: no run of '%s' has logged '%s'", experiment.name,
+      experiment.name, spec.key)
+  end
+  return row.id
+end
+
+local function last_of(store, experiment)
+  local row = store:one("SELECT id FROM run WHERE experiment_id = ? ORDER BY number DESC LIMIT 1",
+    experiment.id)
+  if not row then
+    errors.raise("not_found", "%s/last: experiment '%s' has no runs", experiment.name,
+      experiment.name)
+  end
+  return row.id
+end
+
+-- Id of run NUMBER of an experiment, or nil.
+local function by_number(store, word)
+  local name, number = word:match("^(.+)%-(%d+)$")
+  number = number and math.tointeger(tonumber(number))
+  if not number then return nil end
+  local row = store:one("SELECT r.id FROM run r JOIN experiment e ON e.id = r.experiment_id"
+    .. " WHERE e.name = ? AND r.number = ?", name, number)
+  return row and row.id
+end
+
+local function by_ulid(store, word)
+  local prefix = word:upper()
+  if #word < 4 or #word > 26 or not prefix:match("^[0-9A-HJKMNP-TV-Z]+$") then return nil end
+  local rows = store:rows("SELECT r.id, r.ulid, e.name || '-' || r.number AS name FROM run r"
+    .. " JOIN experiment e ON e.id = r.experiment_id"
+    .. " WHERE r.ulid >= ? AND r.ulid < ? ORDER BY r.ulid LIMIT 9", prefix, prefix .. "~")
+  if #rows > 1 then
+    local list = {}
+    for i = 1, math.min(8, #rows) do list[i] = rows[i].ulid .. " (" .. rows[i].name .. ")" end
+    if #rows > 8 then list[9] = "..." end
+    errors.raise("invalid", "'%s' is the beginning of several runs: %s", word,
+      table.concat(list, ", "))
+  end
+  return rows[1] and rows[1].id
+end
+
+local function not_found(store, word, kind)
+  local name, number = word:match("^(.+)%-(%d+)$")
+  local experiment = name and find_experiment(store, name)
+  if experiment then
+    local row = store:one("SELECT count(*) AS n, max(number) AS last FROM run"
+      .. " WHERE experiment_id = ?", experiment.id)
+    if row.n == 0 then
+      errors.raise("not_found", "no run '%s': experiment '%s' has no runs", word, name)
+    end
+    errors.raise("not_found", "no run '%s': '%s' has %d run%s, the newest is %s-%d", word, name,
+      row.n, row.n == 1 and "" or "s", name, row.last)
+  end
+  local names = experiment_names(store)
+  local near = errors.nearest(name or word, names)
+  local suggestion = near
+    and "; did you mean '" .. near .. (number and "-" .. number or "") .. "'?" or ""
+  if #names == 0 then suggestion = "; the store is empty" end
+  errors.raise("not_found", "no %s '%s'%s", kind, word, suggestion)
+end
+
+local function by_suffix(store, word)
+  local name, suffix = word:match("^(.+)/(%l+)$")
+  if suffix == "best" then return best_of(store, need_experiment(store, name)) end
+  if suffix == "last" then return last_of(store, need_experiment(store, name)) end
+  return nil
+end
+
+-- Id of the one run that `word` names; raises when there is none or several.
+function naming.find(store, word)
+  local id = by_suffix(store, word) or by_number(store, word) or by_ulid(store, word)
+  if id then return id end
+  local experiment = find_experiment(store, word)
+  if experiment then
+    errors.raise("invalid", "'%s' is an experiment, a run is expected: %s/best, %s/last or %s-1",
+      word, word, word, word)
+  end
+  not_found(store, word, "run")
+end
+
+-- Ids of the experiments that the words name when all of them are names of
+-- experiments and of nothing else, so that their runs need not be listed.
+function naming.only_experiments(store, words)
+  local ids = {}
+  for i, word in ipairs(words) do
+    local experiment = find_experiment(store, word:match("^(.+)/all$") or word)
+    if not experiment or by_number(store, word) then return nil end
+    ids[i] = experiment.id
+  end
+  return ids
+end
+
+-- Ids of all runs that the words name, in their order, each once; and the
+-- experiments among the words.
+function naming.select(store, words)
+  local ids, seen, experiments = {}, {}, {}
+  local function add(id)
+    if not seen[id] then
+      seen[id] = true
+      ids[#ids + 1] = id
+    end
+  end
+  local function add_experiment(experiment)
+    experiments[#experiments + 1] = experiment
+    for _, row in ipairs(store:rows("SELECT id FROM run WHERE experiment_id = ? ORDER BY number",
+      experiment.id)) do
+      add(row.id)
+    end
+  end
+  for _, word in ipairs(words) do
+    local whole = word:match("^(.+)/all$")
+    local experiment = not whole and find_experiment(store, word)
+    local id = not whole and (by_suffix(store, word) or by_number(store, word))
+    if experiment and id then
+      errors.raise("invalid", "'%s' is a run and an experiment; write %s/all or the run's ULID",
+        word, word)
+    elseif whole then
+      add_experiment(need_experiment(store, whole))
+    elseif experiment then
+      add_experiment(experiment)
+    else
+      add(id or by_ulid(store, word) or not_found(store, word, "run or experiment"))
+    end
+  end
+  return ids, experiments
+end
+
+return naming
