@@ -56,9 +56,25 @@ static void log_all(pio_run *run, const char *name)
 	expect(pio_fact(run, 'p', name, json) == 0, "pio_fact");
 }
 
-int main(void)
+/* `log_values EXPERIMENT VALUE`: one curve that ends in VALUE. */
+static int log_curve(const char *experiment, double last)
 {
 	pio_run *run;
+	expect(pio_open(&run, experiment) == 0, "pio_open");
+	pio_key key = pio_key_get(run, "loss");
+	for (int64_t step = 1; step <= 20; step++)
+		expect(pio_log(run, key, step, last + (double)(20 - step)) == 0, "pio_log");
+	expect(pio_fact(run, 's', "best", "17") == 0, "pio_fact");
+	expect(pio_event(run, "note", "all is well") == 0, "pio_event");
+	expect(pio_close(&run, last > 5) == 0, "pio_close");
+	return failures != 0;
+}
+
+int main(int argc, char **argv)
+{
+	pio_run *run;
+	if (argc == 3)
+		return log_curve(argv[1], atof(argv[2]));
 	static char longest[4097], too_long[4098];
 	memset(longest, 'k', 4096);
 	memset(too_long, 'k', 4097);

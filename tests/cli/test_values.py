@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import tarfile
+import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import harness  # noqa: E402
@@ -40,14 +41,14 @@ def bits_of(text):
     return struct.unpack("<Q", struct.pack("<d", float(text)))[0]
 
 
-def logged(project):
+def logged(project, *args):
     """Compile log_values against libpioche.a and run it in the project."""
     program = project.path("log values")
     flags = ["-fsanitize=" + os.environ["SAN"]] if os.environ.get("SAN") else []
     subprocess.run(["cc", "-std=gnu11", "-I" + os.path.join(ROOT, "core"), *flags, "-o", program,
                     os.path.join(ROOT, "tests", "cli", "log_values.c"),
                     os.path.join(BUILD, "lib", "libpioche.a"), "-lcrypto", "-lpthread", "-lm"], check=True)
-    done = subprocess.run([program], cwd=project.dir, env=project.env, capture_output=True, text=True)
+    done = subprocess.run([program, *args], cwd=project.dir, env=project.env, capture_output=True, text=True)
     assert done.returncode == 0 and done.stderr == "", done.stderr
     project.pioche("ls")
 
@@ -144,6 +145,35 @@ def test_an_interrupted_export_leaves_nothing_beside_the_bundle():
         p.pioche("export", "hard-1", "-o", "out/x.tar")
         assert os.listdir(p.path("out")) == ["x.tar"]
         assert not [n for n in os.listdir(p.path(".pioche/staging")) if "4194000" in n]
+
+
+def test_standalone_runs_as_they_were():
+    """Times are those of the program, not of its adoption; how it ended is no event."""
+    with Project(git=False) as p:
+        before = time.time_ns()
+        logged(p, "curve", "3.5")
+        after = time.time_ns()
+        time.sleep(0.05)
+        run = p.sql("SELECT r.status, r.created_ns, r.started_ns, r.ended_ns, a.created_ns AS a1, a.started_ns"
+                    " AS a2, a.ended_ns AS a3 FROM run r JOIN attempt a ON a.run_id = r.id")[0]
+        assert run["status"] == "finished"
+        assert before <= run["created_ns"] == run["started_ns"] == run["a1"] == run["a2"] <= after, run
+        assert run["started_ns"] < run["ended_ns"] == run["a3"] <= after, run
+        shown = p.pioche("show", "curve-1", "--events").out
+        assert "all is well" in shown and '{"' not in shown and "\nsummary\n  best" in shown, shown
+        assert [e["kind"] for e in p.pioche("show", "curve-1", "--events", "--json").json["events"]] == ["note"]
+
+
+def test_chart_names_the_best_first():
+    with Project(git=False) as p:
+        for last in ("3.5", "9", "1.5", "2.5"):
+            logged(p, "curve", last)
+        p.sql("UPDATE experiment SET goal_key = 'loss', goal = 'minimize'")
+        legend = [line.split()[1] for line in p.pioche("chart", "curve").out.splitlines() if " last " in line]
+        assert legend == ["curve-3", "curve-4", "curve-1", "curve-2"], legend
+        p.sql("UPDATE experiment SET goal = 'maximize'")
+        legend = [line.split()[1] for line in p.pioche("chart", "curve").out.splitlines() if " last " in line]
+        assert legend == ["curve-1", "curve-4", "curve-3", "curve-2"], legend  # curve-2 failed
 
 
 if __name__ == "__main__":

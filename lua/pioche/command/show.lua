@@ -282,7 +282,13 @@ local function run(ctx)
   end
   print_head(ctx, found)
   print_program(ctx, found)
-  print_pairs(ctx, "params", found.params, exact_text)
+  local params, summary = {}, {}
+  for name, value in pairs(found.params) do
+    local said = runs.title(name)
+    if said ~= name then summary[said] = value else params[name] = value end
+  end
+  print_pairs(ctx, "params", params, exact_text)
+  print_pairs(ctx, "summary", summary, exact_text)
   print_pairs(ctx, "tags", found.tags, tostring)
   print_metrics(ctx, store, found)
   print_attempts(ctx, found)
