@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """compare and ls over a store that is written by SQL under the real schema."""
+import json
 import os
 import re
 import sqlite3
@@ -104,6 +105,24 @@ def test_ls_finds_rare_and_common_statuses():
         assert head.split()[:2] == ["run", "status"], head
         none = p.pioche("ls", "--limit", "0")
         assert none.out == "" and none.err == "0 of 200 runs: --all, --limit N or --status shows others\n"
+
+
+def test_show_tells_where_the_code_is():
+    """Without git the store keeps the code, and neither show nor the bundle speaks of commits before it."""
+    with Project(git=False) as p:
+        p.write("recipe.lua", 'local pioche = require "pioche"\nreturn pioche.sweep { name = "w", program ='
+                ' pioche.program { command = { "true" } }, space = { x = 1 } }\n')
+        p.pioche("run", "recipe.lua")
+        shown = p.pioche("show", "w-1").out
+        assert "(no git: a snapshot in the store)" in shown, shown
+        attempt = p.sql("SELECT started_ns, ended_ns FROM attempt")[0]
+        assert 0 < attempt["started_ns"] < attempt["ended_ns"], attempt
+        p.pioche("export", "w-1")
+        text = p.sh("tar xOf w-1.tar w-1/data/run/git.txt")
+        assert "repository none" in text and "parent" not in text, text
+        env = json.loads(p.sh("tar xOf w-1.tar w-1/data/run/env.json"))
+        assert env["attempts"][0]["ranks"][0]["exit_code"] == 0 and env["started"] <= env["ended"], env
+        p.check_store()
 
 
 def test_help_sql_tells_what_any_sqlite_can_read():
