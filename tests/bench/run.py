@@ -25,7 +25,7 @@ def programs():
 
 def rounds_of(command):
     env = dict(os.environ, PIOCHE_BUILD=BUILD, PYTHONPATH=os.path.join(BUILD, "lib", "pioche"))
-    found = {}
+    found, skipped = {}, set()
     for _ in range(ROUNDS):
         done = subprocess.run(command, capture_output=True, text=True, env=env)
         if done.returncode:
@@ -35,10 +35,9 @@ def rounds_of(command):
             if line.startswith("{"):
                 row = json.loads(line)
                 found.setdefault(row["name"], []).append(row)
-        for line in done.stderr.splitlines():
-            if line.startswith("skipped"):
-                print(line)
-                return found
+        skipped.update(l for l in done.stderr.splitlines() if l.startswith("skipped"))
+    for line in sorted(skipped):
+        print(line)
     return found
 
 
