@@ -442,16 +442,9 @@ local function propose(self, sweep, spec, prepared, number, params, known)
   return jobs
 end
 
-local function refuse_launch(sweep)
-  if sweep.launch.nodes > 1 then
-    sweep.box:blame(sweep.at, "launch.nodes",
-      "%d: this machine is one node: expected 1", sweep.launch.nodes)
-  end
-end
-
 -- Run a sweep to its end; returns its jobs.
 function session_methods:sweep(sweep)
-  refuse_launch(sweep)
+  plan.rehearse(self.recipe, sweep)
   plan.resolve_from(sweep.from, self.store, sweep.at, sweep.box)
   local prepared = prepare(self, sweep.program)
   local sampler = plan.sampler(sweep)

@@ -131,7 +131,10 @@ function fields.check(where, given, schema)
       local check = type(rule.kind) == "function" and rule.kind or kinds[rule.kind]
       local kept, expected = check(value, prefix .. name)
       if kept == nil then
-        box:blame(at, prefix .. name, "expected %s, got %s", expected, fields.show(value))
+        -- Where the check says which part of a table is wrong, that is the value.
+        local says_part = type(value) == "table" and expected:find("; ", 1, true)
+        box:blame(at, prefix .. name, "expected %s%s", expected,
+          says_part and "" or ", got " .. fields.show(value))
       end
       result[name] = kept
     end

@@ -5,23 +5,37 @@ local fields = require "pioche.fields"
 
 local inputs = {}
 
--- Digests of a program's inputs: { name = { path = absolute, sha256, bytes } }.
--- Relative paths start at `root`; `store` (may be nil) remembers digests of
--- unchanged files.
-function inputs.digest(program, root, store)
+-- A path of a recipe, which starts at `root`.
+local function absolute(root, path)
+  return path:sub(1, 1) == "/" and path or root .. "/" .. path:gsub("^%./+", "")
+end
+
+-- A program's inputs, which must be there: { name = { path = absolute } }.
+-- Relative paths start at `root`.
+function inputs.find(program, root)
   local result = {}
   for _, name in ipairs(fields.sorted(program.inputs or {})) do
     local given = program.inputs[name]
-    local path = given:sub(1, 1) == "/" and given or root .. "/" .. given
+    local path = absolute(root, given)
     if sys.type(path) == nil then
       program.box:blame(program.at, "inputs." .. name, "there is no file or folder %s (%s)",
         fields.show(given), path)
     end
-    local sha256, bytes = core.input_digest(store, path)
-    if not sha256 then
-      program.box:blame(program.at, "inputs." .. name, "%s", bytes)
+    result[name] = { path = sys.realpath(path) or path }
+  end
+  return result
+end
+
+-- The same with digests: { name = { path, sha256, bytes } }. `store` (may be nil)
+-- remembers those of unchanged files.
+function inputs.digest(program, root, store)
+  local result = inputs.find(program, root)
+  for _, name in ipairs(fields.sorted(result)) do
+    local item = result[name]
+    item.sha256, item.bytes = core.input_digest(store, item.path)
+    if not item.sha256 then
+      program.box:blame(program.at, "inputs." .. name, "%s", item.bytes)
     end
-    result[name] = { path = sys.realpath(path) or path, sha256 = sha256, bytes = bytes }
   end
   return result
 end
@@ -38,7 +52,7 @@ function inputs.check_program(program, root)
   local function blame(format, ...) box:blame(at, "command", format, ...) end
   if program.wrap or program.build and name:find("/", 1, true) then return end
   if name:find("/", 1, true) then
-    local path = name:sub(1, 1) == "/" and name or root .. "/" .. name
+    local path = absolute(root, name)
     local kind = sys.type(path)
     if kind == nil then
       blame("there is no program %s (%s); does it need `build`?", fields.show(name), path)
@@ -56,6 +70,5 @@ function inputs.check_program(program, root)
     blame("there is no program %s in PATH", fields.show(name))
   end
 end
-
 
 return inputs

@@ -316,6 +316,26 @@ end
 
 local stop_here = {}
 
+-- Its function up to the first request that needs a store: what is wrong there
+-- needs none. `self` is used up.
+function lab.rehearse(self)
+  local context = new_context(self, nil)
+  local function handle(request)
+    if request.op == "note" then return nil end
+    if request.op ~= "export" then
+      local sweep = settle(context, request)
+      plan.rehearse(self, sweep)
+      plan.resolve_from(sweep.from, nil, sweep.at, sweep.box)
+    end
+    error(stop_here, 0)
+  end
+  local ok, failure = pcall(function()
+    local fine, why = self.box:drive(handle, self.lab, lab_object(self.box))
+    if not fine then error(why, 0) end
+  end)
+  if not ok and failure ~= stop_here then error(failure, 0) end
+end
+
 -- Follow a function recipe through the results that are in the store.
 function lab.plan(ctx, self, store, path)
   local context = new_context(self, store)
@@ -327,6 +347,7 @@ function lab.plan(ctx, self, store, path)
       return request.path
     end
     local sweep = settle(context, request)
+    plan.rehearse(self, sweep)
     local jobs, missing, finished = known_jobs(context, sweep, path)
     local total = missing and missing + (finished or 0)
     if not total then

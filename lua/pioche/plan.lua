@@ -19,7 +19,8 @@ end
 function plan.arguments(program, params, view, input_paths, seed)
   local words = table.move(program.command, 1, #program.command, 1, {})
   if program.args then
-    local given = program.box:call(program.args, view)
+    local ok, given = program.box:try(program.args, view)
+    if not ok then errors.raise(given.code, "%s (in args)", given.message) end
     if type(given) ~= "table" then
       program.box:blame(program.at, "args", "the function returned %s: expected a list of words",
         fields.show(given))
@@ -44,17 +45,22 @@ function plan.arguments(program, params, view, input_paths, seed)
   return words
 end
 
+-- The words of a run whose parameters and inputs are known.
+local function words_of(spec, found, space)
+  local known = {}
+  for name, value in next, spec.params do known[name] = value end
+  if spec.seed then known.seed = spec.seed end
+  for name, item in next, found do
+    if known[name] == nil then known[name] = item.path end
+  end
+  return plan.arguments(spec.program, spec.params, space and space:view(known) or known,
+    mapped(found, function(item) return item.path end), spec.seed)
+end
+
 -- A run to be: everything that decides it. spec = { program, params, launch,
 -- seed, from = manifest }, prepared = { code, inputs } (see plan.prepare).
 function plan.run(spec, prepared, space)
   local params, program = spec.params, spec.program
-  local known = {}
-  for name, value in next, params do known[name] = value end
-  if spec.seed then known.seed = spec.seed end
-  for name, item in next, prepared.inputs do
-    if known[name] == nil then known[name] = item.path end
-  end
-  local view = space and space:view(known) or known
   return {
     identity = identity.of {
       code = prepared.code, program = recipe.program_record(program), params = params,
@@ -62,8 +68,7 @@ function plan.run(spec, prepared, space)
       from = spec.from, launch = spec.launch, seed = spec.seed,
     },
     params = params, seed = spec.seed,
-    words = plan.arguments(program, params, view,
-      mapped(prepared.inputs, function(item) return item.path end), spec.seed),
+    words = words_of(spec, prepared.inputs, space),
   }
 end
 
@@ -82,10 +87,14 @@ local function extend(sweep)
   sweep.space.extra = extra
 end
 
--- The sweep's sampler, ready to propose.
+-- The sweep's sampler, ready to propose. One that reads no results is the same
+-- each time: what it proposed once is not worked out again.
 function plan.sampler(sweep)
+  if sweep.sampler then return sweep.sampler end
   extend(sweep)
-  return sweep.search.module.new(sweep.space, sweep.search.options)
+  local sampler = sweep.search.module.new(sweep.space, sweep.search.options)
+  if not sampler.adaptive then sweep.sampler = sampler end
+  return sampler
 end
 
 -- All proposals of a sampler that does not wait for results.
@@ -102,6 +111,27 @@ end
 function plan.check(self, program, store)
   inputs.check_program(program, self.root)
   return inputs.digest(program, self.root, store)
+end
+
+-- Everything that can be wrong with a sweep before there is a store, the code is
+-- looked at or anything is written: what `plan` and `run` both do first.
+function plan.rehearse(self, sweep)
+  if sweep.rehearsed then return end
+  sweep.rehearsed = true
+  if sweep.launch.nodes > 1 then
+    sweep.box:blame(sweep.at, "launch.nodes", "expected 1, because this machine is one node, got %d",
+      sweep.launch.nodes)
+  end
+  inputs.check_program(sweep.program, self.root)
+  local found = inputs.find(sweep.program, self.root)
+  local sampler = plan.sampler(sweep)
+  if sampler.adaptive then return end
+  for _, point in ipairs(plan.points(sampler)) do
+    for _, seed in ipairs(sweep.seeds or { false }) do
+      words_of({ program = sweep.program, params = point, seed = seed or nil }, found, sweep.space)
+      if sweep.program.args == nil then break end
+    end
+  end
 end
 
 -- Runs of a proposal, one a seed; without seeds one with seed nil.

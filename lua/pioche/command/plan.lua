@@ -131,6 +131,7 @@ end
 
 local function plan_sweep(ctx, self, store, path)
   local sweep = self.sweep
+  plan.rehearse(self, sweep)
   plan.resolve_from(sweep.from, store, sweep.at, sweep.box)
   local prepared = { inputs = plan.check(self, sweep.program, store), code = "unknown" }
   prepared.snapshot = snapshot_of(self, store, path, sweep.name)

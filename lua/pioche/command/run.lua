@@ -1,7 +1,10 @@
 -- run: run a recipe; only what is missing.
+local cli = require "pioche.cli"
 local driver = require "pioche.driver"
+local plan = require "pioche.plan"
 local recipe = require "pioche.recipe"
 local runs = require "pioche.runs"
+local sys = require "pioche.core.sys"
 
 local function best_line(session, sweep)
   if not sweep.goal then return "" end
@@ -43,8 +46,22 @@ local function run_sweep(ctx, self, session)
   return #problems > 0 and 1 or 0
 end
 
+-- What can be wrong without a store is told before one is made or changed.
+local function rehearse(ctx, self)
+  local path = cli.store_path(ctx.options)
+  local has_store = path and sys.type(path .. "/pioche.db") == "file"
+  if self.sweep then
+    plan.rehearse(self, self.sweep)
+    if not has_store then plan.resolve_from(self.sweep.from, nil, self.sweep.at, self.sweep.box) end
+  elseif not has_store then
+    -- Its function may change what it closed over: what runs later is loaded anew.
+    require("pioche.lab").rehearse(recipe.load(self.path))
+  end
+end
+
 local function run(ctx)
   local self = recipe.load(ctx.args[1], table.move(ctx.args, 2, #ctx.args, 1, {}))
+  rehearse(ctx, self)
   local session = driver.open(ctx, self, { again = ctx.options.again })
   local ok, result = xpcall(function()
     if self.sweep then return run_sweep(ctx, self, session) end
