@@ -33,13 +33,14 @@ static int load_chunks(pio_series_cursor *cursor, int64_t series_id, int attempt
 	int64_t hidden_from = 0, first_of_attempt = INT64_MAX;
 	int current = INT_MAX;
 	sqlite3_stmt *row = pio_sql_query(cursor->store, err, "SELECT id, attempt, first_step, last_step,"
-	                                  " count, finite, nans, min, max, sum FROM chunk WHERE series_id = ?1 AND (?2 = 0 OR"
-	                                  " attempt = ?2) ORDER BY attempt DESC, first_step, id", "ii",
+	                                  " count, finite, nans, min, max, sum FROM chunk WHERE series_id = ?1"
+	                                  " AND (?2 = 0 OR attempt = ?2) ORDER BY attempt DESC, first_step, id", "ii",
 	                                  series_id, (int64_t)attempt);
 	int rc = row ? pio_sql_row(cursor->store, row, err) : -PIO_EIO;
 	while (rc == 1) {
 		pio_cursor_chunk chunk = {
-			.id = sqlite3_column_int64(row, 0), .attempt = sqlite3_column_int(row, 1),
+			.id = sqlite3_column_int64(row, 0),
+			.attempt = sqlite3_column_int(row, 1),
 			.first_step = sqlite3_column_int64(row, 2), .last_step = sqlite3_column_int64(row, 3),
 			.count = sqlite3_column_int64(row, 4), .finite = sqlite3_column_int64(row, 5),
 			.nans = sqlite3_column_int64(row, 6), .min = sqlite3_column_double(row, 7),

@@ -44,7 +44,8 @@ local function env_json(store, run)
     local ranks = json.array {}
     for k, row in ipairs(store:rows("SELECT rank, node, exit_code, signal FROM rank"
       .. " WHERE attempt_id = ? ORDER BY rank", attempt.id)) do
-      ranks[k] = { rank = row.rank, node = row.node ~= "" and row.node or json.null, exit_code = or_null(row.exit_code),
+      ranks[k] = { rank = row.rank, node = row.node ~= "" and row.node or json.null,
+        exit_code = or_null(row.exit_code),
         signal = or_null(row.signal) }
     end
     attempts[i] = { number = attempt.number, launcher = attempt.launcher,

@@ -406,6 +406,26 @@ static void a_dead_stray_run_ends_as_it_said(void **unused)
 	}
 }
 
+/* The exit record may be folded long before the process lets go of its lock, by
+ * another command than the one that ends the run. */
+static void an_end_that_was_folded_early_is_not_lost(void **unused)
+{
+	(void)unused;
+	int fd;
+	fixture f = store_up();
+	announce(&f, "{\"result\":\"ok\"}");
+	check_ok(pio_fs_lock(&fd, path_in(f.dir, "runs/" ULID_1 "/1/agent.lock"), &err));
+	check_ok(pio_store_adopt(f.store, NULL, &err));
+	assert_string_equal(sql_text(f.store, "SELECT r.status || a.state || coalesce(r.ended_ns, '-')"
+	                             " FROM run r, attempt a"), "runningrunning-");
+	store_reopen(&f);
+	close(fd);
+	check_ok(pio_store_adopt(f.store, NULL, &err));
+	assert_string_equal(sql_text(f.store, "SELECT r.status || a.result || r.ended_ns || a.ended_ns"
+	                             " FROM run r, attempt a"), "finishedok7777");
+	store_down(&f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -421,6 +441,7 @@ int main(void)
 		cmocka_unit_test(a_fold_that_is_killed_leaves_old_or_new),
 		cmocka_unit_test(a_living_stray_run_is_shown_and_left_alone),
 		cmocka_unit_test(a_dead_stray_run_ends_as_it_said),
+		cmocka_unit_test(an_end_that_was_folded_early_is_not_lost),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
