@@ -39,7 +39,7 @@ int pio_bind_main(int argc, char **argv);
 void pio_bind_plain_strings(lua_State *L);
 int pio_bind_modules(lua_State *L);
 
-/* ---- helpers (value.c; JSON in convert.c) ------------------------------------------------------------ */
+/* ---- helpers (value.c; JSON in convert.c) --------------------------------------- */
 
 /* Push nil, message, code word; returns 3. */
 int pio_bind_fail(lua_State *L, const pio_err *err);
@@ -98,6 +98,7 @@ int pio_bind_open_store(lua_State *L);
 int pio_bind_open_git(lua_State *L);
 int pio_bind_open_pack(lua_State *L);
 int pio_bind_open_launch(lua_State *L);
+int pio_bind_open_gpu(lua_State *L);
 int pio_bind_open_sweep(lua_State *L);
 
 #endif

@@ -1,4 +1,5 @@
 -- doctor: is everything in order, and what to do where it is not.
+local gpu = require "pioche.core.gpu"
 local json = require "pioche.core.json"
 local sys = require "pioche.core.sys"
 local csv = require "pioche.csv"
@@ -20,6 +21,23 @@ local function check_programs(report, store)
   else
     report("warn", "client library", message,
       "programs started by pioche cannot load libpioche.so: `make lib`, or install pioche")
+  end
+end
+
+local function check_gpus(report)
+  local found, message = gpu.list()
+  if not found then
+    report("warn", "GPUs", message, "the driver or a GPU is in trouble: nvidia-smi may say more")
+  elseif found.driver == "" then
+    report("ok", "GPUs", "none: no NVIDIA driver")
+  else
+    local names = {}
+    for _, device in ipairs(found.gpus) do
+      names[#names + 1] = string.format("%d %s %s", device.index, device.name,
+        format.bytes(device.memory_bytes))
+    end
+    report("ok", "GPUs", string.format("driver %s: %s", found.driver,
+      #names > 0 and table.concat(names, ", ") or "no GPU"))
   end
 end
 
@@ -160,6 +178,7 @@ local function run(ctx)
     end
   end
   check_programs(report, store)
+  check_gpus(report)
   check_place(report, store)
   check_attempts(report, store, check_lease(report, store))
   check_folding(report, store)
