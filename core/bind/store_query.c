@@ -131,6 +131,15 @@ static void push_row(lua_State *L, sqlite3_stmt *statement)
 	}
 }
 
+/* Finalize the statement in the userdata at `holder`: an open one would keep a
+ * closed store half open until it is collected. */
+static void finish(lua_State *L, int holder)
+{
+	sqlite3_stmt **slot = lua_touserdata(L, holder);
+	sqlite3_finalize(*slot);
+	*slot = NULL;
+}
+
 /* rows(sql, ...) -> array of tables by column name */
 static int store_rows(lua_State *L)
 {
@@ -147,8 +156,7 @@ static int store_rows(lua_State *L)
 	}
 	if (code != SQLITE_DONE)
 		return sql_fail(L, db, code);
-	sqlite3_finalize(statement);
-	*(sqlite3_stmt **)lua_touserdata(L, holder) = NULL;
+	finish(L, holder);
 	return 1;
 }
 
@@ -167,8 +175,7 @@ static int store_one(lua_State *L)
 		lua_pushnil(L);
 	else
 		return sql_fail(L, db, code);
-	sqlite3_finalize(statement);
-	*(sqlite3_stmt **)lua_touserdata(L, holder) = NULL;
+	finish(L, holder);
 	return 1;
 }
 
@@ -211,7 +218,7 @@ static int store_columns_rows(lua_State *L)
 	int failed = push_statement(L, &statement, db), code;
 	if (failed)
 		return failed;
-	int columns = sqlite3_column_count(statement);
+	int holder = lua_gettop(L), columns = sqlite3_column_count(statement);
 	lua_createtable(L, 0, 2);
 	lua_createtable(L, columns, 0);
 	for (int i = 0; i < columns; i++) {
@@ -230,6 +237,7 @@ static int store_columns_rows(lua_State *L)
 	}
 	if (code != SQLITE_DONE)
 		return sql_fail(L, db, code);
+	finish(L, holder);
 	lua_setfield(L, -2, "rows");
 	return 1;
 }
