@@ -150,6 +150,23 @@ static int sys_copy_tree(lua_State *L)
 	return done(L, pio_fs_copy_tree(luaL_checkstring(L, 1), luaL_checkstring(L, 2), &err), &err);
 }
 
+/* publish(made, path): what is under `made` becomes durable, then gets its name
+ * in the same directory, which becomes durable too. */
+static int sys_publish(lua_State *L)
+{
+	pio_err err = PIO_ERR_INIT;
+	const char *made = luaL_checkstring(L, 1), *path = luaL_checkstring(L, 2);
+	const char *slash = strrchr(path, '/');
+	luaL_argcheck(L, slash && slash > path, 2, "expected an absolute path");
+	lua_pushlstring(L, path, (size_t)(slash - path));
+	int rc = pio_fs_sync_filesystem(made, &err);
+	if (!rc)
+		rc = pio_fs_rename(made, path, &err);
+	if (!rc)
+		rc = pio_fs_sync_dir(lua_tostring(L, -1), &err);
+	return done(L, rc, &err);
+}
+
 static int sys_rename(lua_State *L)
 {
 	pio_err err = PIO_ERR_INIT;
@@ -209,7 +226,7 @@ const luaL_Reg pio_bind_sys_file_functions[] = {
 	{ "mkdirs", sys_mkdirs },
 	{ "remove_tree", sys_remove_tree },
 	{ "copy_tree", sys_copy_tree },
-	{ "rename", sys_rename },
+	{ "rename", sys_rename }, { "publish", sys_publish },
 	{ "free_bytes", sys_free_bytes },
 	{ "is_network", sys_is_network },
 	{ "find_up", sys_find_up },
