@@ -82,9 +82,9 @@ void pio_str_printf(pio_str *s, const char *format, ...)
 	va_end(again);
 }
 
-/* Length of the valid UTF-8 sequence at `p` (RFC 3629), 0 if there is none. */
-static size_t utf8_length(const unsigned char *p, size_t left)
+size_t pio_utf8_length(const char *text, size_t left)
 {
+	const unsigned char *p = (const unsigned char *)text;
 	if (p[0] < 0x80)
 		return 1;
 	size_t n = p[0] >= 0xf0 ? 4 : p[0] >= 0xe0 ? 3 : 2;
@@ -103,7 +103,7 @@ void pio_str_put_json(pio_str *s, const char *text, size_t size_bytes)
 	const unsigned char *p = (const unsigned char *)text;
 	pio_str_putc(s, '"');
 	for (size_t i = 0; i < size_bytes;) {
-		size_t n = utf8_length(p + i, size_bytes - i);
+		size_t n = pio_utf8_length(text + i, size_bytes - i);
 		if (n == 0) {
 			pio_str_puts(s, "\xef\xbf\xbd");
 			i++;

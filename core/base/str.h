@@ -30,6 +30,9 @@ void pio_str_puts(pio_str *s, const char *text);
 void pio_str_putc(pio_str *s, char c);
 void pio_str_printf(pio_str *s, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
+/* Bytes of the UTF-8 sequence at `text` (RFC 3629: no surrogates, no overlong
+ * forms), 0 if there is none within `left` bytes (at least 1). */
+size_t pio_utf8_length(const char *text, size_t left);
 /* Append `text` as a JSON string with its quotes; invalid UTF-8 becomes U+FFFD. */
 void pio_str_put_json(pio_str *s, const char *text, size_t size_bytes);
 /* 0, or -PIO_ENOMEM when an append failed. */

@@ -100,7 +100,7 @@ static int store_lease_drop(lua_State *L)
 	return 0;
 }
 
-static int push_id(lua_State *L, int rc, int64_t id, const pio_err *err)
+int pio_bind_id(lua_State *L, int rc, int64_t id, const pio_err *err)
 {
 	if (rc)
 		return pio_bind_fail(L, err);
@@ -120,7 +120,7 @@ static int store_experiment(lua_State *L)
 	pio_err err = PIO_ERR_INIT;
 	int rc = pio_store_experiment(&id, store, luaL_checkstring(L, 2), luaL_optstring(L, 3, NULL),
 	                              luaL_optstring(L, 4, NULL), &err);
-	return push_id(L, rc, id, &err);
+	return pio_bind_id(L, rc, id, &err);
 }
 
 static int store_run_create(lua_State *L)
@@ -143,7 +143,7 @@ static int store_run_create(lua_State *L)
 	int64_t id = 0;
 	pio_err err = PIO_ERR_INIT;
 	int rc = pio_store_run_create(&id, store, &spec, &err);
-	return push_id(L, rc, id, &err);
+	return pio_bind_id(L, rc, id, &err);
 }
 
 static int store_run_find(lua_State *L)
@@ -151,7 +151,7 @@ static int store_run_find(lua_State *L)
 	int64_t id = 0;
 	pio_err err = PIO_ERR_INIT;
 	int rc = pio_store_run_find(&id, pio_bind_store(L, 1), luaL_checkstring(L, 2), &err);
-	return push_id(L, rc, id, &err);
+	return pio_bind_id(L, rc, id, &err);
 }
 
 static int store_run_set_status(lua_State *L)

@@ -15,6 +15,8 @@ extern const luaL_Reg pio_bind_store_query_methods[];
 extern const luaL_Reg pio_bind_store_series_methods[];
 extern const luaL_Reg pio_bind_store_plan_methods[];
 
+/* The id, nil for 0, or nil, message, code. */
+int pio_bind_id(lua_State *L, int rc, int64_t id, const pio_err *err);
 /* true, or nil, message, code. */
 int pio_bind_done(lua_State *L, int rc, const pio_err *err);
 

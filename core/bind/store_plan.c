@@ -7,17 +7,6 @@
 #include "store/object.h"
 #include "store/plan.h"
 
-static int push_id(lua_State *L, int rc, int64_t id, const pio_err *err)
-{
-	if (rc)
-		return pio_bind_fail(L, err);
-	if (id)
-		lua_pushinteger(L, id);
-	else
-		lua_pushnil(L);
-	return 1;
-}
-
 static const char *needed(lua_State *L, int index, const char *name)
 {
 	const char *text = pio_bind_field_string(L, index, name);
@@ -40,7 +29,7 @@ static int store_snapshot_add(lua_State *L)
 	int64_t id = 0;
 	pio_err err = PIO_ERR_INIT;
 	int rc = pio_store_snapshot_add(&id, store, &snapshot, &err);
-	return push_id(L, rc, id, &err);
+	return pio_bind_id(L, rc, id, &err);
 }
 
 static int store_sweep_add(lua_State *L)
@@ -127,7 +116,7 @@ static int store_checkpoint_newest(lua_State *L)
 	int64_t id = 0;
 	pio_err err = PIO_ERR_INIT;
 	int rc = pio_store_checkpoint_newest(&id, pio_bind_store(L, 1), luaL_checkinteger(L, 2), &err);
-	return push_id(L, rc, id, &err);
+	return pio_bind_id(L, rc, id, &err);
 }
 
 static int store_checkpoint_best(lua_State *L)
@@ -137,7 +126,7 @@ static int store_checkpoint_best(lua_State *L)
 	int rc = pio_store_checkpoint_best(&id, pio_bind_store(L, 1), luaL_checkinteger(L, 2),
 	                                   luaL_optstring(L, 3, NULL), luaL_optstring(L, 4, NULL),
 	                                   &err);
-	return push_id(L, rc, id, &err);
+	return pio_bind_id(L, rc, id, &err);
 }
 
 static int store_checkpoint_find(lua_State *L)
@@ -145,7 +134,7 @@ static int store_checkpoint_find(lua_State *L)
 	int64_t id = 0;
 	pio_err err = PIO_ERR_INIT;
 	int rc = pio_store_checkpoint_find(&id, pio_bind_store(L, 1), luaL_checkstring(L, 2), &err);
-	return push_id(L, rc, id, &err);
+	return pio_bind_id(L, rc, id, &err);
 }
 
 /* checkpoint_retain(run_id, last, best, key, goal) */

@@ -1,32 +1,8 @@
 #include "client/name.h"
 
-#include <stdbool.h>
 #include <string.h>
 
 #include "base/str.h"
-
-static bool is_continuation(unsigned char c)
-{
-	return (c & 0xc0) == 0x80;
-}
-
-/* Bytes of the UTF-8 sequence at `p` (RFC 3629: no surrogates, no overlong
- * forms), 0 if there is none. */
-static size_t sequence_bytes(const unsigned char *p, size_t left)
-{
-	if (p[0] < 0x80)
-		return 1;
-	size_t n = p[0] >= 0xf0 ? 4 : p[0] >= 0xe0 ? 3 : 2;
-	if (p[0] < 0xc2 || p[0] > 0xf4 || left < n)
-		return 0;
-	for (size_t i = 1; i < n; i++)
-		if (!is_continuation(p[i]))
-			return 0;
-	if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) ||
-	    (p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f))
-		return 0;
-	return n;
-}
 
 int pio_name_check(const char *what, const char *name, size_t name_bytes, pio_err *err)
 {
@@ -37,7 +13,7 @@ int pio_name_check(const char *what, const char *name, size_t name_bytes, pio_er
 		return pio_fail(err, PIO_EINVAL, "%s name of %zu bytes, beginning \"%.40s\": at most %d",
 		                what, name_bytes, name, PIO_NAME_BYTES_MAX);
 	for (size_t i = 0; i < name_bytes;) {
-		size_t n = sequence_bytes((const unsigned char *)name + i, name_bytes - i);
+		size_t n = pio_utf8_length(name + i, name_bytes - i);
 		if (n == 0)
 			return pio_fail(err, PIO_EINVAL, "%s name is not UTF-8: byte 0x%02x at position %zu",
 			                what, (unsigned char)name[i], i);
@@ -111,7 +87,7 @@ int pio_scalar_check(const char *name, const char *json, pio_err *err)
 		if (strcmp(json, words[i]) == 0)
 			return 0;
 	for (size_t i = 0, n; i < size_bytes; i += n) {
-		n = sequence_bytes((const unsigned char *)json + i, size_bytes - i);
+		n = pio_utf8_length(json + i, size_bytes - i);
 		if (n == 0)
 			return pio_fail(err, PIO_EINVAL, "value of \"%s\" is not UTF-8: byte 0x%02x at "
 			                "position %zu", name, (unsigned char)json[i], i);
