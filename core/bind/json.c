@@ -17,9 +17,7 @@ static int json_encode(lua_State *L)
 		return pio_bind_fail(L, &err);
 	*guard = value;
 	void **text_guard = pio_bind_guard(L, free);
-	char *text = pretty ? json_dumps(value, JSON_SORT_KEYS | JSON_INDENT(2) | JSON_ENCODE_ANY |
-	                                 JSON_REAL_PRECISION(17))
-	                    : pio_json_canonical(value);
+	char *text = pretty ? pio_json_pretty(value) : pio_json_canonical(value);
 	if (!text)
 		return luaL_error(L, "out of memory writing JSON");
 	*text_guard = text;
