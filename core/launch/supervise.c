@@ -110,6 +110,13 @@ static int send_order(pio_active *a, pio_str *text, pio_err *err)
 
 /* ---- life --------------------------------------------------------------------------------- */
 
+/* nohup says that the end of the terminal is to be ignored. */
+static bool hears_hangup(void)
+{
+	struct sigaction now;
+	return sigaction(SIGHUP, NULL, &now) != 0 || now.sa_handler != SIG_IGN;
+}
+
 static int start_loop(pio_supervisor *s, pio_err *err)
 {
 	int e = uv_loop_init(&s->loop);
@@ -118,12 +125,14 @@ static int start_loop(pio_supervisor *s, pio_err *err)
 	uv_signal_init(&s->loop, &s->child);
 	uv_signal_init(&s->loop, &s->interrupt);
 	uv_signal_init(&s->loop, &s->terminate);
+	uv_signal_init(&s->loop, &s->hangup);
 	uv_timer_init(&s->loop, &s->tick);
 	uv_timer_init(&s->loop, &s->alarm);
-	s->child.data = s->interrupt.data = s->terminate.data = s->tick.data = s->alarm.data = s;
+	s->child.data = s->interrupt.data = s->terminate.data = s->hangup.data = s->tick.data = s->alarm.data = s;
 	if ((e = uv_signal_start(&s->child, child_died, SIGCHLD)) ||
 	    (e = uv_signal_start(&s->interrupt, interrupted, SIGINT)) ||
 	    (e = uv_signal_start(&s->terminate, interrupted, SIGTERM)) ||
+	    (hears_hangup() && (e = uv_signal_start(&s->hangup, interrupted, SIGHUP))) ||
 	    (e = uv_timer_start(&s->tick, ticked, TICK_MS, TICK_MS)))
 		return pio_fail_errno(err, -e, "start the loop of the supervisor");
 	return 0;

@@ -64,7 +64,7 @@ int pio_supervisor_start(pio_supervisor *supervisor, int64_t run_id, const json_
  *   { "event": "ended", "run": id, "attempt": n, "attempt_id": id, "result": word,
  *     "message": one line or null, "step": s or null }
  *   { "event": "stop", "run": id }          a person asked (pioche stop)
- *   { "event": "interrupt", "count": n }    SIGINT or SIGTERM, the n-th */
+ *   { "event": "interrupt", "count": n }    SIGINT, SIGTERM or SIGHUP, the n-th */
 int pio_supervisor_wait(pio_supervisor *supervisor, int timeout_ms, json_t **events,
                         pio_err *err);
 

@@ -44,7 +44,7 @@ struct pio_supervisor {
 	pio_store *store;
 	char *executable, *lib_dir;
 	uv_loop_t loop;
-	uv_signal_t child, interrupt, terminate;
+	uv_signal_t child, interrupt, terminate, hangup;
 	uv_timer_t tick, alarm;
 	pio_active *active;
 	json_t *events;
