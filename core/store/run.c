@@ -130,7 +130,9 @@ int pio_store_run_set_status(pio_store *store, int64_t run_id, const char *statu
 		return rc;
 	rc = pio_sql_exec(store, err, "UPDATE run SET status = ?2, reason = ?3,"
 	                  " started_ns = CASE WHEN ?5 THEN coalesce(started_ns, ?4) ELSE started_ns END,"
-	                  " ended_ns = CASE WHEN ?6 THEN ?4 END WHERE id = ?1", "ittiii", run_id, status,
+	                  " ended_ns = CASE WHEN ?6 THEN ?4 END,"
+	                  " stop_requested_ns = CASE WHEN ?5 THEN NULL ELSE stop_requested_ns END"
+	                  " WHERE id = ?1", "ittiii", run_id, status,
 	                  reason, pio_clock_wall_ns(), (int64_t)(i == 2), (int64_t)(i > 2));
 	rc = must_change(store, rc, "run", run_id, err);
 	return end(store, rc, err);

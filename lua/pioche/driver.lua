@@ -155,7 +155,7 @@ local function code_dir(self, program)
         return self.interrupts > 0
       end)
     end
-    check(sys.rename(making, dir))
+    check(sys.publish(making, dir))
   end
   check_command(program, dir)
   known.dir = dir
@@ -164,11 +164,15 @@ end
 
 -- ---- runs --------------------------------------------------------------------------------
 
-local function label(run)
+-- What tells a run from the others of its sweep.
+local function label(run, varying)
   local words = {}
-  for i, name in ipairs(fields.sorted(run.params)) do
-    words[i] = name .. "=" .. (type(run.params[name]) == "number"
-      and ("%.4g"):format(run.params[name]) or tostring(run.params[name]))
+  for _, name in ipairs(fields.sorted(run.params)) do
+    local value = run.params[name]
+    if varying[name] then
+      words[#words + 1] = name .. "=" .. (type(value) == "number" and ("%.4g"):format(value)
+        or tostring(value))
+    end
   end
   if run.seed then words[#words + 1] = "seed=" .. run.seed end
   return table.concat(words, " ")
@@ -193,12 +197,12 @@ local function run_row(self, spec, run, program)
 end
 
 -- Make or find the run and its job. spec: { experiment_id, sweep_id, program,
--- launch, retry, keep, goal, from, stop }.
+-- launch, retry, keep, goal, from, rule, varying }.
 function session_methods:job(spec, run)
   local row = run_row(self, spec, run, spec.program)
   self.ids[#self.ids + 1] = row.id
-  return { id = row.id, name = row.name, status = row.status, run = run, spec = spec,
-    label = label(run), attempt = 0, ready_ns = 0, goal_key = spec.goal and spec.goal.key,
+  return { id = row.id, name = row.name, status = row.status, stop_ns = row.stop_ns, run = run, spec = spec,
+    label = label(run, spec.varying), attempt = 0, ready_ns = 0, goal_key = spec.goal and spec.goal.key,
     steps = math.tointeger(tonumber(run.params.steps)) }
 end
 
@@ -233,6 +237,17 @@ end
 
 -- ---- one attempt ------------------------------------------------------------------------------
 
+-- Did a person ask for this run's end since the session knows it?
+local function is_unwanted(self, job)
+  local row = check(self.store:one("SELECT stop_requested_ns AS ns FROM run WHERE id = ?", job.id))
+  return row and row.ns and row.ns ~= job.stop_ns
+end
+
+local function cancel(self, job)
+  finish(self, job, "cancelled", "stopped by a person")
+  self.progress:say("%s cancelled: %s", job.name, job.reason)
+end
+
 local function start(self, job)
   local spec, program = job.spec, job.spec.program
   local resume = check(self.store:checkpoint_newest(job.id)) or spec.from and spec.from.id
@@ -242,7 +257,8 @@ local function start(self, job)
     table.insert(self.queue, 1, job)
     return
   end
-  job.attempt = job.attempt + 1
+  if is_unwanted(self, job) then return cancel(self, job) end
+  job.attempt, job.stop_ns = job.attempt + 1, nil -- a new attempt is asked for nothing yet
   local attempt, message, code = self.supervisor:start(job.id, {
     command = json.array(job.run.words), env = program.env or {}, setup = program.setup,
     wrap = program.wrap and json.array(table.move(program.wrap, 1, #program.wrap, 1, {})),
@@ -417,7 +433,7 @@ local function record(self, sweep, prepared)
     recipe = self.recipe.text })
   return { experiment_id = experiment, sweep_id = id, program = sweep.program,
     launch = sweep.launch, retry = sweep.retry, keep = sweep.keep, goal = sweep.goal,
-    from = sweep.from, rule = sweep.stop.module.new(sweep.stop.options, sweep.goal) }
+    from = sweep.from, varying = plan.varying(sweep), rule = sweep.stop.module.new(sweep.stop.options, sweep.goal) }
 end
 
 -- Proposal `number` and its runs, in one transaction.

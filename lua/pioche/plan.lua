@@ -97,6 +97,18 @@ function plan.sampler(sweep)
   return sampler
 end
 
+-- Names of the parameters that are chosen anew for each point: a set.
+function plan.varying(sweep)
+  local names = {}
+  for _, parameter in ipairs(sweep.space.parameters) do
+    local d = parameter.domain
+    if d.kind ~= "fixed" and d.kind ~= "derived" and not (d.values and #d.values == 1) then
+      names[parameter.name] = true
+    end
+  end
+  return names
+end
+
 -- All proposals of a sampler that does not wait for results.
 function plan.points(sampler)
   local points = {}
@@ -146,10 +158,11 @@ end
 
 -- ---- what is on record -----------------------------------------------------------------
 
--- Newest generation of an identity: { id, name, status } or nil.
+-- Newest generation of an identity: { id, name, status, stop_ns } or nil.
 function plan.find(store, run_identity)
   return errors.check(store:one([[
-    SELECT r.id AS id, e.name || '-' || r.number AS name, r.status AS status
+    SELECT r.id AS id, e.name || '-' || r.number AS name, r.status AS status,
+           r.stop_requested_ns AS stop_ns
       FROM run r JOIN experiment e ON e.id = r.experiment_id
      WHERE r.identity = ? ORDER BY r.generation DESC LIMIT 1]], run_identity))
 end

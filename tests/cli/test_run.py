@@ -222,6 +222,88 @@ def test_stop_asks_the_supervisor():
         assert runs(p)[0]["status"] == "cancelled", runs(p)
 
 
+def test_a_stopped_run_can_be_run_again():
+    with Project() as p:
+        p.write(".gitignore", "go\n")
+        r = recipe(p, f'command = {{ "sh", "-c", "while ! test -e \\"{p.path("go")}\\"; do sleep 0.1; done; '
+                      'sleep 1.5" }', "x = 1")
+        process = p.start("run", r)
+        wait_for(lambda: p.poll(
+            "SELECT 1 FROM attempt WHERE state = 'running'"), 20, "a running attempt")
+        p.pioche("stop", "w-1")
+        process.communicate(timeout=30)
+        p.write("go", "")
+        p.pioche("run", r)
+        assert [(x["status"], len(x["attempts"])) for x in runs(p)] == [("finished", 2)], runs(p)
+
+
+def test_a_run_that_is_cancelled_before_its_turn_is_not_launched():
+    with Project() as p:
+        p.write(".gitignore", "go\n")
+        r = recipe(p, f'command = {{ "sh", "-c", "while ! test -e \\"{p.path("go")}\\"; do sleep 0.1; done" }}',
+                   "x = { 1, 2 }")
+        process = p.start("run", r)
+        wait_for(lambda: p.poll(
+            "SELECT 1 FROM attempt WHERE state = 'running'"), 20, "a running attempt")
+        p.pioche("stop", "w-2")
+        p.write("go", "")
+        _, err = process.communicate(timeout=30)
+        assert "w-2 cancelled: stopped by a person" in err, err
+        assert sorted((x["status"], len(x["attempts"])) for x in runs(p)) == [
+            ("cancelled", 0), ("finished", 1)], runs(p)
+        p.pioche("run", r)
+        assert all(x["status"] == "finished" for x in runs(p)), runs(p)
+
+
+def test_a_termination_and_a_hangup_are_interrupts():
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        with Project() as p:
+            r = recipe(p, 'command = { "sh", "-c", "trap \\"echo polite; exit 0\\" TERM; '
+                          'while :; do sleep 0.1; done" }', "x = 1")
+            process = p.start("run", r)
+            wait_for(lambda p=p: p.poll(
+                "SELECT 1 FROM attempt WHERE state = 'running'"), 20, "a running attempt")
+            time.sleep(0.5)
+            process.send_signal(number)
+            _, err = process.communicate(timeout=30)
+            assert process.returncode == 130, (number, process.returncode, err)
+            assert runs(p)[0]["status"] == "cancelled", runs(p)
+            assert "polite" in p.pioche("logs", "w-1").out
+
+
+def test_nohup_ignores_a_hangup():
+    with Project() as p:
+        r = recipe(p, 'command = { "sleep", "2" }, args = function() return {} end', "x = 1")
+        process = p.start("run", r, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+        wait_for(lambda: p.poll(
+            "SELECT 1 FROM attempt WHERE state = 'running'"), 20, "a running attempt")
+        process.send_signal(signal.SIGHUP)
+        _, err = process.communicate(timeout=30)
+        assert process.returncode == 0, err
+
+
+def test_an_interrupt_ends_a_wait_for_the_next_attempt():
+    with Project() as p:
+        r = recipe(p, 'command = { "false" }', "x = 1", "retry = { attempts = 3, backoff_s = 60 },")
+        process = p.start("run", r)
+        wait_for(lambda: p.poll(
+            "SELECT 1 FROM attempt WHERE state = 'ended'"), 20, "a failed attempt")
+        time.sleep(0.3)
+        began = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+        assert process.returncode == 130 and time.monotonic() - began < 5, err
+        assert [len(x["attempts"]) for x in runs(p)] == [1]
+
+
+def test_progress_names_what_varies():
+    with Project() as p:
+        r = recipe(p, 'command = { "true" }', "depth = 2, x = { 1, 2 }, y = function(p) return p.x end")
+        assert "\n  1  x=1\n  2  x=2\n" in p.pioche("plan", r).out
+        err = p.pioche("run", r).err
+        assert "w-1 started: x=1\n" in err and "w-2 started: x=2\n" in err, err
+
+
 def test_no_orphan_outlives_a_killed_supervisor():
     with Project() as p:
         r = recipe(p, 'command = { "sh", "-c", "sleep 1000 & echo $$; sleep 1000" }', "x = 1")

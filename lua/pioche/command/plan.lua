@@ -88,11 +88,14 @@ local function print_space(out, sweep)
     or "infinitely many points", sweep.where and " before `where`" or ""))
 end
 
-local function point_text(point)
+-- The parameters that vary; where none does, all.
+local function point_text(point, varying)
   local words = {}
-  for i, name in ipairs(fields.sorted(point)) do
-    words[i] = name .. "=" .. (type(point[name]) == "number"
-      and ("%.6g"):format(point[name]) or tostring(point[name]))
+  for _, name in ipairs(fields.sorted(point)) do
+    if varying[name] or next(varying) == nil then
+      words[#words + 1] = name .. "=" .. (type(point[name]) == "number"
+        and ("%.6g"):format(point[name]) or tostring(point[name]))
+    end
   end
   return #words > 0 and table.concat(words, " ") or "(no parameters)"
 end
@@ -120,12 +123,13 @@ local function print_plan(ctx, self, sweep, prepared, found)
   out(("runs     %d%s%s\n\n"):format(found.total,
     sweep.seeds and (" (%d points x %d seeds)"):format(found.proposals, #sweep.seeds) or "",
     found.finished > 0 and (", %d of them finished already"):format(found.finished) or ""))
+  local varying = plan.varying(sweep)
   for i, point in ipairs(found.points) do
     if i > shown_max then
       out(("  ... and %d more\n"):format(found.proposals - shown_max))
       break
     end
-    out(("  %d  %s\n"):format(i, point_text(point)))
+    out(("  %d  %s\n"):format(i, point_text(point, varying)))
   end
 end
 
