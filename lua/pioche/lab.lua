@@ -236,18 +236,24 @@ end
 
 -- ---- pioche run -----------------------------------------------------------------------------
 
--- Export a run; a bundle of it that is still at that place is left as it is.
+-- Export a run; a bundle of it that is still at that place is left as it is, one
+-- of another run is replaced, any other file is not.
 local function export(ctx, context, request)
   local job = request.job
   local path = request.path
   if path:sub(1, 1) ~= "/" then path = context.recipe.root .. "/" .. path end
   local there = sys.stat(path)
   local known = there and check(context.store:one(
-    "SELECT bytes FROM bundle WHERE run_id = ? AND path = ? ORDER BY id DESC LIMIT 1", job.id,
+    "SELECT run_id, bytes, sha256 FROM bundle WHERE path = ? ORDER BY id DESC LIMIT 1",
     sys.realpath(path) or path))
-  if known and known.bytes == there.size then return path end
+  local is_ours = known and known.bytes == there.size
+  if is_ours and known.run_id == job.id then return path end
+  if there and not (is_ours and sys.sha256_file(path) == known.sha256) then
+    errors.raise("exists", "%s:%d: lab:export: %s exists already, and is no bundle that pioche "
+      .. "left there", request.at.display, request.at.line, path)
+  end
   local function reading() return context.store end
-  local sub = setmetatable({ args = { job.name }, options = { output = path, force = known ~= nil },
+  local sub = setmetatable({ args = { job.name }, options = { output = path, force = is_ours },
     json = false, csv = false, out = ctx.note, store = reading, reading = reading },
     { __index = ctx })
   require("pioche.command.export").run(sub)

@@ -99,4 +99,41 @@ end
         p.check_store()
 
 
+def test_a_lab_notes_and_exports():
+    with Project() as p:
+        p.write(".gitignore", "out\n")
+        os.makedirs(p.path("out"))
+        p.write("r.lua", """
+local pioche = require "pioche"
+local prog = pioche.program { command = { "true" } }
+return function(lab)
+  local one = lab:run { name = "b", program = prog, params = { x = 1 } }
+  lab:note("the run is " .. one.name)
+  local path = lab:export(one, "out/b.tar")
+  lab:note("it is at " .. path)
+end
+""")
+        assert "1  line 5: run b: 1 run, 0 finished" in p.pioche("plan", "r.lua").out
+        err = p.pioche("run", "r.lua").err
+        assert "the run is b-1\n" in err and f"it is at {p.path('out/b.tar')}\n" in err, err
+        p.pioche("verify", "out/b.tar")
+        before = os.stat(p.path("out/b.tar"))
+        again = p.pioche("run", "r.lua").err
+        assert "nothing to do" in again and "the run is b-1\n" in again, again
+        after = os.stat(p.path("out/b.tar"))
+        assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns), "left alone"
+        assert "2  export to out/b.tar" in p.pioche("plan", "r.lua").out
+        os.unlink(p.path("out/b.tar"))
+        p.pioche("run", "r.lua")
+        p.pioche("verify", "out/b.tar")
+        # The bundle of another run is replaced, a file that is no bundle is not.
+        p.write("r.lua", p.read("r.lua").replace("x = 1", "x = 2"))
+        p.pioche("run", "r.lua")
+        assert b"b-2/bagit.txt" in open(p.path("out/b.tar"), "rb").read()
+        p.write("out/b.tar", "precious")
+        message = f"r.lua:7: lab:export: {p.path('out/b.tar')} exists already, and is no bundle"
+        assert message in p.pioche("run", "r.lua", expect=1).err
+        assert p.read("out/b.tar") == "precious"
+
+
 harness.main()
