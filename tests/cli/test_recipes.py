@@ -1,0 +1,70 @@
+#!/usr/bin/env python3
+"""Every recipe of recipes/ runs, and does nothing when it is run again. The
+demo's are cut short; they run in one clone of the checkout, so that the model
+is built once."""
+import os
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+import harness  # noqa: E402
+from harness import ROOT, Project, Skip  # noqa: E402
+
+
+def clone(p):
+    """The last commit of the checkout, with a small text where the recipes look for one."""
+    if not os.path.exists(os.path.join(ROOT, ".git")):
+        raise Skip("this is no git checkout")
+    p.sh(f"git clone -q '{ROOT}' checkout")
+    text = "the quick brown fox jumps over the lazy dog, and the dog sleeps on. "
+    p.write("checkout/build/data/kjv.txt", "".join(f"{i}: {text}\n" for i in range(400)))
+    return p.path("checkout")
+
+
+def runs(p, where):
+    return p.pioche("ls", "--all", "--json", cwd=where).json
+
+
+def check_again(p, where, *args):
+    before = [(r["id"], len(r["attempts"])) for r in runs(p, where)]
+    again = p.pioche("run", *args, cwd=where)
+    assert "nothing to do" in again.err, again.err
+    assert [(r["id"], len(r["attempts"])) for r in runs(p, where)] == before
+
+
+def test_hello():
+    with Project() as p:
+        with open(os.path.join(ROOT, "recipes/hello.lua"), encoding="utf-8") as f:
+            p.write("hello.lua", f.read())
+        p.pioche("run", "hello.lua")
+        assert [r["status"] for r in runs(p, p.dir)] == ["finished"] * 3
+        assert "hello, Ada, from run " in p.pioche("logs", "hello-1").out
+        check_again(p, p.dir, "hello.lua")
+
+
+def test_gpt_and_two_stages():
+    if os.environ.get("SAN"):
+        raise Skip("the model's own build has no sanitizers")
+    with Project(git=False) as p:
+        where = clone(p)
+        short = ["recipes/gpt.lua", "steps=30", "eval-every=10", "width=32"]
+        p.pioche("run", *short, cwd=where, timeout=400)
+        done = runs(p, where)
+        assert len(done) == 4 and all(r["status"] == "finished" for r in done), done
+        best = p.pioche("show", "gpt/best", "--json", cwd=where).json
+        assert "val/loss" in repr(best), best
+        check_again(p, where, *short)
+
+        built = p.sh("ls checkout/.pioche/cache")
+        p.pioche("run", "recipes/two_stage.lua", cwd=where, timeout=400)
+        assert p.sh("ls checkout/.pioche/cache") == built, "the model is built once"
+        by_name = {r["id"]: r for r in runs(p, where)}
+        assert {r["status"] for r in by_name.values()} == {"finished"}
+        assert {f"two-stage-small-{i}" for i in (1, 2, 3)} | {"two-stage-big-1", "two-stage-tuned-1"} < set(
+            by_name), by_name.keys()
+        rates = [r["params"]["lr"] for n, r in by_name.items() if n.startswith("two-stage-small")]
+        assert by_name["two-stage-big-1"]["params"]["lr"] in rates
+        check_again(p, where, "recipes/two_stage.lua")
+        assert p.sh("cd checkout && git status --porcelain") == ""
+
+
+harness.main()
