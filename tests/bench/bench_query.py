@@ -2,8 +2,8 @@
 """How long a person waits for start-up, ls and compare.
 
 A store of RUNS runs (75,000) with 150 parameters and 20 series each is made by
-SQL under the real schema, once, and kept in the temporary directory (700 MB) for
-the next round; every command is the whole process. `limit` is one read of the rows it shows, by SQLite alone."""
+SQL under the real schema, once, and kept under build/bench/ (700 MB) for the next
+round; every command is the whole process. `limit` is one read of the rows it shows, by SQLite alone."""
 import hashlib
 import json
 import os
@@ -11,7 +11,6 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import time
 
 BUILD = os.environ.get("PIOCHE_BUILD", "build")
@@ -19,7 +18,7 @@ PIOCHE = os.path.join(BUILD, "pioche")
 RUNS = int(os.environ.get("RUNS", "75000"))
 PARAMS, KEYS, COMPARED = 150, 20, 1500
 READ = "SELECT sum(length(name) + length(kind)), count(value) FROM param WHERE run_id >"
-ROOT = os.path.join(tempfile.gettempdir(), f"pioche-bench-query-{os.getuid()}")
+ROOT = os.path.join(BUILD, "bench", "query")
 
 
 def fill(db):
