@@ -167,12 +167,6 @@ static int sys_publish(lua_State *L)
 	return done(L, rc, &err);
 }
 
-static int sys_rename(lua_State *L)
-{
-	pio_err err = PIO_ERR_INIT;
-	return done(L, pio_fs_rename(luaL_checkstring(L, 1), luaL_checkstring(L, 2), &err), &err);
-}
-
 static int sys_free_bytes(lua_State *L)
 {
 	int64_t bytes = pio_fs_free_bytes(luaL_checkstring(L, 1));
@@ -226,7 +220,7 @@ const luaL_Reg pio_bind_sys_file_functions[] = {
 	{ "mkdirs", sys_mkdirs },
 	{ "remove_tree", sys_remove_tree },
 	{ "copy_tree", sys_copy_tree },
-	{ "rename", sys_rename }, { "publish", sys_publish },
+	{ "publish", sys_publish },
 	{ "free_bytes", sys_free_bytes },
 	{ "is_network", sys_is_network },
 	{ "find_up", sys_find_up },
