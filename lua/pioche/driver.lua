@@ -433,7 +433,8 @@ local function record(self, sweep, prepared)
     recipe = self.recipe.text })
   return { experiment_id = experiment, sweep_id = id, program = sweep.program,
     launch = sweep.launch, retry = sweep.retry, keep = sweep.keep, goal = sweep.goal,
-    from = sweep.from, varying = plan.varying(sweep), rule = sweep.stop.module.new(sweep.stop.options, sweep.goal) }
+    from = sweep.from, varying = plan.varying(sweep),
+    rule = sweep.stop.module.new(sweep.stop.options, sweep.goal) }
 end
 
 -- Proposal `number` and its runs, in one transaction.

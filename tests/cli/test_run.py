@@ -271,6 +271,23 @@ def test_a_termination_and_a_hangup_are_interrupts():
             assert "polite" in p.pioche("logs", "w-1").out
 
 
+def test_an_end_at_any_moment_leaves_a_store_that_goes_on():
+    with Project() as p:
+        r = recipe(p, 'command = { "true" }, build = { "sleep", "0.1" }', "x = pioche.int(1, 12)")
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL)
+        for i in range(16):
+            process = p.start("run", r, "--again")
+            time.sleep(0.03 * (i + 1))
+            process.send_signal(numbers[i % 4])
+            _, err = process.communicate(timeout=30)
+            # Before the supervisor listens, a signal does what it always does.
+            assert process.returncode in (0, 130, -numbers[i % 4]), (i, process.returncode, err)
+        assert "12 of 12 runs are finished" in p.pioche("run", r).err
+        p.check_store()
+        assert not p.sql("SELECT 1 FROM attempt WHERE state != 'ended'")
+        assert not p.sql("SELECT 1 FROM run WHERE status = 'running'")
+
+
 def test_nohup_ignores_a_hangup():
     with Project() as p:
         r = recipe(p, 'command = { "sleep", "2" }, args = function() return {} end', "x = 1")
