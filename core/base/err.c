@@ -48,38 +48,25 @@ void pio_err_context(pio_err *err, const char *format, ...)
 	memcpy(err->message, text, sizeof text);
 }
 
-static const struct {
-	const char *word;
-	int exit_status;
-} codes[] = {
-	[PIO_OK] = { "ok", 0 },
-	[PIO_EINVAL] = { "invalid", 1 },
-	[PIO_EUSAGE] = { "usage", 2 },
-	[PIO_ENOTFOUND] = { "not_found", 1 },
-	[PIO_EEXIST] = { "exists", 1 },
-	[PIO_EBUSY] = { "busy", 3 },
-	[PIO_ECORRUPT] = { "corrupt", 1 },
-	[PIO_EVERSION] = { "version", 1 },
-	[PIO_EIO] = { "io", 3 },
-	[PIO_ENOSPC] = { "no_space", 3 },
-	[PIO_ENOMEM] = { "no_memory", 3 },
-	[PIO_ETIMEOUT] = { "timeout", 3 },
-	[PIO_ECANCELLED] = { "cancelled", 130 },
-	[PIO_EPEER] = { "peer", 3 },
+static const char *const words[] = {
+	[PIO_OK] = "ok",
+	[PIO_EINVAL] = "invalid",
+	[PIO_EUSAGE] = "usage",
+	[PIO_ENOTFOUND] = "not_found",
+	[PIO_EEXIST] = "exists",
+	[PIO_EBUSY] = "busy",
+	[PIO_ECORRUPT] = "corrupt",
+	[PIO_EVERSION] = "version",
+	[PIO_EIO] = "io",
+	[PIO_ENOSPC] = "no_space",
+	[PIO_ENOMEM] = "no_memory",
+	[PIO_ETIMEOUT] = "timeout",
+	[PIO_ECANCELLED] = "cancelled",
+	[PIO_EPEER] = "peer",
 };
-
-static size_t code_index(int code)
-{
-	size_t i = (size_t)(code < 0 ? -code : code);
-	return i < sizeof codes / sizeof codes[0] ? i : PIO_EIO;
-}
 
 const char *pio_code_word(int code)
 {
-	return codes[code_index(code)].word;
-}
-
-int pio_code_exit_status(int code)
-{
-	return codes[code_index(code)].exit_status;
+	size_t i = (size_t)(code < 0 ? -code : code);
+	return words[i < sizeof words / sizeof words[0] ? i : PIO_EIO];
 }

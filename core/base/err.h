@@ -13,8 +13,9 @@
 
 enum pio_code {
 	PIO_OK = 0,
-	PIO_EINVAL = 1,     /* the user's value is wrong: exit status 1 */
-	PIO_EUSAGE = 2,     /* the command line is wrong: exit status 2 */
+	/* The numbers behind are the exit statuses that lua/pioche/errors.lua gives. */
+	PIO_EINVAL = 1,     /* the user's value is wrong: 1 */
+	PIO_EUSAGE = 2,     /* the command line is wrong: 2 */
 	PIO_ENOTFOUND = 3,  /* what was named does not exist: 1 */
 	PIO_EEXIST = 4,     /* it exists already: 1 */
 	PIO_EBUSY = 5,      /* somebody else holds it: 3 */
@@ -63,8 +64,5 @@ void pio_err_context(pio_err *err, const char *format, ...)
 /* Stable lower-case word of a code ("not_found"), the third value that a Lua
  * function returns on failure. Static storage. */
 const char *pio_code_word(int code);
-
-/* Exit status that DESIGN promise 10 gives a code. */
-int pio_code_exit_status(int code);
 
 #endif

@@ -43,9 +43,6 @@ int pio_proc_signal_marked(const char *entry, int signal_number);
  * (PR_SET_CHILD_SUBREAPER), which must reap them. */
 int pio_proc_adopt_orphans(pio_err *err);
 
-/* Start time of a process in clock ticks since boot (field 22 of
- * /proc/PID/stat), which with the pid identifies it; 0 if there is none. */
-uint64_t pio_proc_start_ticks(pid_t pid);
 /* "SIGSEGV" for 11; "signal 64" where there is no name. Static or thread-local. */
 const char *pio_proc_signal_name(int signal_number);
 

@@ -244,9 +244,3 @@ int pio_proc_signal_marked(const char *entry, int signal_number)
 	pio_free(who.buffer);
 	return count;
 }
-
-uint64_t pio_proc_start_ticks(pid_t pid)
-{
-	process row;
-	return pid > 0 && read_stat(pid, &row) ? row.start_ticks : 0;
-}

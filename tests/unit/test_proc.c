@@ -185,20 +185,6 @@ static void signal_marked_matches_whole_entries(void **state)
 	assert_true(WIFSIGNALED(reap(pid)));
 }
 
-static void start_ticks_identify(void **state)
-{
-	(void)state;
-	uint64_t mine = pio_proc_start_ticks(getpid());
-	assert_true(mine > 0);
-	assert_true(mine == pio_proc_start_ticks(getpid()));
-	assert_true(pio_proc_start_ticks(-1) == 0);
-	const char *argv[] = { "true", NULL };
-	pid_t pid = start(argv, -1);
-	assert_true(pio_proc_start_ticks(pid) >= mine);
-	reap(pid);
-	assert_true(pio_proc_start_ticks(pid) == 0);
-}
-
 static void signal_names(void **state)
 {
 	(void)state;
@@ -216,7 +202,6 @@ int main(void)
 		cmocka_unit_test(signal_tree_reaches_everybody),
 		cmocka_unit_test(child_dies_with_parent),
 		cmocka_unit_test(signal_marked_matches_whole_entries),
-		cmocka_unit_test(start_ticks_identify),
 		cmocka_unit_test(signal_names),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
