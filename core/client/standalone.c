@@ -74,8 +74,8 @@ static int make_store(const char *path, pio_err *err)
 	pio_str_printf(&ignore, "%s/.gitignore", path);
 	if (!rc)
 		rc = pio_str_check(&ignore, err);
-	if (!rc && pio_fs_type(ignore.data) == PIO_FS_NONE)
-		rc = pio_fs_write(ignore.data, "*\n", 2, 0644, err);
+	if (!rc)
+		rc = pio_fs_ensure(ignore.data, "*\n", 2, 0644, err);
 	pio_str_fini(&ignore);
 	return rc;
 }

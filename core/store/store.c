@@ -351,8 +351,8 @@ static int make_directories(pio_store *store, pio_err *err)
 	pio_str_printf(&path, "%s/.gitignore", store->path);
 	if (!rc)
 		rc = pio_str_check(&path, err);
-	if (!rc && pio_fs_type(path.data) == PIO_FS_NONE)
-		rc = pio_fs_write(path.data, "*\n", 2, 0666, err);
+	if (!rc)
+		rc = pio_fs_ensure(path.data, "*\n", 2, 0666, err);
 	pio_str_fini(&path);
 	return rc;
 }

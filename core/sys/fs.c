@@ -278,6 +278,23 @@ out:
 	return rc;
 }
 
+int pio_fs_ensure(const char *path, const void *bytes, size_t size_bytes, mode_t mode, pio_err *err)
+{
+	struct stat st;
+	int fd;
+	if (stat(path, &st) == 0 && st.st_size > 0)
+		return 0;
+	/* Not O_TRUNC or O_APPEND: two that come at once write the same bytes. */
+	int rc = pio_fs_open(&fd, path, O_WRONLY | O_CREAT, mode, err);
+	if (rc)
+		return rc;
+	rc = pio_fs_write_all(fd, bytes, size_bytes, path, err);
+	if (!rc)
+		rc = pio_fs_datasync(fd, path, err);
+	int closed = pio_fs_close(&fd, path, rc ? NULL : err);
+	return rc ? rc : closed;
+}
+
 int pio_fs_mkdirs(const char *path, mode_t mode, pio_err *err)
 {
 	char *copy = pio_strdup(path);

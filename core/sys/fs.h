@@ -26,6 +26,11 @@ int pio_fs_read(pio_str *out, const char *path, pio_err *err);
  * temporary file beside it, fsync, rename, fsync of the directory. */
 int pio_fs_write(const char *path, const void *bytes, size_t size_bytes, mode_t mode, pio_err *err);
 
+/* Make the file with these few bytes where there is none, or an empty one: a
+ * death in between leaves no temporary file, and several processes may do it at
+ * once. Durable on return, but for the directory's entry. */
+int pio_fs_ensure(const char *path, const void *bytes, size_t size_bytes, mode_t mode, pio_err *err);
+
 /* open(2) with O_CLOEXEC; *fd is -1 on failure, and never 0, 1 or 2: what a
  * program that has closed its standard streams prints must not get into a file
  * of ours. */
