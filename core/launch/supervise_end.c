@@ -1,7 +1,9 @@
+#include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -51,6 +53,37 @@ static json_t *read_record(const pio_attempt_ref *ref)
 	return record;
 }
 
+/* The last line that the agent wrote to its standard error, as ": line": why it
+ * could not write its record. */
+static void append_last_words(pio_str *message, const pio_attempt_ref *ref)
+{
+	static const char prefix[] = "pioche agent: ";
+	char bytes[1024];
+	pio_str path = PIO_STR_INIT;
+	struct stat st;
+	int fd = -1;
+	size_t n = 0, start;
+	pio_str_printf(&path, "%s/agent.0.err", ref->dir);
+	if (!path.failed && pio_fs_open(&fd, path.data, O_RDONLY, 0, NULL) == 0 && fstat(fd, &st) == 0) {
+		n = st.st_size < (off_t)sizeof bytes ? (size_t)st.st_size : sizeof bytes;
+		if (pio_fs_pread_all(fd, bytes, n, st.st_size - (int64_t)n, path.data, NULL) != 0)
+			n = 0;
+	}
+	if (fd >= 0)
+		(void)pio_fs_close(&fd, path.data, NULL);
+	pio_str_fini(&path);
+	while (n && (bytes[n - 1] == '\n' || bytes[n - 1] == ' '))
+		n--;
+	for (start = n; start && bytes[start - 1] != '\n'; start--)
+		continue;
+	if (n - start >= sizeof prefix - 1 && memcmp(bytes + start, prefix, sizeof prefix - 1) == 0)
+		start += sizeof prefix - 1;
+	json_t *line = json_stringn(bytes + start, n - start); /* NULL: no text */
+	if (line && n > start)
+		pio_str_printf(message, ": %s", json_string_value(line));
+	json_decref(line);
+}
+
 /* The record that the agent could not write. It also tells an agent that comes
  * late, its orders still in the pipe, that the attempt is over. */
 static int conclude(json_t **record, const pio_attempt_ref *ref, const pio_ending *ending, pio_err *err)
@@ -64,6 +97,8 @@ static int conclude(json_t **record, const pio_attempt_ref *ref, const pio_endin
 		pio_str_printf(&message, "the agent of attempt %d died without an exit record", ref->number);
 	if (ending->how && !ending->was_stopped)
 		pio_str_printf(&message, " (%s)", ending->how);
+	if (!ending->was_stopped)
+		append_last_words(&message, ref);
 	pio_str_printf(&path, "%s/exit.0.json", ref->dir);
 	*record = json_pack("{s:i, s:s, s:i, s:i, s:s, s:s, s:s, s:n, s:[], s:n, s:I}", "version", 1,
 	                    "run", ref->ulid, "attempt", ref->number, "node", 0, "host", host,
@@ -148,10 +183,28 @@ static int write_rows(pio_store *store, const pio_attempt_ref *ref, const json_t
 	return pio_store_commit(store, err);
 }
 
+/* Files that their writer did not live to rename (fs.h). */
+static void remove_parts(const char *dir)
+{
+	char **names;
+	size_t count;
+	if (pio_fs_list(&names, &count, dir, NULL) != 0)
+		return;
+	for (size_t i = 0; i < count; i++) {
+		pio_str path = PIO_STR_INIT;
+		pio_str_printf(&path, "%s/%s", dir, names[i]);
+		if (strstr(names[i], ".part.") && !path.failed)
+			(void)pio_fs_unlink(path.data, NULL);
+		pio_str_fini(&path);
+	}
+	pio_fs_list_free(names, count);
+}
+
 /* What the attempt needs no more; failing to remove it harms nobody. */
 static void tidy(const pio_attempt_ref *ref, const pio_ending *ending, const json_t *record)
 {
 	pio_str code = PIO_STR_INIT;
+	remove_parts(ref->dir);
 	(void)pio_fs_remove_tree(ref->staging, NULL);
 	pio_str_printf(&code, "%s/code", ref->dir);
 	if (ending->remove_code && !code.failed &&
@@ -172,9 +225,11 @@ static int settle_locked(json_t **record, pio_store *store, const pio_attempt_re
 	*record = read_record(ref);
 	if (!*record && ending->heard)
 		*record = json_deep_copy(ending->heard); /* its file could not be written */
-	if (*record)
+	/* A journal that nobody can read must not keep the attempt open for ever; a
+	 * full disk must, or what the rings still hold would be lost. */
+	if (*record && (rc == -PIO_ECORRUPT || rc == -PIO_EVERSION))
 		rc = 0;
-	else if (!rc)
+	else if (!*record && !rc)
 		rc = conclude(record, ref, ending, err);
 	if (!rc)
 		rc = pio_store_fold_attempt(&folded, store, ref->id, true, err);

@@ -84,7 +84,7 @@ static int end_active(pio_supervisor *s, pio_active *a, pio_err *err)
 	if (WIFSIGNALED(a->agent_status))
 		pio_str_puts(&how, pio_proc_signal_name(WTERMSIG(a->agent_status)));
 	else
-		pio_str_printf(&how, "it exited with %d; see agent.0.err", WEXITSTATUS(a->agent_status));
+		pio_str_printf(&how, "it exited with %d", WEXITSTATUS(a->agent_status));
 	pio_ending ending = { .heard = a->record, .how = how.data, .was_stopped = a->was_stopped,
 	                      .remove_code = a->owns_code && !a->keep_code, .last_step = a->last_step };
 	int rc = pio_attempt_settle(&record, s->store, &a->ref, &ending, err);
