@@ -119,6 +119,10 @@ $(BUILD)/tests/fuzz_%: tests/fuzz/fuzz_%.c tests/fuzz/corpus_main.c $(CORE_OBJ)
 	$(Q)$(CC) $(CPPFLAGS) -DFUZZ_CORPUS='"tests/fuzz/corpus/$*"' $(CFLAGS) $(LDFLAGS) -o $@ \
 	  $(filter %.c %.o,$^) $(LDLIBS)
 
+.PHONY: objects
+objects: $(CORE_OBJ)
+	@:
+
 # Lua tests run in the same state as commands do.
 $(BUILD)/tests/lua_host: tests/lua/host.c $(CORE_OBJ)
 	@mkdir -p $(@D)
@@ -166,7 +170,8 @@ bench: deps-test
 lint: deps-test
 	@python3 tests/lint.py
 
-fuzz: deps
+fuzz:
+	@sh tests/deps.sh fuzz
 	@sh tests/fuzz/run.sh $(BUILD) $(FUZZ_S) $(FUZZERS)
 
 DEST = $(DESTDIR)$(PREFIX)
@@ -192,7 +197,7 @@ help:
 	@echo "make test      build, then run every test (FILTER=text picks; SAN=address,undefined)"
 	@echo "make bench     measure; prints a table, writes build/bench.json"
 	@echo "make lint      check layout, includes, sizes, forbidden calls, Lua"
-	@echo "make fuzz      run each fuzzer for FUZZ_S=600 seconds (needs clang)"
+	@echo "make fuzz      run each fuzzer for FUZZ_S=600 seconds "
 	@echo "make install   PREFIX=/usr/local DESTDIR="
 	@echo "make clean     remove build/"
 

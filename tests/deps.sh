@@ -1,14 +1,18 @@
 #!/bin/sh
 # Install the Debian packages that pioche needs to build, test and run its
-# demo; silent when all are there. `deps.sh build` or `deps.sh test`.
+# demo; silent when all are there. `deps.sh build`, `deps.sh test` or `deps.sh fuzz`.
 set -eu
 
 build="gcc make pkg-config git python3 libsqlite3-dev liblua5.4-dev libgit2-dev libarchive-dev
 libuv1-dev libzstd-dev libjansson-dev libssl-dev libopenblas-dev bible-kjv bible-kjv-text"
 test="libcmocka-dev sqlite3 lua-check python3-venv"
+fuzz="clang libclang-rt-14-dev"
 
-wanted=$build
-[ "${1:-build}" = test ] && wanted="$build $test"
+case ${1:-build} in
+test) wanted="$build $test" ;;
+fuzz) wanted="$build $fuzz" ;;
+*) wanted=$build ;;
+esac
 
 if ! command -v dpkg-query >/dev/null 2>&1; then
 	[ -n "${PIOCHE_NO_DEPS:-}" ] && exit 0
