@@ -45,6 +45,7 @@ def _candidates():
     here = os.path.dirname(os.path.realpath(__file__))
     yield os.path.join(here, os.pardir, "libpioche.so")
     yield os.path.join(here, "libpioche.so")
+    yield os.path.join(here, os.pardir, os.pardir, "build", "lib", "libpioche.so")  # a source tree
     yield "libpioche.so"
 
 
@@ -58,7 +59,7 @@ def _load():
             return ctypes.CDLL(path), ctypes.PyDLL(path)
         except OSError as error:
             tried.append(str(error))
-    raise ImportError("pioche needs libpioche.so: run `make lib` or `make install`, or set PIOCHE_LIB to "
+    raise ImportError("pioche needs libpioche.so: run `make` or `make install`, or set PIOCHE_LIB to "
                       "its path (tried: %s)" % "; ".join(tried))
 
 
@@ -96,16 +97,22 @@ def _check(code):
 
 def _bytes(what, value):
     if not isinstance(value, str):
-        raise TypeError("%s is a %s: str expected" % (what, type(value).__name__))
+        raise TypeError("%s is %.80r (%s): str expected" % (what, value, type(value).__name__))
     if "\0" in value:
         raise ValueError("%s %r holds a NUL" % (what, value))
     return value.encode("utf-8")
 
 
+def _dict(what, value):
+    if not hasattr(value, "items"):
+        raise TypeError("%s is %.80r (%s): a dict expected" % (what, value, type(value).__name__))
+    return value
+
+
 def _flatten(values, prefix, flat):
     for key, value in values.items():
         if not isinstance(key, str):
-            raise TypeError("key %r is a %s: str expected" % (key, type(key).__name__))
+            raise TypeError("key %r is no string (%s): str expected" % (key, type(key).__name__))
         name = prefix + key
         if isinstance(value, dict):
             _flatten(value, name + "/", flat)
@@ -127,6 +134,8 @@ def _number(key, value):
 
 def _scalar(name, value):
     """JSON of one parameter, tag or summary."""
+    if isinstance(value, int) and not _INT64_MIN <= value <= _INT64_MAX:
+        value = str(value)  # whole, where a double would round it
     if value is None or isinstance(value, (bool, str, int)):
         return json.dumps(value).encode("ascii")
     try:
@@ -139,6 +148,9 @@ def _scalar(name, value):
     return json.dumps(number).encode("ascii")
 
 
+_INT64_MIN, _INT64_MAX = -(1 << 63), (1 << 63) - 1
+
+
 def _packer(handle, keys):
     """What packs the values of one set of keys for one call into C: the packing
     function, its buffer (of one thread alone) and the buffer's address."""
@@ -148,9 +160,6 @@ def _packer(handle, keys):
     struct.pack_into("=%dI" % n, buffer, 24 + 8 * n, *keys)
     address = ctypes.addressof(ctypes.c_char.from_buffer(buffer))
     return struct.Struct("=q%dd" % n).pack_into, buffer, address
-
-
-_INT64_MIN, _INT64_MAX = -(1 << 63), (1 << 63) - 1
 
 
 class Run:
@@ -169,6 +178,10 @@ class Run:
         self.rank, self.world, self.local_rank = info.rank, info.world, info.local_rank
         self.attempt = info.attempt
         self.resume_step = None if info.resume_step < 0 else info.resume_step
+
+    def __repr__(self):
+        rank = ", rank %d of %d" % (self.rank, self.world) if self.world > 1 else ""
+        return "<pioche run %s%s%s>" % (self.id, rank, "" if self._handle else ", finished")
 
     def _open(self):
         if not self._handle:
@@ -229,7 +242,8 @@ class Run:
         return address
 
     def _facts(self, kind, values):
-        for name, value in _flatten(values, "", {}).items():
+        what = {b"p": "params", b"t": "tag", b"s": "summary"}[kind]
+        for name, value in _flatten(_dict(what, values), "", {}).items():
             _check(_lib.pio_fact(self._open(), kind, _bytes("name", name), _scalar(name, value)))
 
     def params(self, values):
@@ -253,9 +267,13 @@ class Run:
     def checkpoint(self, step, roles, writers=1):
         """Save {role: {name: array}}: NumPy arrays, torch CPU tensors, or anything
         with the buffer protocol. Returns when this rank's files are on disk."""
+        if not hasattr(step, "__index__"):
+            raise TypeError("step is %r (%s): an integer expected" % (step, type(step).__name__))
+        for role, tensors in _dict("checkpoint", roles).items():
+            _dict("role %r of a checkpoint" % role, tensors)
         made = _pointer()
         kept = []
-        _check(_lib.pio_checkpoint_begin(ctypes.byref(made), self._open(), step, writers))
+        _check(_lib.pio_checkpoint_begin(ctypes.byref(made), self._open(), step.__index__(), writers))
         try:
             for role, tensors in roles.items():
                 for name, value in tensors.items():
@@ -354,11 +372,12 @@ def _hook(kind, value, trace, _before=sys.excepthook):
 
 
 def init(experiment=None, params=None):
-    """Open the run of this process."""
+    """Open the run of this process. `experiment` (the script's name unless told)
+    matters outside `pioche run` alone; a run that is still open is finished first."""
     global run, rank, world
     if run is not None and run._handle and run._pid == os.getpid():
         run.finish()
-    run = Run(_script() if experiment is None else experiment)
+    run = Run(experiment or _script() if isinstance(experiment, (str, type(None))) else experiment)
     rank, world = run.rank, run.world
     if sys.excepthook is not _hook:
         sys.excepthook = _hook

@@ -311,6 +311,12 @@ local function print_version(options)
   return 0
 end
 
+-- Verbs whose output is no table, and what to ask instead.
+local without_csv = {
+  run = "`pioche ls EXPERIMENT --csv` prints its runs", plan = "--json prints the plan",
+  help = "--json prints the verbs", completion = "it prints a script",
+}
+
 local function run_verb(verb, argv, first, before)
   local command = cli.command(verb)
   if not command then
@@ -321,6 +327,9 @@ local function run_verb(verb, argv, first, before)
   local args, options = cli.parse(words, 1, command.options)
   local ctx = cli.context(args, options)
   ctx.verb = verb
+  if ctx.csv and without_csv[verb] and not options.help then
+    usage_error("--csv: %s prints no table; %s", verb, without_csv[verb])
+  end
   local ok, result
   if options.help then
     ctx.args, ctx.options = { verb }, {}
@@ -343,7 +352,7 @@ end
 local function dispatch(argv)
   local before, i = {}, 1
   while argv[i] and argv[i]:sub(1, 1) == "-" do
-    if argv[i] == "--version" or argv[i] == "-V" then
+    if argv[i] == "--version" or argv[i] == "-V" or argv[i] == "-v" then
       local words = table.move(argv, i + 1, #argv, #before + 1, before)
       local _, options = cli.parse(words, 1)
       return print_version(options)
@@ -358,6 +367,7 @@ local function dispatch(argv)
     i = i + 1
   end
   local verb = argv[i]
+  if verb == "version" and #argv == i then return print_version(select(2, cli.parse(before, 1))) end
   if not verb or verb == "-h" or verb == "--help" then
     cli.parse(before, 1)
     return run_verb("help", verb and argv or {}, i + 1, before)

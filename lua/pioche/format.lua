@@ -51,7 +51,7 @@ local function column_format(low, high, digits, decimals_max)
   if high < 1e-3 or high >= 1e8 or (high / low > 1e4 and low < 1e-3) then
     return "%." .. (digits - 1) .. "e"
   end
-  local decimals = math.max(digits - 1 - magnitude(high), 1 - magnitude(low), 0)
+  local decimals = math.max(digits - 1 - magnitude(high), 2 - magnitude(low), 0)
   return "%." .. math.min(decimals, decimals_max, decimals_shown) .. "f"
 end
 

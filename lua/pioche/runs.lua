@@ -95,11 +95,42 @@ local function load_metrics(store, by_id, list, keys)
   for row in rows do by_id[row.run_id].metrics[row.key] = metric_of(row) end
 end
 
+-- A program that failed without a launcher to read its stderr has told why in
+-- its traceback: the last line of it says more than that the run failed.
+local function add_reasons(store, by_id, attempts)
+  local silent = {}
+  for _, attempt in ipairs(attempts) do
+    if attempt.launcher == "standalone" and attempt.result == "failed" then
+      silent[attempt.id] = attempt
+    end
+  end
+  if next(silent) == nil then return end
+  local ids = {}
+  for id in pairs(silent) do ids[#ids + 1] = id end
+  table.sort(ids)
+  for row in store:each("SELECT attempt_id, message FROM event WHERE run_id IN (SELECT run_id"
+    .. " FROM attempt WHERE id" .. in_ids .. ") AND kind = 'text' AND key = 'traceback'",
+    ids_json(ids)) do
+    local attempt, last = silent[row.attempt_id], nil
+    for line in (row.message or ""):gmatch("[^\n]+") do
+      if line:find("^%S") then last = line end
+    end
+    if attempt and last then
+      local run = by_id[attempt.run_id]
+      if run.reason == attempt.message then run.reason = last end
+      attempt.message = last
+    end
+  end
+end
+
 local function load_attempts(store, by_id, list)
+  local all = {}
   for row in store:each("SELECT * FROM attempt WHERE run_id" .. in_ids
     .. " ORDER BY run_id, number", list) do
     table.insert(by_id[row.run_id].attempts, row)
+    all[#all + 1] = row
   end
+  add_reasons(store, by_id, all)
 end
 
 -- Runs of these ids, in the same order. `want`: tags, attempts = true; params,

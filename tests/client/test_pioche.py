@@ -138,7 +138,7 @@ run.log({"loss": 1.0})
 refused(TypeError, "'loss' is '3' (str): a number expected", {"loss": "3"})
 refused(TypeError, "'loss' is None (NoneType)", {"loss": None})
 refused(TypeError, "'a/b' is [1] (list)", {"a": {"b": [1]}})
-refused(TypeError, "key 3 is a int", {3: 1.0})
+refused(TypeError, "key 3 is no string (int)", {3: 1.0})
 refused(TypeError, "a list: a dict of numbers expected", [1.0])
 refused(TypeError, "step is 1.5 (float)", {"loss": 1.0}, step=1.5)
 refused(ValueError, "an integer of 64 bits", {"loss": 1.0}, step=2**63)
@@ -234,7 +234,7 @@ else:
 
     def test_without_the_library_the_import_says_what_to_do(self):
         done = self.run_program("", expect=1, PIOCHE_LIB=os.path.join(self.dir, "absent.so"))
-        self.assertIn("ImportError: pioche needs libpioche.so: run `make lib`", done.stderr)
+        self.assertIn("ImportError: pioche needs libpioche.so: run `make`", done.stderr)
 
 
 def main():

@@ -9,6 +9,7 @@ local term = require "pioche.term"
 
 local exact_points = 20000   -- up to so many points a series is read whole
 local runs_shown = 12
+local metrics_shown = 4      -- of an experiment without a goal
 
 local function wanted_series(store, run, spec)
   local rank = math.type(spec.rank) and spec.rank or nil
@@ -69,6 +70,19 @@ local function last_value(found)
   return (string.unpack("<d", string.pack("<i8", found.last_bits)))
 end
 
+-- What the runs logged, in the order of names.
+local function keys_of(store, loaded)
+  local ids, keys = {}, {}
+  for i, run in ipairs(loaded) do ids[i] = run.id end
+  for i, row in ipairs(store:rows("SELECT DISTINCT key FROM series WHERE run_id IN"
+    .. " (SELECT value FROM json_each(?)) ORDER BY key LIMIT 1000",
+    "[" .. table.concat(ids, ",") .. "]")) do
+    keys[i] = row.key
+  end
+  return keys
+end
+
+-- The goals; without one, all that was logged where it is little.
 local function default_metrics(store, loaded)
   local texts, seen = {}, {}
   for _, run in ipairs(loaded) do
@@ -78,9 +92,16 @@ local function default_metrics(store, loaded)
     end
   end
   if #texts > 0 then return texts end
-  local keys = runs.metric_keys(store)
-  errors.raise("usage", "chart: the experiment has no goal, so expected --metric KEY%s",
-    #keys > 0 and "; logged are: " .. table.concat(keys, ", ", 1, math.min(#keys, 12)) or "")
+  local keys = keys_of(store, loaded)
+  if #keys == 0 then
+    errors.raise("not_found", "chart: %s has logged nothing yet",
+      #loaded == 1 and loaded[1].name or "none of these runs")
+  elseif #keys <= metrics_shown then
+    return keys
+  end
+  errors.raise("usage", "chart: the experiment has no goal, so expected --metric KEY; logged are: %s%s",
+    table.concat(keys, ", ", 1, math.min(#keys, 12)),
+    #keys > 12 and string.format(" and %d more", #keys - 12) or "")
 end
 
 -- The metric's spec; a statistic in it (val/loss.min) has no curve of its own.
@@ -212,11 +233,12 @@ return {
   summary = "metrics as line charts in the terminal",
   usage = "chart RUN|EXPERIMENT... [--metric KEY]...",
   help = [[
-One chart a metric (the goal unless told), one curve a run, best first where the
-metric is the goal, each point the mean
-of its bucket of steps; with one run and colours the shaded band is the bucket's
-minimum to maximum. Rank 0, or the rank in KEY@N. Values that are not finite are
-gaps. A series of more than 20,000 points is smoothed over its buckets.
+One chart a metric (the goal unless told; without a goal everything, where that
+is up to 4 metrics), one curve a run, best first where the metric is the goal,
+each point the mean of its bucket of steps; with one run and colours the shaded
+band is the bucket's minimum to maximum. Rank 0, or the rank in KEY@N. Values
+that are not finite are gaps. A series of more than 20,000 points is smoothed
+over its buckets.
 
 JSON: an array of {id, metric, rank, count, buckets[{first_step, last_step,
 count, min, max, mean}]}.]],

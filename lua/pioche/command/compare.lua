@@ -382,12 +382,16 @@ local function print_code(ctx, store, ids)
       errors.raise("not_found", "--code: %s has no code on record", run.name)
     end
   end
-  if a.tree == b.tree then
+  if ctx.csv then errors.raise("usage", "--code: a difference is no table; expected --json or none") end
+  local text = a.tree ~= b.tree and errors.check(git.diff(a.repository, a.commit, b.commit)) or ""
+  if ctx.json then
+    ctx.out(ctx.encode { runs = json.array { a.name, b.name },
+      commits = json.array { a.commit, b.commit }, same = a.tree == b.tree, diff = text } .. "\n")
+    return 0
+  elseif a.tree == b.tree then
     ctx.note(string.format("%s and %s ran the same code\n", a.name, b.name))
     return 0
-  end
-  local text = errors.check(git.diff(a.repository, a.commit, b.commit))
-  if not ctx.color then
+  elseif not ctx.color then
     ctx.out(text)
     return 0
   end
@@ -486,7 +490,8 @@ the seeds' noise (Welch's interval, 95 %). Failed and cancelled runs come last,
 are never the best while others are there, and do not count in a mean.
 
 JSON: an array of {id, runs[], seeds[], n, status, commit, params{} (those that
-differ), metrics{KEY: {mean, std, n}}, best[] (metrics that it leads)}.]],
+differ), metrics{KEY: {mean, std, n}}, best[] (metrics that it leads)}; with
+--code {runs[], commits[], same, diff}.]],
   options = {
     { name = "metric", short = "m", arg = "KEY", multi = true,
       help = "show this metric beside the goal; may be repeated" },

@@ -114,12 +114,15 @@ local function check_folding(report, store)
   local late = store:one("SELECT count(*) AS n FROM journal j JOIN attempt a ON a.id = j.attempt_id"
     .. " WHERE j.done = 0 AND a.state = 'ended'").n
   local live = store:one("SELECT count(*) AS n FROM journal WHERE done = 0").n - late
-  report(late > 0 and "warn" or "ok", "journals", string.format("%d live, %d of ended attempts"
-    .. " not folded whole", live, late), late > 0 and "the next `pioche run` folds them" or nil)
+  report(late > 0 and "warn" or "ok", "journals", (live > 0 and live .. " of live attempts; " or "")
+    .. (late > 0 and late .. " of ended attempts not in the database whole"
+    or "all of ended attempts are in the database"),
+    late > 0 and "the next `pioche run` folds them" or nil)
   local staged = sys.type(store:path() .. "/staging") == "dir"
     and #(sys.list(store:path() .. "/staging") or {}) or 0
   report("ok", "staging", staged == 0 and "empty"
-    or staged .. " folder(s) of running or interrupted work")
+    or string.format("%d folder%s of running or interrupted work", staged,
+      staged == 1 and "" or "s"))
 end
 
 local function check_database(report, store, quick)

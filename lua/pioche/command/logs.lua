@@ -215,7 +215,8 @@ local function run(ctx)
       errors.raise("not_found", "attempt %d of %s has no rank %d: ranks are 0 to %d",
         attempt.number, found.name, options.rank, attempt.world_size - 1)
     end
-    ctx.note(string.format("%s, attempt %d: no output on record\n", found.name, attempt.number))
+    ctx.note(string.format("%s, attempt %d: no output on record%s\n", found.name, attempt.number,
+      attempt.launcher == "standalone" and ": it was started without pioche, which kept none" or ""))
     if ctx.json then ctx.out("[]\n") end
     return 0
   end

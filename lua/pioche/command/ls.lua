@@ -61,7 +61,7 @@ local function choose(ctx, store)
 end
 
 local function print_csv(ctx, store, ids)
-  local loaded = runs.load(store, ids, { params = true, metrics = true })
+  local loaded = runs.load(store, ids, { params = true, metrics = true, attempts = true })
   local params, metrics = {}, {}
   for _, run in ipairs(loaded) do
     for name in pairs(run.params) do params[name] = true end

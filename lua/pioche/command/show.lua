@@ -220,7 +220,10 @@ local function print_checkpoints(ctx, store, run)
     { indent = 2 })
 end
 
+local text_lines = 12    -- of a sample, unless --texts
+
 -- Text samples: each key's newest, or all with --texts; whole lines, indented.
+-- Of a long one the beginning, but of a traceback the end: what happened is there.
 local function print_texts(ctx, store, run)
   local all = ctx.options.texts
   local where = "e.kind = 'text'" .. (all and "" or " AND e.id IN (SELECT max(id) FROM event"
@@ -231,15 +234,15 @@ local function print_texts(ctx, store, run)
   for _, e in ipairs(list) do
     local label = (e.key or "text") .. (e.step and " at step " .. e.step or "")
     ctx.out("  " .. term.paint(term.clean(label), "dim", ctx.color) .. "\n")
-    local n = 0
-    for text in (e.message .. "\n"):gmatch("([^\n]*)\n") do
-      n = n + 1
-      if not all and n > 12 then
-        ctx.out("    " .. term.paint("...: --texts", "dim", ctx.color) .. "\n")
-        break
-      end
-      ctx.out("    " .. term.clean(text) .. "\n")
-    end
+    local lines = {}
+    for text in (e.message:gsub("\n$", "") .. "\n"):gmatch("([^\n]*)\n") do lines[#lines + 1] = text end
+    local cut = not all and #lines > text_lines
+    local first = cut and e.key == "traceback" and #lines - text_lines + 1 or 1
+    local last = cut and first == 1 and text_lines or #lines
+    local more = "    " .. term.paint("...: --texts", "dim", ctx.color) .. "\n"
+    if first > 1 then ctx.out(more) end
+    for i = first, last do ctx.out("    " .. term.clean(lines[i]) .. "\n") end
+    if last < #lines then ctx.out(more) end
   end
 end
 
