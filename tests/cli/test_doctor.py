@@ -49,4 +49,13 @@ def test_a_damaged_object_or_database_is_told():
         assert result.status in (1, 3) and "pioche.db" in result.out + result.err, result.err
 
 
+def test_before_there_is_a_store_the_machine_is_told():
+    with Project(git=False) as p:
+        found = checks(p)
+        assert {"versions", "client library", "store"} <= set(found), found
+        assert "`pioche run` makes one" in found["store"]["message"], found
+        assert not os.path.exists(p.store)
+        assert "not a store" in p.pioche("doctor", "--store", p.path("x"), expect=1).err
+
+
 harness.main()

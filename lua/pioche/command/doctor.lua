@@ -2,6 +2,7 @@
 local gpu = require "pioche.core.gpu"
 local json = require "pioche.core.json"
 local sys = require "pioche.core.sys"
+local cli = require "pioche.cli"
 local csv = require "pioche.csv"
 local format = require "pioche.format"
 local term = require "pioche.term"
@@ -12,9 +13,8 @@ local low_space_bytes = 2000000000
 -- "warn" (worth a look) or "bad" (exit status 1).
 
 local function check_programs(report, store)
-  local row = store:one("SELECT sqlite_version() AS sqlite")
-  report("ok", "versions", string.format("pioche %s, SQLite %s, %s", sys.version(), row.sqlite,
-    _VERSION))
+  local sqlite = store and "SQLite " .. store:one("SELECT sqlite_version() AS v").v .. ", " or ""
+  report("ok", "versions", string.format("pioche %s, %s%s", sys.version(), sqlite, _VERSION))
   local lib, message = sys.lib_dir()
   if lib then
     report("ok", "client library", lib .. "/libpioche.so")
@@ -165,7 +165,7 @@ local styles = { ok = "green", warn = "yellow", bad = "red+bold" }
 local words = { ok = "OK  ", warn = "WARN", bad = "BAD " }
 
 local function run(ctx)
-  local store = ctx.reading()
+  local store = cli.store_path(ctx.options) and ctx.reading()
   local list, wrong = json.array {}, false
   if ctx.csv then ctx.out(csv.line { "check", "state", "message", "advice" }) end
   local function report(state, name, message, advice)
@@ -182,11 +182,15 @@ local function run(ctx)
   end
   check_programs(report, store)
   check_gpus(report)
-  check_place(report, store)
-  check_attempts(report, store, check_lease(report, store))
-  check_folding(report, store)
-  check_database(report, store, ctx.options.quick)
-  check_objects(report, store)
+  if store then
+    check_place(report, store)
+    check_attempts(report, store, check_lease(report, store))
+    check_folding(report, store)
+    check_database(report, store, ctx.options.quick)
+    check_objects(report, store)
+  else
+    report("ok", "store", "none in " .. sys.cwd() .. " or above: `pioche run` makes one")
+  end
   if ctx.json then ctx.out(ctx.encode(list) .. "\n") end
   return wrong and 1 or 0
 end
@@ -197,7 +201,8 @@ return {
   help = [[
 Versions, the store's place and file system, free space, who supervises, open
 attempts, journals that wait to be folded, the database and the presence of all
-objects. OK, WARN (worth a look) or BAD (exit status 1), with advice.
+objects. OK, WARN (worth a look) or BAD (exit status 1), with advice. Where there
+is no store yet: what the machine and the installation have.
 
 JSON: an array of {check, state, message, advice}.]],
   options = {
