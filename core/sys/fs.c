@@ -24,22 +24,26 @@ static atomic_uint_fast64_t count_writes, count_syncs, count_dir_syncs, count_re
 static atomic_uint_fast64_t fault_countdown;
 static char fault_kinds[8];
 static int fault_errno;
+static bool fault_stays; /* all that follow fail too: a full disk */
 
 void pio_fs_fault_at(const char *kinds, uint64_t n, int sys_errno)
 {
 	snprintf(fault_kinds, sizeof fault_kinds, "%s", kinds);
 	fault_errno = sys_errno;
+	fault_stays = false;
 	atomic_store(&fault_countdown, n);
 }
 
 __attribute__((constructor)) static void fault_from_environment(void)
 {
 	const char *text = getenv("PIOCHE_FS_FAULT");
-	char kinds[8];
+	char kinds[8], stays = 0;
 	unsigned long long n;
 	int sys_errno;
-	if (text && sscanf(text, "%7[wsru]:%llu:%d", kinds, &n, &sys_errno) == 3)
-		pio_fs_fault_at(kinds, n, sys_errno);
+	if (!text || sscanf(text, "%7[wsru]:%llu:%d%c", kinds, &n, &sys_errno, &stays) < 3)
+		return;
+	pio_fs_fault_at(kinds, n, sys_errno);
+	fault_stays = stays == '+';
 }
 
 /* 0 to go on, or the errno to fail with. Every operation passes here once. */
@@ -49,6 +53,8 @@ static int gate(char kind, atomic_uint_fast64_t *counter)
 	uint_fast64_t left = atomic_load_explicit(&fault_countdown, memory_order_relaxed);
 	if (!left || !strchr(fault_kinds, kind))
 		return 0;
+	if (left == 1 && fault_stays)
+		return fault_errno;
 	if (atomic_fetch_sub(&fault_countdown, 1) != 1)
 		return 0;
 	if (fault_errno == 0)

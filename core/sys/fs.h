@@ -95,7 +95,8 @@ pio_fs_counts pio_fs_counts_get(void);
 /* For tests: the n-th operation from now (1 = the next) of the given kinds
  * (letters of "wsru": write, sync, rename, unlink) fails with `sys_errno`;
  * with 0 the process exits at once instead, like SIGKILL. n = 0 switches off.
- * Also set by PIOCHE_FS_FAULT="kinds:n:errno". */
+ * Also set by PIOCHE_FS_FAULT="kinds:n:errno"; with a "+" behind it, all that follow
+ * fail as well. */
 void pio_fs_fault_at(const char *kinds, uint64_t n, int sys_errno);
 
 #endif
