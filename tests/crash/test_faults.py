@@ -21,8 +21,10 @@ ALL = bool(os.environ.get("FAULT_ALL"))
 print(f"# FAULT_SEED={SEED}")
 random.seed(SEED)
 
-EXIT, EIO, ENOSPC, EDQUOT = 0, 5, 28, 122
-NAMES = {EXIT: "exit", EIO: "Input/output error", ENOSPC: "No space left", EDQUOT: "quota exceeded"}
+EXIT, EIO, ENOSPC, EDQUOT = "0", "5", "28", "122"
+FULL = "28+"  # and so does all that follows
+NAMES = {EXIT: "exit", EIO: "Input/output error", ENOSPC: "No space left", FULL: "No space left",
+         EDQUOT: "quota exceeded"}
 
 # Its ranks run under the fault in the file `fault`, and no other.
 TRAIN = """#!/bin/sh
@@ -38,18 +40,23 @@ return pioche.sweep {
   program = pioche.program { command = { "./train" }, inputs = { text = "text.txt" } },
   space = {
     lr = { %s }, width = %d, heads = 2, depth = 1, context = 16, batch = 2,
-    steps = %d, ["save-every"] = 10, ["eval-every"] = 10, ["sample-bytes"] = 0,
+    steps = %d, ["save-every"] = %d, ["eval-every"] = %d, ["sample-bytes"] = 0,
   },
   goal = pioche.minimize "val/loss",
-  launch = { ranks_per_node = 1, parallel = 2 },
+  launch = { ranks_per_node = %d, parallel = 2 },
   retry = { attempts = 1 },
 }
 """
 
 
-def project(lr="1e-3", width=16, steps=30):
+SHORT = {"lr": "1e-3", "width": 16, "steps": 30, "every": 10, "ranks": 1}
+LONG = {**SHORT, "steps": 6000, "every": 1500, "ranks": 2}  # beats, folds and checkpoints amid it
+
+
+def project(shape):
     p = Project()
-    p.write("recipe.lua", RECIPE % (lr, width, steps))
+    p.write("recipe.lua", RECIPE % (shape["lr"], shape["width"], shape["steps"], shape["every"],
+                                    shape["every"], shape["ranks"]))
     p.write("train", TRAIN % GPT, 0o755)
     p.write("text.txt", "".join(f"{i} and the {i * i} words of line {i * 7919 % 1000}\n"
                                 for i in range(400)))
@@ -75,16 +82,18 @@ def points(p):
     return p.pioche("sql", query, "--json").out
 
 
-REFERENCE = {}
+REFERENCES = {}
 
 
-def undisturbed():
-    if not REFERENCE:
-        with project() as p:
+def undisturbed(shape):
+    key = str(shape)
+    if key not in REFERENCES:
+        with project(shape) as p:
             p.pioche("run", "recipe.lua")
-            REFERENCE.update(table=table(p), points=points(p))
-            assert len(REFERENCE["table"]) == 1 and "train/loss" in REFERENCE["points"]
-    return REFERENCE
+            REFERENCES[key] = {"table": table(p), "points": points(p)}
+            assert "finished" in str(REFERENCES[key]["table"])
+            assert "train/loss" in REFERENCES[key]["points"]
+    return REFERENCES[key]
 
 
 def leftovers(p):
@@ -103,23 +112,27 @@ def assert_sound(p):
     p.pioche("verify")
 
 
-def assert_finished(p):
+def assert_finished(p, shape):
     """Everything is as if nothing had happened."""
     assert_sound(p)
     again = p.pioche("run", "recipe.lua")
     assert "nothing to do" in again.err + again.out, again.err
-    reference = undisturbed()
-    assert p.sql("SELECT number, status FROM run") == [{"number": 1, "status": "finished"}]
+    reference = undisturbed(shape)
+    runs = p.sql("SELECT number, status FROM run")
+    assert len(runs) == len(reference["table"]), f"a run is there twice: {runs}"
+    assert all(run["status"] == "finished" for run in runs), runs
     assert p.sql("SELECT * FROM attempt WHERE state != 'ended'") == []
     assert table(p) == reference["table"], "the table differs from an undisturbed run's"
     assert points(p) == reference["points"], "the points differ from an undisturbed run's"
     assert leftovers(p) == [], leftovers(p)
 
 
-def faulted(where, kinds, n, error):
+def faulted(where, kinds, n, error, shape=None):
     """One fault; True where the run felt it."""
     fault = f"{kinds}:{n}:{error}"
-    with project() as p:
+    shape = shape or SHORT
+    undisturbed(shape)
+    with project(shape) as p:
         env = {}
         if where == "rank":
             p.write("fault", fault)
@@ -138,17 +151,17 @@ def faulted(where, kinds, n, error):
             os.unlink(p.path("fault"))
         last = p.pioche("run", "recipe.lua", timeout=30)
         try:
-            assert_finished(p)
+            assert_finished(p, shape)
         except AssertionError as why:
             raise AssertionError(f"{why}\nunder the fault: {said}\nthen: {last.err}") from why
         return result.status != 0
 
 
-def walk(where, kinds, error, sample=8):
+def walk(where, kinds, error, sample=14):
     """n = 1, 2, 3, ... until the fault is not reached any more."""
     failures, felt, unfelt, n = [], 0, 0, 0
-    while unfelt < 3:
-        n += 1 if ALL or n < 4 else random.randint(1, sample)
+    while unfelt < 2:
+        n += 1 if ALL or n < 3 else random.randint(1, sample)
         try:
             if faulted(where, kinds, n, error):
                 felt, unfelt = felt + 1, 0
@@ -165,12 +178,13 @@ def walk(where, kinds, error, sample=8):
 
 def test_write_fails():
     walk("all", "w", ENOSPC)
-    walk("rank", "w", EDQUOT, 50)
+    walk("all", "w", FULL)
+    walk("rank", "w", EDQUOT, 100)
 
 
 def test_dies_before_a_write():
     walk("all", "w", EXIT)
-    walk("rank", "w", EXIT, 50)
+    walk("rank", "w", EXIT, 100)
 
 
 def test_sync_fails():
@@ -184,11 +198,11 @@ def test_dies_before_a_sync():
 
 
 def test_rename_fails():
-    walk("all", "r", EIO, 4)
+    walk("all", "r", EIO, 5)
 
 
 def test_dies_before_a_rename():
-    walk("all", "r", EXIT, 4)
+    walk("all", "r", EXIT, 5)
 
 
 def test_remove_fails():
@@ -199,58 +213,63 @@ def test_dies_before_a_removal():
     walk("all", "u", EXIT, 3)
 
 
+def test_amid_a_long_run():
+    for error in (ENOSPC, FULL, EXIT):
+        where, n = random.choice((("all", random.randint(6, 40)), ("rank", random.randint(100, 300))))
+        try:
+            faulted(where, "wsru", n, error, LONG)
+        except AssertionError as why:
+            raise AssertionError(f"{where} wsru:{n}:{error}: {why}") from why
+
+
 def test_network_file_system():
     """Another journal mode of the database, and the same results."""
-    with project() as p:
+    with project(SHORT) as p:
         p.env["PIOCHE_FS"] = "network"
         p.pioche("run", "recipe.lua")
         assert p.sql("PRAGMA journal_mode") != [{"journal_mode": "wal"}]
-        assert_finished(p)
-    with project() as p:
+        assert_finished(p, SHORT)
+    with project(SHORT) as p:
         p.env["PIOCHE_FS"] = "network"
         result = p.pioche("run", "recipe.lua", env={"PIOCHE_FS_FAULT": "wsru:20:0"}, expect=None)
         assert result.status == 137, result.err
         p.pioche("run", "recipe.lua")
-        assert_finished(p)
+        assert_finished(p, SHORT)
 
 
 def test_full_disk():
-    """A store of 1 MB: what trains on it says so; with more room it goes on."""
+    """A small disk: what trains on it says so; with more room it goes on."""
     if os.geteuid() != 0:
         raise Skip("mount needs root")
-    shape = dict(lr="1e-3, 2e-3", width=64, steps=60)
-    with project(**shape) as p:
-        p.pioche("run", "recipe.lua")
-        expected = table(p), points(p)
-    for size in ("300k", "700k", "1100k"):
-        with project(**shape) as p:
+    shape = {**SHORT, "lr": "1e-3, 2e-3", "width": 64, "steps": 60}
+    undisturbed(shape)
+    for size in ("340k", "900k", "1500k"):
+        with project(shape) as p:
             os.mkdir(p.store)
             mount = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", p.store],
                                    capture_output=True, text=True, check=False)
             if mount.returncode:
                 raise Skip(f"no tmpfs can be mounted: {mount.stderr.strip()}")
             try:
-                full_disk(p, expected)
+                full_disk(p, shape)
             finally:
                 subprocess.run(["umount", "-l", p.store], check=True)
 
 
-def full_disk(p, expected):
-    result = p.pioche("run", "recipe.lua", expect=None, timeout=30)
-    assert result.status in (1, 3), f"exit status {result.status}: {result.err}"
-    assert "no space left" in result.err.lower(), result.err
+def full_disk(p, shape):
+    first = p.pioche("run", "recipe.lua", expect=None, timeout=30)
     again = p.pioche("run", "recipe.lua", expect=None, timeout=30)
-    assert again.status in (1, 3), f"still no room, and exit status {again.status}: {again.err}"
+    for result in first, again:
+        assert result.status in (1, 3), f"exit status {result.status}: {result.err}"
+        assert "no space left" in result.err.lower(), result.err
+    subprocess.run(["mount", "-o", "remount,size=64m", p.store], check=True)
     if os.path.exists(os.path.join(p.store, "pioche.db")):
         p.check_store()
-    subprocess.run(["mount", "-o", "remount,size=64m", p.store], check=True)
     last = p.pioche("run", "recipe.lua", timeout=60)
-    said = f"full: {result.err}\nagain: {again.err}\nthen: {last.err}"
-    assert_sound(p)
-    assert p.sql("SELECT * FROM attempt WHERE state != 'ended'") == []
-    assert table(p) == expected[0], "the table differs from an undisturbed sweep's\n" + said
-    assert points(p) == expected[1], "the points differ from an undisturbed sweep's\n" + said
-    assert leftovers(p) == [], f"{leftovers(p)}\n{said}"
+    try:
+        assert_finished(p, shape)
+    except AssertionError as why:
+        raise AssertionError(f"{why}\nfull: {first.err}\nagain: {again.err}\nthen: {last.err}") from why
 
 
 harness.main()
