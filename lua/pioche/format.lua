@@ -51,7 +51,9 @@ local function column_format(low, high, digits, decimals_max)
   if high < 1e-3 or high >= 1e8 or (high / low > 1e4 and low < 1e-3) then
     return "%." .. (digits - 1) .. "e"
   end
-  local decimals = math.max(digits - 1 - magnitude(high), 2 - magnitude(low), 0)
+  -- At least two digits of the smallest; three where it is small, as a rate is.
+  local least = (magnitude(low) < -2 and 2 or 1) - magnitude(low)
+  local decimals = math.max(digits - 1 - magnitude(high), least, 0)
   return "%." .. math.min(decimals, decimals_max, decimals_shown) .. "f"
 end
 
@@ -82,7 +84,7 @@ end
 
 local function in_pattern(pattern, value, integers)
   if value == nil then return "" end
-  if integers then return tostring(value) end
+  if integers or math.type(value) == "integer" then return tostring(value) end
   return special(value) or tidy_exponent(string.format(pattern, value))
 end
 

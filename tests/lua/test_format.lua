@@ -23,8 +23,13 @@ test("a column has the same number of decimals", function()
   equal(format.column({ 2.34567, nil, 3.0 }, 3), { "2.3457", "", "3.0000" })
 end)
 
+test("small values keep three digits beside larger ones", function()
+  equal(format.column({ 0.0195623, 0.000162612 }, 2, 4), { "0.019562", "0.000163" })
+end)
+
 test("integers stay integers in a column", function()
   equal(format.column({ 32, 64, 128 }, 3), { "32", "64", "128" })
+  equal(format.column({ 2, 0.845595 }, 2, 4), { "2", "0.846" })
 end)
 
 test("different values do not look the same", function()

@@ -94,8 +94,8 @@ local function default_metrics(store, loaded)
   if #texts > 0 then return texts end
   local keys = keys_of(store, loaded)
   if #keys == 0 then
-    errors.raise("not_found", "chart: %s has logged nothing yet",
-      #loaded == 1 and loaded[1].name or "none of these runs")
+    errors.raise("not_found", "chart: %s", #loaded == 1
+      and loaded[1].name .. " has logged nothing yet" or "none of these runs has logged anything yet")
   elseif #keys <= metrics_shown then
     return keys
   end

@@ -38,9 +38,20 @@ local function print_tables(ctx, store)
     end
     return
   end
-  local rows = {}
+  local rows, fits = {}, true
   for i, t in ipairs(list) do
     rows[i] = { { t.name, "bold" }, t.purpose, table.concat(t.columns, " ") }
+    fits = fits and 50 + #rows[i][3] <= ctx.cols
+  end
+  if ctx.stdout_tty and not ctx.options.wide and not fits then
+    for i, t in ipairs(list) do
+      ctx.out(term.paint(t.name, "bold", ctx.color)
+        .. (t.purpose ~= "" and "  " .. term.paint(t.purpose, "dim", ctx.color) or "") .. "\n")
+      for _, line in ipairs(term.wrap(rows[i][3], math.max(20, ctx.cols - 4))) do
+        ctx.out("    " .. line .. "\n")
+      end
+    end
+    return
   end
   tables.print(ctx, { { title = "table" }, { title = "what", flex = true, min = 12, drop = 1 },
     { title = "columns", flex = true, min = 20 } }, rows)
@@ -78,6 +89,22 @@ local function print_csv(ctx, result)
   end
 end
 
+-- A row a block, a column a line.
+local function print_blocks(ctx, columns, rows)
+  local widest = 0
+  for _, column in ipairs(columns) do widest = math.max(widest, term.width(column.title)) end
+  for i, row in ipairs(rows) do
+    ctx.out(term.paint("row " .. i, "dim", ctx.color) .. "\n")
+    for c, column in ipairs(columns) do
+      local cell = row[c]
+      local text, style = cell, nil
+      if type(cell) == "table" then text, style = cell[1], cell[2] end
+      ctx.out("  " .. term.paint(term.pad(column.title, widest), "bold", ctx.color) .. "  "
+        .. term.paint(term.clean(text), style, ctx.color) .. "\n")
+    end
+  end
+end
+
 local function print_table(ctx, result)
   local columns, rows = {}, {}
   for c, name in ipairs(result.columns) do
@@ -95,6 +122,14 @@ local function print_table(ctx, result)
         columns[c].align = nil
         rows[i][c] = utf8.len(value) and value or "<" .. format.bytes(#value) .. ">"
       end
+    end
+  end
+  -- Where not even cut columns have room beside each other, they stand one below
+  -- the other, whole.
+  if ctx.stdout_tty and not ctx.options.wide and #rows > 0 then
+    local head = tables.render(columns, { rows[1] }, { width = ctx.cols, color = false })
+    if term.width(head:match("^[^\n]*")) > ctx.cols then
+      return print_blocks(ctx, columns, rows)
     end
   end
   tables.print(ctx, columns, rows)
@@ -124,11 +159,12 @@ return {
   usage = "sql ['SELECT ...' | -]",
   help = [[
 Without a query: the tables, what each is for, and their columns. '-' reads the
-query from standard input. A statement that would write is refused.
+query from standard input. A statement that would write is refused. On a terminal
+too narrow for the columns each row is a block of lines.
 
 Besides the tables there is point(run, key, rank, attempt, step, time_ns, value,
-bits) with every point that was logged; run is a name such as 'gpt-17', bits the IEEE
-754 bits of the value. Times are nanoseconds since 1970.
+bits) with every point that was logged; run is a name such as 'gpt-17', bits the
+IEEE 754 bits of the value. Times are nanoseconds since 1970.
 
 Any SQLite reads the other tables. Runs, their parameters, their latest metrics:
 
