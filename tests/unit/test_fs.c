@@ -60,6 +60,22 @@ static void failed_write_leaves_the_old_file(void **state)
 	scratch_remove(dir);
 }
 
+static void ensure_fills_what_is_empty_and_leaves_the_rest(void **state)
+{
+	(void)state;
+	char *dir = scratch_new();
+	const char *path = path_in(dir, "f");
+	pio_fs_fault_at("w", 1, ENOSPC);
+	check_fails(pio_fs_ensure(path, "*\n", 2, 0644, &err), PIO_ENOSPC, "f");
+	pio_fs_fault_at("", 0, 0);
+	assert_content(path, "");
+	check_ok(pio_fs_ensure(path, "*\n", 2, 0644, &err));
+	assert_content(path, "*\n");
+	check_ok(pio_fs_ensure(path, "other", 5, 0644, &err));
+	assert_content(path, "*\n");
+	scratch_remove(dir);
+}
+
 static void killed_write_leaves_old_or_new(void **state)
 {
 	(void)state;
@@ -217,6 +233,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(write_is_whole_and_synced_once_each),
 		cmocka_unit_test(failed_write_leaves_the_old_file),
+		cmocka_unit_test(ensure_fills_what_is_empty_and_leaves_the_rest),
 		cmocka_unit_test(killed_write_leaves_old_or_new),
 		cmocka_unit_test(copy_keeps_modes_times_and_links),
 		cmocka_unit_test(remove_never_follows_links),
