@@ -36,7 +36,7 @@ class Project:
     def __init__(self, git=True):
         self.dir = os.path.realpath(tempfile.mkdtemp(prefix="pioche project "))
         self.env = {k: v for k, v in os.environ.items()
-                    if not k.startswith(("PIOCHE_", "MAKE", "MFLAGS"))
+                    if not k.startswith(("PIOCHE_", "MAKE", "MFLAGS", "BUILD"))
                     or k == "PIOCHE_TEST_MARK"}
         self.env.update(HOME=self.dir, GIT_CONFIG_GLOBAL="/dev/null", NO_COLOR="1")
         if git:

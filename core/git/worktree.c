@@ -124,8 +124,8 @@ static int check_limits(const struct walk *walk, int64_t size_bytes, pio_err *er
 	const pio_worktree_spec *spec = walk->spec;
 	if (size_bytes > spec->file_bytes_max)
 		return pio_fail(err, PIO_EINVAL, "%s: %.1f MB, but a snapshot of the code takes files up to "
-		                "%.1f MB. Ignore it in .gitignore, or declare it as an input of the program "
-		                "(inputs = { ... }), or raise the limit (snapshot.file_bytes_max)",
+		                "%.1f MB. Ignore it in .gitignore, and if the program reads it, declare it as "
+		                "an input (inputs = { ... })",
 		                walk->path.data, (double)size_bytes / 1e6, (double)spec->file_bytes_max / 1e6);
 	if ((spec->files_max && walk->counts->files > spec->files_max) ||
 	    (spec->total_bytes_max && walk->counts->bytes > spec->total_bytes_max))
