@@ -159,32 +159,14 @@ int pio_fs_close(int *fd, const char *path, pio_err *err)
 	return failed ? pio_fail_errno(err, failed, "cannot close %s", path) : 0;
 }
 
-static int rename_flags(const char *from, const char *to, unsigned flags, pio_err *err)
+int pio_fs_rename(const char *from, const char *to, pio_err *err)
 {
 	int fault = gate('r', &count_renames);
-	if (!fault && renameat2(AT_FDCWD, from, AT_FDCWD, to, flags) != 0)
+	if (!fault && rename(from, to) != 0)
 		fault = errno;
-	/* Some network file systems know no flags: link() has the same meaning. */
-	if (fault == EINVAL && flags) {
-		fault = link(from, to) == 0 ? 0 : errno;
-		if (!fault && unlink(from) != 0)
-			fault = errno;
-	}
-	if (fault == EEXIST && flags)
-		return pio_fail(err, PIO_EEXIST, "%s exists already", to);
 	if (fault == ENOENT)
 		return pio_fail(err, PIO_ENOTFOUND, "cannot rename %s to %s: no such file", from, to);
 	return fault ? pio_fail_errno(err, fault, "cannot rename %s to %s", from, to) : 0;
-}
-
-int pio_fs_rename(const char *from, const char *to, pio_err *err)
-{
-	return rename_flags(from, to, 0, err);
-}
-
-int pio_fs_rename_new(const char *from, const char *to, pio_err *err)
-{
-	return rename_flags(from, to, RENAME_NOREPLACE, err);
 }
 
 int pio_fs_sync_dir(const char *path, pio_err *err)

@@ -50,8 +50,6 @@ int pio_fs_datasync(int fd, const char *path, pio_err *err);
 int pio_fs_close(int *fd, const char *path, pio_err *err);
 
 int pio_fs_rename(const char *from, const char *to, pio_err *err);
-/* link(2) semantics: PIO_EEXIST if `to` exists. */
-int pio_fs_rename_new(const char *from, const char *to, pio_err *err);
 /* fsync of the directory itself, which makes its renames and unlinks durable. */
 int pio_fs_sync_dir(const char *path, pio_err *err);
 /* syncfs(2): all that was written to the file system of this directory is

@@ -136,17 +136,6 @@ static void remove_never_follows_links(void **state)
 	scratch_remove(dir);
 }
 
-static void rename_new_refuses_to_replace(void **state)
-{
-	(void)state;
-	char *dir = scratch_new();
-	check_ok(pio_fs_write(path_in(dir, "a"), "a", 1, 0644, &err));
-	check_ok(pio_fs_write(path_in(dir, "b"), "b", 1, 0644, &err));
-	check_fails(pio_fs_rename_new(path_in(dir, "a"), path_in(dir, "b"), &err), PIO_EEXIST, "b");
-	assert_content(path_in(dir, "b"), "b");
-	scratch_remove(dir);
-}
-
 static void lock_is_exclusive_and_dies_with_its_holder(void **state)
 {
 	(void)state;
@@ -237,7 +226,6 @@ int main(void)
 		cmocka_unit_test(killed_write_leaves_old_or_new),
 		cmocka_unit_test(copy_keeps_modes_times_and_links),
 		cmocka_unit_test(remove_never_follows_links),
-		cmocka_unit_test(rename_new_refuses_to_replace),
 		cmocka_unit_test(lock_is_exclusive_and_dies_with_its_holder),
 		cmocka_unit_test(names_with_newlines_are_listed_in_order),
 		cmocka_unit_test(sha256_has_the_published_value),
