@@ -63,6 +63,9 @@ def test_gpt_and_two_stages():
             by_name), by_name.keys()
         rates = [r["params"]["lr"] for n, r in by_name.items() if n.startswith("two-stage-small")]
         assert by_name["two-stage-big-1"]["params"]["lr"] in rates
+        # The tuned run went on where the big one ended, by its checkpoint.
+        big, tuned = (by_name[f"two-stage-{n}-1"]["metrics"]["train/loss"] for n in ("big", "tuned"))
+        assert (big["last_step"], tuned["first_step"], tuned["last_step"]) == (120, 121, 160)
         check_again(p, where, "recipes/two_stage.lua")
         assert p.sh("cd checkout && git status --porcelain") == ""
 

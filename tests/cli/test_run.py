@@ -353,14 +353,17 @@ def test_goal_that_is_never_logged_is_an_error():
 
 
 def test_a_checkpoint_of_one_run_starts_another():
+    if os.environ.get("SAN"):
+        raise harness.Skip("python3 is not built with the sanitizers")
     with Project() as p:
         p.write("train.py", """
-import pioche, sys
-run = pioche.init()
-for step in range(1, 4):
-    run.log({"loss": 1 / step}, step=step)
-print("resume", run.resume_step)
-run.finish()
+import array
+import pioche
+with pioche.init() as run:
+    first = (run.resume_step or 0) + 1
+    for step in range(first, first + 3):
+        run.log({"loss": 1 / step}, step=step)
+    run.checkpoint(step, {"model": {"w": array.array("d", [float(step)])}})
 """)
         p.write("r.lua", """
 local pioche = require "pioche"
@@ -368,14 +371,18 @@ local prog = pioche.program { command = { "python3", "train.py" } }
 return function(lab)
   local a = lab:run { name = "w", program = prog, params = { x = 1 } }
   assert(a:metric "loss" == 1 / 3, tostring(a:metric "loss"))
-  local b = lab:run { name = "w", program = prog, params = a.params:with { x = 2, y = 1 } }
-  assert(b.params.y == 1)
+  local b = lab:run { name = "w", program = prog, params = a.params:with { y = 1 },
+    from = a:checkpoint "last" }
+  assert(b:metric "loss" == 1 / 6, tostring(b:metric "loss"))
 end
 """)
-        if os.environ.get("SAN"):
-            raise harness.Skip("python3 is not built with the sanitizers")
         p.pioche("run", "r.lua")
-        assert len(runs(p)) == 2
+        first, second = sorted(runs(p), key=lambda r: r["id"])
+        assert second["params"] == {"x": 1, "y": 1}
+        assert second["metrics"]["loss"]["first_step"] == 4, "it went on behind the checkpoint's step"
+        saved = p.sql("SELECT manifest_sha256 AS m FROM checkpoint WHERE run_id = 1")[0]["m"]
+        assert p.sql("SELECT from_checkpoint AS m FROM run WHERE id = 2") == [{"m": saved}]
+        assert first["metrics"]["loss"]["last_step"] == 3
         assert "nothing to do" in p.pioche("run", "r.lua").err
 
 
