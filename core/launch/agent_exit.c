@@ -10,7 +10,8 @@
 
 #define TAIL_BYTES_MAX 16384
 #define TAIL_LINES_MAX 64
-#define QUOTE_BYTES_MAX 200
+#define QUOTE_HEAD_BYTES 120   /* of a long last line: its beginning, */
+#define QUOTE_TAIL_BYTES 200   /* and its end, where the reason stands */
 
 json_t *pio_agent_json_text(const char *bytes, size_t size_bytes)
 {
@@ -84,11 +85,18 @@ static void quote_last_line(pio_str *text, const json_t *stderr_tail)
 		continue;
 	if (start == end)
 		return;
-	size_t bytes = end - start < QUOTE_BYTES_MAX ? end - start : QUOTE_BYTES_MAX;
-	while (bytes < end - start && bytes && ((unsigned char)all[start + bytes] & 0xc0) == 0x80)
-		bytes--;
 	pio_str_puts(text, ": ");
-	pio_str_append(text, all + start, bytes);
+	if (end - start > QUOTE_HEAD_BYTES + QUOTE_TAIL_BYTES) {
+		size_t head = QUOTE_HEAD_BYTES;
+		while (head && ((unsigned char)all[start + head] & 0xc0) == 0x80)
+			head--;
+		pio_str_append(text, all + start, head);
+		pio_str_puts(text, " ... ");
+		start = end - QUOTE_TAIL_BYTES;
+		while (start < end && ((unsigned char)all[start] & 0xc0) == 0x80)
+			start++;
+	}
+	pio_str_append(text, all + start, end - start);
 }
 
 /* "rank 1 died: SIGKILL at step 812; 1 rank waited 0.2 s" */

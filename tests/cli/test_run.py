@@ -151,6 +151,15 @@ def test_the_first_failure_is_named():
         assert "rank 1" in result.err and "SIGSEGV" in result.err, result.err
 
 
+def test_a_long_reason_keeps_its_end():
+    with Project() as p:
+        r = recipe(p, 'command = { "sh", "-c", "echo begin $(printf %0900d 0) no space left >&2; exit 3" }',
+                   "x = 1")
+        p.pioche("run", r, expect=1)
+        message = runs(p)[0]["attempts"][0]["message"]
+        assert "begin" in message and "no space left" in message and len(message) < 500, message
+
+
 def test_every_rank_knows_its_place():
     with Project() as p:
         names = ["RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT",
