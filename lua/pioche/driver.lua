@@ -237,7 +237,7 @@ end
 
 -- ---- one attempt ------------------------------------------------------------------------------
 
--- Did a person ask for this run's end since the session knows it?
+-- Did a person ask for this run's end meanwhile?
 local function is_unwanted(self, job)
   local row = check(self.store:one("SELECT stop_requested_ns AS ns FROM run WHERE id = ?", job.id))
   return row and row.ns and row.ns ~= job.stop_ns
