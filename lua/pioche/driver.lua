@@ -108,7 +108,10 @@ local function build(program, dir, log, interrupted)
   if program.setup then
     argv = { "sh", "-c", program.setup .. '\nexec "$@"', "sh", table.unpack(program.build) }
   end
-  local result, message, code = sys.run { argv = argv, cwd = dir, env = program.env or {}, log = log,
+  -- The flags of a make that started pioche are not the build's.
+  local env = { MAKEFLAGS = "", MFLAGS = "" }
+  for name, value in pairs(program.env or {}) do env[name] = value end
+  local result, message, code = sys.run { argv = argv, cwd = dir, env = env, log = log,
     poll = interrupted }
   if not result then errors.raise(code, "build: %s", message) end
   if result.cancelled then errors.raise("cancelled", "interrupted: the build was stopped") end
