@@ -93,10 +93,11 @@ $(BUILD)/gen/lua_modules.c: $(LUA_SRC) core/bind/embed.sh
 	@echo "EMBED lua/"
 	$(Q)sh core/bind/embed.sh lua $(LUA_SRC) > $@
 
-$(BUILD)/gen/schema.c: core/store/schema.sql core/bind/embed.sh
+$(BUILD)/gen/schema.c: core/store/schema.sql core/store/migrate_2.sql core/bind/embed.sh
 	@mkdir -p $(@D)
 	@echo "EMBED $<"
 	$(Q)sh core/bind/embed.sh text pio_schema_sql $< > $@
+	$(Q)sh core/bind/embed.sh text pio_migrate_2_sql core/store/migrate_2.sql >> $@
 
 $(BUILD)/gen/%.o: $(BUILD)/gen/%.c
 	$(Q)$(CC) -std=gnu11 $(SANFLAGS) -fPIC -c -o $@ $<

@@ -11,7 +11,7 @@ import sys
 TOP = {"Makefile", "README.md", "core", "lua", "recipes", "experiments", "tests", "LICENSE"}
 # A room may include itself and the rooms of lower rank.
 RANK = {"base": 0, "sys": 1, "client": 2, "store": 2, "git": 2, "pack": 2, "gpu": 2,
-        "launch": 3, "sweep": 3, "bind": 4, "cli": 5}
+        "launch": 3, "sweep": 3, "exchange": 3, "bind": 4, "cli": 5}
 # libpioche is linked into training programs: libc and libcrypto alone.
 LIBRARY_ROOMS_BAN = re.compile(r"#include <(sqlite3|lua|jansson|uv|git2|archive|zstd)")
 FORBIDDEN = {

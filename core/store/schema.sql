@@ -148,6 +148,7 @@ CREATE TABLE series (                          -- all points of (run, key, rank)
   sum         REAL,    sum_low REAL,           -- of finite values, as an unevaluated pair
   finite      INTEGER NOT NULL DEFAULT 0,      -- how many values are finite: mean = sum / finite
   nans        INTEGER NOT NULL DEFAULT 0,
+  last_int    INTEGER,                         -- value at last_step where it was logged as an int64
   UNIQUE (run_id, key, rank)
 ) STRICT;
 CREATE INDEX series_by_key ON series (key, last);
@@ -245,6 +246,34 @@ CREATE TABLE bundle (                          -- archives that were exported
   sha256      TEXT NOT NULL,
   bytes       INTEGER NOT NULL,
   created_ns  INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE media (                           -- histograms, images, tables, files that were logged
+  id          INTEGER PRIMARY KEY,
+  run_id      INTEGER NOT NULL REFERENCES run,
+  attempt_id  INTEGER REFERENCES attempt,
+  rank        INTEGER NOT NULL,
+  kind        TEXT NOT NULL CHECK (kind IN ('histogram', 'image', 'table', 'file')),
+  key         TEXT NOT NULL,
+  step        INTEGER,                         -- NULL: of the run as a whole
+  time_ns     INTEGER NOT NULL,
+  name        TEXT,                            -- of a file, as its program named it
+  mime        TEXT NOT NULL,
+  bytes       INTEGER NOT NULL,
+  sha256      TEXT REFERENCES object,          -- where the bytes are an object
+  data        BLOB,                            -- else the bytes
+  CHECK ((sha256 IS NULL) != (data IS NULL))
+) STRICT;
+CREATE INDEX media_by_run ON media (run_id, kind, key, step);
+
+CREATE TABLE import (                          -- how far a foreign source was taken in
+  id          INTEGER PRIMARY KEY,
+  format      TEXT NOT NULL,                   -- 'tensorboard', 'wandb', 'trackio', 'mlflow', ...
+  source      TEXT NOT NULL,                   -- absolute path, and what is inside it: PATH#RUN
+  run_id      INTEGER NOT NULL REFERENCES run,
+  cursor      TEXT NOT NULL,                   -- JSON: where to go on; moves with what it counts
+  imported_ns INTEGER NOT NULL,
+  UNIQUE (format, source)
 ) STRICT;
 
 CREATE TABLE node (                            -- machines that ran something

@@ -18,10 +18,10 @@
 #define BUSY_MS 10000
 #define STATEMENTS 256 /* slots of the statement cache, a power of two */
 
-extern const char pio_schema_sql[];
+extern const char pio_schema_sql[], pio_migrate_2_sql[];
 
-/* migrations[v] brings a store of version v to v + 1. */
-static const char *const migrations[PIO_STORE_VERSION] = { pio_schema_sql };
+/* migrations[v] brings a store of version v to v + 1; a new store is made at once. */
+static const char *const migrations[PIO_STORE_VERSION] = { [1] = pio_migrate_2_sql };
 
 struct pio_store {
 	char *path, *db_path;
@@ -292,7 +292,9 @@ static int migrate(pio_store *store, bool may_create, pio_err *err)
 	rc = read_version(store, &version, err);
 	if (!rc && version < 0 && !may_create)
 		rc = pio_fail(err, PIO_ECORRUPT, "%s is empty, not a store", store->db_path);
-	for (int64_t v = version < 0 ? 0 : version; !rc && v < PIO_STORE_VERSION; v++)
+	if (!rc && version < 0)
+		rc = run_sql(store, pio_schema_sql, err);
+	for (int64_t v = version; !rc && v > 0 && v < PIO_STORE_VERSION; v++)
 		rc = run_sql(store, migrations[v], err);
 	if (!rc && version != PIO_STORE_VERSION) {
 		char sql[96];

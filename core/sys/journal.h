@@ -26,8 +26,10 @@
  * Payloads; `str` is u32 length and bytes, `rank` u32, `time` i64 wall ns:
  *   KEY         rank, u32 key, str name          before the first point of it
  *   POINTS      rank, u32 count, count * { i64 time, i64 step, u64 bits of the
- *               f64 value, u32 key, u32 seq }    in the order logged; seq is
- *               for recovery of a ring alone (client/drain.c), readers skip it
+ *               value, u32 key, u32 seq }    in the order logged; the value is
+ *               an f64, or an i64 where the highest bit of key is set (the
+ *               name has the number without it); seq is for recovery of a
+ *               ring alone (client/drain.c), readers skip it
  *   TEXT        rank, time, i64 step, str key, str text
  *   FACT        rank, time, u8 kind ('p','t','s'), str name, str json
  *   EVENT       rank, time, str kind, str message
@@ -37,6 +39,11 @@
  *   LOSS        rank, time, u64 stalls, u64 stalled ns   totals of the ring
  *   RUN         time, str json      a standalone run describes itself:
  *               {experiment, command[], cwd, host, pid, start_ticks, user}
+ *   MEDIA       rank, time, i64 step (INT64_MIN: of the run), u8 kind
+ *               ('h' histogram, 'i' image, 't' table, 'f' file), str key, str
+ *               name, str mime, u64 bytes, str sha256, str path, str data: the
+ *               bytes are `data`, or where sha256 is not empty the file at
+ *               `path` under the attempt's directory, which becomes an object
  *   EXIT        time, str json      the exit record (core/launch/agent.h), or
  *               {"result":"ok|failed"} of a standalone run */
 #ifndef PIO_SYS_JOURNAL_H
@@ -56,13 +63,17 @@
 enum pio_record_type {
 	PIO_RECORD_KEY = 1, PIO_RECORD_POINTS, PIO_RECORD_TEXT, PIO_RECORD_FACT, PIO_RECORD_EVENT,
 	PIO_RECORD_CHECKPOINT, PIO_RECORD_HEARTBEAT, PIO_RECORD_LOSS, PIO_RECORD_RUN, PIO_RECORD_EXIT,
+	PIO_RECORD_MEDIA,
 };
+
+/* In the key of a point: its value is an i64. */
+#define PIO_POINT_INTEGER 0x80000000u
 
 /* One entry of POINTS, as it lies in the file (little-endian hosts only). */
 typedef struct pio_journal_point {
 	int64_t time_ns, step;
 	uint64_t value_bits;
-	uint32_t key;
+	uint32_t key;       /* may hold PIO_POINT_INTEGER */
 	uint32_t seq;       /* low half of the ring's claim index; 0 is as good for a reader */
 } pio_journal_point;
 

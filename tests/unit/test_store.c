@@ -65,13 +65,65 @@ static void a_newer_store_is_refused_untouched(void **unused)
 	check_ok(pio_fs_read(&before, path_in(f.dir, "pioche.db"), &err));
 	for (int mode = PIO_STORE_READ; mode <= PIO_STORE_CREATE; mode++)
 		check_fails(pio_store_open(&store, f.dir, (enum pio_store_mode)mode, &err), PIO_EVERSION,
-		            "was written by a newer pioche (schema 7, this one knows 1)");
+		            "was written by a newer pioche (schema 7, this one knows 2)");
 	check_ok(pio_fs_read(&after, path_in(f.dir, "pioche.db"), &err));
 	assert_int_equal(before.len, after.len);
 	assert_memory_equal(before.data, after.data, before.len);
 	pio_str_fini(&before);
 	pio_str_fini(&after);
 	scratch_remove(f.dir);
+}
+
+/* Every table's columns, keys and indices, and every index's columns. */
+static const char shape_sql[] =
+	"SELECT group_concat(line, char(10)) FROM (SELECT m.name || '.' || c.name || ' ' || c.type || ' ' ||"
+	" c.\"notnull\" || ' ' || ifnull(c.dflt_value, '-') || ' ' || c.pk AS line FROM sqlite_schema m,"
+	" pragma_table_xinfo(m.name) c WHERE m.type = 'table' UNION ALL SELECT m.name || ': ' || i.name ||"
+	" ' ' || i.\"unique\" || ' ' || i.partial || ' ' || (SELECT group_concat(ifnull(x.name, '?')) FROM"
+	" pragma_index_info(i.name) x) FROM sqlite_schema m, pragma_index_list(m.name) i WHERE"
+	" m.type = 'table' UNION ALL SELECT m.name || ' -> ' || f.\"table\" || '.' || ifnull(f.\"to\", '') ||"
+	" ' ' || f.\"from\" FROM sqlite_schema m, pragma_foreign_key_list(m.name) f WHERE m.type = 'table'"
+	" ORDER BY 1)";
+
+static char *shape_of(pio_store *store)
+{
+	sqlite3_stmt *row = NULL;
+	assert_int_equal(sqlite3_prepare_v2(pio_store_db(store), shape_sql, -1, &row, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_step(row), SQLITE_ROW);
+	char *shape = strdup((const char *)sqlite3_column_text(row, 0));
+	sqlite3_finalize(row);
+	return shape;
+}
+
+/* schema_1.sql is what version 1 made. */
+static void an_older_store_becomes_what_a_new_one_is(void **unused)
+{
+	(void)unused;
+	fixture f = store_up();
+	char *expected = shape_of(f.store), *dir = scratch_new();
+	pio_str old = PIO_STR_INIT;
+	pio_store *store;
+	sqlite3 *db;
+	check_ok(pio_fs_read(&old, "tests/unit/schema_1.sql", &err));
+	assert_int_equal(sqlite3_open(path_in(dir, "pioche.db"), &db), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(db, old.data, NULL, NULL, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(db, "PRAGMA user_version = 1; PRAGMA application_id = 0x50494f43;"
+	                              "INSERT INTO experiment (name, created_ns) VALUES ('old', 5)", NULL,
+	                              NULL, NULL), SQLITE_OK);
+	sqlite3_close(db);
+	check_fails(pio_store_open(&store, dir, PIO_STORE_READ, &err), PIO_EVERSION, "open it once for writing");
+	check_ok(pio_store_open(&store, dir, PIO_STORE_WRITE, &err));
+	char *shape = shape_of(store);
+	assert_string_equal(shape, expected);
+	assert_int_equal(sql_int(store, "SELECT created_ns FROM experiment WHERE name = 'old'"), 5);
+	assert_int_equal(sql_int(store, "PRAGMA user_version"), PIO_STORE_VERSION);
+	check_sound(store);
+	pio_store_close(&store);
+	pio_str_fini(&old);
+	free(shape);
+	free(expected);
+	scratch_remove(dir);
+	store_down(&f);
 }
 
 static void what_is_no_store_is_refused(void **unused)
@@ -222,6 +274,7 @@ int main(void)
 		cmocka_unit_test(a_network_disk_gets_no_wal),
 		cmocka_unit_test(an_absent_store_is_named),
 		cmocka_unit_test(a_newer_store_is_refused_untouched),
+		cmocka_unit_test(an_older_store_becomes_what_a_new_one_is),
 		cmocka_unit_test(what_is_no_store_is_refused),
 		cmocka_unit_test(transactions_nest),
 		cmocka_unit_test(the_lease_has_one_holder_who_is_named),
