@@ -38,7 +38,10 @@ static int store_points(lua_State *L)
 		lua_Integer at = (lua_Integer)i + 1;
 		lua_pushinteger(L, points[i].step);
 		lua_rawseti(L, result + 1, at);
-		lua_pushnumber(L, points[i].value);
+		if (points[i].integer)
+			lua_pushinteger(L, points[i].whole);
+		else
+			lua_pushnumber(L, points[i].value);
 		lua_rawseti(L, result + 2, at);
 		lua_pushinteger(L, points[i].time_ns);
 		lua_rawseti(L, result + 3, at);

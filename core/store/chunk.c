@@ -12,10 +12,10 @@
 #define MAX PIO_CHUNK_POINTS_MAX
 #define LEVEL 1
 #define INTEGER_MAX 9007199254740992.0 /* 2^53 */
-/* Header, three integer columns of at most 8 planes, each plane raw. */
-#define DATA_BYTES_MAX (64 + 3 * (32 + 8 * (2 + MAX)))
+/* Header, three columns of at most 8 planes and one of kinds, each plane raw. */
+#define DATA_BYTES_MAX (64 + 3 * 32 + (3 * 8 + 1) * (2 + MAX))
 
-enum value_kind { VALUE_F64, VALUE_F32, VALUE_INT };
+enum value_kind { VALUE_F64, VALUE_F32, VALUE_WHOLE, VALUE_I64, VALUE_MIXED };
 static const int64_t units_ns[] = { 1, 1000, 1000000 };
 
 struct pio_chunk_codec {
@@ -157,7 +157,7 @@ static unsigned time_unit(const pio_chunk_point *points, size_t count)
 	return 0;
 }
 
-static bool fill_integers(uint64_t *column, const pio_chunk_point *points, size_t count)
+static bool fill_whole(uint64_t *column, const pio_chunk_point *points, size_t count)
 {
 	for (size_t i = 0; i < count; i++) {
 		double value;
@@ -190,11 +190,34 @@ static bool fill_f32(uint64_t *column, const pio_chunk_point *points, size_t cou
 	return lost == 0;
 }
 
+/* `integers` of the points, at least one, are i64. */
+static void put_logged_integers(pio_chunk_codec *codec, const pio_chunk_point *points, size_t count,
+                                size_t integers)
+{
+	for (size_t i = 0; i < count; i++) {
+		codec->column[i] = points[i].bits;
+		codec->plane[i] = points[i].integer != 0;
+	}
+	if (integers == count) {
+		codec->data[1] = VALUE_I64;
+		put_integers(codec, codec->column, count, 1);
+	} else {
+		codec->data[1] = VALUE_MIXED;
+		put_plane(codec, count);
+		put_planes(codec, codec->column, count, 8);
+	}
+}
+
 static void put_values(pio_chunk_codec *codec, const pio_chunk_point *points, size_t count)
 {
 	uint64_t *column = codec->column;
-	if (fill_integers(column, points, count)) {
-		codec->data[1] = VALUE_INT;
+	size_t integers = 0;
+	for (size_t i = 0; i < count; i++)
+		integers += points[i].integer != 0;
+	if (integers) {
+		put_logged_integers(codec, points, count, integers);
+	} else if (fill_whole(column, points, count)) {
+		codec->data[1] = VALUE_WHOLE;
 		put_integers(codec, column, count, 1);
 	} else if (fill_f32(column, points, count)) {
 		codec->data[1] = VALUE_F32;
@@ -349,23 +372,30 @@ static void get_values(pio_chunk_codec *codec, input *in, pio_chunk_point *point
                        unsigned kind)
 {
 	const uint64_t *column = codec->column;
-	if (kind == VALUE_INT)
+	if (kind == VALUE_MIXED)
+		get_plane(codec, in, count);
+	for (size_t i = 0; !in->bad && i < count; i++) {
+		points[i].integer = kind == VALUE_MIXED ? codec->plane[i] : kind == VALUE_I64;
+		in->bad |= points[i].integer > 1;
+	}
+	if (in->bad)
+		return;
+	if (kind == VALUE_WHOLE || kind == VALUE_I64)
 		get_integers(codec, in, count, 1);
 	else
 		get_planes(codec, in, codec->column, count, kind == VALUE_F32 ? 4 : 8);
 	for (size_t i = 0; i < count; i++) {
 		double value = 0;
-		if (kind == VALUE_F64) {
-			points[i].bits = column[i];
-			continue;
-		}
 		if (kind == VALUE_F32) {
 			uint32_t bits = (uint32_t)column[i];
 			float narrow;
 			memcpy(&narrow, &bits, 4);
 			value = (double)narrow;
-		} else {
+		} else if (kind == VALUE_WHOLE) {
 			value = (double)(int64_t)column[i];
+		} else {
+			points[i].bits = column[i];
+			continue;
 		}
 		memcpy(&points[i].bits, &value, 8);
 	}
@@ -390,7 +420,7 @@ int pio_chunk_decode_some(pio_chunk_point *points, size_t *count_out, pio_chunk_
 	memcpy(&count_less_1, data + 2, 2);
 	memcpy(&crc, data + 4, 4);
 	size_t count = (size_t)count_less_1 + 1;
-	if (data[1] > VALUE_INT || count > MAX || data[8] > 2)
+	if (data[1] > VALUE_MIXED || count > MAX || data[8] > 2)
 		return pio_fail(err, PIO_ECORRUPT, "a chunk's header makes no sense (values %d, count %zu, "
 		                "unit %d)", data[1], count, data[8]);
 	if (pio_crc32c(0, data + 8, size_bytes - 8) != crc)
@@ -454,6 +484,8 @@ void pio_chunk_stats_add(pio_chunk_stats *stats, const pio_chunk_point *points, 
 	for (size_t i = 0; i < count; i++) {
 		double value;
 		memcpy(&value, &points[i].bits, 8);
+		if (points[i].integer)
+			value = (double)(int64_t)points[i].bits;
 		int64_t step = points[i].step, time_ns = points[i].time_ns;
 		s.first_step = step < s.first_step ? step : s.first_step;
 		s.first_ns = time_ns < s.first_ns ? time_ns : s.first_ns;
@@ -461,6 +493,7 @@ void pio_chunk_stats_add(pio_chunk_stats *stats, const pio_chunk_point *points, 
 		if (step >= s.last_step) {
 			s.last_step = step;
 			s.last_bits = points[i].bits;
+			s.last_integer = points[i].integer;
 		}
 		if (isnan(value)) {
 			s.nans++;
@@ -494,6 +527,7 @@ void pio_chunk_stats_merge(pio_chunk_stats *stats, const pio_chunk_stats *later)
 	if (later->last_step >= stats->last_step) {
 		stats->last_step = later->last_step;
 		stats->last_bits = later->last_bits;
+		stats->last_integer = later->last_integer;
 	}
 	stats->first_step = later->first_step < stats->first_step ? later->first_step : stats->first_step;
 	stats->first_ns = later->first_ns < stats->first_ns ? later->first_ns : stats->first_ns;

@@ -5,13 +5,15 @@
  * given. Little-endian. A block:
  *
  *   0  u8   version, 1
- *   1  u8   how values are stored: 0 f64, 1 f32, 2 integers
+ *   1  u8   how values are stored: 0 f64, 1 f32, 2 whole f64, 3 i64, 4 mixed
  *   2  u16  count - 1, so 1 to 65,536 (the store writes at most 4,096)
  *   4  u32  crc32c of everything after this field
  *   8  u8   unit of times in ns: 0: 1, 1: 1,000, 2: 1,000,000
  *   9  integer column of steps, order 2
  *      integer column of times / unit, order 1
- *      values: f64 as 8 planes, f32 as 4 planes, or an integer column, order 1
+ *      values: f64 as 8 planes, f32 as 4 planes, whole f64 and i64 as an integer
+ *      column, order 1; mixed: a plane that is 1 where a value is an i64 and 0
+ *      where it is an f64, and 8 planes
  *
  *   integer column, order k: i64 first value (order 2: and i64 first
  *      difference), then of the k-th differences d: i64 smallest, u8 width w,
@@ -21,8 +23,8 @@
  *      is the entries' number: as they are; 1: all equal; else one zstd frame.
  *
  * f32 is chosen only if every value converts back to the same bits (NaN
- * payloads included), integers only if all are whole, of magnitude <= 2^53,
- * and none is -0.0. Decoding trusts nothing and never reads or writes out of
+ * payloads included), whole f64 only if all are whole, of magnitude <= 2^53,
+ * and none is -0.0; i64 and mixed only for what was logged as integers. Decoding trusts nothing and never reads or writes out of
  * bounds. A codec is used by one thread at a time. */
 #ifndef PIO_STORE_CHUNK_H
 #define PIO_STORE_CHUNK_H
@@ -39,7 +41,8 @@ typedef struct pio_chunk_codec pio_chunk_codec;
 
 typedef struct pio_chunk_point {
 	int64_t step, time_ns;
-	uint64_t bits;            /* of the f64 value */
+	uint64_t bits;            /* of the f64 value, or the i64 itself */
+	uint64_t integer;         /* 1: it is an i64; else 0 */
 } pio_chunk_point;
 
 int pio_chunk_codec_new(pio_chunk_codec **codec, pio_err *err);
@@ -58,7 +61,7 @@ int pio_chunk_decode_some(pio_chunk_point *points, size_t *count, pio_chunk_code
                           const uint8_t *data, size_t size_bytes, bool with_times, pio_err *err);
 
 /* What lists and charts need. Points are taken in the order logged: of equal
- * minima the first counts. */
+ * minima the first counts. An i64 counts as the nearest double. */
 typedef struct pio_chunk_stats {
 	int64_t count, finite, nans;
 	int64_t first_step, last_step;   /* smallest and largest */
@@ -67,6 +70,7 @@ typedef struct pio_chunk_stats {
 	int64_t min_step, max_step;
 	double sum, sum_low;             /* of finite values, as an unevaluated pair */
 	uint64_t last_bits;              /* newest value at last_step */
+	uint64_t last_integer;           /* 1: that is an i64 */
 } pio_chunk_stats;
 
 void pio_chunk_stats_init(pio_chunk_stats *stats);

@@ -123,6 +123,7 @@ static void keep_points(pio_series_cursor *cursor, const pio_cursor_chunk *chunk
 		p->time_ns = points[i].time_ns;
 		p->attempt = chunk->attempt;
 		memcpy(&p->value, &points[i].bits, 8);
+		p->integer = points[i].integer != 0;
 	}
 }
 
@@ -260,7 +261,7 @@ int pio_series_value_at(double *value, bool *found, pio_store *store, int64_t se
 			cursor.chunks[kept++] = cursor.chunks[i];
 	cursor.chunks_count = kept;
 	while ((rc = pio_series_cursor_next(&point, &cursor, err)) == 1) {
-		*value = point->value;
+		*value = pio_point_real(point);
 		*found = true;
 	}
 	pio_series_cursor_close(&cursor);

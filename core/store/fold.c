@@ -216,7 +216,8 @@ static int fold_points(fold_batch *batch, const pio_record *record, pio_err *err
 	for (uint32_t i = 0; !rc && i < count; i++) {
 		pio_journal_point point;
 		memcpy(&point, cursor.at + i * sizeof point, sizeof point);
-		uint32_t at = rank && point.key < rank->keys ? rank->slots[point.key] : 0;
+		uint32_t key = point.key & ~PIO_POINT_INTEGER;
+		uint32_t at = rank && key < rank->keys ? rank->slots[key] : 0;
 		if (!at) {
 			strangers++;
 			continue;
@@ -228,7 +229,8 @@ static int fold_points(fold_batch *batch, const pio_record *record, pio_err *err
 				return rc;
 		}
 		slot->points[slot->count++] = (pio_chunk_point){
-			point.step, point.time_ns - point.time_ns % TIME_UNIT_NS, point.value_bits
+			point.step, point.time_ns - point.time_ns % TIME_UNIT_NS, point.value_bits,
+			key != point.key
 		};
 		newest = point.step > newest ? point.step : newest;
 	}

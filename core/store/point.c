@@ -272,7 +272,10 @@ static int point_column(sqlite3_vtab_cursor *base, sqlite3_context *context, int
 		sqlite3_result_int64(context, p->time_ns);
 		break;
 	case VALUE:
-		sqlite3_result_double(context, p->value);
+		if (p->integer)
+			sqlite3_result_int64(context, p->whole);
+		else
+			sqlite3_result_double(context, p->value);
 		break;
 	default:
 		memcpy(&bits, &p->value, 8);

@@ -104,7 +104,7 @@ static void add_points(buckets *b, const pio_point *points, size_t count)
 		int64_t finite = 0;
 		double min = INFINITY, max = -INFINITY, sum = 0;
 		for (size_t i = 0; i < n; i++) {
-			double value = p[i].value;
+			double value = pio_point_real(&p[i]);
 			if (!isfinite(value))
 				continue;
 			finite++;
@@ -235,9 +235,14 @@ static void put_csv_text(pio_str *out, const char *text)
 
 /* 17 digits bring every double back; a NaN that is not the usual one also
  * shows its bits, as strtod reads them. */
-static void put_csv_value(pio_str *out, double value)
+static void put_csv_value(pio_str *out, const pio_point *point)
 {
 	uint64_t bits;
+	double value = point->value;
+	if (point->integer) {
+		pio_str_printf(out, "%lld", (long long)point->whole);
+		return;
+	}
 	memcpy(&bits, &value, 8);
 	if (!isnan(value))
 		pio_str_printf(out, "%.17g", value);
@@ -282,7 +287,7 @@ static int csv_series(csv_file *csv, pio_store *store, int64_t series_id, const 
 	while (!rc && (rc = pio_series_cursor_next(&point, &cursor, err)) == 1) {
 		pio_str_append(&csv->out, prefix.data, prefix.len);
 		pio_str_printf(&csv->out, "%lld,%lld,", (long long)point->step, (long long)point->time_ns);
-		put_csv_value(&csv->out, point->value);
+		put_csv_value(&csv->out, point);
 		pio_str_putc(&csv->out, '\n');
 		rc = csv_flush(csv, FLUSH_BYTES, err);
 	}

@@ -6,6 +6,7 @@
 #ifndef PIO_STORE_SERIES_H
 #define PIO_STORE_SERIES_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -13,9 +14,19 @@
 
 typedef struct pio_point {
 	int64_t step, time_ns;
-	double value;             /* bit for bit as logged */
+	union {                   /* bit for bit as logged: */
+		double value;
+		int64_t whole;    /* with `integer` */
+	};
 	int32_t attempt;
+	bool integer;             /* it was logged as an int64 */
 } pio_point;
+
+/* The value of a point as a double, the nearest one to an integer. */
+static inline double pio_point_real(const pio_point *point)
+{
+	return point->integer ? (double)point->whole : point->value;
+}
 
 /* Ordered by step, then by the order logged. attempt 0: the visible ones.
  * The caller frees *points with pio_free. */

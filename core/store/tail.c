@@ -106,7 +106,7 @@ static int load_series(pio_tail *tail, pio_store *store, pio_err *err)
 {
 	sqlite3_stmt *row = pio_sql_query(store, err, "SELECT count, first_step, last_step, 0, 0, min,"
 	                                  " min_step, max, max_step, sum, sum_low, finite, nans, last,"
-	                                  " last_bits FROM series WHERE id = ?1", "i", tail->series_id);
+	                                  " last_bits, last_int FROM series WHERE id = ?1", "i", tail->series_id);
 	int rc = row ? pio_sql_row(store, row, err) : -PIO_EIO;
 	if (rc == 1) {
 		read_stats(&tail->shown, row, 0);
@@ -114,6 +114,9 @@ static int load_series(pio_tail *tail, pio_store *store, pio_err *err)
 		memcpy(&tail->shown.last_bits, &last, 8);
 		if (sqlite3_column_type(row, 14) != SQLITE_NULL)
 			tail->shown.last_bits = (uint64_t)sqlite3_column_int64(row, 14);
+		tail->shown.last_integer = sqlite3_column_type(row, 15) != SQLITE_NULL;
+		if (tail->shown.last_integer)
+			tail->shown.last_bits = (uint64_t)sqlite3_column_int64(row, 15);
 	} else if (rc == 0) {
 		rc = pio_fail(err, PIO_ENOTFOUND, "there is no series %lld", (long long)tail->series_id);
 	}
@@ -268,17 +271,20 @@ int pio_tail_save(pio_tail *tail, pio_store *store, pio_err *err)
 	const pio_chunk_stats *s = &tail->shown;
 	double last;
 	memcpy(&last, &s->last_bits, 8);
-	bool plain = !isnan(last) && !(last == 0 && s->last_bits);
+	if (s->last_integer)
+		last = (double)(int64_t)s->last_bits;
+	bool odd = !s->last_integer && (isnan(last) || (last == 0 && s->last_bits));
 	int rc = pio_sql_exec(store, err,
 	                      "UPDATE series SET count = ?2, first_step = ?3, last_step = ?4, last = ?5,"
 	                      " last_bits = CASE WHEN ?6 THEN ?7 END, min = ?8,"
 	                      " min_step = CASE WHEN ?8 IS NOT NULL THEN ?9 END, max = ?10,"
 	                      " max_step = CASE WHEN ?8 IS NOT NULL THEN ?11 END, sum = ?12,"
-	                      " sum_low = ?13, finite = ?14, nans = ?15 WHERE id = ?1",
-	                      "iiii" "dii" "didi" "ddii", tail->series_id, s->count, s->first_step,
-	                      s->last_step, last, (int64_t)!plain, (int64_t)s->last_bits,
+	                      " sum_low = ?13, finite = ?14, nans = ?15,"
+	                      " last_int = CASE WHEN ?16 THEN ?7 END WHERE id = ?1",
+	                      "iiii" "dii" "didi" "ddiii", tail->series_id, s->count, s->first_step,
+	                      s->last_step, last, (int64_t)odd, (int64_t)s->last_bits,
 	                      s->min, s->min_step, s->max, s->max_step, s->sum, s->sum_low, s->finite,
-	                      s->nans);
+	                      s->nans, (int64_t)s->last_integer);
 	tail->changed = rc != 0;
 	return rc;
 }
@@ -376,8 +382,10 @@ static int find_last(pio_chunk_stats *stats, pio_store *store, int64_t chunk_id,
 		rc = decode_row(points, &count, store, row, 0, err);
 	pio_sql_reset(row);
 	for (size_t i = 0; !rc && i < count; i++)
-		if (points[i].step == stats->last_step)
+		if (points[i].step == stats->last_step) {
 			stats->last_bits = points[i].bits;
+			stats->last_integer = points[i].integer;
+		}
 	return rc;
 }
 

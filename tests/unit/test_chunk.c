@@ -38,7 +38,8 @@ static size_t round_trip(size_t count)
 	check_ok(pio_chunk_decode_some(back, &found, codec, data, size, false, &err));
 	assert_int_equal(found, count);
 	for (size_t i = 0; i < count; i++)
-		assert_true(back[i].step == points[i].step && back[i].bits == points[i].bits && !back[i].time_ns);
+		assert_true(back[i].step == points[i].step && back[i].bits == points[i].bits &&
+		            back[i].integer == points[i].integer && !back[i].time_ns);
 	return size;
 }
 
@@ -53,14 +54,14 @@ static void values_come_back_bit_for_bit(void **unused)
 	(void)unused;
 	for (size_t i = 0; i < N; i++) {
 		for (size_t j = 0; j < 40; j++)
-			points[j] = (pio_chunk_point){ (int64_t)j, (int64_t)j, j % 3 ? special[i] : bits_of(1.5) };
+			points[j] = (pio_chunk_point){ (int64_t)j, (int64_t)j, j % 3 ? special[i] : bits_of(1.5), 0 };
 		round_trip(40);
-		points[0] = (pio_chunk_point){ 7, 7, special[i] };
+		points[0] = (pio_chunk_point){ 7, 7, special[i], 0 };
 		round_trip(1);
-		points[i] = (pio_chunk_point){ (int64_t)i, 0, special[i] };
+		points[i] = (pio_chunk_point){ (int64_t)i, 0, special[i], 0 };
 	}
 	for (size_t i = 0; i < N; i++)
-		points[i] = (pio_chunk_point){ (int64_t)i, 0, special[i] };
+		points[i] = (pio_chunk_point){ (int64_t)i, 0, special[i], 0 };
 	round_trip(N);
 }
 
@@ -71,13 +72,13 @@ static void steps_and_times_of_any_size_come_back(void **unused)
 	(void)unused;
 	for (size_t count = 1; count <= 600; count += 13) {
 		for (size_t i = 0; i < count; i++)
-			points[i] = (pio_chunk_point){ extreme[draw() % 8], extreme[draw() % 8], bits_of(0.5) };
+			points[i] = (pio_chunk_point){ extreme[draw() % 8], extreme[draw() % 8], bits_of(0.5), 0 };
 		round_trip(count);
 	}
 	for (unsigned shift = 0; shift < 64; shift++) {
 		for (size_t i = 0; i < 100; i++)
 			points[i] = (pio_chunk_point){ (int64_t)(draw() >> shift), (int64_t)((draw() >> shift) * 1000),
-			                               draw() >> shift };
+			                               draw() >> shift, 0 };
 		round_trip(100);
 	}
 }
@@ -87,7 +88,7 @@ static void every_count_comes_back(void **unused)
 	(void)unused;
 	for (size_t i = 0; i < PIO_CHUNK_POINTS_MAX; i++)
 		points[i] = (pio_chunk_point){ (int64_t)(10 * i), (int64_t)(i * 1000000 + draw() % 1000),
-		                               bits_of((double)(float)(draw() % 100000) * 0.125 + 0.1f) };
+		                               bits_of((double)(float)(draw() % 100000) * 0.125 + 0.1f), 0 };
 	for (size_t count = 1; count < 40; count++)
 		round_trip(count);
 	round_trip(1023);
@@ -100,11 +101,38 @@ static void every_count_comes_back(void **unused)
 	            PIO_EINVAL, "4097 points");
 }
 
+static void integers_come_back_as_integers(void **unused)
+{
+	static const int64_t extreme[] = { INT64_MIN, INT64_MAX, 0, -1, 1, 9007199254740993 };
+	(void)unused;
+	for (size_t count = 1; count <= 200; count += 7) {
+		for (size_t i = 0; i < count; i++)
+			points[i] = (pio_chunk_point){ (int64_t)i, 0, (uint64_t)extreme[draw() % 6], 1 };
+		round_trip(count);
+		for (size_t i = 0; i < count; i++) /* 1 is not 1.0, and the bits of one are not the other's */
+			points[i] = (pio_chunk_point){ (int64_t)i, 0, draw() % 2 ? 1 : bits_of(1.0), draw() % 2 };
+		round_trip(count);
+	}
+	for (size_t i = 0; i < PIO_CHUNK_POINTS_MAX; i++)
+		points[i] = (pio_chunk_point){ (int64_t)i, 0, 9007199254740993u + i * 4096, 1 };
+	assert_true(round_trip(PIO_CHUNK_POINTS_MAX) < 100); /* tokens seen */
+	for (size_t i = 0; i < PIO_CHUNK_POINTS_MAX; i++)
+		points[i] = (pio_chunk_point){ (int64_t)i, (int64_t)draw(), draw(), draw() % 2 };
+	round_trip(PIO_CHUNK_POINTS_MAX);
+	pio_chunk_stats stats;
+	points[0] = (pio_chunk_point){ 1, 0, bits_of(0.5), 0 };
+	points[1] = (pio_chunk_point){ 2, 0, (uint64_t)-7, 1 };
+	pio_chunk_stats_init(&stats);
+	pio_chunk_stats_add(&stats, points, 2);
+	assert_true(stats.min == -7 && stats.max == 0.5 && stats.sum == -6.5 && stats.finite == 2);
+	assert_true(stats.last_integer == 1 && (int64_t)stats.last_bits == -7);
+}
+
 static void easy_series_are_small(void **unused)
 {
 	(void)unused;
 	for (size_t i = 0; i < PIO_CHUNK_POINTS_MAX; i++)
-		points[i] = (pio_chunk_point){ (int64_t)i, (int64_t)i * 1000000, bits_of(3e-4) };
+		points[i] = (pio_chunk_point){ (int64_t)i, (int64_t)i * 1000000, bits_of(3e-4), 0 };
 	assert_true(round_trip(PIO_CHUNK_POINTS_MAX) < 128);
 	for (size_t i = 0; i < PIO_CHUNK_POINTS_MAX; i++)
 		points[i].bits = bits_of((double)(i * 512)); /* tokens seen */
@@ -123,7 +151,7 @@ static void damage_is_an_error(void **unused)
 	static uint8_t copy[200000];
 	(void)unused;
 	for (size_t i = 0; i < 300; i++)
-		points[i] = (pio_chunk_point){ (int64_t)(i * i), (int64_t)(draw() % 100000), draw() };
+		points[i] = (pio_chunk_point){ (int64_t)(i * i), (int64_t)(draw() % 100000), draw(), 0 };
 	check_ok(pio_chunk_encode(&data, &size, codec, points, 300, &err));
 	memcpy(copy, data, size);
 	copy[size / 2] ^= 1;
@@ -154,7 +182,7 @@ static void sums_do_not_depend_on_the_cuts(void **unused)
 		double value = ldexp((double)(int64_t)draw(), (int)(draw() % 60) - 70);
 		if (i % 500 == 3)
 			value = i % 1000 == 3 ? NAN : INFINITY;
-		points[i] = (pio_chunk_point){ (int64_t)(draw() % 1000), (int64_t)draw(), bits_of(value) };
+		points[i] = (pio_chunk_point){ (int64_t)(draw() % 1000), (int64_t)draw(), bits_of(value), 0 };
 	}
 	pio_chunk_stats_init(&whole);
 	pio_chunk_stats_add(&whole, points, N);
@@ -183,7 +211,7 @@ static void sums_that_overflow_do_not_spread_nan(void **unused)
 	(void)unused;
 	pio_chunk_stats stats;
 	for (size_t i = 0; i < 3; i++)
-		points[i] = (pio_chunk_point){ (int64_t)i, 0, bits_of(1.7e308) };
+		points[i] = (pio_chunk_point){ (int64_t)i, 0, bits_of(1.7e308), 0 };
 	pio_chunk_stats_init(&stats);
 	pio_chunk_stats_add(&stats, points, 3);
 	assert_true(isinf(stats.sum) && stats.sum > 0);
@@ -209,6 +237,7 @@ int main(void)
 		cmocka_unit_test(values_come_back_bit_for_bit),
 		cmocka_unit_test(steps_and_times_of_any_size_come_back),
 		cmocka_unit_test(every_count_comes_back),
+		cmocka_unit_test(integers_come_back_as_integers),
 		cmocka_unit_test(easy_series_are_small),
 		cmocka_unit_test(damage_is_an_error),
 		cmocka_unit_test(sums_do_not_depend_on_the_cuts),

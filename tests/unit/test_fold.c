@@ -44,6 +44,49 @@ static void values_survive_from_journal_to_reads(void **unused)
 	store_down(&f);
 }
 
+/* Integers are integers again, also beside reals, across folds and merges. */
+static void integers_survive_from_journal_to_reads(void **unused)
+{
+	enum { N = 3000 };
+	(void)unused;
+	fixture f = store_up_run();
+	pio_journal_writer *w = journal_up(&f, 1);
+	put_key(w, 0, 1, "count");
+	put_key(w, 0, 2, "both");
+	for (int i = 0; i < N; i++) {
+		put_bits(w, 0, 1 | PIO_POINT_INTEGER, i, 0, (uint64_t)(INT64_MAX - i));
+		if (i % 3)
+			put_bits(w, 0, 2 | PIO_POINT_INTEGER, i, 0, (uint64_t)i);
+		else
+			put_bits(w, 0, 2, i, 0, bits_of(i));
+		if (i % 50 == 0) {
+			check_ok(pio_journal_flush(w, 0, &err));
+			fold(&f, false);
+		}
+	}
+	put_bits(w, 0, 1 | PIO_POINT_INTEGER, N, 0, (uint64_t)INT64_MIN);
+	journal_down(w);
+	fold(&f, true);
+	pio_point *points;
+	size_t count;
+	all_points_of(&f, "count", &points, &count, 0);
+	assert_int_equal(count, N + 1);
+	for (int i = 0; i < N; i++)
+		assert_true(points[i].integer && points[i].whole == INT64_MAX - i);
+	pio_free(points);
+	all_points_of(&f, "both", &points, &count, 0);
+	assert_int_equal(count, N);
+	for (int i = 0; i < N; i++)
+		assert_true(i % 3 ? points[i].integer && points[i].whole == i
+		                  : !points[i].integer && points[i].value == i);
+	pio_free(points);
+	assert_int_equal(sql_int(f.store, "SELECT last_int FROM series WHERE key = 'count'"), INT64_MIN);
+	assert_string_equal(sql_text(f.store, "SELECT typeof(last) || typeof(last_bits) FROM series WHERE"
+	                             " key = 'count'"), "realnull");
+	assert_int_equal(sql_int(f.store, "SELECT last_int FROM series WHERE key = 'both'"), N - 1);
+	store_down(&f);
+}
+
 static void folding_again_adds_nothing(void **unused)
 {
 	(void)unused;
@@ -124,7 +167,7 @@ static void many_small_folds_are_one(void **unused)
 	for (int i = 0; i < N; i++) {
 		double value = (double)(next_random(&state) % 1000000) * 0.1;
 		next_random(&state);
-		pio_chunk_point p = { i, 0, bits_of(value) };
+		pio_chunk_point p = { .step = i, .bits = bits_of(value) };
 		assert_int_equal(points[i].step, i);
 		assert_int_equal(bits_of(points[i].value), p.bits);
 		pio_chunk_stats_add(&stats, &p, 1);
@@ -430,6 +473,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(values_survive_from_journal_to_reads),
+		cmocka_unit_test(integers_survive_from_journal_to_reads),
 		cmocka_unit_test(folding_again_adds_nothing),
 		cmocka_unit_test(a_torn_tail_waits_for_its_rest),
 		cmocka_unit_test(many_small_folds_are_one),
