@@ -4,7 +4,7 @@
  *      renames and their directory syncs came before its commit.
  *   2. A row with state 'dropping' is no checkpoint any more; its files may be
  *      there or not. Only the drop that is under way may look at it.
- *   3. An object is unlinked only when no sealed checkpoint refers to it, and
+ *   3. An object is unlinked only when no sealed checkpoint or media refers to it, and
  *      after the commit that made that true.
  *
  *   (none) --fold commits--> sealed --commit--> dropping --unlink, commit--> (none)
@@ -140,7 +140,8 @@ int pio_store_checkpoint_index(pio_store *store, int64_t checkpoint_id, const ch
 
 /* ---- dropping ------------------------------------------------------------------------------------ */
 
-/* Digests of a checkpoint's files that no other sealed checkpoint needs. */
+/* Digests of a checkpoint's files that nothing else needs: no other sealed
+ * checkpoint, nothing that was logged. */
 static int load_orphans(char ***digests, size_t *count, pio_store *store, int64_t checkpoint_id,
                         pio_err *err)
 {
@@ -151,7 +152,9 @@ static int load_orphans(char ***digests, size_t *count, pio_store *store, int64_
 	                                  " f.checkpoint_id = ?1 AND NOT EXISTS (SELECT 1 FROM"
 	                                  " checkpoint_file g JOIN checkpoint c ON c.id = g.checkpoint_id"
 	                                  " WHERE g.sha256 = f.sha256 AND g.checkpoint_id != ?1 AND"
-	                                  " c.state = 'sealed') ORDER BY f.sha256", "i", checkpoint_id);
+	                                  " c.state = 'sealed') AND NOT EXISTS (SELECT 1 FROM media m"
+	                                  " WHERE m.sha256 = f.sha256) ORDER BY f.sha256", "i",
+	                                  checkpoint_id);
 	int rc = row ? pio_sql_row(store, row, err) : -PIO_EIO;
 	while (rc == 1) {
 		if (*count == capacity) {

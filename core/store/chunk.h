@@ -24,8 +24,9 @@
  *
  * f32 is chosen only if every value converts back to the same bits (NaN
  * payloads included), whole f64 only if all are whole, of magnitude <= 2^53,
- * and none is -0.0; i64 and mixed only for what was logged as integers. Decoding trusts nothing and never reads or writes out of
- * bounds. A codec is used by one thread at a time. */
+ * and none is -0.0; i64 and mixed only for what was logged as integers. Decoding
+ * trusts nothing and never reads or writes out of bounds. A codec is used by one
+ * thread at a time. */
 #ifndef PIO_STORE_CHUNK_H
 #define PIO_STORE_CHUNK_H
 

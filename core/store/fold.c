@@ -430,7 +430,8 @@ static int fold_journal(const fold_job *job, int node, pio_err *err)
 	pio_str_printf(&relative, "%s/journal.%d", job->dir, node);
 	pio_str_printf(&path, "%s/%s", pio_store_path(job->store), relative.data);
 	fold_batch empty = { .store = job->store, .result = job->result, .attempt_id = job->attempt_id,
-	                     .run_id = job->run_id, .attempt = job->attempt, .path = relative.data };
+	                     .run_id = job->run_id, .attempt = job->attempt, .dir = job->dir,
+	                     .path = relative.data };
 	int rc = pio_str_check(&relative, err);
 	if (!rc)
 		rc = pio_str_check(&path, err);

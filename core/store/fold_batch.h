@@ -32,7 +32,7 @@ typedef struct fold_batch {
 	pio_fold_result *result;
 	int64_t attempt_id, run_id, journal_id;
 	int attempt;
-	const char *path;           /* of the journal */
+	const char *dir, *path;     /* of the attempt and the journal, relative to the store */
 	int64_t begun_ns;           /* when its writer made it; 0: not known yet */
 	fold_slot *slots;
 	size_t slots_count, slots_capacity;

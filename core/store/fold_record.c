@@ -4,6 +4,7 @@
 #include "base/str.h"
 #include "store/checkpoint_publish.h"
 #include "store/fold_batch.h"
+#include "store/media.h"
 #include "store/run.h"
 #include "store/sql.h"
 
@@ -226,6 +227,18 @@ static int fold_checkpoint(fold_batch *batch, const pio_record *record, pio_err 
 	return rc;
 }
 
+static int fold_media(fold_batch *batch, const pio_record *record, pio_err *err)
+{
+	pio_err why = PIO_ERR_INIT;
+	int rc = pio_store_media_report(batch->store, batch->run_id, batch->attempt_id, batch->dir,
+	                                record->payload, record->size_bytes, &why);
+	if (is_users_fault(rc))
+		return pio_fold_complain(batch, err, "%s", why.message);
+	if (rc && err)
+		*err = why;
+	return rc;
+}
+
 int pio_fold_record(fold_batch *batch, const pio_record *record, pio_err *err)
 {
 	pio_cursor cursor = { record->payload, record->payload + record->size_bytes, 0 };
@@ -242,6 +255,8 @@ int pio_fold_record(fold_batch *batch, const pio_record *record, pio_err *err)
 		return fold_checkpoint(batch, record, err);
 	case PIO_RECORD_LOSS:
 		return fold_loss(batch, &cursor, err);
+	case PIO_RECORD_MEDIA:
+		return fold_media(batch, record, err);
 	case PIO_RECORD_EXIT:
 		return fold_exit(batch, &cursor, err);
 	default: /* HEARTBEAT and RUN are for others; a newer writer's record is skipped */

@@ -20,6 +20,7 @@ CREATE TABLE media (                           -- histograms, images, tables, fi
   CHECK ((sha256 IS NULL) != (data IS NULL))
 ) STRICT;
 CREATE INDEX media_by_run ON media (run_id, kind, key, step);
+CREATE INDEX media_by_object ON media (sha256) WHERE sha256 IS NOT NULL;
 
 CREATE TABLE import (                          -- how far a foreign source was taken in
   id          INTEGER PRIMARY KEY,
