@@ -19,16 +19,17 @@ OPT      ?= $(if $(SAN),-O1,-O2)
 CFLAGS   = -std=gnu11 $(OPT) -g $(WARN) $(SANFLAGS) -fPIC -fvisibility=hidden -ffp-contract=off -pthread
 CPPFLAGS = -Icore -I$(BUILD)/gen -D_GNU_SOURCE -DPIO_VERSION='"$(VERSION)"' -MMD -MP \
            $(shell pkg-config --cflags $(PACKAGES) 2>/dev/null)
-LDLIBS   = $(shell pkg-config --libs $(PACKAGES) 2>/dev/null) -lm -ldl -lpthread
+# core/git loads libgit2 itself.
+LDLIBS   = $(shell pkg-config --libs $(filter-out libgit2,$(PACKAGES)) 2>/dev/null) -lm -ldl -lpthread
 LDFLAGS  = $(SANFLAGS) -pthread
 
 # The client library needs libc and libcrypto alone: no SQLite, Lua, jansson or libuv.
 LIB_SRC  := $(wildcard core/client/*.c) $(filter-out core/base/json.c core/base/safetensors.c,$(wildcard core/base/*.c)) \
-            $(addprefix core/sys/,fs.c fs_tree.c hash.c journal.c shm.c sock.c)
-CORE_SRC := $(filter-out core/cli/main.c,$(wildcard core/*/*.c))
+            $(addprefix core/sys/,fs.c fs_place.c fs_tree.c hash.c journal.c shm.c sock.c)
+CORE_SRC := $(filter-out core/cli/main.c core/bind/precompile.c,$(wildcard core/*/*.c))
 LUA_SRC  := $(shell find lua -name '*.lua' 2>/dev/null | LC_ALL=C sort)
 LIB_OBJ  := $(LIB_SRC:%.c=$(BUILD)/%.o)
-CORE_OBJ := $(CORE_SRC:%.c=$(BUILD)/%.o) $(BUILD)/gen/lua_modules.o $(BUILD)/gen/schema.o
+CORE_OBJ := $(CORE_SRC:%.c=$(BUILD)/%.o) $(addprefix $(BUILD)/gen/,lua_modules.o schema.o git.o)
 
 GPT_SRC    := $(wildcard experiments/gpt/*.c)
 GPT_OBJ    := $(GPT_SRC:%.c=$(BUILD)/%.o)
@@ -55,6 +56,13 @@ programs: $(BUILD)/pioche lib gpt
 lib: $(BUILD)/lib/libpioche.so $(BUILD)/lib/libpioche.a $(BUILD)/lib/pioche/pioche.py
 gpt: $(BUILD)/gpt
 
+# pioche carries what the system has as archives, so that start-up neither
+# searches nor relocates it: a shared libarchive brings 12 more, ICU among them.
+# Dropping unused sections leaves nothing of it but tar, which needs none.
+carried = $(or $(filter /%,$(shell $(CC) -print-file-name=lib$(1).a)),$(2))
+$(BUILD)/pioche: LDLIBS = -Wl,--gc-sections $(call carried,archive,-larchive) $(call carried,z) \
+  $(call carried,sqlite3,-lsqlite3) $(call carried,lua5.4,-llua5.4) $(call carried,uv_a,-luv) \
+  $(call carried,jansson,-ljansson) $(call carried,zstd,-lzstd) -lcrypto -lm -ldl -lpthread
 $(BUILD)/pioche: $(BUILD)/core/cli/main.o $(CORE_OBJ)
 	@echo "LD $@"
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
@@ -88,16 +96,29 @@ $(BUILD)/%.o: %.c
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
 
 # Lua modules and the schema travel inside the executable.
-$(BUILD)/gen/lua_modules.c: $(LUA_SRC) core/bind/embed.sh
+$(BUILD)/gen/precompile: core/bind/precompile.c
 	@mkdir -p $(@D)
+	@echo "LD $@"
+	$(Q)$(CC) -std=gnu11 -O1 $(WARN) -o $@ $< $(shell pkg-config --cflags --libs lua5.4)
+
+$(BUILD)/gen/%.luac: %.lua $(BUILD)/gen/precompile
+	@mkdir -p $(@D)
+	$(Q)$(BUILD)/gen/precompile $< > $@
+
+$(BUILD)/gen/lua_modules.c: $(LUA_SRC:%=$(BUILD)/gen/%c) core/bind/embed.sh
 	@echo "EMBED lua/"
-	$(Q)sh core/bind/embed.sh lua $(LUA_SRC) > $@
+	$(Q)sh core/bind/embed.sh lua $(BUILD)/gen $(LUA_SRC) > $@
 
 $(BUILD)/gen/schema.c: core/store/schema.sql core/store/migrate_2.sql core/bind/embed.sh
 	@mkdir -p $(@D)
 	@echo "EMBED $<"
 	$(Q)sh core/bind/embed.sh text pio_schema_sql $< > $@
 	$(Q)sh core/bind/embed.sh text pio_migrate_2_sql core/store/migrate_2.sql >> $@
+
+# libgit2 is loaded when a command first needs it.
+$(BUILD)/gen/git.o: core/git/late.sh $(filter $(BUILD)/core/git/%,$(CORE_SRC:%.c=$(BUILD)/%.o))
+	$(Q)sh $^ > $(@:.o=.S)
+	$(Q)$(CC) -c -o $@ $(@:.o=.S)
 
 $(BUILD)/gen/%.o: $(BUILD)/gen/%.c
 	$(Q)$(CC) -std=gnu11 $(SANFLAGS) -fPIC -c -o $@ $<

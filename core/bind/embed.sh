@@ -1,6 +1,7 @@
 #!/bin/sh
-# Put text files into a C source: `embed.sh lua FILE...` makes the table of Lua
-# modules, `embed.sh text NAME FILE` one NUL-terminated string.
+# Put files into a C source: `embed.sh lua DIR FILE...` makes the table of Lua
+# modules, each compiled to DIR/FILEc; `embed.sh text NAME FILE` one
+# NUL-terminated string.
 set -eu
 
 incbin() { # symbol file
@@ -14,9 +15,11 @@ if [ "$kind" = text ]; then
 	incbin "$1" "$2"
 	exit
 fi
+dir=$1
+shift
 n=0
 for f in "$@"; do
-	incbin "pio_lua_$n" "$f"
+	incbin "pio_lua_$n" "$dir/${f}c"
 	printf 'extern const char pio_lua_%s[], pio_lua_%s_end[];\n' "$n" "$n"
 	n=$((n + 1))
 done

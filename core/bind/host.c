@@ -59,7 +59,7 @@ static int load_module(lua_State *L, const struct pio_lua_module *module)
 		return -1;
 	}
 	return luaL_loadbufferx(L, module->start, (size_t)(module->end - module->start),
-	                        lua_tostring(L, 2), "t");
+	                        lua_tostring(L, 2), "b");
 }
 
 static int searcher(lua_State *L)

@@ -6,12 +6,16 @@
 #include <string.h>
 
 #include "base/hex.h"
+#include "git/library.h"
 #include "git/snapshot.h"
 
 int pio_git_init(pio_err *err)
 {
 	static const char *extensions[] = { "worktreeconfig" };
-	int rc = git_libgit2_init();
+	int rc = pio_git_library_load(err);
+	if (rc)
+		return rc;
+	rc = git_libgit2_init();
 	if (rc < 0)
 		return pio_git_fail(err, rc, "libgit2 does not start");
 	/* The library's default is to sync nothing. */

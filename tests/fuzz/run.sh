@@ -5,7 +5,7 @@
 set -eu
 build=$1 seconds=$2
 shift 2
-packages="sqlite3 lua5.4 libgit2 libarchive libuv libzstd jansson libcrypto"
+packages="sqlite3 lua5.4 libarchive libuv libzstd jansson libcrypto"
 out=$build/fuzz
 # Warnings are gcc's business; here the code is only instrumented.
 make --no-print-directory CC=clang WARN=-w SAN=fuzzer-no-link,address,undefined BUILD="$out" objects
