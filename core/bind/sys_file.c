@@ -55,7 +55,7 @@ static int sys_write_file(lua_State *L)
 {
 	size_t len;
 	const char *path = luaL_checkstring(L, 1), *text = luaL_checklstring(L, 2, &len);
-	mode_t mode = (mode_t)luaL_optinteger(L, 3, 0644);
+	mode_t mode = (mode_t)luaL_optinteger(L, 3, 0666);
 	pio_err err = PIO_ERR_INIT;
 	return done(L, pio_fs_write(path, text, len, mode, &err), &err);
 }

@@ -253,7 +253,7 @@ static int open_shard(int *fd, shard *s, const pio_checkpoint *checkpoint, const
 		pio_str_puts(&s->path, ".safetensors");
 		rc = pio_str_check(&s->path, err);
 		if (!rc)
-			rc = pio_fs_open(fd, s->path.data, O_WRONLY | O_CREAT | O_EXCL, 0644, err);
+			rc = pio_fs_open(fd, s->path.data, O_WRONLY | O_CREAT | O_EXCL, 0666, err);
 	}
 	if (rc)
 		pio_str_clear(&s->path); /* not ours to remove */
@@ -370,7 +370,7 @@ static int commit(pio_checkpoint *checkpoint, pio_err *err)
 	if (!rc)
 		rc = pio_str_check(&dir, err);
 	if (!rc)
-		rc = pio_fs_mkdirs(dir.data, 0755, err);
+		rc = pio_fs_mkdirs(dir.data, 0777, err);
 	if (!rc)
 		rc = write_shards(checkpoint, dir.data, err);
 	if (!rc)

@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -70,12 +69,12 @@ static bool find_upwards(pio_str *found, const char *from, const char *name)
 static int make_store(const char *path, pio_err *err)
 {
 	pio_str ignore = PIO_STR_INIT;
-	int rc = pio_fs_mkdirs(path, 0755, err);
+	int rc = pio_fs_mkdirs(path, 0777, err);
 	pio_str_printf(&ignore, "%s/.gitignore", path);
 	if (!rc)
 		rc = pio_str_check(&ignore, err);
 	if (!rc)
-		rc = pio_fs_ensure(ignore.data, "*\n", 2, 0644, err);
+		rc = pio_fs_ensure(ignore.data, "*\n", 2, 0666, err);
 	pio_str_fini(&ignore);
 	return rc;
 }
@@ -319,17 +318,6 @@ static int lock_attempt(standalone *alone, pio_err *err)
 	return rc;
 }
 
-/* Explicitly, because a child that was forked a moment ago may still have the
- * descriptor open. */
-static void unlock_attempt(standalone *alone)
-{
-	if (alone->lock_fd < 0)
-		return;
-	flock(alone->lock_fd, LOCK_UN);
-	close(alone->lock_fd);
-	alone->lock_fd = -1;
-}
-
 static int open_journal(standalone *alone, const pio_ulid *ulid, const char *experiment,
                         pio_err *err)
 {
@@ -370,7 +358,7 @@ static int announce(standalone *alone, pio_err *err)
 	if (!rc)
 		rc = sync_dir_in(alone, "runs", "", err);
 	if (!rc)
-		rc = pio_fs_mkdirs(alone->run->staging, 0755, err);
+		rc = pio_fs_mkdirs(alone->run->staging, 0777, err);
 	return rc ? rc : sync_dir_in(alone, "staging", "", err);
 }
 
@@ -409,7 +397,7 @@ static int make_paths(standalone *alone, pio_err *err)
 	}
 	pio_str_fini(&store);
 	pio_str_fini(&path);
-	return rc ? rc : pio_fs_mkdirs(run->dir, 0755, err);
+	return rc ? rc : pio_fs_mkdirs(run->dir, 0777, err);
 }
 
 int pio_standalone_open(pio_run *run, const char *experiment, pio_err *err)
@@ -465,7 +453,7 @@ static int finish(standalone *alone, int status, pio_err *err)
 	/* A ring that could not be drained stays for whoever adopts the run. */
 	if (!rc)
 		rc = pio_fs_unlink(alone->ring_path, err);
-	unlock_attempt(alone);
+	pio_fs_unlock(&alone->lock_fd);
 	return rc;
 }
 
@@ -499,7 +487,7 @@ void pio_standalone_free(pio_run *run)
 		(void)pio_journal_close(&alone->journal, NULL);
 		if (run->ring)
 			(void)pio_fs_unlink(alone->ring_path, NULL);
-		unlock_attempt(alone);
+		pio_fs_unlock(&alone->lock_fd);
 		if (run->staging)
 			(void)pio_fs_remove_tree(run->staging, NULL);
 		remove_run_dir(run);

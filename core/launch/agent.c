@@ -199,7 +199,7 @@ static int finish(pio_agent *agent, pio_err *err)
 	if (!rc)
 		rc = in_dir(&path, agent, err, "exit.%d.json", agent->spec.node);
 	if (!rc)
-		rc = pio_fs_write(path.data, text, strlen(text), 0644, err);
+		rc = pio_fs_write(path.data, text, strlen(text), 0666, err);
 	if (!rc) {
 		json_object_set_new(record, "event", json_string("ended"));
 		pio_agent_say(json_incref(record));

@@ -27,7 +27,7 @@
  * Rank, pid and step are null where they are unknown: exit_code 127 is a program
  * that could not be started. `message` of `first` is the record's.
  *
- * The agent holds an flock on <attempt>/agent.lock as long as it lives. */
+ * The agent holds a lock on <attempt>/agent.lock as long as it lives. */
 #ifndef PIO_LAUNCH_AGENT_H
 #define PIO_LAUNCH_AGENT_H
 

@@ -22,7 +22,7 @@ static int open_output(int *fd, const pio_agent *agent, int rank, const char *su
 	pio_str_printf(&path, "%s/rank-%d.%s", agent->spec.dir, rank, suffix);
 	int rc = pio_str_check(&path, err);
 	if (!rc)
-		rc = pio_fs_open(fd, path.data, O_WRONLY | O_CREAT | O_APPEND, 0644, err);
+		rc = pio_fs_open(fd, path.data, O_WRONLY | O_CREAT | O_APPEND, 0666, err);
 	pio_str_fini(&path);
 	return rc;
 }

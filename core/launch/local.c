@@ -50,7 +50,7 @@ int pio_local_start(pio_local_agent *agent, const char *executable, const char *
 		rc = pio_fail(err, PIO_ENOMEM, "out of memory for the environment of an agent");
 		goto out;
 	}
-	rc = pio_fs_open(&errors, path.data, O_WRONLY | O_CREAT | O_APPEND, 0644, err);
+	rc = pio_fs_open(&errors, path.data, O_WRONLY | O_CREAT | O_APPEND, 0666, err);
 	if (!rc && (pipe2(orders, O_CLOEXEC) != 0 || pipe2(events, O_CLOEXEC) != 0))
 		rc = pio_fail_errno(err, errno, "make the pipes of an agent");
 	if (!rc) {

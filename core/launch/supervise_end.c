@@ -107,7 +107,7 @@ static int conclude(json_t **record, const pio_attempt_ref *ref, const pio_endin
 	char *text = *record ? pio_json_canonical(*record) : NULL;
 	int rc = text ? pio_str_check(&path, err) : pio_fail(err, PIO_ENOMEM, "out of memory for an exit record");
 	if (!rc)
-		rc = pio_fs_write(path.data, text, strlen(text), 0644, err);
+		rc = pio_fs_write(path.data, text, strlen(text), 0666, err);
 	free(text);
 	pio_str_fini(&message);
 	pio_str_fini(&path);
@@ -247,7 +247,7 @@ int pio_attempt_settle(json_t **record, pio_store *store, const pio_attempt_ref 
 	int lock_fd = -1;
 	*record = NULL;
 	/* Where the supervisor died before it made the directory, there is none yet. */
-	int rc = pio_fs_mkdirs(ref->dir, 0755, err);
+	int rc = pio_fs_mkdirs(ref->dir, 0777, err);
 	pio_str_printf(&path, "%s/agent.lock", ref->dir);
 	if (!rc)
 		rc = pio_str_check(&path, err);

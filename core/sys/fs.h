@@ -7,6 +7,10 @@
  * make the n-th operation fail, and is counted (pio_fs_counts), by which tests
  * assert what one checkpoint costs.
  *
+ * What is made in a directory that the group may write, the group may write as
+ * well, whatever the umask, as far as the `mode` of the call allows: so a store
+ * of several users stays one (pio_fs_share).
+ *
  * Paths are bytes; relative ones are relative to the working directory. All
  * functions retry EINTR. Thread-safe. */
 #ifndef PIO_SYS_FS_H
@@ -50,6 +54,9 @@ int pio_fs_datasync(int fd, const char *path, pio_err *err);
 int pio_fs_close(int *fd, const char *path, pio_err *err);
 
 int pio_fs_rename(const char *from, const char *to, pio_err *err);
+/* A second name for a file that has one; PIO_EEXIST where `to` exists. Atomic on
+ * every file system that has links, network ones too. */
+int pio_fs_link(const char *from, const char *to, pio_err *err);
 /* fsync of the directory itself, which makes its renames and unlinks durable. */
 int pio_fs_sync_dir(const char *path, pio_err *err);
 /* syncfs(2): all that was written to the file system of this directory is
@@ -75,15 +82,31 @@ enum pio_fs_type pio_fs_type(const char *path);
 int pio_fs_list(char ***names, size_t *count, const char *path, pio_err *err);
 void pio_fs_list_free(char **names, size_t count);
 
-/* True where SQLite's WAL and mmap are not coherent: NFS, Lustre, GPFS, FUSE,
- * SMB and the like by statfs(2); PIOCHE_FS=network|local overrides it. */
+/* ---- where files stand (fs_place.c) ---- */
+typedef struct pio_fs_place {
+	char name[32];     /* of the file system: "ext4", "nfs4", "fuse.sshfs" */
+	bool network;      /* mappings and perhaps locks are not coherent, says statfs(2) */
+	bool forced;       /* PIOCHE_FS=network|local says so or otherwise */
+	bool is_network;   /* what holds */
+	bool locks_local;  /* mounted so that other machines do not see locks */
+} pio_fs_place;
+void pio_fs_place_get(pio_fs_place *place, const char *path);
+/* is_network alone, without a look at the mounts. */
 bool pio_fs_is_network(const char *path);
 /* Free bytes for an unprivileged user; -1 when unknown. */
 int64_t pio_fs_free_bytes(const char *path);
+/* Give the group the rights on this file of ours that it has on its directory,
+ * if it may write there; no more than `mode`. Done by what makes files here. */
+void pio_fs_share(int fd, const char *path, mode_t mode);
 
-/* Exclusive advisory lock (flock) on a file that is made if absent; held until
- * the fd is closed or the process dies. PIO_EBUSY if another holds it. */
+/* Exclusive advisory lock on a file that is made if absent; held until the last
+ * copy of the fd is closed, pio_fs_unlock, or death. PIO_EBUSY if another holds it. */
 int pio_fs_lock(int *fd, const char *path, pio_err *err);
+/* Also where a forked child still has a copy. Sets *fd to -1; -1 is fine. */
+void pio_fs_unlock(int *fd);
+/* Does anybody hold it? Nothing is taken, and reading is enough. False when
+ * there is no such file. */
+int pio_fs_is_locked(bool *locked, const char *path, pio_err *err);
 
 typedef struct pio_fs_counts {
 	uint64_t writes, syncs, dir_syncs, renames, unlinks;

@@ -133,7 +133,7 @@ static int open_file(pio_journal_writer *writer, const pio_journal_header *heade
 	if (pio_fs_type(writer->path) != PIO_FS_NONE)
 		rc = sound_length(&length, header, writer->path, err);
 	if (rc == 0)
-		rc = pio_fs_open(&writer->fd, writer->path, O_WRONLY | O_CREAT | O_APPEND, 0644, err);
+		rc = pio_fs_open(&writer->fd, writer->path, O_WRONLY | O_CREAT | O_APPEND, 0666, err);
 	if (rc)
 		return rc;
 	if (length == 0)

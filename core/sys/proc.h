@@ -43,6 +43,10 @@ int pio_proc_signal_marked(const char *entry, int signal_number);
  * (PR_SET_CHILD_SUBREAPER), which must reap them. */
 int pio_proc_adopt_orphans(pio_err *err);
 
+/* When a process began, in clock ticks since boot: with its number it names the
+ * process until the next boot. 0 when there is none, or a zombie. */
+uint64_t pio_proc_start_ticks(pid_t pid);
+
 /* "SIGSEGV" for 11; "signal 64" where there is no name. Static or thread-local. */
 const char *pio_proc_signal_name(int signal_number);
 

@@ -73,6 +73,17 @@ static bool read_stat(pid_t pid, process *row)
 	return true;
 }
 
+static bool is_alive(const process *row)
+{
+	return row->state != 'Z' && row->state != 'X';
+}
+
+uint64_t pio_proc_start_ticks(pid_t pid)
+{
+	process row;
+	return read_stat(pid, &row) && is_alive(&row) ? row.start_ticks : 0;
+}
+
 static void table_free(table *t)
 {
 	pio_free(t->rows);
@@ -134,11 +145,6 @@ static void close_over_children(table *t, pid_t ancestor)
 				row->in_set = grew = true;
 		}
 	}
-}
-
-static bool is_alive(const process *row)
-{
-	return row->state != 'Z' && row->state != 'X';
 }
 
 static bool has(const table *t, const process *row)

@@ -10,6 +10,14 @@
 
 #include "sys/fs.h"
 
+/* By statfs(2) alone: PIOCHE_FS speaks of the store. */
+static bool is_shared_by_machines(const char *path)
+{
+	pio_fs_place place;
+	pio_fs_place_get(&place, path);
+	return place.network;
+}
+
 const char *pio_shm_dir(void)
 {
 	const char *dir = getenv("PIOCHE_SHM");
@@ -18,7 +26,7 @@ const char *pio_shm_dir(void)
 	if (access("/dev/shm", W_OK | X_OK) == 0)
 		return "/dev/shm";
 	dir = getenv("TMPDIR");
-	return dir && *dir ? dir : "/tmp";
+	return dir && *dir && !is_shared_by_machines(dir) ? dir : "/tmp";
 }
 
 static int map(pio_shm *shm, int fd, size_t size_bytes, const char *path, pio_err *err)
@@ -49,6 +57,12 @@ int pio_shm_create(pio_shm *shm, const char *path, size_t size_bytes, pio_err *e
 	int rc = pio_fs_open(&fd, path, O_RDWR | O_CREAT | O_EXCL, 0600, err);
 	if (rc)
 		return rc;
+	if (is_shared_by_machines(path)) {
+		close(fd);
+		(void)pio_fs_unlink(path, NULL);
+		return pio_fail(err, PIO_EINVAL, "%s: memory cannot be shared through a network file system; "
+		                "set PIOCHE_SHM to a directory of this machine", path);
+	}
 	int failed = reserve(fd, size_bytes);
 	rc = failed ? pio_fail_errno(err, failed, "cannot reserve %zu bytes for %s", size_bytes, path)
 	            : map(shm, fd, size_bytes, path, err);

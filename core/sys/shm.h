@@ -14,11 +14,12 @@ typedef struct pio_shm {
 	size_t size_bytes;
 } pio_shm;
 
-/* Directory for rings: $PIOCHE_SHM, /dev/shm if writable, else $TMPDIR or /tmp. */
+/* Directory for rings: $PIOCHE_SHM, /dev/shm if writable, else $TMPDIR (not where
+ * it is on a network file system) or /tmp. */
 const char *pio_shm_dir(void);
 /* Make a new file of this size (0600, all zeros, its blocks reserved so that a
  * store into it can never raise SIGBUS for lack of space) and map it.
- * PIO_EEXIST if it exists. */
+ * PIO_EEXIST if it exists, PIO_EINVAL on a network file system. */
 int pio_shm_create(pio_shm *shm, const char *path, size_t size_bytes, pio_err *err);
 /* Map an existing file whole, read and write. */
 int pio_shm_open(pio_shm *shm, const char *path, pio_err *err);

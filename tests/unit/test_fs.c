@@ -165,6 +165,96 @@ static void lock_is_exclusive_and_dies_with_its_holder(void **state)
 	scratch_remove(dir);
 }
 
+static void a_lock_can_be_asked_for_without_taking_it(void **state)
+{
+	(void)state;
+	char *dir = scratch_new();
+	const char *path = path_in(dir, "lock");
+	bool locked = true;
+	int fd, second;
+	check_ok(pio_fs_is_locked(&locked, path, &err));
+	assert_false(locked);
+	assert_int_equal(pio_fs_type(path), PIO_FS_NONE);
+	check_ok(pio_fs_lock(&fd, path, &err));
+	assert_int_equal(chmod(path, 0444), 0);
+	check_ok(pio_fs_is_locked(&locked, path, &err));
+	assert_true(locked);
+	second = dup(fd); /* as a forked child has it */
+	pio_fs_unlock(&fd);
+	assert_int_equal(fd, -1);
+	check_ok(pio_fs_is_locked(&locked, path, &err));
+	assert_false(locked);
+	close(second);
+	scratch_remove(dir);
+}
+
+static mode_t mode_of(const char *path)
+{
+	struct stat st;
+	assert_int_equal(stat(path, &st), 0);
+	return st.st_mode & 07777;
+}
+
+/* Whatever the umask; and no more than was asked for. */
+static void what_is_made_for_a_group_is_the_groups(void **state)
+{
+	(void)state;
+	char *dir = scratch_new();
+	int fd;
+	mode_t before = umask(077);
+	check_ok(pio_fs_write(path_in(dir, "own"), "x", 1, 0666, &err));
+	assert_int_equal(mode_of(path_in(dir, "own")), 0600);
+	assert_int_equal(chmod(dir, 02770), 0);
+	check_ok(pio_fs_write(path_in(dir, "f"), "x", 1, 0666, &err));
+	check_ok(pio_fs_mkdirs(path_in(dir, "a/b"), 0777, &err));
+	check_ok(pio_fs_ensure(path_in(dir, "a/b/e"), "x", 1, 0666, &err));
+	check_ok(pio_fs_lock(&fd, path_in(dir, "a/lock"), &err));
+	pio_fs_unlock(&fd);
+	check_ok(pio_fs_write(path_in(dir, "object"), "x", 1, 0444, &err));
+	assert_int_equal(mode_of(path_in(dir, "f")), 0660);
+	assert_int_equal(mode_of(path_in(dir, "a")), 02770);
+	assert_int_equal(mode_of(path_in(dir, "a/b")), 02770);
+	assert_int_equal(mode_of(path_in(dir, "a/b/e")), 0660);
+	assert_int_equal(mode_of(path_in(dir, "a/lock")), 0660);
+	assert_int_equal(mode_of(path_in(dir, "object")), 0440);
+	/* Everybody may write in /tmp, which makes its files nobody's business. */
+	assert_int_equal(chmod(dir, 01777), 0);
+	check_ok(pio_fs_write(path_in(dir, "private"), "x", 1, 0666, &err));
+	assert_int_equal(mode_of(path_in(dir, "private")), 0600);
+	umask(before);
+	scratch_remove(dir);
+}
+
+static void a_link_never_replaces(void **state)
+{
+	(void)state;
+	char *dir = scratch_new();
+	check_ok(pio_fs_write(path_in(dir, "a"), "a", 1, 0666, &err));
+	check_ok(pio_fs_write(path_in(dir, "b"), "b", 1, 0666, &err));
+	check_ok(pio_fs_link(path_in(dir, "a"), path_in(dir, "name"), &err));
+	check_fails(pio_fs_link(path_in(dir, "b"), path_in(dir, "name"), &err), PIO_EEXIST, "name");
+	assert_content(path_in(dir, "name"), "a");
+	check_ok(pio_fs_link(path_in(dir, "a"), path_in(dir, "name"), &err)); /* the answer was lost */
+	scratch_remove(dir);
+}
+
+static void a_place_says_what_it_is_and_why(void **state)
+{
+	(void)state;
+	pio_fs_place place;
+	pio_fs_place_get(&place, "/proc");
+	assert_string_equal(place.name, "proc");
+	assert_false(place.network || place.is_network || place.forced || place.locks_local);
+	setenv("PIOCHE_FS", "network", 1);
+	pio_fs_place_get(&place, "/proc");
+	assert_true(place.forced && place.is_network && pio_fs_is_network("/proc"));
+	assert_false(place.network);
+	setenv("PIOCHE_FS", "local", 1);
+	pio_fs_place_get(&place, "/proc");
+	assert_true(place.forced && !place.is_network);
+	unsetenv("PIOCHE_FS");
+}
+
 static void names_with_newlines_are_listed_in_order(void **state)
 {
 	(void)state;
@@ -227,6 +317,10 @@ int main(void)
 		cmocka_unit_test(copy_keeps_modes_times_and_links),
 		cmocka_unit_test(remove_never_follows_links),
 		cmocka_unit_test(lock_is_exclusive_and_dies_with_its_holder),
+		cmocka_unit_test(a_lock_can_be_asked_for_without_taking_it),
+		cmocka_unit_test(what_is_made_for_a_group_is_the_groups),
+		cmocka_unit_test(a_link_never_replaces),
+		cmocka_unit_test(a_place_says_what_it_is_and_why),
 		cmocka_unit_test(names_with_newlines_are_listed_in_order),
 		cmocka_unit_test(sha256_has_the_published_value),
 		cmocka_unit_test(mapping_is_shared_and_distrusts_empty_files),
