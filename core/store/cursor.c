@@ -5,15 +5,13 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "store/chunk.h"
-#include "store/sql.h"
 
 /* ---- which chunks ------------------------------------------------------------------------- */
 
 static int push_chunk(pio_series_cursor *cursor, size_t *capacity, const pio_cursor_chunk *chunk,
                       pio_err *err)
 {
-	if (cursor->chunks_count == *capacity) {
+	if (cursor->chunks_end == *capacity) {
 		size_t more = *capacity ? *capacity * 2 : 64;
 		pio_cursor_chunk *grown = pio_realloc(cursor->chunks, more * sizeof *grown);
 		if (!grown)
@@ -21,31 +19,38 @@ static int push_chunk(pio_series_cursor *cursor, size_t *capacity, const pio_cur
 		cursor->chunks = grown;
 		*capacity = more;
 	}
-	cursor->chunks[cursor->chunks_count++] = *chunk;
+	cursor->chunks[cursor->chunks_end++] = *chunk;
 	return 0;
 }
 
+static bool is_within(const pio_series_cursor *cursor, const pio_cursor_chunk *chunk)
+{
+	return chunk->first_step <= cursor->step_max && chunk->last_step >= cursor->step_min;
+}
+
+static pio_cursor_chunk read_chunk(sqlite3_stmt *row)
+{
+	return (pio_cursor_chunk){
+		.id = sqlite3_column_int64(row, 0),
+		.attempt = sqlite3_column_int(row, 1),
+		.first_step = sqlite3_column_int64(row, 2), .last_step = sqlite3_column_int64(row, 3),
+		.count = sqlite3_column_int64(row, 4), .finite = sqlite3_column_int64(row, 5),
+		.nans = sqlite3_column_int64(row, 6), .min = sqlite3_column_double(row, 7),
+		.max = sqlite3_column_double(row, 8), .sum = sqlite3_column_double(row, 9)
+	};
+}
+
 /* Rows come with the latest attempt first, so that what it hides is known. */
-static int load_chunks(pio_series_cursor *cursor, int64_t series_id, int attempt, pio_err *err)
+static int load_chunks(pio_series_cursor *cursor, sqlite3_stmt *row, pio_err *err)
 {
 	size_t capacity = 0;
 	bool cut = false;
 	int64_t hidden_from = 0, first_of_attempt = INT64_MAX;
-	int current = INT_MAX;
-	sqlite3_stmt *row = pio_sql_query(cursor->store, err, "SELECT id, attempt, first_step, last_step,"
-	                                  " count, finite, nans, min, max, sum FROM chunk WHERE series_id = ?1"
-	                                  " AND (?2 = 0 OR attempt = ?2) ORDER BY attempt DESC, first_step, id", "ii",
-	                                  series_id, (int64_t)attempt);
-	int rc = row ? pio_sql_row(cursor->store, row, err) : -PIO_EIO;
-	while (rc == 1) {
-		pio_cursor_chunk chunk = {
-			.id = sqlite3_column_int64(row, 0),
-			.attempt = sqlite3_column_int(row, 1),
-			.first_step = sqlite3_column_int64(row, 2), .last_step = sqlite3_column_int64(row, 3),
-			.count = sqlite3_column_int64(row, 4), .finite = sqlite3_column_int64(row, 5),
-			.nans = sqlite3_column_int64(row, 6), .min = sqlite3_column_double(row, 7),
-			.max = sqlite3_column_double(row, 8), .sum = sqlite3_column_double(row, 9)
-		};
+	int current = INT_MAX, rc = 0, step;
+	while (!rc && (step = sqlite3_step(row)) != SQLITE_DONE) {
+		if (step != SQLITE_ROW)
+			return pio_reader_fail(cursor->reader, err, "listing chunks");
+		pio_cursor_chunk chunk = read_chunk(row);
 		if (chunk.attempt != current) {
 			if (current != INT_MAX && (!cut || first_of_attempt < hidden_from)) {
 				hidden_from = first_of_attempt;
@@ -54,18 +59,16 @@ static int load_chunks(pio_series_cursor *cursor, int64_t series_id, int attempt
 			current = chunk.attempt;
 			first_of_attempt = chunk.first_step; /* rows of one attempt come by first_step */
 		}
-		bool visible = !cut || chunk.first_step < hidden_from;
-		if (cut && visible && chunk.last_step >= hidden_from) {
+		if (cut && chunk.first_step >= hidden_from)
+			continue;
+		if (cut && chunk.last_step >= hidden_from) {
 			chunk.cut = true;
 			chunk.hidden_from = hidden_from;
 			chunk.last_step = hidden_from - 1;
 		}
-		visible = visible && chunk.first_step <= cursor->step_max &&
-		          chunk.last_step >= cursor->step_min;
-		int bad = visible ? push_chunk(cursor, &capacity, &chunk, err) : 0;
-		rc = bad ? bad : pio_sql_row(cursor->store, row, err);
+		if (is_within(cursor, &chunk))
+			rc = push_chunk(cursor, &capacity, &chunk, err);
 	}
-	pio_sql_reset(row);
 	return rc;
 }
 
@@ -83,16 +86,54 @@ static int compare_ids(const void *a, const void *b)
 	return x->id < y->id ? -1 : x->id > y->id;
 }
 
-int pio_series_cursor_open(pio_series_cursor *cursor, pio_store *store, int64_t series_id,
+static void set_reach(pio_series_cursor *cursor)
+{
+	int64_t reach = INT64_MIN;
+	for (size_t i = 0; i < cursor->chunks_end; i++) {
+		pio_cursor_chunk *chunk = &cursor->chunks[i];
+		chunk->reach = reach = chunk->last_step > reach ? chunk->last_step : reach;
+	}
+}
+
+int pio_series_cursor_open(pio_series_cursor *cursor, pio_reader *reader, int64_t series_id,
                            int64_t step_min, int64_t step_max, int attempt, pio_err *err)
 {
-	*cursor = (pio_series_cursor){ .store = store, .step_min = step_min, .step_max = step_max };
-	int rc = load_chunks(cursor, series_id, attempt, err);
-	if (!rc && cursor->chunks_count)
-		qsort(cursor->chunks, cursor->chunks_count, sizeof *cursor->chunks, compare_chunks);
-	if (!rc && sqlite3_prepare_v2(pio_store_db(store), "SELECT data FROM chunk WHERE id = ?1", -1,
-	                              &cursor->blob, NULL) != SQLITE_OK)
-		rc = pio_store_fail(store, err, "reading a chunk");
+	*cursor = (pio_series_cursor){ .step_min = step_min, .step_max = step_max };
+	int rc = pio_reader_hold(reader, err);
+	if (rc)
+		return rc;
+	cursor->reader = reader;
+	sqlite3_stmt *row = pio_reader_statement(reader, PIO_READER_CHUNKS, err);
+	if (row) {
+		sqlite3_bind_int64(row, 1, series_id);
+		sqlite3_bind_int(row, 2, attempt);
+		rc = load_chunks(cursor, row, err);
+		sqlite3_reset(row);
+	} else {
+		rc = -PIO_EIO;
+	}
+	if (rc)
+		pio_series_cursor_close(cursor);
+	else if (cursor->chunks_end)
+		qsort(cursor->chunks, cursor->chunks_end, sizeof *cursor->chunks, compare_chunks);
+	set_reach(cursor);
+	return rc;
+}
+
+int pio_series_cursor_open_part(pio_series_cursor *cursor, const pio_series_cursor *whole,
+                                int64_t step_min, int64_t step_max, pio_err *err)
+{
+	size_t capacity = 0;
+	*cursor = (pio_series_cursor){ .step_min = step_min, .step_max = step_max,
+	                               .no_times = whole->no_times };
+	int rc = pio_reader_hold(whole->reader, err);
+	if (rc)
+		return rc;
+	cursor->reader = whole->reader;
+	for (size_t i = whole->chunks_begin; !rc && i < whole->chunks_end; i++)
+		if (is_within(cursor, &whole->chunks[i]))
+			rc = push_chunk(cursor, &capacity, &whole->chunks[i], err);
+	set_reach(cursor);
 	if (rc)
 		pio_series_cursor_close(cursor);
 	return rc;
@@ -100,7 +141,8 @@ int pio_series_cursor_open(pio_series_cursor *cursor, pio_store *store, int64_t 
 
 void pio_series_cursor_close(pio_series_cursor *cursor)
 {
-	sqlite3_finalize(cursor->blob);
+	if (cursor->reader)
+		pio_reader_release(cursor->reader);
 	pio_free(cursor->chunks);
 	pio_free(cursor->points);
 	*cursor = (pio_series_cursor){ 0 };
@@ -130,21 +172,9 @@ static void keep_points(pio_series_cursor *cursor, const pio_cursor_chunk *chunk
 static int load_chunk(pio_series_cursor *cursor, const pio_cursor_chunk *chunk,
                       pio_chunk_point *block, pio_err *err)
 {
-	size_t count = 0;
-	pio_chunk_codec *codec = pio_store_codec(cursor->store, err);
-	if (!codec)
-		return -PIO_ENOMEM;
-	sqlite3_bind_int64(cursor->blob, 1, chunk->id);
-	int step = sqlite3_step(cursor->blob);
-	int rc = step == SQLITE_ROW
-		? pio_chunk_decode_some(block, &count, codec, sqlite3_column_blob(cursor->blob, 0),
-		                        (size_t)sqlite3_column_bytes(cursor->blob, 0), !cursor->no_times, err)
-		: step == SQLITE_DONE ? 0 : pio_store_fail(cursor->store, err, "reading a chunk");
-	if (rc == -PIO_ECORRUPT || rc == -PIO_EVERSION)
-		pio_err_context(err, "store %s, chunk %lld", pio_store_path(cursor->store),
-		                (long long)chunk->id);
-	sqlite3_reset(cursor->blob);
-	if (rc || !count)
+	size_t count;
+	int rc = pio_reader_chunk(block, &count, cursor->reader, chunk->id, !cursor->no_times, err);
+	if (rc)
 		return rc;
 	if (cursor->points_count + count > cursor->points_capacity) {
 		size_t capacity = cursor->points_capacity ? cursor->points_capacity * 2 : PIO_CHUNK_POINTS_MAX;
@@ -189,32 +219,61 @@ static int sort_points(pio_point *points, size_t count, pio_err *err)
 	return 0;
 }
 
-/* Chunks whose steps overlap make one group; most groups are one chunk. */
+/* True where chunk i has steps among those of the chunks before it. */
+static bool is_joined(const pio_series_cursor *cursor, size_t i)
+{
+	return cursor->chunks[i].first_step <= cursor->chunks[i - 1].reach;
+}
+
+/* Chunks whose steps overlap make one group; most groups are one chunk. Take
+ * the next group, [*begin, *end), out of those still to be read. */
+static void take_group(pio_series_cursor *cursor, size_t *begin, size_t *end)
+{
+	*begin = cursor->chunks_begin;
+	*end = cursor->chunks_end;
+	if (cursor->backwards) {
+		for (*begin = *end - 1; *begin > cursor->chunks_begin && is_joined(cursor, *begin);)
+			--*begin;
+		cursor->chunks_end = *begin;
+	} else {
+		for (*end = *begin + 1; *end < cursor->chunks_end && is_joined(cursor, *end);)
+			++*end;
+		cursor->chunks_begin = *end;
+	}
+}
+
+static void reverse(pio_point *points, size_t count)
+{
+	for (size_t i = 0; i < count / 2; i++) {
+		pio_point swap = points[i];
+		points[i] = points[count - 1 - i];
+		points[count - 1 - i] = swap;
+	}
+}
+
 static int load_group(pio_series_cursor *cursor, pio_err *err)
 {
-	size_t begin = cursor->next_chunk, end = begin + 1;
-	int64_t last = cursor->chunks[begin].last_step;
-	while (end < cursor->chunks_count && cursor->chunks[end].first_step <= last) {
-		if (cursor->chunks[end].last_step > last)
-			last = cursor->chunks[end].last_step;
-		end++;
-	}
+	size_t begin, end;
+	take_group(cursor, &begin, &end);
 	qsort(cursor->chunks + begin, end - begin, sizeof *cursor->chunks, compare_ids);
-	cursor->next_chunk = end;
 	cursor->points_count = cursor->at = 0;
 	pio_chunk_point *block = pio_alloc(sizeof *block * PIO_CHUNK_POINTS_MAX);
 	int rc = block ? 0 : pio_fail(err, PIO_ENOMEM, "no memory to read a chunk");
 	for (size_t i = begin; !rc && i < end; i++)
 		rc = load_chunk(cursor, &cursor->chunks[i], block, err);
 	pio_free(block);
-	return rc ? rc : sort_points(cursor->points, cursor->points_count, err);
+	if (!rc)
+		rc = sort_points(cursor->points, cursor->points_count, err);
+	if (!rc && cursor->backwards)
+		reverse(cursor->points, cursor->points_count);
+	return rc;
 }
 
 /* 1: there are points from `at` on; 0: the end. */
 static int fill(pio_series_cursor *cursor, pio_err *err)
 {
 	while (cursor->at >= cursor->points_count) {
-		if (cursor->next_chunk >= cursor->chunks_count)
+		if (cursor->chunks_begin >= cursor->chunks_end)
 			return 0;
 		int rc = load_group(cursor, err);
 		if (rc)
@@ -241,29 +300,4 @@ int pio_series_cursor_group(const pio_point **points, size_t *count, pio_series_
 	*count = cursor->points_count - cursor->at;
 	cursor->at = cursor->points_count;
 	return 1;
-}
-
-int pio_series_value_at(double *value, bool *found, pio_store *store, int64_t series_id,
-                        int64_t step, pio_err *err)
-{
-	pio_series_cursor cursor;
-	const pio_point *point;
-	*found = false;
-	int rc = pio_series_cursor_open(&cursor, store, series_id, INT64_MIN, step, 0, err);
-	if (rc)
-		return rc;
-	/* The last chunk that begins at or before the step bounds the search. */
-	if (cursor.chunks_count)
-		cursor.step_min = cursor.chunks[cursor.chunks_count - 1].first_step;
-	size_t kept = 0;
-	for (size_t i = 0; i < cursor.chunks_count; i++)
-		if (cursor.chunks[i].last_step >= cursor.step_min)
-			cursor.chunks[kept++] = cursor.chunks[i];
-	cursor.chunks_count = kept;
-	while ((rc = pio_series_cursor_next(&point, &cursor, err)) == 1) {
-		*value = pio_point_real(point);
-		*found = true;
-	}
-	pio_series_cursor_close(&cursor);
-	return rc;
 }

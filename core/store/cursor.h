@@ -1,8 +1,9 @@
 /* cursor.h: the points of one series in the order of their steps, without
  * holding more than overlapping chunks in memory; for this room alone.
  *
- * Several cursors may be open at once. The connection must not write chunks
- * of the series meanwhile. */
+ * Several cursors may be open at once; all see the store as it was when the
+ * first of them was opened. The connection must not write chunks of the series
+ * meanwhile. */
 #ifndef PIO_STORE_CURSOR_H
 #define PIO_STORE_CURSOR_H
 
@@ -10,10 +11,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "store/series.h"
+#include "store/point.h"
+#include "store/reader.h"
 
 typedef struct pio_cursor_chunk {
 	int64_t id, first_step, last_step;  /* of what is visible in it */
+	int64_t reach;                      /* largest last_step of this and all earlier ones */
 	int64_t hidden_from;                /* with `cut`: points from this step on are hidden */
 	int64_t count, finite, nans;        /* of all its points, as are the aggregates */
 	double min, max, sum;
@@ -22,19 +25,23 @@ typedef struct pio_cursor_chunk {
 } pio_cursor_chunk;
 
 typedef struct pio_series_cursor {
-	pio_store *store;
+	pio_reader *reader;
 	int64_t step_min, step_max;
 	bool no_times;                      /* set after opening: times are not unpacked */
+	bool backwards;                     /* set after opening: from the last point to the first */
 	pio_cursor_chunk *chunks;           /* by first_step, then in the order logged */
-	size_t chunks_count, next_chunk;
+	size_t chunks_begin, chunks_end;    /* those still to be read */
 	pio_point *points;                  /* of the group at hand */
 	size_t points_count, points_capacity, at;
-	sqlite3_stmt *blob;                 /* own: several cursors may be open */
 } pio_series_cursor;
 
 /* attempt 0: what reads show; else all of that attempt. */
-int pio_series_cursor_open(pio_series_cursor *cursor, pio_store *store, int64_t series_id,
+int pio_series_cursor_open(pio_series_cursor *cursor, pio_reader *reader, int64_t series_id,
                            int64_t step_min, int64_t step_max, int attempt, pio_err *err);
+/* A cursor over the steps of `whole`, which has been opened and not been read
+ * from, that lie within bounds. */
+int pio_series_cursor_open_part(pio_series_cursor *cursor, const pio_series_cursor *whole,
+                                int64_t step_min, int64_t step_max, pio_err *err);
 /* 1 and the next point, borrowed until the next call; 0 at the end. */
 int pio_series_cursor_next(const pio_point **point, pio_series_cursor *cursor, pio_err *err);
 /* 1 and the next points, at least one, by step; borrowed until the next call. */
@@ -42,10 +49,5 @@ int pio_series_cursor_group(const pio_point **points, size_t *count, pio_series_
                             pio_err *err);
 /* Idempotent; also after a failed or absent open of a zeroed cursor. */
 void pio_series_cursor_close(pio_series_cursor *cursor);
-
-/* The newest value at `step`, else at the nearest step before; *found false
- * when there is none. */
-int pio_series_value_at(double *value, bool *found, pio_store *store, int64_t series_id,
-                        int64_t step, pio_err *err);
 
 #endif

@@ -1,143 +1,318 @@
-/* The virtual table point(run, key, rank, attempt, step, time_ns, value), with
- * the hidden column bits (of the value: a NaN shows as NULL).
+/* The virtual table point: see sql_extend.h.
  *
- * A row of constraints is pushed down: run, key, rank, attempt by equality,
- * step by bounds. SQLite checks every constraint again, so pushing down is
- * only speed; except that an attempt asked for shows all of its points. */
-#include <stdio.h>
-#include <stdlib.h>
+ * The plan of a scan is a text that EXPLAIN QUERY PLAN shows and xFilter reads:
+ * the constraints that are pushed down, in the order of their arguments, such
+ * as "run =, key GLOB, step >=, by step". What is pushed down selects series
+ * in SQL and chunks by their steps. SQLite checks all but equalities again, so
+ * pushing is allowed to let too much through, never too little. */
+#include <math.h>
 #include <string.h>
 
 #include "base/mem.h"
 #include "base/str.h"
 #include "store/cursor.h"
-#include "store/series.h"
+#include "store/sql_extend.h"
 
 enum column { RUN, KEY, RANK, ATTEMPT, STEP, TIME_NS, VALUE, BITS };
 
+/* value has no type, so that no conversion touches it. */
 #define DECLARATION "CREATE TABLE point (run TEXT, key TEXT, rank INTEGER, attempt INTEGER," \
-	" step INTEGER, time_ns INTEGER, value REAL, bits INTEGER HIDDEN)"
+	" step INTEGER, time_ns INTEGER, value, bits INTEGER HIDDEN)"
+
+#define IN 0 /* all values of an IN at once; no operator of SQLite's has this number */
+
+/* What can be pushed down, and what share of the rows it is guessed to leave. */
+static const struct push {
+	const char *text;
+	int column, operator;
+	double share;
+} pushes[] = {
+	{ "run =", RUN, SQLITE_INDEX_CONSTRAINT_EQ, 0.001 },
+	{ "run IN", RUN, IN, 0.005 },
+	{ "run GLOB", RUN, SQLITE_INDEX_CONSTRAINT_GLOB, 0.1 },
+	{ "run LIKE", RUN, SQLITE_INDEX_CONSTRAINT_LIKE, 0.1 },
+	{ "key =", KEY, SQLITE_INDEX_CONSTRAINT_EQ, 0.02 },
+	{ "key IN", KEY, IN, 0.05 },
+	{ "key GLOB", KEY, SQLITE_INDEX_CONSTRAINT_GLOB, 0.1 },
+	{ "key LIKE", KEY, SQLITE_INDEX_CONSTRAINT_LIKE, 0.1 },
+	{ "rank =", RANK, SQLITE_INDEX_CONSTRAINT_EQ, 0.25 },
+	{ "rank IN", RANK, IN, 0.5 },
+	{ "attempt =", ATTEMPT, SQLITE_INDEX_CONSTRAINT_EQ, 0.5 },
+	{ "step =", STEP, SQLITE_INDEX_CONSTRAINT_EQ, 0.001 },
+	{ "step >=", STEP, SQLITE_INDEX_CONSTRAINT_GE, 0.5 },
+	{ "step >", STEP, SQLITE_INDEX_CONSTRAINT_GT, 0.5 },
+	{ "step <=", STEP, SQLITE_INDEX_CONSTRAINT_LE, 0.5 },
+	{ "step <", STEP, SQLITE_INDEX_CONSTRAINT_LT, 0.5 },
+};
+#define PUSHES (sizeof pushes / sizeof *pushes)
+#define PUSHED_MAX 16 /* constraints of one scan; SQLite checks the others */
+
+enum order { BY_RUN = 1, BY_STEP_DOWN = 2 }; /* idxNum: bits */
 
 typedef struct point_table {
 	sqlite3_vtab base;
-	pio_store *store;
+	pio_reader reader;
 } point_table;
 
 typedef struct point_cursor {
 	sqlite3_vtab_cursor base;
-	pio_store *store;
+	pio_reader *reader;
 	sqlite3_stmt *series;       /* that match, in order: id, run, key, rank */
+	pio_str sql;                /* its text */
 	pio_series_cursor points;
 	const pio_point *point;     /* NULL at the end */
 	int64_t step_min, step_max, rowid;
 	int attempt;
+	bool down;
 } point_cursor;
 
-static int point_connect(sqlite3 *db, void *store, int argc, const char *const *argv,
-                         sqlite3_vtab **out, char **message)
+/* ---- planning ----------------------------------------------------------------------------- */
+
+/* What a constraint is pushed as; NULL: not at all. */
+static const struct push *push_of(sqlite3_index_info *info, int at)
 {
-	(void)argc;
-	(void)argv;
-	(void)message;
-	int rc = sqlite3_declare_vtab(db, DECLARATION);
-	point_table *table = rc == SQLITE_OK ? sqlite3_malloc(sizeof *table) : NULL;
-	if (!table)
-		return rc == SQLITE_OK ? SQLITE_NOMEM : rc;
-	*table = (point_table){ .store = store };
-	sqlite3_vtab_config(db, SQLITE_VTAB_INNOCUOUS);
-	*out = &table->base;
-	return SQLITE_OK;
+	const struct sqlite3_index_constraint *c = &info->aConstraint[at];
+	int operator = c->op;
+	if (!c->usable)
+		return NULL;
+	if (operator == SQLITE_INDEX_CONSTRAINT_EQ && c->iColumn <= RANK && sqlite3_vtab_in(info, at, -1))
+		operator = IN;
+	if ((c->iColumn == RUN || c->iColumn == KEY) &&
+	    (operator == SQLITE_INDEX_CONSTRAINT_EQ || operator == IN) &&
+	    sqlite3_stricmp(sqlite3_vtab_collation(info, at), "BINARY") != 0)
+		return NULL;
+	for (size_t i = 0; i < PUSHES; i++)
+		if (pushes[i].column == c->iColumn && pushes[i].operator == operator)
+			return &pushes[i];
+	return NULL;
 }
 
-static int point_disconnect(sqlite3_vtab *table)
+/* True where rows come in the order asked for. They come by run, key, rank and
+ * step; `pinned` has a bit a column that is the same in all rows. */
+static bool plan_order(int *order, const sqlite3_index_info *info, unsigned pinned)
 {
-	sqlite3_free(table);
-	return SQLITE_OK;
-}
-
-/* One character a pushed-down constraint: r k n a (equal), l g (step bounds,
- * L G exclusive), e (step equal). */
-static char constraint_code(int column, int operator)
-{
-	if (operator == SQLITE_INDEX_CONSTRAINT_EQ)
-		return column >= RUN && column <= STEP ? "rknae"[column] : 0;
-	if (column != STEP)
-		return 0;
-	switch (operator) {
-	case SQLITE_INDEX_CONSTRAINT_LE: return 'l';
-	case SQLITE_INDEX_CONSTRAINT_LT: return 'L';
-	case SQLITE_INDEX_CONSTRAINT_GE: return 'g';
-	case SQLITE_INDEX_CONSTRAINT_GT: return 'G';
-	default: return 0;
+	static const int columns[] = { RUN, KEY, RANK, STEP };
+	size_t next = 0;
+	*order = 0;
+	for (int i = 0; i < info->nOrderBy; i++) {
+		int column = info->aOrderBy[i].iColumn;
+		bool down = info->aOrderBy[i].desc;
+		if (column >= 0 && pinned >> column & 1)
+			continue;
+		while (next < 4 && pinned >> columns[next] & 1)
+			next++;
+		if (next == 4 || columns[next] != column || (down && column != STEP))
+			return false;
+		next++;
+		*order |= column == RUN ? BY_RUN : column == STEP && down ? BY_STEP_DOWN : 0;
 	}
+	return info->nOrderBy > 0;
 }
 
 static int point_best_index(sqlite3_vtab *table, sqlite3_index_info *info)
 {
 	(void)table;
-	char codes[32];
-	int used = 0;
-	double cost = 1e9;
-	bool run = false, key = false, rank = false;
-	for (int i = 0; i < info->nConstraint && used < 31; i++) {
-		if (!info->aConstraint[i].usable)
+	pio_str plan = PIO_STR_INIT;
+	double rows = 1e9;
+	unsigned pinned = 0;
+	int used = 0, order;
+	for (int i = 0; i < info->nConstraint && used < PUSHED_MAX; i++) {
+		const struct push *push = push_of(info, i);
+		/* A second equality of a column is left to SQLite. */
+		if (!push || (pinned >> push->column & 1 && push->operator == SQLITE_INDEX_CONSTRAINT_EQ))
 			continue;
-		char code = constraint_code(info->aConstraint[i].iColumn, info->aConstraint[i].op);
-		if (!code || ((code == 'r' || code == 'k' || code == 'n' || code == 'a') &&
-		              memchr(codes, code, (size_t)used)))
-			continue;
-		codes[used++] = code;
-		info->aConstraintUsage[i].argvIndex = used;
-		run |= code == 'r';
-		key |= code == 'k';
-		rank |= code == 'n';
-		cost /= code == 'r' || code == 'k' ? 1000 : 4;
+		bool equal = push->operator == SQLITE_INDEX_CONSTRAINT_EQ;
+		if (push->operator == IN)
+			sqlite3_vtab_in(info, i, 1);
+		info->aConstraintUsage[i].argvIndex = ++used;
+		info->aConstraintUsage[i].omit = equal && push->column <= RANK;
+		pinned |= equal ? 1u << push->column : 0;
+		rows *= push->share;
+		pio_str_printf(&plan, "%s%s", plan.len ? ", " : "", push->text);
 	}
-	codes[used] = 0;
-	info->idxStr = sqlite3_mprintf("%s", codes);
-	if (!info->idxStr)
-		return SQLITE_NOMEM;
+	info->orderByConsumed = plan_order(&order, info, pinned);
+	info->idxNum = info->orderByConsumed ? order : 0;
+	if (info->orderByConsumed)
+		pio_str_printf(&plan, "%sby %s", plan.len ? ", " : "", order & BY_RUN ? "run, key, rank, step" :
+		               order & BY_STEP_DOWN ? "step DESC" : "step");
+	info->idxStr = plan.failed ? NULL : sqlite3_mprintf("%s", plan.data);
 	info->needToFreeIdxStr = 1;
-	info->estimatedCost = cost;
-	info->estimatedRows = cost > 1 ? (sqlite3_int64)cost : 1;
-	/* Points of one series come by step. */
-	info->orderByConsumed = run && key && rank && info->nOrderBy == 1 &&
-	                        info->aOrderBy[0].iColumn == STEP && !info->aOrderBy[0].desc;
-	return SQLITE_OK;
+	info->estimatedRows = rows > 1 ? (sqlite3_int64)rows : 1;
+	info->estimatedCost = 100 + rows;
+	pio_str_fini(&plan);
+	return info->idxStr ? SQLITE_OK : SQLITE_NOMEM;
 }
 
-static int point_open(sqlite3_vtab *base, sqlite3_vtab_cursor **out)
+/* ---- which series --------------------------------------------------------------------------- */
+
+/* The values of one argument: that of an equality, or those of an IN in turn.
+ * A value is borrowed until the next call. 1: a value, 0: the end. */
+typedef struct values {
+	sqlite3_value *list;
+	bool in, begun;
+} values;
+
+static int values_next(sqlite3_value **value, values *v)
 {
-	point_cursor *cursor = sqlite3_malloc(sizeof *cursor);
-	if (!cursor)
-		return SQLITE_NOMEM;
-	memset(cursor, 0, sizeof *cursor);
-	cursor->store = ((point_table *)base)->store;
-	*out = &cursor->base;
-	return SQLITE_OK;
+	bool first = !v->begun;
+	v->begun = true;
+	if (v->in) {
+		int rc = first ? sqlite3_vtab_in_first(v->list, value) : sqlite3_vtab_in_next(v->list, value);
+		return rc == SQLITE_OK && *value;
+	}
+	*value = v->list;
+	return first;
 }
 
-static void leave(point_cursor *cursor)
+/* A push is a condition on the series unless it is about its points. */
+static bool is_of_series(const struct push *push)
 {
+	return push->column <= RANK;
+}
+
+/* Put the condition; false where it has too many values, SQLite checks it then. */
+static bool put_condition(pio_str *sql, const struct push *push, sqlite3_value *argument, int most)
+{
+	static const char *const columns[] = { "s.run_id", "s.key", "s.rank" };
+	if (push->operator != SQLITE_INDEX_CONSTRAINT_EQ && push->operator != IN) {
+		pio_str_printf(sql, " AND %s %s ?", push->column == RUN ? "e.name || '-' || r.number" : "s.key",
+		               push->text + 4);
+		return true;
+	}
+	values v = { .list = argument, .in = push->operator == IN };
+	sqlite3_value *value;
+	int count = 0;
+	while (count <= most && values_next(&value, &v))
+		count++;
+	if (count > most)
+		return false;
+	pio_str_printf(sql, " AND %s %s(", columns[push->column], v.in ? "IN " : "= ");
+	for (int i = 0; i < count; i++)
+		pio_str_puts(sql, i ? ", ?" : "?");
+	pio_str_putc(sql, ')');
+	return true;
+}
+
+/* Narrow [step_min, step_max] by a bound. Reals are compared exactly, texts
+ * are left to SQLite. */
+static void bound_step(point_cursor *cursor, int operator, sqlite3_value *value)
+{
+	bool is_real = sqlite3_value_type(value) == SQLITE_FLOAT;
+	double real = sqlite3_value_double(value);
+	bool low = operator != SQLITE_INDEX_CONSTRAINT_LE && operator != SQLITE_INDEX_CONSTRAINT_LT;
+	bool high = operator != SQLITE_INDEX_CONSTRAINT_GE && operator != SQLITE_INDEX_CONSTRAINT_GT;
+	if ((!is_real && sqlite3_value_type(value) != SQLITE_INTEGER) ||
+	    (is_real && !(fabs(real) < 9223372036854775808.0)))
+		return;
+	int64_t at_least = is_real ? (int64_t)ceil(real) : sqlite3_value_int64(value);
+	int64_t at_most = is_real ? (int64_t)floor(real) : at_least;
+	if (operator == SQLITE_INDEX_CONSTRAINT_GT && at_least == at_most && at_least < INT64_MAX)
+		at_least++;
+	if (operator == SQLITE_INDEX_CONSTRAINT_LT && at_least == at_most && at_most > INT64_MIN)
+		at_most--;
+	if (low && at_least > cursor->step_min)
+		cursor->step_min = at_least;
+	if (high && at_most < cursor->step_max)
+		cursor->step_max = at_most;
+}
+
+/* Read "run =, key IN, by step" into the pushes that the arguments belong to. */
+static void read_plan(const struct push **plan, const char *text, int argc)
+{
+	for (int i = 0; i < argc; i++) {
+		size_t length = strcspn(text, ",");
+		plan[i] = NULL;
+		for (size_t k = 0; k < PUSHES; k++)
+			if (strlen(pushes[k].text) == length && memcmp(pushes[k].text, text, length) == 0)
+				plan[i] = &pushes[k];
+		text += length;
+		text += strspn(text, ", ");
+	}
+}
+
+static int bind_values(point_cursor *cursor, const struct push *push, sqlite3_value *argument,
+                       int *at, pio_err *err)
+{
+	values v = { .list = argument, .in = push->operator == IN };
+	sqlite3_value *value;
+	bool is_name = push->column == RUN && (v.in || push->operator == SQLITE_INDEX_CONSTRAINT_EQ);
+	while (values_next(&value, &v)) {
+		int64_t id = 0;
+		int rc = is_name && sqlite3_value_type(value) == SQLITE_TEXT
+			? pio_reader_run(&id, cursor->reader, (const char *)sqlite3_value_text(value), err) : 0;
+		if (rc)
+			return rc;
+		int bound = is_name ? sqlite3_bind_int64(cursor->series, ++*at, id)
+		                    : sqlite3_bind_value(cursor->series, ++*at, value);
+		if (bound != SQLITE_OK)
+			return pio_reader_fail(cursor->reader, err, "binding a constraint");
+	}
+	return 0;
+}
+
+/* Prepare the query of the series unless it is the last one again. */
+static int prepare_series(point_cursor *cursor, pio_str *sql, pio_err *err)
+{
+	int rc = pio_str_check(sql, err);
+	if (rc || (cursor->series && strcmp(sql->data, cursor->sql.data) == 0))
+		return rc;
 	sqlite3_finalize(cursor->series);
 	cursor->series = NULL;
-	pio_series_cursor_close(&cursor->points);
-	cursor->point = NULL;
+	if (sqlite3_prepare_v2(cursor->reader->db, sql->data, -1, &cursor->series, NULL) != SQLITE_OK)
+		return pio_reader_fail(cursor->reader, err, "reading the table point");
+	pio_str swap = cursor->sql;
+	cursor->sql = *sql;
+	*sql = swap;
+	return 0;
 }
 
-static int point_close(sqlite3_vtab_cursor *base)
+static int select_series(point_cursor *cursor, const struct push **plan, int order,
+                         sqlite3_value **argv, int argc, pio_err *err)
 {
-	leave((point_cursor *)base);
-	sqlite3_free(base);
-	return SQLITE_OK;
+	pio_str sql = PIO_STR_INIT;
+	int most = sqlite3_limit(cursor->reader->db, SQLITE_LIMIT_VARIABLE_NUMBER, -1) / PUSHED_MAX;
+	pio_str_puts(&sql, "SELECT s.id, e.name || '-' || r.number, s.key, s.rank FROM series s"
+	             " JOIN run r ON r.id = s.run_id JOIN experiment e ON e.id = r.experiment_id WHERE 1");
+	for (int i = 0; i < argc; i++)
+		if (is_of_series(plan[i]) && !put_condition(&sql, plan[i], argv[i], most))
+			plan[i] = NULL;
+	bool bounded = !cursor->attempt && (cursor->step_min > INT64_MIN || cursor->step_max < INT64_MAX);
+	if (bounded)
+		pio_str_puts(&sql, " AND s.last_step >= ? AND s.first_step <= ?");
+	pio_str_printf(&sql, " ORDER BY %s, s.key, s.rank", order & BY_RUN ? "2" : "s.run_id");
+	int rc = prepare_series(cursor, &sql, err), at = 0;
+	for (int i = 0; !rc && i < argc; i++)
+		if (plan[i] && is_of_series(plan[i]))
+			rc = bind_values(cursor, plan[i], argv[i], &at, err);
+	if (!rc && bounded) {
+		sqlite3_bind_int64(cursor->series, ++at, cursor->step_min);
+		sqlite3_bind_int64(cursor->series, ++at, cursor->step_max);
+	}
+	pio_str_fini(&sql);
+	return rc;
 }
+
+/* ---- their points ------------------------------------------------------------------------------ */
 
 static int report(point_cursor *cursor, int rc, const pio_err *err)
 {
 	sqlite3_vtab *table = cursor->base.pVtab;
 	sqlite3_free(table->zErrMsg);
 	table->zErrMsg = sqlite3_mprintf("%s", err->message);
-	return rc == -PIO_ENOMEM ? SQLITE_NOMEM : rc == -PIO_ECORRUPT ? SQLITE_CORRUPT_VTAB : SQLITE_ERROR;
+	switch (-rc) {
+	case PIO_ENOMEM: return SQLITE_NOMEM;
+	case PIO_ECORRUPT: return SQLITE_CORRUPT_VTAB;
+	case PIO_EBUSY: return SQLITE_BUSY;
+	case PIO_ECANCELLED: return SQLITE_INTERRUPT;
+	default: return SQLITE_ERROR;
+	}
+}
+
+static void leave(point_cursor *cursor)
+{
+	pio_series_cursor_close(&cursor->points);
+	sqlite3_reset(cursor->series);
+	cursor->point = NULL;
 }
 
 /* The next point, of this series or the next one that has any. */
@@ -147,8 +322,8 @@ static int point_next(sqlite3_vtab_cursor *base)
 	pio_err err = PIO_ERR_INIT;
 	cursor->rowid++;
 	for (;;) {
-		int rc = cursor->points.store ? pio_series_cursor_next(&cursor->point, &cursor->points, &err)
-		                              : 0;
+		int rc = cursor->points.reader ? pio_series_cursor_next(&cursor->point, &cursor->points, &err)
+		                               : 0;
 		if (rc == 1)
 			return SQLITE_OK;
 		if (rc < 0)
@@ -156,94 +331,40 @@ static int point_next(sqlite3_vtab_cursor *base)
 		pio_series_cursor_close(&cursor->points);
 		cursor->point = NULL;
 		int step = sqlite3_step(cursor->series);
-		if (step != SQLITE_ROW)
-			return step == SQLITE_DONE ? SQLITE_OK : step;
-		rc = pio_series_cursor_open(&cursor->points, cursor->store,
-		                            sqlite3_column_int64(cursor->series, 0), cursor->step_min,
-		                            cursor->step_max, cursor->attempt, &err);
+		if (step == SQLITE_DONE)
+			return SQLITE_OK;
+		rc = step == SQLITE_ROW
+			? pio_series_cursor_open(&cursor->points, cursor->reader,
+			                         sqlite3_column_int64(cursor->series, 0), cursor->step_min,
+			                         cursor->step_max, cursor->attempt, &err)
+			: pio_reader_fail(cursor->reader, &err, "listing series");
 		if (rc)
 			return report(cursor, rc, &err);
+		cursor->points.backwards = cursor->down;
 	}
 }
 
-/* "gpt-17" into the experiment's name and the number; false: no such run can be. */
-static bool split_run(const char *text, int *name_bytes, int64_t *number)
-{
-	const char *dash = text ? strrchr(text, '-') : NULL;
-	if (!dash || dash == text || dash[1] < '1' || dash[1] > '9' || strlen(dash + 1) > 18 ||
-	    strspn(dash + 1, "0123456789") != strlen(dash + 1))
-		return false;
-	*name_bytes = (int)(dash - text);
-	*number = strtoll(dash + 1, NULL, 10);
-	return true;
-}
-
-static void bound_step(point_cursor *cursor, char code, sqlite3_value *value)
-{
-	if (sqlite3_value_type(value) != SQLITE_INTEGER)
-		return; /* SQLite compares reals and texts itself */
-	int64_t step = sqlite3_value_int64(value);
-	bool low = code == 'g' || code == 'G' || code == 'e';
-	bool high = code == 'l' || code == 'L' || code == 'e';
-	if (low && step > cursor->step_min)
-		cursor->step_min = step;
-	if (high && step < cursor->step_max)
-		cursor->step_max = step;
-}
-
-static int filter_series(point_cursor *cursor, const char *codes, sqlite3_value **argv, pio_str *sql)
-{
-	pio_str_puts(sql, "SELECT s.id, e.name || '-' || r.number, s.key, s.rank FROM experiment e JOIN run r"
-	             " ON r.experiment_id = e.id JOIN series s ON s.run_id = r.id WHERE 1");
-	int name_bytes = 0;
-	int64_t number = 0;
-	const char *run = NULL;
-	for (int i = 0; codes[i]; i++) {
-		if (codes[i] == 'r') {
-			run = (const char *)sqlite3_value_text(argv[i]);
-			if (!split_run(run, &name_bytes, &number))
-				run = "", name_bytes = 0;
-			pio_str_puts(sql, " AND e.name = ?1 AND r.number = ?2");
-		} else if (codes[i] == 'k') {
-			pio_str_puts(sql, " AND s.key = ?3");
-		} else if (codes[i] == 'n') {
-			pio_str_puts(sql, " AND s.rank = ?4");
-		} else if (codes[i] == 'a') {
-			cursor->attempt = sqlite3_value_int(argv[i]);
-		} else {
-			bound_step(cursor, codes[i], argv[i]);
-		}
-	}
-	pio_str_puts(sql, " ORDER BY e.name, r.number, s.key, s.rank");
-	if (sql->failed)
-		return SQLITE_NOMEM;
-	int rc = sqlite3_prepare_v2(pio_store_db(cursor->store), sql->data, -1, &cursor->series, NULL);
-	for (int i = 0; rc == SQLITE_OK && codes[i]; i++) {
-		if (codes[i] == 'r') {
-			sqlite3_bind_text(cursor->series, 1, run, name_bytes, SQLITE_TRANSIENT);
-			sqlite3_bind_int64(cursor->series, 2, number);
-		} else if (codes[i] == 'k' || codes[i] == 'n') {
-			sqlite3_bind_value(cursor->series, codes[i] == 'k' ? 3 : 4, argv[i]);
-		}
-	}
-	return rc;
-}
-
-static int point_filter(sqlite3_vtab_cursor *base, int number, const char *codes, int argc,
+static int point_filter(sqlite3_vtab_cursor *base, int order, const char *text, int argc,
                         sqlite3_value **argv)
 {
-	(void)number;
-	(void)argc;
 	point_cursor *cursor = (point_cursor *)base;
-	pio_str sql = PIO_STR_INIT;
+	const struct push *plan[PUSHED_MAX];
+	pio_err err = PIO_ERR_INIT;
 	leave(cursor);
 	cursor->step_min = INT64_MIN;
 	cursor->step_max = INT64_MAX;
 	cursor->attempt = 0;
 	cursor->rowid = 0;
-	int rc = filter_series(cursor, codes, argv, &sql);
-	pio_str_fini(&sql);
-	return rc == SQLITE_OK ? point_next(base) : rc;
+	cursor->down = order & BY_STEP_DOWN;
+	read_plan(plan, text, argc);
+	for (int i = 0; i < argc; i++) {
+		if (plan[i]->column == ATTEMPT)
+			cursor->attempt = sqlite3_value_int(argv[i]);
+		else if (plan[i]->column == STEP)
+			bound_step(cursor, plan[i]->operator, argv[i]);
+	}
+	int rc = select_series(cursor, plan, order, argv, argc, &err);
+	return rc ? report(cursor, rc, &err) : point_next(base);
 }
 
 static int point_eof(sqlite3_vtab_cursor *base)
@@ -255,7 +376,6 @@ static int point_column(sqlite3_vtab_cursor *base, sqlite3_context *context, int
 {
 	point_cursor *cursor = (point_cursor *)base;
 	const pio_point *p = cursor->point;
-	int64_t bits;
 	switch (column) {
 	case RUN:
 	case KEY:
@@ -278,8 +398,8 @@ static int point_column(sqlite3_vtab_cursor *base, sqlite3_context *context, int
 			sqlite3_result_double(context, p->value);
 		break;
 	default:
-		memcpy(&bits, &p->value, 8);
-		sqlite3_result_int64(context, bits);
+		if (!p->integer)
+			sqlite3_result_int64(context, p->whole); /* the same eight bytes */
 	}
 	return SQLITE_OK;
 }
@@ -290,9 +410,55 @@ static int point_rowid(sqlite3_vtab_cursor *base, sqlite3_int64 *rowid)
 	return SQLITE_OK;
 }
 
+/* ---- the life of table and cursor --------------------------------------------------------------- */
+
+static int point_connect(sqlite3 *db, void *unused, int argc, const char *const *argv,
+                         sqlite3_vtab **out, char **message)
+{
+	(void)unused;
+	(void)argc;
+	(void)argv;
+	(void)message;
+	int rc = sqlite3_declare_vtab(db, DECLARATION);
+	point_table *table = rc == SQLITE_OK ? sqlite3_malloc(sizeof *table) : NULL;
+	if (!table)
+		return rc == SQLITE_OK ? SQLITE_NOMEM : rc;
+	*table = (point_table){ 0 };
+	pio_reader_init(&table->reader, db);
+	sqlite3_vtab_config(db, SQLITE_VTAB_INNOCUOUS);
+	*out = &table->base;
+	return SQLITE_OK;
+}
+
+static int point_disconnect(sqlite3_vtab *base)
+{
+	pio_reader_fini(&((point_table *)base)->reader);
+	sqlite3_free(base);
+	return SQLITE_OK;
+}
+
+static int point_open(sqlite3_vtab *base, sqlite3_vtab_cursor **out)
+{
+	point_cursor *cursor = sqlite3_malloc(sizeof *cursor);
+	if (!cursor)
+		return SQLITE_NOMEM;
+	*cursor = (point_cursor){ .reader = &((point_table *)base)->reader, .sql = PIO_STR_INIT };
+	*out = &cursor->base;
+	return SQLITE_OK;
+}
+
+static int point_close(sqlite3_vtab_cursor *base)
+{
+	point_cursor *cursor = (point_cursor *)base;
+	leave(cursor);
+	sqlite3_finalize(cursor->series);
+	pio_str_fini(&cursor->sql);
+	sqlite3_free(base);
+	return SQLITE_OK;
+}
+
 /* Without xCreate the table is eponymous: it is there under its own name. */
 static const sqlite3_module module = {
-	.iVersion = 0,
 	.xConnect = point_connect,
 	.xBestIndex = point_best_index,
 	.xDisconnect = point_disconnect,
@@ -305,9 +471,7 @@ static const sqlite3_module module = {
 	.xRowid = point_rowid,
 };
 
-int pio_store_point_register(pio_store *store, pio_err *err)
+int pio_point_table_register(sqlite3 *db)
 {
-	if (sqlite3_create_module(pio_store_db(store), "point", &module, store) != SQLITE_OK)
-		return pio_store_fail(store, err, "registering the table point");
-	return 0;
+	return sqlite3_create_module(db, "point", &module, NULL);
 }

@@ -6,7 +6,7 @@
 #include "base/str.h"
 #include "base/ulid.h"
 #include "store/checkpoint.h"
-#include "store/cursor.h"
+#include "store/series.h"
 #include "store/sql.h"
 #include "sys/fs.h"
 
@@ -55,7 +55,7 @@ static int load_values(candidate *list, size_t count, pio_store *store, int64_t 
 	                     " ORDER BY rank LIMIT 1", "it", run_id, goal_key);
 	for (size_t i = 0; !rc && series_id && i < count; i++) {
 		bool found;
-		rc = pio_series_value_at(&list[i].value, &found, store, series_id, list[i].step, err);
+		rc = pio_store_series_value_at(&list[i].value, &found, store, series_id, list[i].step, err);
 		if (!rc && !found)
 			list[i].value = NAN;
 	}

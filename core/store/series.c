@@ -6,8 +6,8 @@
 
 #include "base/mem.h"
 #include "base/str.h"
-#include "store/chunk.h"
 #include "store/cursor.h"
+#include "store/bucket.h"
 #include "store/sql.h"
 #include "sys/fs.h"
 
@@ -21,7 +21,7 @@ int pio_store_series_read(pio_point **points, size_t *count, pio_store *store, i
 	size_t capacity = 0;
 	*points = NULL;
 	*count = 0;
-	int rc = pio_series_cursor_open(&cursor, store, series_id, step_min, step_max, attempt, err);
+	int rc = pio_series_cursor_open(&cursor, pio_store_reader(store), series_id, step_min, step_max, attempt, err);
 	if (rc)
 		return rc;
 	while ((rc = pio_series_cursor_next(&point, &cursor, err)) == 1) {
@@ -45,174 +45,30 @@ int pio_store_series_read(pio_point **points, size_t *count, pio_store *store, i
 	return rc;
 }
 
-/* ---- buckets --------------------------------------------------------------------------------- */
-
-typedef struct buckets {
-	pio_bucket *all;
-	double *sums;          /* of finite values */
-	size_t count;
-	int64_t step_min;
-	uint64_t width;        /* steps a bucket */
-} buckets;
-
-static pio_bucket *bucket_of(const buckets *b, int64_t step)
-{
-	uint64_t at = ((uint64_t)step - (uint64_t)b->step_min) / b->width;
-	return &b->all[at < b->count ? at : b->count - 1];
-}
-
-static void widen(pio_bucket *bucket, int64_t first_step, int64_t last_step)
-{
-	if (!bucket->count || first_step < bucket->first_step)
-		bucket->first_step = first_step;
-	if (!bucket->count || last_step > bucket->last_step)
-		bucket->last_step = last_step;
-}
-
-static void add_range(buckets *b, pio_bucket *bucket, int64_t finite, double min, double max,
-                      double sum)
-{
-	if (!finite)
-		return;
-	bucket->min = !bucket->finite || min < bucket->min ? min : bucket->min;
-	bucket->max = !bucket->finite || max > bucket->max ? max : bucket->max;
-	bucket->finite += finite;
-	b->sums[bucket - b->all] += sum;
-}
-
-/* How many of the points, which come by step, fall into the first one's bucket. */
-static size_t in_bucket(const buckets *b, const pio_bucket *bucket, const pio_point *points,
-                        size_t count)
-{
-	size_t low = 1, high = count;
-	while (low < high) {
-		size_t middle = (low + high) / 2;
-		if (bucket_of(b, points[middle].step) == bucket)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low;
-}
-
-static void add_points(buckets *b, const pio_point *points, size_t count)
-{
-	for (size_t begin = 0, n; begin < count; begin += n) {
-		pio_bucket *bucket = bucket_of(b, points[begin].step);
-		const pio_point *p = points + begin;
-		n = in_bucket(b, bucket, p, count - begin);
-		int64_t finite = 0;
-		double min = INFINITY, max = -INFINITY, sum = 0;
-		for (size_t i = 0; i < n; i++) {
-			double value = pio_point_real(&p[i]);
-			if (!isfinite(value))
-				continue;
-			finite++;
-			min = value < min ? value : min;
-			max = value > max ? value : max;
-			sum += value;
-		}
-		widen(bucket, p[0].step, p[n - 1].step);
-		bucket->count += (int64_t)n;
-		add_range(b, bucket, finite, min, max, sum);
-	}
-}
-
-/* Take chunks that lie whole in one bucket by their aggregates, and out of the
- * cursor; those with infinities must be looked into. */
-static void add_whole_chunks(buckets *b, pio_series_cursor *cursor)
-{
-	size_t kept = 0;
-	for (size_t i = 0; i < cursor->chunks_count; i++) {
-		const pio_cursor_chunk chunk = cursor->chunks[i];
-		pio_bucket *bucket = bucket_of(b, chunk.first_step);
-		bool whole = !chunk.cut && chunk.first_step >= cursor->step_min &&
-		             chunk.last_step <= cursor->step_max && bucket == bucket_of(b, chunk.last_step) &&
-		             chunk.finite + chunk.nans == chunk.count;
-		if (!whole) {
-			cursor->chunks[kept++] = chunk;
-			continue;
-		}
-		widen(bucket, chunk.first_step, chunk.last_step);
-		bucket->count += chunk.count;
-		add_range(b, bucket, chunk.finite, chunk.min, chunk.max, chunk.sum);
-	}
-	cursor->chunks_count = kept;
-}
-
-/* Empty buckets go, means are taken. */
-static size_t finish(buckets *b)
-{
-	size_t kept = 0;
-	for (size_t i = 0; i < b->count; i++) {
-		pio_bucket bucket = b->all[i];
-		if (!bucket.count)
-			continue;
-		if (!bucket.finite)
-			bucket.min = bucket.max = NAN;
-		bucket.mean = bucket.finite ? b->sums[i] / (double)bucket.finite : (double)NAN;
-		b->all[kept++] = bucket;
-	}
-	return kept;
-}
-
-static int make_buckets(buckets *b, const pio_series_cursor *cursor, size_t buckets_max,
-                        pio_err *err)
-{
-	int64_t first = INT64_MAX, last = INT64_MIN;
-	for (size_t i = 0; i < cursor->chunks_count; i++) {
-		const pio_cursor_chunk *c = &cursor->chunks[i];
-		first = c->first_step < first ? c->first_step : first;
-		last = c->last_step > last ? c->last_step : last;
-	}
-	first = first < cursor->step_min ? cursor->step_min : first;
-	last = last > cursor->step_max ? cursor->step_max : last;
-	uint64_t span = (uint64_t)last - (uint64_t)first;
-	*b = (buckets){ .step_min = first, .width = span / buckets_max + 1 };
-	if (!b->width)
-		b->width = UINT64_MAX; /* one bucket of all steps there are */
-	b->count = (size_t)(span / b->width) + 1;
-	b->count = b->count < buckets_max ? b->count : buckets_max;
-	b->all = pio_calloc(b->count, sizeof *b->all);
-	b->sums = pio_calloc(b->count, sizeof *b->sums);
-	return b->all && b->sums ? 0 : pio_fail(err, PIO_ENOMEM, "no memory for %zu buckets", b->count);
-}
-
-int pio_store_series_buckets(pio_bucket **out, size_t *count, pio_store *store,
+int pio_store_series_buckets(pio_bucket **buckets, size_t *count, pio_store *store,
                              int64_t series_id, int64_t step_min, int64_t step_max,
                              size_t buckets_max, pio_err *err)
 {
+	return pio_series_buckets(buckets, count, pio_store_reader(store), series_id, step_min, step_max,
+	                          buckets_max, err);
+}
+
+int pio_store_series_value_at(double *value, bool *found, pio_store *store, int64_t series_id,
+                              int64_t step, pio_err *err)
+{
 	pio_series_cursor cursor;
-	buckets b = { 0 };
-	const pio_point *points;
-	size_t n;
-	*out = NULL;
-	*count = 0;
-	if (buckets_max < 1 || buckets_max > 10000000)
-		return pio_fail(err, PIO_EINVAL, "%zu buckets, expected 1 to 10000000", buckets_max);
-	int rc = pio_series_cursor_open(&cursor, store, series_id, step_min, step_max, 0, err);
-	if (rc || !cursor.chunks_count || step_min > step_max)
-		goto out;
-	cursor.no_times = true;
-	rc = make_buckets(&b, &cursor, buckets_max, err);
-	if (!rc)
-		add_whole_chunks(&b, &cursor);
-	while (!rc && (rc = pio_series_cursor_group(&points, &n, &cursor, err)) == 1) {
-		add_points(&b, points, n);
-		rc = 0;
-	}
-	if (!rc) {
-		*count = finish(&b);
-		*out = b.all;
-		b.all = NULL;
-	}
-out:
-	if (!rc && !*out && !(*out = pio_alloc(sizeof **out)))
-		rc = pio_fail(err, PIO_ENOMEM, "out of memory");
+	const pio_point *point;
+	int rc = pio_series_cursor_open(&cursor, pio_store_reader(store), series_id, INT64_MIN, step, 0,
+	                                err);
+	if (rc)
+		return rc;
+	cursor.backwards = true;
+	rc = pio_series_cursor_next(&point, &cursor, err);
+	*found = rc == 1;
+	if (*found)
+		*value = pio_point_real(point);
 	pio_series_cursor_close(&cursor);
-	pio_free(b.all);
-	pio_free(b.sums);
-	return rc;
+	return rc < 0 ? rc : 0;
 }
 
 /* ---- CSV ----------------------------------------------------------------------------------------- */
@@ -279,7 +135,8 @@ static int csv_series(csv_file *csv, pio_store *store, int64_t series_id, const 
 	pio_str_printf(&prefix, ",%lld,", (long long)rank);
 	int rc = pio_str_check(&prefix, err);
 	if (!rc)
-		rc = pio_series_cursor_open(&cursor, store, series_id, INT64_MIN, INT64_MAX, 0, err);
+		rc = pio_series_cursor_open(&cursor, pio_store_reader(store), series_id, INT64_MIN,
+		                            INT64_MAX, 0, err);
 	if (rc) {
 		pio_str_fini(&prefix);
 		return rc;

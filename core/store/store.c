@@ -12,7 +12,8 @@
 #include "base/str.h"
 #include "store/chunk.h"
 #include "store/param.h"
-#include "store/series.h"
+#include "store/reader.h"
+#include "store/sql_extend.h"
 #include "sys/fs.h"
 
 #define BUSY_MS 10000
@@ -30,6 +31,7 @@ struct pio_store {
 	int depth;          /* of begin */
 	int lease_fd;
 	pio_chunk_codec *codec;
+	pio_reader reader;
 	struct {
 		const char *sql;
 		sqlite3_stmt *statement;
@@ -59,38 +61,17 @@ pio_chunk_codec *pio_store_codec(pio_store *store, pio_err *err)
 	return store->codec;
 }
 
+pio_reader *pio_store_reader(pio_store *store)
+{
+	store->reader.db = store->db;
+	return &store->reader;
+}
+
 /* ---- errors ---------------------------------------------------------------------- */
 
 int pio_store_fail(pio_store *store, pio_err *err, const char *what)
 {
-	int extended = sqlite3_extended_errcode(store->db);
-	int system = sqlite3_system_errno(store->db);
-	const char *text = sqlite3_errmsg(store->db);
-	switch (extended & 0xff) {
-	case SQLITE_FULL:
-		return pio_fail(err, PIO_ENOSPC, "store %s: no space left on its disk", store->path);
-	case SQLITE_BUSY:
-	case SQLITE_LOCKED:
-		return pio_fail(err, PIO_EBUSY, "store %s: another process is writing to it for more than "
-		                "%d s", store->path, BUSY_MS / 1000);
-	case SQLITE_CORRUPT:
-	case SQLITE_NOTADB:
-		return pio_fail(err, PIO_ECORRUPT, "store %s is damaged: %s", store->db_path, text);
-	case SQLITE_NOMEM:
-		return pio_fail(err, PIO_ENOMEM, "store %s: out of memory", store->path);
-	case SQLITE_READONLY:
-	case SQLITE_PERM:
-		return pio_fail(err, PIO_EINVAL, "store %s cannot be written: %s", store->path, text);
-	case SQLITE_CANTOPEN:
-	case SQLITE_IOERR:
-		if (system)
-			return pio_fail_errno(err, system, "store %s: %s", store->path, text);
-		return pio_fail(err, PIO_EIO, "store %s: %s", store->path, text);
-	case SQLITE_INTERRUPT:
-		return pio_fail(err, PIO_ECANCELLED, "store %s: interrupted", store->path);
-	default:
-		return pio_fail(err, PIO_EIO, "store %s: %s (%s)", store->path, text, what);
-	}
+	return pio_sqlite_fail(store->db, store->path, err, what);
 }
 
 static int run_sql(pio_store *store, const char *sql, pio_err *err)
@@ -333,7 +314,7 @@ static int configure(pio_store *store, pio_err *err)
 	                 "PRAGMA cache_size = -16384; PRAGMA temp_store = MEMORY;"
 	                 "PRAGMA journal_size_limit = 67108864", err);
 	if (!rc)
-		rc = pio_store_point_register(store, err);
+		rc = pio_sql_extend(store->db) == SQLITE_OK ? 0 : pio_store_fail(store, err, "extending SQL");
 	return rc ? rc : pio_store_param_register(store, err);
 }
 
@@ -506,6 +487,7 @@ void pio_store_close(pio_store **out)
 		return;
 	for (size_t i = 0; i < STATEMENTS; i++)
 		sqlite3_finalize(store->cache[i].statement);
+	pio_reader_fini(&store->reader);
 	sqlite3_close_v2(store->db);
 	pio_chunk_codec_free(store->codec);
 	pio_store_lease_drop(store);

@@ -67,5 +67,7 @@ int pio_store_step_done(pio_store *store, sqlite3_stmt *statement, pio_err *err)
 int pio_store_fail(pio_store *store, pio_err *err, const char *what);
 /* The store's chunk codec, made when first asked for; NULL when memory is out. */
 struct pio_chunk_codec *pio_store_codec(pio_store *store, pio_err *err);
+/* What reads points. Borrowed. */
+struct pio_reader *pio_store_reader(pio_store *store);
 
 #endif

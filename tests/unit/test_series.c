@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 
-#include "store/cursor.h"
 
 enum { N = 20000 };
 
@@ -164,11 +163,11 @@ static void the_value_at_a_step_is_the_nearest_before(void **unused)
 		put_point(w, 0, 1, i * 10, i);
 	journal_down(w);
 	fold(&f, true);
-	check_ok(pio_series_value_at(&value, &found, f.store, 1, 54327, &err));
+	check_ok(pio_store_series_value_at(&value, &found, f.store, 1, 54327, &err));
 	assert_true(found && value == 5432);
-	check_ok(pio_series_value_at(&value, &found, f.store, 1, -1, &err));
+	check_ok(pio_store_series_value_at(&value, &found, f.store, 1, -1, &err));
 	assert_false(found);
-	check_ok(pio_series_value_at(&value, &found, f.store, 1, INT64_MAX, &err));
+	check_ok(pio_store_series_value_at(&value, &found, f.store, 1, INT64_MAX, &err));
 	assert_true(found && value == 9999);
 	store_down(&f);
 }

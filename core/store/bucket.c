@@ -1,0 +1,182 @@
+#include "store/bucket.h"
+
+#include <math.h>
+
+#include "base/mem.h"
+#include "store/cursor.h"
+
+static pio_bucket *bucket_of(const pio_bucket_row *row, int64_t step)
+{
+	uint64_t at = ((uint64_t)step - (uint64_t)row->step_min) / row->width;
+	return &row->all[at < row->count ? at : row->count - 1];
+}
+
+static void widen(pio_bucket *bucket, int64_t first_step, int64_t last_step)
+{
+	if (!bucket->count || first_step < bucket->first_step)
+		bucket->first_step = first_step;
+	if (!bucket->count || last_step > bucket->last_step)
+		bucket->last_step = last_step;
+}
+
+static void add_range(pio_bucket_row *row, pio_bucket *bucket, int64_t finite, double min, double max,
+                      double sum)
+{
+	if (!finite)
+		return;
+	bucket->min = !bucket->finite || min < bucket->min ? min : bucket->min;
+	bucket->max = !bucket->finite || max > bucket->max ? max : bucket->max;
+	bucket->finite += finite;
+	row->sums[bucket - row->all] += sum;
+}
+
+/* How many of the points, which come by step, fall into the first one's bucket. */
+static size_t in_bucket(const pio_bucket_row *row, const pio_bucket *bucket, const pio_point *points,
+                        size_t count)
+{
+	size_t low = 1, high = count;
+	while (low < high) {
+		size_t middle = (low + high) / 2;
+		if (bucket_of(row, points[middle].step) == bucket)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+void pio_bucket_row_add(pio_bucket_row *row, const pio_point *points, size_t count)
+{
+	for (size_t begin = 0, n; begin < count; begin += n) {
+		pio_bucket *bucket = bucket_of(row, points[begin].step);
+		const pio_point *p = points + begin;
+		n = in_bucket(row, bucket, p, count - begin);
+		int64_t finite = 0;
+		double min = INFINITY, max = -INFINITY, sum = 0;
+		for (size_t i = 0; i < n; i++) {
+			double value = pio_point_real(&p[i]);
+			if (!isfinite(value))
+				continue;
+			finite++;
+			min = value < min ? value : min;
+			max = value > max ? value : max;
+			sum += value;
+		}
+		widen(bucket, p[0].step, p[n - 1].step);
+		bucket->count += (int64_t)n;
+		add_range(row, bucket, finite, min, max, sum);
+	}
+}
+
+/* Take chunks that lie whole in one bucket by their aggregates, and out of the
+ * cursor; those with infinities must be looked into. */
+static void add_whole_chunks(pio_bucket_row *row, pio_series_cursor *cursor)
+{
+	size_t kept = 0;
+	for (size_t i = 0; i < cursor->chunks_end; i++) {
+		const pio_cursor_chunk chunk = cursor->chunks[i];
+		pio_bucket *bucket = bucket_of(row, chunk.first_step);
+		bool whole = !chunk.cut && chunk.first_step >= cursor->step_min &&
+		             chunk.last_step <= cursor->step_max && bucket == bucket_of(row, chunk.last_step) &&
+		             chunk.finite + chunk.nans == chunk.count;
+		if (!whole) {
+			cursor->chunks[kept++] = chunk;
+			continue;
+		}
+		widen(bucket, chunk.first_step, chunk.last_step);
+		bucket->count += chunk.count;
+		add_range(row, bucket, chunk.finite, chunk.min, chunk.max, chunk.sum);
+	}
+	cursor->chunks_end = kept;
+}
+
+/* Empty buckets go, means are taken. */
+int pio_bucket_row_take(pio_bucket **buckets, size_t *count, pio_bucket_row *row, pio_err *err)
+{
+	*count = 0;
+	for (size_t i = 0; i < row->count; i++) {
+		pio_bucket bucket = row->all[i];
+		if (!bucket.count)
+			continue;
+		if (!bucket.finite)
+			bucket.min = bucket.max = NAN;
+		bucket.mean = bucket.finite ? row->sums[i] / (double)bucket.finite : (double)NAN;
+		row->all[(*count)++] = bucket;
+	}
+	*buckets = row->all ? row->all : pio_alloc(sizeof **buckets);
+	row->all = NULL;
+	return *buckets ? 0 : pio_fail(err, PIO_ENOMEM, "no memory for buckets");
+}
+
+int pio_bucket_row_init(pio_bucket_row *row, int64_t first_step, int64_t last_step,
+                        size_t buckets_max, pio_err *err)
+{
+	*row = (pio_bucket_row){ 0 };
+	if (buckets_max < 1 || buckets_max > PIO_BUCKETS_MAX)
+		return pio_fail(err, PIO_EINVAL, "%zu buckets, expected 1 to %d", buckets_max, PIO_BUCKETS_MAX);
+	if (first_step > last_step)
+		return 0;
+	uint64_t span = (uint64_t)last_step - (uint64_t)first_step;
+	row->step_min = first_step;
+	row->width = span / buckets_max + 1;
+	if (!row->width)
+		row->width = UINT64_MAX; /* one bucket of all steps there are */
+	row->count = (size_t)(span / row->width) + 1;
+	row->count = row->count < buckets_max ? row->count : buckets_max;
+	row->all = pio_calloc(row->count, sizeof *row->all);
+	row->sums = pio_calloc(row->count, sizeof *row->sums);
+	if (row->all && row->sums)
+		return 0;
+	pio_bucket_row_fini(row);
+	return pio_fail(err, PIO_ENOMEM, "no memory for %zu buckets", buckets_max);
+}
+
+void pio_bucket_row_fini(pio_bucket_row *row)
+{
+	pio_free(row->all);
+	pio_free(row->sums);
+	*row = (pio_bucket_row){ 0 };
+}
+
+/* Of the chunks, within the cursor's bounds; first > last: no chunk. */
+static void find_span(int64_t *first, int64_t *last, const pio_series_cursor *cursor)
+{
+	*first = INT64_MAX;
+	*last = INT64_MIN;
+	for (size_t i = 0; i < cursor->chunks_end; i++) {
+		const pio_cursor_chunk *c = &cursor->chunks[i];
+		*first = c->first_step < *first ? c->first_step : *first;
+		*last = c->last_step > *last ? c->last_step : *last;
+	}
+	*first = *first < cursor->step_min ? cursor->step_min : *first;
+	*last = *last > cursor->step_max ? cursor->step_max : *last;
+}
+
+int pio_series_buckets(pio_bucket **buckets, size_t *count, pio_reader *reader, int64_t series_id,
+                       int64_t step_min, int64_t step_max, size_t buckets_max, pio_err *err)
+{
+	pio_series_cursor cursor;
+	pio_bucket_row row = { 0 };
+	const pio_point *points;
+	size_t n;
+	int64_t first, last;
+	*buckets = NULL;
+	*count = 0;
+	int rc = pio_series_cursor_open(&cursor, reader, series_id, step_min, step_max, 0, err);
+	if (rc)
+		return rc;
+	cursor.no_times = true;
+	find_span(&first, &last, &cursor);
+	rc = pio_bucket_row_init(&row, first, last, buckets_max, err);
+	if (!rc && row.count)
+		add_whole_chunks(&row, &cursor);
+	while (!rc && (rc = pio_series_cursor_group(&points, &n, &cursor, err)) == 1) {
+		pio_bucket_row_add(&row, points, n);
+		rc = 0;
+	}
+	if (!rc)
+		rc = pio_bucket_row_take(buckets, count, &row, err);
+	pio_series_cursor_close(&cursor);
+	pio_bucket_row_fini(&row);
+	return rc;
+}
