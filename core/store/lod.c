@@ -7,6 +7,7 @@
 
 enum column { FIRST_STEP, LAST_STEP, COUNT, MIN, MAX, MEAN, RUN, KEY, BUCKETS, RANK };
 #define ARGUMENTS 4
+static const char *const names[ARGUMENTS] = { "run", "key", "buckets", "rank" };
 
 #define DECLARATION "CREATE TABLE series_lod (first_step INTEGER, last_step INTEGER, count INTEGER," \
 	" min REAL, max REAL, mean REAL, run HIDDEN, key HIDDEN, buckets HIDDEN, rank HIDDEN)"
@@ -39,7 +40,7 @@ static int lod_best_index(sqlite3_vtab *table, sqlite3_index_info *info)
 		if (places[i] < 0 && i + RUN != RANK) {
 			sqlite3_free(table->zErrMsg);
 			table->zErrMsg = sqlite3_mprintf("series_lod: %s is missing, expected series_lod(run, key,"
-			                                 " buckets [, rank])", i == 0 ? "run" : i == 1 ? "key" : "buckets");
+			                                 " buckets [, rank])", names[i]);
 			return SQLITE_ERROR;
 		}
 		if (places[i] < 0)
@@ -62,19 +63,18 @@ static int fail(lod_cursor *cursor, int code, const char *message)
 	return code;
 }
 
-static int check_arguments(lod_cursor *cursor)
+/* An integer from `low` to `high`, or an error that names the argument. */
+static int check_integer(lod_cursor *cursor, int column, int64_t low, int64_t high)
 {
-	sqlite3_value *buckets = cursor->arguments[BUCKETS - RUN], *rank = cursor->arguments[RANK - RUN];
-	int64_t n = sqlite3_value_int64(buckets);
+	sqlite3_value *value = cursor->arguments[column - RUN];
+	if (!value || (sqlite3_value_numeric_type(value) == SQLITE_INTEGER &&
+	               sqlite3_value_int64(value) >= low && sqlite3_value_int64(value) <= high))
+		return SQLITE_OK;
+	const unsigned char *text = sqlite3_value_text(value);
 	pio_err err = PIO_ERR_INIT;
-	if (sqlite3_value_numeric_type(buckets) != SQLITE_INTEGER || n < 1 || n > PIO_BUCKETS_MAX)
-		pio_fail(&err, PIO_EINVAL, "series_lod: buckets is %.40s, expected an integer of 1 to %d",
-		         sqlite3_value_type(buckets) == SQLITE_NULL ? "NULL" : (const char *)sqlite3_value_text(buckets),
-		         PIO_BUCKETS_MAX);
-	else if (rank && sqlite3_value_numeric_type(rank) != SQLITE_INTEGER)
-		pio_fail(&err, PIO_EINVAL, "series_lod: rank is %.40s, expected an integer",
-		         sqlite3_value_type(rank) == SQLITE_NULL ? "NULL" : (const char *)sqlite3_value_text(rank));
-	return err.code ? fail(cursor, SQLITE_ERROR, err.message) : SQLITE_OK;
+	pio_fail(&err, PIO_EINVAL, "series_lod: %s is %.40s, expected an integer from %lld to %lld",
+	         names[column - RUN], text ? (const char *)text : "NULL", (long long)low, (long long)high);
+	return fail(cursor, SQLITE_ERROR, err.message);
 }
 
 /* *id 0: there is no such series. */
@@ -126,7 +126,9 @@ static int lod_filter(sqlite3_vtab_cursor *base, int number, const char *text, i
 	for (int i = 0; i < argc; i++)
 		if (!(cursor->arguments[i] = sqlite3_value_dup(argv[i])))
 			return SQLITE_NOMEM;
-	int code = check_arguments(cursor);
+	int code = check_integer(cursor, BUCKETS, 1, PIO_BUCKETS_MAX);
+	if (code == SQLITE_OK)
+		code = check_integer(cursor, RANK, 0, INT32_MAX);
 	if (code != SQLITE_OK)
 		return code;
 	int rc = find_series(&id, reader, cursor, &err);

@@ -27,7 +27,7 @@ static const struct push {
 	int column, operator;
 	double share;
 } pushes[] = {
-	{ "run =", RUN, SQLITE_INDEX_CONSTRAINT_EQ, 0.001 },
+	{ "run =", RUN, SQLITE_INDEX_CONSTRAINT_EQ, 0.0001 },
 	{ "run IN", RUN, IN, 0.005 },
 	{ "run GLOB", RUN, SQLITE_INDEX_CONSTRAINT_GLOB, 0.1 },
 	{ "run LIKE", RUN, SQLITE_INDEX_CONSTRAINT_LIKE, 0.1 },
@@ -35,16 +35,16 @@ static const struct push {
 	{ "key IN", KEY, IN, 0.05 },
 	{ "key GLOB", KEY, SQLITE_INDEX_CONSTRAINT_GLOB, 0.1 },
 	{ "key LIKE", KEY, SQLITE_INDEX_CONSTRAINT_LIKE, 0.1 },
-	{ "rank =", RANK, SQLITE_INDEX_CONSTRAINT_EQ, 0.25 },
+	{ "rank =", RANK, SQLITE_INDEX_CONSTRAINT_EQ, 0.05 },
 	{ "rank IN", RANK, IN, 0.5 },
 	{ "attempt =", ATTEMPT, SQLITE_INDEX_CONSTRAINT_EQ, 0.5 },
-	{ "step =", STEP, SQLITE_INDEX_CONSTRAINT_EQ, 0.001 },
+	{ "step =", STEP, SQLITE_INDEX_CONSTRAINT_EQ, 0.0001 },
 	{ "step >=", STEP, SQLITE_INDEX_CONSTRAINT_GE, 0.5 },
 	{ "step >", STEP, SQLITE_INDEX_CONSTRAINT_GT, 0.5 },
 	{ "step <=", STEP, SQLITE_INDEX_CONSTRAINT_LE, 0.5 },
 	{ "step <", STEP, SQLITE_INDEX_CONSTRAINT_LT, 0.5 },
 };
-#define PUSHES (sizeof pushes / sizeof *pushes)
+#define PUSHES ((int)(sizeof pushes / sizeof *pushes))
 #define PUSHED_MAX 16 /* constraints of one scan; SQLite checks the others */
 
 enum order { BY_RUN = 1, BY_STEP_DOWN = 2 }; /* idxNum: bits */
@@ -68,23 +68,19 @@ typedef struct point_cursor {
 
 /* ---- planning ----------------------------------------------------------------------------- */
 
-/* What a constraint is pushed as; NULL: not at all. */
-static const struct push *push_of(sqlite3_index_info *info, int at)
+/* True where constraint `at` can be pushed down as `push`. */
+static bool is_push_of(const struct push *push, sqlite3_index_info *info, int at)
 {
 	const struct sqlite3_index_constraint *c = &info->aConstraint[at];
-	int operator = c->op;
-	if (!c->usable)
-		return NULL;
-	if (operator == SQLITE_INDEX_CONSTRAINT_EQ && c->iColumn <= RANK && sqlite3_vtab_in(info, at, -1))
-		operator = IN;
-	if ((c->iColumn == RUN || c->iColumn == KEY) &&
-	    (operator == SQLITE_INDEX_CONSTRAINT_EQ || operator == IN) &&
-	    sqlite3_stricmp(sqlite3_vtab_collation(info, at), "BINARY") != 0)
-		return NULL;
-	for (size_t i = 0; i < PUSHES; i++)
-		if (pushes[i].column == c->iColumn && pushes[i].operator == operator)
-			return &pushes[i];
-	return NULL;
+	bool equal = c->op == SQLITE_INDEX_CONSTRAINT_EQ;
+	if (!c->usable || c->iColumn != push->column ||
+	    c->op != (push->operator == IN ? SQLITE_INDEX_CONSTRAINT_EQ : push->operator))
+		return false;
+	if (equal && c->iColumn <= RANK && (push->operator == IN) != sqlite3_vtab_in(info, at, -1))
+		return false;
+	/* The series are compared byte by byte. */
+	return !equal || (c->iColumn != RUN && c->iColumn != KEY) ||
+	       sqlite3_stricmp(sqlite3_vtab_collation(info, at), "BINARY") == 0;
 }
 
 /* True where rows come in the order asked for. They come by run, key, rank and
@@ -113,15 +109,16 @@ static int point_best_index(sqlite3_vtab *table, sqlite3_index_info *info)
 {
 	(void)table;
 	pio_str plan = PIO_STR_INIT;
-	double rows = 1e9;
+	double rows = 1e11;
 	unsigned pinned = 0;
 	int used = 0, order;
-	for (int i = 0; i < info->nConstraint && used < PUSHED_MAX; i++) {
-		const struct push *push = push_of(info, i);
-		/* A second equality of a column is left to SQLite. */
-		if (!push || (pinned >> push->column & 1 && push->operator == SQLITE_INDEX_CONSTRAINT_EQ))
-			continue;
+	for (int k = 0; k < PUSHES * info->nConstraint && used < PUSHED_MAX; k++) {
+		const struct push *push = &pushes[k / info->nConstraint];
+		int i = k % info->nConstraint;
 		bool equal = push->operator == SQLITE_INDEX_CONSTRAINT_EQ;
+		/* A second equality of a column is left to SQLite. */
+		if (!is_push_of(push, info, i) || (equal && pinned >> push->column & 1))
+			continue;
 		if (push->operator == IN)
 			sqlite3_vtab_in(info, i, 1);
 		info->aConstraintUsage[i].argvIndex = ++used;
@@ -138,7 +135,7 @@ static int point_best_index(sqlite3_vtab *table, sqlite3_index_info *info)
 	info->idxStr = plan.failed ? NULL : sqlite3_mprintf("%s", plan.data);
 	info->needToFreeIdxStr = 1;
 	info->estimatedRows = rows > 1 ? (sqlite3_int64)rows : 1;
-	info->estimatedCost = 100 + rows;
+	info->estimatedCost = 10 + rows;
 	pio_str_fini(&plan);
 	return info->idxStr ? SQLITE_OK : SQLITE_NOMEM;
 }
@@ -222,7 +219,7 @@ static void read_plan(const struct push **plan, const char *text, int argc)
 	for (int i = 0; i < argc; i++) {
 		size_t length = strcspn(text, ",");
 		plan[i] = NULL;
-		for (size_t k = 0; k < PUSHES; k++)
+		for (int k = 0; k < PUSHES; k++)
 			if (strlen(pushes[k].text) == length && memcmp(pushes[k].text, text, length) == 0)
 				plan[i] = &pushes[k];
 		text += length;
