@@ -40,10 +40,12 @@ GPT_CFLAGS ?= -std=gnu11 -O3 -march=$(GPT_ARCH) -fno-math-errno -fno-trapping-ma
 UNIT_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_*.c))
 SCRIPTS    := $(wildcard tests/lua/test_*.lua tests/client/test_*.py tests/cli/*.sh tests/cli/*.py \
                 tests/crash/*.sh tests/crash/*.py)
+CRASH_SRC  := $(filter-out tests/crash/crash_%,$(wildcard tests/crash/*.c))
+CRASHERS   := $(patsubst tests/crash/%.c,$(BUILD)/tests/%,$(wildcard tests/crash/crash_*.c))
 FUZZERS    := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_S     ?= 600
 
-.PHONY: build demo test bench lint fuzz install clean help deps deps-test gpt lib programs
+.PHONY: build demo test test-crash bench lint fuzz install clean help deps deps-test gpt lib programs
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -133,6 +135,12 @@ $(BUILD)/tests/%: tests/unit/%.c $(CORE_OBJ)
 	@echo "LD $@"
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.c %.o,$^) -lcmocka $(LDLIBS)
 
+# Kills, failing disks and power failures: the sweeps of tests/crash, in C.
+$(BUILD)/tests/crash_%: tests/crash/crash_%.c $(CRASH_SRC) tests/crash/*.h $(CORE_OBJ)
+	@mkdir -p $(@D)
+	@echo "LD $@"
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.c %.o,$^) $(LDLIBS)
+
 # Each parser of outside bytes runs its corpus under gcc in the tests, and
 # under libFuzzer in `make fuzz`.
 $(BUILD)/tests/fuzz_%: tests/fuzz/fuzz_%.c tests/fuzz/corpus_main.c $(CORE_OBJ)
@@ -178,8 +186,13 @@ test: deps-test
 	@$(MAKE) --no-print-directory BUILD=$(BUILD) run-tests
 
 .PHONY: run-tests
-run-tests: programs $(UNIT_TESTS) $(FUZZERS:%=$(BUILD)/tests/%) $(BUILD)/tests/lua_host
-	@SAN=$(SAN) python3 tests/run --build $(BUILD) --filter "$(FILTER)" $(UNIT_TESTS) $(FUZZERS:%=$(BUILD)/tests/%) $(SCRIPTS)
+run-tests: programs $(UNIT_TESTS) $(CRASHERS) $(FUZZERS:%=$(BUILD)/tests/%) $(BUILD)/tests/lua_host
+	@SAN=$(SAN) python3 tests/run --build $(BUILD) --filter "$(FILTER)" $(UNIT_TESTS) $(CRASHERS) $(FUZZERS:%=$(BUILD)/tests/%) $(SCRIPTS)
+
+# The sample of `make test`, made whole: minutes.
+test-crash: programs $(CRASHERS)
+	@for test in $(CRASHERS); do echo "$$test"; \
+	  KILLS=$(or $(KILLS),10000) ALL=1 JOBS=$(or $(JOBS),$(shell nproc)) $$test || exit 1; done
 
 demo: build
 	@PIOCHE=$(BUILD)/pioche TEXT="$(TEXT)" sh recipes/demo.sh
@@ -217,6 +230,7 @@ help:
 	@echo "make build     install what is missing (Debian), build build/pioche and the libraries"
 	@echo "make demo      build, then sweep a small language model on real text (TEXT=any.txt)"
 	@echo "make test      build, then run every test (FILTER=text picks; SAN=address,undefined)"
+	@echo "make test-crash  10,000 SIGKILLs, and every way a disk can fail (SEED=n repeats)"
 	@echo "make bench     measure; prints a table, writes build/bench.json"
 	@echo "make lint      check layout, includes, sizes, forbidden calls, Lua"
 	@echo "make fuzz      run each fuzzer for FUZZ_S=600 seconds "

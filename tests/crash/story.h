@@ -1,0 +1,44 @@
+/* story.h: what the processes of the crash tests do, and what may be asked of
+ * the store afterwards. Each act tells the page what was acknowledged, as soon
+ * as it was. */
+#ifndef PIO_CRASH_STORY_H
+#define PIO_CRASH_STORY_H
+
+#include "scene.h"
+
+#define STORY_ULID "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+
+/* ---- a run of its own --------------------------------------------------------------- */
+
+/* A program that opens a run, logs `points` of "loss", a text and a fact every
+ * 64, saves a checkpoint amid, and closes if `closes`. False: pio_open failed. */
+bool story_log(scene *s, int64_t points, bool closes);
+/* The next command: adopts what is there. */
+bool story_adopt(scene *s, pio_store *store);
+/* Afterwards: all that was acknowledged is there once, nothing else is, and the
+ * attempt has ended; well, where pio_close returned and `alone` (else the exit
+ * status of the process counts). */
+bool story_logged(scene *s, pio_store *store, bool alone);
+
+/* ---- a run of a supervisor -------------------------------------------------------------- */
+
+/* Make the store with run crash-1 and its first attempt; page->runs is 1. */
+bool story_begin(scene *s);
+/* Append steps [from, to) to the attempt's journal, with a text and a fact every 64;
+ * with `shard`, also a staged file and the report of a checkpoint. Synced. */
+bool story_journal(scene *s, int64_t from, int64_t to, bool shard);
+/* Fold it. page->acked is set to `points` when that is committed. */
+bool story_fold(scene *s, pio_store *store, bool final, int64_t points);
+/* The store holds between `acked` and `sent` points and is sound; after a final
+ * fold exactly `sent`, all texts, and the checkpoint if there is one. */
+bool story_folded(scene *s, pio_store *store, int64_t sent, bool has_checkpoint);
+
+/* ---- a writer with the lease ---------------------------------------------------------------- */
+
+/* Take the lease, make `runs` runs of ten parameters each in one transaction
+ * a run, drop the lease. page->runs counts the committed. */
+bool story_write(scene *s, int runs);
+/* As many runs as were acknowledged, or one more, each whole; the lease is free. */
+bool story_written(scene *s, pio_store *store);
+
+#endif
