@@ -88,18 +88,6 @@ static int store_rollback(lua_State *L)
 	return 0;
 }
 
-static int store_lease(lua_State *L)
-{
-	pio_err err = PIO_ERR_INIT;
-	return pio_bind_done(L, pio_store_lease_take(pio_bind_store(L, 1), &err), &err);
-}
-
-static int store_lease_drop(lua_State *L)
-{
-	pio_store_lease_drop(pio_bind_store(L, 1));
-	return 0;
-}
-
 int pio_bind_id(lua_State *L, int rc, int64_t id, const pio_err *err)
 {
 	if (rc)
@@ -255,7 +243,6 @@ static int store_recover(lua_State *L)
 static const luaL_Reg store_methods[] = {
 	{ "close", store_close }, { "path", store_path }, { "is_writable", store_is_writable },
 	{ "begin", store_begin }, { "commit", store_commit }, { "rollback", store_rollback },
-	{ "lease", store_lease }, { "lease_drop", store_lease_drop },
 	{ "experiment", store_experiment }, { "run_create", store_run_create },
 	{ "run_find", store_run_find }, { "run_set_status", store_run_set_status },
 	{ "param_set", store_param_set }, { "tag_set", store_tag_set }, { "event", store_event },
@@ -272,6 +259,7 @@ int pio_bind_open_store(lua_State *L)
 	luaL_setfuncs(L, pio_bind_store_query_methods, 0);
 	luaL_setfuncs(L, pio_bind_store_series_methods, 0);
 	luaL_setfuncs(L, pio_bind_store_plan_methods, 0);
+	luaL_setfuncs(L, pio_bind_store_lease_methods, 0);
 	luaL_newlib(L, functions);
 	lua_getfield(L, -2, "input_digest");
 	lua_setfield(L, -2, "input_digest");

@@ -31,3 +31,10 @@ CREATE TABLE import (                          -- how far a foreign source was t
   imported_ns INTEGER NOT NULL,
   UNIQUE (format, source)
 ) STRICT;
+
+CREATE TABLE lease (                           -- who may supervise (core/store/lease.h)
+  id          INTEGER PRIMARY KEY CHECK (id = 1),
+  token       INTEGER NOT NULL,                -- goes up with each holder
+  holder      TEXT NOT NULL,                   -- JSON: host, pid, command
+  taken_ns    INTEGER NOT NULL
+) STRICT;

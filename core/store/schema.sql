@@ -285,6 +285,13 @@ CREATE TABLE node (                            -- machines that ran something
   failures    INTEGER NOT NULL DEFAULT 0       -- as the first to fail
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE lease (                           -- who may supervise (core/store/lease.h)
+  id          INTEGER PRIMARY KEY CHECK (id = 1),
+  token       INTEGER NOT NULL,                -- goes up with each holder
+  holder      TEXT NOT NULL,                   -- JSON: host, pid, command
+  taken_ns    INTEGER NOT NULL
+) STRICT;
+
 CREATE TABLE proposal (                        -- what a sampler proposed, in order
   sweep_id    INTEGER NOT NULL REFERENCES sweep,
   number      INTEGER NOT NULL,                -- 1, 2, ...

@@ -99,7 +99,22 @@ int pio_sql_exec(pio_store *store, pio_err *err, const char *sql, const char *ty
 	va_start(args, types);
 	sqlite3_stmt *statement = query(store, e, sql, types, &args);
 	va_end(args);
-	return statement ? pio_store_step_done(store, statement, e) : -e->code;
+	if (!statement)
+		return -e->code;
+	/* Who holds the lease writes in no transaction that has not looked for it. */
+	bool alone = *pio_store_lease_slot(store) && sqlite3_get_autocommit(pio_store_db(store)) &&
+	             !sqlite3_stmt_readonly(statement);
+	int rc = alone ? pio_store_begin(store, e) : 0;
+	if (rc) {
+		pio_sql_reset(statement);
+		return rc;
+	}
+	rc = pio_store_step_done(store, statement, e);
+	if (alone && !rc)
+		rc = pio_store_commit(store, e);
+	else if (alone)
+		pio_store_rollback(store);
+	return rc;
 }
 
 int pio_sql_int(int64_t *value, pio_store *store, pio_err *err, const char *sql,

@@ -11,7 +11,7 @@
  * writer for longer than busy_ms.
  *
  * A pio_store is used by one thread at a time. Other files of this room:
- * run.h (experiments, runs, attempts, facts), chunk.h (the codec), series.h
+ * lease.h (who supervises), run.h (experiments, runs, attempts, facts), chunk.h (the codec), series.h
  * (reading points), fold.h (journals to chunks), object.h (immutable files),
  * checkpoint.h (publishing and dropping). */
 #ifndef PIO_STORE_STORE_H
@@ -43,6 +43,9 @@ const char *pio_store_path(const pio_store *store);
 /* For the query side: prepare what you like, never write. Borrowed. */
 sqlite3 *pio_store_db(pio_store *store);
 bool pio_store_is_writable(const pio_store *store);
+/* It stands, or is said to stand, on a network file system (sys/fs.h): no WAL,
+ * no mapping, and a lease that rests on no lock of the kernel (lease.h). */
+bool pio_store_is_network(const pio_store *store);
 
 /* BEGIN IMMEDIATE / COMMIT / ROLLBACK; they nest: an inner rollback undoes the
  * inner part, what the outermost commits is durable. A commit that fails has
@@ -50,12 +53,6 @@ bool pio_store_is_writable(const pio_store *store);
 int pio_store_begin(pio_store *store, pio_err *err);
 int pio_store_commit(pio_store *store, pio_err *err);
 void pio_store_rollback(pio_store *store);
-
-/* The right to supervise runs of this store: one process at a time, by a lock
- * on the file `lease` that the kernel drops with its holder. PIO_EBUSY names
- * the holder (host, pid, command). */
-int pio_store_lease_take(pio_store *store, pio_err *err);
-void pio_store_lease_drop(pio_store *store);
 
 /* ---- for the files of this room --------------------------------------------- */
 /* A cached, reset prepared statement; NULL and err when the SQL is wrong.
@@ -65,6 +62,8 @@ sqlite3_stmt *pio_store_statement(pio_store *store, const char *sql, pio_err *er
 int pio_store_step_done(pio_store *store, sqlite3_stmt *statement, pio_err *err);
 /* The error of the connection, as pio_fail would report it. */
 int pio_store_fail(pio_store *store, pio_err *err, const char *what);
+/* Where lease.c keeps what it holds; NULL in it: nothing. */
+struct pio_lease **pio_store_lease_slot(pio_store *store);
 /* The store's chunk codec, made when first asked for; NULL when memory is out. */
 struct pio_chunk_codec *pio_store_codec(pio_store *store, pio_err *err);
 /* What reads points. Borrowed. */

@@ -39,6 +39,11 @@ end
 function driver.open(ctx, self, options)
   local fallback = (self.git and self.root or sys.cwd()) .. "/.pioche"
   local store = ctx.store("create", fallback)
+  local look = check(store:lease_look())
+  if look.state == "far" then
+    ctx.note(("the store is held from another machine (%s): watching for up to %.0f s whether it"
+      .. " lives\n"):format(look.holder, look.silent_ms / 1000))
+  end
   check(store:lease())
   local session = setmetatable({ ctx = ctx, recipe = self, store = store, again = options.again,
     prepared = {}, interrupts = 0, bad = {}, total = 0, ids = {} }, session_methods)

@@ -3,6 +3,8 @@
 #include <grp.h>
 #include <sys/stat.h>
 
+#include "store/lease.h"
+
 static void a_new_store_is_whole(void **unused)
 {
 	(void)unused;
@@ -111,7 +113,7 @@ static void an_older_store_becomes_what_a_new_one_is(void **unused)
 	                              "INSERT INTO experiment (name, created_ns) VALUES ('old', 5)", NULL,
 	                              NULL, NULL), SQLITE_OK);
 	sqlite3_close(db);
-	check_fails(pio_store_open(&store, dir, PIO_STORE_READ, &err), PIO_EVERSION, "open it once for writing");
+	check_fails(pio_store_open(&store, dir, PIO_STORE_READ, &err), PIO_EVERSION, "runs `pioche ls` once");
 	check_ok(pio_store_open(&store, dir, PIO_STORE_WRITE, &err));
 	char *shape = shape_of(store);
 	assert_string_equal(shape, expected);

@@ -22,6 +22,7 @@
 #include "client/ring.h"
 #include "launch/agent.h"
 #include "launch/supervise.h"
+#include "store/lease.h"
 #include "store/run.h"
 #include "store/store.h"
 #include "sys/fs.h"

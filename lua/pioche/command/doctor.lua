@@ -70,18 +70,21 @@ local function check_place(report, store)
   end
 end
 
+-- The state of the lease, which is not touched.
 local function check_lease(report, store)
-  if not store:is_writable() then return end
-  local ok, message, code = store.raw:lease()
-  if ok then
-    store.raw:lease_drop()
+  local look = store:lease_look()
+  if look.state == "free" then
     report("ok", "supervisor", "none is running")
-  elseif code == "busy" then
-    report("ok", "supervisor", message)
+  elseif look.state == "held" then
+    report("ok", "supervisor", look.holder)
+  elseif look.state == "dead" then
+    report("warn", "supervisor", look.holder .. " is dead, and its lease is left",
+      "the next `pioche run` takes it over at once")
   else
-    report("warn", "supervisor", message)
+    report("ok", "supervisor", look.holder .. ", on another machine: this one cannot tell whether it lives",
+      ("`pioche run` watches it for %.0f s and takes over if it is silent"):format(look.silent_ms / 1000))
   end
-  return ok and "free" or code
+  return look.state
 end
 
 local function alive(pid, node)

@@ -5,14 +5,11 @@ local runs = require "pioche.runs"
 
 local ended = { finished = true, failed = true, stopped = true, cancelled = true }
 
--- True when some `pioche run` holds the store's lease.
+-- True when some `pioche run` holds the store's lease, as far as can be told
+-- without taking it.
 local function supervised(store)
-  local ok, _, code = store:lease()
-  if ok then
-    store:lease_drop()
-    return false
-  end
-  return code == "busy"
+  local look = store:lease_look()
+  return look.state == "held" or look.state == "far"
 end
 
 -- What was done with one run: a word for scripts, and a sentence.
@@ -41,7 +38,7 @@ local function run(ctx)
   local store = ctx.reading()
   local ids = runs.select(store, ctx.args)
   local loaded = runs.load(store, ids, { attempts = true })
-  local lease_held, refused, list = supervised(store.raw), 0, json.array {}
+  local lease_held, refused, list = supervised(store), 0, json.array {}
   if ctx.csv then ctx.out(csv.line { "run", "done", "message" }) end
   for i, found in ipairs(loaded) do
     local word, sentence = stop(store, found, lease_held)

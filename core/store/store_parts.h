@@ -1,0 +1,30 @@
+/* store_parts.h: what a store is, for store.c (statements and transactions) and
+ * open.c (its beginning and end) alone. */
+#ifndef PIO_STORE_STORE_PARTS_H
+#define PIO_STORE_STORE_PARTS_H
+
+#include "store/lease.h"
+#include "store/reader.h"
+#include "store/store.h"
+
+#define PIO_STORE_STATEMENTS 256 /* slots of the statement cache, a power of two */
+
+struct pio_store {
+	char *path, *db_path;
+	sqlite3 *db;
+	bool writable, network;
+	int depth;          /* of begin */
+	struct pio_lease *lease;   /* NULL: not held */
+	pio_chunk_codec *codec;
+	pio_reader reader;
+	struct {
+		const char *sql;
+		sqlite3_stmt *statement;
+	} cache[PIO_STORE_STATEMENTS];
+	int cached;
+};
+
+/* store.c: execute SQL that returns nothing. */
+int pio_store_run_sql(pio_store *store, const char *sql, pio_err *err);
+
+#endif
