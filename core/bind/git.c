@@ -30,13 +30,14 @@ static void push_snapshot(lua_State *L, const pio_snapshot *snapshot)
 	const struct { const char *name, *value; } strings[] = {
 		{ "commit", snapshot->commit }, { "tree", snapshot->tree },
 		{ "parent", snapshot->parent }, { "branch", snapshot->branch },
+		{ "subject", snapshot->subject },
 		{ "repository", snapshot->repository }, { "workdir", snapshot->workdir },
 	};
 	const struct { const char *name; int64_t value; } integers[] = {
 		{ "files", snapshot->files }, { "bytes", snapshot->bytes },
 		{ "files_hashed", snapshot->files_hashed },
 	};
-	lua_createtable(L, 0, 12);
+	lua_createtable(L, 0, 13);
 	for (size_t i = 0; i < sizeof strings / sizeof *strings; i++) {
 		lua_pushstring(L, strings[i].value ? strings[i].value : "");
 		lua_setfield(L, -2, strings[i].name);

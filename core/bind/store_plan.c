@@ -25,6 +25,7 @@ static int store_snapshot_add(lua_State *L)
 		.branch = pio_bind_field_string(L, 2, "branch"),
 		.dirty = pio_bind_field_boolean(L, 2, "dirty"),
 		.repository = needed(L, 2, "repository"),
+		.subject = pio_bind_field_string(L, 2, "subject"),
 	};
 	int64_t id = 0;
 	pio_err err = PIO_ERR_INIT;

@@ -211,6 +211,29 @@ static int store_each(lua_State *L)
 	return 4;
 }
 
+/* column(sql, ...) -> array of the first column's values; NULL ends up as false */
+static int store_column(lua_State *L)
+{
+	sqlite3 *db = pio_store_db(pio_bind_store(L, 1));
+	sqlite3_stmt *statement;
+	int failed = push_statement(L, &statement, db), code;
+	if (failed)
+		return failed;
+	int holder = lua_gettop(L);
+	lua_newtable(L);
+	for (lua_Integer n = 1; (code = sqlite3_step(statement)) == SQLITE_ROW; n++) {
+		if (sqlite3_column_type(statement, 0) == SQLITE_NULL)
+			lua_pushboolean(L, 0);
+		else
+			push_column(L, statement, 0, false);
+		lua_rawseti(L, -2, n);
+	}
+	if (code != SQLITE_DONE)
+		return sql_fail(L, db, code);
+	finish(L, holder);
+	return 1;
+}
+
 static int store_columns_rows(lua_State *L)
 {
 	sqlite3 *db = pio_store_db(pio_bind_store(L, 1));
@@ -244,5 +267,5 @@ static int store_columns_rows(lua_State *L)
 
 const luaL_Reg pio_bind_store_query_methods[] = {
 	{ "rows", store_rows }, { "one", store_one }, { "each", store_each },
-	{ "columns_rows", store_columns_rows }, { NULL, NULL },
+	{ "column", store_column }, { "columns_rows", store_columns_rows }, { NULL, NULL },
 };

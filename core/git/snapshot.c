@@ -130,6 +130,10 @@ static int read_head(struct taking *taking, pio_snapshot *out, pio_err *err)
 	if (rc < 0)
 		return pio_git_fail(err, rc, "%s: cannot read HEAD", git_repository_path(taking->repo));
 	git_oid_tostr(out->parent, sizeof out->parent, &oid);
+	const char *subject = git_commit_summary(taking->head);
+	out->subject = subject ? pio_strdup(subject) : NULL;
+	if (subject && !out->subject)
+		return pio_fail(err, PIO_ENOMEM, "out of memory while reading HEAD");
 	return 0;
 }
 
@@ -299,6 +303,7 @@ int pio_snapshot_take(pio_snapshot *out, const char *start_path, const char *sto
 void pio_snapshot_fini(pio_snapshot *snapshot)
 {
 	pio_free(snapshot->branch);
+	pio_free(snapshot->subject);
 	pio_free(snapshot->repository);
 	pio_free(snapshot->workdir);
 	*snapshot = (pio_snapshot){ .dirty = false };

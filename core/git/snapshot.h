@@ -40,6 +40,7 @@ typedef struct pio_snapshot {
 	bool dirty;                     /* the tree differs from HEAD's */
 	bool own;                       /* kept in STORE/code.git: there is no git repository */
 	char *branch;                   /* short name; "" when detached or without git */
+	char *subject;                  /* first line of HEAD's message; NULL when unborn */
 	char *repository;               /* absolute path of the git directory */
 	char *workdir;                  /* absolute, without final slash */
 	int64_t files, bytes;           /* in the tree; bytes as they lie in the work tree */

@@ -2,6 +2,14 @@
 -- by table: a test compares the two.
 
 ALTER TABLE series ADD COLUMN last_int INTEGER;
+ALTER TABLE snapshot ADD COLUMN subject TEXT;
+
+DROP INDEX series_by_key;
+CREATE INDEX series_by_key ON series (key, run_id, rank, last, last_int, last_bits, min, max, sum,
+  sum_low, finite, count, first_step, last_step);
+CREATE INDEX param_by_name ON param (name, run_id, kind, value);
+CREATE INDEX tag_by_name ON tag (name, run_id, value);
+CREATE INDEX event_note ON event (run_id) WHERE kind = 'note';
 
 CREATE TABLE media (                           -- histograms, images, tables, files that were logged
   id          INTEGER PRIMARY KEY,

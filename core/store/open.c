@@ -16,6 +16,7 @@
 #include "base/ulid.h"
 #include "store/chunk.h"
 #include "store/param.h"
+#include "store/run_set.h"
 #include "store/sql_extend.h"
 #include "store/store_parts.h"
 #include "sys/fs.h"
@@ -139,7 +140,8 @@ static int configure(pio_store *store, pio_err *err)
 		rc = pio_store_run_sql(store, "PRAGMA mmap_size = 0", err);
 	if (!rc)
 		rc = pio_sql_extend(store->db) == SQLITE_OK ? 0 : pio_store_fail(store, err, "extending SQL");
-	return rc ? rc : pio_store_param_register(store, err);
+	rc = rc ? rc : pio_store_param_register(store, err);
+	return rc ? rc : pio_store_run_set_register(store, err);
 }
 
 /* Bytes 18 and 19 of the header, read without a lock and without a descriptor of

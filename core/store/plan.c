@@ -21,11 +21,11 @@ int pio_store_snapshot_add(int64_t *id, pio_store *store, const pio_store_snapsh
 	 * repository: the newest place is where it is found. */
 	rc = pio_sql_exec(store, err,
 	                  "INSERT INTO snapshot (commit_id, tree_id, parent_id, branch, dirty,"
-	                  " repository, created_ns) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)"
-	                  " ON CONFLICT (commit_id) DO UPDATE SET repository = ?6", "ttttiti",
+	                  " repository, created_ns, subject) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"
+	                  " ON CONFLICT (commit_id) DO UPDATE SET repository = ?6", "ttttitit",
 	                  snapshot->commit, snapshot->tree, or_null(snapshot->parent),
 	                  or_null(snapshot->branch), (int64_t)snapshot->dirty, snapshot->repository,
-	                  pio_clock_wall_ns());
+	                  pio_clock_wall_ns(), or_null(snapshot->subject));
 	if (!rc)
 		rc = pio_sql_int(id, store, err, "SELECT id FROM snapshot WHERE commit_id = ?1", "t",
 		                 snapshot->commit);

@@ -17,6 +17,7 @@ typedef struct pio_store_snapshot {
 	const char *parent, *branch;   /* NULL or "": none */
 	bool dirty;
 	const char *repository;        /* absolute path of the git directory */
+	const char *subject;           /* of the parent's message; NULL or "": none */
 } pio_store_snapshot;
 /* Id of the snapshot's row, made if absent. */
 int pio_store_snapshot_add(int64_t *id, pio_store *store, const pio_store_snapshot *snapshot,

@@ -22,7 +22,8 @@ CREATE TABLE snapshot (                        -- the exact code, a git commit
   branch      TEXT,
   dirty       INTEGER NOT NULL,                -- differs from parent_id
   repository  TEXT NOT NULL,                   -- path of the .git directory that holds it
-  created_ns  INTEGER NOT NULL
+  created_ns  INTEGER NOT NULL,
+  subject     TEXT                             -- first line of the message of parent_id
 ) STRICT;
 
 CREATE TABLE sweep (                           -- one plan of an experiment
@@ -112,6 +113,9 @@ CREATE TABLE param (
   bits    INTEGER,                             -- of a real that SQLite cannot hold
   PRIMARY KEY (run_id, name)
 ) STRICT, WITHOUT ROWID;
+-- What queries read of a parameter lies together, in the order of runs: new runs
+-- add to its end.
+CREATE INDEX param_by_name ON param (name, run_id, kind, value);
 
 CREATE TABLE tag (
   run_id  INTEGER NOT NULL REFERENCES run,
@@ -119,6 +123,7 @@ CREATE TABLE tag (
   value   TEXT NOT NULL,
   PRIMARY KEY (run_id, name)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX tag_by_name ON tag (name, run_id, value);
 
 CREATE TABLE event (                           -- text, events and what pioche did
   id          INTEGER PRIMARY KEY,
@@ -132,6 +137,7 @@ CREATE TABLE event (                           -- text, events and what pioche d
   message     TEXT NOT NULL
 ) STRICT;
 CREATE INDEX event_by_run ON event (run_id, id);
+CREATE INDEX event_note ON event (run_id) WHERE kind = 'note';
 
 CREATE TABLE series (                          -- all points of (run, key, rank)
   id          INTEGER PRIMARY KEY,
@@ -151,7 +157,8 @@ CREATE TABLE series (                          -- all points of (run, key, rank)
   last_int    INTEGER,                         -- value at last_step where it was logged as an int64
   UNIQUE (run_id, key, rank)
 ) STRICT;
-CREATE INDEX series_by_key ON series (key, last);
+CREATE INDEX series_by_key ON series (key, run_id, rank, last, last_int, last_bits, min, max, sum,
+  sum_low, finite, count, first_step, last_step);
 
 CREATE TABLE chunk (                           -- up to 4,096 points of one series
   id          INTEGER PRIMARY KEY,

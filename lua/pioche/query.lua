@@ -1,0 +1,134 @@
+-- query.lua: which runs the arguments of a verb mean.
+--
+-- An argument that holds a space, a quote, a bracket, a comma or one of = < > ~ !
+-- is a query; every other names a run or an experiment (pioche.naming). Names
+-- say among which runs (those of all the names together; without one, all runs
+-- of the store), and each query leaves only those for which it holds.
+local sys = require "pioche.core.sys"
+local compile = require "pioche.query.compile"
+local errors = require "pioche.errors"
+local field = require "pioche.query.field"
+local naming = require "pioche.naming"
+local parse = require "pioche.query.parse"
+
+local query = { parse = parse.query, fields = field }
+
+function query.is_query(word)
+  return word:find("[%s\"'(),=<>~!]") ~= nil
+end
+
+-- The words that are names, and the trees of those that are queries.
+function query.split(words)
+  local names, trees = {}, {}
+  for _, word in ipairs(words) do
+    if query.is_query(word) then
+      trees[#trees + 1] = parse.query(word)
+    else
+      names[#names + 1] = word
+    end
+  end
+  return names, trees
+end
+
+-- A name that is the word of a query stands where quotes were forgotten.
+local function check_quotes(words, names)
+  if #words < 2 then return end
+  for i, word in ipairs(words) do
+    if word:match("^[=<>~!]+$") or word == "and" or word == "or" or word == "in" then
+      errors.raise("usage", "a query is one argument: quote it, '%s'", table.concat(words, " "))
+    elseif field.all[word] and words[i + 1] and names[1] then
+      local rest = words[i + 1]:match("^[=<>~!]")
+      if rest then
+        errors.raise("usage", "a query is one argument: quote it, '%s'", table.concat(words, " "))
+      end
+    end
+  end
+end
+
+local function set_of_ids(store, ids)
+  return store:one("SELECT run_set(value) AS found FROM json_each(?)",
+    "[" .. table.concat(ids, ",") .. "]").found
+end
+
+local function set_of_names(store, names)
+  local experiments = naming.only_experiments(store, names)
+  if experiments then
+    return store:one("SELECT run_set(id) AS found FROM run WHERE experiment_id IN"
+      .. " (SELECT value FROM json_each(?))", "[" .. table.concat(experiments, ",") .. "]").found
+  end
+  return set_of_ids(store, (naming.select(store, names)))
+end
+
+local function both(store, a, b)
+  return a and store:one("SELECT run_set_and(?, ?) AS found", a, b).found or b
+end
+
+-- The set of the runs that names and trees leave; nil: all.
+local function found_set(store, names, trees, now_ns)
+  local found = #names > 0 and set_of_names(store, names) or nil
+  for _, tree in ipairs(trees) do
+    if tree.filter then
+      local sql, binds = compile.filter(store, tree, now_ns)
+      found = both(store, found, store:one("SELECT " .. sql .. " AS found", table.unpack(binds)).found)
+    end
+  end
+  return found
+end
+
+local function ids_of(text)
+  local ids = {}
+  for id in text:gmatch("%d+") do ids[#ids + 1] = math.tointeger(id) end
+  return ids
+end
+
+-- `order`: the terms of ORDER BY; `binds` of them, the first being the set, or
+-- false for all runs.
+local function sorted(store, found, order, binds, limit)
+  binds[#binds + 1] = limit
+  return store:column(string.format("SELECT r.id FROM run r WHERE %s ORDER BY %s LIMIT ?%d",
+    found and "run_set_has(?1, r.id)" or "?1 = 0", order, #binds), table.unpack(binds))
+end
+
+-- Ids of the runs that `words` mean, and how many there are without the limit.
+-- options: sort (names as in `sort by`), limit (both before what the queries
+-- say), or_limit (where neither says), newest_first (else oldest first, and
+-- runs in the order of their names), status (array of words).
+function query.choose(store, words, options)
+  local names, trees = query.split(words)
+  check_quotes(words, names)
+  local sort, limit = options.sort and parse.sort(options.sort), options.limit
+  for _, tree in ipairs(trees) do
+    sort, limit = sort or (tree.sort and tree), limit or tree.limit
+  end
+  limit = limit or options.or_limit
+  if #trees == 0 and #names > 0 and not sort and not options.status and not options.newest_first then
+    local ids = naming.select(store, names)
+    local total = #ids
+    if limit and limit < #ids then ids = table.move(ids, 1, limit, 1, {}) end
+    return ids, total
+  end
+  local now_ns = sys.now_ns()
+  local found = found_set(store, names, trees, now_ns)
+  if options.status then
+    found = both(store, found, store:one("SELECT run_set(id) AS found FROM run WHERE status IN"
+      .. " (SELECT value FROM json_each(?))", '["' .. table.concat(options.status, '","') .. '"]').found)
+  end
+  local total = found and store:one("SELECT run_set_count(?) AS n", found).n
+    or store:one("SELECT count(*) AS n FROM run").n
+  if sort then
+    local binds = { found or false }
+    local order = compile.order(store, sort, now_ns, binds) .. "r.id"
+      .. (options.newest_first and " DESC" or "")
+    return sorted(store, found, order, binds, limit or -1), total
+  elseif not found then
+    return store:column("SELECT id FROM run ORDER BY id " .. (options.newest_first and "DESC" or "")
+      .. " LIMIT ?", limit or -1), total
+  elseif options.newest_first then
+    return ids_of(store:one("SELECT run_set_ids(?, ?) AS ids", found, limit or -1).ids), total
+  end
+  local ids, list = ids_of(store:one("SELECT run_set_ids(?, -1) AS ids", found).ids), {}
+  for i = 1, math.min(#ids, limit or #ids) do list[i] = ids[#ids - i + 1] end
+  return list, total
+end
+
+return query
