@@ -26,7 +26,12 @@ LDFLAGS  = $(SANFLAGS) -pthread
 # The client library needs libc and libcrypto alone: no SQLite, Lua, jansson or libuv.
 LIB_SRC  := $(wildcard core/client/*.c) $(filter-out core/base/json.c core/base/safetensors.c,$(wildcard core/base/*.c)) \
             $(addprefix core/sys/,fs.c fs_place.c fs_tree.c hash.c journal.c shm.c sock.c)
-CORE_SRC := $(filter-out core/cli/main.c core/bind/precompile.c,$(wildcard core/*/*.c))
+CORE_SRC := $(filter-out core/cli/main.c core/bind/precompile.c core/store/extension.c,$(wildcard core/*/*.c))
+# The half of core/store that reads points stands on its own: pioche_sqlite.so
+# goes into a host that brings its SQLite, pioche_read.so into one that does not.
+READ_OBJ      := $(addprefix $(BUILD)/core/,base/crc32c.o base/err.o base/mem.o base/str.o store/chunk.o)
+READ_SQL      := cursor reader
+EXTENSION_SQL := $(READ_SQL) bucket extension lod point sql_functions
 LUA_SRC  := $(shell find lua -name '*.lua' 2>/dev/null | LC_ALL=C sort)
 LIB_OBJ  := $(LIB_SRC:%.c=$(BUILD)/%.o)
 CORE_OBJ := $(CORE_SRC:%.c=$(BUILD)/%.o) $(addprefix $(BUILD)/gen/,lua_modules.o schema.o git.o)
@@ -55,7 +60,8 @@ build: deps
 
 programs: $(BUILD)/pioche lib gpt
 	@:
-lib: $(BUILD)/lib/libpioche.so $(BUILD)/lib/libpioche.a $(BUILD)/lib/pioche/pioche.py
+lib: $(BUILD)/lib/libpioche.so $(BUILD)/lib/libpioche.a $(addprefix $(BUILD)/lib/pioche/,pioche.py \
+     pioche_sqlite.so pioche_read.so)
 gpt: $(BUILD)/gpt
 
 # pioche carries what the system has as archives, so that start-up neither
@@ -78,6 +84,21 @@ $(BUILD)/lib/libpioche.so: $(LIB_OBJ)
 	@mkdir -p $(@D)
 	@echo "LD $@"
 	$(Q)$(CC) $(LDFLAGS) -shared -Wl,-soname,libpioche.so -o $@ $^ -lcrypto -lpthread
+
+$(BUILD)/lib/pioche/pioche_sqlite.so: $(READ_OBJ) $(EXTENSION_SQL:%=$(BUILD)/extension/%.o)
+	@mkdir -p $(@D)
+	@echo "LD $@"
+	$(Q)$(CC) $(LDFLAGS) -shared -o $@ $^ -Wl,--exclude-libs,ALL $(call carried,zstd,-lzstd) -lm
+
+$(BUILD)/lib/pioche/pioche_read.so: $(READ_OBJ) $(READ_SQL:%=$(BUILD)/core/store/%.o) $(BUILD)/core/store/read.o
+	@mkdir -p $(@D)
+	@echo "LD $@"
+	$(Q)$(CC) $(LDFLAGS) -shared -o $@ $^ -Wl,--exclude-libs,ALL $(call carried,zstd,-lzstd) -lsqlite3 -lpthread
+
+$(BUILD)/extension/%.o: core/store/%.c
+	@mkdir -p $(@D)
+	@echo "CC $< (extension)"
+	$(Q)$(CC) $(CPPFLAGS) -DPIO_SQLITE_EXTENSION $(CFLAGS) -c -o $@ $<
 
 $(BUILD)/lib/pioche/pioche.py: core/client/pioche.py
 	@mkdir -p $(@D)
@@ -199,8 +220,8 @@ demo: build
 
 bench: deps-test
 	@$(MAKE) --no-print-directory BUILD=$(BUILD) programs \
-	  $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(wildcard tests/bench/bench_*.c))
-	@python3 tests/bench/run.py $(BUILD)
+	  $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(wildcard tests/bench/*.c))
+	@FILTER="$(FILTER)" SHORT="$(SHORT)" python3 tests/bench/run.py $(BUILD)
 
 lint: deps-test
 	@python3 tests/lint.py
@@ -218,6 +239,7 @@ install: programs
 	install -m 755 $(BUILD)/lib/libpioche.so "$(DEST)/lib/libpioche.so"
 	install -m 644 $(BUILD)/lib/libpioche.a "$(DEST)/lib/libpioche.a"
 	install -m 644 core/client/pioche.py "$(DEST)/lib/pioche/pioche.py"
+	install -m 755 $(BUILD)/lib/pioche/pioche_sqlite.so $(BUILD)/lib/pioche/pioche_read.so "$(DEST)/lib/pioche/"
 	install -m 644 core/client/pioche.h "$(DEST)/include/pioche.h"
 	install -m 644 recipes/*.lua "$(DEST)/share/pioche/recipes/"
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' core/client/pioche.pc.in \
@@ -231,7 +253,7 @@ help:
 	@echo "make demo      build, then sweep a small language model on real text (TEXT=any.txt)"
 	@echo "make test      build, then run every test (FILTER=text picks; SAN=address,undefined)"
 	@echo "make test-crash  10,000 SIGKILLs, and every way a disk can fail (SEED=n repeats)"
-	@echo "make bench     measure; prints a table, writes build/bench.json"
+	@echo "make bench     measure; prints tables, writes build/bench.json (FILTER=text SHORT=1)"
 	@echo "make lint      check layout, includes, sizes, forbidden calls, Lua"
 	@echo "make fuzz      run each fuzzer for FUZZ_S=600 seconds "
 	@echo "make install   PREFIX=/usr/local DESTDIR="

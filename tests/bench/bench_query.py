@@ -1,108 +1,111 @@
 #!/usr/bin/env python3
-"""How long a person waits for start-up, ls and compare.
+"""How long a person waits for start-up, ls, compare, chart and sql.
 
-A store of RUNS runs (75,000) with 150 parameters and 20 series each is made by
-SQL under the real schema, once, and kept under build/bench/ (700 MB) for the next
-round; every command is the whole process. `limit` is one read of the rows it shows, by SQLite alone."""
-import hashlib
+Every command is the whole process, from before its start to after its end. The
+small store has three runs. The large one has RUNS runs with 150 parameters and
+50 metrics each, COMPARED more like them, and a run with one series of POINTS
+points; make_store makes it through the store's own write path, once for all
+rounds. Files are in the page cache. `limit` is starting a process that does
+nothing, or SQLite alone answering the same question over the same file."""
 import json
 import os
 import shutil
 import sqlite3
+import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
-BUILD = os.environ.get("PIOCHE_BUILD", "build")
+SHORT = bool(os.environ.get("SHORT"))
+BUILD = os.environ["PIOCHE_BUILD"]
 PIOCHE = os.path.join(BUILD, "pioche")
-RUNS = int(os.environ.get("RUNS", "75000"))
-PARAMS, KEYS, COMPARED = 150, 20, 1500
-READ = "SELECT sum(length(name) + length(kind)), count(value) FROM param WHERE run_id >"
-ROOT = os.path.join(BUILD, "bench", "query")
+SCRATCH = os.environ.get("BENCH_SCRATCH") or tempfile.mkdtemp(prefix="pioche-bench-")
+RUNS, COMPARED, POINTS = (3000, 300, 1000000) if SHORT else (75000, 1500, 10000000)
+PARAMS, METRICS, POINTS_EACH = 150, 50, 10
+TIMES = 5
+READ_PARAMS = """SELECT sum(length(name) + length(kind)), count(value) FROM param WHERE run_id IN
+(SELECT id FROM run WHERE experiment_id = (SELECT id FROM experiment WHERE name = ?)
+ ORDER BY number DESC LIMIT ?)"""
+FILTERED = """SELECT run.id FROM param JOIN series ON series.run_id = param.run_id AND key = 'val/loss'
+AND rank = 0 JOIN run ON run.id = param.run_id WHERE param.name = 'lr' AND param.value > ? AND min < ?
+ORDER BY run.id DESC LIMIT 20"""
 
 
-def fill(db):
-    """One experiment `big` of RUNS runs and one `mid` of COMPARED."""
-    db.executescript("PRAGMA synchronous = OFF; PRAGMA journal_mode = MEMORY; PRAGMA cache_size = -400000")
-    db.execute("BEGIN")
-    for experiment, name, first, count in ((1, "big", 1, RUNS), (2, "mid", RUNS + 1, COMPARED)):
-        db.execute("INSERT INTO experiment VALUES (?, ?, ?, 'val/loss', 'minimize', 1)",
-                   (experiment, name, count + 1))
-        numbers = f"WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < {count - 1})"
-        db.execute(numbers + f""" INSERT INTO run (id, ulid, experiment_id, number, status, seed,
-            program, launch, created_ns, started_ns, ended_ns)
-            SELECT {first} + i, printf('01ARZ3NDEKTSV4RRFFQ%07d', {first} + i), {experiment}, i + 1,
-            CASE WHEN i % 50 = 7 THEN 'failed' ELSE 'finished' END, i % 3 + 1, '{{"command":["train"]}}', '{{}}',
-            1790000000000000000 + i, 1790000000000000000 + i, 1790000060000000000 + i FROM n""")
-        db.execute(numbers + f""" INSERT INTO attempt (run_id, number, state, result, launcher, dir,
-            world_size, created_ns, started_ns, ended_ns) SELECT {first} + i, 1, 'ended', 'ok', 'local',
-            'runs/x/1', 2, 1, 2, 3 FROM n""")
-        db.execute(numbers + f""", p(k) AS (SELECT 0 UNION ALL SELECT k + 1 FROM p WHERE k < {PARAMS - 1})
-            INSERT INTO param (run_id, name, value, kind) SELECT {first} + i, printf('group%d.param%d', k % 7, k),
-            CASE WHEN k < 6 THEN (i / 3 * (k + 3)) % 9973 / 9973.0 WHEN k % 3 = 0 THEN 'text ' || k ELSE k * 0.5 END,
-            CASE WHEN k >= 6 AND k % 3 = 0 THEN 'text' ELSE 'real' END FROM n, p ORDER BY 1, 2""")
-        db.execute(numbers + f""", p(k) AS (SELECT 0 UNION ALL SELECT k + 1 FROM p WHERE k < {KEYS - 1})
-            INSERT INTO series (run_id, key, rank, count, first_step, last_step, last, min, min_step,
-            max, max_step, sum, sum_low, finite) SELECT {first} + i,
-            CASE k WHEN 0 THEN 'val/loss' ELSE 'metric/' || k END, 0, 100, 1, 100,
-            1 + (i * 7919 % 10007) / 10007.0 + k, 1, 50, 9, 1, 200.5, 0, 100 FROM n, p ORDER BY 1, 2""")
-    db.commit()
-
-
-def make_store():
-    store = os.path.join(ROOT, ".pioche")
-    sources = hashlib.sha256()
-    for path in (__file__, os.path.join(os.path.dirname(__file__), "../../core/store/schema.sql")):
-        with open(path, "rb") as f:
-            sources.update(f.read())
-    mark = os.path.join(ROOT, f"made-{RUNS}-{sources.hexdigest()[:16]}")
-    if not os.path.exists(mark):
-        shutil.rmtree(ROOT, ignore_errors=True)
-        os.makedirs(os.path.join(store, "staging"))
-        # The first command makes the database.
-        subprocess.run([PIOCHE, "--store", store, "ls"], capture_output=True, check=False)
-        db = sqlite3.connect(os.path.join(store, "pioche.db"), isolation_level=None)
-        fill(db)
-        db.execute("PRAGMA journal_mode = WAL")
-        db.close()
-        open(mark, "w", encoding="utf-8").close()
+def make(name, *experiments):
+    """The path of a store with these experiments."""
+    store = os.path.join(SCRATCH, f"query-{name}", ".pioche")
+    if not os.path.exists(store + ".made"):
+        for experiment in experiments:
+            subprocess.run([os.path.join(BUILD, "bench", "make_store"), store, *map(str, experiment)],
+                           check=True)
+        open(store + ".made", "w", encoding="utf-8").close()
     return store
 
 
-def took_ms(command, rounds=5):
-    best = float("inf")
-    for _ in range(rounds):
+def spawn(*command):
+    """Median milliseconds and MiB of its runs, after one to warm up."""
+    done = subprocess.run([os.path.join(BUILD, "bench", "spawn"), str(TIMES + 1), *command],
+                          capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError((done.stderr.splitlines() or ["no reason given"])[0])
+    runs = [line.split() for line in done.stdout.splitlines()][1:]
+    return (statistics.median(float(ms) for ms, _ in runs),
+            statistics.median(int(kib) / 1024 for _, kib in runs))
+
+
+def sql_ms(store, query, *binds):
+    db = sqlite3.connect(f"file:{store}/pioche.db?mode=ro", uri=True)
+    took = []
+    for _ in range(TIMES + 1):
         begin = time.perf_counter()
-        subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
-        best = min(best, (time.perf_counter() - begin) * 1000)
-    return best
+        db.execute(query, binds).fetchall()
+        took.append((time.perf_counter() - begin) * 1000)
+    db.close()
+    return statistics.median(took[1:])
 
 
-def sql_ms(db, query):
-    best = float("inf")
-    for _ in range(3):
-        begin = time.perf_counter()
-        db.execute(query).fetchall()
-        best = min(best, (time.perf_counter() - begin) * 1000)
-    return best
+def say(name, value, unit, goal, limit=None):
+    print(json.dumps({"name": name, "value": value, "unit": unit, "goal": goal, "limit": limit,
+                      "peer": None}), flush=True)
 
 
-def say(name, value, goal, limit):
-    print(json.dumps({"name": name, "value": round(value, 2), "unit": "ms", "goal": goal,
-                      "limit": limit and round(limit, 2), "peer": None}), flush=True)
+def command(name, goal, limit, store, *arguments):
+    """One row; a command that fails says why."""
+    try:
+        value, _ = spawn(PIOCHE, "--store", store, *arguments)
+    except RuntimeError as why:
+        print(json.dumps({"name": name, "value": None, "why": str(why)}), flush=True)
+        return
+    say(name, value, "ms", goal, limit)
 
 
 def main():
-    store = make_store()
-    db = sqlite3.connect(f"file:{store}/pioche.db?mode=ro", uri=True)
-    say("start-up, pioche --version", took_ms([PIOCHE, "--version"]), 10, took_ms(["/bin/true"]))
-    last = sql_ms(db, f"{READ} {RUNS + COMPARED - 20}")
-    say(f"ls, {RUNS + COMPARED:,} runs x {PARAMS} params", took_ms([PIOCHE, "--store", store, "ls"]), 50, last)
-    say("ls --status failed, the same",
-        took_ms([PIOCHE, "--store", store, "ls", "big", "--status", "failed"]), 50, last)
-    some = sql_ms(db, f"{READ} {RUNS}")
-    say(f"compare, {COMPARED:,} runs x {PARAMS} params",
-        took_ms([PIOCHE, "--store", store, "compare", "mid"]), 200, some)
+    nothing, _ = spawn("/bin/true")
+    small = make("small", ("runs", "small", 3, 10, 4, POINTS_EACH))
+    took, mib = spawn(PIOCHE, "--store", small, "ls")
+    say("cold start, ls of 3 runs", took, "ms", 10, nothing)
+    say("cold start, ls of 3 runs, memory", mib, "MiB", 50)
+    say("start-up, pioche --version", spawn(PIOCHE, "--version")[0], "ms", 10, nothing)
+
+    large = make("large", ("runs", "big", RUNS, PARAMS, METRICS, POINTS_EACH),
+                 ("runs", "mid", COMPARED, PARAMS, METRICS, POINTS_EACH), ("series", "long", POINTS))
+    size = f"{RUNS:,} runs x {PARAMS} x {METRICS}"
+    shown = sql_ms(large, READ_PARAMS, "big", 20)
+    command(f"ls, {size}", 50, shown, large, "ls", "big")
+    say("ls of the same, memory", spawn(PIOCHE, "--store", large, "ls", "big")[1], "MiB", 50)
+    for what, lr, loss in (("half match", 3e-3, 1.5), ("1 in 200 match", 8e-2, 1.2)):
+        command(f"ls with a filter, {what}", 50, sql_ms(large, FILTERED, lr, loss), large, "ls",
+                "big", f"lr > {lr:g} and val/loss.min < {loss:g}")
+    command("ls --status failed, the same", 50, shown, large, "ls", "big", "--status", "failed")
+    command(f"compare, {COMPARED:,} runs x {PARAMS} x {METRICS}", 200,
+            sql_ms(large, READ_PARAMS, "mid", COMPARED), large, "compare", "mid")
+    command(f"pioche chart, {POINTS:,} points", 50, nothing, large, "chart", "long-1",
+            "--metric", "train/loss")
+    count = "SELECT status, count(*) FROM run GROUP BY status ORDER BY status"
+    command(f"sql, a count by status over {RUNS:,} runs", 50, sql_ms(large, count), large, "sql", count)
+    if "BENCH_SCRATCH" not in os.environ:
+        shutil.rmtree(SCRATCH, ignore_errors=True)
 
 
 if __name__ == "__main__":
