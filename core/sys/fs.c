@@ -306,29 +306,59 @@ static void share_dir(const char *path, mode_t mode)
 	close(fd);
 }
 
-int pio_fs_mkdirs(const char *path, mode_t mode, pio_err *err)
+/* Sync the directory in which `path` is named. One that may be written but not
+ * read cannot be synced, and lies outside the store. */
+static int sync_parent(const char *path, pio_err *err)
+{
+	pio_str parent = PIO_STR_INIT;
+	pio_err why = PIO_ERR_INIT;
+	parent_of(&parent, path);
+	int rc = pio_str_check(&parent, &why);
+	if (!rc)
+		rc = pio_fs_sync_dir(parent.data, &why);
+	pio_str_fini(&parent);
+	if (rc && why.sys_errno == EACCES)
+		return 0;
+	if (rc && err)
+		*err = why;
+	return rc;
+}
+
+static int make_dirs(const char *path, mode_t mode, bool durable, pio_err *err)
 {
 	char *copy = pio_strdup(path);
 	if (!copy)
 		return pio_fail(err, PIO_ENOMEM, "out of memory for the path %s", path);
-	int failed = 0;
-	for (char *p = copy + 1; !failed; p++) {
+	int failed = 0, rc = 0;
+	for (char *p = copy + 1; !failed && !rc; p++) {
 		if (*p != '/' && *p != 0)
 			continue;
 		char end = *p;
 		*p = 0;
-		if (mkdir(copy, mode) == 0)
+		if (mkdir(copy, mode) == 0) {
 			share_dir(copy, mode);
-		else if (errno != EEXIST)
+			rc = durable ? sync_parent(copy, err) : 0;
+		} else if (errno != EEXIST) {
 			failed = errno;
+		}
 		*p = end;
 		if (end == 0)
 			break;
 	}
-	if (!failed && pio_fs_type(path) != PIO_FS_DIR)
+	if (!failed && !rc && pio_fs_type(path) != PIO_FS_DIR)
 		failed = ENOTDIR;
 	pio_free(copy);
-	return failed ? pio_fail_errno(err, failed, "cannot make directory %s", path) : 0;
+	return failed ? pio_fail_errno(err, failed, "cannot make directory %s", path) : rc;
+}
+
+int pio_fs_mkdirs(const char *path, mode_t mode, pio_err *err)
+{
+	return make_dirs(path, mode, false, err);
+}
+
+int pio_fs_mkdirs_durable(const char *path, mode_t mode, pio_err *err)
+{
+	return make_dirs(path, mode, true, err);
 }
 
 /* ---- what is there ------------------------------------------------------------------ */

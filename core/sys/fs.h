@@ -68,6 +68,8 @@ int pio_fs_unlink(const char *path, pio_err *err);
 int pio_fs_remove_tree(const char *path, pio_err *err);
 /* mkdir -p; new directories get `mode`. */
 int pio_fs_mkdirs(const char *path, mode_t mode, pio_err *err);
+/* And those that are new are durable on return: each is synced into its parent. */
+int pio_fs_mkdirs_durable(const char *path, mode_t mode, pio_err *err);
 
 /* Copy a tree: directories, regular files (mode and mtime kept; cloned by
  * FICLONE where the file system can, else copied) and symbolic links as links.
