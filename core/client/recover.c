@@ -87,44 +87,73 @@ static void mark_frame(seen_frames *list, const pio_record *record)
 		found->in_journal = true;
 }
 
+typedef struct newest_point {
+	uint32_t seq;
+	bool any;
+} newest_point;
+
+static int read_segment(newest_point *newest, seen_frames *list, const pio_ring *ring,
+                        const char *path, pio_err *err)
+{
+	pio_journal_reader *reader;
+	pio_journal_header header;
+	pio_record record;
+	int rc = pio_journal_reader_open(&reader, &header, path, err);
+	if (rc)
+		return rc;
+	while ((rc = pio_journal_next(reader, &record, err)) == 1) {
+		pio_cursor cursor = { record.payload, record.payload + record.size_bytes, 0 };
+		if (record.type != PIO_RECORD_POINTS) {
+			mark_frame(list, &record);
+		} else if (pio_cursor_u32(&cursor) == ring->rank &&
+		           record.size_bytes >= 8 + sizeof(pio_journal_point)) {
+			memcpy(&newest->seq, record.payload + record.size_bytes - 4, 4);
+			newest->any = true;
+		}
+	}
+	pio_journal_reader_close(reader);
+	return rc;
+}
+
+/* All segments in order. One that is archived was left behind long before the
+ * drainer died, and what is in it has left the ring. */
+static int read_segments(newest_point *newest, seen_frames *list, const pio_ring *ring,
+                         const char *journal_path, pio_err *err)
+{
+	uint32_t count;
+	pio_str path = PIO_STR_INIT;
+	int rc = pio_journal_segments(&count, journal_path, err);
+	for (uint32_t segment = 0; !rc && segment < count; segment++) {
+		pio_str_clear(&path);
+		rc = pio_journal_segment_path(&path, journal_path, segment, err);
+		if (!rc && pio_fs_type(path.data) == PIO_FS_FILE)
+			rc = read_segment(newest, list, ring, path.data, err);
+	}
+	pio_str_fini(&path);
+	return rc;
+}
+
 /* Move the tails over what the journal has already: a drainer was killed after
  * it had written the journal. Only what was published in order can be there. */
 static int skip_journaled(pio_ring *ring, const char *journal_path, pio_err *err)
 {
 	seen_frames list = { NULL, 0, 0 };
-	pio_journal_reader *reader = NULL;
-	pio_journal_header header;
-	pio_record record;
-	uint32_t seq = 0;
-	bool any = false;
+	newest_point newest = { 0, false };
 	int rc = ring_drain_prepare(ring, err);
 	if (!rc)
 		rc = list_frames(&list, ring, err);
-	if (!rc)
-		rc = pio_journal_reader_open(&reader, &header, journal_path, err);
-	if (rc)
-		goto out;
 	sort_frames(&list, by_hash);
-	while ((rc = pio_journal_next(reader, &record, err)) == 1) {
-		pio_cursor cursor = { record.payload, record.payload + record.size_bytes, 0 };
-		if (record.type != PIO_RECORD_POINTS) {
-			mark_frame(&list, &record);
-		} else if (pio_cursor_u32(&cursor) == ring->rank &&
-		           record.size_bytes >= 8 + sizeof(pio_journal_point)) {
-			memcpy(&seq, record.payload + record.size_bytes - sizeof seq, sizeof seq);
-			any = true;
-		}
-	}
+	if (!rc)
+		rc = read_segments(&newest, &list, ring, journal_path, err);
 	if (rc)
 		goto out;
 	sort_frames(&list, by_order);
 	for (size_t i = 0; i < list.count && list.frames[i].in_journal; i++)
 		ring->side_tail = list.frames[i].end;
-	uint32_t ahead = seq + 1 - (uint32_t)ring->tail;
-	if (any && ahead <= ring->slot_count)
+	uint32_t ahead = newest.seq + 1 - (uint32_t)ring->tail;
+	if (newest.any && ahead <= ring->slot_count)
 		ring->tail += ahead;
 out:
-	pio_journal_reader_close(reader);
 	pio_free(list.frames);
 	return rc;
 }

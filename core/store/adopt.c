@@ -91,17 +91,24 @@ static void clean_name(char name[201], const char *wanted)
 static int find_last_word(stray *s, pio_err *err)
 {
 	struct stat st;
-	pio_str path = PIO_STR_INIT;
-	pio_str_printf(&path, "%s/journal.0", s->dir);
-	int rc = pio_str_check(&path, err);
-	if (!rc && stat(path.data, &st) == 0)
+	uint32_t segments = 0;
+	pio_str first = PIO_STR_INIT, path = PIO_STR_INIT;
+	pio_str_printf(&first, "%s/journal.0", s->dir);
+	int rc = pio_str_check(&first, err);
+	if (!rc && pio_fs_type(s->dir) == PIO_FS_DIR)
+		rc = pio_journal_segments(&segments, first.data, err);
+	if (!rc && segments)
+		rc = pio_journal_segment_path(&path, first.data, segments - 1, err);
+	if (!rc && segments && stat(path.data, &st) == 0)
 		s->heard_ns = (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec;
+	pio_str_fini(&first);
 	pio_str_fini(&path);
 	return rc;
 }
 
-/* The RUN record's JSON; *json empty when there is none (yet). *any: the
- * journal holds anything at all. */
+/* The RUN record's JSON, from the first segment, which is there as long as the
+ * run has no row; *json empty when there is none (yet). *any: the journal holds
+ * anything at all. */
 static int find_description(pio_str *json, bool *any, stray *s, pio_err *err)
 {
 	pio_journal_reader *reader = NULL;
@@ -274,13 +281,15 @@ static int fold_and_finish(stray *s, pio_err *err)
 	return rc ? rc : pio_fs_remove_tree(s->staging, err);
 }
 
-static int is_launched(bool *launched, const stray *s, pio_err *err)
+/* Sets s->run_id if the run is known already. *launched: and a supervisor's. */
+static int find_run(bool *launched, stray *s, pio_err *err)
 {
-	int64_t other = 0;
-	int rc = pio_sql_int(&other, s->store, err, "SELECT EXISTS (SELECT 1 FROM run r WHERE r.ulid = ?1 AND"
-	                     " NOT EXISTS (SELECT 1 FROM attempt a WHERE a.run_id = r.id AND"
-	                     " a.launcher = 'standalone'))", "t", s->ulid);
-	*launched = other != 0;
+	int64_t own = 0;
+	int rc = pio_sql_int(&s->run_id, s->store, err, "SELECT id FROM run WHERE ulid = ?1", "t", s->ulid);
+	if (!rc && s->run_id)
+		rc = pio_sql_int(&own, s->store, err, "SELECT EXISTS (SELECT 1 FROM attempt WHERE run_id = ?1"
+		                 " AND launcher = 'standalone')", "i", s->run_id);
+	*launched = s->run_id && !own;
 	return rc;
 }
 
@@ -290,7 +299,7 @@ static int adopt_one(stray *s, pio_store_recover_rings *recover_rings, pio_err *
 	bool launched = false, any = false;
 	s->dir = in_store(s->store, "runs", s->ulid);
 	s->staging = in_store(s->store, "staging", s->ulid);
-	int rc = s->dir && s->staging ? is_launched(&launched, s, err)
+	int rc = s->dir && s->staging ? find_run(&launched, s, err)
 	                              : pio_fail(err, PIO_ENOMEM, "out of memory");
 	if (rc || launched)
 		return rc;
@@ -299,11 +308,11 @@ static int adopt_one(stray *s, pio_store_recover_rings *recover_rings, pio_err *
 		rc = find_last_word(s, err);
 	if (!rc && s->dead && recover_rings && pio_fs_type(s->dir) == PIO_FS_DIR)
 		rc = recover_rings(s->dir, s->ulid, 1, 1, err);
-	if (!rc)
+	if (!rc && !s->run_id)
 		rc = find_description(&description, &any, s, err);
-	if (!rc && (description.len || (s->dead && any)))
+	if (!rc && !s->run_id && (description.len || (s->dead && any)))
 		rc = insert_rows(s, &description, err);
-	else if (!rc && s->dead)
+	else if (!rc && !s->run_id && s->dead)
 		rc = pio_fs_remove_tree(s->staging, err); /* it died before it said anything */
 	if (!rc && s->run_id)
 		rc = fold_and_finish(s, err);

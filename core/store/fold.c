@@ -1,314 +1,90 @@
+/* Definitions and invariants.
+ *
+ *   journal   what one node of an attempt said: segments, files in a row
+ *   row       journal(segment, offset, done): all before that is folded
+ *   group     one transaction, in which batches of several journals may be
+ *
+ *   1. A row moves in the transaction that inserts what was read up to there.
+ *   2. A segment is left behind only when it was read to its end after its
+ *      successor was seen: a writer makes that when the segment is whole.
+ *   3. A file is compressed (archive.h) only after the commit that left it
+ *      behind, or that said its journal is done. */
 #include "store/fold.h"
 
-#include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "store/archive.h"
 #include "store/fold_batch.h"
-#include "store/run.h"
 #include "store/sql.h"
 #include "sys/fs.h"
 
-#define HELD_BYTES_MAX (64u << 20)
-#define RECORDS_MAX 200000         /* of one transaction */
-#define RANKS_OF_NODE_MAX 16384
-#define COMPLAINTS_MAX 8
-#define TIME_UNIT_NS 1000          /* times are kept to the microsecond */
+/* With SQLite's cache of 16 MiB, the reader's buffer and the codec, a fold
+ * stays below 64 MiB. */
+#define HELD_BYTES_MAX (36u << 20)
+#define RECORDS_MAX 200000         /* of one batch */
+#define GROUP_NS 100000000         /* others want to write, too */
 
-/* ---- ranks, keys, slots ------------------------------------------------------------------- */
+typedef struct journal_row {
+	int64_t offset;
+	uint32_t segment;
+	bool done;
+} journal_row;
 
-/* Make room for one more of `count` entries. */
-static int grow(void **array, size_t count, size_t *capacity, size_t entry_bytes, pio_err *err)
+typedef struct fold_job {
+	pio_store *store;
+	pio_fold_result *result;
+	pio_fold_result committed;
+	int64_t attempt_id, run_id;
+	int attempt;
+	char ulid[PIO_ULID_CHARS + 1];
+	char *dir;                 /* of the attempt, relative to the store */
+	bool final;
+	bool in_group;
+	int64_t group_ns;          /* when it began */
+	/* the segment that is open */
+	pio_journal_reader *reader;
+	int64_t begun_ns;          /* when its writer made it; 0: not known */
+	uint32_t node, segment;
+	uint32_t newest;           /* segment of the journal, when the directory was read */
+} fold_job;
+
+/* ---- groups ------------------------------------------------------------------------------------ */
+
+static int group_begin(fold_job *job, pio_err *err)
 {
-	if (count < *capacity)
+	if (job->in_group)
 		return 0;
-	size_t more = *capacity ? *capacity * 2 : 16;
-	void *grown = pio_realloc(*array, more * entry_bytes);
-	if (!grown)
-		return pio_fail(err, PIO_ENOMEM, "out of memory for %zu series of a fold", more);
-	*array = grown;
-	*capacity = more;
-	return 0;
-}
-
-/* The table of a rank. Without `make`, *rank is NULL where there is none. */
-static int find_rank(fold_rank **rank, fold_batch *batch, uint32_t number, bool make, pio_err *err)
-{
-	*rank = NULL;
-	if (batch->last_rank < batch->ranks_count && batch->ranks[batch->last_rank].rank == number) {
-		*rank = &batch->ranks[batch->last_rank];
-		return 0;
-	}
-	/* Sorted by number: a node has few ranks, and they come in runs. */
-	size_t low = 0, high = batch->ranks_count;
-	while (low < high) {
-		size_t middle = (low + high) / 2;
-		if (batch->ranks[middle].rank < number)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	if (low == batch->ranks_count || batch->ranks[low].rank != number) {
-		if (!make)
-			return 0;
-		if (batch->ranks_count >= RANKS_OF_NODE_MAX)
-			return pio_fold_complain(batch, err, "more than %d ranks on one node", RANKS_OF_NODE_MAX);
-		void *ranks = batch->ranks;
-		int rc = grow(&ranks, batch->ranks_count, &batch->ranks_capacity, sizeof *batch->ranks, err);
-		batch->ranks = ranks;
-		if (rc)
-			return rc;
-		memmove(batch->ranks + low + 1, batch->ranks + low,
-		        (batch->ranks_count - low) * sizeof *batch->ranks);
-		batch->ranks[low] = (fold_rank){ .rank = number };
-		batch->ranks_count++;
-	}
-	batch->last_rank = low;
-	*rank = &batch->ranks[low];
-	return 0;
-}
-
-static size_t series_place(const fold_batch *batch, int64_t series_id)
-{
-	size_t mask = batch->by_series_size - 1;
-	size_t at = ((uint64_t)series_id * 0x9e3779b97f4a7c15u >> 32) & mask;
-	while (batch->by_series[at] && batch->slots[batch->by_series[at] - 1].series_id != series_id)
-		at = (at + 1) & mask;
-	return at;
-}
-
-static int grow_by_series(fold_batch *batch, pio_err *err)
-{
-	size_t size = batch->by_series_size ? batch->by_series_size * 2 : 64;
-	uint32_t *fresh = pio_calloc(size, sizeof *fresh);
-	if (!fresh)
-		return pio_fail(err, PIO_ENOMEM, "out of memory for %zu series of a fold", size);
-	pio_free(batch->by_series);
-	batch->by_series = fresh;
-	batch->by_series_size = size;
-	for (size_t i = 0; i < batch->slots_count; i++)
-		fresh[series_place(batch, batch->slots[i].series_id)] = (uint32_t)i + 1;
-	return 0;
-}
-
-/* One slot a series, also where a journal gives one name two numbers. */
-static int slot_get(uint32_t *slot, fold_batch *batch, int64_t series_id, bool is_new, pio_err *err)
-{
-	void *slots = batch->slots;
-	int rc = grow(&slots, batch->slots_count, &batch->slots_capacity, sizeof *batch->slots, err);
-	batch->slots = slots;
-	if (!rc && batch->slots_count * 2 >= batch->by_series_size)
-		rc = grow_by_series(batch, err);
+	int rc = pio_store_begin(job->store, err);
 	if (rc)
 		return rc;
-	size_t at = series_place(batch, series_id);
-	if (!batch->by_series[at]) {
-		batch->slots[batch->slots_count++] = (fold_slot){ .series_id = series_id,
-		                                                  .is_new = is_new };
-		batch->by_series[at] = (uint32_t)batch->slots_count;
-	}
-	*slot = batch->by_series[at];
+	job->in_group = true;
+	job->group_ns = pio_clock_mono_ns();
+	job->committed = *job->result;
 	return 0;
 }
 
-int pio_fold_key(fold_batch *batch, uint32_t number, uint32_t key, int64_t series_id, bool is_new,
-                 pio_err *err)
+static int group_end(fold_job *job, int rc, pio_err *err)
 {
-	fold_rank *rank;
-	int rc = find_rank(&rank, batch, number, true, err);
-	if (rc || !rank)
+	if (!job->in_group)
 		return rc;
-	if (key >= rank->keys) {
-		uint32_t keys = rank->keys ? rank->keys : 64;
-		while (keys <= key)
-			keys *= 2;
-		uint32_t *slots = pio_realloc(rank->slots, keys * sizeof *slots);
-		if (!slots)
-			return pio_fail(err, PIO_ENOMEM, "out of memory for %u keys of rank %u", keys, number);
-		memset(slots + rank->keys, 0, (keys - rank->keys) * sizeof *slots);
-		rank->slots = slots;
-		rank->keys = keys;
-	}
-	return slot_get(&rank->slots[key], batch, series_id, is_new, err);
-}
-
-int pio_fold_complain(fold_batch *batch, pio_err *err, const char *format, ...)
-{
-	char text[300];
-	va_list args;
-	if (batch->complaints++ >= COMPLAINTS_MAX)
-		return 0;
-	va_start(args, format);
-	vsnprintf(text, sizeof text, format, args);
-	va_end(args);
-	pio_str message = PIO_STR_INIT;
-	pio_str_printf(&message, "%s: %s; passed over", batch->path, text);
-	int rc = pio_str_check(&message, err);
-	if (!rc)
-		rc = pio_store_event_add(batch->store, batch->run_id, batch->attempt_id, -1, INT64_MIN,
-		                         pio_clock_wall_ns(), "journal", NULL, message.data, err);
-	pio_str_fini(&message);
+	job->in_group = false;
+	if (rc)
+		pio_store_rollback(job->store);
+	else
+		rc = pio_store_commit(job->store, err);
+	if (rc)
+		*job->result = job->committed;
 	return rc;
 }
 
-/* ---- points ---------------------------------------------------------------------------------- */
+/* ---- the row ------------------------------------------------------------------------------------- */
 
-static int slot_write(fold_batch *batch, fold_slot *slot, pio_err *err)
-{
-	int rc = 0;
-	if (!slot->tail.loaded)
-		rc = pio_tail_load(&slot->tail, batch->store, slot->series_id, batch->attempt, slot->is_new,
-		                   err);
-	for (uint32_t done = 0; !rc && done < slot->count;) {
-		size_t room = pio_tail_room(&slot->tail), left = slot->count - done;
-		size_t n = left < room ? left : room;
-		rc = pio_tail_append(&slot->tail, batch->store, slot->points + done, n, err);
-		done += (uint32_t)n;
-	}
-	slot->count = 0;
-	slot->limit = (uint32_t)pio_tail_room(&slot->tail);
-	return rc;
-}
-
-/* Called when a slot is at its capacity or limit. */
-static int slot_room(fold_batch *batch, fold_slot *slot, pio_err *err)
-{
-	if (!slot->tail.loaded) {
-		int rc = pio_tail_load(&slot->tail, batch->store, slot->series_id, batch->attempt,
-		                       slot->is_new, err);
-		if (rc)
-			return rc;
-		slot->limit = (uint32_t)pio_tail_room(&slot->tail);
-	}
-	if (slot->count >= slot->limit) {
-		int rc = slot_write(batch, slot, err);
-		if (rc)
-			return rc;
-	}
-	if (slot->count < slot->capacity)
-		return 0;
-	uint32_t capacity = slot->capacity ? slot->capacity * 4 : 16;
-	if (capacity > PIO_CHUNK_POINTS_MAX)
-		capacity = PIO_CHUNK_POINTS_MAX;
-	pio_chunk_point *points = pio_realloc(slot->points, capacity * sizeof *points);
-	if (!points)
-		return pio_fail(err, PIO_ENOMEM, "out of memory for %u points of a fold", capacity);
-	batch->held_bytes += (capacity - slot->capacity) * sizeof *points;
-	slot->points = points;
-	slot->capacity = capacity;
-	return 0;
-}
-
-static int fold_points(fold_batch *batch, const pio_record *record, pio_err *err)
-{
-	pio_cursor cursor = { record->payload, record->payload + record->size_bytes, 0 };
-	uint32_t number = pio_cursor_u32(&cursor), count = pio_cursor_u32(&cursor);
-	if (cursor.bad || count > (size_t)(cursor.end - cursor.at) / sizeof(pio_journal_point))
-		return pio_fold_complain(batch, err, "a record of points is too short");
-	fold_rank *rank;
-	int rc = find_rank(&rank, batch, number, false, err);
-	int64_t newest = batch->result->last_step;
-	uint32_t strangers = 0;
-	for (uint32_t i = 0; !rc && i < count; i++) {
-		pio_journal_point point;
-		memcpy(&point, cursor.at + i * sizeof point, sizeof point);
-		uint32_t key = point.key & ~PIO_POINT_INTEGER;
-		uint32_t at = rank && key < rank->keys ? rank->slots[key] : 0;
-		if (!at) {
-			strangers++;
-			continue;
-		}
-		fold_slot *slot = &batch->slots[at - 1];
-		if (slot->count >= slot->capacity || slot->count >= slot->limit) {
-			rc = slot_room(batch, slot, err);
-			if (rc)
-				return rc;
-		}
-		slot->points[slot->count++] = (pio_chunk_point){
-			point.step, point.time_ns - point.time_ns % TIME_UNIT_NS, point.value_bits,
-			key != point.key
-		};
-		newest = point.step > newest ? point.step : newest;
-	}
-	batch->result->points += count - strangers;
-	batch->result->last_step = newest;
-	if (!rc && strangers)
-		rc = pio_fold_complain(batch, err, "%u points of rank %u have a key that was never named",
-		                       strangers, number);
-	return rc;
-}
-
-/* ---- one transaction ---------------------------------------------------------------------------- */
-
-static int load_keys(fold_batch *batch, pio_err *err)
-{
-	sqlite3_stmt *row = pio_sql_query(batch->store, err, "SELECT rank, key, series_id FROM journal_key"
-	                                  " WHERE journal_id = ?1", "i", batch->journal_id);
-	int rc = row ? pio_sql_row(batch->store, row, err) : -PIO_EIO;
-	while (rc == 1) {
-		int bad = pio_fold_key(batch, (uint32_t)sqlite3_column_int64(row, 0),
-		                       (uint32_t)sqlite3_column_int64(row, 1), sqlite3_column_int64(row, 2),
-		                       false, err);
-		rc = bad ? bad : pio_sql_row(batch->store, row, err);
-	}
-	pio_sql_reset(row);
-	return rc;
-}
-
-static int batch_write(fold_batch *batch, pio_err *err)
-{
-	for (size_t i = 0; i < batch->slots_count; i++) {
-		fold_slot *slot = &batch->slots[i];
-		int rc = slot->count ? slot_write(batch, slot, err) : 0;
-		if (!rc)
-			rc = pio_tail_save(&slot->tail, batch->store, err);
-		if (rc)
-			return rc;
-	}
-	return 0;
-}
-
-static void batch_fini(fold_batch *batch)
-{
-	for (size_t i = 0; i < batch->slots_count; i++)
-		pio_free(batch->slots[i].points);
-	for (size_t i = 0; i < batch->ranks_count; i++)
-		pio_free(batch->ranks[i].slots);
-	pio_free(batch->slots);
-	pio_free(batch->ranks);
-	pio_free(batch->by_series);
-}
-
-/* Read records until the journal ends (*more false) or the batch is full. */
-static int batch_read(fold_batch *batch, pio_journal_reader *reader, int64_t *offset, bool *more,
-                      pio_err *err)
-{
-	int64_t begin = batch->result->records;
-	*more = false;
-	for (;;) {
-		if (batch->held_bytes >= HELD_BYTES_MAX || batch->result->records - begin >= RECORDS_MAX) {
-			*more = true;
-			return 0;
-		}
-		pio_record record;
-		int rc = pio_journal_next(reader, &record, err);
-		if (rc <= 0)
-			return rc;
-		rc = record.type == PIO_RECORD_POINTS ? fold_points(batch, &record, err)
-		                                      : pio_fold_record(batch, &record, err);
-		if (rc)
-			return rc;
-		batch->result->records++;
-		*offset = record.end_offset;
-	}
-}
-
-/* The journal's row as it is now: another process may have folded since. */
-static int load_journal(fold_batch *batch, int node, int64_t *offset, bool *done, pio_err *err)
+/* As it is now: another process may have folded since. */
+static int row_load(journal_row *journal, fold_batch *batch, uint32_t node, pio_err *err)
 {
 	int rc = pio_sql_exec(batch->store, err, "INSERT INTO journal (attempt_id, node, path, offset)"
 	                      " VALUES (?1, ?2, ?3, ?4) ON CONFLICT (attempt_id, node) DO NOTHING",
@@ -316,75 +92,48 @@ static int load_journal(fold_batch *batch, int node, int64_t *offset, bool *done
 	                      (int64_t)PIO_JOURNAL_HEADER_BYTES);
 	if (rc)
 		return rc;
-	sqlite3_stmt *row = pio_sql_query(batch->store, err, "SELECT id, offset, done FROM journal WHERE"
-	                                  " attempt_id = ?1 AND node = ?2", "ii", batch->attempt_id,
+	sqlite3_stmt *row = pio_sql_query(batch->store, err, "SELECT id, offset, segment, done FROM journal"
+	                                  " WHERE attempt_id = ?1 AND node = ?2", "ii", batch->attempt_id,
 	                                  (int64_t)node);
 	rc = row ? pio_sql_row(batch->store, row, err) : -PIO_EIO;
 	if (rc < 0)
 		return rc;
 	batch->journal_id = sqlite3_column_int64(row, 0);
-	*offset = sqlite3_column_int64(row, 1);
-	*done = sqlite3_column_int(row, 2) != 0;
+	journal->offset = sqlite3_column_int64(row, 1);
+	journal->segment = (uint32_t)sqlite3_column_int64(row, 2);
+	journal->done = sqlite3_column_int(row, 3) != 0;
 	pio_sql_reset(row);
 	return 0;
 }
 
 /* The agent knows when its attempt began; its supervisor hears of it later,
  * sometimes after the end. */
-static int set_begin(fold_batch *batch, pio_err *err)
+static int set_begin(const fold_job *job, pio_err *err)
 {
-	if (batch->begun_ns <= 0)
+	if (job->begun_ns <= 0)
 		return 0;
-	return pio_sql_exec(batch->store, err, "UPDATE attempt SET started_ns = ?2 WHERE id = ?1 AND"
-	                    " (started_ns IS NULL OR started_ns > ?2)", "ii", batch->attempt_id,
-	                    batch->begun_ns);
+	return pio_sql_exec(job->store, err, "UPDATE attempt SET started_ns = ?2 WHERE id = ?1 AND"
+	                    " (started_ns IS NULL OR started_ns > ?2)", "ii", job->attempt_id,
+	                    job->begun_ns);
 }
 
-/* Everything up to the new offset, and the offset, in one transaction. */
-static int fold_once(fold_batch *batch, pio_journal_reader *reader, int node, bool final,
-                     bool *more, pio_err *err)
+/* ---- segments -------------------------------------------------------------------------------------- */
+
+static int segment_path(pio_str *path, const fold_job *job, uint32_t node, uint32_t segment,
+                        pio_err *err)
 {
-	int64_t offset = 0, begin = 0;
-	bool done = false;
-	pio_fold_result before = *batch->result;
-	*more = false;
-	int rc = pio_store_begin(batch->store, err);
-	if (rc)
-		return rc;
-	rc = load_journal(batch, node, &begin, &done, err);
-	offset = begin;
-	if (!rc)
-		rc = set_begin(batch, err);
-	if (!rc && !done)
-		rc = load_keys(batch, err);
-	if (!rc && !done)
-		rc = pio_journal_seek(reader, begin, err);
-	if (!rc && !done)
-		rc = batch_read(batch, reader, &offset, more, err);
-	if (!rc)
-		rc = batch_write(batch, err);
-	bool ends = final && !*more && !done;
-	if (!rc && (offset != begin || ends))
-		rc = pio_sql_exec(batch->store, err, "UPDATE journal SET offset = ?2, done = ?3 WHERE id = ?1",
-		                  "iii", batch->journal_id, offset, (int64_t)ends);
-	if (!rc)
-		rc = pio_store_commit(batch->store, err);
-	else
-		pio_store_rollback(batch->store);
-	if (rc)
-		*batch->result = before;
-	return rc;
+	pio_str_clear(path);
+	pio_str_printf(path, "%s/%s/journal.%u", pio_store_path(job->store), job->dir, node);
+	if (segment)
+		pio_str_printf(path, ".%u", segment);
+	return pio_str_check(path, err);
 }
 
-typedef struct fold_job {
-	pio_store *store;
-	pio_fold_result *result;
-	int64_t attempt_id, run_id;
-	int attempt;
-	char ulid[PIO_ULID_CHARS + 1];
-	const char *dir;           /* of the attempt, relative to the store */
-	bool final;
-} fold_job;
+static void segment_close(fold_job *job)
+{
+	pio_journal_reader_close(job->reader);
+	job->reader = NULL;
+}
 
 /* A file too short for a header reads as zeros, and holds nothing. */
 static bool is_ours(const fold_job *job, const pio_journal_header *header)
@@ -397,72 +146,186 @@ static bool is_ours(const fold_job *job, const pio_journal_header *header)
 	return strcmp(ulid, job->ulid) == 0 && header->attempt == (uint32_t)job->attempt;
 }
 
-/* A journal that is none: nothing of it can be used. While its writer may live
- * it is looked at again; then it is done with, and the run says so. */
-static int pass_over(const fold_job *job, fold_batch *batch, int node, const char *why, pio_err *err)
+/* Open the segment of the row, at its offset. PIO_ECORRUPT: nothing in this
+ * file can be used, for the reason in err. */
+static int segment_open(fold_job *job, uint32_t node, const journal_row *row, pio_err *err)
 {
-	int64_t offset;
-	bool done;
-	if (!job->final)
-		return 0;
-	int rc = pio_store_begin(job->store, err);
+	pio_journal_header header;
+	pio_str path = PIO_STR_INIT;
+	int rc = 0;
+	if (!job->reader || job->node != node || job->segment != row->segment) {
+		segment_close(job);
+		rc = segment_path(&path, job, node, row->segment, err);
+		if (!rc)
+			rc = pio_archive_open(&job->reader, &header, path.data, err);
+		if (rc == -PIO_EVERSION || rc == -PIO_ENOTFOUND)
+			rc = -PIO_ECORRUPT;
+		if (!rc && !is_ours(job, &header))
+			rc = pio_fail(err, PIO_ECORRUPT, "it is not of this attempt");
+		job->begun_ns = rc ? 0 : header.created_ns;
+		job->node = node;
+		job->segment = row->segment;
+	}
+	pio_str_fini(&path);
+	if (!rc)
+		rc = pio_journal_seek(job->reader, row->offset, err);
 	if (rc)
-		return rc;
-	rc = load_journal(batch, node, &offset, &done, err);
-	if (!rc && !done)
-		rc = pio_fold_complain(batch, err, "%s", why);
-	if (!rc)
-		rc = pio_sql_exec(job->store, err, "UPDATE journal SET done = 1 WHERE id = ?1", "i",
-		                  batch->journal_id);
-	if (!rc)
-		return pio_store_commit(job->store, err);
-	pio_store_rollback(job->store);
+		segment_close(job);
 	return rc;
 }
 
-static int fold_journal(const fold_job *job, int node, pio_err *err)
+/* ---- one batch ------------------------------------------------------------------------------------- */
+
+/* Read records until the segment ends (*full false) or the batch is full. */
+static int batch_read(fold_batch *batch, pio_journal_reader *reader, int64_t *offset, bool *full,
+                      pio_err *err)
 {
-	pio_str relative = PIO_STR_INIT, path = PIO_STR_INIT;
-	pio_journal_reader *reader = NULL;
-	pio_journal_header header;
+	int64_t begin = batch->result->records;
+	for (;;) {
+		*full = batch->held_bytes >= HELD_BYTES_MAX || batch->result->records - begin >= RECORDS_MAX;
+		if (*full)
+			return 0;
+		pio_record record;
+		int rc = pio_journal_next(reader, &record, err);
+		if (rc <= 0)
+			return rc;
+		rc = record.type == PIO_RECORD_POINTS ? pio_fold_points(batch, &record, err)
+		                                      : pio_fold_record(batch, &record, err);
+		if (rc)
+			return rc;
+		batch->result->records++;
+		*offset = record.end_offset;
+	}
+}
+
+/* What the segment holds from the row's offset on. *ended: up to its end, or
+ * it is of no use. */
+static int segment_fold(fold_job *job, fold_batch *batch, uint32_t node, journal_row *row,
+                        bool successor, bool *ended, pio_err *err)
+{
 	pio_err why = PIO_ERR_INIT;
-	bool more = true;
-	pio_str_printf(&relative, "%s/journal.%d", job->dir, node);
-	pio_str_printf(&path, "%s/%s", pio_store_path(job->store), relative.data);
-	fold_batch empty = { .store = job->store, .result = job->result, .attempt_id = job->attempt_id,
-	                     .run_id = job->run_id, .attempt = job->attempt, .dir = job->dir,
-	                     .path = relative.data };
-	int rc = pio_str_check(&relative, err);
+	bool full = false;
+	int rc = segment_open(job, node, row, &why);
+	if (rc == -PIO_ECORRUPT) {
+		*ended = true;
+		/* While its writer may live it is looked at again. */
+		return job->final || successor ? pio_fold_complain(batch, err, "%s", why.message) : 0;
+	}
+	if (rc) {
+		if (err)
+			*err = why;
+		return rc;
+	}
+	rc = set_begin(job, err);
 	if (!rc)
-		rc = pio_str_check(&path, err);
+		rc = pio_fold_load_keys(batch, err);
 	if (!rc)
-		rc = pio_journal_reader_open(&reader, &header, path.data, &why);
-	if (rc == -PIO_ECORRUPT || rc == -PIO_EVERSION) {
-		rc = pass_over(job, &empty, node, why.message, err);
-		goto out;
+		rc = batch_read(batch, job->reader, &row->offset, &full, err);
+	*ended = !full;
+	if (!rc && !full && (job->final || successor) && pio_journal_has_rest(job->reader))
+		rc = pio_fold_complain(batch, err, "what stands behind byte %lld of segment %u is no whole record",
+		                       (long long)row->offset, row->segment);
+	return rc;
+}
+
+/* Everything up to the new offset, and the offset. */
+static int batch_fold(fold_job *job, fold_batch *batch, uint32_t node, bool *more, pio_err *err)
+{
+	journal_row row;
+	bool ended = false;
+	*more = false;
+	int rc = row_load(&row, batch, node, err);
+	if (rc || row.done)
+		return rc;
+	journal_row before = row;
+	bool successor = row.segment < job->newest;
+	rc = segment_fold(job, batch, node, &row, successor, &ended, err);
+	if (!rc)
+		rc = pio_fold_write(batch, err);
+	if (!rc)
+		rc = pio_fold_warn_of_keys(batch, err);
+	if (rc)
+		return rc;
+	if (ended && successor) {
+		row.segment++;
+		row.offset = PIO_JOURNAL_HEADER_BYTES;
 	}
-	if (rc && why.code && err)
-		*err = why;
-	if (!rc && !is_ours(job, &header)) {
-		rc = pass_over(job, &empty, node, "it is not of this attempt", err);
-		goto out;
+	row.done = ended && !successor && job->final;
+	*more = !ended || successor;
+	if (row.offset == before.offset && row.segment == before.segment && !row.done)
+		return 0;
+	return pio_sql_exec(batch->store, err, "UPDATE journal SET segment = ?2, offset = ?3, done = ?4"
+	                    " WHERE id = ?1", "iiii", batch->journal_id, (int64_t)row.segment, row.offset,
+	                    (int64_t)row.done);
+}
+
+/* A group ends where a journal goes on in another batch, so that a long one is
+ * folded in steps, and where it has taken long. */
+static int journal_fold(fold_job *job, uint32_t node, uint32_t newest, pio_err *err)
+{
+	pio_str path = PIO_STR_INIT;
+	pio_str_printf(&path, "%s/journal.%u", job->dir, node);
+	int rc = pio_str_check(&path, err);
+	job->newest = newest;
+	for (bool more = true; !rc && more;) {
+		fold_batch batch = { .store = job->store, .result = job->result, .attempt_id = job->attempt_id,
+		                     .run_id = job->run_id, .attempt = job->attempt, .dir = job->dir,
+		                     .path = path.data };
+		rc = group_begin(job, err);
+		if (!rc)
+			rc = batch_fold(job, &batch, node, &more, err);
+		pio_fold_batch_fini(&batch);
+		if (rc || more || pio_clock_mono_ns() - job->group_ns > GROUP_NS)
+			rc = group_end(job, rc, err);
 	}
-	empty.begun_ns = rc ? 0 : header.created_ns;
-	while (!rc && more) {
-		fold_batch batch = empty;
-		rc = fold_once(&batch, reader, node, job->final, &more, err);
-		batch_fini(&batch);
-	}
-out:
-	pio_journal_reader_close(reader);
-	pio_str_fini(&relative);
+	segment_close(job);
 	pio_str_fini(&path);
 	return rc;
 }
 
+/* ---- archives ---------------------------------------------------------------------------------------- */
+
+/* Compress what is folded. That is for the disk's sake: where it fails, the
+ * plain file stays and the next fold tries again. */
+static void archive_folded(const fold_job *job, char **names, size_t count)
+{
+	pio_str path = PIO_STR_INIT;
+	for (size_t i = 0; i < count; i++) {
+		uint32_t node, segment;
+		bool archived;
+		int64_t folded = 0;
+		if (!pio_journal_name_parse(&node, &segment, &archived, names[i]) || archived)
+			continue;
+		int rc = pio_sql_int(&folded, job->store, NULL, "SELECT segment > ?3 OR done FROM journal WHERE"
+		                     " attempt_id = ?1 AND node = ?2", "iii", job->attempt_id, (int64_t)node,
+		                     (int64_t)segment);
+		if (rc || !folded || segment_path(&path, job, node, segment, NULL) != 0)
+			continue;
+		(void)pio_archive_make(path.data, NULL);
+	}
+	pio_str_fini(&path);
+}
+
 /* ---- an attempt ------------------------------------------------------------------------------------ */
 
-static int load_job(fold_job *job, char **dir, pio_err *err)
+/* Each journal of the directory. Sorted by name, its segments stand together. */
+static int fold_all(fold_job *job, char **names, size_t count, pio_err *err)
+{
+	int rc = 0;
+	for (size_t i = 0; !rc && i < count;) {
+		uint32_t node, other, segment, newest = 0;
+		bool archived;
+		if (!pio_journal_name_parse(&node, &newest, &archived, names[i++]))
+			continue;
+		for (; i < count && pio_journal_name_parse(&other, &segment, &archived, names[i]) &&
+		       other == node; i++)
+			newest = segment > newest ? segment : newest;
+		rc = journal_fold(job, node, newest, err);
+	}
+	return group_end(job, rc, err);
+}
+
+static int load_job(fold_job *job, pio_err *err)
 {
 	sqlite3_stmt *row = pio_sql_query(job->store, err, "SELECT a.run_id, a.number, r.ulid, a.dir FROM"
 	                                  " attempt a JOIN run r ON r.id = a.run_id WHERE a.id = ?1", "i",
@@ -476,20 +339,9 @@ static int load_job(fold_job *job, char **dir, pio_err *err)
 	job->run_id = sqlite3_column_int64(row, 0);
 	job->attempt = sqlite3_column_int(row, 1);
 	snprintf(job->ulid, sizeof job->ulid, "%s", (const char *)sqlite3_column_text(row, 2));
-	*dir = pio_sql_text_copy(row, 3);
+	job->dir = pio_sql_text_copy(row, 3);
 	pio_sql_reset(row);
-	job->dir = *dir;
-	return *dir ? 0 : pio_fail(err, PIO_ENOMEM, "out of memory");
-}
-
-/* Node of "journal.<node>"; -1 for any other name. */
-static int journal_node(const char *name)
-{
-	char *rest;
-	if (strncmp(name, "journal.", 8) != 0 || name[8] < '0' || name[8] > '9')
-		return -1;
-	long node = strtol(name + 8, &rest, 10);
-	return *rest == 0 && node < (1 << 24) ? (int)node : -1;
+	return job->dir ? 0 : pio_fail(err, PIO_ENOMEM, "out of memory");
 }
 
 int pio_store_fold_attempt(pio_fold_result *result, pio_store *store, int64_t attempt_id,
@@ -497,24 +349,23 @@ int pio_store_fold_attempt(pio_fold_result *result, pio_store *store, int64_t at
 {
 	fold_job job = { .store = store, .result = result, .attempt_id = attempt_id, .final = final };
 	pio_str path = PIO_STR_INIT;
-	char *dir = NULL, **names = NULL;
+	char **names = NULL;
 	size_t count = 0;
 	*result = (pio_fold_result){ .last_step = INT64_MIN };
-	int rc = load_job(&job, &dir, err);
+	int rc = load_job(&job, err);
 	if (!rc) {
-		pio_str_printf(&path, "%s/%s", pio_store_path(store), dir);
+		pio_str_printf(&path, "%s/%s", pio_store_path(store), job.dir);
 		rc = pio_str_check(&path, err);
 	}
 	/* Before the agent has begun there is no directory, and nothing to fold. */
 	if (!rc && pio_fs_type(path.data) == PIO_FS_DIR)
 		rc = pio_fs_list(&names, &count, path.data, err);
-	for (size_t i = 0; !rc && i < count; i++) {
-		int node = journal_node(names[i]);
-		if (node >= 0)
-			rc = fold_journal(&job, node, err);
-	}
+	if (!rc)
+		rc = fold_all(&job, names, count, err);
+	if (!rc)
+		archive_folded(&job, names, count);
 	pio_fs_list_free(names, count);
 	pio_str_fini(&path);
-	pio_free(dir);
+	pio_free(job.dir);
 	return rc;
 }

@@ -1,11 +1,12 @@
 /* fold.h: journals become rows.
  *
- * Exactly once: the offset of a journal moves in the transaction that inserts
- * what was read up to it. Memory stays bounded whatever the journal: at most
- * 64 MiB of points are held, then they are written as chunks. A checkpoint
- * whose last report arrives is published in the same transaction
- * (checkpoint.h). Times are kept to the microsecond. A record that makes no
- * sense is passed over and told in an event of kind 'journal'. */
+ * Exactly once: the place in a journal moves in the transaction that inserts
+ * what was read up to it. All the memory of a fold, with the cache of SQLite,
+ * stays below 64 MiB, whatever the journal. Media become rows and objects
+ * (media.h) and a checkpoint whose last report arrives is published
+ * (checkpoint.h) in the same transaction. Times are kept to the microsecond. A
+ * record that makes no sense is passed over and told in an event of kind
+ * 'journal'; a run of more than 100,000 keys gets one of kind 'keys'. */
 #ifndef PIO_STORE_FOLD_H
 #define PIO_STORE_FOLD_H
 
@@ -20,8 +21,9 @@ typedef struct pio_fold_result {
 	int checkpoints;          /* published now */
 } pio_fold_result;
 
-/* Fold every journal.<node> in the attempt's directory. `final`: its writers
- * are dead, so a torn tail is the end, and the journals are done. */
+/* Fold every journal.<node> in the attempt's directory, then compress the
+ * segments that are done with (archive.h). `final`: its writers are dead, so a
+ * torn tail is the end, and the journals are done. */
 int pio_store_fold_attempt(pio_fold_result *result, pio_store *store, int64_t attempt_id,
                            bool final, pio_err *err);
 

@@ -1,5 +1,6 @@
-/* fold_batch.h: one transaction's worth of a journal, shared by fold.c and
- * fold_record.c alone. */
+/* fold_batch.h: what the files of a fold share: fold.c (attempts, journals,
+ * transactions), fold_slot.c (where points wait), fold_record.c (all records
+ * but points). For them alone. */
 #ifndef PIO_STORE_FOLD_BATCH_H
 #define PIO_STORE_FOLD_BATCH_H
 
@@ -14,48 +15,63 @@
 /* Points of one series that wait to become a chunk. */
 typedef struct fold_slot {
 	pio_chunk_point *points;
-	uint32_t count, capacity;
-	uint32_t limit;             /* at this count they are written */
-	bool is_new;                /* the series row was made in this batch */
+	pio_tail *tail;             /* once something of the series was written */
 	int64_t series_id;
-	pio_tail tail;
+	uint32_t count, capacity;
+	uint32_t limit;             /* at this count they are written; 0: not known yet */
+	bool is_new;                /* the series row was made in this batch */
 } fold_slot;
 
-typedef struct fold_rank {
-	uint32_t rank;
-	uint32_t keys;              /* entries of `slots` */
-	uint32_t *slots;            /* by key number: index of the slot + 1, 0: none */
-} fold_rank;
+/* What a journal calls a series. */
+typedef struct fold_name {
+	uint32_t rank, key;
+	uint32_t slot;              /* index + 1; 0: this place is free */
+} fold_name;
 
+#define FOLD_STRANGER UINT32_MAX    /* a slot: nobody ever named that key */
+
+/* What one journal adds to one transaction, and the memory for it. */
 typedef struct fold_batch {
 	pio_store *store;
 	pio_fold_result *result;
 	int64_t attempt_id, run_id, journal_id;
 	int attempt;
 	const char *dir, *path;     /* of the attempt and the journal, relative to the store */
-	int64_t begun_ns;           /* when its writer made it; 0: not known yet */
 	fold_slot *slots;
 	size_t slots_count, slots_capacity;
+	fold_name *names;           /* hash */
+	size_t names_count, names_size; /* a power of two */
 	uint32_t *by_series;        /* hash of series ids: index of the slot + 1, 0: free */
 	size_t by_series_size;      /* a power of two */
-	fold_rank *ranks;
-	size_t ranks_count, ranks_capacity;
-	size_t last_rank;           /* index of the rank found last */
-	size_t held_bytes;          /* memory for points */
+	size_t held_bytes;          /* memory of all of these */
+	size_t new_series;
 	int complaints;
 } fold_batch;
 
 /* Numbers above these are no client's. */
-#define PIO_FOLD_KEYS_MAX (1u << 20)
+#define PIO_FOLD_KEYS_MAX PIO_POINT_INTEGER
 #define PIO_FOLD_RANKS_MAX (1u << 20)
+
+/* ---- fold_slot.c ---- */
 /* Bind (rank, key), both in range, to a series. */
 int pio_fold_key(fold_batch *batch, uint32_t rank, uint32_t key, int64_t series_id, bool is_new,
                  pio_err *err);
+/* Bind those names that the journal gave in earlier batches, as many as are
+ * cheap to hold; others are asked for when they come. */
+int pio_fold_load_keys(fold_batch *batch, pio_err *err);
+int pio_fold_points(fold_batch *batch, const pio_record *record, pio_err *err);
+/* Everything that waits becomes chunks, and the series rows say so. */
+int pio_fold_write(fold_batch *batch, pio_err *err);
+void pio_fold_batch_fini(fold_batch *batch);
+
+/* ---- fold_record.c ---- */
 /* What a journal says is never a reason to stop folding: record that something
  * in it was passed over, a few times a batch. */
 int pio_fold_complain(fold_batch *batch, pio_err *err, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 /* Any record but POINTS. */
 int pio_fold_record(fold_batch *batch, const pio_record *record, pio_err *err);
+/* One event a run whose keys are too many to be meant. */
+int pio_fold_warn_of_keys(fold_batch *batch, pio_err *err);
 
 #endif

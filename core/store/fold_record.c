@@ -1,5 +1,8 @@
+#include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/json.h"
 #include "base/str.h"
 #include "store/checkpoint_publish.h"
@@ -9,6 +12,51 @@
 #include "store/sql.h"
 
 #define KEY_BYTES_MAX 4096
+#define COMPLAINTS_MAX 8
+#define MANY_KEYS 100000
+
+int pio_fold_complain(fold_batch *batch, pio_err *err, const char *format, ...)
+{
+	char text[300];
+	va_list args;
+	if (batch->complaints++ >= COMPLAINTS_MAX)
+		return 0;
+	va_start(args, format);
+	vsnprintf(text, sizeof text, format, args);
+	va_end(args);
+	pio_str message = PIO_STR_INIT;
+	pio_str_printf(&message, "%s: %s; passed over", batch->path, text);
+	int rc = pio_str_check(&message, err);
+	if (!rc)
+		rc = pio_store_event_add(batch->store, batch->run_id, batch->attempt_id, -1, INT64_MIN,
+		                         pio_clock_wall_ns(), "journal", NULL, message.data, err);
+	pio_str_fini(&message);
+	return rc;
+}
+
+/* Cheap questions first: most runs have few series. */
+int pio_fold_warn_of_keys(fold_batch *batch, pio_err *err)
+{
+	int64_t found = 0;
+	if (!batch->new_series)
+		return 0;
+	int rc = pio_sql_int(&found, batch->store, err, "SELECT count(*) FROM (SELECT 1 FROM series WHERE"
+	                     " run_id = ?1 LIMIT ?2)", "ii", batch->run_id, (int64_t)MANY_KEYS + 1);
+	if (rc || found <= MANY_KEYS)
+		return rc;
+	rc = pio_sql_int(&found, batch->store, err, "SELECT EXISTS (SELECT 1 FROM event WHERE run_id = ?1"
+	                 " AND kind = 'keys')", "i", batch->run_id);
+	if (rc || found)
+		return rc;
+	rc = pio_sql_int(&found, batch->store, err, "SELECT count(*) FROM (SELECT DISTINCT key FROM series"
+	                 " WHERE run_id = ?1 LIMIT ?2)", "ii", batch->run_id, (int64_t)MANY_KEYS + 1);
+	if (rc || found <= MANY_KEYS)
+		return rc;
+	return pio_store_event_add(batch->store, batch->run_id, batch->attempt_id, -1, INT64_MIN,
+	                           pio_clock_wall_ns(), "keys", NULL, "more than 100,000 different keys were"
+	                           " logged; each is a series of its own: is a step or an id part of the key?",
+	                           err);
+}
 
 static int fold_key(fold_batch *batch, pio_cursor *cursor, pio_err *err)
 {
@@ -25,6 +73,7 @@ static int fold_key(fold_batch *batch, pio_cursor *cursor, pio_err *err)
 	                      " ON CONFLICT (run_id, key, rank) DO NOTHING", "isi", batch->run_id, name,
 	                      name_bytes, (int64_t)rank);
 	bool is_new = !rc && sqlite3_changes(pio_store_db(batch->store)) > 0;
+	batch->new_series += is_new;
 	if (!rc && is_new)
 		series_id = sqlite3_last_insert_rowid(pio_store_db(batch->store));
 	else if (!rc)

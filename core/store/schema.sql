@@ -177,13 +177,14 @@ CREATE TABLE chunk (                           -- up to 4,096 points of one seri
 CREATE INDEX chunk_by_series ON chunk (series_id, attempt, first_step);
 CREATE INDEX chunk_open ON chunk (series_id, attempt, tier) WHERE count < 4096; -- still to be merged
 
-CREATE TABLE journal (                         -- how far each journal is folded
+CREATE TABLE journal (                         -- how far the journal of each node is folded
   id          INTEGER PRIMARY KEY,
   attempt_id  INTEGER NOT NULL REFERENCES attempt,
   node        INTEGER NOT NULL,
-  path        TEXT NOT NULL,                   -- relative to the store
-  offset      INTEGER NOT NULL,                -- bytes folded
+  path        TEXT NOT NULL,                   -- of its first segment, relative to the store
+  offset      INTEGER NOT NULL,                -- bytes folded of the segment
   done        INTEGER NOT NULL DEFAULT 0,
+  segment     INTEGER NOT NULL DEFAULT 0,      -- those before it are folded
   UNIQUE (attempt_id, node)
 ) STRICT;
 

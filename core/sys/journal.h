@@ -18,6 +18,13 @@
  *            8  u8       type
  *            9  payload
  *
+ * A journal is cut into segments: `journal.<node>`, and when that is full
+ * (PIO_JOURNAL_SEGMENT_BYTES) `journal.<node>.1`, `.2`, ... Each is a file of
+ * this form with a header of its own; names and numbers of keys hold across
+ * them. A segment is synced before the next one is made, so a segment that has
+ * a successor is whole. One that is folded may be replaced by a compressed one,
+ * `.zst` behind its name (store/archive.h).
+ *
  * A writer appends whole records and never rewrites. A reader stops at the
  * first record that is short or whose CRC is wrong and reports its offset: a
  * torn tail means *wait* while the writer lives and *end* when it is dead.
@@ -49,6 +56,7 @@
 #ifndef PIO_SYS_JOURNAL_H
 #define PIO_SYS_JOURNAL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -59,6 +67,10 @@
 #define PIO_JOURNAL_VERSION 1
 #define PIO_JOURNAL_HEADER_BYTES 64
 #define PIO_JOURNAL_RECORD_BYTES_MAX (16u << 20)
+/* A segment longer than this has a successor. PIOCHE_SEGMENT_BYTES overrides
+ * it, for tests. */
+#define PIO_JOURNAL_SEGMENT_BYTES (256u << 20)
+#define PIO_JOURNAL_ARCHIVED ".zst"
 
 enum pio_record_type {
 	PIO_RECORD_KEY = 1, PIO_RECORD_POINTS, PIO_RECORD_TEXT, PIO_RECORD_FACT, PIO_RECORD_EVENT,
@@ -86,18 +98,29 @@ typedef struct pio_journal_header {
 /* ---- writing: one writer per file, one thread ------------------------------ */
 typedef struct pio_journal_writer pio_journal_writer;
 
-/* Create, or reopen after cutting the torn tail (the header must match). */
+/* Create, or reopen the newest segment after cutting its torn tail (the header
+ * must match). `path` is that of the first segment. */
 int pio_journal_open(pio_journal_writer **writer, const char *path,
                      const pio_journal_header *header, pio_err *err);
 /* Buffer one record; the parts of the payload are concatenated. */
 int pio_journal_append(pio_journal_writer *writer, enum pio_record_type type,
                        const void *head, size_t head_bytes, const void *body, size_t body_bytes,
                        pio_err *err);
-/* write(2) what is buffered; with `sync` also fdatasync. After an error the
+/* write(2) what is buffered, into the next segment where this one is full; with
+ * `sync` also fdatasync. After an error the
  * writer is broken for good and every later call fails with the same message. */
 int pio_journal_flush(pio_journal_writer *writer, int sync, pio_err *err);
 /* Flush, sync, close, free. Sets *writer to NULL also on failure. */
 int pio_journal_close(pio_journal_writer **writer, pio_err *err);
+
+/* ---- segments ---------------------------------------------------------------- */
+/* Append the path of a segment to `out`; `path` is that of the first. */
+int pio_journal_segment_path(pio_str *out, const char *path, uint32_t segment, pio_err *err);
+/* How many segments the journal has had so far, archived ones included; 0:
+ * there is none. */
+int pio_journal_segments(uint32_t *count, const char *path, pio_err *err);
+/* The parts of the name journal.<node>[.<segment>][.zst]; false for any other. */
+bool pio_journal_name_parse(uint32_t *node, uint32_t *segment, bool *archived, const char *name);
 
 /* ---- building payloads ------------------------------------------------------- */
 void pio_record_put_u32(pio_str *payload, uint32_t value);
@@ -114,16 +137,32 @@ typedef struct pio_record {
 	int64_t end_offset;         /* of the next record */
 } pio_record;
 
+/* Where a reader's bytes come from, if not from a file that can be read at any
+ * place. Owned by the reader once it is open. */
+typedef struct pio_journal_source {
+	void *context;
+	/* At most size_bytes of the next bytes; *n is 0 at the end. */
+	int (*read)(void *context, void *bytes, size_t size_bytes, size_t *n, pio_err *err);
+	void (*close)(void *context);
+} pio_journal_source;
+
 /* PIO_ECORRUPT if the header is no journal's, PIO_EVERSION if of another
  * version. A file shorter than a header is a journal without records whose
- * header reads as zeros. */
+ * header reads as zeros. `path` is that of one segment. */
 int pio_journal_reader_open(pio_journal_reader **reader, pio_journal_header *header,
                             const char *path, pio_err *err);
+/* The same from a source, which is closed also on failure; `name` is for
+ * messages. Such a reader seeks forwards only. */
+int pio_journal_reader_open_source(pio_journal_reader **reader, pio_journal_header *header,
+                                   const pio_journal_source *source, const char *name,
+                                   pio_err *err);
 /* Go to an offset that an earlier read reported (64: the first record). */
 int pio_journal_seek(pio_journal_reader *reader, int64_t offset, pio_err *err);
 /* 1: a record; 0: no whole record is there (end or torn tail); negative: the
  * file cannot be read. */
 int pio_journal_next(pio_journal_reader *reader, pio_record *record, pio_err *err);
+/* After pio_journal_next was 0: bytes stand behind the last whole record. */
+bool pio_journal_has_rest(const pio_journal_reader *reader);
 void pio_journal_reader_close(pio_journal_reader *reader);
 
 /* A cursor over a payload that checks every bound: after a read beyond the end

@@ -38,14 +38,12 @@ static inline void heard_points(heard *h, pio_cursor *cursor)
 	h->count += count;
 }
 
-static inline heard *heard_read(const char *path)
+static inline void heard_segment(heard *h, const char *path)
 {
-	heard *h = calloc(1, sizeof *h);
 	pio_journal_reader *reader;
 	pio_journal_header header;
 	pio_record record;
 	int rc;
-	assert_non_null(h);
 	check_ok(pio_journal_reader_open(&reader, &header, path, &err));
 	while ((rc = pio_journal_next(reader, &record, NULL)) == 1) {
 		pio_cursor cursor = { record.payload, record.payload + record.size_bytes, 0 };
@@ -100,6 +98,22 @@ static inline heard *heard_read(const char *path)
 	}
 	assert_int_equal(rc, 0);
 	pio_journal_reader_close(reader);
+}
+
+/* All segments of the journal. */
+static inline heard *heard_read(const char *path)
+{
+	heard *h = calloc(1, sizeof *h);
+	uint32_t segments;
+	assert_non_null(h);
+	check_ok(pio_journal_segments(&segments, path, &err));
+	assert_true(segments > 0);
+	for (uint32_t i = 0; i < segments; i++) {
+		pio_str segment = PIO_STR_INIT;
+		check_ok(pio_journal_segment_path(&segment, path, i, &err));
+		heard_segment(h, segment.data);
+		pio_str_fini(&segment);
+	}
 	return h;
 }
 

@@ -149,6 +149,77 @@ static void a_failed_sync_breaks_the_writer_for_good(void **state)
 	scratch_remove(dir);
 }
 
+/* Cut when full; what is left behind is synced, and so is the successor's name. */
+static void a_full_journal_goes_on_in_the_next_segment(void **state)
+{
+	(void)state;
+	char *dir = scratch_new();
+	const char *base = path_in(dir, "journal.1");
+	pio_journal_writer *writer;
+	pio_str path = PIO_STR_INIT;
+	uint32_t segments;
+	setenv("PIOCHE_SEGMENT_BYTES", "500", 1);
+	pio_fs_counts before = pio_fs_counts_get();
+	int next = 0;
+	for (int life = 0; life < 2; life++) { /* a writer that reopens goes on at the end */
+		check_ok(pio_journal_open(&writer, base, &header, &err));
+		for (int i = 0; i < 50; i++, next++) {
+			check_ok(pio_journal_append(writer, PIO_RECORD_EVENT, &next, sizeof next, "0123456789", 10,
+			                            &err));
+			check_ok(pio_journal_flush(writer, 0, &err));
+		}
+		check_ok(pio_journal_close(&writer, &err));
+	}
+	check_ok(pio_journal_segments(&segments, base, &err));
+	assert_true(segments > 3);
+	pio_fs_counts after = pio_fs_counts_get();
+	assert_int_equal(after.syncs - before.syncs, segments - 1 + 2);
+	assert_int_equal(after.dir_syncs - before.dir_syncs, segments - 1);
+	int found = 0;
+	for (uint32_t s = 0; s < segments; s++) {
+		pio_journal_reader *reader;
+		pio_journal_header head;
+		pio_record record;
+		pio_str_clear(&path);
+		check_ok(pio_journal_segment_path(&path, base, s, &err));
+		check_ok(pio_journal_reader_open(&reader, &head, path.data, &err));
+		assert_memory_equal(&head, &header, sizeof head);
+		while (pio_journal_next(reader, &record, NULL) == 1)
+			assert_memory_equal(record.payload, &(int){ found++ }, sizeof found);
+		assert_false(pio_journal_has_rest(reader));
+		pio_journal_reader_close(reader);
+	}
+	assert_int_equal(found, next);
+	/* Behind a segment that is archived, a new one is begun. */
+	pio_str archived = PIO_STR_INIT;
+	pio_str_printf(&archived, "%s.zst", path.data);
+	check_ok(pio_fs_rename(path.data, archived.data, &err));
+	check_ok(pio_journal_open(&writer, base, &header, &err));
+	check_ok(pio_journal_close(&writer, &err));
+	uint32_t then;
+	check_ok(pio_journal_segments(&then, base, &err));
+	assert_int_equal(then, segments + 1);
+	unsetenv("PIOCHE_SEGMENT_BYTES");
+	pio_str_fini(&path);
+	pio_str_fini(&archived);
+	scratch_remove(dir);
+}
+
+static void names_of_segments_are_understood(void **state)
+{
+	(void)state;
+	uint32_t node, segment;
+	bool archived;
+	assert_true(pio_journal_name_parse(&node, &segment, &archived, "journal.0"));
+	assert_true(node == 0 && segment == 0 && !archived);
+	assert_true(pio_journal_name_parse(&node, &segment, &archived, "journal.126.17.zst"));
+	assert_true(node == 126 && segment == 17 && archived);
+	static const char *const others[] = { "journal", "journal.", "journal.x", "journal.0.", "journal.0.0",
+		"journal.0.zst.part", "journal.01", "journal.0.1.2", "journal.99999999999", "agent.lock" };
+	for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
+		assert_false(pio_journal_name_parse(&node, &segment, &archived, others[i]));
+}
+
 static void a_cursor_stops_at_the_end(void **state)
 {
 	(void)state;
@@ -201,6 +272,8 @@ int main(void)
 		cmocka_unit_test(flipped_bits_end_the_journal_without_failing),
 		cmocka_unit_test(another_attempts_journal_is_refused),
 		cmocka_unit_test(a_failed_sync_breaks_the_writer_for_good),
+		cmocka_unit_test(a_full_journal_goes_on_in_the_next_segment),
+		cmocka_unit_test(names_of_segments_are_understood),
 		cmocka_unit_test(a_cursor_stops_at_the_end),
 		cmocka_unit_test(allocation_failures_leak_nothing),
 	};

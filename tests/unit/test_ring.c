@@ -507,6 +507,16 @@ static void a_left_ring_is_recovered_once(void **state)
 	recover_after(true);
 }
 
+/* The points that are in ring and journal both may lie in several segments. */
+static void also_where_the_journal_has_segments(void **state)
+{
+	(void)state;
+	setenv("PIOCHE_SEGMENT_BYTES", "2000", 1);
+	recover_after(false);
+	recover_after(true);
+	unsetenv("PIOCHE_SEGMENT_BYTES");
+}
+
 static void an_overwritten_ring_is_recorded(void **state)
 {
 	(void)state;
@@ -544,6 +554,7 @@ int main(void)
 		cmocka_unit_test(a_scribbled_ring_harms_only_itself),
 		cmocka_unit_test(what_is_no_ring_is_refused),
 		cmocka_unit_test(a_left_ring_is_recovered_once),
+		cmocka_unit_test(also_where_the_journal_has_segments),
 		cmocka_unit_test(an_overwritten_ring_is_recorded),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

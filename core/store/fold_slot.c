@@ -1,0 +1,252 @@
+#include <string.h>
+
+#include "base/mem.h"
+#include "store/fold_batch.h"
+#include "store/sql.h"
+
+#define TIME_UNIT_NS 1000          /* times are kept to the microsecond */
+#define KEYS_AT_ONCE 16384
+
+/* ---- names, series, slots -------------------------------------------------------------------- */
+
+static size_t hash(uint64_t number, size_t size)
+{
+	return (number * 0x9e3779b97f4a7c15u >> 32) & (size - 1);
+}
+
+static size_t name_place(const fold_batch *batch, uint32_t rank, uint32_t key)
+{
+	const fold_name *names = batch->names;
+	size_t at = hash((uint64_t)rank << 32 | key, batch->names_size);
+	while (names[at].slot && (names[at].key != key || names[at].rank != rank))
+		at = (at + 1) & (batch->names_size - 1);
+	return at;
+}
+
+static size_t series_place(const fold_batch *batch, int64_t series_id)
+{
+	size_t at = hash((uint64_t)series_id, batch->by_series_size);
+	while (batch->by_series[at] && batch->slots[batch->by_series[at] - 1].series_id != series_id)
+		at = (at + 1) & (batch->by_series_size - 1);
+	return at;
+}
+
+static int grow_names(fold_batch *batch, pio_err *err)
+{
+	size_t old_size = batch->names_size, size = old_size ? old_size * 2 : 128;
+	fold_name *old = batch->names;
+	fold_name *fresh = pio_calloc(size, sizeof *fresh);
+	if (!fresh)
+		return pio_fail(err, PIO_ENOMEM, "out of memory for %zu names of a fold", size);
+	batch->names = fresh;
+	batch->names_size = size;
+	for (size_t i = 0; i < old_size; i++)
+		if (old[i].slot)
+			fresh[name_place(batch, old[i].rank, old[i].key)] = old[i];
+	pio_free(old);
+	batch->held_bytes += (size - old_size) * sizeof *fresh;
+	return 0;
+}
+
+static int grow_slots(fold_batch *batch, pio_err *err)
+{
+	size_t more = batch->slots_capacity ? batch->slots_capacity * 2 : 64;
+	fold_slot *slots = pio_realloc(batch->slots, more * sizeof *slots);
+	if (slots)
+		batch->slots = slots;
+	uint32_t *fresh = slots ? pio_calloc(more * 2, sizeof *fresh) : NULL;
+	if (!fresh)
+		return pio_fail(err, PIO_ENOMEM, "out of memory for %zu series of a fold", more);
+	batch->held_bytes += (more - batch->slots_capacity) * sizeof *slots +
+	                     (more * 2 - batch->by_series_size) * sizeof *fresh;
+	pio_free(batch->by_series);
+	batch->slots_capacity = more;
+	batch->by_series = fresh;
+	batch->by_series_size = more * 2;
+	for (size_t i = 0; i < batch->slots_count; i++)
+		fresh[series_place(batch, batch->slots[i].series_id)] = (uint32_t)i + 1;
+	return 0;
+}
+
+/* One slot a series, also where a journal gives one name two numbers. */
+static int slot_get(uint32_t *slot, fold_batch *batch, int64_t series_id, bool is_new, pio_err *err)
+{
+	int rc = batch->slots_count == batch->slots_capacity ? grow_slots(batch, err) : 0;
+	if (rc)
+		return rc;
+	size_t at = series_place(batch, series_id);
+	if (!batch->by_series[at]) {
+		batch->slots[batch->slots_count++] = (fold_slot){ .series_id = series_id, .is_new = is_new };
+		batch->by_series[at] = (uint32_t)batch->slots_count;
+	}
+	*slot = batch->by_series[at];
+	return 0;
+}
+
+static int name_set(fold_batch *batch, uint32_t rank, uint32_t key, uint32_t slot, pio_err *err)
+{
+	int rc = batch->names_count * 2 >= batch->names_size ? grow_names(batch, err) : 0;
+	if (rc)
+		return rc;
+	fold_name *name = &batch->names[name_place(batch, rank, key)];
+	batch->names_count += name->slot == 0;
+	*name = (fold_name){ rank, key, slot };
+	return 0;
+}
+
+int pio_fold_key(fold_batch *batch, uint32_t rank, uint32_t key, int64_t series_id, bool is_new,
+                 pio_err *err)
+{
+	uint32_t slot;
+	int rc = slot_get(&slot, batch, series_id, is_new, err);
+	return rc ? rc : name_set(batch, rank, key, slot, err);
+}
+
+int pio_fold_load_keys(fold_batch *batch, pio_err *err)
+{
+	sqlite3_stmt *row = pio_sql_query(batch->store, err, "SELECT rank, key, series_id FROM journal_key"
+	                                  " WHERE journal_id = ?1 LIMIT ?2", "ii", batch->journal_id,
+	                                  (int64_t)KEYS_AT_ONCE);
+	int rc = row ? pio_sql_row(batch->store, row, err) : -PIO_EIO;
+	while (rc == 1) {
+		int bad = pio_fold_key(batch, (uint32_t)sqlite3_column_int64(row, 0),
+		                       (uint32_t)sqlite3_column_int64(row, 1), sqlite3_column_int64(row, 2),
+		                       false, err);
+		rc = bad ? bad : pio_sql_row(batch->store, row, err);
+	}
+	pio_sql_reset(row);
+	return rc;
+}
+
+/* A name that this batch has not met: the journal may have given it earlier. */
+static int ask(uint32_t *slot, fold_batch *batch, uint32_t rank, uint32_t key, pio_err *err)
+{
+	int64_t series_id = 0;
+	int rc = pio_sql_int(&series_id, batch->store, err, "SELECT series_id FROM journal_key WHERE"
+	                     " journal_id = ?1 AND rank = ?2 AND key = ?3", "iii", batch->journal_id,
+	                     (int64_t)rank, (int64_t)key);
+	*slot = FOLD_STRANGER;
+	if (!rc && series_id)
+		rc = slot_get(slot, batch, series_id, false, err);
+	return rc ? rc : name_set(batch, rank, key, *slot, err);
+}
+
+/* ---- points ---------------------------------------------------------------------------------- */
+
+static int slot_load(fold_batch *batch, fold_slot *slot, pio_err *err)
+{
+	slot->tail = pio_alloc(sizeof *slot->tail);
+	if (!slot->tail)
+		return pio_fail(err, PIO_ENOMEM, "out of memory for a series of a fold");
+	batch->held_bytes += sizeof *slot->tail;
+	int rc = pio_tail_load(slot->tail, batch->store, slot->series_id, batch->attempt, slot->is_new,
+	                       err);
+	slot->limit = (uint32_t)pio_tail_room(slot->tail);
+	return rc;
+}
+
+static int slot_write(fold_batch *batch, fold_slot *slot, pio_err *err)
+{
+	int rc = slot->tail ? 0 : slot_load(batch, slot, err);
+	for (uint32_t done = 0; !rc && done < slot->count;) {
+		size_t room = pio_tail_room(slot->tail), left = slot->count - done;
+		size_t n = left < room ? left : room;
+		rc = pio_tail_append(slot->tail, batch->store, slot->points + done, n, err);
+		done += (uint32_t)n;
+	}
+	slot->count = 0;
+	slot->limit = rc ? 0 : (uint32_t)pio_tail_room(slot->tail);
+	return rc;
+}
+
+/* Called when a slot is at its capacity or limit. Few points need no tail yet:
+ * of very many series each has but a few. */
+static int slot_room(fold_batch *batch, fold_slot *slot, pio_err *err)
+{
+	int rc = 0;
+	if (!slot->limit && slot->capacity)
+		rc = slot_load(batch, slot, err);
+	if (!rc && slot->limit && slot->count >= slot->limit)
+		rc = slot_write(batch, slot, err);
+	if (rc || slot->count < slot->capacity)
+		return rc;
+	uint32_t capacity = slot->capacity ? slot->capacity * 4 : 4;
+	if (capacity > PIO_CHUNK_POINTS_MAX)
+		capacity = PIO_CHUNK_POINTS_MAX;
+	pio_chunk_point *points = pio_realloc(slot->points, capacity * sizeof *points);
+	if (!points)
+		return pio_fail(err, PIO_ENOMEM, "out of memory for %u points of a fold", capacity);
+	batch->held_bytes += (capacity - slot->capacity) * sizeof *points;
+	slot->points = points;
+	slot->capacity = capacity;
+	return 0;
+}
+
+int pio_fold_points(fold_batch *batch, const pio_record *record, pio_err *err)
+{
+	pio_cursor cursor = { record->payload, record->payload + record->size_bytes, 0 };
+	uint32_t rank = pio_cursor_u32(&cursor), count = pio_cursor_u32(&cursor);
+	if (cursor.bad || count > (size_t)(cursor.end - cursor.at) / sizeof(pio_journal_point))
+		return pio_fold_complain(batch, err, "a record of points is too short");
+	int64_t newest = batch->result->last_step;
+	uint32_t strangers = 0;
+	for (uint32_t i = 0; i < count; i++) {
+		pio_journal_point point;
+		memcpy(&point, cursor.at + i * sizeof point, sizeof point);
+		uint32_t key = point.key & ~PIO_POINT_INTEGER;
+		uint32_t at = batch->names_size ? batch->names[name_place(batch, rank, key)].slot : 0;
+		int rc = at ? 0 : ask(&at, batch, rank, key, err);
+		if (rc)
+			return rc;
+		if (at == FOLD_STRANGER) {
+			strangers++;
+			continue;
+		}
+		fold_slot *slot = &batch->slots[at - 1];
+		if (slot->count >= slot->capacity || slot->count == slot->limit) {
+			rc = slot_room(batch, slot, err);
+			if (rc)
+				return rc;
+		}
+		slot->points[slot->count++] = (pio_chunk_point){
+			point.step, point.time_ns - point.time_ns % TIME_UNIT_NS, point.value_bits,
+			key != point.key
+		};
+		newest = point.step > newest ? point.step : newest;
+	}
+	batch->result->points += count - strangers;
+	batch->result->last_step = newest;
+	if (!strangers)
+		return 0;
+	return pio_fold_complain(batch, err, "%u points of rank %u have a key that was never named",
+	                         strangers, rank);
+}
+
+int pio_fold_write(fold_batch *batch, pio_err *err)
+{
+	for (size_t i = 0; i < batch->slots_count; i++) {
+		fold_slot *slot = &batch->slots[i];
+		int rc = slot->count ? slot_write(batch, slot, err) : 0;
+		if (!rc && slot->tail)
+			rc = pio_tail_save(slot->tail, batch->store, err);
+		if (rc)
+			return rc;
+		/* The tails of very many series would be more than their points. */
+		pio_free(slot->points);
+		pio_free(slot->tail);
+		slot->points = NULL;
+		slot->tail = NULL;
+	}
+	return 0;
+}
+
+void pio_fold_batch_fini(fold_batch *batch)
+{
+	for (size_t i = 0; i < batch->slots_count; i++) {
+		pio_free(batch->slots[i].points);
+		pio_free(batch->slots[i].tail);
+	}
+	pio_free(batch->slots);
+	pio_free(batch->names);
+	pio_free(batch->by_series);
+}
