@@ -19,7 +19,10 @@ static int sql_fail(lua_State *L, sqlite3 *db, int code)
 		word = PIO_ENOSPC;
 	else if (code == SQLITE_IOERR)
 		word = PIO_EIO;
-	pio_fail(&err, word, "SQL: %s", sqlite3_errmsg(db));
+	if (word == PIO_EBUSY)
+		pio_fail(&err, word, "another process is writing to the store and does not end: try again");
+	else
+		pio_fail(&err, word, "SQL: %s", sqlite3_errmsg(db));
 	return pio_bind_fail(L, &err);
 }
 
