@@ -150,23 +150,31 @@ void pio_series_cursor_close(pio_series_cursor *cursor)
 
 /* ---- their points ---------------------------------------------------------------------------- */
 
+void pio_points_of_chunk(pio_point *points, const pio_chunk_point *chunk, size_t count, int attempt)
+{
+	for (size_t i = 0; i < count; i++) {
+		points[i].step = chunk[i].step;
+		points[i].time_ns = chunk[i].time_ns;
+		points[i].whole = (int64_t)chunk[i].bits; /* the eight bytes, whatever they are */
+		points[i].attempt = attempt;
+		points[i].integer = chunk[i].integer != 0;
+	}
+}
+
 static void keep_points(pio_series_cursor *cursor, const pio_cursor_chunk *chunk,
-                        const pio_chunk_point *points, size_t count)
+                        pio_chunk_point *points, size_t count)
 {
 	bool all = !chunk->cut && chunk->first_step >= cursor->step_min &&
 	           chunk->last_step <= cursor->step_max;
-	for (size_t i = 0; i < count; i++) {
+	size_t kept = all ? count : 0;
+	for (size_t i = 0; !all && i < count; i++) {
 		int64_t step = points[i].step;
-		if (!all && (step < cursor->step_min || step > cursor->step_max ||
-		             (chunk->cut && step >= chunk->hidden_from)))
-			continue;
-		pio_point *p = &cursor->points[cursor->points_count++];
-		p->step = step;
-		p->time_ns = points[i].time_ns;
-		p->attempt = chunk->attempt;
-		memcpy(&p->value, &points[i].bits, 8);
-		p->integer = points[i].integer != 0;
+		if (step >= cursor->step_min && step <= cursor->step_max &&
+		    (!chunk->cut || step < chunk->hidden_from))
+			points[kept++] = points[i];
 	}
+	pio_points_of_chunk(cursor->points + cursor->points_count, points, kept, chunk->attempt);
+	cursor->points_count += kept;
 }
 
 static int load_chunk(pio_series_cursor *cursor, const pio_cursor_chunk *chunk,
@@ -188,8 +196,7 @@ static int load_chunk(pio_series_cursor *cursor, const pio_cursor_chunk *chunk,
 	return 0;
 }
 
-/* Stable, by step; chunks are mostly sorted, which costs one pass. */
-static int sort_points(pio_point *points, size_t count, pio_err *err)
+int pio_points_sort(pio_point *points, size_t count, pio_err *err)
 {
 	size_t i = 1;
 	while (i < count && points[i - 1].step <= points[i].step)
@@ -223,6 +230,12 @@ static int sort_points(pio_point *points, size_t count, pio_err *err)
 static bool is_joined(const pio_series_cursor *cursor, size_t i)
 {
 	return cursor->chunks[i].first_step <= cursor->chunks[i - 1].reach;
+}
+
+bool pio_series_cursor_is_plain(const pio_series_cursor *cursor)
+{
+	size_t next = cursor->chunks_begin + 1;
+	return !cursor->chunks[next - 1].cut && (next >= cursor->chunks_end || !is_joined(cursor, next));
 }
 
 /* Chunks whose steps overlap make one group; most groups are one chunk. Take
@@ -263,7 +276,7 @@ static int load_group(pio_series_cursor *cursor, pio_err *err)
 		rc = load_chunk(cursor, &cursor->chunks[i], block, err);
 	pio_free(block);
 	if (!rc)
-		rc = sort_points(cursor->points, cursor->points_count, err);
+		rc = pio_points_sort(cursor->points, cursor->points_count, err);
 	if (!rc && cursor->backwards)
 		reverse(cursor->points, cursor->points_count);
 	return rc;

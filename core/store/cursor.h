@@ -47,7 +47,14 @@ int pio_series_cursor_next(const pio_point **point, pio_series_cursor *cursor, p
 /* 1 and the next points, at least one, by step; borrowed until the next call. */
 int pio_series_cursor_group(const pio_point **points, size_t *count, pio_series_cursor *cursor,
                             pio_err *err);
+/* True where the next chunk is whole and overlaps no other. */
+bool pio_series_cursor_is_plain(const pio_series_cursor *cursor);
 /* Idempotent; also after a failed or absent open of a zeroed cursor. */
 void pio_series_cursor_close(pio_series_cursor *cursor);
+
+/* ---- on the way ---- */
+void pio_points_of_chunk(pio_point *points, const pio_chunk_point *chunk, size_t count, int attempt);
+/* Stable, by step; what is sorted already costs one pass. */
+int pio_points_sort(pio_point *points, size_t count, pio_err *err);
 
 #endif

@@ -3,6 +3,9 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+
+#include "base/str.h"
 
 static const char *const queries[PIO_READER_QUERIES] = {
 	/* From the index alone: the rows hold the blobs. */
@@ -12,6 +15,7 @@ static const char *const queries[PIO_READER_QUERIES] = {
 	[PIO_READER_DATA] = "SELECT data FROM chunk WHERE id = ?1",
 	[PIO_READER_RUN] = "SELECT r.id FROM experiment e JOIN run r ON r.experiment_id = e.id"
 		" WHERE e.name = ?1 AND r.number = ?2",
+	[PIO_READER_ULID] = "SELECT id FROM run WHERE ulid = ?1",
 	[PIO_READER_SERIES] = "SELECT id FROM series WHERE run_id = ?1 AND key = ?2 AND rank = ?3",
 	[PIO_READER_RANKS] = "SELECT id, rank FROM series WHERE run_id = ?1 AND key = ?2 ORDER BY rank",
 	[PIO_READER_HOLD] = "SELECT 1 FROM series",
@@ -68,24 +72,42 @@ void pio_reader_release(pio_reader *reader)
 		sqlite3_reset(reader->statements[PIO_READER_HOLD]);
 }
 
+const void *pio_reader_data(size_t *size_bytes, sqlite3_stmt **row, pio_reader *reader,
+                            int64_t chunk_id, pio_err *err)
+{
+	*row = pio_reader_statement(reader, PIO_READER_DATA, err);
+	if (!*row)
+		return NULL;
+	atomic_fetch_add_explicit(&chunks_read, 1, memory_order_relaxed);
+	sqlite3_bind_int64(*row, 1, chunk_id);
+	int step = sqlite3_step(*row);
+	const void *data = step == SQLITE_ROW ? sqlite3_column_blob(*row, 0) : NULL;
+	*size_bytes = data ? (size_t)sqlite3_column_bytes(*row, 0) : 0;
+	if (data)
+		return data;
+	if (step == SQLITE_ROW || step == SQLITE_DONE)
+		pio_fail(err, PIO_ECORRUPT, "%s, chunk %lld: it is %s", sqlite3_db_filename(reader->db, "main"),
+		         (long long)chunk_id, step == SQLITE_ROW ? "empty" : "gone");
+	else
+		pio_reader_fail(reader, err, "reading a chunk");
+	sqlite3_reset(*row);
+	return NULL;
+}
+
 int pio_reader_chunk(pio_chunk_point *points, size_t *count, pio_reader *reader, int64_t chunk_id,
                      bool with_times, pio_err *err)
 {
+	size_t size_bytes;
+	sqlite3_stmt *row;
+	pio_err own = PIO_ERR_INIT;
 	*count = 0;
-	sqlite3_stmt *row = pio_reader_statement(reader, PIO_READER_DATA, err);
-	int rc = !row ? -PIO_EIO : reader->codec ? 0 : pio_chunk_codec_new(&reader->codec, err);
-	if (rc)
-		return rc;
-	sqlite3_bind_int64(row, 1, chunk_id);
-	int step = sqlite3_step(row);
-	if (step == SQLITE_ROW) {
-		rc = pio_chunk_decode_some(points, count, reader->codec, sqlite3_column_blob(row, 0),
-		                           (size_t)sqlite3_column_bytes(row, 0), with_times, err);
-		atomic_fetch_add_explicit(&chunks_read, 1, memory_order_relaxed);
-	} else {
-		rc = step == SQLITE_DONE ? pio_fail(err, PIO_ECORRUPT, "it is gone")
-		                         : pio_reader_fail(reader, err, "reading a chunk");
-	}
+	err = err ? err : &own;
+	if (!reader->codec && pio_chunk_codec_new(&reader->codec, err))
+		return -PIO_ENOMEM;
+	const void *data = pio_reader_data(&size_bytes, &row, reader, chunk_id, err);
+	if (!data)
+		return -err->code;
+	int rc = pio_chunk_decode_some(points, count, reader->codec, data, size_bytes, with_times, err);
 	if (rc == -PIO_ECORRUPT || rc == -PIO_EVERSION)
 		pio_err_context(err, "%s, chunk %lld", sqlite3_db_filename(reader->db, "main"),
 		                (long long)chunk_id);
@@ -124,6 +146,37 @@ int pio_reader_run(int64_t *id, pio_reader *reader, const char *text, pio_err *e
 		rc = pio_reader_fail(reader, err, "finding a run");
 	sqlite3_reset(row);
 	sqlite3_clear_bindings(row);
+	return rc;
+}
+
+int pio_sqlite_open_immutable(sqlite3 **db, const char *path, pio_err *err)
+{
+	struct stat wal;
+	pio_str name = PIO_STR_INIT;
+	pio_str_printf(&name, "%s-wal", path);
+	int rc = pio_str_check(&name, err);
+	if (!rc && stat(name.data, &wal) == 0 && wal.st_size > 0)
+		rc = pio_fail(err, PIO_EIO, "store %s cannot be read: its last changes are still in %s, and "
+		              "merging them needs write permission", path, name.data);
+	pio_str_clear(&name);
+	pio_str_puts(&name, "file:");
+	for (const char *p = path; *p; p++)
+		if (strchr("%?# ", *p))
+			pio_str_printf(&name, "%%%02x", (unsigned char)*p);
+		else
+			pio_str_putc(&name, *p);
+	pio_str_puts(&name, "?mode=ro&immutable=1");
+	if (!rc)
+		rc = pio_str_check(&name, err);
+	if (!rc) {
+		sqlite3_close_v2(*db);
+		*db = NULL;
+		int flags = SQLITE_OPEN_READONLY | SQLITE_OPEN_URI | SQLITE_OPEN_NOMUTEX;
+		if (sqlite3_open_v2(name.data, db, flags, NULL) != SQLITE_OK)
+			rc = *db ? pio_sqlite_fail(*db, path, err, "opening")
+			         : pio_fail(err, PIO_ENOMEM, "store %s: out of memory", path);
+	}
+	pio_str_fini(&name);
 	return rc;
 }
 

@@ -17,6 +17,7 @@ enum pio_reader_query {
 	PIO_READER_CHUNKS,         /* of series ?1 and attempt ?2, 0: of all; the latest attempt first */
 	PIO_READER_DATA,           /* of chunk ?1 */
 	PIO_READER_RUN,            /* id of run number ?2 of experiment ?1 */
+	PIO_READER_ULID,           /* id of the run with ULID ?1 */
 	PIO_READER_SERIES,         /* id of run id ?1, key ?2, rank ?3 */
 	PIO_READER_RANKS,          /* id and rank of run id ?1, key ?2, by rank */
 	PIO_READER_HOLD,
@@ -41,6 +42,9 @@ sqlite3_stmt *pio_reader_statement(pio_reader *reader, enum pio_reader_query que
  * meanwhile: a merge takes away chunks that are on a list already. They nest. */
 int pio_reader_hold(pio_reader *reader, pio_err *err);
 void pio_reader_release(pio_reader *reader);
+/* The encoded bytes of a chunk, borrowed until *row is reset; NULL: failed. */
+const void *pio_reader_data(size_t *size_bytes, sqlite3_stmt **row, pio_reader *reader,
+                            int64_t chunk_id, pio_err *err);
 /* The points of a chunk in the order logged, room for PIO_CHUNK_POINTS_MAX. */
 int pio_reader_chunk(pio_chunk_point *points, size_t *count, pio_reader *reader, int64_t chunk_id,
                      bool with_times, pio_err *err);
@@ -49,6 +53,10 @@ int64_t pio_reader_chunks_read(void);
 /* *id of the run that text such as 'gpt-17' names; 0 when there is none. */
 int pio_reader_run(int64_t *id, pio_reader *reader, const char *text, pio_err *err);
 
+/* Open `path` anew, promising SQLite that nobody writes. A WAL needs its
+ * shared-memory file, which cannot be made in a directory that one cannot
+ * write; without changes in the WAL the file alone is the truth. */
+int pio_sqlite_open_immutable(sqlite3 **db, const char *path, pio_err *err);
 /* What the connection's last failure is to us; `path` names the store. */
 int pio_sqlite_fail(sqlite3 *db, const char *path, pio_err *err, const char *what);
 int pio_reader_fail(pio_reader *reader, pio_err *err, const char *what);

@@ -1,0 +1,399 @@
+#include "store/read.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "base/str.h"
+#include "store/cursor.h"
+#include "store/store.h"
+
+#define BUSY_MS 10000
+#define THREADS_MAX 4
+#define QUEUE 16              /* chunks read and not yet decoded */
+
+/* A chunk of its own, to be decoded into a place that is known beforehand. */
+typedef struct job {
+	int64_t chunk_id;
+	size_t place, count;
+	size_t size_bytes, capacity;
+	uint8_t *data;
+} job;
+
+typedef struct work {
+	pio_points *points;
+	pthread_mutex_t lock;
+	pthread_cond_t filled, emptied;
+	job jobs[QUEUE];          /* a ring */
+	unsigned head, tail;      /* put, taken */
+	bool closed;
+	pthread_t threads[THREADS_MAX];
+	int threads_count;
+	pio_err err;              /* the first failure of a thread */
+} work;
+
+/* ---- into columns ---------------------------------------------------------------------------- */
+
+static void place(pio_points *to, size_t at, const pio_point *points, size_t count)
+{
+	int64_t *value = to->value;
+	for (size_t i = 0; i < count; i++) {
+		to->step[at + i] = points[i].step;
+		to->time_ns[at + i] = points[i].time_ns;
+		value[at + i] = points[i].whole; /* the eight bytes, whatever they are */
+		if (points[i].integer)
+			to->integer[at + i] = 1;
+	}
+}
+
+/* The same for points of a chunk; false where they do not come by step. */
+static bool place_chunk(pio_points *to, size_t at, const pio_chunk_point *points, size_t count)
+{
+	uint64_t *value = to->value, integers = 0;
+	bool sorted = true;
+	for (size_t i = 0; i < count; i++) {
+		sorted &= i == 0 || points[i - 1].step <= points[i].step;
+		to->step[at + i] = points[i].step;
+		to->time_ns[at + i] = points[i].time_ns;
+		value[at + i] = points[i].bits;
+		integers |= points[i].integer;
+	}
+	for (size_t i = 0; integers && i < count; i++)
+		to->integer[at + i] = (uint8_t)points[i].integer;
+	return sorted;
+}
+
+static int decode_job(pio_points *to, const job *j, pio_chunk_codec *codec, pio_chunk_point *block,
+                      pio_err *err)
+{
+	size_t count;
+	int rc = pio_chunk_decode(block, &count, codec, j->data, j->size_bytes, err);
+	if (!rc && count != j->count)
+		rc = pio_fail(err, PIO_ECORRUPT, "%zu points, its row says %zu", count, j->count);
+	if (rc)
+		pio_err_context(err, "chunk %lld", (long long)j->chunk_id);
+	if (rc || place_chunk(to, j->place, block, count))
+		return rc;
+	pio_point *points = pio_alloc(count * sizeof *points);
+	if (!points)
+		return pio_fail(err, PIO_ENOMEM, "no memory for %zu points", count);
+	pio_points_of_chunk(points, block, count, 0);
+	rc = pio_points_sort(points, count, err);
+	if (!rc) {
+		memset(to->integer + j->place, 0, count);
+		place(to, j->place, points, count);
+	}
+	pio_free(points);
+	return rc;
+}
+
+/* ---- threads ------------------------------------------------------------------------------------ */
+
+static void *decode_loop(void *argument)
+{
+	work *w = argument;
+	pio_chunk_codec *codec = NULL;
+	pio_err err = PIO_ERR_INIT;
+	pio_chunk_point *block = pio_alloc(sizeof *block * PIO_CHUNK_POINTS_MAX);
+	int rc = block ? pio_chunk_codec_new(&codec, &err) : pio_fail(&err, PIO_ENOMEM, "out of memory");
+	pthread_mutex_lock(&w->lock);
+	for (;;) {
+		while (w->head == w->tail && !w->closed)
+			pthread_cond_wait(&w->filled, &w->lock);
+		if (w->head == w->tail)
+			break;
+		/* The slot is given back at once, its buffer is taken along. */
+		job j = w->jobs[w->tail % QUEUE];
+		w->jobs[w->tail++ % QUEUE] = (job){ 0 };
+		pthread_cond_signal(&w->emptied);
+		pthread_mutex_unlock(&w->lock);
+		rc = rc ? rc : decode_job(w->points, &j, codec, block, &err);
+		pio_free(j.data);
+		pthread_mutex_lock(&w->lock);
+		if (rc && !w->err.code)
+			w->err = err;
+	}
+	pthread_mutex_unlock(&w->lock);
+	pio_chunk_codec_free(codec);
+	pio_free(block);
+	return NULL;
+}
+
+static void start(work *w, pio_points *points, int threads)
+{
+	*w = (work){ .points = points, .err = PIO_ERR_INIT };
+	pthread_mutex_init(&w->lock, NULL);
+	pthread_cond_init(&w->filled, NULL);
+	pthread_cond_init(&w->emptied, NULL);
+	while (w->threads_count < threads &&
+	       pthread_create(&w->threads[w->threads_count], NULL, decode_loop, w) == 0)
+		w->threads_count++;
+}
+
+static int finish(work *w, int rc, pio_err *err)
+{
+	pthread_mutex_lock(&w->lock);
+	w->closed = true;
+	pthread_cond_broadcast(&w->filled);
+	pthread_mutex_unlock(&w->lock);
+	for (int i = 0; i < w->threads_count; i++)
+		pthread_join(w->threads[i], NULL);
+	pthread_cond_destroy(&w->emptied);
+	pthread_cond_destroy(&w->filled);
+	pthread_mutex_destroy(&w->lock);
+	if (rc || !w->err.code)
+		return rc;
+	*err = w->err;
+	return -err->code;
+}
+
+/* Hand a chunk to the threads; here and now when there are none. */
+static int give(work *w, pio_reader *reader, const pio_cursor_chunk *chunk, size_t at,
+                pio_chunk_point *block, pio_err *err)
+{
+	sqlite3_stmt *row;
+	job j = { .chunk_id = chunk->id, .place = at, .count = (size_t)chunk->count };
+	const void *data = pio_reader_data(&j.size_bytes, &row, reader, chunk->id, err);
+	if (!data)
+		return -err->code;
+	int rc = 0;
+	if (!w->threads_count) {
+		j.data = (uint8_t *)(uintptr_t)data;
+		rc = decode_job(w->points, &j, reader->codec, block, err);
+	} else if (!(j.data = pio_alloc(j.size_bytes))) {
+		rc = pio_fail(err, PIO_ENOMEM, "no memory for a chunk of %zu bytes", j.size_bytes);
+	} else {
+		memcpy(j.data, data, j.size_bytes);
+		pthread_mutex_lock(&w->lock);
+		while (w->head - w->tail == QUEUE)
+			pthread_cond_wait(&w->emptied, &w->lock);
+		w->jobs[w->head++ % QUEUE] = j;
+		pthread_cond_signal(&w->filled);
+		pthread_mutex_unlock(&w->lock);
+	}
+	sqlite3_reset(row);
+	return rc;
+}
+
+/* ---- all chunks ------------------------------------------------------------------------------------ */
+
+static int make_room(pio_points *points, const pio_series_cursor *cursor, pio_err *err)
+{
+	int64_t room = 0;
+	for (size_t i = cursor->chunks_begin; i < cursor->chunks_end; i++)
+		room += cursor->chunks[i].count;
+	if (!room)
+		return 0;
+	points->step = pio_alloc((size_t)room * 8);
+	points->time_ns = pio_alloc((size_t)room * 8);
+	points->value = pio_alloc((size_t)room * 8);
+	points->integer = pio_calloc((size_t)room, 1);
+	return points->step && points->time_ns && points->value && points->integer
+		? 0 : pio_fail(err, PIO_ENOMEM, "no memory for %lld points", (long long)room);
+}
+
+/* Chunks that overlap no other go to the threads; the rest, usually where
+ * attempts meet, is sorted out here, so that each chunk's place is known. */
+static int read_chunks(work *w, size_t *count, pio_series_cursor *cursor, pio_chunk_point *block,
+                       pio_err *err)
+{
+	int rc = 0;
+	*count = 0;
+	while (!rc && cursor->chunks_begin < cursor->chunks_end) {
+		const pio_cursor_chunk *chunk = &cursor->chunks[cursor->chunks_begin];
+		if (pio_series_cursor_is_plain(cursor)) {
+			rc = give(w, cursor->reader, chunk, *count, block, err);
+			*count += (size_t)chunk->count;
+			cursor->chunks_begin++;
+			continue;
+		}
+		const pio_point *points;
+		size_t n;
+		rc = pio_series_cursor_group(&points, &n, cursor, err);
+		if (rc == 1) {
+			place(w->points, *count, points, n);
+			*count += n;
+		}
+		rc = rc < 0 ? rc : 0;
+	}
+	return rc;
+}
+
+/* Integers alone, reals alone, or both? */
+static void name_kind(pio_points *points)
+{
+	int64_t integers = 0;
+	for (int64_t i = 0; i < points->count; i++)
+		integers += points->integer[i];
+	points->kind = !integers ? PIO_POINTS_REAL : integers == points->count ? PIO_POINTS_INTEGER
+	                                                                        : PIO_POINTS_MIXED;
+	if (points->kind != PIO_POINTS_MIXED) {
+		pio_free(points->integer);
+		points->integer = NULL;
+	}
+}
+
+static int read_series(pio_points *points, pio_reader *reader, int64_t series_id, int threads,
+                       pio_err *err)
+{
+	pio_series_cursor cursor;
+	work w;
+	size_t count = 0;
+	int rc = pio_series_cursor_open(&cursor, reader, series_id, INT64_MIN, INT64_MAX, 0, err);
+	if (rc)
+		return rc;
+	rc = make_room(points, &cursor, err);
+	pio_chunk_point *block = pio_alloc(sizeof *block * PIO_CHUNK_POINTS_MAX);
+	if (!rc && !block)
+		rc = pio_fail(err, PIO_ENOMEM, "out of memory");
+	if (!rc && !reader->codec)
+		rc = pio_chunk_codec_new(&reader->codec, err);
+	if (!rc) {
+		start(&w, points, threads > 1 && cursor.chunks_end > 4 ? threads : 0);
+		rc = read_chunks(&w, &count, &cursor, block, err);
+		rc = finish(&w, rc, err);
+	}
+	if (!rc) {
+		points->count = (int64_t)count;
+		name_kind(points);
+	}
+	pio_free(block);
+	pio_series_cursor_close(&cursor);
+	return rc;
+}
+
+/* ---- which series --------------------------------------------------------------------------------- */
+
+/* *id of the first row, 0 when there is none; resets the statement. */
+static int take_id(int64_t *id, pio_reader *reader, sqlite3_stmt *row, pio_err *err)
+{
+	int step = sqlite3_step(row), rc = 0;
+	*id = step == SQLITE_ROW ? sqlite3_column_int64(row, 0) : 0;
+	if (step != SQLITE_ROW && step != SQLITE_DONE)
+		rc = pio_reader_fail(reader, err, "finding a series");
+	sqlite3_reset(row);
+	sqlite3_clear_bindings(row);
+	return rc;
+}
+
+static int find_series(int64_t *id, pio_reader *reader, const char *store, const char *run,
+                       const char *key, int64_t rank, pio_err *err)
+{
+	int64_t run_id;
+	int rc = pio_reader_run(&run_id, reader, run, err);
+	sqlite3_stmt *row = rc ? NULL : pio_reader_statement(reader, PIO_READER_ULID, err);
+	if (!rc && !row)
+		return -err->code;
+	if (!rc && !run_id) {
+		sqlite3_bind_text(row, 1, run, -1, SQLITE_STATIC);
+		rc = take_id(&run_id, reader, row, err);
+	}
+	if (!rc && !run_id)
+		rc = pio_fail(err, PIO_ENOTFOUND, "store %s has no run '%s'", store, run);
+	if (rc || !(row = pio_reader_statement(reader, PIO_READER_SERIES, err)))
+		return rc ? rc : -err->code;
+	sqlite3_bind_int64(row, 1, run_id);
+	sqlite3_bind_text(row, 2, key, -1, SQLITE_STATIC);
+	sqlite3_bind_int64(row, 3, rank);
+	rc = take_id(id, reader, row, err);
+	if (!rc && !*id)
+		rc = pio_fail(err, PIO_ENOTFOUND, "run %s has no metric '%s' of rank %lld", run, key,
+		              (long long)rank);
+	return rc;
+}
+
+static int check_version(sqlite3 *db, const char *path, pio_err *err)
+{
+	sqlite3_stmt *row = NULL;
+	int rc = sqlite3_prepare_v2(db, "SELECT application_id, user_version FROM pragma_application_id,"
+	                            " pragma_user_version", -1, &row, NULL) == SQLITE_OK &&
+	         sqlite3_step(row) == SQLITE_ROW ? 0 : pio_sqlite_fail(db, path, err, "opening");
+	if (!rc && sqlite3_column_int64(row, 0) != PIO_STORE_APPLICATION_ID)
+		rc = pio_fail(err, PIO_EINVAL, "%s is an SQLite file, but not a store of pioche", path);
+	else if (!rc && sqlite3_column_int64(row, 1) != PIO_STORE_VERSION)
+		rc = pio_fail(err, PIO_EVERSION, "%s is of schema %lld, this pioche reads %d", path,
+		              (long long)sqlite3_column_int64(row, 1), PIO_STORE_VERSION);
+	sqlite3_finalize(row);
+	return rc;
+}
+
+static int open_database(sqlite3 **db, const char *path, pio_err *err)
+{
+	int flags = SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX;
+	if (access(path, F_OK) != 0)
+		return pio_fail(err, PIO_ENOTFOUND, "there is no store: no file %s", path);
+	int rc = sqlite3_open_v2(path, db, flags, NULL);
+	if (!*db)
+		return pio_fail(err, PIO_ENOMEM, "store %s: out of memory", path);
+	sqlite3_busy_timeout(*db, BUSY_MS);
+	rc = rc == SQLITE_OK ? check_version(*db, path, err) : pio_sqlite_fail(*db, path, err, "opening");
+	int primary = sqlite3_errcode(*db) & 0xff;
+	if (rc && (primary == SQLITE_CANTOPEN || primary == SQLITE_READONLY)) {
+		rc = pio_sqlite_open_immutable(db, path, err);
+		rc = rc ? rc : check_version(*db, path, err);
+	}
+	return rc;
+}
+
+static int read_from(pio_points *points, const char *store, const char *run, const char *key,
+                     int64_t rank, int threads, pio_err *err)
+{
+	sqlite3 *db = NULL;
+	pio_reader reader;
+	int64_t series_id;
+	pio_str path = PIO_STR_INIT;
+	pio_str_printf(&path, "%s/pioche.db", store);
+	int rc = pio_str_check(&path, err);
+	if (!rc)
+		rc = open_database(&db, path.data, err);
+	pio_reader_init(&reader, db);
+	bool held = !rc && (rc = pio_reader_hold(&reader, err)) == 0;
+	if (!rc)
+		rc = find_series(&series_id, &reader, store, run, key, rank, err);
+	if (!rc)
+		rc = read_series(points, &reader, series_id, threads, err);
+	if (held)
+		pio_reader_release(&reader);
+	pio_reader_fini(&reader);
+	sqlite3_close_v2(db);
+	pio_str_fini(&path);
+	return rc;
+}
+
+int pio_points_read(pio_points *points, const char *store, const char *run, const char *key,
+                    int64_t rank, int threads, char *message, size_t message_bytes)
+{
+	pio_err err = PIO_ERR_INIT;
+	int rc = 0;
+	if (!points)
+		rc = pio_fail(&err, PIO_EINVAL, "points is NULL");
+	else if (*points = (pio_points){ 0 }, !store || !*store)
+		rc = pio_fail(&err, PIO_EINVAL, "store is empty, expected a directory");
+	else if (!run || !key)
+		rc = pio_fail(&err, PIO_EINVAL, "%s is NULL", run ? "key" : "run");
+	else if (threads < 0)
+		rc = pio_fail(&err, PIO_EINVAL, "threads is %d, expected 0 or more", threads);
+	if (!rc) {
+		long cores = sysconf(_SC_NPROCESSORS_ONLN);
+		threads = threads ? threads : cores > 0 ? (int)(cores < THREADS_MAX ? cores : THREADS_MAX) : 1;
+		rc = read_from(points, store, run, key, rank, threads < THREADS_MAX ? threads : THREADS_MAX, &err);
+		if (rc)
+			pio_points_free(points);
+	}
+	if (message && message_bytes)
+		snprintf(message, message_bytes, "%s", rc ? err.message : "");
+	return rc;
+}
+
+void pio_points_free(pio_points *points)
+{
+	if (!points)
+		return;
+	pio_free(points->step);
+	pio_free(points->time_ns);
+	pio_free(points->value);
+	pio_free(points->integer);
+	*points = (pio_points){ 0 };
+}
