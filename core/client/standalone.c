@@ -69,7 +69,7 @@ static bool find_upwards(pio_str *found, const char *from, const char *name)
 static int make_store(const char *path, pio_err *err)
 {
 	pio_str ignore = PIO_STR_INIT;
-	int rc = pio_fs_mkdirs(path, 0777, err);
+	int rc = pio_fs_mkdirs_durable(path, 0777, err);
 	pio_str_printf(&ignore, "%s/.gitignore", path);
 	if (!rc)
 		rc = pio_str_check(&ignore, err);
@@ -338,28 +338,11 @@ static int open_journal(standalone *alone, const pio_ulid *ulid, const char *exp
 	return rc;
 }
 
-static int sync_dir_in(standalone *alone, const char *dir, const char *name, pio_err *err)
-{
-	pio_str path = PIO_STR_INIT;
-	pio_str_printf(&path, "%s/%s%s", alone->store, dir, name);
-	int rc = pio_str_check(&path, err);
-	if (!rc)
-		rc = pio_fs_sync_dir(path.data, err);
-	pio_str_fini(&path);
-	return rc;
-}
-
 /* Last, when everything it announces is there and durable. */
 static int announce(standalone *alone, pio_err *err)
 {
 	int rc = pio_fs_sync_dir(alone->run->dir, err);
-	if (!rc)
-		rc = sync_dir_in(alone, "runs/", alone->run->id, err);
-	if (!rc)
-		rc = sync_dir_in(alone, "runs", "", err);
-	if (!rc)
-		rc = pio_fs_mkdirs(alone->run->staging, 0777, err);
-	return rc ? rc : sync_dir_in(alone, "staging", "", err);
+	return rc ? rc : pio_fs_mkdirs_durable(alone->run->staging, 0777, err);
 }
 
 /* PIOCHE_SHM or TMPDIR may be relative, and the program may go elsewhere. */
@@ -397,7 +380,7 @@ static int make_paths(standalone *alone, pio_err *err)
 	}
 	pio_str_fini(&store);
 	pio_str_fini(&path);
-	return rc ? rc : pio_fs_mkdirs(run->dir, 0777, err);
+	return rc ? rc : pio_fs_mkdirs_durable(run->dir, 0777, err);
 }
 
 int pio_standalone_open(pio_run *run, const char *experiment, pio_err *err)

@@ -247,7 +247,7 @@ int pio_attempt_settle(json_t **record, pio_store *store, const pio_attempt_ref 
 	int lock_fd = -1;
 	*record = NULL;
 	/* Where the supervisor died before it made the directory, there is none yet. */
-	int rc = pio_fs_mkdirs(ref->dir, 0777, err);
+	int rc = pio_fs_mkdirs_durable(ref->dir, 0777, err);
 	pio_str_printf(&path, "%s/agent.lock", ref->dir);
 	if (!rc)
 		rc = pio_str_check(&path, err);

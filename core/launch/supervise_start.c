@@ -237,9 +237,9 @@ static int make_place(pio_supervisor *supervisor, pio_active *active, const laun
                       pio_str *cwd, pio_str *resume, pio_err *err)
 {
 	const pio_attempt_ref *ref = &active->ref;
-	int rc = pio_fs_mkdirs(ref->dir, 0777, err);
+	int rc = pio_fs_mkdirs_durable(ref->dir, 0777, err);
 	if (!rc)
-		rc = pio_fs_mkdirs(ref->staging, 0777, err);
+		rc = pio_fs_mkdirs_durable(ref->staging, 0777, err);
 	if (!rc && spec->code && !spec->share_code) {
 		pio_str_printf(cwd, "%s/code", ref->dir);
 		active->owns_code = true;

@@ -245,7 +245,7 @@ static int make_directories(pio_store *store, pio_err *err)
 {
 	static const char *const names[] = { "objects", "runs", "staging", "cache" };
 	pio_str path = PIO_STR_INIT;
-	int rc = pio_fs_mkdirs(store->path, 0777, err);
+	int rc = pio_fs_mkdirs_durable(store->path, 0777, err);
 	for (size_t i = 0; !rc && i < sizeof names / sizeof names[0]; i++) {
 		pio_str_clear(&path);
 		pio_str_printf(&path, "%s/%s", store->path, names[i]);

@@ -107,7 +107,7 @@ static bool is_ours(int fd, struct stat *st)
 static bool is_device(const char *path)
 {
 	return strncmp(path, "/proc/", 6) == 0 || strncmp(path, "/sys/", 5) == 0 ||
-	       strncmp(path, "/dev/", 5) == 0;
+	       (strncmp(path, "/dev/", 5) == 0 && strncmp(path, "/dev/shm/", 9) != 0);
 }
 
 static int open_here(int dir, const char *path, int flags, mode_t mode)
@@ -267,6 +267,20 @@ HERE int rename(const char *from, const char *to)
 	int rc = (int)syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0);
 	if (rc == 0)
 		record_rename_end(moved, from, to);
+	pthread_mutex_unlock(&record_mutex);
+	end_operation(fate);
+	return rc;
+}
+
+HERE int link(const char *from, const char *to)
+{
+	enum fate fate = fate_of_next(true, false);
+	if (fate == FAIL)
+		return fails();
+	pthread_mutex_lock(&record_mutex);
+	int rc = (int)syscall(SYS_linkat, AT_FDCWD, from, AT_FDCWD, to, 0);
+	if (rc == 0)
+		record_link(from, to);
 	pthread_mutex_unlock(&record_mutex);
 	end_operation(fate);
 	return rc;

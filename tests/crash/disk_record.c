@@ -185,6 +185,19 @@ void record_rename_end(size_t moved, const char *from, const char *to)
 	e->to_name = copy_of(to_name);
 }
 
+void record_link(const char *from, const char *to)
+{
+	const char *name;
+	size_t linked = record_rename_begin(from);
+	size_t dir = linked == NONE ? NONE : parent_of(AT_FDCWD, to, &name);
+	if (dir == NONE)
+		return;
+	event *e = event_new(NAME);
+	e->node = linked;
+	e->dir = dir;
+	e->name = copy_of(name);
+}
+
 void record_remove(int dir, const char *path)
 {
 	const char *name;

@@ -21,6 +21,7 @@ void record_sync(const struct stat *node, bool all);
 /* Who `from` is, asked before it is renamed. */
 size_t record_rename_begin(const char *from);
 void record_rename_end(size_t moved, const char *from, const char *to);
+void record_link(const char *from, const char *to);
 void record_remove(int dir, const char *path);
 
 #endif

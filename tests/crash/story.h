@@ -4,14 +4,21 @@
 #ifndef PIO_CRASH_STORY_H
 #define PIO_CRASH_STORY_H
 
+#include "client/pioche.h"
 #include "scene.h"
 
 #define STORY_ULID "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 
 /* ---- a run of its own --------------------------------------------------------------- */
 
-/* A program that opens a run, logs `points` of "loss", a text and a fact every
- * 64, saves a checkpoint amid, and closes if `closes`. False: pio_open failed. */
+/* False: pio_open failed. */
+bool story_open(scene *s, pio_run **run);
+/* Log steps [from, to) of "loss", a text and a fact every 64. */
+void story_say(scene *s, pio_run *run, int64_t from, int64_t to);
+/* A checkpoint of one tensor. */
+void story_save(scene *s, pio_run *run, int64_t step);
+void story_close(scene *s, pio_run **run);
+/* All of it, with the checkpoint amid `points`; closes if `closes`. */
 bool story_log(scene *s, int64_t points, bool closes);
 /* The next command: adopts what is there. */
 bool story_adopt(scene *s, pio_store *store);
@@ -25,7 +32,8 @@ bool story_logged(scene *s, pio_store *store, bool alone);
 /* Make the store with run crash-1 and its first attempt; page->runs is 1. */
 bool story_begin(scene *s);
 /* Append steps [from, to) to the attempt's journal, with a text and a fact every 64;
- * with `shard`, also a staged file and the report of a checkpoint. Synced. */
+ * with `shard`, also a staged file and the report of a checkpoint. Synced:
+ * page->synced is then `to`. */
 bool story_journal(scene *s, int64_t from, int64_t to, bool shard);
 /* Fold it. page->acked is set to `points` when that is committed. */
 bool story_fold(scene *s, pio_store *store, bool final, int64_t points);

@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "launch/agent.h"
 #include "launch/supervise.h"
+#include "store/lease.h"
 #include "story.h"
 #include "sys/fs.h"
 #include "sys/proc.h"
