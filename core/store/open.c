@@ -136,8 +136,10 @@ static int configure(pio_store *store, pio_err *err)
 	int rc = pio_store_run_sql(store, "PRAGMA foreign_keys = ON; PRAGMA synchronous = FULL;"
 	                           "PRAGMA cache_size = -16384; PRAGMA temp_store = MEMORY;"
 	                           "PRAGMA journal_size_limit = 67108864", err);
-	if (!rc && store->network)
-		rc = pio_store_run_sql(store, "PRAGMA mmap_size = 0", err);
+	/* A walk over an index is thousands of pages: mapped they need no call each. */
+	if (!rc)
+		rc = pio_store_run_sql(store, store->network ? "PRAGMA mmap_size = 0"
+		                       : "PRAGMA mmap_size = 2147418112", err);
 	if (!rc)
 		rc = pio_sql_extend(store->db) == SQLITE_OK ? 0 : pio_store_fail(store, err, "extending SQL");
 	rc = rc ? rc : pio_store_param_register(store, err);

@@ -5,10 +5,11 @@
 -- experiment's name stands for all of its runs, also written `gpt/all`.
 -- pioche.runs has these functions too.
 local errors = require "pioche.errors"
+local metric = require "pioche.query.metric"
+local parse = require "pioche.query.parse"
+local resolve = require "pioche.query.resolve"
 
-local naming = {}
-
-local stats = { last = true, min = true, max = true, mean = true, count = true }
+local naming = { metric_keys = resolve.metric_keys, stats = resolve.stats }
 
 local function experiment_names(store)
   local names = {}
@@ -31,34 +32,20 @@ local function need_experiment(store, name)
   return found
 end
 
--- A metric as written by a person: KEY, then maybe @RANK, @mean, @min or @max
--- across ranks, then maybe .last, .min, .max, .mean or .count. A key that exists
--- with such an ending means itself.
+-- A metric as written by a person: KEY, then maybe @RANK or a reduction across
+-- ranks, then maybe a statistic (pioche.query.resolve). A key that exists with
+-- such an ending means itself, and so does one in quotes.
 function naming.metric(store, text)
-  local function exists(key)
-    return store:one("SELECT 1 AS found FROM series WHERE key = ? LIMIT 1", key) ~= nil
+  local spec = resolve.metric(store, { { text = text } })
+  if not spec.known and text:find("^[\"']") then
+    spec = resolve.metric(store, parse.name(text).parts)
+    if not spec then
+      errors.raise("usage", "%s: expected a key, quoted or not, and its ending", text)
+    end
   end
-  local spec = { text = text, key = text, stat = "last" }
-  if exists(text) then return spec end
-  local key, stat = text:match("^(.+)%.(%l+)$")
-  if key and stats[stat] then
-    spec.key, spec.stat = key, stat
-    if exists(key) then return spec end
-  end
-  local base, rank = spec.key:match("^(.+)@(%w+)$")
-  if base and (math.tointeger(tonumber(rank)) or rank == "mean" or rank == "min" or rank == "max")
-  then
-    spec.key, spec.rank = base, math.tointeger(tonumber(rank)) or rank
-  end
+  if spec.unknown then errors.raise("usage", "%s: %s", text, resolve.unknown_reduction(spec.unknown)) end
+  spec.text = text
   return spec
-end
-
-function naming.metric_keys(store)
-  local keys = {}
-  for i, row in ipairs(store:rows("SELECT DISTINCT key FROM series ORDER BY key LIMIT 5000")) do
-    keys[i] = row.key
-  end
-  return keys
 end
 
 local function best_of(store, experiment)
@@ -67,15 +54,13 @@ local function best_of(store, experiment)
       experiment.name)
   end
   local spec = naming.metric(store, experiment.goal_key)
-  local column = (spec.stat == "min" or spec.stat == "max") and spec.stat or "last"
-  local direction = experiment.goal == "maximize" and "DESC" or "ASC"
-  -- The index on (key, last) is walked from the best value on. A run that failed
-  -- counts only where there is no other.
-  local sql = "SELECT r.id FROM series s CROSS JOIN run r ON r.id = s.run_id WHERE s.key = ? AND s."
-    .. column .. " IS NOT NULL AND r.experiment_id = ? AND s.rank = (SELECT min(rank) FROM series"
-    .. " WHERE run_id = r.id AND key = s.key)%s ORDER BY s." .. column .. " " .. direction
-    .. ", r.number LIMIT 1"
-  local row = store:one(sql:format(" AND r.status NOT IN ('failed', 'cancelled')"), spec.key,
+  -- A run that failed counts only where there is no other.
+  local sql = "SELECT s.run_id AS id FROM series s WHERE s.key = ? AND "
+    .. metric.stat_expr[spec.stat] .. " IS NOT NULL AND " .. metric.lowest_rank
+    .. " AND run_set_has((SELECT run_set(id) FROM run WHERE experiment_id = ?%s), s.run_id) ORDER BY "
+    .. metric.stat_expr[spec.stat] .. (experiment.goal == "maximize" and " DESC" or " ASC")
+    .. ", s.run_id LIMIT 1"
+  local row = store:one(sql:format(" AND status NOT IN ('failed', 'cancelled')"), spec.key,
     experiment.id) or store:one(sql:format(""), spec.key, experiment.id)
   if not row then
     errors.raise("not_found", "%s/best: no run of '%s' has logged '%s'", experiment.name,

@@ -91,8 +91,8 @@ end
 
 -- Ids of the runs that `words` mean, and how many there are without the limit.
 -- options: sort (names as in `sort by`), limit (both before what the queries
--- say), or_limit (where neither says), newest_first (else oldest first, and
--- runs in the order of their names), status (array of words).
+-- say; -1: all), or_limit (where neither says), newest_first (else oldest first,
+-- and runs in the order of their names), status (array of words).
 function query.choose(store, words, options)
   local names, trees = query.split(words)
   check_quotes(words, names)
@@ -100,11 +100,11 @@ function query.choose(store, words, options)
   for _, tree in ipairs(trees) do
     sort, limit = sort or (tree.sort and tree), limit or tree.limit
   end
-  limit = limit or options.or_limit
+  limit = limit or options.or_limit or -1
   if #trees == 0 and #names > 0 and not sort and not options.status and not options.newest_first then
     local ids = naming.select(store, names)
     local total = #ids
-    if limit and limit < #ids then ids = table.move(ids, 1, limit, 1, {}) end
+    if limit >= 0 and limit < #ids then ids = table.move(ids, 1, limit, 1, {}) end
     return ids, total
   end
   local now_ns = sys.now_ns()
@@ -119,16 +119,22 @@ function query.choose(store, words, options)
     local binds = { found or false }
     local order = compile.order(store, sort, now_ns, binds) .. "r.id"
       .. (options.newest_first and " DESC" or "")
-    return sorted(store, found, order, binds, limit or -1), total
+    return sorted(store, found, order, binds, limit), total
   elseif not found then
     return store:column("SELECT id FROM run ORDER BY id " .. (options.newest_first and "DESC" or "")
-      .. " LIMIT ?", limit or -1), total
+      .. " LIMIT ?", limit), total
   elseif options.newest_first then
-    return ids_of(store:one("SELECT run_set_ids(?, ?) AS ids", found, limit or -1).ids), total
+    return ids_of(store:one("SELECT run_set_ids(?, ?) AS ids", found, limit).ids), total
   end
   local ids, list = ids_of(store:one("SELECT run_set_ids(?, -1) AS ids", found).ids), {}
-  for i = 1, math.min(#ids, limit or #ids) do list[i] = ids[#ids - i + 1] end
+  for i = 1, limit >= 0 and math.min(#ids, limit) or #ids do list[i] = ids[#ids - i + 1] end
   return list, total
 end
+
+-- Options of the verbs that choose runs so.
+query.options = {
+  { name = "sort", arg = "NAME,...", help = "order by these, each maybe followed by desc" },
+  { name = "limit", short = "n", arg = "N", type = "integer", min = 0, help = "at most N runs" },
+}
 
 return query

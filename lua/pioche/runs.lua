@@ -2,7 +2,9 @@
 -- the JSON form that scripts rely on, and what is told of a set of them.
 local json = require "pioche.core.json"
 local sys = require "pioche.core.sys"
+local errors = require "pioche.errors"
 local format = require "pioche.format"
+local metric = require "pioche.query.metric"
 local naming = require "pioche.naming"
 
 local runs = setmetatable({}, { __index = naming })
@@ -56,7 +58,7 @@ local function load_params(store, by_id, list, names)
   end
 end
 
-local series_columns = "id, run_id, key, count, first_step, last_step, last, last_bits, min,"
+local series_columns = "id, run_id, key, count, first_step, last_step, last, last_bits, last_int, min,"
   .. " min_step, max, max_step, sum, sum_low, finite, nans"
 
 local function metric_of(row)
@@ -65,7 +67,7 @@ local function metric_of(row)
     mean = (row.sum or 0.0) + (row.sum_low or 0.0)
     mean = mean / row.finite
   end
-  return { series_id = row.id, rank = row.rank, last = real(row.last, row.last_bits),
+  return { series_id = row.id, rank = row.rank, last = row.last_int or real(row.last, row.last_bits),
     min = row.min, max = row.max, mean = mean, count = row.count, first_step = row.first_step,
     last_step = row.last_step, min_step = row.min_step, max_step = row.max_step,
     nans = row.nans }
@@ -74,12 +76,6 @@ end
 -- One look-up a run i and key k, however many ranks logged it.
 local first_rank = "(SELECT id FROM series WHERE run_id = i.value AND key = k.value"
   .. " ORDER BY rank LIMIT 1)"
-
-local stat_columns = {
-  last = "s.last AS value, s.last_bits AS bits", min = "s.min AS value", max = "s.max AS value",
-  mean = "(coalesce(s.sum, 0.0) + coalesce(s.sum_low, 0.0)) / nullif(s.finite, 0) AS value",
-  count = "s.count AS value",
-}
 
 -- Metrics of rank 0, or of the lowest rank that logged the key. `keys` (an
 -- array, or nil for all) limits them.
@@ -184,39 +180,63 @@ end
 
 -- Values of one metric (see runs.metric) of loaded runs: {run id = value}.
 function runs.values(store, loaded, spec)
-  local values, ids = {}, {}
-  for i, run in ipairs(loaded) do ids[i] = run.id end
-  local function stat_of(metric)
-    return metric[spec.stat]
+  local values, _, list = {}, by_ids(loaded)
+  local rows
+  if metric.is_reduced(spec) then
+    rows = store:each("SELECT s.run_id AS id, " .. metric.reduced(spec.rank, spec.stat) .. " AS value"
+      .. " FROM json_each(?) i CROSS JOIN series s ON s.key = ? AND s.run_id = i.value"
+      .. " GROUP BY s.run_id", list, spec.key)
+  else
+    rows = store:each("SELECT s.run_id AS id, " .. metric.stat_expr[spec.stat] .. " AS value, "
+      .. (spec.stat == "last" and "s.last_bits" or "NULL") .. " AS bits FROM (SELECT ? AS value) k"
+      .. " CROSS JOIN json_each(?) i CROSS JOIN series s ON s.id = "
+      .. (spec.rank and "(SELECT id FROM series WHERE run_id = i.value AND key = k.value AND rank = "
+        .. spec.rank .. ")" or first_rank), spec.key, list)
   end
-  if not spec.rank then
-    for row in store:each("SELECT s.run_id AS id, " .. stat_columns[spec.stat]
-      .. " FROM (SELECT ? AS value) k CROSS JOIN json_each(?) i CROSS JOIN series s ON s.id = "
-      .. first_rank, spec.key, ids_json(ids)) do
-      values[row.id] = real(row.value, row.bits)
-    end
-    return values
-  end
-  local counts = {}
-  for row in store:each("SELECT " .. series_columns .. ", rank FROM series WHERE run_id" .. in_ids
-    .. " AND key = ? ORDER BY run_id, rank", ids_json(ids), spec.key) do
-    local value, id = stat_of(metric_of(row)), row.run_id
-    local so_far = values[id]
-    if value == nil or (math.type(spec.rank) and spec.rank ~= row.rank) then
-      goto continue
-    elseif spec.rank == "mean" then
-      counts[id] = (counts[id] or 0) + 1
-      values[id] = (so_far or 0.0) + (value - (so_far or 0.0)) / counts[id]
-    elseif so_far and spec.rank == "min" then
-      values[id] = math.min(so_far, value)
-    elseif so_far and spec.rank == "max" then
-      values[id] = math.max(so_far, value)
-    else
-      values[id] = value
-    end
-    ::continue::
-  end
+  for row in rows do values[row.id] = real(row.value, row.bits) end
   return values
+end
+
+-- Values of a metric that a person asked for; raises where no run has it.
+function runs.asked(store, loaded, text)
+  local spec = runs.metric(store, text)
+  if not spec.known then
+    errors.raise("not_found", "no run has logged '%s'%s", spec.key,
+      errors.suggestion(spec.key, runs.metric_keys(store)))
+  end
+  return runs.values(store, loaded, spec), spec
+end
+
+-- Add metrics that were asked for with a rank or a reduction to loaded runs,
+-- under the name that was written, with all statistics.
+function runs.add_asked(store, loaded, texts)
+  for _, text in ipairs(texts or {}) do
+    local _, spec = runs.asked(store, loaded, text)
+    if spec.rank then
+      for _, stat in ipairs(runs.stats) do
+        local values = runs.values(store, loaded, { key = spec.key, rank = spec.rank, stat = stat })
+        for _, run in ipairs(loaded) do
+          local value = values[run.id]
+          if value ~= nil then
+            run.metrics[text] = run.metrics[text] or { count = 0, nans = 0, rank = spec.rank }
+            run.metrics[text][stat] = value
+          end
+        end
+      end
+    end
+  end
+end
+
+-- Notes on loaded runs, {run id = array of texts}, oldest first.
+function runs.notes(store, loaded)
+  local _, list = by_ids(loaded)
+  local notes = {}
+  for row in store:each("SELECT run_id, message FROM event WHERE kind = 'note' AND run_id" .. in_ids
+    .. " ORDER BY id", list) do
+    notes[row.run_id] = notes[row.run_id] or {}
+    table.insert(notes[row.run_id], row.message)
+  end
+  return notes
 end
 
 -- The runs, best first where they share a goal and it is this metric; failed and
@@ -282,14 +302,16 @@ function runs.to_json(run)
   }
 end
 
--- Print runs as a JSON array, one a line, loading a few hundred at a time.
-function runs.print_json(ctx, store, ids)
+-- Print runs as a JSON array, one a line, loading a few hundred at a time;
+-- `asked`: metrics with a rank or a reduction (runs.add_asked).
+function runs.print_json(ctx, store, ids, asked)
   local batch = 200
   local lead = "["
   for first = 1, #ids, batch do
     local part = table.move(ids, first, math.min(first + batch - 1, #ids), 1, {})
     local loaded = runs.load(store, part,
       { params = true, tags = true, metrics = true, attempts = true })
+    runs.add_asked(store, loaded, asked)
     for _, run in ipairs(loaded) do
       ctx.out(lead .. ctx.encode(runs.to_json(run)))
       lead = ",\n"

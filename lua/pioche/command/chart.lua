@@ -4,6 +4,7 @@ local chart = require "pioche.chart"
 local csv = require "pioche.csv"
 local errors = require "pioche.errors"
 local format = require "pioche.format"
+local query = require "pioche.query"
 local runs = require "pioche.runs"
 local term = require "pioche.term"
 
@@ -211,7 +212,7 @@ end
 
 local function run(ctx)
   local store = ctx.reading()
-  local ids = runs.select(store, ctx.args)
+  local ids = query.choose(store, ctx.args, { sort = ctx.options.sort, limit = ctx.options.limit })
   local loaded = runs.load(store, ids)
   if #loaded == 0 then errors.raise("not_found", "chart: no runs") end
   local smooth = ctx.options.smooth
@@ -231,7 +232,7 @@ end
 
 return {
   summary = "metrics as line charts in the terminal",
-  usage = "chart RUN|EXPERIMENT... [--metric KEY]...",
+  usage = "chart RUN|EXPERIMENT|QUERY... [--metric KEY]...",
   help = [[
 One chart a metric (the goal unless told; without a goal everything, where that
 is up to 4 metrics), one curve a run, best first where the metric is the goal,
@@ -253,12 +254,13 @@ count, min, max, mean}]}.]],
     { name = "height", arg = "N", type = "integer", min = 8, max = 200, help = "lines (20)" },
     { name = "buckets", arg = "N", type = "integer", min = 1, max = 100000,
       help = "of --json and --csv (200)" },
+    query.options[1], query.options[2],
     { name = "all", short = "a", help = "all runs, also more than " .. runs_shown },
   },
   examples = [[
 pioche chart gpt
 pioche chart gpt/best -m train/loss -m val/loss --log-y
 pioche chart gpt-3 gpt-7 -m train/loss --smooth 0.9 --x time]],
-  args = { 1, nil, what = "a RUN or an EXPERIMENT" },
+  args = { 1, nil, what = "a RUN, an EXPERIMENT or a QUERY" },
   run = run,
 }

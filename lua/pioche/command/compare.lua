@@ -4,6 +4,7 @@ local json = require "pioche.core.json"
 local csv = require "pioche.csv"
 local errors = require "pioche.errors"
 local format = require "pioche.format"
+local query = require "pioche.query"
 local runs = require "pioche.runs"
 local stats = require "pioche.stats"
 local tables = require "pioche.table"
@@ -16,7 +17,9 @@ local keys_sampled = 50      -- ... of so many
 -- ---- what to compare -----------------------------------------------------------
 
 local function chosen(ctx, store)
-  if #ctx.args > 0 then return (runs.select(store, ctx.args)) end
+  if #ctx.args > 0 or ctx.options.sort then
+    return (query.choose(store, ctx.args, { sort = ctx.options.sort, limit = ctx.options.limit }))
+  end
   local newest = store:one("SELECT e.name FROM run r JOIN experiment e ON e.id = r.experiment_id"
     .. " ORDER BY r.id DESC LIMIT 1")
   if not newest then errors.raise("not_found", "nothing to compare: the store has no runs") end
@@ -474,15 +477,19 @@ end
 
 return {
   summary = "which run is better, and what made it so",
-  usage = "compare [RUN|EXPERIMENT...] [--metric KEY]...\ncompare RUN RUN --code",
+  usage = "compare [RUN|EXPERIMENT...] [QUERY] [--metric KEY]...\ncompare RUN RUN --code",
   help = [[
 A row a run, best first by the experiment's goal: the parameters that differ,
 the goal, other metrics. * marks the best of a column whose direction is known.
 Without arguments: the experiment of the newest run.
 
-KEY is a metric, its last value unless it ends in .min, .max, .mean or .count;
-rank 0 unless @N, @mean, @min or @max (across ranks) comes before: for example
-step_ms@max.mean.
+QUERY leaves the runs for which it holds, as 'width = 64 and status = finished'
+(`pioche help query`); --sort and --limit choose among them.
+
+KEY is a metric, its last value unless it ends in .min, .max, .mean, .count,
+.first_step or .last_step; rank 0 (or the lowest that logged it) unless
+@rank=N, @mean, @min, @max or @argmax (across ranks) comes before: for example
+step_ms@max.mean. A key that ends so is quoted: '"odd@mean".min'.
 
 Runs that differ only in their seed become one row: mean ± standard deviation
 of n runs; below the table, whether the lead over the next row is more than
@@ -500,11 +507,13 @@ differ), metrics{KEY: {mean, std, n}}, best[] (metrics that it leads)}; with
     { name = "all-params", short = "p", help = "also parameters that are the same in all runs" },
     { name = "no-group", help = "a row a run, also where only the seed differs" },
     { name = "code", short = "c", help = "the difference between the code of two runs" },
+    query.options[1], query.options[2],
     { name = "wide", short = "w", help = "every column, whatever the terminal's width" },
   },
   examples = [[
 pioche compare gpt
 pioche compare gpt-3 gpt-7 --metric grad/norm.max
+pioche compare 'width >= 64 and optimizer = adamw' -m step_ms@max
 pioche compare gpt-3 gpt-7 --code
 pioche compare gpt --csv > table.csv]],
   run = run,

@@ -5,6 +5,7 @@ local bag = require "pioche.bag"
 local csv = require "pioche.csv"
 local errors = require "pioche.errors"
 local format = require "pioche.format"
+local query = require "pioche.query"
 local runs = require "pioche.runs"
 local term = require "pioche.term"
 
@@ -83,10 +84,9 @@ local function write_bundle(ctx, store, run, path, checkpoint)
   return digest, bytes, files
 end
 
-local function run(ctx)
-  local store = ctx.reading()
-  local found = runs.load(store, { runs.find(store, ctx.args[1]) },
-    { params = true, tags = true, attempts = true })[1]
+-- Pack one run; what there is to say of it.
+local function export(ctx, store, id)
+  local found = runs.load(store, { id }, { params = true, tags = true, attempts = true })[1]
   local path = output_path(ctx, found)
   if found.status == "running" or found.status == "planned" or found.status == "queued" then
     ctx.note(string.format("%s is %s: the bundle holds what is there now\n", found.name,
@@ -98,17 +98,46 @@ local function run(ctx)
     store:bundle_add { run_id = found.id, path = sys.realpath(path) or path, sha256 = digest,
       bytes = bytes }
   end
+  return { id = found.name, path = path, bytes = bytes, sha256 = digest,
+    files = files, checkpoint = checkpoint and checkpoint.manifest_sha256 or json.null,
+    step = checkpoint and checkpoint.step or json.null }
+end
+
+local function summary_line(done)
+  return string.format("%s  %s%s\nsha256 %s\n", done.path, format.bytes(done.bytes),
+    done.step ~= json.null and "  checkpoint of step " .. format.count(done.step) or "", done.sha256)
+end
+
+-- One word that names one run is one bundle; everything else is a bundle a run.
+local function is_single(ctx, store)
+  return #ctx.args == 1 and not query.is_query(ctx.args[1])
+    and not runs.only_experiments(store, ctx.args)
+end
+
+local function run(ctx)
+  local store = ctx.reading()
+  local single = is_single(ctx, store)
+  local ids = single and { runs.find(store, ctx.args[1]) } or query.choose(store, ctx.args, {})
+  if #ids == 0 then errors.raise("not_found", "no run to export: none matches") end
+  if not single and ctx.options.output and sys.type(ctx.options.output) ~= "dir" then
+    errors.raise("usage", "--output %s: expected a folder, for a bundle a run", ctx.options.output)
+  end
+  local list = json.array {}
+  if ctx.csv then ctx.out(csv.line { "run", "path", "bytes", "sha256" }) end
+  for i, id in ipairs(ids) do
+    list[i] = export(ctx, store, id)
+    local done = list[i]
+    if ctx.csv then
+      ctx.out(csv.line { done.id, done.path, done.bytes, done.sha256 })
+    elseif not ctx.json then
+      ctx.out(summary_line(done))
+    end
+  end
   if ctx.json then
-    ctx.out(ctx.encode { id = found.name, path = path, bytes = bytes, sha256 = digest,
-      files = files, checkpoint = checkpoint and checkpoint.manifest_sha256 or json.null,
-      step = checkpoint and checkpoint.step or json.null } .. "\n")
-  elseif ctx.csv then
-    ctx.out(csv.line { "run", "path", "bytes", "sha256" })
-    ctx.out(csv.line { found.name, path, bytes, digest })
-  else
-    ctx.out(string.format("%s  %s%s\nsha256 %s\n", path, format.bytes(bytes),
-      checkpoint and "  checkpoint of step " .. format.count(checkpoint.step) or "", digest))
-    ctx.out("anybody checks it with:\n  tar xf " .. path .. " && cd " .. found.name
+    ctx.out(ctx.encode(single and list[1] or list) .. "\n")
+  elseif not ctx.csv then
+    ctx.out("anybody checks " .. (single and "it" or "one of them") .. " with:\n  tar xf "
+      .. list[1].path .. " && cd " .. list[1].id
       .. "\n  sha256sum -c tagmanifest-sha256.txt manifest-sha256.txt\n")
   end
   return 0
@@ -116,7 +145,8 @@ end
 
 return {
   summary = "pack a run into one archive that anybody can check",
-  usage = "export RUN [-o X.tar] [--checkpoint best|last|none] [--weights-only]",
+  usage = "export RUN [-o X.tar] [--checkpoint best|last|none] [--weights-only]\n"
+    .. "export RUN|EXPERIMENT|QUERY... [-o FOLDER]",
   help = [[
 A plain tar in BagIt layout: recipe, parameters, environment, metrics.csv, git
 commit and its difference from HEAD, a checkpoint as safetensors files (several
@@ -124,15 +154,20 @@ shards with the index that Hugging Face's loaders read), SHA-256 manifests. The
 same export twice gives the same bytes. The checkpoint is the best by the
 experiment's goal, or the newest where there is no goal.
 
-JSON: {id, path, bytes, sha256, files, checkpoint, step}.]],
+Several runs, an experiment or a QUERY (`pioche help query`) become a bundle a
+run, in FOLDER or here.
+
+JSON: {id, path, bytes, sha256, files, checkpoint, step}; of several runs an
+array of these.]],
   options = {
-    { name = "output", short = "o", arg = "X.tar", help = "where to (RUN.tar unless told)" },
+    { name = "output", short = "o", arg = "X.tar", help = "where to: a file or a folder (RUN.tar here unless told)" },
     { name = "checkpoint", arg = "WHICH", choices = { "best", "last", "none" },
       help = "best, last or none" },
     { name = "weights-only", help = "without optimizer state" },
     { name = "force", short = "f", help = "replace an existing file" },
   },
-  examples = "pioche export gpt/best -o gpt.tar\npioche verify gpt.tar",
-  args = { 1, 1, what = "one RUN" },
+  examples = "pioche export gpt/best -o gpt.tar\npioche verify gpt.tar\n"
+    .. "pioche export gpt 'val/loss < 1.8' -o best/",
+  args = { 1, nil, what = "a RUN, an EXPERIMENT or a QUERY" },
   run = run,
 }

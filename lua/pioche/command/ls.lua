@@ -4,11 +4,11 @@ local sys = require "pioche.core.sys"
 local csv = require "pioche.csv"
 local errors = require "pioche.errors"
 local format = require "pioche.format"
+local query = require "pioche.query"
 local runs = require "pioche.runs"
 local tables = require "pioche.table"
 
 local default_limit = 20
-local sorted_max = 5000      -- runs, rather than walk over all by number
 
 local function wanted_statuses(ctx)
   if not ctx.options.status then return nil end
@@ -27,41 +27,14 @@ end
 
 -- Ids to show, newest first, and how many there are in all.
 local function choose(ctx, store)
-  local wanted = wanted_statuses(ctx)
-  local where, binds, order = {}, {}, "id"
-  if #ctx.args > 0 then
-    local ids = runs.only_experiments(store, ctx.args)
-    if ids and #ids == 1 then
-      -- The index on (experiment, number) gives the newest first.
-      where[1], binds[1], order = "experiment_id = ?", ids[1], "number"
-    else
-      local column = ids and "experiment_id" or "id"
-      where[1] = column .. " IN (SELECT value FROM json_each(?))"
-      binds[1] = "[" .. table.concat(ids or runs.select(store, ctx.args), ",") .. "]"
-    end
-  end
-  if wanted then
-    where[#where + 1] = "status IN (SELECT value FROM json_each(?))"
-    binds[#binds + 1] = json.encode(json.array(wanted))
-  end
-  local tail = " FROM run" .. (#where > 0 and " WHERE " .. table.concat(where, " AND ") or "")
-  local total = store:one("SELECT count(*) AS n" .. tail, table.unpack(binds)).n
-  -- Few runs of a rare status are found by it and sorted; else the walk over
-  -- the newest runs ends soon. The sign keeps the order's index out.
-  if wanted and total <= sorted_max then order = "+" .. order end
-  local limit = ctx.options.limit or (not ctx.options.all and default_limit) or -1
-  binds[#binds + 1] = limit
-  local ids = {}
-  for i, row in ipairs(store:rows("SELECT id" .. tail .. " ORDER BY " .. order
-    .. " DESC LIMIT ?",
-    table.unpack(binds))) do
-    ids[i] = row.id
-  end
-  return ids, total
+  local options = ctx.options
+  return query.choose(store, ctx.args, { newest_first = true, status = wanted_statuses(ctx),
+    sort = options.sort, limit = options.limit or (options.all and -1), or_limit = default_limit })
 end
 
 local function print_csv(ctx, store, ids)
   local loaded = runs.load(store, ids, { params = true, metrics = true, attempts = true })
+  runs.add_asked(store, loaded, ctx.options.metric)
   local params, metrics = {}, {}
   for _, run in ipairs(loaded) do
     for name in pairs(run.params) do params[name] = true end
@@ -127,6 +100,18 @@ local function goal_column(store, loaded)
   return #titles == 1 and titles[1] or "goal", texts
 end
 
+-- Texts of the metrics that were asked for, a list a column.
+local function metric_cells(ctx, store, loaded, columns)
+  local cells = {}
+  for i, text in ipairs(ctx.options.metric or {}) do
+    local values, list = runs.asked(store, loaded, text), {}
+    for k, run in ipairs(loaded) do list[k] = values[run.id] end
+    columns[#columns + 1] = { title = text, align = "right" }
+    cells[i] = format.column(list, #loaded)
+  end
+  return cells
+end
+
 local function print_table(ctx, store, ids)
   local loaded = runs.load(store, ids, { attempts = true })
   local names = runs.add_differing(store, loaded)
@@ -134,11 +119,12 @@ local function print_table(ctx, store, ids)
     { title = "age", align = "right", drop = 2 }, { title = "took", align = "right", drop = 1 } }
   local title, goals = goal_column(store, loaded)
   if title then columns[#columns + 1] = { title = title, align = "right", drop = 1 } end
-  local cells = {}
-  for i, name in ipairs(names) do
-    columns[#columns + 1], cells[i] = runs.param_column(loaded, name)
+  local cells = metric_cells(ctx, store, loaded, columns)
+  for _, name in ipairs(names) do
+    columns[#columns + 1], cells[#cells + 1] = runs.param_column(loaded, name)
     columns[#columns].drop = 4
   end
+  local notes = ctx.options.notes and runs.notes(store, loaded)
   local rows, now, blamed = {}, sys.now_ns(), false
   for i, run in ipairs(loaded) do
     local took = runs.took_ns(run)
@@ -156,11 +142,13 @@ local function print_table(ctx, store, ids)
     local blame = run.status ~= "finished" and runs.blame(run)
     blamed = blamed or (blame and true)
     row[n + 1] = blame and { blame, run.status == "failed" and "red" or "dim" } or nil
+    if notes then row[n + 2] = table.concat(notes[run.id] or {}, "; ") end
     rows[i] = row
   end
-  if blamed then
+  if blamed or notes then
     columns[#columns + 1] = { title = "message", flex = true, min = 24, drop = 3 }
   end
+  if notes then columns[#columns + 1] = { title = "notes", flex = true, min = 24 } end
   tables.print(ctx, columns, rows)
 end
 
@@ -212,11 +200,11 @@ local function run(ctx)
   if ctx.options.experiments then return experiments(ctx, store) end
   local ids, total = choose(ctx, store)
   if ctx.json then
-    runs.print_json(ctx, store, ids)
+    runs.print_json(ctx, store, ids, ctx.options.metric)
   elseif ctx.csv then
     print_csv(ctx, store, ids)
   elseif total == 0 then
-    ctx.note(#ctx.args == 0 and not ctx.options.status and "no runs yet\n" or "no such runs\n")
+    ctx.note(#ctx.args == 0 and not ctx.options.status and "no runs yet\n" or "no such run\n")
   else
     if #ids > 0 then print_table(ctx, store, ids) end
     if #ids < total then
@@ -229,25 +217,36 @@ end
 
 return {
   summary = "list runs, newest first",
-  usage = "ls [EXPERIMENT|RUN...] [--status S,...] [--limit N | --all]\nls --experiments",
+  usage = "ls [EXPERIMENT|RUN...] [QUERY] [--sort NAME,...] [--limit N | --all]\nls --experiments",
   help = [[
 Without arguments: the newest runs of all experiments. Columns are the run's
 status, its age, how long it took, its experiment's goal metric (last value),
 the parameters that are not the same in all listed runs, and, where something
 went wrong, what. --json and --csv give every parameter and metric.
 
+QUERY is one argument, as 'lr > 1e-3 and val/loss.min < 2 sort by val/loss':
+`pioche help query` explains the language. With names of experiments and runs
+it chooses among those. KEY may end in a reduction across ranks and a
+statistic, as val/loss@mean.min; it stands in the JSON's metrics under that name.
+
 Status: planned queued running finished failed stopped cancelled. A run is
 stopped by a rule and cancelled by a person.]],
   options = {
     { name = "status", arg = "S,...", help = "only runs with one of these statuses" },
+    { name = "sort", arg = "NAME,...", help = "order by these, each maybe followed by desc" },
     { name = "limit", short = "n", arg = "N", type = "integer", min = 0,
       help = "at most N runs (20 unless told)" },
+    { name = "metric", short = "m", arg = "KEY", multi = true,
+      help = "a column with this metric; may be repeated" },
+    { name = "notes", help = "a column with the notes on each run" },
     { name = "all", short = "a", help = "all of them" },
     { name = "experiments", short = "e", help = "list experiments instead of runs" },
     { name = "wide", short = "w", help = "every column, whatever the terminal's width" },
   },
   examples = [[
-pioche ls gpt --status failed
+pioche ls gpt 'optimizer.lr > 1e-3 and val/loss.min < 2'
+pioche ls 'status in (failed, lost) and created > 3d'
+pioche ls gpt --sort 'val/loss' --metric grad/norm@max
 pioche ls --all --json | jq -r '.[] | select(.params.lr > 1e-3) | .id'
 pioche ls gpt --csv > gpt.csv]],
   run = run,

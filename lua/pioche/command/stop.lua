@@ -1,6 +1,8 @@
 -- stop: ask the supervisor of a run to end it; cancel what has not begun.
 local json = require "pioche.core.json"
 local csv = require "pioche.csv"
+local errors = require "pioche.errors"
+local query = require "pioche.query"
 local runs = require "pioche.runs"
 
 local ended = { finished = true, failed = true, stopped = true, cancelled = true }
@@ -12,8 +14,9 @@ local function supervised(store)
   return look.state == "held" or look.state == "far"
 end
 
--- What was done with one run: a word for scripts, and a sentence.
-local function stop(store, run, lease_held)
+-- What is done with one run: a word for scripts, and a sentence; `dry`: nothing
+-- is done.
+local function stop(store, run, lease_held, dry)
   if ended[run.status] then return "over", "is " .. run.status .. " already" end
   local open
   for _, attempt in ipairs(run.attempts) do
@@ -24,30 +27,34 @@ local function stop(store, run, lease_held)
       open.agent_pid and string.format(" (kill %d on %s)", open.agent_pid, open.node or "its node")
       or "")
   elseif open or run.status == "running" then
-    store:stop_request(run.id)
+    if not dry then store:stop_request(run.id) end
     if lease_held then return "requested", "is asked to stop" end
     return "requested", "has no supervisor now: the next `pioche run` settles it"
   end
-  store:stop_request(run.id)
-  store:run_set_status(run.id, "cancelled", "cancelled before it began")
+  if not dry then
+    store:stop_request(run.id)
+    store:run_set_status(run.id, "cancelled", "cancelled before it began")
+  end
   return "cancelled", "is cancelled: it had not begun"
 end
 
 local function run(ctx)
-  ctx.store("write")
+  local dry = ctx.options.dry_run
+  if not dry then ctx.store("write") end
   local store = ctx.reading()
-  local ids = runs.select(store, ctx.args)
+  local ids = query.choose(store, ctx.args, {})
+  if #ids == 0 then errors.raise("not_found", "no run to stop: none matches") end
   local loaded = runs.load(store, ids, { attempts = true })
   local lease_held, refused, list = supervised(store), 0, json.array {}
   if ctx.csv then ctx.out(csv.line { "run", "done", "message" }) end
   for i, found in ipairs(loaded) do
-    local word, sentence = stop(store, found, lease_held)
+    local word, sentence = stop(store, found, lease_held, dry)
     if word == "refused" then refused = refused + 1 end
     list[i] = { id = found.name, done = word, message = found.name .. " " .. sentence }
     if ctx.csv then
       ctx.out(csv.line { found.name, word, list[i].message })
     elseif not ctx.json and (word ~= "over" or #loaded <= 10) then
-      ctx.out(list[i].message .. "\n")
+      ctx.out((dry and "would: " or "") .. list[i].message .. "\n")
     end
   end
   if ctx.json then ctx.out(ctx.encode(list) .. "\n") end
@@ -56,17 +63,22 @@ end
 
 return {
   summary = "stop runs, cancel planned ones",
-  usage = "stop RUN|EXPERIMENT...",
+  usage = "stop RUN|EXPERIMENT|QUERY... [--dry-run]",
   help = [[
 A run that is going on is asked to stop: its supervisor sends SIGTERM to its
 ranks, SIGKILL after their grace. A run that has not begun becomes cancelled.
 What is over stays as it is. A run that was started without pioche cannot be
 stopped from here: its process is named, and the exit status is 1.
 
+QUERY stops what it finds, as 'lr > 1' (`pioche help query`); --dry-run shows
+first what that is.
+
 JSON: an array of {id, done, message}; done is requested, cancelled, over or
 refused.]],
-  options = {},
-  examples = "pioche stop gpt-17\npioche stop gpt",
-  args = { 1, nil, what = "a RUN or an EXPERIMENT" },
+  options = {
+    { name = "dry-run", help = "say what would be done, and do nothing" },
+  },
+  examples = "pioche stop gpt-17\npioche stop gpt\npioche stop 'status = running and train/loss > 10'",
+  args = { 1, nil, what = "a RUN, an EXPERIMENT or a QUERY" },
   run = run,
 }

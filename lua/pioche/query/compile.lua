@@ -8,6 +8,7 @@
 local lex = require "pioche.query.lex"
 local errors = require "pioche.errors"
 local field = require "pioche.query.field"
+local metric = require "pioche.query.metric"
 local resolve = require "pioche.query.resolve"
 local value = require "pioche.query.value"
 
@@ -76,7 +77,8 @@ local function number_condition(b, node, expr, nan, list, has_nan)
     if inside and has_nan then return "(" .. inside .. " OR " .. nan .. ")" end
     return inside or nan
   end
-  local outside = inside and string.format("%s NOT IN (%s)", expr, b:list(list)) or expr .. " IS NOT NULL"
+  local outside = inside and string.format("%s NOT IN (%s)", expr, b:list(list))
+    or expr .. " IS NOT NULL"
   return has_nan and outside or "(" .. outside .. " OR " .. nan .. ")"
 end
 
@@ -247,7 +249,9 @@ local function param_condition(b, node, target)
     check_kind(b, target, v, kind)
     if read ~= read then nan = true else table.insert(by_kind[kind], read) end
     if is_order(node.relation) then
-      if kind == "bool" or nan then b:fail(v, "'%s' is not above or below anything: only = and !=", v.text) end
+      if kind == "bool" or nan then
+        b:fail(v, "'%s' is not above or below anything: only = and !=", v.text)
+      end
       return string.format("%s AND value %s %s", kinds_of[kind], node.relation, b:bind(read))
     end
   end
@@ -264,46 +268,21 @@ end
 
 -- ---- metrics ---------------------------------------------------------------------------
 
-local stat_expr = {
-  last = "coalesce(s.last_int, s.last)", min = "s.min", max = "s.max",
-  mean = "(coalesce(s.sum, 0.0) + coalesce(s.sum_low, 0.0)) / nullif(s.finite, 0)",
-  count = "s.count", first_step = "s.first_step", last_step = "s.last_step",
-}
-
-local lowest_rank = "(s.rank = 0 OR NOT EXISTS (SELECT 1 FROM series t WHERE t.key = s.key"
-  .. " AND t.run_id = s.run_id AND t.rank < s.rank))"
-
--- SQL of a statistic across the ranks of a run, one group.
-local function reduced(spec)
-  local expr = stat_expr[spec.stat]
-  if spec.rank == "mean" then
-    return string.format("avg(CASE WHEN abs(%s) <= 1.7976931348623157e308 THEN %s END)", expr, expr)
-  elseif spec.rank == "argmax" then
-    return string.format("(CASE WHEN max(%s) IS NOT NULL THEN s.rank END)", expr)
-  end
-  return string.format("%s(%s)", spec.rank, expr)
-end
-
 -- Which of the rows of a key count, for a metric without a reduction.
 local function of_rank(b, spec)
-  return spec.rank and "s.rank = " .. b:bind(spec.rank) or lowest_rank
+  return spec.rank and "s.rank = " .. b:bind(spec.rank) or metric.lowest_rank
 end
 
-local function is_reduced(spec)
-  return type(spec.rank) == "string"
-end
-
-local function metric_set(b, spec, condition, present)
-  if is_reduced(spec) then
+local function metric_set(b, spec, condition)
+  if metric.is_reduced(spec) then
     -- Rows in order of ranks: of several that are largest the lowest is taken.
     return string.format("(SELECT run_set(run_id) FROM (SELECT s.run_id, %s AS x FROM series s"
-      .. " WHERE s.key = %s GROUP BY s.run_id) WHERE %s)", reduced(spec), b:bind(spec.key), condition("x"))
+      .. " WHERE s.key = %s GROUP BY s.run_id) WHERE %s)", metric.reduced(spec.rank, spec.stat),
+      b:bind(spec.key), condition("x"))
   end
   return string.format("(SELECT run_set(s.run_id) FROM series s WHERE s.key = %s AND %s AND %s)",
-    b:bind(spec.key), of_rank(b, spec), condition(stat_expr[spec.stat], present))
+    b:bind(spec.key), of_rank(b, spec), condition(metric.stat_expr[spec.stat]))
 end
-
-local last_is_nan = "(s.last IS NULL AND s.last_bits IS NOT NULL)"
 
 -- ---- the tree ----------------------------------------------------------------------------
 
@@ -346,9 +325,8 @@ function walk.compare(b, node)
     return field_set(b, node, target.field)
   elseif target.kind == "metric" then
     local spec = target.spec
-    return metric_set(b, spec, function(expr)
-      return conditions.number(b, node, expr, not is_reduced(spec) and spec.stat == "last" and last_is_nan)
-    end)
+    local nan = not metric.is_reduced(spec) and spec.stat == "last" and metric.last_is_nan
+    return metric_set(b, spec, function(expr) return conditions.number(b, node, expr, nan) end)
   elseif target.kind == "tag" then
     return string.format("(SELECT run_set(run_id) FROM tag WHERE name = %s AND %s)", b:bind(target.name),
       tag_condition(b, node))
@@ -362,7 +340,7 @@ function walk.has(b, node)
   if target.kind == "metric" then
     local spec = target.spec
     return metric_set(b, spec, function(expr)
-      if is_reduced(spec) then return expr .. " IS NOT NULL" end
+      if metric.is_reduced(spec) then return expr .. " IS NOT NULL" end
       return spec.stat == "last" and "s.count > 0" or expr .. " IS NOT NULL"
     end)
   elseif target.kind == "field" then
@@ -413,12 +391,12 @@ local function sort_expr(b, target)
     return f.sort or not f.within and field_expr(b, f) or nil
   elseif target.kind == "metric" then
     local spec = target.spec
-    if is_reduced(spec) then
+    if metric.is_reduced(spec) then
       return string.format("(SELECT %s FROM series s WHERE s.key = %s AND s.run_id = r.id)",
-        reduced(spec), b:bind(spec.key))
+        metric.reduced(spec.rank, spec.stat), b:bind(spec.key))
     end
     return string.format("(SELECT %s FROM series s WHERE s.key = %s AND s.run_id = r.id%s"
-      .. " ORDER BY s.rank LIMIT 1)", stat_expr[spec.stat], b:bind(spec.key),
+      .. " ORDER BY s.rank LIMIT 1)", metric.stat_expr[spec.stat], b:bind(spec.key),
       spec.rank and " AND s.rank = " .. b:bind(spec.rank) or "")
   end
   return string.format("(SELECT value FROM %s WHERE name = %s AND run_id = r.id)", target.kind,

@@ -103,14 +103,9 @@ function lex.tokens(text)
   while true do
     at = text:find("%S", at)
     if not at then break end
-    local char, token = text:sub(at, at), nil
-    if char:match("[(),]") then
-      token = { kind = char, text = char, first = at, last = at }
-    elseif char:match("[\"']") or char:match(bare) then
-      token = word(text, at)
-    else
-      token = operator(text, at)
-    end
+    local char = text:sub(at, at)
+    local token = char:match("[(),]") and { kind = char, text = char, first = at, last = at }
+      or (char:match("[\"']") or char:match(bare)) and word(text, at) or operator(text, at)
     if not token then
       lex.fail(text, at, at, "unexpected '%s'%s", term.clean(char), advice[char]
         or "; a name or a text that holds it is quoted")
