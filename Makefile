@@ -29,9 +29,10 @@ LIB_SRC  := $(wildcard core/client/*.c) $(filter-out core/base/json.c core/base/
 CORE_SRC := $(filter-out core/cli/main.c core/bind/precompile.c core/store/extension.c,$(wildcard core/*/*.c))
 # The half of core/store that reads points stands on its own: pioche_sqlite.so
 # goes into a host that brings its SQLite, pioche_read.so into one that does not.
-READ_OBJ      := $(addprefix $(BUILD)/core/,base/crc32c.o base/err.o base/mem.o base/str.o store/chunk.o)
+READ_OBJ      := $(addprefix $(BUILD)/core/,base/crc32c.o base/err.o base/mem.o base/str.o store/chunk_decode.o)
 READ_SQL      := cursor reader
 EXTENSION_SQL := $(READ_SQL) bucket extension lod point sql_functions
+PYTHON   := pioche.py pioche_points.py
 LUA_SRC  := $(shell find lua -name '*.lua' 2>/dev/null | LC_ALL=C sort)
 LIB_OBJ  := $(LIB_SRC:%.c=$(BUILD)/%.o)
 CORE_OBJ := $(CORE_SRC:%.c=$(BUILD)/%.o) $(addprefix $(BUILD)/gen/,lua_modules.o schema.o git.o)
@@ -60,7 +61,7 @@ build: deps
 
 programs: $(BUILD)/pioche lib gpt
 	@:
-lib: $(BUILD)/lib/libpioche.so $(BUILD)/lib/libpioche.a $(addprefix $(BUILD)/lib/pioche/,pioche.py \
+lib: $(BUILD)/lib/libpioche.so $(BUILD)/lib/libpioche.a $(addprefix $(BUILD)/lib/pioche/,$(PYTHON) \
      pioche_sqlite.so pioche_read.so)
 gpt: $(BUILD)/gpt
 
@@ -95,12 +96,15 @@ $(BUILD)/lib/pioche/pioche_read.so: $(READ_OBJ) $(READ_SQL:%=$(BUILD)/core/store
 	@echo "LD $@"
 	$(Q)$(CC) $(LDFLAGS) -shared -o $@ $^ -Wl,--exclude-libs,ALL $(call carried,zstd,-lzstd) -lsqlite3 -lpthread
 
+# The one loop that is worth unrolling: bytes into numbers.
+$(BUILD)/core/store/chunk_decode.o: CFLAGS += -O3
+
 $(BUILD)/extension/%.o: core/store/%.c
 	@mkdir -p $(@D)
 	@echo "CC $< (extension)"
 	$(Q)$(CC) $(CPPFLAGS) -DPIO_SQLITE_EXTENSION $(CFLAGS) -c -o $@ $<
 
-$(BUILD)/lib/pioche/pioche.py: core/client/pioche.py
+$(BUILD)/lib/pioche/%.py: core/client/%.py
 	@mkdir -p $(@D)
 	$(Q)cp $< $@
 
@@ -238,7 +242,7 @@ install: programs
 	install -m 755 $(BUILD)/pioche "$(DEST)/bin/pioche"
 	install -m 755 $(BUILD)/lib/libpioche.so "$(DEST)/lib/libpioche.so"
 	install -m 644 $(BUILD)/lib/libpioche.a "$(DEST)/lib/libpioche.a"
-	install -m 644 core/client/pioche.py "$(DEST)/lib/pioche/pioche.py"
+	install -m 644 $(PYTHON:%=core/client/%) "$(DEST)/lib/pioche/"
 	install -m 755 $(BUILD)/lib/pioche/pioche_sqlite.so $(BUILD)/lib/pioche/pioche_read.so "$(DEST)/lib/pioche/"
 	install -m 644 core/client/pioche.h "$(DEST)/include/pioche.h"
 	install -m 644 recipes/*.lua "$(DEST)/share/pioche/recipes/"

@@ -8,19 +8,17 @@
 #include "base/crc32c.h"
 #include "base/mem.h"
 
-#define VERSION 1
 #define MAX PIO_CHUNK_POINTS_MAX
 #define LEVEL 1
 #define INTEGER_MAX 9007199254740992.0 /* 2^53 */
 /* Header, three columns of at most 8 planes and one of kinds, each plane raw. */
 #define DATA_BYTES_MAX (64 + 3 * 32 + (3 * 8 + 1) * (2 + MAX))
 
-enum value_kind { VALUE_F64, VALUE_F32, VALUE_WHOLE, VALUE_I64, VALUE_MIXED };
 static const int64_t units_ns[] = { 1, 1000, 1000000 };
 
 struct pio_chunk_codec {
 	ZSTD_CCtx *compress;
-	ZSTD_DCtx *decompress;
+	pio_chunk_decoder *decoder;
 	uint64_t column[MAX];
 	uint8_t plane[MAX];
 	uint8_t packed[MAX + 512]; /* zstd may need a little more than its input */
@@ -32,11 +30,9 @@ int pio_chunk_codec_new(pio_chunk_codec **out, pio_err *err)
 {
 	*out = NULL;
 	pio_chunk_codec *codec = pio_calloc(1, sizeof *codec);
-	if (codec) {
+	if (codec)
 		codec->compress = ZSTD_createCCtx();
-		codec->decompress = ZSTD_createDCtx();
-	}
-	if (!codec || !codec->compress || !codec->decompress) {
+	if (!codec || !codec->compress || pio_chunk_decoder_new(&codec->decoder, NULL)) {
 		pio_chunk_codec_free(codec);
 		return pio_fail(err, PIO_ENOMEM, "no memory for the chunk codec");
 	}
@@ -51,7 +47,7 @@ void pio_chunk_codec_free(pio_chunk_codec *codec)
 	if (!codec)
 		return;
 	ZSTD_freeCCtx(codec->compress);
-	ZSTD_freeDCtx(codec->decompress);
+	pio_chunk_decoder_free(codec->decoder);
 	pio_free(codec);
 }
 
@@ -199,10 +195,10 @@ static void put_logged_integers(pio_chunk_codec *codec, const pio_chunk_point *p
 		codec->plane[i] = points[i].integer != 0;
 	}
 	if (integers == count) {
-		codec->data[1] = VALUE_I64;
+		codec->data[1] = PIO_CHUNK_I64;
 		put_integers(codec, codec->column, count, 1);
 	} else {
-		codec->data[1] = VALUE_MIXED;
+		codec->data[1] = PIO_CHUNK_MIXED;
 		put_plane(codec, count);
 		put_planes(codec, codec->column, count, 8);
 	}
@@ -217,13 +213,13 @@ static void put_values(pio_chunk_codec *codec, const pio_chunk_point *points, si
 	if (integers) {
 		put_logged_integers(codec, points, count, integers);
 	} else if (fill_whole(column, points, count)) {
-		codec->data[1] = VALUE_WHOLE;
+		codec->data[1] = PIO_CHUNK_WHOLE;
 		put_integers(codec, column, count, 1);
 	} else if (fill_f32(column, points, count)) {
-		codec->data[1] = VALUE_F32;
+		codec->data[1] = PIO_CHUNK_F32;
 		put_planes(codec, column, count, 4);
 	} else {
-		codec->data[1] = VALUE_F64;
+		codec->data[1] = PIO_CHUNK_F64;
 		for (size_t i = 0; i < count; i++)
 			column[i] = points[i].bits;
 		put_planes(codec, column, count, 8);
@@ -239,7 +235,7 @@ int pio_chunk_encode(const uint8_t **data, size_t *size_bytes, pio_chunk_codec *
 	uint32_t crc = 0;
 	unsigned unit = time_unit(points, count);
 	codec->used = 0;
-	put_u8(codec, VERSION);
+	put_u8(codec, PIO_CHUNK_VERSION);
 	put_u8(codec, 0);
 	put(codec, &count_less_1, 2);
 	put(codec, &crc, 4);
@@ -261,187 +257,10 @@ int pio_chunk_encode(const uint8_t **data, size_t *size_bytes, pio_chunk_codec *
 	return 0;
 }
 
-/* ---- decoding --------------------------------------------------------------------- */
-
-typedef struct input {
-	const uint8_t *at, *end;
-	bool bad;
-} input;
-
-static void get(input *in, void *bytes, size_t size_bytes)
-{
-	if (in->bad || (size_t)(in->end - in->at) < size_bytes) {
-		in->bad = true;
-		memset(bytes, 0, size_bytes);
-		return;
-	}
-	memcpy(bytes, in->at, size_bytes);
-	in->at += size_bytes;
-}
-
-static uint64_t get_u64(input *in)
-{
-	uint64_t value;
-	get(in, &value, 8);
-	return value;
-}
-
-/* Fill codec->plane with n bytes. */
-static void get_plane(pio_chunk_codec *codec, input *in, size_t n)
-{
-	uint16_t size;
-	get(in, &size, 2);
-	if (in->bad || size < 1 || size > n || (size_t)(in->end - in->at) < size) {
-		in->bad = true;
-		return;
-	}
-	if (size == n) {
-		memcpy(codec->plane, in->at, n);
-	} else if (size == 1) {
-		memset(codec->plane, in->at[0], n);
-	} else {
-		size_t got = ZSTD_decompressDCtx(codec->decompress, codec->plane, n, in->at, size);
-		in->bad = ZSTD_isError(got) || got != n;
-	}
-	in->at += size;
-}
-
-static void get_planes(pio_chunk_codec *codec, input *in, uint64_t *column, size_t n,
-                       unsigned width)
-{
-	memset(column, 0, n * 8);
-	for (unsigned p = 0; p < width; p++) {
-		get_plane(codec, in, n);
-		if (in->bad)
-			return;
-		for (size_t i = 0; i < n; i++)
-			column[i] |= (uint64_t)codec->plane[i] << (8 * p);
-	}
-}
-
-static void get_integers(pio_chunk_codec *codec, input *in, size_t count, int order)
-{
-	uint64_t *column = codec->column;
-	uint64_t first = get_u64(in), difference = 0;
-	size_t n = count;
-	if (order == 2 && count > 1)
-		difference = get_u64(in);
-	n = count > (size_t)order ? count - (size_t)order : 0;
-	if (n) {
-		uint64_t low = get_u64(in);
-		uint8_t width;
-		get(in, &width, 1);
-		in->bad |= width > 8;
-		if (in->bad)
-			return;
-		get_planes(codec, in, column, n, width);
-		for (size_t i = 0; i < n; i++)
-			column[i] += low;
-	}
-	for (size_t i = 0; order == 2 && i + 1 < count; i++) {
-		uint64_t next = i < n ? column[i] : 0;
-		column[i] = difference;
-		difference += next;
-	}
-	for (size_t i = 0; i < count; i++) {
-		uint64_t next = column[i];
-		column[i] = first;
-		first += next;
-	}
-}
-
-/* Pass over an integer column of order 1 without unpacking it. */
-static void skip_integers(input *in, size_t count)
-{
-	uint8_t width = 0;
-	(void)get_u64(in);
-	if (count > 1) {
-		(void)get_u64(in);
-		get(in, &width, 1);
-	}
-	in->bad |= width > 8;
-	for (unsigned p = 0; !in->bad && p < width; p++) {
-		uint16_t size;
-		get(in, &size, 2);
-		in->bad |= size < 1 || size >= count || (size_t)(in->end - in->at) < size;
-		in->at += in->bad ? 0 : size;
-	}
-}
-
-static void get_values(pio_chunk_codec *codec, input *in, pio_chunk_point *points, size_t count,
-                       unsigned kind)
-{
-	const uint64_t *column = codec->column;
-	if (kind == VALUE_MIXED)
-		get_plane(codec, in, count);
-	for (size_t i = 0; !in->bad && i < count; i++) {
-		points[i].integer = kind == VALUE_MIXED ? codec->plane[i] : kind == VALUE_I64;
-		in->bad |= points[i].integer > 1;
-	}
-	if (in->bad)
-		return;
-	if (kind == VALUE_WHOLE || kind == VALUE_I64)
-		get_integers(codec, in, count, 1);
-	else
-		get_planes(codec, in, codec->column, count, kind == VALUE_F32 ? 4 : 8);
-	for (size_t i = 0; i < count; i++) {
-		double value = 0;
-		if (kind == VALUE_F32) {
-			uint32_t bits = (uint32_t)column[i];
-			float narrow;
-			memcpy(&narrow, &bits, 4);
-			value = (double)narrow;
-		} else if (kind == VALUE_WHOLE) {
-			value = (double)(int64_t)column[i];
-		} else {
-			points[i].bits = column[i];
-			continue;
-		}
-		memcpy(&points[i].bits, &value, 8);
-	}
-}
-
 int pio_chunk_decode(pio_chunk_point *points, size_t *count, pio_chunk_codec *codec,
                      const uint8_t *data, size_t size_bytes, pio_err *err)
 {
-	return pio_chunk_decode_some(points, count, codec, data, size_bytes, true, err);
-}
-
-int pio_chunk_decode_some(pio_chunk_point *points, size_t *count_out, pio_chunk_codec *codec,
-                          const uint8_t *data, size_t size_bytes, bool with_times, pio_err *err)
-{
-	*count_out = 0;
-	if (!data || size_bytes < 9)
-		return pio_fail(err, PIO_ECORRUPT, "a chunk of %zu bytes is too short", size_bytes);
-	if (data[0] != VERSION)
-		return pio_fail(err, PIO_EVERSION, "a chunk of version %d, expected %d", data[0], VERSION);
-	uint16_t count_less_1;
-	uint32_t crc;
-	memcpy(&count_less_1, data + 2, 2);
-	memcpy(&crc, data + 4, 4);
-	size_t count = (size_t)count_less_1 + 1;
-	if (data[1] > VALUE_MIXED || count > MAX || data[8] > 2)
-		return pio_fail(err, PIO_ECORRUPT, "a chunk's header makes no sense (values %d, count %zu, "
-		                "unit %d)", data[1], count, data[8]);
-	if (pio_crc32c(0, data + 8, size_bytes - 8) != crc)
-		return pio_fail(err, PIO_ECORRUPT, "a chunk of %zu bytes does not match its CRC", size_bytes);
-	input in = { data + 9, data + size_bytes, false };
-	get_integers(codec, &in, count, 2);
-	for (size_t i = 0; !in.bad && i < count; i++)
-		points[i].step = (int64_t)codec->column[i];
-	if (!in.bad && with_times)
-		get_integers(codec, &in, count, 1);
-	else if (!in.bad)
-		skip_integers(&in, count);
-	for (size_t i = 0; !in.bad && i < count; i++)
-		points[i].time_ns = !with_times ? 0 : (int64_t)(codec->column[i] * (uint64_t)units_ns[data[8]]);
-	if (!in.bad)
-		get_values(codec, &in, points, count, data[1]);
-	if (in.bad || in.at != in.end)
-		return pio_fail(err, PIO_ECORRUPT, "a chunk of %zu bytes and %zu points is damaged at byte "
-		                "%zd", size_bytes, count, (ptrdiff_t)(in.at - data));
-	*count_out = count;
-	return 0;
+	return pio_chunk_decode_some(points, count, codec->decoder, data, size_bytes, true, err);
 }
 
 /* ---- aggregates ----------------------------------------------------------------------- */

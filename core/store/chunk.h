@@ -37,6 +37,10 @@
 #include "base/err.h"
 
 #define PIO_CHUNK_POINTS_MAX 4096
+#define PIO_CHUNK_VERSION 1
+
+/* How values are stored. */
+enum pio_chunk_kind { PIO_CHUNK_F64, PIO_CHUNK_F32, PIO_CHUNK_WHOLE, PIO_CHUNK_I64, PIO_CHUNK_MIXED };
 
 typedef struct pio_chunk_codec pio_chunk_codec;
 
@@ -57,9 +61,26 @@ int pio_chunk_encode(const uint8_t **data, size_t *size_bytes, pio_chunk_codec *
 int pio_chunk_decode(pio_chunk_point *points, size_t *count, pio_chunk_codec *codec,
                      const uint8_t *data, size_t size_bytes, pio_err *err);
 
-/* The same; without times they are not unpacked and read as 0. */
-int pio_chunk_decode_some(pio_chunk_point *points, size_t *count, pio_chunk_codec *codec,
+/* ---- reading alone, without what it takes to encode ---- */
+typedef struct pio_chunk_decoder pio_chunk_decoder;
+int pio_chunk_decoder_new(pio_chunk_decoder **decoder, pio_err *err);
+void pio_chunk_decoder_free(pio_chunk_decoder *decoder);
+
+/* As pio_chunk_decode; without times they are not unpacked and read as 0. */
+int pio_chunk_decode_some(pio_chunk_point *points, size_t *count, pio_chunk_decoder *decoder,
                           const uint8_t *data, size_t size_bytes, bool with_times, pio_err *err);
+
+/* Straight into columns: the fastest way. Each has room for `room` entries;
+ * more than those are PIO_ECORRUPT. */
+typedef struct pio_chunk_columns {
+	int64_t *step, *time_ns;  /* time_ns NULL: not unpacked */
+	uint64_t *bits;
+	uint8_t *integer;         /* written for mixed chunks alone */
+} pio_chunk_columns;
+int pio_chunk_decode_columns(const pio_chunk_columns *to, size_t *count, pio_chunk_decoder *decoder,
+                             const uint8_t *data, size_t size_bytes, size_t room, pio_err *err);
+/* Of a chunk that was decoded: PIO_CHUNK_F64 (all f64), _I64 or _MIXED. */
+enum pio_chunk_kind pio_chunk_kind(const uint8_t *data);
 
 /* What lists and charts need. Points are taken in the order logged: of equal
  * minima the first counts. An i64 counts as the nearest double. */

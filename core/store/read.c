@@ -43,50 +43,51 @@ static void place(pio_points *to, size_t at, const pio_point *points, size_t cou
 		to->step[at + i] = points[i].step;
 		to->time_ns[at + i] = points[i].time_ns;
 		value[at + i] = points[i].whole; /* the eight bytes, whatever they are */
-		if (points[i].integer)
-			to->integer[at + i] = 1;
+		if (to->integer[at + i] != points[i].integer) /* untouched where all are reals */
+			to->integer[at + i] = points[i].integer;
 	}
 }
 
-/* The same for points of a chunk; false where they do not come by step. */
-static bool place_chunk(pio_points *to, size_t at, const pio_chunk_point *points, size_t count)
+static bool is_sorted(const int64_t *step, size_t count)
 {
-	uint64_t *value = to->value, integers = 0;
 	bool sorted = true;
-	for (size_t i = 0; i < count; i++) {
-		sorted &= i == 0 || points[i - 1].step <= points[i].step;
-		to->step[at + i] = points[i].step;
-		to->time_ns[at + i] = points[i].time_ns;
-		value[at + i] = points[i].bits;
-		integers |= points[i].integer;
-	}
-	for (size_t i = 0; integers && i < count; i++)
-		to->integer[at + i] = (uint8_t)points[i].integer;
+	for (size_t i = 1; i < count; i++)
+		sorted &= step[i - 1] <= step[i];
 	return sorted;
 }
 
-static int decode_job(pio_points *to, const job *j, pio_chunk_codec *codec, pio_chunk_point *block,
-                      pio_err *err)
+/* Put points that have been decoded into their place in the order of steps. */
+static int sort_place(pio_points *to, size_t at, size_t count, pio_err *err)
 {
-	size_t count;
-	int rc = pio_chunk_decode(block, &count, codec, j->data, j->size_bytes, err);
-	if (!rc && count != j->count)
-		rc = pio_fail(err, PIO_ECORRUPT, "%zu points, its row says %zu", count, j->count);
-	if (rc)
-		pio_err_context(err, "chunk %lld", (long long)j->chunk_id);
-	if (rc || place_chunk(to, j->place, block, count))
-		return rc;
 	pio_point *points = pio_alloc(count * sizeof *points);
 	if (!points)
 		return pio_fail(err, PIO_ENOMEM, "no memory for %zu points", count);
-	pio_points_of_chunk(points, block, count, 0);
-	rc = pio_points_sort(points, count, err);
-	if (!rc) {
-		memset(to->integer + j->place, 0, count);
-		place(to, j->place, points, count);
-	}
+	const int64_t *value = to->value;
+	for (size_t i = 0; i < count; i++)
+		points[i] = (pio_point){ .step = to->step[at + i], .time_ns = to->time_ns[at + i],
+		                         .whole = value[at + i], .integer = to->integer[at + i] };
+	int rc = pio_points_sort(points, count, err);
+	if (!rc)
+		place(to, at, points, count);
 	pio_free(points);
 	return rc;
+}
+
+static int decode_job(pio_points *to, const job *j, pio_chunk_decoder *decoder, pio_err *err)
+{
+	size_t count, at = j->place;
+	const pio_chunk_columns columns = { to->step + at, to->time_ns + at, (uint64_t *)to->value + at,
+	                                    to->integer + at };
+	int rc = pio_chunk_decode_columns(&columns, &count, decoder, j->data, j->size_bytes, j->count, err);
+	if (!rc && count != j->count)
+		rc = pio_fail(err, PIO_ECORRUPT, "%zu points, its row says %zu", count, j->count);
+	if (rc) {
+		pio_err_context(err, "chunk %lld", (long long)j->chunk_id);
+		return rc;
+	}
+	if (pio_chunk_kind(j->data) == PIO_CHUNK_I64)
+		memset(to->integer + at, 1, count);
+	return is_sorted(columns.step, count) ? 0 : sort_place(to, at, count, err);
 }
 
 /* ---- threads ------------------------------------------------------------------------------------ */
@@ -94,10 +95,9 @@ static int decode_job(pio_points *to, const job *j, pio_chunk_codec *codec, pio_
 static void *decode_loop(void *argument)
 {
 	work *w = argument;
-	pio_chunk_codec *codec = NULL;
+	pio_chunk_decoder *decoder;
 	pio_err err = PIO_ERR_INIT;
-	pio_chunk_point *block = pio_alloc(sizeof *block * PIO_CHUNK_POINTS_MAX);
-	int rc = block ? pio_chunk_codec_new(&codec, &err) : pio_fail(&err, PIO_ENOMEM, "out of memory");
+	int rc = pio_chunk_decoder_new(&decoder, &err);
 	pthread_mutex_lock(&w->lock);
 	for (;;) {
 		while (w->head == w->tail && !w->closed)
@@ -109,15 +109,14 @@ static void *decode_loop(void *argument)
 		w->jobs[w->tail++ % QUEUE] = (job){ 0 };
 		pthread_cond_signal(&w->emptied);
 		pthread_mutex_unlock(&w->lock);
-		rc = rc ? rc : decode_job(w->points, &j, codec, block, &err);
+		rc = rc ? rc : decode_job(w->points, &j, decoder, &err);
 		pio_free(j.data);
 		pthread_mutex_lock(&w->lock);
 		if (rc && !w->err.code)
 			w->err = err;
 	}
 	pthread_mutex_unlock(&w->lock);
-	pio_chunk_codec_free(codec);
-	pio_free(block);
+	pio_chunk_decoder_free(decoder);
 	return NULL;
 }
 
@@ -150,8 +149,7 @@ static int finish(work *w, int rc, pio_err *err)
 }
 
 /* Hand a chunk to the threads; here and now when there are none. */
-static int give(work *w, pio_reader *reader, const pio_cursor_chunk *chunk, size_t at,
-                pio_chunk_point *block, pio_err *err)
+static int give(work *w, pio_reader *reader, const pio_cursor_chunk *chunk, size_t at, pio_err *err)
 {
 	sqlite3_stmt *row;
 	job j = { .chunk_id = chunk->id, .place = at, .count = (size_t)chunk->count };
@@ -161,7 +159,7 @@ static int give(work *w, pio_reader *reader, const pio_cursor_chunk *chunk, size
 	int rc = 0;
 	if (!w->threads_count) {
 		j.data = (uint8_t *)(uintptr_t)data;
-		rc = decode_job(w->points, &j, reader->codec, block, err);
+		rc = decode_job(w->points, &j, reader->decoder, err);
 	} else if (!(j.data = pio_alloc(j.size_bytes))) {
 		rc = pio_fail(err, PIO_ENOMEM, "no memory for a chunk of %zu bytes", j.size_bytes);
 	} else {
@@ -196,15 +194,14 @@ static int make_room(pio_points *points, const pio_series_cursor *cursor, pio_er
 
 /* Chunks that overlap no other go to the threads; the rest, usually where
  * attempts meet, is sorted out here, so that each chunk's place is known. */
-static int read_chunks(work *w, size_t *count, pio_series_cursor *cursor, pio_chunk_point *block,
-                       pio_err *err)
+static int read_chunks(work *w, size_t *count, pio_series_cursor *cursor, pio_err *err)
 {
 	int rc = 0;
 	*count = 0;
 	while (!rc && cursor->chunks_begin < cursor->chunks_end) {
 		const pio_cursor_chunk *chunk = &cursor->chunks[cursor->chunks_begin];
 		if (pio_series_cursor_is_plain(cursor)) {
-			rc = give(w, cursor->reader, chunk, *count, block, err);
+			rc = give(w, cursor->reader, chunk, *count, err);
 			*count += (size_t)chunk->count;
 			cursor->chunks_begin++;
 			continue;
@@ -245,21 +242,17 @@ static int read_series(pio_points *points, pio_reader *reader, int64_t series_id
 	if (rc)
 		return rc;
 	rc = make_room(points, &cursor, err);
-	pio_chunk_point *block = pio_alloc(sizeof *block * PIO_CHUNK_POINTS_MAX);
-	if (!rc && !block)
-		rc = pio_fail(err, PIO_ENOMEM, "out of memory");
-	if (!rc && !reader->codec)
-		rc = pio_chunk_codec_new(&reader->codec, err);
+	if (!rc && !reader->decoder)
+		rc = pio_chunk_decoder_new(&reader->decoder, err);
 	if (!rc) {
 		start(&w, points, threads > 1 && cursor.chunks_end > 4 ? threads : 0);
-		rc = read_chunks(&w, &count, &cursor, block, err);
+		rc = read_chunks(&w, &count, &cursor, err);
 		rc = finish(&w, rc, err);
 	}
 	if (!rc) {
 		points->count = (int64_t)count;
 		name_kind(points);
 	}
-	pio_free(block);
 	pio_series_cursor_close(&cursor);
 	return rc;
 }

@@ -37,7 +37,7 @@ void pio_reader_fini(pio_reader *reader)
 {
 	for (int i = 0; i < PIO_READER_QUERIES; i++)
 		sqlite3_finalize(reader->statements[i]);
-	pio_chunk_codec_free(reader->codec);
+	pio_chunk_decoder_free(reader->decoder);
 	*reader = (pio_reader){ 0 };
 }
 
@@ -102,12 +102,12 @@ int pio_reader_chunk(pio_chunk_point *points, size_t *count, pio_reader *reader,
 	pio_err own = PIO_ERR_INIT;
 	*count = 0;
 	err = err ? err : &own;
-	if (!reader->codec && pio_chunk_codec_new(&reader->codec, err))
+	if (!reader->decoder && pio_chunk_decoder_new(&reader->decoder, err))
 		return -PIO_ENOMEM;
 	const void *data = pio_reader_data(&size_bytes, &row, reader, chunk_id, err);
 	if (!data)
 		return -err->code;
-	int rc = pio_chunk_decode_some(points, count, reader->codec, data, size_bytes, with_times, err);
+	int rc = pio_chunk_decode_some(points, count, reader->decoder, data, size_bytes, with_times, err);
 	if (rc == -PIO_ECORRUPT || rc == -PIO_EVERSION)
 		pio_err_context(err, "%s, chunk %lld", sqlite3_db_filename(reader->db, "main"),
 		                (long long)chunk_id);

@@ -26,7 +26,7 @@ enum pio_reader_query {
 
 typedef struct pio_reader {
 	sqlite3 *db;               /* borrowed */
-	pio_chunk_codec *codec;
+	pio_chunk_decoder *decoder;
 	sqlite3_stmt *statements[PIO_READER_QUERIES];
 	int holds;
 } pio_reader;
