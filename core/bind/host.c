@@ -101,6 +101,7 @@ static int open_all(lua_State *L)
 		{ "pioche.core.git", pio_bind_open_git },
 		{ "pioche.core.pack", pio_bind_open_pack },
 		{ "pioche.core.launch", pio_bind_open_launch },
+		{ "pioche.core.journal", pio_bind_open_journal },
 		{ "pioche.core.sweep", pio_bind_open_sweep }, { "pioche.core.gpu", pio_bind_open_gpu },
 		{ NULL, NULL },
 	};
