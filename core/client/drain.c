@@ -113,7 +113,8 @@ bool ring_side_next(pio_ring *ring, uint64_t *at, uint64_t head, uint8_t *type, 
 	side_get(ring, *at, size, sizeof *size);
 	side_get(ring, *at + sizeof *size, type, 1);
 	bool known = *type == PIO_RECORD_KEY || *type == PIO_RECORD_TEXT || *type == PIO_RECORD_FACT ||
-	             *type == PIO_RECORD_EVENT || *type == PIO_RECORD_CHECKPOINT;
+	             *type == PIO_RECORD_EVENT || *type == PIO_RECORD_CHECKPOINT ||
+	             *type == PIO_RECORD_MEDIA;
 	if (!known || *size < sizeof ring->rank || *size > left - RING_FRAME_BYTES)
 		return false;
 	side_get(ring, *at + RING_FRAME_BYTES, ring->frame, *size);

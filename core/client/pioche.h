@@ -1,5 +1,5 @@
 /* pioche.h: what a training program includes to log, checkpoint and
- * communicate. Link with -lpioche (pkg-config pioche).
+ * communicate: C11 or C++11. Link with -lpioche (pkg-config pioche).
  *
  * A program started by `pioche run` finds its run in the environment; any
  * other program becomes a run of its own in the nearest store (.pioche/,
@@ -27,7 +27,7 @@
 extern "C" {
 #endif
 
-#define PIOCHE_API_VERSION 1
+#define PIOCHE_API_VERSION 2
 
 #if defined(__GNUC__)
 #define PIO_API __attribute__((visibility("default")))
@@ -61,6 +61,9 @@ typedef struct pio_info {
 	int64_t resume_step;    /* step of the checkpoint to start from, or -1 */
 	const char *id;         /* ULID of the run, 26 characters */
 	const char *dir;        /* the attempt's directory, absolute */
+	const char *staging;    /* for shards of checkpoints, absolute */
+	const char *ring;       /* the log buffer, absolute: as $PIOCHE_RING it lets another
+	                         * process of this machine log on this run (client/env.h) */
 } pio_info;
 
 /* Borrowed until pio_close; never NULL (rank 0 of 1 and id "" without a run). */
@@ -70,7 +73,7 @@ PIO_API const pio_info *pio_info_get(const pio_run *run);
  * next call on this thread. */
 PIO_API const char *pio_error(void);
 
-/* ---- metrics and facts ---------------------------------------------------- */
+/* ---- metrics ----------------------------------------------------------------- */
 
 /* The key of a metric name (UTF-8, 1 to 4096 bytes, no NUL). Same name, same
  * key. 0 on a bad name; pio_error() says why. Ask once, outside the loop. */
@@ -80,27 +83,55 @@ PIO_API pio_key pio_key_get(pio_run *run, const char *name);
  * are kept bit for bit. */
 PIO_API int pio_log(pio_run *run, pio_key key, int64_t step, double value);
 
-/* Log n points of one step. */
-PIO_API int pio_log_many(pio_run *run, size_t n, const pio_key *keys,
-                         int64_t step, const double *values);
-
-/* A named fact about the run. `json` is one JSON scalar ("3", "\"adamw\"",
- * "true"). `kind` is 'p' for a parameter, 't' for a tag, 's' for a summary. */
-PIO_API int pio_fact(pio_run *run, char kind, const char *name, const char *json);
-
-/* A line of text (a sample, a note) under `key` at `step`. */
-PIO_API int pio_text(pio_run *run, const char *key, int64_t step, const char *text);
-
-/* Something that happened: shown in the run's history. */
-PIO_API int pio_event(pio_run *run, const char *kind, const char *message);
-
-/* ---- checkpoints ----------------------------------------------------------- */
+/* The same for a whole number, which a double would round beyond 2^53: tokens
+ * seen, bytes read. One key may have points of both kinds. */
+PIO_API int pio_log_int(pio_run *run, pio_key key, int64_t step, int64_t value);
 
 /* Element types, with the names of the safetensors format. */
 typedef enum pio_dtype {
 	PIO_BOOL, PIO_U8, PIO_I8, PIO_I16, PIO_U16, PIO_F16, PIO_BF16, PIO_I32,
 	PIO_U32, PIO_F32, PIO_F64, PIO_I64, PIO_U64
 } pio_dtype;
+
+/* How `count` values of type `dtype` are spread (weights, gradients), as a
+ * histogram of a few hundred bytes: buckets of 1/16 of a power of two, of which
+ * those of several ranks add up. Reads each value once, on the caller's time;
+ * `values` is borrowed for the call and may be NULL when count is 0. */
+PIO_API int pio_log_histogram(pio_run *run, const char *key, int64_t step, pio_dtype dtype,
+                              const void *values, size_t count);
+
+/* ---- texts, images, tables, files ------------------------------------------------ */
+
+/* The step of what belongs to the run as a whole. */
+#define PIO_NO_STEP INT64_MIN
+
+typedef enum pio_media {
+	PIO_TEXT,   /* UTF-8: a sample, a note */
+	PIO_IMAGE,  /* the bytes of a PNG or JPEG file, kept as they are */
+	PIO_TABLE,  /* JSON, column by column: {"columns":["x","y"],"data":[[1,2],["a","b"]]};
+	             * cells are scalars; "NaN", "Infinity", "-Infinity" stand for such numbers */
+	PIO_FILE    /* any bytes, under the SHA-256 of their content */
+} pio_media;
+
+/* Log one of these under `key` at `step`, or PIO_NO_STEP. `name` is a file's
+ * name (else NULL); a PIO_FILE with `data` NULL is read from the path `name`.
+ * Everything is borrowed for the call. A text has at most 512 KiB. What is
+ * large (a file; another above 64 KiB) is written and synced to the attempt's
+ * directory before the call returns: milliseconds on the caller's time, and
+ * PIO_ENOSPC (-9) or PIO_EIO (-8) where the disk refuses; the run then says in
+ * its history that it is missing. */
+PIO_API int pio_log_media(pio_run *run, pio_media kind, const char *key, int64_t step,
+                          const char *name, const void *data, size_t size_bytes);
+
+/* ---- facts ----------------------------------------------------------------------- */
+
+/* Something about the run as a whole. `kind` 'p' is a parameter, 't' a tag, 's'
+ * a summary: `value` is one JSON scalar ("3", "\"adamw\"", "true"), and the
+ * newest of a name counts. 'e' is an event: `name` is what happened, `value` a
+ * line of text; it is shown in the run's history. */
+PIO_API int pio_fact(pio_run *run, char kind, const char *name, const char *value);
+
+/* ---- checkpoints ----------------------------------------------------------- */
 
 /* Begin the checkpoint of `step`. Every rank that has something to save calls
  * it; `writers` is how many ranks that is (data parallel: 1, rank 0 alone).

@@ -136,6 +136,14 @@ int ring_drain_prepare(pio_ring *ring, pio_err *err);
  * none that may stand there. */
 bool ring_side_next(pio_ring *ring, uint64_t *at, uint64_t head, uint8_t *type, uint32_t *size);
 
+/* Will the next `count` points fit without waiting, as far as one can tell? */
+static inline bool ring_has_room(const pio_ring *ring, uint64_t count)
+{
+	uint64_t head = atomic_load_explicit(&ring->header->head, memory_order_relaxed);
+	uint64_t tail = atomic_load_explicit(&ring->header->tail, memory_order_relaxed);
+	return head + count - tail <= ring->slot_count;
+}
+
 /* The whole of logging a point; inline, because it is called a lot. */
 static inline void ring_log(pio_ring *ring, uint32_t key, int64_t step, uint64_t value_bits)
 {

@@ -86,6 +86,8 @@ static int open_under_agent(pio_run *run, const char *ring_path, pio_err *err)
 	if (!rc)
 		rc = env_int(&run->info.attempt, PIO_ENV_ATTEMPT, 1, 1, err);
 	if (!rc)
+		rc = env_copy(&run->ring_path, PIO_ENV_RING, err);
+	if (!rc)
 		rc = env_copy(&run->dir, PIO_ENV_DIR, err);
 	if (!rc)
 		rc = env_copy(&run->staging, PIO_ENV_STAGING, err);
@@ -97,6 +99,7 @@ static void free_run(pio_run *run)
 	pio_resume_close(&run->resume);
 	pio_standalone_free(run);
 	pio_ring_close(&run->ring);
+	pio_free(run->ring_path);
 	pio_free(run->dir);
 	pio_free(run->staging);
 	pio_free(run);
@@ -106,6 +109,8 @@ int pio_open(pio_run **run_out, const char *experiment)
 {
 	pio_err *err = pio_last_err();
 	const char *ring_path = getenv(PIO_ENV_RING);
+	if (!run_out)
+		return pio_fail(err, PIO_EINVAL, "pio_open: where to put the run is NULL");
 	*run_out = NULL;
 	pio_run *run = pio_calloc(1, sizeof *run);
 	if (!run)
@@ -120,22 +125,25 @@ int pio_open(pio_run **run_out, const char *experiment)
 	}
 	run->info.id = run->id;
 	run->info.dir = run->dir;
+	run->info.staging = run->staging;
+	run->info.ring = run->ring_path;
 	*run_out = run;
 	return 0;
 }
 
 int pio_close(pio_run **run_in, int status)
 {
-	pio_run *run = *run_in;
+	pio_run *run = run_in ? *run_in : NULL;
 	pio_err *err = pio_last_err();
 	int rc = 0;
-	*run_in = NULL;
+	if (run_in)
+		*run_in = NULL;
 	if (!run || run->pid != getpid())
 		return 0; /* a forked child: the run is its parent's */
 	if (run->alone)
 		rc = pio_standalone_finish(run, status, err);
 	else if (status != 0)
-		rc = pio_event(run, "close", "the program closed the run as failed");
+		rc = pio_fact(run, 'e', "close", "the program closed the run as failed");
 	free_run(run);
 	return rc;
 }
@@ -143,7 +151,7 @@ int pio_close(pio_run **run_in, int status)
 const pio_info *pio_info_get(const pio_run *run)
 {
 	static const pio_info none = { .rank = 0, .world = 1, .attempt = 1, .resume_step = -1,
-	                               .id = "", .dir = "" };
+	                               .id = "", .dir = "", .staging = "", .ring = "" };
 	return run ? &run->info : &none;
 }
 
@@ -160,62 +168,28 @@ pio_key pio_key_get(pio_run *run, const char *name)
 	return pio_ring_key(run->ring, name, strlen(name), pio_last_err());
 }
 
-static int check_keys(pio_run *run, size_t n, const pio_key *keys)
+static int log_bits(pio_run *run, pio_key key, uint32_t flag, int64_t step, uint64_t bits)
 {
+	if (!run)
+		return 0;
 	uint32_t next = atomic_load_explicit(&run->ring->header->next_key, memory_order_relaxed);
-	for (size_t i = 0; i < n; i++)
-		if (__builtin_expect(keys[i] == 0 || keys[i] >= next, 0))
-			return pio_fail(pio_last_err(), PIO_EINVAL, "metric number %u: a result of pio_key_get "
-			                "expected, 1 to %u", keys[i], next - 1);
+	if (__builtin_expect(key == 0 || key >= next, 0))
+		return pio_fail(pio_last_err(), PIO_EINVAL, "metric number %u: a result of pio_key_get "
+		                "expected, 1 to %u", key, next - 1);
+	ring_log(run->ring, key | flag, step, bits);
 	return 0;
 }
 
 int pio_log(pio_run *run, pio_key key, int64_t step, double value)
 {
-	if (!run)
-		return 0;
-	int rc = check_keys(run, 1, &key);
-	if (__builtin_expect(rc, 0))
-		return rc;
 	uint64_t bits;
 	memcpy(&bits, &value, sizeof bits);
-	ring_log(run->ring, key, step, bits);
-	return 0;
+	return log_bits(run, key, 0, step, bits);
 }
 
-int pio_log_many(pio_run *run, size_t n, const pio_key *keys, int64_t step, const double *values)
+int pio_log_int(pio_run *run, pio_key key, int64_t step, int64_t value)
 {
-	if (!run || n == 0)
-		return 0;
-	if (!keys || !values)
-		return pio_fail(pio_last_err(), PIO_EINVAL, "pio_log_many of %zu points: %s is NULL", n,
-		                keys ? "values" : "keys");
-	int rc = check_keys(run, n, keys);
-	if (rc)
-		return rc;
-	for (size_t i = 0; i < n; i++) {
-		uint64_t bits;
-		memcpy(&bits, &values[i], sizeof bits);
-		ring_log(run->ring, keys[i], step, bits);
-	}
-	return 0;
-}
-
-/* One pointer to pack for callers that pay for each argument (pioche.py). */
-typedef struct packed_log {
-	pio_run *run;
-	uint64_t count;
-	int64_t step;
-	double values[]; /* count values, then count keys of 32 bits */
-} packed_log;
-
-PIO_API int pio_log_packed(const void *call);
-
-int pio_log_packed(const void *call)
-{
-	const packed_log *packed = call;
-	const void *keys = packed->values + packed->count;
-	return pio_log_many(packed->run, packed->count, keys, packed->step, packed->values);
+	return log_bits(run, key, PIO_POINT_INTEGER, step, (uint64_t)value);
 }
 
 /* ---- facts ------------------------------------------------------------------ */
@@ -235,70 +209,44 @@ int pio_run_send(pio_run *run, enum pio_record_type type, pio_str *payload, pio_
 	return rc;
 }
 
-static int check_text(const char *what, const char *text, pio_err *err)
+int pio_run_check_key(const char *what, const char *key, pio_err *err)
 {
-	return text ? 0 : pio_fail(err, PIO_EINVAL, "%s is NULL", what);
+	if (!key)
+		return pio_fail(err, PIO_EINVAL, "%s name is NULL", what);
+	return pio_name_check(what, key, strlen(key), err);
 }
 
-int pio_fact(pio_run *run, char kind, const char *name, const char *json)
+static int check_fact(char kind, const char *name, const char *value, pio_err *err)
+{
+	static const char kinds[] = "ptse";
+	static const char *const nouns[] = { "parameter", "tag", "summary", "event" };
+	const char *known = kind ? strchr(kinds, kind) : NULL;
+	if (!known)
+		return pio_fail(err, PIO_EINVAL, "kind of a fact is '%c': 'p', 't', 's' or 'e' expected",
+		                kind >= ' ' && kind <= '~' ? kind : '?');
+	const char *noun = nouns[known - kinds];
+	int rc = pio_run_check_key(noun, name, err);
+	if (rc)
+		return rc;
+	if (!value)
+		return pio_fail(err, PIO_EINVAL, "%s \"%.80s\": its value is NULL", noun, name);
+	return kind == 'e' ? pio_text_check(noun, name, value, strlen(value), err)
+	                   : pio_scalar_check(name, value, err);
+}
+
+int pio_fact(pio_run *run, char kind, const char *name, const char *value)
 {
 	pio_err *err = pio_last_err();
 	pio_str payload = PIO_STR_INIT;
 	if (!run)
 		return 0;
-	if (kind != 'p' && kind != 't' && kind != 's')
-		return pio_fail(err, PIO_EINVAL, "kind of a fact is '%c': 'p', 't' or 's' expected", kind);
-	int rc = check_text("name of a fact", name, err);
-	if (!rc)
-		rc = pio_name_check("fact", name, strlen(name), err);
-	if (!rc)
-		rc = check_text("value of a fact", json, err);
-	if (!rc)
-		rc = pio_scalar_check(name, json, err);
+	int rc = check_fact(kind, name, value, err);
 	if (rc)
 		return rc;
 	pio_run_payload(&payload, run);
-	pio_str_putc(&payload, kind);
+	if (kind != 'e')
+		pio_str_putc(&payload, kind);
 	pio_record_put_str(&payload, name, strlen(name));
-	pio_record_put_str(&payload, json, strlen(json));
-	return pio_run_send(run, PIO_RECORD_FACT, &payload, err);
-}
-
-int pio_text(pio_run *run, const char *key, int64_t step, const char *text)
-{
-	pio_err *err = pio_last_err();
-	pio_str payload = PIO_STR_INIT;
-	if (!run)
-		return 0;
-	int rc = check_text("key of a text", key, err);
-	if (!rc)
-		rc = pio_name_check("text", key, strlen(key), err);
-	if (!rc)
-		rc = check_text("text", text, err);
-	if (rc)
-		return rc;
-	pio_run_payload(&payload, run);
-	pio_record_put_i64(&payload, step);
-	pio_record_put_str(&payload, key, strlen(key));
-	pio_record_put_str(&payload, text, strlen(text));
-	return pio_run_send(run, PIO_RECORD_TEXT, &payload, err);
-}
-
-int pio_event(pio_run *run, const char *kind, const char *message)
-{
-	pio_err *err = pio_last_err();
-	pio_str payload = PIO_STR_INIT;
-	if (!run)
-		return 0;
-	int rc = check_text("kind of an event", kind, err);
-	if (!rc)
-		rc = pio_name_check("event", kind, strlen(kind), err);
-	if (!rc)
-		rc = check_text("message of an event", message, err);
-	if (rc)
-		return rc;
-	pio_run_payload(&payload, run);
-	pio_record_put_str(&payload, kind, strlen(kind));
-	pio_record_put_str(&payload, message, strlen(message));
-	return pio_run_send(run, PIO_RECORD_EVENT, &payload, err);
+	pio_record_put_str(&payload, value, strlen(value));
+	return pio_run_send(run, kind == 'e' ? PIO_RECORD_EVENT : PIO_RECORD_FACT, &payload, err);
 }

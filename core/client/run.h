@@ -21,6 +21,7 @@ struct pio_run {
 	pio_info info;
 	pio_ring *ring;
 	char id[PIO_ULID_CHARS + 1];
+	char *ring_path;
 	char *dir;                      /* of the attempt */
 	char *staging;                  /* for checkpoint shards */
 	pio_resume *resume;             /* NULL: start afresh */
@@ -31,6 +32,8 @@ struct pio_run {
 /* The calling thread's message, what pio_error() shows. */
 pio_err *pio_last_err(void);
 
+/* A key's or fact's name: given, and as pio_name_check wants it. */
+int pio_run_check_key(const char *what, const char *key, pio_err *err);
 /* Begin a payload: the run's rank and the wall time. */
 void pio_run_payload(pio_str *payload, const pio_run *run);
 /* Send it through the side ring and free it. */

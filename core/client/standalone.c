@@ -25,7 +25,7 @@
 typedef struct pio_standalone {
 	struct pio_standalone *next;   /* of the process's open runs */
 	pio_run *run;
-	char *store, *ring_path;
+	char *store;
 	pio_journal_writer *journal;
 	pthread_t drainer;
 	bool draining;
@@ -359,7 +359,7 @@ static int make_ring_path(standalone *alone, pio_err *err)
 	}
 	pio_str_append(&whole, path.data, path.len);
 	pio_str_fini(&path);
-	alone->ring_path = pio_str_take(&whole);
+	alone->run->ring_path = pio_str_take(&whole);
 	return rc;
 }
 
@@ -375,7 +375,7 @@ static int make_paths(standalone *alone, pio_err *err)
 		run->staging = pio_str_take(&path);
 		rc = make_ring_path(alone, err);
 		alone->store = pio_str_take(&store);
-		if (!rc && (!run->dir || !run->staging || !alone->ring_path || !alone->store))
+		if (!rc && (!run->dir || !run->staging || !alone->run->ring_path || !alone->store))
 			rc = pio_fail(err, PIO_ENOMEM, "out of memory for the paths of a run");
 	}
 	pio_str_fini(&store);
@@ -397,7 +397,7 @@ int pio_standalone_open(pio_run *run, const char *experiment, pio_err *err)
 	if (!rc)
 		rc = lock_attempt(alone, err);
 	if (!rc)
-		rc = pio_ring_create(&run->ring, alone->ring_path, 0, 0, 0, err);
+		rc = pio_ring_create(&run->ring, alone->run->ring_path, 0, 0, 0, err);
 	if (!rc)
 		rc = open_journal(alone, &ulid, experiment, err);
 	if (!rc)
@@ -435,7 +435,7 @@ static int finish(standalone *alone, int status, pio_err *err)
 	rc = rc ? rc : closed;
 	/* A ring that could not be drained stays for whoever adopts the run. */
 	if (!rc)
-		rc = pio_fs_unlink(alone->ring_path, err);
+		rc = pio_fs_unlink(alone->run->ring_path, err);
 	pio_fs_unlock(&alone->lock_fd);
 	return rc;
 }
@@ -469,13 +469,12 @@ void pio_standalone_free(pio_run *run)
 		stop_drainer(alone);
 		(void)pio_journal_close(&alone->journal, NULL);
 		if (run->ring)
-			(void)pio_fs_unlink(alone->ring_path, NULL);
+			(void)pio_fs_unlink(alone->run->ring_path, NULL);
 		pio_fs_unlock(&alone->lock_fd);
 		if (run->staging)
 			(void)pio_fs_remove_tree(run->staging, NULL);
 		remove_run_dir(run);
 	}
-	pio_free(alone->ring_path);
 	pio_free(alone->store);
 	pio_free(alone);
 }

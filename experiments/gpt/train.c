@@ -119,7 +119,8 @@ static int sample(trainer *t, int64_t step)
 
 		gpt_sample_clean(text, prompt + count);
 		text[prompt + count] = 0;
-		pio_text(t->run, "sample", step, (const char *)text + begin);
+		pio_log_media(t->run, PIO_TEXT, "sample", step, NULL, text + begin,
+		              prompt + count - begin);
 		if (step == o->steps)
 			print_sample(text + begin, prompt + count - begin);
 	}
@@ -168,12 +169,14 @@ static int save(trainer *t, int64_t step)
 static void log_step(trainer *t, int64_t step, double loss, double norm, double lr)
 {
 	const gpt_options *o = t->o;
-	const pio_key keys[] = {t->key_loss, t->key_norm, t->key_lr, t->key_speed};
 	double tokens = (double)(o->batch * o->context) * (double)t->steps;
-	const double values[] = {loss, norm, lr, t->seconds > 0 ? tokens / t->seconds : 0};
 
-	if (t->info->rank == 0)
-		pio_log_many(t->run, sizeof keys / sizeof *keys, keys, step, values);
+	if (t->info->rank == 0) {
+		pio_log(t->run, t->key_loss, step, loss);
+		pio_log(t->run, t->key_norm, step, norm);
+		pio_log(t->run, t->key_lr, step, lr);
+		pio_log(t->run, t->key_speed, step, t->seconds > 0 ? tokens / t->seconds : 0);
+	}
 	t->seconds = 0;
 	t->steps = 0;
 }
@@ -214,7 +217,7 @@ static int stopped(trainer *t, int64_t step)
 	if (status)
 		return status;
 	if (t->info->rank == 0) {
-		pio_event(t->run, "stop", "stopped by a signal after a saved step");
+		pio_fact(t->run, 'e', "stop", "stopped by a signal after a saved step");
 		fprintf(stderr, "gpt: stopped by signal %d; step %lld is saved\n", number,
 		        (long long)step);
 	}

@@ -65,7 +65,7 @@ static int log_curve(const char *experiment, double last)
 	for (int64_t step = 1; step <= 20; step++)
 		expect(pio_log(run, key, step, last + (double)(20 - step)) == 0, "pio_log");
 	expect(pio_fact(run, 's', "best", "17") == 0, "pio_fact");
-	expect(pio_event(run, "note", "all is well") == 0, "pio_event");
+	expect(pio_fact(run, 'e', "note", "all is well") == 0, "pio_fact");
 	expect(pio_close(&run, last > 5) == 0, "pio_close");
 	return failures != 0;
 }

@@ -34,14 +34,15 @@ static void a_run_of_its_own_keeps_everything(void **state)
 	pio_str_printf(&staging, "%s/.pioche/staging/%s", home, id);
 	assert_int_equal(pio_fs_type(staging.data), PIO_FS_DIR);
 
-	pio_key keys[2] = { pio_key_get(run, "a"), pio_key_get(run, "b") };
-	double values[2] = { 1.5, -0.0 };
-	for (int64_t step = 0; step < 1000; step++)
-		ok(pio_log_many(run, 2, keys, step, values));
-	ok(pio_log(run, keys[0], INT64_MIN, 7));
+	pio_key a = pio_key_get(run, "a"), b = pio_key_get(run, "b");
+	for (int64_t step = 0; step < 1000; step++) {
+		ok(pio_log(run, a, step, 1.5));
+		ok(pio_log(run, b, step, -0.0));
+	}
+	ok(pio_log_int(run, a, INT64_MIN, INT64_MAX));
 	ok(pio_fact(run, 'p', "lr \"x\"\n", "3e-4"));
-	ok(pio_text(run, "sample", 5, "In the beginning"));
-	ok(pio_event(run, "note", "half way"));
+	ok(pio_log_media(run, PIO_TEXT, "sample", 5, NULL, "In the beginning", 16));
+	ok(pio_fact(run, 'e', "note", "half way"));
 	ok(pio_close(&run, 0));
 	assert_null(run);
 	ok(pio_close(&run, 0));
@@ -50,6 +51,8 @@ static void a_run_of_its_own_keeps_everything(void **state)
 	assert_int_equal(h->count, 2001);
 	assert_false(h->point_before_key);
 	assert_true(h->points[1].value_bits == 0x8000000000000000u);
+	assert_int_equal(h->points[2000].key, a | PIO_POINT_INTEGER);
+	assert_true(h->points[2000].value_bits == INT64_MAX && h->points[2000].step == INT64_MIN);
 	assert_int_equal(h->records[PIO_RECORD_RUN], 1);
 	assert_non_null(strstr(h->last[PIO_RECORD_RUN], "\"experiment\":\"notes\""));
 	assert_non_null(strstr(h->last[PIO_RECORD_RUN], "test_client"));
@@ -106,8 +109,9 @@ static void a_run_that_cannot_be_opened_leaves_nothing_and_harms_nothing(void **
 	assert_int_equal(pio_key_get(run, "x"), 0);
 	ok(pio_log(run, 1, 0, 0));
 	ok(pio_fact(run, 'p', "a", "1"));
-	ok(pio_text(run, "a", 0, "b"));
-	ok(pio_event(run, "a", "b"));
+	ok(pio_log_int(run, 1, 0, 0));
+	ok(pio_log_histogram(run, "a", 0, PIO_F32, NULL, 0));
+	ok(pio_log_media(run, PIO_TEXT, "a", 0, NULL, "b", 1));
 	pio_checkpoint *c;
 	ok(pio_checkpoint_begin(&c, run, 0, 1));
 	ok(pio_checkpoint_add(c, "model", "w", PIO_F32, 0, NULL, NULL));
@@ -132,7 +136,7 @@ static void bad_values_are_refused(void **state)
 	assert_true(key > 0);
 	refused(pio_log(run, 0, 0, 1), PIO_EINVAL, "metric number 0");
 	refused(pio_log(run, key + 1, 0, 1), PIO_EINVAL, "pio_key_get expected");
-	refused(pio_log_many(run, 1, NULL, 0, NULL), PIO_EINVAL, "keys is NULL");
+	refused(pio_log_int(run, key | PIO_POINT_INTEGER, 0, 1), PIO_EINVAL, "pio_key_get expected");
 	refused(pio_fact(run, 'x', "a", "1"), PIO_EINVAL, "kind of a fact is 'x'");
 	static const char *const bad[] = { "", "nan", "[1]", "{}", "\"open", "01", "1.", "1e", "tru", "1 2",
 	                                   "\"\\x\"", "\"a\nb\"", "\"\\u12\"", "\"\xff\"", "--1" };
@@ -144,10 +148,8 @@ static void bad_values_are_refused(void **state)
 	char *long_text = malloc(1u << 20);
 	memset(long_text, 'x', (1u << 20) - 1);
 	long_text[(1u << 20) - 1] = 0;
-	refused(pio_text(run, "t", 0, long_text), PIO_EINVAL, "too long");
+	refused(pio_log_media(run, PIO_TEXT, "t", 0, NULL, long_text, 1u << 19), PIO_EINVAL, "too long");
 	free(long_text);
-	refused(pio_text(run, "t", 0, NULL), PIO_EINVAL, "text is NULL");
-	refused(pio_event(run, "", "m"), PIO_EINVAL, "empty");
 	ok(pio_close(&run, 1));
 	home_remove(home);
 }
