@@ -98,6 +98,21 @@ size_t pio_utf8_length(const char *text, size_t left)
 	return overlong || beyond ? 0 : n;
 }
 
+void pio_str_put_text(pio_str *s, const char *text, size_t size_bytes)
+{
+	size_t begin = 0;
+	for (size_t i = 0; i < size_bytes;) {
+		size_t n = text[i] ? pio_utf8_length(text + i, size_bytes - i) : 0;
+		if (n == 0) {
+			pio_str_append(s, text + begin, i - begin);
+			pio_str_puts(s, "\xef\xbf\xbd");
+			begin = i + 1;
+		}
+		i += n ? n : 1;
+	}
+	pio_str_append(s, text + begin, size_bytes - begin);
+}
+
 void pio_str_put_json(pio_str *s, const char *text, size_t size_bytes)
 {
 	const unsigned char *p = (const unsigned char *)text;

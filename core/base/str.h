@@ -33,6 +33,8 @@ void pio_str_printf(pio_str *s, const char *format, ...)
 /* Bytes of the UTF-8 sequence at `text` (RFC 3629: no surrogates, no overlong
  * forms), 0 if there is none within `left` bytes (at least 1). */
 size_t pio_utf8_length(const char *text, size_t left);
+/* Append `text`; NULs and bytes that are not UTF-8 become U+FFFD. */
+void pio_str_put_text(pio_str *s, const char *text, size_t size_bytes);
 /* Append `text` as a JSON string with its quotes; invalid UTF-8 becomes U+FFFD. */
 void pio_str_put_json(pio_str *s, const char *text, size_t size_bytes);
 /* 0, or -PIO_ENOMEM when an append failed. */

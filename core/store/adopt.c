@@ -67,25 +67,6 @@ static int find_pulse(stray *s, pio_err *err)
 
 /* ---- its row ------------------------------------------------------------------------------------ */
 
-static void clean_name(char name[201], const char *wanted)
-{
-	size_t n = 0;
-	for (; *wanted && n < 200; wanted++) {
-		char c = *wanted;
-		bool good = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-		            c == '_' || ((c == '.' || c == '-') && n);
-		if (good)
-			name[n++] = c;
-		else if (n && name[n - 1] != '-')
-			name[n++] = '-';
-	}
-	while (n && name[n - 1] == '-')
-		n--;
-	name[n] = 0;
-	if (!n)
-		snprintf(name, 201, "run");
-}
-
 /* A living process writes at least each second. Asked before rings are drained
  * into the journal. */
 static int find_last_word(stray *s, pio_err *err)
@@ -168,13 +149,13 @@ static int backdate(const stray *s, int64_t experiment_id, pio_err *err)
 
 static int insert_rows(stray *s, const pio_str *description, pio_err *err)
 {
-	char name[201];
+	char name[PIO_EXPERIMENT_BYTES];
 	json_t *json = NULL;
 	int number;
 	int64_t experiment_id = 0;
 	if (description->len)
 		(void)pio_json_parse(&json, description->data, description->len, "RUN record", NULL);
-	clean_name(name, pio_json_string_or(json, "experiment", "run"));
+	pio_store_experiment_name(name, pio_json_string_or(json, "experiment", "run"));
 	pio_store_run_spec spec = { .ulid = s->ulid, .program = json ? description->data : NULL };
 	int rc = pio_store_begin(s->store, err);
 	if (rc) {

@@ -25,6 +25,25 @@ static bool is_experiment_name(const char *name)
 	return true;
 }
 
+void pio_store_experiment_name(char name[PIO_EXPERIMENT_BYTES], const char *wanted)
+{
+	size_t n = 0;
+	for (; *wanted && n < PIO_EXPERIMENT_BYTES - 1; wanted++) {
+		char c = *wanted;
+		bool good = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+		            c == '_' || ((c == '.' || c == '-') && n);
+		if (good)
+			name[n++] = c;
+		else if (n && name[n - 1] != '-')
+			name[n++] = '-';
+	}
+	while (n && name[n - 1] == '-')
+		n--;
+	name[n] = 0;
+	if (!n)
+		snprintf(name, PIO_EXPERIMENT_BYTES, "run");
+}
+
 /* End what pio_store_begin opened: commit if rc is 0, else roll back. */
 static int end(pio_store *store, int rc, pio_err *err)
 {
@@ -208,6 +227,17 @@ int pio_store_tag_set(pio_store *store, int64_t run_id, const char *name, size_t
 	rc = pio_sql_exec(store, err, "INSERT INTO tag (run_id, name, value) VALUES (?1, ?2, ?3)"
 	                  " ON CONFLICT (run_id, name) DO UPDATE SET value = excluded.value", "iss",
 	                  run_id, name, name_bytes, value ? value : "", value_bytes);
+	return end(store, rc, err);
+}
+
+int pio_store_tag_remove(pio_store *store, int64_t run_id, const char *name, size_t name_bytes,
+                         pio_err *err)
+{
+	int rc = pio_store_begin(store, err);
+	if (rc)
+		return rc;
+	rc = pio_sql_exec(store, err, "DELETE FROM tag WHERE run_id = ?1 AND name = ?2", "is", run_id,
+	                  name, name_bytes);
 	return end(store, rc, err);
 }
 

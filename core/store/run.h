@@ -18,6 +18,10 @@
 #include "base/err.h"
 #include "store/store.h"
 
+/* A valid experiment name out of anything: what does not belong becomes '-',
+ * nothing becomes "run". */
+#define PIO_EXPERIMENT_BYTES 201
+void pio_store_experiment_name(char name[PIO_EXPERIMENT_BYTES], const char *wanted);
 /* Id of the experiment, made if absent. goal_key may be NULL (unchanged). The
  * name: 1 to 200 bytes of letters, digits, '.', '_', '-', no leading '-' or '.'. */
 int pio_store_experiment(int64_t *id, pio_store *store, const char *name, const char *goal_key,
@@ -49,6 +53,9 @@ int pio_store_param_set(pio_store *store, int64_t run_id, const char *name, size
                         const char *json, size_t json_bytes, pio_err *err);
 int pio_store_tag_set(pio_store *store, int64_t run_id, const char *name, size_t name_bytes,
                       const char *value, size_t value_bytes, pio_err *err);
+/* Nothing happens where the run has no such tag. */
+int pio_store_tag_remove(pio_store *store, int64_t run_id, const char *name, size_t name_bytes,
+                         pio_err *err);
 /* attempt_id 0, rank -1, step INT64_MIN, key NULL: none. */
 int pio_store_event_add(pio_store *store, int64_t run_id, int64_t attempt_id, int rank,
                         int64_t step, int64_t time_ns, const char *kind, const char *key,
