@@ -188,6 +188,15 @@ static int store_tag_set(lua_State *L)
 	return pio_bind_done(L, rc, &err);
 }
 
+static int store_tag_remove(lua_State *L)
+{
+	size_t len;
+	const char *name = luaL_checklstring(L, 3, &len);
+	pio_err err = PIO_ERR_INIT;
+	return pio_bind_done(L, pio_store_tag_remove(pio_bind_store(L, 1), luaL_checkinteger(L, 2), name,
+	                                             len, &err), &err);
+}
+
 /* event(run_id, { kind, message, step, rank, key, attempt_id }) */
 static int store_event(lua_State *L)
 {
@@ -245,7 +254,8 @@ static const luaL_Reg store_methods[] = {
 	{ "begin", store_begin }, { "commit", store_commit }, { "rollback", store_rollback },
 	{ "experiment", store_experiment }, { "run_create", store_run_create },
 	{ "run_find", store_run_find }, { "run_set_status", store_run_set_status },
-	{ "param_set", store_param_set }, { "tag_set", store_tag_set }, { "event", store_event },
+	{ "param_set", store_param_set }, { "tag_set", store_tag_set },
+	{ "tag_remove", store_tag_remove }, { "event", store_event },
 	{ "adopt", store_adopt }, { "fold", store_fold }, { "recover", store_recover },
 	{ NULL, NULL },
 };

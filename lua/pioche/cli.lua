@@ -4,7 +4,7 @@
 --   { summary, usage, help, options = { {name, short, arg, type, choices,
 --     multi, help} }, args = {min, max}, run = function(ctx) }
 -- and gets ctx = { args, options, json, csv, color, cols, stdout_tty, store(),
--- reading(), out(), note(), flush(), encode() }. An option's value is found under its
+-- reading(), writing(), out(), note(), flush(), encode() }. An option's value is found under its
 -- name with '_' for '-': true, a string, a number where type is "integer" or
 -- "number", an array where multi is set.
 local sys = require "pioche.core.sys"
@@ -16,8 +16,8 @@ local cli = {}
 -- Shown in this order by `pioche help`; any other module under pioche.command
 -- is a verb too.
 cli.verbs = {
-  "run", "plan", "ls", "show", "compare", "chart", "logs", "stop", "sql", "export", "verify",
-  "doctor", "completion", "help",
+  "run", "plan", "ls", "show", "compare", "chart", "logs", "stop", "note", "tag", "sql", "export",
+  "import", "verify", "journal", "doctor", "completion", "help",
 }
 
 cli.globals = {
@@ -253,12 +253,17 @@ local function store_opener(options)
     opened.reading = raising(store)
     return opened.reading
   end
+  -- For verbs that change what is on record. The store must be writable.
+  local function writing()
+    open("write")
+    return reading()
+  end
   local function close()
     for _, mode in ipairs { "read", "write", "create" } do
       if opened[mode] then opened[mode]:close() end
     end
   end
-  return open, reading, close
+  return open, reading, writing, close
 end
 
 -- What a command gets. Also used by tests.
@@ -273,7 +278,7 @@ function cli.context(args, options)
   local columns = math.tointeger(tonumber(sys.getenv("COLUMNS") or ""))
   ctx.cols = columns or (ctx.stdout_tty and sys.term_size()) or 80
   if ctx.cols < 20 then ctx.cols = 80 end
-  ctx.store, ctx.reading, ctx.close = store_opener(options)
+  ctx.store, ctx.reading, ctx.writing, ctx.close = store_opener(options)
   ctx.out, ctx.flush = output(1)
   ctx.encode = encode
   ctx.note = function(text)

@@ -304,7 +304,7 @@ end
 
 -- Print runs as a JSON array, one a line, loading a few hundred at a time;
 -- `asked`: metrics with a rank or a reduction (runs.add_asked).
-function runs.print_json(ctx, store, ids, asked)
+function runs.print_json(ctx, store, ids, asked, with_notes)
   local batch = 200
   local lead = "["
   for first = 1, #ids, batch do
@@ -312,8 +312,11 @@ function runs.print_json(ctx, store, ids, asked)
     local loaded = runs.load(store, part,
       { params = true, tags = true, metrics = true, attempts = true })
     runs.add_asked(store, loaded, asked)
+    local notes = with_notes and runs.notes(store, loaded)
     for _, run in ipairs(loaded) do
-      ctx.out(lead .. ctx.encode(runs.to_json(run)))
+      local value = runs.to_json(run)
+      if notes then value.notes = json.array(notes[run.id] or {}) end
+      ctx.out(lead .. ctx.encode(value))
       lead = ",\n"
     end
   end

@@ -28,7 +28,8 @@ local function overview(ctx)
   pioche export NAME/best -o x.tar
 
 RUN is gpt-17, a unique prefix of its ULID, gpt/best or gpt/last.
-`pioche help VERB` explains a verb.
+`pioche help VERB` explains a verb, `pioche help query` how runs are chosen:
+pioche ls 'lr > 1e-3 and val/loss < 2'
 ]])
   return 0
 end
@@ -94,8 +95,16 @@ local function verb_json(verb, command)
   return { verb = verb, summary = command.summary, usage = command.usage, options = options }
 end
 
+-- What is explained beside the verbs.
+local topics = { query = "pioche.query.manual" }
+
 local function run(ctx)
   local verb = ctx.args[1]
+  if topics[verb] then
+    local text = require(topics[verb])()
+    ctx.out(ctx.json and ctx.encode { topic = verb, text = text } .. "\n" or text)
+    return 0
+  end
   if not verb and ctx.json then
     local list = json.array {}
     for _, name in ipairs(cli.verbs) do
@@ -109,7 +118,7 @@ local function run(ctx)
   local command = cli.command(verb)
   if not command then
     errors.raise("usage", "unknown verb '%s'%s (`pioche help` lists them)", verb,
-      errors.suggestion(verb, cli.verbs))
+      errors.suggestion(verb, { "query", table.unpack(cli.verbs) }))
   end
   if ctx.json then
     ctx.out(ctx.encode(verb_json(verb, command)) .. "\n")
@@ -120,8 +129,8 @@ end
 
 return {
   summary = "explain a verb, or list them",
-  usage = "help [VERB]",
-  help = "Without VERB: the overview that `pioche` alone prints.",
+  usage = "help [VERB | query]",
+  help = "Without VERB: the overview that `pioche` alone prints. query: the language of queries.",
   examples = "pioche help compare",
   options = {},
   args = { 0, 1 },

@@ -200,7 +200,7 @@ local function run(ctx)
   if ctx.options.experiments then return experiments(ctx, store) end
   local ids, total = choose(ctx, store)
   if ctx.json then
-    runs.print_json(ctx, store, ids, ctx.options.metric)
+    runs.print_json(ctx, store, ids, ctx.options.metric, ctx.options.notes)
   elseif ctx.csv then
     print_csv(ctx, store, ids)
   elseif total == 0 then

@@ -83,6 +83,10 @@ local function run_json(ctx, store, run)
     end
     return list
   end
+  value.notes = json.array {}
+  for i, e in ipairs(events(store, run, "e.kind = 'note'", -1)) do
+    value.notes[i] = { time = runs.time(e.time_ns), text = term.utf8(e.message) }
+  end
   if ctx.options.texts then value.texts = event_list("e.kind = 'text'") end
   if ctx.options.events then value.events = event_list("e.kind <> 'text'") end
   ctx.out(ctx.encode(value) .. "\n")
@@ -246,8 +250,18 @@ local function print_texts(ctx, store, run)
   end
 end
 
+local function print_notes(ctx, store, run)
+  local list = events(store, run, "e.kind = 'note'", -1)
+  if #list == 0 then return end
+  heading(ctx, "notes")
+  for _, e in ipairs(list) do
+    ctx.out("  " .. term.paint(runs.time(e.time_ns):sub(1, 16):gsub("T", " "), "dim", ctx.color) .. "  "
+      .. e.message:gsub("\n$", ""):gsub("[^\n]+", term.clean):gsub("\n", "\n" .. (" "):rep(20)) .. "\n")
+  end
+end
+
 local function print_events(ctx, store, run)
-  local list = events(store, run, "e.kind <> 'text'", ctx.options.events and -1 or 5)
+  local list = events(store, run, "e.kind NOT IN ('text', 'note')", ctx.options.events and -1 or 5)
   if #list == 0 then return end
   heading(ctx, "events")
   local rows = {}
@@ -293,6 +307,7 @@ local function run(ctx)
   print_pairs(ctx, "params", params, exact_text)
   print_pairs(ctx, "summary", summary, exact_text)
   print_pairs(ctx, "tags", found.tags, tostring)
+  print_notes(ctx, store, found)
   print_metrics(ctx, store, found)
   print_attempts(ctx, found)
   print_checkpoints(ctx, store, found)

@@ -27,7 +27,7 @@ field.all = {
     help = "of its newest attempt: ok failed signal timeout ... lost" },
   reason = { type = "text", expr = "coalesce(r.reason, " .. newest_attempt:format("message") .. ")",
     help = "what went wrong" },
-  seed = { type = "number", expr = "r.seed", help = "" },
+  seed = { type = "number", expr = "r.seed", help = "of its draws" },
   attempts = { type = "number", expr = "(SELECT count(*) FROM attempt a WHERE a.run_id = r.id)",
     help = "how many" },
   created = { type = "time", expr = "r.created_ns", help = "when" },
@@ -41,7 +41,7 @@ field.all = {
   branch = { type = "text", expr = "branch", within = of_snapshot, help = "that HEAD was on" },
   dirty = { type = "boolean", expr = "dirty", within = of_snapshot,
     help = "true where the code differed from HEAD" },
-  node = { type = "text", expr = "node", help = "a machine that it ran on",
+  node = { type = "text", expr = "node", help = "a machine that it ran on; also: host",
     within = "r.id IN (SELECT a.run_id FROM attempt a WHERE a.id IN (SELECT attempt_id FROM"
       .. " (SELECT attempt_id, node FROM rank UNION ALL SELECT id, node FROM attempt) WHERE %s))" },
   note = { type = "text", expr = "message", help = "a note on it",
