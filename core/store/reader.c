@@ -186,9 +186,27 @@ int pio_reader_fail(pio_reader *reader, pio_err *err, const char *what)
 	return pio_sqlite_fail(reader->db, path && *path ? path : "in memory", err, what);
 }
 
+/* Why an access to a file failed; 0: unknown. Of a failed commit SQLite keeps
+ * some errno or other, but the file has it: the journal or WAL, else the
+ * database. The shared memory of a WAL has none. */
+static int errno_of(sqlite3 *db)
+{
+	sqlite3_file *journal = NULL;
+	int found = 0, code = sqlite3_extended_errcode(db);
+	if ((code & 0xff) != SQLITE_IOERR || code == SQLITE_IOERR_SHMOPEN ||
+	    code == SQLITE_IOERR_SHMSIZE || code == SQLITE_IOERR_SHMMAP)
+		return sqlite3_system_errno(db);
+	if (sqlite3_file_control(db, "main", SQLITE_FCNTL_JOURNAL_POINTER, &journal) == SQLITE_OK &&
+	    journal && journal->pMethods)
+		journal->pMethods->xFileControl(journal, SQLITE_FCNTL_LAST_ERRNO, &found);
+	if (!found)
+		sqlite3_file_control(db, "main", SQLITE_FCNTL_LAST_ERRNO, &found);
+	return found;
+}
+
 int pio_sqlite_fail(sqlite3 *db, const char *path, pio_err *err, const char *what)
 {
-	int system = sqlite3_system_errno(db);
+	int system = errno_of(db);
 	const char *text = sqlite3_errmsg(db), *file = sqlite3_db_filename(db, "main");
 	switch (sqlite3_extended_errcode(db) & 0xff) {
 	case SQLITE_FULL:

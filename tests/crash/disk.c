@@ -225,6 +225,34 @@ HERE int ftruncate64(int fd, off64_t size)
 	return truncate_here(fd, size);
 }
 
+/* 0 or an errno. */
+static int reserve_here(int fd, int mode, off_t at, off_t n)
+{
+	struct stat st;
+	enum fate fate = fate_of_next(true, false);
+	if (fate == FAIL)
+		return trap_error;
+	pthread_mutex_lock(&record_mutex);
+	int failed = syscall(SYS_fallocate, fd, mode, at, n) == 0 ? 0 : errno;
+	if (!failed && syscall(SYS_newfstatat, fd, "", &st, AT_EMPTY_PATH) == 0)
+		record_truncate(fd, st.st_size);
+	pthread_mutex_unlock(&record_mutex);
+	end_operation(fate);
+	return failed;
+}
+
+HERE int posix_fallocate(int fd, off_t at, off_t n)
+{
+	return reserve_here(fd, 0, at, n);
+}
+
+HERE int fallocate(int fd, int mode, off_t at, off_t n)
+{
+	int failed = reserve_here(fd, mode, at, n);
+	errno = failed ? failed : errno;
+	return failed ? -1 : 0;
+}
+
 static int sync_here(int fd, bool all)
 {
 	struct stat st;

@@ -1,6 +1,6 @@
 /* disk.h: the disk of the crash tests.
  *
- * This program's own open, write, ftruncate, fsync, rename, unlink and mkdir
+ * This program's own open, write, ftruncate, fallocate, fsync, rename and so on
  * stand before the C library's, so that everything it does to files passes
  * through here: pioche's and SQLite's alike. A call can be where the process
  * dies or is stopped, or can fail; and all of them can be recorded, from which

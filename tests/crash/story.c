@@ -8,6 +8,7 @@
 
 #include "base/ulid.h"
 #include "client/drain.h"
+#include "disk.h"
 #include "store/checkpoint.h"
 #include "store/fold.h"
 #include "store/lease.h"
@@ -26,7 +27,7 @@ static const float tensor[32] = { 1, 2, 3 };
 bool story_open(scene *s, pio_run **run)
 {
 	if (pio_open(run, "crash") != 0)
-		return false;
+		return found(s, "pio_open: %s", pio_error());
 	atomic_store(&s->page->opened, 1);
 	return true;
 }
@@ -38,9 +39,11 @@ void story_say(scene *s, pio_run *run, int64_t from, int64_t to)
 	for (int64_t step = from; step < to; step++) {
 		atomic_store(&told->sent, step + 1);
 		pio_log(run, loss, step, value_of(step));
-		atomic_store(&told->acked, step + 1);
+		bool kept = !disk_was_trapped();
+		if (kept)
+			atomic_store(&told->acked, step + 1);
 		if (step % EVERY == EVERY - 1 && pio_text(run, "said", step, "a line") == 0 &&
-		    pio_fact(run, 'p', "last", "1.5") == 0)
+		    pio_fact(run, 'p', "last", "1.5") == 0 && kept)
 			atomic_fetch_add(&told->texts, 1);
 		if (step % 512 == 300) /* let it be drained */
 			usleep((useconds_t)random_below(&s->random, 5000));
@@ -54,7 +57,7 @@ void story_save(scene *s, pio_run *run, int64_t step)
 	atomic_fetch_add(&s->page->saves, 1);
 	if (pio_checkpoint_begin(&checkpoint, run, step, 1) == 0 &&
 	    pio_checkpoint_add(checkpoint, "model", "w", PIO_F32, 1, shape, tensor) == 0 &&
-	    pio_checkpoint_commit(&checkpoint) == 0)
+	    pio_checkpoint_commit(&checkpoint) == 0 && !disk_was_trapped())
 		atomic_fetch_add(&s->page->checkpoints, 1);
 }
 
@@ -62,6 +65,8 @@ void story_close(scene *s, pio_run **run)
 {
 	if (pio_close(run, 0) == 0)
 		atomic_store(&s->page->closed, 1);
+	else
+		found(s, "pio_close: %s", pio_error());
 }
 
 bool story_log(scene *s, int64_t points, bool closes)

@@ -11,7 +11,8 @@
 
 /* ---- a run of its own --------------------------------------------------------------- */
 
-/* False: pio_open failed. */
+/* Once the disk has failed, what is logged counts as kept no more. False, and a
+ * finding: pio_open failed. */
 bool story_open(scene *s, pio_run **run);
 /* Log steps [from, to) of "loss", a text and a fact every 64. */
 void story_say(scene *s, pio_run *run, int64_t from, int64_t to);
