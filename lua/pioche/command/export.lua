@@ -7,6 +7,7 @@ local errors = require "pioche.errors"
 local format = require "pioche.format"
 local query = require "pioche.query"
 local runs = require "pioche.runs"
+local tensorboard = require "pioche.tensorboard"
 local term = require "pioche.term"
 
 -- The row of the checkpoint that --checkpoint names, or nil for none.
@@ -119,6 +120,7 @@ local function run(ctx)
   local single = is_single(ctx, store)
   local ids = single and { runs.find(store, ctx.args[1]) } or query.choose(store, ctx.args, {})
   if #ids == 0 then errors.raise("not_found", "no run to export: none matches") end
+  if ctx.options.tensorboard then return tensorboard.export(ctx, store, ids) end
   if not single and ctx.options.output and sys.type(ctx.options.output) ~= "dir" then
     errors.raise("usage", "--output %s: expected a folder, for a bundle a run", ctx.options.output)
   end
@@ -146,7 +148,8 @@ end
 return {
   summary = "pack a run into one archive that anybody can check",
   usage = "export RUN [-o X.tar] [--checkpoint best|last|none] [--weights-only]\n"
-    .. "export RUN|EXPERIMENT|QUERY... [-o FOLDER]",
+    .. "export RUN|EXPERIMENT|QUERY... [-o FOLDER]\n"
+    .. "export RUN|EXPERIMENT|QUERY... --tensorboard DIR",
   help = [[
 A plain tar in BagIt layout: recipe, parameters, environment, metrics.csv, git
 commit and its difference from HEAD, a checkpoint as safetensors files (several
@@ -157,6 +160,11 @@ experiment's goal, or the newest where there is no goal.
 Several runs, an experiment or a QUERY (`pioche help query`) become a bundle a
 run, in FOLDER or here.
 
+With --tensorboard: event files that TensorBoard shows, in DIR/RUN; ranks above 0
+in DIR/RUN/rank-N. Keys are tags, parameters are hparams, values that no f32 holds
+are written as f64. Nothing is overwritten. JSON: an array of {id, path, points,
+texts, histograms, images, passed_over}.
+
 JSON: {id, path, bytes, sha256, files, checkpoint, step}; of several runs an
 array of these.]],
   options = {
@@ -164,6 +172,7 @@ array of these.]],
     { name = "checkpoint", arg = "WHICH", choices = { "best", "last", "none" },
       help = "best, last or none" },
     { name = "weights-only", help = "without optimizer state" },
+    { name = "tensorboard", arg = "DIR", help = "event files for TensorBoard instead, below DIR" },
     { name = "force", short = "f", help = "replace an existing file" },
   },
   examples = "pioche export gpt/best -o gpt.tar\npioche verify gpt.tar\n"
