@@ -5,6 +5,8 @@
 #include "base/mem.h"
 #include "store/cursor.h"
 
+#define BLOCK 512
+
 static pio_bucket *bucket_of(const pio_bucket_row *row, int64_t step)
 {
 	uint64_t at = ((uint64_t)step - (uint64_t)row->step_min) / row->width;
@@ -30,14 +32,16 @@ static void add_range(pio_bucket_row *row, pio_bucket *bucket, int64_t finite, d
 	row->sums[bucket - row->all] += sum;
 }
 
-/* How many of the points, which come by step, fall into the first one's bucket. */
-static size_t in_bucket(const pio_bucket_row *row, const pio_bucket *bucket, const pio_point *points,
+/* How many of the steps, which are sorted, fall into the first one's bucket. */
+static size_t in_bucket(const pio_bucket_row *row, const pio_bucket *bucket, const int64_t *step,
                         size_t count)
 {
 	size_t low = 1, high = count;
+	if (bucket_of(row, step[count - 1]) == bucket)
+		return count;
 	while (low < high) {
 		size_t middle = (low + high) / 2;
-		if (bucket_of(row, points[middle].step) == bucket)
+		if (bucket_of(row, step[middle]) == bucket)
 			low = middle + 1;
 		else
 			high = middle;
@@ -45,26 +49,57 @@ static size_t in_bucket(const pio_bucket_row *row, const pio_bucket *bucket, con
 	return low;
 }
 
-void pio_bucket_row_add(pio_bucket_row *row, const pio_point *points, size_t count)
+#define LANES 4 /* sums that do not wait for each other */
+
+static void add_values(pio_bucket_row *row, pio_bucket *bucket, const double *value, size_t count)
+{
+	double min[LANES], max[LANES], sum[LANES];
+	int64_t finite = 0;
+	for (size_t k = 0; k < LANES; k++) {
+		min[k] = INFINITY;
+		max[k] = -INFINITY;
+		sum[k] = 0;
+	}
+	for (size_t i = 0; i < count; i++) {
+		size_t k = i % LANES;
+		double v = value[i];
+		if (!(v - v == 0)) /* not finite */
+			continue;
+		finite++;
+		min[k] = v < min[k] ? v : min[k];
+		max[k] = v > max[k] ? v : max[k];
+		sum[k] += v;
+	}
+	for (size_t k = 1; k < LANES; k++) {
+		min[0] = min[k] < min[0] ? min[k] : min[0];
+		max[0] = max[k] > max[0] ? max[k] : max[0];
+		sum[0] += sum[k];
+	}
+	add_range(row, bucket, finite, min[0], max[0], sum[0]);
+}
+
+static void add_columns(pio_bucket_row *row, const int64_t *step, const double *value, size_t count)
 {
 	for (size_t begin = 0, n; begin < count; begin += n) {
-		pio_bucket *bucket = bucket_of(row, points[begin].step);
-		const pio_point *p = points + begin;
-		n = in_bucket(row, bucket, p, count - begin);
-		int64_t finite = 0;
-		double min = INFINITY, max = -INFINITY, sum = 0;
-		for (size_t i = 0; i < n; i++) {
-			double value = pio_point_real(&p[i]);
-			if (!isfinite(value))
-				continue;
-			finite++;
-			min = value < min ? value : min;
-			max = value > max ? value : max;
-			sum += value;
-		}
-		widen(bucket, p[0].step, p[n - 1].step);
+		pio_bucket *bucket = bucket_of(row, step[begin]);
+		n = in_bucket(row, bucket, step + begin, count - begin);
+		widen(bucket, step[begin], step[begin + n - 1]);
 		bucket->count += (int64_t)n;
-		add_range(row, bucket, finite, min, max, sum);
+		add_values(row, bucket, value + begin, n);
+	}
+}
+
+void pio_bucket_row_add(pio_bucket_row *row, const pio_point *points, size_t count)
+{
+	int64_t step[BLOCK];
+	double value[BLOCK];
+	for (size_t begin = 0, n; begin < count; begin += n) {
+		n = count - begin < BLOCK ? count - begin : BLOCK;
+		for (size_t i = 0; i < n; i++) {
+			step[i] = points[begin + i].step;
+			value[i] = pio_point_real(&points[begin + i]);
+		}
+		add_columns(row, step, value, n);
 	}
 }
 
@@ -138,6 +173,56 @@ void pio_bucket_row_fini(pio_bucket_row *row)
 	*row = (pio_bucket_row){ 0 };
 }
 
+typedef struct block {
+	int64_t step[PIO_CHUNK_POINTS_MAX];
+	union {
+		uint64_t bits[PIO_CHUNK_POINTS_MAX];
+		double value[PIO_CHUNK_POINTS_MAX];
+	};
+	uint8_t integer[PIO_CHUNK_POINTS_MAX];
+} block;
+
+/* Add the cursor's next chunk without making points of it, which most chunks
+ * allow: *added is false where the chunk needs sorting, cutting or care. */
+static int add_chunk(bool *added, pio_bucket_row *row, pio_series_cursor *cursor, block *b, pio_err *err)
+{
+	const pio_cursor_chunk *chunk = &cursor->chunks[cursor->chunks_begin];
+	const pio_chunk_columns columns = { .step = b->step, .bits = b->bits, .integer = b->integer };
+	enum pio_chunk_kind kind;
+	size_t count;
+	*added = pio_series_cursor_is_plain(cursor) && chunk->first_step >= cursor->step_min &&
+	         chunk->last_step <= cursor->step_max;
+	if (!*added)
+		return 0;
+	int rc = pio_reader_columns(&columns, &count, &kind, cursor->reader, chunk->id, err);
+	for (size_t i = 1; !rc && i < count; i++)
+		*added &= b->step[i - 1] <= b->step[i];
+	*added &= !rc && kind == PIO_CHUNK_F64;
+	if (*added) {
+		add_columns(row, b->step, b->value, count);
+		cursor->chunks_begin++;
+	}
+	return rc;
+}
+
+static int add_chunks(pio_bucket_row *row, pio_series_cursor *cursor, pio_err *err)
+{
+	block *b = pio_alloc(sizeof *b);
+	int rc = b ? 0 : pio_fail(err, PIO_ENOMEM, "no memory to read a chunk");
+	while (!rc && cursor->chunks_begin < cursor->chunks_end) {
+		bool added;
+		const pio_point *points;
+		size_t count;
+		rc = add_chunk(&added, row, cursor, b, err);
+		if (!rc && !added && (rc = pio_series_cursor_group(&points, &count, cursor, err)) == 1) {
+			pio_bucket_row_add(row, points, count);
+			rc = 0;
+		}
+	}
+	pio_free(b);
+	return rc;
+}
+
 /* Of the chunks, within the cursor's bounds; first > last: no chunk. */
 static void find_span(int64_t *first, int64_t *last, const pio_series_cursor *cursor)
 {
@@ -157,8 +242,6 @@ int pio_series_buckets(pio_bucket **buckets, size_t *count, pio_reader *reader, 
 {
 	pio_series_cursor cursor;
 	pio_bucket_row row = { 0 };
-	const pio_point *points;
-	size_t n;
 	int64_t first, last;
 	*buckets = NULL;
 	*count = 0;
@@ -170,10 +253,8 @@ int pio_series_buckets(pio_bucket **buckets, size_t *count, pio_reader *reader, 
 	rc = pio_bucket_row_init(&row, first, last, buckets_max, err);
 	if (!rc && row.count)
 		add_whole_chunks(&row, &cursor);
-	while (!rc && (rc = pio_series_cursor_group(&points, &n, &cursor, err)) == 1) {
-		pio_bucket_row_add(&row, points, n);
-		rc = 0;
-	}
+	if (!rc)
+		rc = add_chunks(&row, &cursor, err);
 	if (!rc)
 		rc = pio_bucket_row_take(buckets, count, &row, err);
 	pio_series_cursor_close(&cursor);

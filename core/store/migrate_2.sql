@@ -47,3 +47,7 @@ CREATE TABLE lease (                           -- who may supervise (core/store/
   holder      TEXT NOT NULL,                   -- JSON: host, pid, command
   taken_ns    INTEGER NOT NULL
 ) STRICT;
+
+-- Charts are planned from the index alone.
+DROP INDEX chunk_by_series;
+CREATE INDEX chunk_by_series ON chunk (series_id, attempt, first_step, last_step, count, finite, nans, min, max, sum);

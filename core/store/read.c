@@ -153,12 +153,12 @@ static int finish(work *w, int rc, pio_err *err)
 /* Hand a chunk to the threads; here and now when there are none. */
 static int give(work *w, pio_reader *reader, const pio_cursor_chunk *chunk, size_t at, pio_err *err)
 {
+	const uint8_t *data;
 	sqlite3_stmt *row;
 	job j = { .chunk_id = chunk->id, .place = at, .count = (size_t)chunk->count };
-	const void *data = pio_reader_data(&j.size_bytes, &row, reader, chunk->id, err);
-	if (!data)
-		return -err->code;
-	int rc = 0;
+	int rc = pio_reader_data(&data, &j.size_bytes, &row, reader, chunk->id, err);
+	if (rc)
+		return rc;
 	if (!w->threads_count) {
 		j.data = (uint8_t *)(uintptr_t)data;
 		rc = decode_job(w->points, &j, reader->decoder, err);

@@ -72,47 +72,68 @@ void pio_reader_release(pio_reader *reader)
 		sqlite3_reset(reader->statements[PIO_READER_HOLD]);
 }
 
-const void *pio_reader_data(size_t *size_bytes, sqlite3_stmt **row, pio_reader *reader,
-                            int64_t chunk_id, pio_err *err)
+int pio_reader_data(const uint8_t **data, size_t *size_bytes, sqlite3_stmt **row, pio_reader *reader,
+                    int64_t chunk_id, pio_err *err)
 {
 	*row = pio_reader_statement(reader, PIO_READER_DATA, err);
 	if (!*row)
-		return NULL;
+		return -PIO_EIO;
 	atomic_fetch_add_explicit(&chunks_read, 1, memory_order_relaxed);
 	sqlite3_bind_int64(*row, 1, chunk_id);
-	int step = sqlite3_step(*row);
-	const void *data = step == SQLITE_ROW ? sqlite3_column_blob(*row, 0) : NULL;
-	*size_bytes = data ? (size_t)sqlite3_column_bytes(*row, 0) : 0;
-	if (data)
-		return data;
-	if (step == SQLITE_ROW || step == SQLITE_DONE)
-		pio_fail(err, PIO_ECORRUPT, "%s, chunk %lld: it is %s", sqlite3_db_filename(reader->db, "main"),
-		         (long long)chunk_id, step == SQLITE_ROW ? "empty" : "gone");
-	else
-		pio_reader_fail(reader, err, "reading a chunk");
-	sqlite3_reset(*row);
-	return NULL;
+	int step = sqlite3_step(*row), rc = 0;
+	*data = step == SQLITE_ROW ? sqlite3_column_blob(*row, 0) : NULL;
+	*size_bytes = *data ? (size_t)sqlite3_column_bytes(*row, 0) : 0;
+	if (step == SQLITE_DONE)
+		rc = pio_fail(err, PIO_ECORRUPT, "%s, chunk %lld: it is gone", sqlite3_db_filename(reader->db, "main"),
+		              (long long)chunk_id);
+	else if (step != SQLITE_ROW)
+		rc = pio_reader_fail(reader, err, "reading a chunk");
+	if (rc)
+		sqlite3_reset(*row);
+	return rc;
 }
 
-int pio_reader_chunk(pio_chunk_point *points, size_t *count, pio_reader *reader, int64_t chunk_id,
-                     bool with_times, pio_err *err)
+/* Where a chunk is from, before what is wrong with it. */
+static int finish_chunk(pio_reader *reader, sqlite3_stmt *row, int64_t chunk_id, int rc, pio_err *err)
 {
-	size_t size_bytes;
-	sqlite3_stmt *row;
-	pio_err own = PIO_ERR_INIT;
-	*count = 0;
-	err = err ? err : &own;
-	if (!reader->decoder && pio_chunk_decoder_new(&reader->decoder, err))
-		return -PIO_ENOMEM;
-	const void *data = pio_reader_data(&size_bytes, &row, reader, chunk_id, err);
-	if (!data)
-		return -err->code;
-	int rc = pio_chunk_decode_some(points, count, reader->decoder, data, size_bytes, with_times, err);
 	if (rc == -PIO_ECORRUPT || rc == -PIO_EVERSION)
 		pio_err_context(err, "%s, chunk %lld", sqlite3_db_filename(reader->db, "main"),
 		                (long long)chunk_id);
 	sqlite3_reset(row);
 	return rc;
+}
+
+int pio_reader_chunk(pio_chunk_point *points, size_t *count, pio_reader *reader, int64_t chunk_id,
+                     bool with_times, pio_err *err)
+{
+	const uint8_t *data;
+	size_t size_bytes;
+	sqlite3_stmt *row;
+	*count = 0;
+	int rc = reader->decoder ? 0 : pio_chunk_decoder_new(&reader->decoder, err);
+	rc = rc ? rc : pio_reader_data(&data, &size_bytes, &row, reader, chunk_id, err);
+	if (rc)
+		return rc;
+	rc = pio_chunk_decode_some(points, count, reader->decoder, data, size_bytes, with_times, err);
+	return finish_chunk(reader, row, chunk_id, rc, err);
+}
+
+int pio_reader_columns(const pio_chunk_columns *to, size_t *count, enum pio_chunk_kind *kind,
+                       pio_reader *reader, int64_t chunk_id, pio_err *err)
+{
+	const uint8_t *data;
+	size_t size_bytes;
+	sqlite3_stmt *row;
+	*count = 0;
+	*kind = PIO_CHUNK_F64;
+	int rc = reader->decoder ? 0 : pio_chunk_decoder_new(&reader->decoder, err);
+	rc = rc ? rc : pio_reader_data(&data, &size_bytes, &row, reader, chunk_id, err);
+	if (rc)
+		return rc;
+	rc = pio_chunk_decode_columns(to, count, reader->decoder, data, size_bytes, PIO_CHUNK_POINTS_MAX, err);
+	if (!rc)
+		*kind = pio_chunk_kind(data);
+	return finish_chunk(reader, row, chunk_id, rc, err);
 }
 
 /* "gpt-17" into the experiment's name and the number; false: no such run can be. */

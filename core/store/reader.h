@@ -42,13 +42,17 @@ sqlite3_stmt *pio_reader_statement(pio_reader *reader, enum pio_reader_query que
  * meanwhile: a merge takes away chunks that are on a list already. They nest. */
 int pio_reader_hold(pio_reader *reader, pio_err *err);
 void pio_reader_release(pio_reader *reader);
-/* The encoded bytes of a chunk, borrowed until *row is reset; NULL: failed. */
-const void *pio_reader_data(size_t *size_bytes, sqlite3_stmt **row, pio_reader *reader,
-                            int64_t chunk_id, pio_err *err);
+/* The encoded bytes of a chunk, borrowed until *row is reset, which is the
+ * caller's to do when this returns 0. */
+int pio_reader_data(const uint8_t **data, size_t *size_bytes, sqlite3_stmt **row, pio_reader *reader,
+                    int64_t chunk_id, pio_err *err);
 /* The points of a chunk in the order logged, room for PIO_CHUNK_POINTS_MAX. */
 int pio_reader_chunk(pio_chunk_point *points, size_t *count, pio_reader *reader, int64_t chunk_id,
                      bool with_times, pio_err *err);
-/* Calls of it in this process: tests hold reads to the chunks they need. */
+/* The same into columns with room for as many, times left out where they are NULL. */
+int pio_reader_columns(const pio_chunk_columns *to, size_t *count, enum pio_chunk_kind *kind,
+                       pio_reader *reader, int64_t chunk_id, pio_err *err);
+/* Chunks read in this process: tests hold reads to those they need. */
 int64_t pio_reader_chunks_read(void);
 /* *id of the run that text such as 'gpt-17' names; 0 when there is none. */
 int pio_reader_run(int64_t *id, pio_reader *reader, const char *text, pio_err *err);

@@ -174,7 +174,7 @@ CREATE TABLE chunk (                           -- up to 4,096 points of one seri
   sum REAL, sum_low REAL, finite INTEGER NOT NULL, nans INTEGER NOT NULL,
   data        BLOB NOT NULL                    -- core/store/chunk.h
 ) STRICT;
-CREATE INDEX chunk_by_series ON chunk (series_id, attempt, first_step);
+CREATE INDEX chunk_by_series ON chunk (series_id, attempt, first_step, last_step, count, finite, nans, min, max, sum); -- charts are planned from it alone
 CREATE INDEX chunk_open ON chunk (series_id, attempt, tier) WHERE count < 4096; -- still to be merged
 
 CREATE TABLE journal (                         -- how far the journal of each node is folded
