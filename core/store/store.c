@@ -89,6 +89,15 @@ int pio_store_step_done(pio_store *store, sqlite3_stmt *statement, pio_err *err)
 
 /* ---- transactions ------------------------------------------------------------------ */
 
+/* They surround every fact that is set, so their statements are kept. */
+static int step_kept(pio_store *store, const char *sql, pio_err *err)
+{
+	pio_err own = PIO_ERR_INIT;
+	pio_err *e = err ? err : &own;
+	sqlite3_stmt *statement = pio_store_statement(store, sql, e);
+	return statement ? pio_store_step_done(store, statement, e) : -e->code;
+}
+
 int pio_store_begin(pio_store *store, pio_err *err)
 {
 	if (!store->writable)
@@ -96,7 +105,7 @@ int pio_store_begin(pio_store *store, pio_err *err)
 	if (store->depth && sqlite3_get_autocommit(store->db))
 		return pio_fail(err, PIO_EIO, "store %s: the transaction was undone after an earlier error",
 		                store->path);
-	int rc = pio_store_run_sql(store, store->depth ? "SAVEPOINT pio" : "BEGIN IMMEDIATE", err);
+	int rc = step_kept(store, store->depth ? "SAVEPOINT pio" : "BEGIN IMMEDIATE", err);
 	if (rc)
 		return rc;
 	rc = store->depth++ ? 0 : pio_store_lease_check(store, err);
@@ -114,7 +123,7 @@ int pio_store_commit(pio_store *store, pio_err *err)
 		return pio_fail(err, PIO_EIO, "store %s: the transaction was undone after an earlier error",
 		                store->path);
 	}
-	int rc = pio_store_run_sql(store, store->depth > 1 ? "RELEASE pio" : "COMMIT", err);
+	int rc = step_kept(store, store->depth > 1 ? "RELEASE pio" : "COMMIT", err);
 	if (rc)
 		pio_store_rollback(store);
 	else
