@@ -7,11 +7,10 @@
 local sys = require "pioche.core.sys"
 local compile = require "pioche.query.compile"
 local errors = require "pioche.errors"
-local field = require "pioche.query.field"
 local naming = require "pioche.naming"
 local parse = require "pioche.query.parse"
 
-local query = { parse = parse.query, fields = field }
+local query = {}
 
 function query.is_query(word)
   return word:find("[%s\"'(),=<>~!]") ~= nil
@@ -30,17 +29,11 @@ function query.split(words)
   return names, trees
 end
 
--- A name that is the word of a query stands where quotes were forgotten.
-local function check_quotes(words, names)
-  if #words < 2 then return end
-  for i, word in ipairs(words) do
-    if word:match("^[=<>~!]+$") or word == "and" or word == "or" or word == "in" then
+-- An operator alone is a query whose quotes were forgotten.
+local function check_quotes(words)
+  for _, word in ipairs(words) do
+    if #words > 1 and (word:match("^[=<>~!]+$") or word == "and" or word == "or" or word == "in") then
       errors.raise("usage", "a query is one argument: quote it, '%s'", table.concat(words, " "))
-    elseif field.all[word] and words[i + 1] and names[1] then
-      local rest = words[i + 1]:match("^[=<>~!]")
-      if rest then
-        errors.raise("usage", "a query is one argument: quote it, '%s'", table.concat(words, " "))
-      end
     end
   end
 end
@@ -94,8 +87,8 @@ end
 -- say; -1: all), or_limit (where neither says), newest_first (else oldest first,
 -- and runs in the order of their names), status (array of words).
 function query.choose(store, words, options)
+  check_quotes(words)
   local names, trees = query.split(words)
-  check_quotes(words, names)
   local sort, limit = options.sort and parse.sort(options.sort), options.limit
   for _, tree in ipairs(trees) do
     sort, limit = sort or (tree.sort and tree), limit or tree.limit

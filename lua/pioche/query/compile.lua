@@ -126,8 +126,9 @@ local function texts_of(node)
 end
 
 local function like(b, node, exprs)
-  local parts = {}
-  local mark = b:bind(value.pattern(node.values[1].text))
+  local parts, wanted = {}, node.values[1]
+  if wanted.text:find("\0", 1, true) then b:fail(wanted, "a NUL byte is in no text") end
+  local mark = b:bind(value.pattern(wanted.text))
   for i, expr in ipairs(exprs) do parts[i] = string.format("%s LIKE %s ESCAPE '\\'", expr, mark) end
   return (node.relation == "!~" and "NOT " or "") .. "(" .. table.concat(parts, " OR ") .. ")"
 end
@@ -246,7 +247,7 @@ local function param_condition(b, node, target)
   local by_kind, nan = { number = {}, text = {}, bool = {} }, false
   for _, v in ipairs(node.values) do
     local kind, read = param_value(v)
-    check_kind(b, target, v, kind)
+    if read == read and read ~= math.huge and read ~= -math.huge then check_kind(b, target, v, kind) end
     if read ~= read then nan = true else table.insert(by_kind[kind], read) end
     if is_order(node.relation) then
       if kind == "bool" or nan then
@@ -261,7 +262,20 @@ local function param_condition(b, node, target)
       parts[#parts + 1] = string.format("%s AND value IN (%s)", kinds_of[kind], b:list(by_kind[kind]))
     end
   end
-  if nan then parts[#parts + 1] = "kind = 'real' AND value IS NULL" end
+  -- What JSON cannot carry arrives as a text from programs that speak JSON.
+  local foreign = {}
+  for _, number in ipairs(by_kind.number) do
+    if number == math.huge or number == -math.huge then
+      foreign[#foreign + 1] = number > 0 and "Infinity" or "-Infinity"
+    end
+  end
+  if nan then
+    parts[#parts + 1] = "kind = 'real' AND value IS NULL"
+    foreign[#foreign + 1] = "NaN"
+  end
+  if #foreign > 0 then
+    parts[#parts + 1] = string.format("%s AND value IN (%s)", kinds_of.text, b:list(foreign))
+  end
   local equal = "coalesce(" .. table.concat(parts, " OR ") .. ", 0)"
   return (node.relation == "!=" and "NOT " or "") .. equal
 end

@@ -142,17 +142,21 @@ local function all_names(store)
   for _, names in ipairs { resolve.param_names(store), resolve.metric_keys(store) } do
     table.move(names, 1, #names, #list + 1, list)
   end
-  for _, name in ipairs(resolve.tag_names(store)) do list[#list + 1] = "tag." .. name end
   return list
 end
 
--- Near to "val/los.min" is "val/loss.min".
-local function suggestion(name, candidates)
+-- Near to "val/los.min" is "val/loss.min", near to "phase" may be a tag.
+local function suggestion(store, name)
+  local candidates = all_names(store)
   local base, rest = name:match("^(.+)(%.[%l_]+)$")
   local near = errors.nearest(name, candidates)
   if not near and base and is_stat[rest:sub(2)] then
     near = errors.nearest(base, candidates)
     near = near and near .. rest
+  end
+  if not near then
+    near = errors.nearest(name, resolve.tag_names(store))
+    near = near and "tag." .. near
   end
   return near and "; did you mean '" .. near .. "'?" or ""
 end
@@ -202,7 +206,7 @@ local function free(store, text, token)
     return { kind = "param", name = "summary/" .. name }
   end
   name = name or spec.key
-  fail(text, token, "unknown name '%s'%s", name, suggestion(name, all_names(store)))
+  fail(text, token, "unknown name '%s'%s", name, suggestion(store, name))
 end
 
 -- What the name in this token of the query `text` means: { kind, ... } with kind

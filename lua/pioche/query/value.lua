@@ -70,7 +70,7 @@ function value.date(text)
   local written = hour .. (minute ~= "" and ":" .. minute or "") .. (second ~= "" and ":" .. second or "")
     .. (fraction ~= "" and "." .. fraction or "")
   if written ~= clock or (fraction ~= "" and second == "") or #fraction > 9
-    or parts[1] > 23 or parts[2] > 59 or parts[3] > 59 then
+    or #minute == 1 or #second == 1 or parts[1] > 23 or parts[2] > 59 or parts[3] > 59 then
     return nil
   end
   start = start + (parts[1] * 3600 + parts[2] * 60 + parts[3]) * second_ns
