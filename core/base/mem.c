@@ -60,9 +60,9 @@ char *pio_strdup(const char *text)
 	return copy;
 }
 
-void pio_mem_fail_at(uint64_t nth)
+uint64_t pio_mem_fail_at(uint64_t nth)
 {
-	atomic_store(&fail_countdown, nth);
+	return atomic_exchange(&fail_countdown, nth);
 }
 
 int64_t pio_mem_live(void)

@@ -17,8 +17,9 @@ void pio_free(void *block);
 char *pio_strdup(const char *text) __attribute__((malloc));
 
 /* For tests: the nth allocation from now (1 = the next) returns NULL, once;
- * 0 switches the fault off. */
-void pio_mem_fail_at(uint64_t nth);
+ * 0 switches the fault off. Returns what was left of the fault before: 0 when it
+ * has struck, or there was none. */
+uint64_t pio_mem_fail_at(uint64_t nth);
 /* Blocks allocated and not yet freed. */
 int64_t pio_mem_live(void);
 

@@ -37,6 +37,7 @@ typedef struct scene {
 typedef struct page {
 	atomic_int_fast64_t sent, acked;       /* points: pio_log was called, has returned */
 	atomic_int_fast64_t texts, checkpoints; /* acknowledged */
+	atomic_int_fast64_t files;             /* acknowledged */
 	atomic_int_fast64_t saves;             /* checkpoints begun */
 	atomic_int_fast64_t synced;            /* points that are on the disk for good */
 	atomic_int_fast64_t runs;              /* rows committed */

@@ -42,7 +42,8 @@ void story_say(scene *s, pio_run *run, int64_t from, int64_t to)
 		bool kept = !disk_was_trapped();
 		if (kept)
 			atomic_store(&told->acked, step + 1);
-		if (step % EVERY == EVERY - 1 && pio_text(run, "said", step, "a line") == 0 &&
+		if (step % EVERY == EVERY - 1 &&
+		    pio_log_media(run, PIO_TEXT, "said", step, NULL, "a line", 6) == 0 &&
 		    pio_fact(run, 'p', "last", "1.5") == 0 && kept)
 			atomic_fetch_add(&told->texts, 1);
 		if (step % 512 == 300) /* let it be drained */
@@ -59,6 +60,9 @@ void story_save(scene *s, pio_run *run, int64_t step)
 	    pio_checkpoint_add(checkpoint, "model", "w", PIO_F32, 1, shape, tensor) == 0 &&
 	    pio_checkpoint_commit(&checkpoint) == 0 && !disk_was_trapped())
 		atomic_fetch_add(&s->page->checkpoints, 1);
+	if (pio_log_media(run, PIO_FILE, "kept", step, "some.bin", tensor, sizeof tensor) == 0 &&
+	    !disk_was_trapped())
+		atomic_fetch_add(&s->page->files, 1);
 }
 
 void story_close(scene *s, pio_run **run)
@@ -118,6 +122,9 @@ bool story_logged(scene *s, pio_store *store, bool alone)
 	if (checkpoints < told->checkpoints || checkpoints > told->saves)
 		return found(s, "%" PRId64 " checkpoints, %" PRIdFAST64 " were acknowledged", checkpoints,
 		             told->checkpoints);
+	int64_t files = int_of(store, "SELECT count(*) FROM media");
+	if (files < told->files || files > told->saves)
+		return found(s, "%" PRId64 " files, %" PRIdFAST64 " were acknowledged", files, told->files);
 	if (int_of(store, "SELECT count(*) FROM attempt WHERE state != 'ended'"))
 		return found(s, "an attempt of a dead process is open");
 	if (alone && told->closed && !int_of(store, "SELECT count(*) FROM run WHERE status = 'finished'"))

@@ -16,7 +16,7 @@
 bool story_open(scene *s, pio_run **run);
 /* Log steps [from, to) of "loss", a text and a fact every 64. */
 void story_say(scene *s, pio_run *run, int64_t from, int64_t to);
-/* A checkpoint of one tensor. */
+/* A checkpoint of one tensor, and a file. */
 void story_save(scene *s, pio_run *run, int64_t step);
 void story_close(scene *s, pio_run **run);
 /* All of it, with the checkpoint amid `points`; closes if `closes`. */
