@@ -6,30 +6,72 @@
 #include "base/mem.h"
 #include "bind/store.h"
 #include "store/object.h"
+#include "store/reduce.h"
 #include "store/series.h"
 #include "sys/fs.h"
 
-/* points(series_id, { min, max, attempt }) -> { step = {}, value = {}, time_ns = {}, attempt = {} } */
+typedef struct choice {
+	lua_Integer series, min, max, attempt;
+	const char *reduce, *key;      /* with reduce: all ranks of the key of the run */
+	lua_Integer run;
+} choice;
+
+/* Argument 2: a series id, or { run, key } with a way to reduce its ranks; the
+ * options at `index`: { min, max, attempt, reduce }. */
+static choice check_choice(lua_State *L, int index)
+{
+	choice c = { .min = INT64_MIN, .max = INT64_MAX };
+	if (lua_istable(L, index)) {
+		c.min = pio_bind_field_integer(L, index, "min", c.min);
+		c.max = pio_bind_field_integer(L, index, "max", c.max);
+		c.attempt = pio_bind_field_integer(L, index, "attempt", 0);
+		c.reduce = pio_bind_field_string(L, index, "reduce");
+	}
+	if (!lua_istable(L, 2)) {
+		luaL_argcheck(L, !c.reduce, 2, "ranks are reduced of a table { run =, key = }");
+		c.series = luaL_checkinteger(L, 2);
+		return c;
+	}
+	luaL_argcheck(L, c.reduce, index, "a table { run =, key = } needs reduce =");
+	luaL_argcheck(L, !c.attempt, index, "one attempt of all ranks cannot be reduced");
+	c.run = pio_bind_field_integer(L, 2, "run", 0);
+	c.key = pio_bind_field_string(L, 2, "key");
+	luaL_argcheck(L, c.key, 2, "key is missing");
+	return c;
+}
+
+static int read_points(pio_point **points, int32_t **ranks, size_t *count, pio_store *store,
+                       const choice *c, pio_err *err)
+{
+	enum pio_reduce how;
+	if (!c->reduce)
+		return pio_store_series_read(points, count, store, c->series, c->min, c->max, (int)c->attempt,
+		                             err);
+	int rc = pio_reduce_parse(&how, c->reduce, err);
+	return rc ? rc : pio_reduce_points(points, ranks, count, pio_store_reader(store), c->run, c->key,
+	                                   how, c->min, c->max, err);
+}
+
+/* points(series_id, { min, max, attempt }) -> { step = {}, value = {}, time_ns = {}, attempt = {} }
+ * points({ run, key }, { reduce, min, max }) -> the same with ranks = {} */
 static int store_points(lua_State *L)
 {
 	pio_store *store = pio_bind_store(L, 1);
-	lua_Integer series = luaL_checkinteger(L, 2), min = INT64_MIN, max = INT64_MAX, attempt = 0;
-	if (lua_istable(L, 3)) {
-		min = pio_bind_field_integer(L, 3, "min", min);
-		max = pio_bind_field_integer(L, 3, "max", max);
-		attempt = pio_bind_field_integer(L, 3, "attempt", 0);
-	}
-	void **guard = pio_bind_guard(L, pio_free);
+	choice c = check_choice(L, 3);
+	void **guard = pio_bind_guard(L, pio_free), **ranks_guard = pio_bind_guard(L, pio_free);
 	pio_point *points = NULL;
+	int32_t *ranks = NULL;
 	size_t count = 0;
 	pio_err err = PIO_ERR_INIT;
-	if (pio_store_series_read(&points, &count, store, series, min, max, (int)attempt, &err))
+	if (read_points(&points, &ranks, &count, store, &c, &err))
 		return pio_bind_fail(L, &err);
 	*guard = points;
-	static const char *const names[] = { "step", "value", "time_ns", "attempt" };
-	lua_createtable(L, 0, 4);
+	*ranks_guard = ranks;
+	static const char *const names[] = { "step", "value", "time_ns", "attempt", "ranks" };
+	int columns = ranks ? 5 : 4;
+	lua_createtable(L, 0, columns);
 	int result = lua_gettop(L);
-	for (int i = 0; i < 4; i++) {
+	for (int i = 0; i < columns; i++) {
 		lua_createtable(L, count < INT32_MAX ? (int)count : 0, 0);
 		lua_pushvalue(L, -1);
 		lua_setfield(L, result, names[i]);
@@ -47,27 +89,38 @@ static int store_points(lua_State *L)
 		lua_rawseti(L, result + 3, at);
 		lua_pushinteger(L, points[i].attempt);
 		lua_rawseti(L, result + 4, at);
+		if (ranks) {
+			lua_pushinteger(L, ranks[i]);
+			lua_rawseti(L, result + 5, at);
+		}
 	}
 	lua_settop(L, result);
 	return 1;
 }
 
-/* buckets(series_id, n, { min, max }) */
+static int read_buckets(pio_bucket **buckets, size_t *count, pio_store *store, const choice *c, size_t n,
+                        pio_err *err)
+{
+	enum pio_reduce how;
+	if (!c->reduce)
+		return pio_store_series_buckets(buckets, count, store, c->series, c->min, c->max, n, err);
+	int rc = pio_reduce_parse(&how, c->reduce, err);
+	return rc ? rc : pio_reduce_buckets(buckets, count, pio_store_reader(store), c->run, c->key, how,
+	                                    c->min, c->max, n, err);
+}
+
+/* buckets(series_id, n, { min, max }), buckets({ run, key }, n, { reduce, min, max }) */
 static int store_buckets(lua_State *L)
 {
 	pio_store *store = pio_bind_store(L, 1);
-	lua_Integer series = luaL_checkinteger(L, 2), n = luaL_checkinteger(L, 3);
+	lua_Integer n = luaL_checkinteger(L, 3);
 	luaL_argcheck(L, n > 0 && n <= 1000000, 3, "between 1 and 1000000 buckets");
-	lua_Integer min = INT64_MIN, max = INT64_MAX;
-	if (lua_istable(L, 4)) {
-		min = pio_bind_field_integer(L, 4, "min", min);
-		max = pio_bind_field_integer(L, 4, "max", max);
-	}
+	choice c = check_choice(L, 4);
 	void **guard = pio_bind_guard(L, pio_free);
 	pio_bucket *buckets = NULL;
 	size_t count = 0;
 	pio_err err = PIO_ERR_INIT;
-	if (pio_store_series_buckets(&buckets, &count, store, series, min, max, (size_t)n, &err))
+	if (read_buckets(&buckets, &count, store, &c, (size_t)n, &err))
 		return pio_bind_fail(L, &err);
 	*guard = buckets;
 	lua_createtable(L, (int)count, 0);

@@ -223,20 +223,6 @@ static int add_chunks(pio_bucket_row *row, pio_series_cursor *cursor, pio_err *e
 	return rc;
 }
 
-/* Of the chunks, within the cursor's bounds; first > last: no chunk. */
-static void find_span(int64_t *first, int64_t *last, const pio_series_cursor *cursor)
-{
-	*first = INT64_MAX;
-	*last = INT64_MIN;
-	for (size_t i = 0; i < cursor->chunks_end; i++) {
-		const pio_cursor_chunk *c = &cursor->chunks[i];
-		*first = c->first_step < *first ? c->first_step : *first;
-		*last = c->last_step > *last ? c->last_step : *last;
-	}
-	*first = *first < cursor->step_min ? cursor->step_min : *first;
-	*last = *last > cursor->step_max ? cursor->step_max : *last;
-}
-
 int pio_series_buckets(pio_bucket **buckets, size_t *count, pio_reader *reader, int64_t series_id,
                        int64_t step_min, int64_t step_max, size_t buckets_max, pio_err *err)
 {
@@ -249,7 +235,7 @@ int pio_series_buckets(pio_bucket **buckets, size_t *count, pio_reader *reader, 
 	if (rc)
 		return rc;
 	cursor.no_times = true;
-	find_span(&first, &last, &cursor);
+	pio_series_cursor_span(&first, &last, &cursor);
 	rc = pio_bucket_row_init(&row, first, last, buckets_max, err);
 	if (!rc && row.count)
 		add_whole_chunks(&row, &cursor);

@@ -130,7 +130,8 @@ int pio_series_cursor_open_part(pio_series_cursor *cursor, const pio_series_curs
 	if (rc)
 		return rc;
 	cursor->reader = whole->reader;
-	for (size_t i = whole->chunks_begin; !rc && i < whole->chunks_end; i++)
+	for (size_t i = whole->chunks_begin;
+	     !rc && i < whole->chunks_end && whole->chunks[i].first_step <= step_max; i++)
 		if (is_within(cursor, &whole->chunks[i]))
 			rc = push_chunk(cursor, &capacity, &whole->chunks[i], err);
 	set_reach(cursor);
@@ -230,6 +231,18 @@ int pio_points_sort(pio_point *points, size_t count, pio_err *err)
 static bool is_joined(const pio_series_cursor *cursor, size_t i)
 {
 	return cursor->chunks[i].first_step <= cursor->chunks[i - 1].reach;
+}
+
+void pio_series_cursor_span(int64_t *first, int64_t *last, const pio_series_cursor *cursor)
+{
+	*first = INT64_MAX;
+	*last = INT64_MIN;
+	if (cursor->chunks_begin == cursor->chunks_end)
+		return;
+	int64_t begin = cursor->chunks[cursor->chunks_begin].first_step;
+	int64_t end = cursor->chunks[cursor->chunks_end - 1].reach;
+	*first = begin < cursor->step_min ? cursor->step_min : begin;
+	*last = end > cursor->step_max ? cursor->step_max : end;
 }
 
 bool pio_series_cursor_is_plain(const pio_series_cursor *cursor)

@@ -47,6 +47,8 @@ int pio_series_cursor_next(const pio_point **point, pio_series_cursor *cursor, p
 /* 1 and the next points, at least one, by step; borrowed until the next call. */
 int pio_series_cursor_group(const pio_point **points, size_t *count, pio_series_cursor *cursor,
                             pio_err *err);
+/* Bounds of the steps still to be read; first > last where there is none. */
+void pio_series_cursor_span(int64_t *first, int64_t *last, const pio_series_cursor *cursor);
 /* True where the next chunk is whole and overlaps no other. */
 bool pio_series_cursor_is_plain(const pio_series_cursor *cursor);
 /* Idempotent; also after a failed or absent open of a zeroed cursor. */
