@@ -4,6 +4,7 @@ local chart = require "pioche.chart"
 local csv = require "pioche.csv"
 local errors = require "pioche.errors"
 local format = require "pioche.format"
+local metric = require "pioche.query.metric"
 local query = require "pioche.query"
 local runs = require "pioche.runs"
 local term = require "pioche.term"
@@ -12,23 +13,35 @@ local exact_points = 20000   -- up to so many points a series is read whole
 local runs_shown = 12
 local metrics_shown = 4      -- of an experiment without a goal
 
+-- Of a run: what store:points and store:buckets take for the metric ({source,
+-- options}), with its rank, count and last value; nil where it did not log it.
 local function wanted_series(store, run, spec)
-  local rank = math.type(spec.rank) and spec.rank or nil
-  if spec.rank and not rank then
-    errors.raise("invalid", "chart: '%s': across ranks there is no one curve; name a rank as"
-      .. " KEY@N", spec.text)
+  if metric.is_reduced(spec) then
+    local all = store:one("SELECT max(count) AS count, max(last_step) AS last_step FROM series"
+      .. " WHERE run_id = ? AND key = ?", run.id, spec.key)
+    if not all.count then return nil end
+    return { source = { run = run.id, key = spec.key }, reduce = spec.rank, rank = spec.rank,
+      count = all.count, last_step = all.last_step, last = runs.values(store, { run }, spec)[run.id] }
   end
-  local sql = "SELECT id, rank, count, first_step, last_step, last, last_bits FROM series"
-    .. " WHERE run_id = ? AND key = ?"
-  if rank then return store:one(sql .. " AND rank = ?", run.id, spec.key, rank) end
+  local sql = "SELECT id, id AS source, rank, count, first_step, last_step,"
+    .. " coalesce(last_int, last) AS last, last_bits FROM series WHERE run_id = ? AND key = ?"
+  if spec.rank then return store:one(sql .. " AND rank = ?", run.id, spec.key, spec.rank) end
   return store:one(sql .. " ORDER BY rank LIMIT 1", run.id, spec.key)
+end
+
+local function points_of(store, found)
+  return errors.check(store:points(found.source, { reduce = found.reduce }))
+end
+
+local function buckets_of(store, found, count)
+  return errors.check(store:buckets(found.source, count, { reduce = found.reduce }))
 end
 
 -- Seconds since the first point, for --x time.
 local function by_time(store, found)
   local x, y, low, high = {}, {}, {}, {}
-  if found.count <= exact_points then
-    local points = errors.check(store:points(found.id, {}))
+  if found.count <= exact_points or found.reduce then
+    local points = points_of(store, found)
     local start = points.time_ns[1] or 0
     for i = 1, #points.step do
       x[i], y[i] = (points.time_ns[i] - start) / 1e9, points.value[i]
@@ -51,11 +64,11 @@ end
 local function by_step(store, found, columns, smooth)
   local x, y, low, high = {}, {}, {}, {}
   if found.count <= exact_points and (smooth or found.count <= columns) then
-    local points = errors.check(store:points(found.id, {}))
+    local points = points_of(store, found)
     return { x = points.step, y = points.value }
   end
   local many = false
-  for _, bucket in ipairs(errors.check(store:buckets(found.id, columns, {}))) do
+  for _, bucket in ipairs(buckets_of(store, found, columns)) do
     if bucket.count > 0 then
       local n = #x + 1
       x[n] = bucket.first_step / 2 + bucket.last_step / 2   -- their difference may overflow
@@ -151,8 +164,7 @@ local function each_bucket(ctx, store, loaded, texts, visit)
       local found = wanted_series(store, run, spec)
       if found then
         any = true
-        visit(run, spec, found, errors.check(store:buckets(found.id,
-          ctx.options.buckets or 200, {})))
+        visit(run, spec, found, buckets_of(store, found, ctx.options.buckets or 200))
       end
     end
     if not any then
@@ -237,8 +249,9 @@ return {
 One chart a metric (the goal unless told; without a goal everything, where that
 is up to 4 metrics), one curve a run, best first where the metric is the goal,
 each point the mean of its bucket of steps; with one run and colours the shaded
-band is the bucket's minimum to maximum. Rank 0, or the rank in KEY@N. Values
-that are not finite are gaps. A series of more than 20,000 points is smoothed
+band is the bucket's minimum to maximum. Rank 0, or the rank in KEY@rank=N,
+or all ranks step by step in KEY@mean, @max, @min or @argmax. Values that are
+not finite are gaps. A series of more than 20,000 points is smoothed
 over its buckets.
 
 JSON: an array of {id, metric, rank, count, buckets[{first_step, last_step,

@@ -4,6 +4,7 @@ local sys = require "pioche.core.sys"
 local csv = require "pioche.csv"
 local errors = require "pioche.errors"
 local format = require "pioche.format"
+local media = require "pioche.media"
 local runs = require "pioche.runs"
 local tables = require "pioche.table"
 local term = require "pioche.term"
@@ -83,6 +84,8 @@ local function run_json(ctx, store, run)
     end
     return list
   end
+  value.media = json.array {}
+  for i, item in ipairs(media.list(store, run)) do value.media[i] = media.to_json(item) end
   value.notes = json.array {}
   for i, e in ipairs(events(store, run, "e.kind = 'note'", -1)) do
     value.notes[i] = { time = runs.time(e.time_ns), text = term.utf8(e.message) }
@@ -156,11 +159,16 @@ local function exact_text(value)
 end
 
 local function spark(store, metric)
-  if metric.count < 2 then return "" end
+  if metric.count < 2 or not metric.series_id then return "" end
   local buckets = store:buckets(metric.series_id, spark_columns, {})
   local values = {}
   for i, bucket in ipairs(buckets or {}) do values[i] = bucket.mean end
   return format.sparkline(values)
+end
+
+-- The steps of a metric; those of an argmax are ranks, and say nothing.
+local function steps_text(m)
+  return m.first_step and m.last_step and string.format("%.0f..%.0f", m.first_step, m.last_step) or ""
 end
 
 local function print_metrics(ctx, store, run)
@@ -173,8 +181,8 @@ local function print_metrics(ctx, store, run)
   for i = 1, shown do
     local m = run.metrics[keys[i]]
     local texts = format.column({ m.last, m.min, m.max, m.mean }, 4)
-    rows[i] = { keys[i] .. (m.rank ~= 0 and "@" .. m.rank or ""), { texts[1], "bold" }, texts[2],
-      texts[3], texts[4], format.count(m.count), m.first_step .. ".." .. m.last_step,
+    rows[i] = { keys[i] .. (m.series_id and m.rank ~= 0 and "@" .. m.rank or ""), { texts[1], "bold" }, texts[2],
+      texts[3], texts[4], format.count(m.count), steps_text(m),
       m.nans > 0 and { tostring(m.nans), "red" } or nil, { spark(store, m), "cyan" } }
   end
   tables.print(ctx, { { title = "key", flex = true, min = 16 }, { title = "last", align = "right" },
@@ -222,6 +230,58 @@ local function print_checkpoints(ctx, store, run)
     { title = "size", align = "right" }, { title = "files", align = "right", drop = 1 },
     { title = "stall", align = "right", drop = 2 }, { title = "saved", drop = 1 } }, rows,
     { indent = 2 })
+end
+
+local function print_media(ctx, store, run)
+  local rows = {}
+  for i, item in ipairs(media.newest(media.list(store, run))) do
+    rows[i] = { item.kind, item.key, item.step and tostring(item.step) or "",
+      item.rank > 0 and tostring(item.rank) or "", tostring(item.times), item.mime,
+      format.bytes(item.bytes), item.name or "" }
+  end
+  if #rows == 0 then return end
+  heading(ctx, "media")
+  tables.print(ctx, { { title = "kind" }, { title = "key", flex = true, min = 12 },
+    { title = "step", align = "right", drop = 1 }, { title = "rank", align = "right", drop = 5 },
+    { title = "times", align = "right", drop = 4 }, { title = "type", drop = 6 },
+    { title = "size", align = "right", drop = 2 }, { title = "name", drop = 3 } }, rows, { indent = 2 })
+end
+
+-- --media KEY: show one, or write it to a file.
+local function show_media(ctx, store, run)
+  local options = ctx.options
+  local item = media.find(store, run, options.media, options.step, options.rank)
+  if options.save then
+    local path = media.save(store, item, options.save, options.force)
+    if ctx.json then
+      local value = media.to_json(item)
+      value.path = path
+      ctx.out(ctx.encode(value) .. "\n")
+    else
+      ctx.out(string.format("%s  %s\n", path, media.title(item)))
+    end
+  elseif ctx.json then
+    ctx.out(ctx.encode(media.whole_json(store, item)) .. "\n")
+  else
+    media.show(ctx, store, item)
+  end
+  return 0
+end
+
+-- Only the metrics that --metric names, with their ranks and reductions.
+local function keep_metrics(ctx, store, run)
+  if not ctx.options.metric then return end
+  local kept = {}
+  runs.add_asked(store, { run }, ctx.options.metric)
+  for _, text in ipairs(ctx.options.metric) do
+    local spec = runs.metric(store, text)
+    local name = spec.rank and text or spec.key
+    if not run.metrics[name] then
+      errors.raise("not_found", "%s has not logged '%s'", run.name, text)
+    end
+    kept[name] = run.metrics[name]
+  end
+  run.metrics = kept
 end
 
 local text_lines = 12    -- of a sample, unless --texts
@@ -290,6 +350,11 @@ local function run(ctx)
   local found = runs.load(store, { id },
     { params = true, tags = true, metrics = true, attempts = true })[1]
   if not found then errors.raise("not_found", "no run '%s'", ctx.args[1]) end
+  if ctx.options.media then return show_media(ctx, store, found) end
+  if ctx.options.save or ctx.options.step or ctx.options.rank then
+    errors.raise("usage", "--save, --step and --rank go with --media KEY")
+  end
+  keep_metrics(ctx, store, found)
   if ctx.json then
     run_json(ctx, store, found)
     return 0
@@ -311,6 +376,7 @@ local function run(ctx)
   print_metrics(ctx, store, found)
   print_attempts(ctx, found)
   print_checkpoints(ctx, store, found)
+  print_media(ctx, store, found)
   print_texts(ctx, store, found)
   print_events(ctx, store, found)
   return 0
@@ -318,20 +384,36 @@ end
 
 return {
   summary = "everything about one run",
-  usage = "show RUN [--texts] [--events] [--all]",
+  usage = "show RUN [--metric KEY]... [--texts] [--events] [--all]\n"
+    .. "show RUN --media KEY [--step N] [--rank N] [--save PATH]",
   help = [[
 Status and what went wrong, the exact code, command, launch shape, parameters,
 tags, metrics of rank 0 (last, min, max, mean, count, steps and the curve in
-small), attempts and how each ended, checkpoints, the newest text samples and
-events. --json prints the run as `ls --json` does, with checkpoints and inputs;
---csv its metrics.]],
+small), attempts and how each ended, checkpoints, histograms, images, tables
+and files, notes, the newest text samples and events. --metric shows these
+metrics alone, also with a rank or a reduction (val/loss@mean).
+
+--media shows one histogram as a chart, table, text file, or image (in kitty,
+Ghostty, iTerm2 and WezTerm), the newest step unless told; --save writes the
+bytes as they were logged.
+
+--json prints the run as `ls --json` does, with checkpoints, inputs, notes and
+media; --csv its metrics.]],
   options = {
     { name = "texts", help = "all text samples, whole" },
     { name = "events", help = "all events, not only the newest five" },
-    { name = "all", short = "a", help = "all metrics, however many" },
+    { name = "all", short = "a", help = "all metrics, or rows of a table, however many" },
+    { name = "metric", short = "m", arg = "KEY", multi = true, help = "only this metric; repeatable" },
+    { name = "media", arg = "KEY", help = "show this histogram, image, table or file" },
+    { name = "step", arg = "N", type = "integer", help = "of --media: the one logged at this step" },
+    { name = "rank", arg = "N", type = "integer", min = 0, help = "of --media: by this rank" },
+    { name = "save", arg = "PATH", help = "of --media: write its bytes to this file or folder" },
+    { name = "force", short = "f", help = "of --save: replace an existing file" },
     { name = "wide", short = "w", help = "every column, whatever the terminal's width" },
   },
-  examples = "pioche show gpt/best\npioche show gpt-17 --json | jq .params",
+  examples = "pioche show gpt/best\npioche show gpt-17 --json | jq .params\n"
+    .. "pioche show gpt-17 --media grad/histogram --step 400\n"
+    .. "pioche show gpt-17 --media sample.png --save .",
   args = { 1, 1, what = "one RUN" },
   run = run,
 }
