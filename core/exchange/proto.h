@@ -28,7 +28,8 @@ typedef struct pio_proto_field {
 
 static inline pio_proto pio_proto_of(const void *bytes, size_t size_bytes)
 {
-	return (pio_proto){ bytes, (const uint8_t *)bytes + size_bytes, false };
+	const uint8_t *at = bytes;
+	return (pio_proto){ at, at ? at + size_bytes : at, false };
 }
 
 /* The message in a field; empty for a field that is none. */

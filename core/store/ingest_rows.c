@@ -219,20 +219,18 @@ static int tell_skips(pio_ingest *ingest, pio_err *err)
 	return rc;
 }
 
-/* An earlier attempt was followed by another: how it ended, nobody wrote down. */
+/* An earlier attempt was followed by another: how it ended, nobody wrote down.
+ * Before anything has a time, neither has the run. */
 static int write_end(pio_ingest *ingest, const pio_ingest_end *end, pio_err *err)
 {
 	int rc = pio_sql_exec(ingest->store, err, "UPDATE attempt SET result = CASE WHEN number ="
 	                      " (SELECT max(number) FROM attempt WHERE run_id = ?1) THEN ?2 ELSE 'lost' END,"
 	                      " exit_code = CASE WHEN number = (SELECT max(number) FROM attempt WHERE"
-	                      " run_id = ?1) THEN ?3 END, message = ?4, ended_ns = coalesce(ended_ns,"
-	                      " created_ns) WHERE run_id = ?1", "itmt", ingest->run_id, end->result,
-	                      end->exit_code, end->reason);
+	                      " run_id = ?1) THEN ?3 END, message = ?4 WHERE run_id = ?1", "itmt",
+	                      ingest->run_id, end->result, end->exit_code, end->reason);
 	if (!rc)
-		rc = pio_sql_exec(ingest->store, err, "UPDATE run SET status = ?2, reason = ?3,"
-		                  " started_ns = coalesce(started_ns, created_ns),"
-		                  " ended_ns = coalesce(ended_ns, created_ns) WHERE id = ?1", "itt",
-		                  ingest->run_id, end->status, end->reason);
+		rc = pio_sql_exec(ingest->store, err, "UPDATE run SET status = ?2, reason = ?3 WHERE"
+		                  " id = ?1", "itt", ingest->run_id, end->status, end->reason);
 	if (!rc)
 		rc = pio_sql_exec(ingest->store, err, "UPDATE experiment SET created_ns = min(created_ns,"
 		                  " (SELECT created_ns FROM run WHERE id = ?1)) WHERE id ="
