@@ -181,7 +181,8 @@ static int measure(const char *base, const char *where, int64_t size_bytes)
 
 int main(int argc, char **argv)
 {
-	int64_t size_bytes = (argc > 1 ? atoll(argv[1]) : 512) * 1000000 / BLOCK_BYTES * BLOCK_BYTES;
+	int64_t megabytes = argc > 1 ? atoll(argv[1]) : getenv("SHORT") ? 64 : 512;
+	int64_t size_bytes = megabytes * 1000000 / BLOCK_BYTES * BLOCK_BYTES;
 	const char *tmp = getenv("TMPDIR");
 	/* In memory, where no disk hides what the processor does. */
 	int rc = pio_fs_free_bytes("/dev/shm") > 4 * size_bytes
