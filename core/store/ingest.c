@@ -213,20 +213,18 @@ int pio_ingest_attempt(pio_ingest *ingest, int number, pio_err *err)
 static int add_point(pio_ingest *ingest, const char *key, size_t key_bytes, pio_chunk_point point,
                      pio_err *err)
 {
+	pio_slots_owner owner = owner_of(ingest);
+	int rc = ingest->dry ? 0 : pio_slots_add(&ingest->slots, &owner, key, key_bytes, &point, err);
+	if (rc == 1) {
+		pio_ingest_skip_count(ingest, 1, "points whose name is empty, longer than %d bytes or no UTF-8",
+		                      PIO_SLOTS_KEY_BYTES_MAX);
+		return 0;
+	}
 	pio_ingest_seen(ingest, point.time_ns);
 	if (point.step > ingest->last_step)
 		ingest->last_step = point.step;
 	ingest->batch.points++;
-	if (ingest->dry)
-		return 0;
-	pio_slots_owner owner = owner_of(ingest);
-	int rc = pio_slots_add(&ingest->slots, &owner, key, key_bytes, &point, err);
-	if (rc != 1)
-		return rc;
-	ingest->batch.points--;
-	pio_ingest_skip_count(ingest, 1, "points whose name is empty, longer than %d bytes or no UTF-8",
-	                      PIO_SLOTS_KEY_BYTES_MAX);
-	return 0;
+	return rc;
 }
 
 int pio_ingest_point(pio_ingest *ingest, const char *key, size_t key_bytes, int64_t step,
