@@ -14,5 +14,6 @@
 int pio_bind_sys_run(lua_State *L);
 
 extern const luaL_Reg pio_bind_sys_file_functions[]; /* sys_file.c */
+extern const luaL_Reg pio_bind_sys_place_functions[]; /* sys_place.c */
 
 #endif

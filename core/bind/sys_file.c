@@ -78,7 +78,9 @@ static int sys_stat(lua_State *L)
 		lua_pushnil(L);
 		return 1;
 	}
-	lua_createtable(L, 0, 4);
+	lua_createtable(L, 0, 5);
+	lua_pushinteger(L, (lua_Integer)st.st_atim.tv_sec * 1000000000 + st.st_atim.tv_nsec);
+	lua_setfield(L, -2, "atime_ns");
 	lua_pushinteger(L, st.st_size);
 	lua_setfield(L, -2, "size");
 	lua_pushinteger(L, (lua_Integer)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec);
@@ -93,6 +95,12 @@ static int sys_stat(lua_State *L)
 static int sys_access_x(lua_State *L)
 {
 	lua_pushboolean(L, access(luaL_checkstring(L, 1), X_OK) == 0);
+	return 1;
+}
+
+static int sys_access_w(lua_State *L)
+{
+	lua_pushboolean(L, access(luaL_checkstring(L, 1), W_OK) == 0);
 	return 1;
 }
 
@@ -215,6 +223,7 @@ const luaL_Reg pio_bind_sys_file_functions[] = {
 	{ "type", sys_type },
 	{ "stat", sys_stat },
 	{ "access_x", sys_access_x },
+	{ "access_w", sys_access_w },
 	{ "realpath", sys_realpath },
 	{ "list", sys_list },
 	{ "mkdirs", sys_mkdirs },

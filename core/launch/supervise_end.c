@@ -229,6 +229,9 @@ static int settle_locked(json_t **record, pio_store *store, const pio_attempt_re
 	 * full disk must, or what the rings still hold would be lost. */
 	if (*record && (rc == -PIO_ECORRUPT || rc == -PIO_EVERSION))
 		rc = 0;
+	else if (rc == -PIO_ECORRUPT || rc == -PIO_EVERSION)
+		pio_err_context(err, "attempt %d of run %s cannot be ended: `pioche doctor --fix` sets aside what"
+		                " cannot be read", ref->number, ref->ulid);
 	else if (!*record && !rc)
 		rc = conclude(record, ref, ending, err);
 	if (!rc)

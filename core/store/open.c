@@ -84,7 +84,7 @@ static int stamp(pio_store *store, pio_err *err)
 }
 
 /* Under the write lock, because two processes may find the same old version. */
-static int migrate(pio_store *store, pio_err *err)
+static int migrate(pio_store *store, bool may_fill, pio_err *err)
 {
 	int rc = pio_store_begin(store, err);
 	if (rc)
@@ -92,8 +92,8 @@ static int migrate(pio_store *store, pio_err *err)
 	int64_t version = 0;
 	rc = read_version(store, &version, err);
 	if (!rc && version < 0)
-		rc = refuse_empty(store, err);
-	for (int64_t v = version; !rc && v < PIO_STORE_VERSION; v++)
+		rc = may_fill ? pio_store_run_sql(store, pio_schema_sql, err) : refuse_empty(store, err);
+	for (int64_t v = version; !rc && v > 0 && v < PIO_STORE_VERSION; v++)
 		rc = pio_store_run_sql(store, migrations[v], err);
 	if (!rc && version != PIO_STORE_VERSION)
 		rc = stamp(store, err);
@@ -133,7 +133,9 @@ static int open_file(pio_store *store, const char *path, int flags, pio_err *err
 
 static int configure(pio_store *store, pio_err *err)
 {
-	int rc = pio_store_run_sql(store, "PRAGMA foreign_keys = ON; PRAGMA synchronous = FULL;"
+	/* A chunk fills a few pages and part of another: small pages waste less. */
+	int rc = pio_store_run_sql(store, "PRAGMA page_size = 2048; PRAGMA foreign_keys = ON;"
+	                           "PRAGMA synchronous = FULL;"
 	                           "PRAGMA cache_size = -16384; PRAGMA temp_store = MEMORY;"
 	                           "PRAGMA journal_size_limit = 67108864", err);
 	/* A walk over an index is thousands of pages: mapped they need no call each. */
@@ -170,7 +172,12 @@ static int use_wal(pio_store *store, pio_err *err)
  * that has the file alone, and so needs no memory shared with others. */
 static int use_truncate(pio_store *store, bool was_wal, pio_err *err)
 {
+	pio_str index = PIO_STR_INIT;
 	int rc = set_journal_mode(store, "TRUNCATE", err);
+	pio_str_printf(&index, "%s-shm", store->db_path);
+	if (!rc && was_wal) /* not needed any more, and nobody else has the file open */
+		rc = pio_fs_unlink(index.data, err);
+	pio_str_fini(&index);
 	if (!rc && was_wal)
 		rc = pio_store_run_sql(store, "PRAGMA locking_mode = NORMAL; SELECT 1 FROM sqlite_schema", err);
 	return rc;
@@ -186,7 +193,6 @@ static int fill_database(pio_store *store, const char *path, pio_err *err)
 		return rc;
 	close(fd);
 	rc = open_file(store, path, SQLITE_OPEN_READWRITE, err);
-	/* A chunk fills a few pages and part of another: small pages waste less. */
 	if (!rc)
 		rc = pio_store_run_sql(store, "PRAGMA page_size = 2048; PRAGMA journal_mode = OFF;"
 		                       "PRAGMA synchronous = OFF; BEGIN", err);
@@ -296,11 +302,11 @@ static int open_write(pio_store *store, bool create, pio_err *err)
 	/* A store of a newer version must stay as it is: look before any change. */
 	if (!rc)
 		rc = read_version(store, &version, err);
-	if (!rc && version < 0)
+	if (!rc && version < 0 && !create) /* others make an empty file by looking: sqlite3 does */
 		rc = refuse_empty(store, err);
 	if (!rc)
 		rc = store->network ? use_truncate(store, was_wal, err) : use_wal(store, err);
-	return !rc && version != PIO_STORE_VERSION ? migrate(store, err) : rc;
+	return !rc && version != PIO_STORE_VERSION ? migrate(store, create, err) : rc;
 }
 
 static bool has_bytes(const pio_store *store, const char *suffix)

@@ -237,6 +237,21 @@ local function store_opener(options)
     opened[mode] = errors.check(core.open(path, how))
     return opened[mode]
   end
+  -- What the database does not know yet, and who reads cannot tell it.
+  local function say_waiting(store)
+    local count, known = 0, {}
+    for _, name in ipairs(sys.list(store:path() .. "/staging") or {}) do
+      if #name == 26 and name:find("^%w+$") then known[name], count = false, count + 1 end
+    end
+    if count == 0 then return end
+    for row in store:each("SELECT ulid FROM run") do
+      if known[row.ulid] == false then count = count - 1 end
+    end
+    if count > 0 then
+      sys.write(2, string.format("pioche: %d run%s of standalone programs not shown: who may write the"
+        .. " store has to run `pioche ls` once\n", count, count == 1 and " is" or "s are"))
+    end
+  end
   -- For verbs that read: with what live and standalone runs said since, where
   -- the store can be written; as it is, where not.
   local function reading()
@@ -245,10 +260,12 @@ local function store_opener(options)
     if ok then
       local done, message, code = store:adopt()
       if not done and code ~= "busy" then
-        sys.write(2, "pioche: what live runs said is not all here: " .. tostring(message) .. "\n")
+        sys.write(2, "pioche: what live runs said is not all here: " .. tostring(message)
+          .. (code == "corrupt" and "; `pioche doctor --fix` sets it aside" or "") .. "\n")
       end
     else
       store = open("read")
+      say_waiting(store)
     end
     opened.reading = raising(store)
     return opened.reading
@@ -258,12 +275,15 @@ local function store_opener(options)
     open("write")
     return reading()
   end
+  local function checked(mode)
+    return raising(open(mode))
+  end
   local function close()
     for _, mode in ipairs { "read", "write", "create" } do
       if opened[mode] then opened[mode]:close() end
     end
   end
-  return open, reading, writing, close
+  return open, reading, writing, checked, close
 end
 
 -- What a command gets. Also used by tests.
@@ -278,7 +298,7 @@ function cli.context(args, options)
   local columns = math.tointeger(tonumber(sys.getenv("COLUMNS") or ""))
   ctx.cols = columns or (ctx.stdout_tty and sys.term_size()) or 80
   if ctx.cols < 20 then ctx.cols = 80 end
-  ctx.store, ctx.reading, ctx.writing, ctx.close = store_opener(options)
+  ctx.store, ctx.reading, ctx.writing, ctx.checked, ctx.close = store_opener(options)
   ctx.out, ctx.flush = output(1)
   ctx.encode = encode
   ctx.note = function(text)

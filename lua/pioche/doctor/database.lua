@@ -1,0 +1,84 @@
+-- Is the database sound, and are the objects there?
+local sys = require "pioche.core.sys"
+local format = require "pioche.format"
+
+local shown_max = 20 -- findings of one kind
+
+local database = {}
+
+-- report, but for the first few findings of a kind alone; then how many more.
+local function limited(report, name)
+  local count = 0
+  return function(state, message, advice)
+    count = count + 1
+    if count <= shown_max then report(state, name, message, advice) end
+  end, function()
+    if count > shown_max then report("bad", name, count - shown_max .. " more of these") end
+    return count
+  end
+end
+
+local function check_pages(report, store, full)
+  local say, close = limited(report, "database")
+  local pragma = full and "integrity_check" or "quick_check"
+  for _, row in ipairs(store:rows("SELECT * FROM pragma_" .. pragma)) do
+    if row[pragma] ~= "ok" then
+      say("bad", row[pragma], "copy pioche.db away, then `sqlite3 pioche.db .recover`")
+    end
+  end
+  for _, row in ipairs(full and store:rows("SELECT * FROM pragma_foreign_key_check") or {}) do
+    say("bad", string.format("%s row %s refers to a missing %s", row.table, row.rowid or "?", row.parent),
+      "somebody else than pioche wrote to pioche.db: restore a backup")
+  end
+  if close() == 0 then
+    local size = sys.stat(store:path() .. "/pioche.db")
+    report("ok", "database", "sound" .. (size and ", " .. format.bytes(size.size) or "")
+      .. (full and "" or "; --full reads every page and chunk"))
+  end
+end
+
+local function check_points(report, store, fix, progress)
+  local say, close = limited(report, "points")
+  local result = store:check_points { fix = fix, report = function(finding, done, total)
+    if not finding then
+      progress("points", done, total)
+    elseif finding:find("^series") then
+      say(fix and "fixed" or "bad", finding .. (fix and ": counted anew" or ""),
+        not fix and "`pioche doctor --full --fix` counts it anew" or nil)
+    else
+      say("bad", finding, "its points are lost unless a backup of pioche.db has them; the others are fine")
+    end
+  end }
+  if close() == 0 then
+    report("ok", "points", string.format("%s in %s chunks of %s series, all as their rows say",
+      format.count(result.points), format.count(result.chunks), format.count(result.series)))
+  end
+end
+
+local function check_objects(report, store, progress)
+  local say, close = limited(report, "objects")
+  local result = store:verify { full = false, report = function(finding, done, total)
+    if not finding then
+      progress("objects", done, total)
+    elseif not finding:find("belongs to no checkpoint", 1, true) then
+      say("bad", finding, "`pioche verify` reads every byte; its checkpoint is damaged")
+    end
+  end }
+  if result.orphans > 0 then
+    report("warn", "objects", string.format("%d file%s in objects/ belong%s to nothing (left by a crash)",
+      result.orphans, result.orphans == 1 and "" or "s", result.orphans == 1 and "s" or ""),
+      "harmless but for the room they take: `pioche verify` names them")
+  end
+  if close() == 0 and result.orphans == 0 then
+    report("ok", "objects", string.format("%s, %s", format.count(result.objects),
+      format.bytes(result.bytes)))
+  end
+end
+
+function database.check(report, store, options, progress)
+  check_pages(report, store, options.full)
+  if options.full then check_points(report, store, options.fix, progress) end
+  check_objects(report, store, progress)
+end
+
+return database
