@@ -65,6 +65,11 @@ static const char *const words[] = {
 	[PIO_EPEER] = "peer",
 };
 
+int pio_err_code(const pio_err *err)
+{
+	return err && err->code ? -err->code : -PIO_EIO;
+}
+
 const char *pio_code_word(int code)
 {
 	size_t i = (size_t)(code < 0 ? -code : code);

@@ -61,6 +61,10 @@ int pio_fail_at(pio_err *err, int code, int sys_errno, const char *file,
 void pio_err_context(pio_err *err, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 
+/* -code of the failure in `err`, for who was told of it by a NULL; -PIO_EIO where
+ * `err` is NULL and nobody knows. */
+int pio_err_code(const pio_err *err);
+
 /* Stable lower-case word of a code ("not_found"), the third value that a Lua
  * function returns on failure. Static storage. */
 const char *pio_code_word(int code);

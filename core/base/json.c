@@ -12,6 +12,9 @@ int pio_json_parse(json_t **value, const char *text, size_t size_bytes, const ch
 	*value = json_loadb(text, size_bytes, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &where);
 	if (*value)
 		return 0;
+	/* Before it reads, jansson reports memory that is out by no code at all. */
+	if (where.line < 0 || json_error_code(&where) == json_error_out_of_memory)
+		return pio_fail(err, PIO_ENOMEM, "%s: out of memory", what);
 	return pio_fail(err, PIO_ECORRUPT, "%s: line %d, column %d: %s", what, where.line, where.column,
 	                where.text);
 }

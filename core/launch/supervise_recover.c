@@ -57,7 +57,7 @@ static int find_open(open_list *list, pio_supervisor *s, pio_err *err)
 	                                   " a.world_size FROM attempt a JOIN run r ON r.id = a.run_id"
 	                                   " WHERE a.state != 'ended' AND a.launcher = 'local'"
 	                                   " ORDER BY a.id", "");
-	int rc = rows ? 1 : -PIO_EIO;
+	int rc = rows ? 1 : pio_err_code(err);
 	while (rc == 1 && (rc = pio_sql_row(s->store, rows, err)) == 1)
 		if (!is_ours(s, sqlite3_column_int64(rows, 0)) && (rc = add_row(list, s->store, rows, err)) == 0)
 			rc = 1;
@@ -106,7 +106,7 @@ static int settle_runs(pio_supervisor *s, pio_err *err)
 			" AND NOT EXISTS (SELECT 1 FROM attempt a WHERE a.run_id = r.id AND a.state != 'ended')"
 			" AND EXISTS (SELECT 1 FROM attempt a WHERE a.run_id = r.id AND a.launcher = 'local') LIMIT 1",
 			"");
-		int rc = row ? pio_sql_row(s->store, row, err) : -PIO_EIO;
+		int rc = pio_sql_row(s->store, row, err);
 		if (rc <= 0)
 			return rc;
 		const char *result = (const char *)sqlite3_column_text(row, 1);

@@ -157,7 +157,7 @@ static int create_row(pio_attempt_ref *ref, pio_store *store, int64_t run_id, co
 	int number;
 	int64_t id;
 	sqlite3_stmt *row = pio_sql_query(store, err, "SELECT ulid FROM run WHERE id = ?1", "i", run_id);
-	int rc = row ? pio_sql_row(store, row, err) : -PIO_EIO;
+	int rc = pio_sql_row(store, row, err);
 	if (rc < 0)
 		return rc;
 	if (rc == 0)
@@ -171,7 +171,7 @@ static int create_row(pio_attempt_ref *ref, pio_store *store, int64_t run_id, co
 	if (spec->resume) {
 		row = pio_sql_query(store, err, "SELECT manifest_sha256 FROM checkpoint WHERE id = ?1"
 		                    " AND state = 'sealed'", "i", spec->resume);
-		rc = row ? pio_sql_row(store, row, err) : -PIO_EIO;
+		rc = pio_sql_row(store, row, err);
 		if (rc < 0)
 			return rc;
 		if (rc == 0)

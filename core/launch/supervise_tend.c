@@ -129,7 +129,7 @@ static int poll_stops(pio_supervisor *s, pio_err *err)
 	s->poll_ns = now_ns + POLL_NS;
 	sqlite3_stmt *rows = pio_sql_query(s->store, err, "SELECT id FROM run WHERE status = 'running'"
 	                                   " AND stop_requested_ns IS NOT NULL", "");
-	int rc = rows ? 0 : -PIO_EIO;
+	int rc = rows ? 0 : pio_err_code(err);
 	while (rows && (rc = pio_sql_row(s->store, rows, err)) == 1) {
 		int64_t run_id = sqlite3_column_int64(rows, 0);
 		for (pio_active *a = s->active; a; a = a->next)

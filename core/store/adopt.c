@@ -196,7 +196,7 @@ static int find_end(pio_store_attempt_end *ending, const stray *s, pio_err *err)
 	int64_t started_ns = 0, now_ns = pio_clock_wall_ns();
 	sqlite3_stmt *row = pio_sql_query(s->store, err, "SELECT exit_code, ended_ns, started_ns FROM attempt"
 	                                  " WHERE id = ?1", "i", s->attempt_id);
-	int rc = row ? pio_sql_row(s->store, row, err) : -PIO_EIO;
+	int rc = pio_sql_row(s->store, row, err);
 	if (rc <= 0)
 		return rc;
 	bool said = sqlite3_column_type(row, 0) != SQLITE_NULL, ok = said && !sqlite3_column_int(row, 0);

@@ -34,7 +34,7 @@ static int is_whole(bool *whole, pio_store *store, int64_t checkpoint_id, pio_er
 	sqlite3_stmt *row = pio_sql_query(store, err, "SELECT f.sha256, o.bytes FROM checkpoint_file f JOIN"
 	                                  " object o ON o.sha256 = f.sha256 WHERE f.checkpoint_id = ?1", "i",
 	                                  checkpoint_id);
-	int rc = row ? pio_sql_row(store, row, err) : -PIO_EIO;
+	int rc = pio_sql_row(store, row, err);
 	while (rc == 1) {
 		struct stat st;
 		pio_str_clear(&path);
@@ -54,7 +54,7 @@ int pio_store_checkpoint_newest(int64_t *id, pio_store *store, int64_t run_id, p
 	*id = 0;
 	sqlite3_stmt *row = pio_sql_query(store, err, "SELECT id FROM checkpoint WHERE run_id = ?1 AND"
 	                                  " state = 'sealed' ORDER BY step DESC, id DESC", "i", run_id);
-	int rc = row ? pio_sql_row(store, row, err) : -PIO_EIO;
+	int rc = pio_sql_row(store, row, err);
 	while (rc == 1) {
 		int64_t candidate = sqlite3_column_int64(row, 0);
 		int bad = is_whole(&whole, store, candidate, err);
@@ -112,7 +112,7 @@ int pio_store_checkpoint_index(pio_store *store, int64_t checkpoint_id, const ch
 	pio_str out = PIO_STR_INIT;
 	sqlite3_stmt *row = pio_sql_query(store, err, "SELECT step FROM checkpoint WHERE id = ?1 AND"
 	                                  " state = 'sealed'", "i", checkpoint_id);
-	int rc = row ? pio_sql_row(store, row, err) : -PIO_EIO;
+	int rc = pio_sql_row(store, row, err);
 	if (rc == 0)
 		return pio_fail(err, PIO_ENOTFOUND, "there is no checkpoint with id %lld",
 		                (long long)checkpoint_id);
@@ -124,7 +124,7 @@ int pio_store_checkpoint_index(pio_store *store, int64_t checkpoint_id, const ch
 	                    " checkpoint_file f JOIN tensor t ON t.sha256 = f.sha256 WHERE"
 	                    " f.checkpoint_id = ?1 ORDER BY f.rank, f.role, t.offset, t.name", "i",
 	                    checkpoint_id);
-	rc = row ? pio_sql_row(store, row, err) : -PIO_EIO;
+	rc = pio_sql_row(store, row, err);
 	while (rc == 1) {
 		int bad = put_tensor(&out, store, row, err);
 		rc = bad ? bad : pio_sql_row(store, row, err);
@@ -155,7 +155,7 @@ static int load_orphans(char ***digests, size_t *count, pio_store *store, int64_
 	                                  " c.state = 'sealed') AND NOT EXISTS (SELECT 1 FROM media m"
 	                                  " WHERE m.sha256 = f.sha256) ORDER BY f.sha256", "i",
 	                                  checkpoint_id);
-	int rc = row ? pio_sql_row(store, row, err) : -PIO_EIO;
+	int rc = pio_sql_row(store, row, err);
 	while (rc == 1) {
 		if (*count == capacity) {
 			capacity = capacity ? capacity * 2 : 16;

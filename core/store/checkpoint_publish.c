@@ -238,7 +238,7 @@ static int load_reports(publish *p, pio_err *err)
 	sqlite3_stmt *row = pio_sql_query(p->store, err, "SELECT rank, report FROM checkpoint_report WHERE"
 	                                  " attempt_id = ?1 AND step = ?2 ORDER BY rank", "ii",
 	                                  p->attempt_id, p->step);
-	int rc = row ? pio_sql_row(p->store, row, err) : -PIO_EIO;
+	int rc = pio_sql_row(p->store, row, err);
 	while (rc == 1) {
 		int bad = add_report(p, sqlite3_column_int64(row, 0),
 		                     (const char *)sqlite3_column_text(row, 1), err);
@@ -295,7 +295,7 @@ static int make_manifest(char **manifest, const publish *p, pio_err *err)
 	                                  " FROM attempt a JOIN run r ON r.id = a.run_id JOIN experiment e"
 	                                  " ON e.id = r.experiment_id LEFT JOIN snapshot s ON"
 	                                  " s.id = r.snapshot_id WHERE a.id = ?1", "i", p->attempt_id);
-	int rc = row ? pio_sql_row(p->store, row, err) : -PIO_EIO;
+	int rc = pio_sql_row(p->store, row, err);
 	if (rc == 0)
 		return pio_fail(err, PIO_ENOTFOUND, "there is no attempt %lld", (long long)p->attempt_id);
 	if (rc < 0)

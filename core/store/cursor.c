@@ -110,7 +110,7 @@ int pio_series_cursor_open(pio_series_cursor *cursor, pio_reader *reader, int64_
 		rc = load_chunks(cursor, row, err);
 		sqlite3_reset(row);
 	} else {
-		rc = -PIO_EIO;
+		rc = pio_err_code(err);
 	}
 	if (rc)
 		pio_series_cursor_close(cursor);

@@ -95,7 +95,7 @@ static int row_load(journal_row *journal, fold_batch *batch, uint32_t node, pio_
 	sqlite3_stmt *row = pio_sql_query(batch->store, err, "SELECT id, offset, segment, done FROM journal"
 	                                  " WHERE attempt_id = ?1 AND node = ?2", "ii", batch->attempt_id,
 	                                  (int64_t)node);
-	rc = row ? pio_sql_row(batch->store, row, err) : -PIO_EIO;
+	rc = pio_sql_row(batch->store, row, err);
 	if (rc < 0)
 		return rc;
 	batch->journal_id = sqlite3_column_int64(row, 0);
@@ -330,7 +330,7 @@ static int load_job(fold_job *job, pio_err *err)
 	sqlite3_stmt *row = pio_sql_query(job->store, err, "SELECT a.run_id, a.number, r.ulid, a.dir FROM"
 	                                  " attempt a JOIN run r ON r.id = a.run_id WHERE a.id = ?1", "i",
 	                                  job->attempt_id);
-	int rc = row ? pio_sql_row(job->store, row, err) : -PIO_EIO;
+	int rc = pio_sql_row(job->store, row, err);
 	if (rc == 0)
 		return pio_fail(err, PIO_ENOTFOUND, "there is no attempt with id %lld",
 		                (long long)job->attempt_id);

@@ -107,7 +107,7 @@ int pio_fold_load_keys(fold_batch *batch, pio_err *err)
 	sqlite3_stmt *row = pio_sql_query(batch->store, err, "SELECT rank, key, series_id FROM journal_key"
 	                                  " WHERE journal_id = ?1 LIMIT ?2", "ii", batch->journal_id,
 	                                  (int64_t)KEYS_AT_ONCE);
-	int rc = row ? pio_sql_row(batch->store, row, err) : -PIO_EIO;
+	int rc = pio_sql_row(batch->store, row, err);
 	while (rc == 1) {
 		int bad = pio_fold_key(batch, (uint32_t)sqlite3_column_int64(row, 0),
 		                       (uint32_t)sqlite3_column_int64(row, 1), sqlite3_column_int64(row, 2),

@@ -50,7 +50,7 @@ static int load_import(pio_ingest *ingest, pio_err *err)
 	sqlite3_stmt *row = pio_sql_query(ingest->store, err, "SELECT id, run_id, cursor FROM import WHERE"
 	                                  " format = ?1 AND source = ?2", "tt", ingest->format,
 	                                  ingest->source);
-	int rc = row ? pio_sql_row(ingest->store, row, err) : -PIO_EIO;
+	int rc = pio_sql_row(ingest->store, row, err);
 	if (rc <= 0)
 		return rc;
 	ingest->import_id = sqlite3_column_int64(row, 0);

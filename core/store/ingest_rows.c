@@ -148,7 +148,7 @@ static int write_console(pio_ingest *ingest, json_t *cursor, pio_err *err)
 	json_t *before = json_object_get(cursor, "console"), *lengths = json_array();
 	sqlite3_stmt *row = pio_sql_query(ingest->store, err, "SELECT dir FROM attempt WHERE id = ?1", "i",
 	                                  ingest->attempt_id);
-	int rc = row ? pio_sql_row(ingest->store, row, err) : -PIO_EIO;
+	int rc = pio_sql_row(ingest->store, row, err);
 	if (rc == 1)
 		pio_str_printf(&dir, "%s/%s", pio_store_path(ingest->store),
 		               (const char *)sqlite3_column_text(row, 0));

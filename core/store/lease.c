@@ -447,7 +447,7 @@ int pio_store_lease_check(pio_store *store, pio_err *err)
 	if (!lease)
 		return 0;
 	sqlite3_stmt *row = pio_sql_query(store, err, "SELECT token, holder FROM lease WHERE id = 1", "");
-	int rc = row ? pio_sql_row(store, row, err) : -PIO_EIO;
+	int rc = pio_sql_row(store, row, err);
 	if (rc < 0)
 		return rc;
 	if (rc == 1 && sqlite3_column_int64(row, 0) == lease->token) {

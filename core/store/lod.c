@@ -87,7 +87,7 @@ static int find_series(int64_t *id, pio_reader *reader, lod_cursor *cursor, pio_
 		return rc;
 	sqlite3_stmt *row = pio_reader_statement(reader, PIO_READER_SERIES, err);
 	if (!row)
-		return -PIO_EIO;
+		return pio_err_code(err);
 	sqlite3_bind_int64(row, 1, run);
 	sqlite3_bind_value(row, 2, cursor->arguments[KEY - RUN]);
 	sqlite3_value *rank = cursor->arguments[RANK - RUN];

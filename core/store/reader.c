@@ -55,12 +55,12 @@ int pio_reader_hold(pio_reader *reader, pio_err *err)
 {
 	sqlite3_stmt *row = pio_reader_statement(reader, PIO_READER_HOLD, err);
 	if (!row)
-		return -PIO_EIO;
+		return pio_err_code(err);
 	int step = reader->holds ? SQLITE_ROW : sqlite3_step(row);
 	if (step != SQLITE_ROW && step != SQLITE_DONE) {
 		pio_reader_fail(reader, err, "reading");
 		sqlite3_reset(row);
-		return -PIO_EIO;
+		return pio_err_code(err);
 	}
 	reader->holds++;
 	return 0;
@@ -77,7 +77,7 @@ int pio_reader_data(const uint8_t **data, size_t *size_bytes, sqlite3_stmt **row
 {
 	*row = pio_reader_statement(reader, PIO_READER_DATA, err);
 	if (!*row)
-		return -PIO_EIO;
+		return pio_err_code(err);
 	atomic_fetch_add_explicit(&chunks_read, 1, memory_order_relaxed);
 	sqlite3_bind_int64(*row, 1, chunk_id);
 	int step = sqlite3_step(*row), rc = 0;
@@ -157,7 +157,7 @@ int pio_reader_run(int64_t *id, pio_reader *reader, const char *text, pio_err *e
 		return 0;
 	sqlite3_stmt *row = pio_reader_statement(reader, PIO_READER_RUN, err);
 	if (!row)
-		return -PIO_EIO;
+		return pio_err_code(err);
 	sqlite3_bind_text(row, 1, text, name_bytes, SQLITE_STATIC);
 	sqlite3_bind_int64(row, 2, number);
 	int step = sqlite3_step(row), rc = 0;

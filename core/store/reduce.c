@@ -234,7 +234,7 @@ static int list_ranks(int64_t **ids, pio_reduction *r, pio_reader *reader, int64
 {
 	sqlite3_stmt *row = pio_reader_statement(reader, PIO_READER_RANKS, err);
 	size_t capacity = 0;
-	int rc = row ? 0 : -PIO_EIO, step = SQLITE_DONE;
+	int rc = row ? 0 : pio_err_code(err), step = SQLITE_DONE;
 	if (!rc) {
 		sqlite3_bind_int64(row, 1, run_id);
 		sqlite3_bind_text(row, 2, key, -1, SQLITE_STATIC);

@@ -27,7 +27,7 @@ static int load_candidates(candidate **list, size_t *count, pio_store *store, in
 	*count = 0;
 	sqlite3_stmt *row = pio_sql_query(store, err, "SELECT id, step FROM checkpoint WHERE run_id = ?1 AND"
 	                                  " state = 'sealed' ORDER BY step DESC, id DESC", "i", run_id);
-	int rc = row ? pio_sql_row(store, row, err) : -PIO_EIO;
+	int rc = pio_sql_row(store, row, err);
 	while (rc == 1) {
 		if (*count == capacity) {
 			capacity = capacity ? capacity * 2 : 16;

@@ -159,7 +159,7 @@ int pio_store_export_csv(pio_store *store, int64_t run_id, int fd, const char *p
 	pio_str_puts(&csv.out, "key,rank,step,time_ns,value\n");
 	sqlite3_stmt *row = pio_sql_query(store, err, "SELECT id, key, rank FROM series WHERE run_id = ?1"
 	                                  " ORDER BY key, rank", "i", run_id);
-	int rc = row ? pio_sql_row(store, row, err) : -PIO_EIO;
+	int rc = pio_sql_row(store, row, err);
 	while (rc == 1) {
 		int bad = csv_series(&csv, store, sqlite3_column_int64(row, 0),
 		                     (const char *)sqlite3_column_text(row, 1), sqlite3_column_int64(row, 2),

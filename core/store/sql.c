@@ -83,6 +83,8 @@ void pio_sql_reset(sqlite3_stmt *statement)
 
 int pio_sql_row(pio_store *store, sqlite3_stmt *statement, pio_err *err)
 {
+	if (!statement)
+		return pio_err_code(err);
 	int rc = sqlite3_step(statement);
 	if (rc == SQLITE_ROW)
 		return 1;

@@ -22,10 +22,11 @@ int pio_sql_exec(pio_store *store, pio_err *err, const char *sql, const char *ty
 /* First column of the first row; *value is 0 when there is none or it is NULL. */
 int pio_sql_int(int64_t *value, pio_store *store, pio_err *err, const char *sql,
                 const char *types, ...);
-/* A bound statement for pio_sql_row; NULL on failure. */
+/* A bound statement for pio_sql_row; NULL on failure, which that reports. */
 sqlite3_stmt *pio_sql_query(pio_store *store, pio_err *err, const char *sql,
                             const char *types, ...);
-/* 1: a row; 0: no more, and the statement is reset; negative: failed, reset. */
+/* 1: a row; 0: no more, and the statement is reset; negative: failed, reset. A
+ * NULL statement failed in pio_sql_query, with the same `err`. */
 int pio_sql_row(pio_store *store, sqlite3_stmt *statement, pio_err *err);
 /* Leave a query before its end. NULL is fine. */
 void pio_sql_reset(sqlite3_stmt *statement);

@@ -74,7 +74,7 @@ static int take_open(pio_tail *tail, pio_store *store, int tier, pio_chunk_point
 		row = pio_sql_query(store, err, "SELECT data FROM chunk WHERE series_id = ?1 AND attempt = ?2"
 		                    " AND count < 4096 AND (?3 < 0 OR tier = ?3) ORDER BY id", "iii",
 		                    tail->series_id, (int64_t)tail->attempt, (int64_t)tier);
-		rc = row ? pio_sql_row(store, row, err) : -PIO_EIO;
+		rc = pio_sql_row(store, row, err);
 	}
 	while (rc == 1) {
 		size_t n = 0;
@@ -107,7 +107,7 @@ static int load_series(pio_tail *tail, pio_store *store, pio_err *err)
 	sqlite3_stmt *row = pio_sql_query(store, err, "SELECT count, first_step, last_step, 0, 0, min,"
 	                                  " min_step, max, max_step, sum, sum_low, finite, nans, last,"
 	                                  " last_bits, last_int FROM series WHERE id = ?1", "i", tail->series_id);
-	int rc = row ? pio_sql_row(store, row, err) : -PIO_EIO;
+	int rc = pio_sql_row(store, row, err);
 	if (rc == 1) {
 		read_stats(&tail->shown, row, 0);
 		double last = sqlite3_column_double(row, 13);
@@ -131,7 +131,7 @@ static int load_chunks(pio_tail *tail, pio_store *store, pio_err *err)
 	                                  " series_id = ?1), (SELECT min(first_step) FROM chunk WHERE"
 	                                  " series_id = ?1 AND attempt = ?2)", "ii", tail->series_id,
 	                                  (int64_t)tail->attempt);
-	int rc = row ? pio_sql_row(store, row, err) : -PIO_EIO;
+	int rc = pio_sql_row(store, row, err);
 	if (rc < 0)
 		return rc;
 	if (sqlite3_column_type(row, 0) != SQLITE_NULL) {
@@ -145,7 +145,7 @@ static int load_chunks(pio_tail *tail, pio_store *store, pio_err *err)
 	row = pio_sql_query(store, err, "SELECT tier, count(*), sum(count) FROM chunk WHERE"
 	                    " series_id = ?1 AND attempt = ?2 AND count < 4096 GROUP BY tier", "ii",
 	                    tail->series_id, (int64_t)tail->attempt);
-	rc = row ? pio_sql_row(store, row, err) : -PIO_EIO;
+	rc = pio_sql_row(store, row, err);
 	while (rc == 1) {
 		int tier = sqlite3_column_int(row, 0);
 		tier = tier < 0 ? 0 : tier >= PIO_TAIL_TIERS ? PIO_TAIL_TIERS - 1 : tier;
@@ -308,7 +308,7 @@ static int load_segments(segment **segments, size_t *count, pio_store *store, in
 	sqlite3_stmt *row = pio_sql_query(store, err, "SELECT attempt, min(first_step) FROM chunk WHERE"
 	                                  " series_id = ?1 GROUP BY attempt ORDER BY attempt DESC", "i",
 	                                  series_id);
-	int rc = row ? pio_sql_row(store, row, err) : -PIO_EIO;
+	int rc = pio_sql_row(store, row, err);
 	for (; rc == 1; rc = pio_sql_row(store, row, err)) {
 		if (*count == capacity) {
 			capacity = capacity ? capacity * 2 : 16;
@@ -376,7 +376,7 @@ static int find_last(pio_chunk_stats *stats, pio_store *store, int64_t chunk_id,
 {
 	sqlite3_stmt *row = pio_sql_query(store, err, "SELECT data FROM chunk WHERE id = ?1", "i",
 	                                  chunk_id);
-	int rc = row ? pio_sql_row(store, row, err) : -PIO_EIO;
+	int rc = pio_sql_row(store, row, err);
 	size_t count = 0;
 	if (rc == 1)
 		rc = decode_row(points, &count, store, row, 0, err);
@@ -404,7 +404,7 @@ int pio_tail_recount(pio_chunk_stats *stats, pio_store *store, int64_t series_id
 		                                  " finite, nans, data, id FROM chunk WHERE"
 		                                  " series_id = ?1 AND attempt = ?2 ORDER BY id", "ii", series_id,
 		                                  (int64_t)segments[i].attempt);
-		rc = row ? pio_sql_row(store, row, err) : -PIO_EIO;
+		rc = pio_sql_row(store, row, err);
 		while (rc == 1) {
 			int bad = add_visible(stats, &last_chunk, store, &segments[i], points, row, err);
 			rc = bad ? bad : pio_sql_row(store, row, err);

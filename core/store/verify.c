@@ -51,7 +51,10 @@ static int check_object(verify *v, const char *sha256, int64_t bytes, const char
 		*what = "has a wrong size";
 	if (!rc && !*what && v->full) {
 		pio_err why = PIO_ERR_INIT;
-		if (pio_sha256_file(path.data, found, &found_bytes, &why) != 0)
+		int unread = pio_sha256_file(path.data, found, &found_bytes, &why);
+		if (unread == -PIO_ENOMEM) /* of the object that says nothing */
+			rc = pio_fail(err, PIO_ENOMEM, "%s", why.message);
+		else if (unread)
 			*what = "cannot be read";
 		else if (strcmp(found, sha256) != 0)
 			*what = "has other bytes than its name says";
@@ -88,7 +91,7 @@ static int verify_rows(verify *v, pio_err *err)
 		const char *what;
 		sqlite3_stmt *row = pio_sql_query(v->store, err, "SELECT sha256, bytes FROM object WHERE"
 		                                  " sha256 > ?1 ORDER BY sha256 LIMIT 1", "t", after);
-		int rc = row ? pio_sql_row(v->store, row, err) : -PIO_EIO;
+		int rc = pio_sql_row(v->store, row, err);
 		if (rc <= 0)
 			return rc;
 		char sha256[PIO_SHA256_HEX + 1] = "";

@@ -56,9 +56,11 @@ void story_save(scene *s, pio_run *run, int64_t step)
 	pio_checkpoint *checkpoint;
 	const int64_t shape[] = { 32 };
 	atomic_fetch_add(&s->page->saves, 1);
-	if (pio_checkpoint_begin(&checkpoint, run, step, 1) == 0 &&
-	    pio_checkpoint_add(checkpoint, "model", "w", PIO_F32, 1, shape, tensor) == 0 &&
-	    pio_checkpoint_commit(&checkpoint) == 0 && !disk_was_trapped())
+	int rc = pio_checkpoint_begin(&checkpoint, run, step, 1);
+	if (!rc)
+		rc = pio_checkpoint_add(checkpoint, "model", "w", PIO_F32, 1, shape, tensor);
+	int committed = pio_checkpoint_commit(&checkpoint);
+	if (!rc && !committed && !disk_was_trapped())
 		atomic_fetch_add(&s->page->checkpoints, 1);
 	if (pio_log_media(run, PIO_FILE, "kept", step, "some.bin", tensor, sizeof tensor) == 0 &&
 	    !disk_was_trapped())
