@@ -102,7 +102,10 @@ class Project:
         return json.loads(out) if out.strip() else []
 
     def poll(self, query):
-        """Like sql, but no rows while there is no store yet."""
+        """Like sql, but no rows while there is no store yet (the shell would make
+        an empty file, which is no store)."""
+        if not os.path.exists(os.path.join(self.store, "pioche.db")):
+            return []
         try:
             return self.sql(query)
         except subprocess.CalledProcessError:
