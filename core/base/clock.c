@@ -23,6 +23,11 @@ int64_t pio_clock_mono_ns(void)
 	return read_clock(CLOCK_MONOTONIC);
 }
 
+int64_t pio_clock_thread_ns(void)
+{
+	return read_clock(CLOCK_THREAD_CPUTIME_ID);
+}
+
 void pio_clock_sleep_ms(int64_t ms)
 {
 	struct timespec t = { .tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000L };

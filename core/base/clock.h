@@ -10,6 +10,8 @@
 
 int64_t pio_clock_wall_ns(void);
 int64_t pio_clock_mono_ns(void);
+/* Processor time of the calling thread. */
+int64_t pio_clock_thread_ns(void);
 void pio_clock_sleep_ms(int64_t ms);
 
 /* RFC 3339 in UTC with milliseconds, "2026-11-23T03:24:00.125Z". */

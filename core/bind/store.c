@@ -224,7 +224,7 @@ static int store_adopt(lua_State *L)
 /* fold(attempt_id, final) -> { points, records, last_step, checkpoints } */
 static int store_fold(lua_State *L)
 {
-	pio_fold_result result = { 0, 0, INT64_MIN, 0 };
+	pio_fold_result result = { .last_step = INT64_MIN };
 	pio_err err = PIO_ERR_INIT;
 	if (pio_store_fold_attempt(&result, pio_bind_store(L, 1), luaL_checkinteger(L, 2),
 	                           lua_toboolean(L, 3), &err))

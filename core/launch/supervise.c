@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "launch/local.h"
 #include "launch/supervise_parts.h"
+#include "store/fold.h"
 #include "store/run.h"
 #include "sys/fs.h"
 

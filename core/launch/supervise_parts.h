@@ -52,8 +52,6 @@ struct pio_supervisor {
 	int64_t poll_ns;              /* of the next look for stop requests */
 };
 
-#define PIO_FOLD_NS INT64_C(2000000000) /* from one fold of an attempt to the next */
-
 /* ---- supervise.c ---- */
 /* Out of the list; freed when its handles are closed. */
 void pio_supervisor_drop(pio_supervisor *supervisor, pio_active *active);

@@ -68,8 +68,9 @@ static void tell_progress(pio_supervisor *s, pio_active *a, int64_t step)
 static int fold_now(pio_supervisor *s, pio_active *a, pio_err *err)
 {
 	pio_fold_result folded = { .last_step = INT64_MIN };
-	a->fold_ns = pio_clock_mono_ns() + PIO_FOLD_NS;
+	int64_t begin_ns = pio_clock_mono_ns();
 	int rc = pio_store_fold_attempt(&folded, s->store, a->ref.id, false, err);
+	a->fold_ns = pio_fold_due(begin_ns, &folded);
 	if (rc == -PIO_EBUSY)
 		return 0; /* somebody reads: the next fold takes it all */
 	if (!rc)

@@ -352,6 +352,7 @@ int pio_store_fold_attempt(pio_fold_result *result, pio_store *store, int64_t at
 	char **names = NULL;
 	size_t count = 0;
 	*result = (pio_fold_result){ .last_step = INT64_MIN };
+	int64_t begin_ns = pio_clock_thread_ns();
 	int rc = load_job(&job, err);
 	if (!rc) {
 		pio_str_printf(&path, "%s/%s", pio_store_path(store), job.dir);
@@ -367,5 +368,13 @@ int pio_store_fold_attempt(pio_fold_result *result, pio_store *store, int64_t at
 	pio_fs_list_free(names, count);
 	pio_str_fini(&path);
 	pio_free(job.dir);
+	result->cpu_ns = pio_clock_thread_ns() - begin_ns;
 	return rc;
+}
+
+int64_t pio_fold_due(int64_t begin_ns, const pio_fold_result *result)
+{
+	int64_t apart_ns = result->cpu_ns * PIO_FOLD_PART;
+	apart_ns = apart_ns > PIO_FOLD_NS ? apart_ns : PIO_FOLD_NS;
+	return begin_ns + (apart_ns < PIO_FOLD_NS_MAX ? apart_ns : PIO_FOLD_NS_MAX);
 }

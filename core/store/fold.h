@@ -19,6 +19,7 @@ typedef struct pio_fold_result {
 	int64_t points, records;
 	int64_t last_step;        /* newest step folded now; INT64_MIN: none */
 	int checkpoints;          /* published now */
+	int64_t cpu_ns;           /* processor time that it took; set also on failure */
 } pio_fold_result;
 
 /* Fold every journal.<node> in the attempt's directory, then compress the
@@ -26,6 +27,15 @@ typedef struct pio_fold_result {
  * torn tail is the end, and the journals are done. */
 int pio_store_fold_attempt(pio_fold_result *result, pio_store *store, int64_t attempt_id,
                            bool final, pio_err *err);
+
+/* When an attempt that goes on is due again, after a fold that began at
+ * begin_ns (monotonic): PIO_FOLD_NS after that. Where folds are much work, as
+ * with a thousand ranks, they are further apart, so that they take no more than
+ * one part in PIO_FOLD_PART of a core; but never more than PIO_FOLD_NS_MAX. */
+#define PIO_FOLD_NS INT64_C(2000000000)
+#define PIO_FOLD_NS_MAX INT64_C(20000000000)
+#define PIO_FOLD_PART 16
+int64_t pio_fold_due(int64_t begin_ns, const pio_fold_result *result);
 
 /* Drain the rings that a dead attempt left into its journal
  * (pio_ring_recover of client/drain.h; this room does not know rings). */
