@@ -264,7 +264,10 @@ local function store_opener(options)
           .. (code == "corrupt" and "; `pioche doctor --fix` sets it aside" or "") .. "\n")
       end
     else
-      store = open("read")
+      -- Why it cannot be made says more than that it is not there.
+      local why = store
+      ok, store = pcall(open, "read")
+      if not ok then error(errors.is(store) and store.code == "not_found" and why or store, 0) end
       say_waiting(store)
     end
     opened.reading = raising(store)
