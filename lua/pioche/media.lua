@@ -53,11 +53,15 @@ function media.find(store, run, key, step, rank)
   end
   local found = {}
   for _, item in ipairs(list) do
-    if (not step or item.step == step) and (not rank or item.rank == rank) then found[#found + 1] = item end
+    if (not step or item.step == step) and (not rank or item.rank == rank) then
+      found[#found + 1] = item
+    end
   end
   if #found > 0 then return media.newest(found)[1] end
   local steps = {}
-  for i, item in ipairs(list) do steps[i] = (item.step or "none") .. (item.rank > 0 and "@" .. item.rank or "") end
+  for i, item in ipairs(list) do
+    steps[i] = (item.step or "none") .. (item.rank > 0 and "@" .. item.rank or "")
+  end
   errors.raise("not_found", "'%s' of %s was not logged %s%s; its steps are %s", key, run.name,
     step and "at step " .. step or "", rank and " by rank " .. rank or "",
     table.concat(steps, ", ", math.max(1, #steps - 19)))
@@ -147,7 +151,8 @@ end
 local function show_table(ctx, bytes, item)
   local ok, value = pcall(json.decode, bytes)
   if not ok or type(value) ~= "table" or type(value.columns) ~= "table" or type(value.data) ~= "table" then
-    errors.raise("corrupt", "the table '%s' is no JSON of columns and data; --save writes its bytes", item.key)
+    errors.raise("corrupt", "the table '%s' is no JSON of columns and data; --save writes its bytes",
+      item.key)
   end
   local count, list, rows = 0, {}, {}
   for c, name in ipairs(value.columns) do
@@ -190,11 +195,12 @@ end
 function media.protocol(getenv)
   local name, program = getenv("TERM") or "", getenv("TERM_PROGRAM") or ""
   if name:match("^screen") or name:match("^tmux") or getenv("TMUX") then return nil end
-  if name == "xterm-kitty" or name == "xterm-ghostty" or getenv("KITTY_WINDOW_ID") or program == "ghostty" then
+  if name == "xterm-kitty" or name == "xterm-ghostty" or getenv("KITTY_WINDOW_ID")
+    or program == "ghostty" then
     return "kitty"
   end
-  if program == "iTerm.app" or program == "WezTerm" or getenv("LC_TERMINAL") == "iTerm2" then return "iterm" end
-  return nil
+  local iterm = program == "iTerm.app" or program == "WezTerm" or getenv("LC_TERMINAL") == "iTerm2"
+  return iterm and "iterm" or nil
 end
 
 -- The escape sequences that show an image; nil where the protocol cannot: kitty

@@ -168,7 +168,8 @@ texts, histograms, images, passed_over}.
 JSON: {id, path, bytes, sha256, files, checkpoint, step}; of several runs an
 array of these.]],
   options = {
-    { name = "output", short = "o", arg = "X.tar", help = "where to: a file or a folder (RUN.tar here unless told)" },
+    { name = "output", short = "o", arg = "X.tar",
+      help = "where to: a file or a folder (RUN.tar here unless told)" },
     { name = "checkpoint", arg = "WHICH", choices = { "best", "last", "none" },
       help = "best, last or none" },
     { name = "weights-only", help = "without optimizer state" },

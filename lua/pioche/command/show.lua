@@ -181,7 +181,8 @@ local function print_metrics(ctx, store, run)
   for i = 1, shown do
     local m = run.metrics[keys[i]]
     local texts = format.column({ m.last, m.min, m.max, m.mean }, 4)
-    rows[i] = { keys[i] .. (m.series_id and m.rank ~= 0 and "@" .. m.rank or ""), { texts[1], "bold" }, texts[2],
+    local rank = m.series_id and m.rank ~= 0 and "@" .. m.rank or ""
+    rows[i] = { keys[i] .. rank, { texts[1], "bold" }, texts[2],
       texts[3], texts[4], format.count(m.count), steps_text(m),
       m.nans > 0 and { tostring(m.nans), "red" } or nil, { spark(store, m), "cyan" } }
   end
