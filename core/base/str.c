@@ -101,6 +101,8 @@ size_t pio_utf8_length(const char *text, size_t left)
 void pio_str_put_text(pio_str *s, const char *text, size_t size_bytes)
 {
 	size_t begin = 0;
+	if (!size_bytes)
+		return; /* of nothing, the pointer may be NULL */
 	for (size_t i = 0; i < size_bytes;) {
 		size_t n = text[i] ? pio_utf8_length(text + i, size_bytes - i) : 0;
 		if (n == 0) {
