@@ -21,7 +21,9 @@ local function list_tables(store)
     list[#list + 1] = { name = row.name, purpose = purpose(row.sql), columns = columns }
   end
   list[#list + 1] = { name = "point", purpose = "every point that was logged (virtual)",
-    columns = json.array { "run", "key", "rank", "attempt", "step", "time_ns", "value" } }
+    columns = json.array { "run", "key", "rank", "attempt", "step", "time_ns", "value", "bits" } }
+  list[#list + 1] = { name = "series_lod", purpose = "a metric in few rows: series_lod(run, key, buckets [, rank])",
+    columns = json.array { "first_step", "last_step", "count", "min", "max", "mean" } }
   table.sort(list, function(a, b) return a.name < b.name end)
   return list
 end
@@ -162,9 +164,24 @@ Without a query: the tables, what each is for, and their columns. '-' reads the
 query from standard input. A statement that would write is refused. On a terminal
 too narrow for the columns each row is a block of lines.
 
-Besides the tables there is point(run, key, rank, attempt, step, time_ns, value,
-bits) with every point that was logged; run is a name such as 'gpt-17', bits the
-IEEE 754 bits of the value. Times are nanoseconds since 1970.
+Besides the tables there are
+
+  point(run, key, rank, attempt, step, time_ns, value, bits)
+      every point that was logged; run is a name such as 'gpt-17'. An int64 is an
+      INTEGER; a NaN shows as NULL, bits are its IEEE 754 bits. With attempt = N
+      all of that attempt. Of conditions on run, key (=, IN, GLOB, LIKE), rank
+      (=, IN) and step only the chunks are read that can hold such points.
+  series_lod(run, key, buckets [, rank])
+      a metric in few rows: first_step, last_step, count, min, max, mean
+  area_under(x, y), quantile(value, q)
+      the trapezoid rule over the points sorted by x; type 7, exact
+  smooth(value, alpha) OVER (ORDER BY step)
+      m = alpha m + (1 - alpha) value, shown as m / (1 - alpha^n), as TensorBoard
+
+All leave out NULL. Times are nanoseconds since 1970. The sqlite3 shell, and
+Python's sqlite3, have the same once they load the extension:
+
+  sqlite3 .pioche/pioche.db -cmd ".load PREFIX/lib/pioche/pioche_sqlite"
 
 Any SQLite reads the other tables. Runs, their parameters, their latest metrics:
 
@@ -182,7 +199,8 @@ Any SQLite reads the other tables. Runs, their parameters, their latest metrics:
   examples = [[
 pioche sql "SELECT status, count(*) FROM run GROUP BY status"
 pioche sql "SELECT step, value FROM point WHERE run = 'gpt-3' AND key = 'val/loss'" --csv
-pioche sql "SELECT name, value FROM param WHERE name = 'lr'" --json]],
+pioche sql "SELECT name, value FROM param WHERE name = 'lr'" --json
+pioche sql "SELECT * FROM series_lod('gpt-3', 'train/loss', 20)"]],
   args = { 0, 1 },
   run = run,
 }
