@@ -71,8 +71,9 @@ static bool names_cause(const char *message, int error)
 {
 	return strstr(message, strerror(error)) || strstr(message, "no space left") ||
 	       strstr(message, "readonly database") || strstr(message, "unable to open database file") ||
-	       ((error == EIO || strcmp(getenv("PIOCHE_FS"), "network") == 0) &&
-	        strstr(message, "disk I/O error"));
+	       (strstr(message, "disk I/O error") &&
+	        (error == EIO || strcmp(getenv("PIOCHE_FS"), "network") == 0 ||
+	         strstr(message, "cannot be opened")));
 }
 
 static void one_case(scene *s, size_t which, const fault *f, uint64_t n, uint64_t seed)

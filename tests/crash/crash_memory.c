@@ -233,10 +233,10 @@ static int export_store(scene *s, pio_err *err)
 	return on_store(s, err, export_act);
 }
 
-static int write_store(scene *s, pio_err *err)
+/* Of a story the finding is the error, and its code is known from the text. */
+static int result_of(scene *s, bool ok, pio_err *err)
 {
-	/* Its finding is the error, of which the code is known from the text. */
-	if (story_write(s, 2))
+	if (ok)
 		return 0;
 	int rc = pio_fail(err, strstr(s->page->message, "memory") ? PIO_ENOMEM : PIO_EIO, "%s",
 	                  s->page->message);
@@ -244,14 +244,29 @@ static int write_store(scene *s, pio_err *err)
 	return rc;
 }
 
+static int write_store(scene *s, pio_err *err)
+{
+	return result_of(s, story_write(s, 2), err);
+}
+
 static int journal(scene *s, pio_err *err)
 {
-	if (story_journal(s, 0, 100, false))
-		return 0;
-	int rc = pio_fail(err, strstr(s->page->message, "memory") ? PIO_ENOMEM : PIO_EIO, "%s",
-	                  s->page->message);
-	s->page->message[0] = 0;
-	return rc;
+	return result_of(s, story_journal(s, 0, 100, false), err);
+}
+
+static bool prepare_import(scene *s)
+{
+	return story_source(s, POINTS);
+}
+
+static int import_act(scene *s, pio_store *store, pio_err *err)
+{
+	return result_of(s, story_import(s, store, 1, 1), err);
+}
+
+static int import_store(scene *s, pio_err *err)
+{
+	return on_store(s, err, import_act);
 }
 
 static bool prepare_dead(scene *s)
@@ -308,6 +323,7 @@ static const operation operations[] = {
 	{ "writing runs", prepare_nothing, write_store, false, 0 },
 	{ "a journal", story_begin, journal, false, 0 },
 	{ "adopting", prepare_dead, adopt, true, POINTS },
+	{ "importing", prepare_import, import_store, true, POINTS },
 	{ "a rank alone", prepare_nothing, log_alone, false, -1 },
 };
 

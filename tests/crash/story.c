@@ -1,14 +1,18 @@
 #include "story.h"
 
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/ulid.h"
 #include "client/drain.h"
 #include "disk.h"
+#include "exchange/exchange.h"
+#include "exchange/tfwriter.h"
 #include "store/checkpoint.h"
 #include "store/fold.h"
 #include "store/lease.h"
@@ -305,6 +309,79 @@ bool story_folded(scene *s, pio_store *store, int64_t sent, bool has_checkpoint)
 		return found(s, "a part of the journal made no sense");
 	if (final && checkpoints != has_checkpoint)
 		return found(s, "%" PRId64 " checkpoints", checkpoints);
+	return true;
+}
+
+/* ---- an importer ---------------------------------------------------------------------------- */
+
+bool story_source(scene *s, int64_t points)
+{
+	char path[400];
+	pio_err err = PIO_ERR_INIT;
+	pio_tfwriter writer;
+	snprintf(path, sizeof path, "%s/place/growing", s->root);
+	int rc = pio_fs_mkdirs(path, 0777, &err);
+	snprintf(path, sizeof path, "%s/place/source", s->root);
+	if (!rc)
+		rc = pio_tfwriter_open(&writer, path, 1000000000, &err);
+	for (int64_t step = 0; !rc && step < points; step++) {
+		pio_tfwriter_f64(&writer, "loss", step, 1000000000 * (step + 1), value_of(step));
+		if (step % EVERY == EVERY - 1)
+			pio_tfwriter_text(&writer, "said", step, 1000000000 * (step + 1), "a line", 6);
+	}
+	if (!rc)
+		rc = pio_tfwriter_close(&writer, &err);
+	return !rc || found(s, "event file: %s", err.message);
+}
+
+/* As its program writes it: appended, cut anywhere. */
+static int grow(scene *s, int part, int parts, pio_err *err)
+{
+	char path[400], to[420];
+	int fd = -1;
+	struct stat st;
+	pio_str bytes = PIO_STR_INIT;
+	snprintf(path, sizeof path, "%s/place/source", s->root);
+	snprintf(to, sizeof to, "%s/place/growing/events.out.tfevents.1.host", s->root);
+	int rc = pio_fs_read(&bytes, path, err);
+	if (!rc)
+		rc = pio_fs_open(&fd, to, O_WRONLY | O_CREAT | O_APPEND, 0666, err);
+	size_t end = bytes.len * (size_t)part / (size_t)parts;
+	if (!rc && fstat(fd, &st) == 0 && (size_t)st.st_size < end)
+		rc = pio_fs_write_all(fd, bytes.data + st.st_size, end - (size_t)st.st_size, to, err);
+	(void)pio_fs_close(&fd, to, NULL);
+	pio_str_fini(&bytes);
+	return rc;
+}
+
+bool story_import(scene *s, pio_store *store, int part, int parts)
+{
+	char path[400];
+	pio_err err = PIO_ERR_INIT;
+	pio_import_report report = PIO_IMPORT_REPORT_INIT;
+	pio_import_options options = { .otherwise = "crash" };
+	int rc = grow(s, part, parts, &err);
+	snprintf(path, sizeof path, "%s/place/growing", s->root);
+	if (!rc)
+		rc = pio_import(&report, store, "tensorboard", path, &options, &err);
+	for (size_t i = 0; i < report.runs_count; i++)
+		atomic_fetch_add(&s->page->acked, report.runs[i].counts.points);
+	pio_import_report_fini(&report);
+	return !rc || found(s, "importing failed: %s", err.message);
+}
+
+bool story_imported(scene *s, pio_store *store, int64_t points)
+{
+	if (!points_are_whole(s, store, "loss", s->page->acked, points))
+		return false;
+	for (int again = 0; again < 2; again++) {
+		if (!story_import(s, store, 1, 1) || !points_are_whole(s, store, "loss", points, points))
+			return false;
+		int64_t texts = int_of(store, "SELECT count(*) FROM event WHERE kind = 'text'");
+		int64_t runs = int_of(store, "SELECT count(*) FROM run");
+		if (texts != points / EVERY || runs != 1)
+			return found(s, "%" PRId64 " texts in %" PRId64 " runs", texts, runs);
+	}
 	return true;
 }
 

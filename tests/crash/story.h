@@ -42,6 +42,16 @@ bool story_fold(scene *s, pio_store *store, bool final, int64_t points);
  * fold exactly `sent`, all texts, and the checkpoint if there is one. */
 bool story_folded(scene *s, pio_store *store, int64_t sent, bool has_checkpoint);
 
+/* ---- an importer ------------------------------------------------------------------------------ */
+
+/* A TensorBoard event file with `points` of "loss" and a text every 64, put aside. */
+bool story_source(scene *s, int64_t points);
+/* The file has grown to part/parts of its bytes: import it. page->acked: what was
+ * taken. */
+bool story_import(scene *s, pio_store *store, int part, int parts);
+/* After the last part: all is there once, and again after importing again. */
+bool story_imported(scene *s, pio_store *store, int64_t points);
+
 /* ---- a writer with the lease ---------------------------------------------------------------- */
 
 /* Take the lease, make `runs` runs of ten parameters each in one transaction

@@ -25,6 +25,8 @@
 #define MERGES 40
 #define MERGED 120
 #define WRITTEN 12
+#define IMPORTED 1500
+#define PARTS 5
 
 static char self[PATH_MAX];
 
@@ -231,6 +233,28 @@ static bool check_merge(scene *s, pio_store *store)
 	       story_folded(s, store, there + MERGED, false);
 }
 
+/* ---- an importer that follows a growing file ------------------------------------------------------- */
+
+static bool prepare_import(scene *s)
+{
+	return story_source(s, IMPORTED);
+}
+
+static void import(scene *s)
+{
+	pio_store *store = store_open(s);
+	scene_mark(s);
+	for (int part = 1; store && part <= PARTS; part++)
+		if (!story_import(s, store, part, PARTS))
+			break;
+	pio_store_close(&store);
+}
+
+static bool check_import(scene *s, pio_store *store)
+{
+	return story_imported(s, store, IMPORTED);
+}
+
 /* ---- a writer with the lease ------------------------------------------------------------------------ */
 
 static void write_runs(scene *s)
@@ -256,6 +280,7 @@ const victim victims[] = {
 	{ "adoption", 12, false, prepare_dead, adopt, NULL, check_alone },
 	{ "fold", 14, false, prepare_fold, fold_whole, NULL, check_fold },
 	{ "merge", 14, false, prepare_merge, fold_parts, NULL, check_merge },
+	{ "importer", 10, false, prepare_import, import, NULL, check_import },
 	{ "writer with the lease", 10, false, prepare_nothing, write_runs, NULL, check_write },
 };
 const size_t victims_count = sizeof victims / sizeof *victims;
