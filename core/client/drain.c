@@ -11,6 +11,7 @@
  * knows them. */
 #include "client/drain.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -20,6 +21,14 @@
 #define BATCH_POINTS 4096u
 #define ANCHOR_NS 1000000u          /* closer anchors would tell the rate badly */
 #define STUCK_NS 10000000000LL
+
+#define BACKLOG_BYTES_MAX (32u << 20)
+
+/* Where drained records go: the journal, or while it cannot be written memory. */
+typedef struct sink {
+	pio_journal_writer *journal;
+	pio_str *backlog;  /* frames as in the side ring */
+} sink;
 
 typedef struct anchors {
 	ring_anchor now;
@@ -79,8 +88,28 @@ static uint64_t points_end(pio_ring *ring, bool rank_is_dead)
 	return end;
 }
 
-static int put_event(pio_ring *ring, pio_journal_writer *journal, const char *kind,
-                     const char *message, pio_err *err)
+static int put(const sink *to, enum pio_record_type type, const void *head, size_t head_bytes,
+               const void *body, size_t body_bytes, pio_err *err)
+{
+	if (to->journal)
+		return pio_journal_append(to->journal, type, head, head_bytes, body, body_bytes, err);
+	uint32_t size = (uint32_t)(head_bytes + body_bytes);
+	size_t before = to->backlog->len;
+	pio_str_append(to->backlog, &size, sizeof size);
+	pio_str_putc(to->backlog, (char)type);
+	pio_str_append(to->backlog, head, head_bytes);
+	if (body_bytes)
+		pio_str_append(to->backlog, body, body_bytes);
+	int rc = pio_str_check(to->backlog, err);
+	if (rc) { /* no part of a frame stays */
+		to->backlog->len = before;
+		to->backlog->failed = false;
+	}
+	return rc;
+}
+
+static int put_event(pio_ring *ring, const sink *to, const char *kind, const char *message,
+                     pio_err *err)
 {
 	pio_str payload = PIO_STR_INIT;
 	pio_record_put_u32(&payload, ring->rank);
@@ -89,7 +118,7 @@ static int put_event(pio_ring *ring, pio_journal_writer *journal, const char *ki
 	pio_record_put_str(&payload, message, strlen(message));
 	int rc = pio_str_check(&payload, err);
 	if (!rc)
-		rc = pio_journal_append(journal, PIO_RECORD_EVENT, payload.data, payload.len, NULL, 0, err);
+		rc = put(to, PIO_RECORD_EVENT, payload.data, payload.len, NULL, 0, err);
 	pio_str_fini(&payload);
 	return rc;
 }
@@ -124,8 +153,8 @@ bool ring_side_next(pio_ring *ring, uint64_t *at, uint64_t head, uint8_t *type, 
 	return true;
 }
 
-static int drain_side(pio_ring *ring, pio_journal_writer *journal, uint64_t *side_end,
-                      uint64_t *moved, pio_err *err)
+static int drain_side(pio_ring *ring, const sink *to, uint64_t *side_end, uint64_t *moved,
+                      pio_err *err)
 {
 	uint64_t head = atomic_load_explicit(&ring->header->side_head, memory_order_acquire);
 	uint64_t at = ring->side_tail;
@@ -139,8 +168,7 @@ static int drain_side(pio_ring *ring, pio_journal_writer *journal, uint64_t *sid
 		sound = ring_side_next(ring, &at, head, &type, &size);
 		if (!sound)
 			break;
-		int rc = pio_journal_append(journal, (enum pio_record_type)type, ring->frame, size, NULL, 0,
-		                            err);
+		int rc = put(to, (enum pio_record_type)type, ring->frame, size, NULL, 0, err);
 		if (rc)
 			return rc;
 		++*moved;
@@ -148,22 +176,26 @@ static int drain_side(pio_ring *ring, pio_journal_writer *journal, uint64_t *sid
 	if (sound)
 		return 0;
 	ring->side_broken = true;
-	return put_event(ring, journal, "ring.corrupt",
+	return put_event(ring, to, "ring.corrupt",
 	                 "the rank overwrote its log buffer; texts, facts and new metrics are lost", err);
 }
 
 /* ---- points ----------------------------------------------------------------- */
 
-static int append_batch(pio_ring *ring, pio_journal_writer *journal, uint32_t count, pio_err *err)
+static int append_batch(pio_ring *ring, const sink *to, uint32_t count, pio_err *err)
 {
 	uint32_t head[2] = { ring->rank, count };
 	if (!count)
 		return 0;
-	return pio_journal_append(journal, PIO_RECORD_POINTS, head, sizeof head, ring->batch,
-	                          count * sizeof ring->batch[0], err);
+	if (!to->journal && to->backlog->len > BACKLOG_BYTES_MAX) {
+		atomic_fetch_add(&ring->header->lost, count);
+		return 0;
+	}
+	return put(to, PIO_RECORD_POINTS, head, sizeof head, ring->batch,
+	           count * sizeof ring->batch[0], err);
 }
 
-static int drain_points(pio_ring *ring, pio_journal_writer *journal, uint64_t end, uint64_t *moved,
+static int drain_points(pio_ring *ring, const sink *to, uint64_t end, uint64_t *moved,
                         pio_err *err)
 {
 	anchors a = anchors_take(ring);
@@ -179,17 +211,30 @@ static int drain_points(pio_ring *ring, pio_journal_writer *journal, uint64_t en
 		ring->last_step = slot->step;
 		++*moved;
 		if (count == BATCH_POINTS) {
-			int rc = append_batch(ring, journal, count, err);
+			int rc = append_batch(ring, to, count, err);
 			if (rc)
 				return rc;
 			count = 0;
 		}
 	}
 	anchors_keep(ring, &a);
-	return append_batch(ring, journal, count, err);
+	return append_batch(ring, to, count, err);
 }
 
-static int drain_losses(pio_ring *ring, pio_journal_writer *journal, pio_err *err)
+/* Points that were given up are told once, by whoever drains when there is room. */
+static int drain_lost(pio_ring *ring, const sink *to, pio_err *err)
+{
+	uint64_t lost = atomic_load(&ring->header->lost);
+	char message[128];
+	if (lost == ring->lost_told)
+		return 0;
+	snprintf(message, sizeof message, "the disk was full: %llu points are missing",
+	         (unsigned long long)(lost - ring->lost_told));
+	ring->lost_told = lost;
+	return put_event(ring, to, "log.lost", message, err);
+}
+
+static int drain_losses(pio_ring *ring, const sink *to, pio_err *err)
 {
 	uint64_t stalls = atomic_load(&ring->header->stalls);
 	uint64_t stalled_ns = atomic_load(&ring->header->stalled_ns);
@@ -200,7 +245,7 @@ static int drain_losses(pio_ring *ring, pio_journal_writer *journal, pio_err *er
 		int64_t time_ns;
 		uint64_t stalls, stalled_ns;
 	} loss = { ring->rank, pio_clock_wall_ns(), stalls, stalled_ns };
-	int rc = pio_journal_append(journal, PIO_RECORD_LOSS, &loss, sizeof loss, NULL, 0, err);
+	int rc = put(to, PIO_RECORD_LOSS, &loss, sizeof loss, NULL, 0, err);
 	if (rc)
 		return rc;
 	ring->stalls_told = stalls;
@@ -211,7 +256,7 @@ static int drain_losses(pio_ring *ring, pio_journal_writer *journal, pio_err *er
 /* A forked child that was killed between claiming a slot and publishing it
  * would block its siblings for ever. When the ring is full behind such a hole
  * for 10 s, pass over it, and say so. */
-static int pass_hole(pio_ring *ring, pio_journal_writer *journal, uint64_t *end, pio_err *err)
+static int pass_hole(pio_ring *ring, const sink *to, uint64_t *end, pio_err *err)
 {
 	uint64_t head = atomic_load(&ring->header->head);
 	if (*end != ring->tail || head - ring->tail < ring->slot_count) {
@@ -225,7 +270,7 @@ static int pass_hole(pio_ring *ring, pio_journal_writer *journal, uint64_t *end,
 		return 0;
 	ring->stuck_since_ns = 0;
 	++*end;
-	return put_event(ring, journal, "ring.hole",
+	return put_event(ring, to, "ring.hole",
 	                 "a process that shared the log buffer died while logging; one point is lost", err);
 }
 
@@ -240,8 +285,7 @@ int ring_drain_prepare(pio_ring *ring, pio_err *err)
 	return 0;
 }
 
-int pio_ring_drain(pio_ring *ring, pio_journal_writer *journal, bool rank_is_dead, uint64_t *moved,
-                   pio_err *err)
+static int drain(pio_ring *ring, const sink *to, bool rank_is_dead, uint64_t *moved, pio_err *err)
 {
 	ring_header *header = ring->header;
 	uint64_t side_end;
@@ -250,15 +294,17 @@ int pio_ring_drain(pio_ring *ring, pio_journal_writer *journal, bool rank_is_dea
 	if (rc)
 		return rc;
 	uint64_t end = points_end(ring, rank_is_dead);
-	rc = drain_side(ring, journal, &side_end, moved, err);
+	rc = drain_side(ring, to, &side_end, moved, err);
 	if (!rc)
-		rc = drain_points(ring, journal, end, moved, err);
+		rc = drain_points(ring, to, end, moved, err);
 	if (!rc && !rank_is_dead)
-		rc = pass_hole(ring, journal, &end, err);
+		rc = pass_hole(ring, to, &end, err);
 	if (!rc)
-		rc = drain_losses(ring, journal, err);
-	if (!rc)
-		rc = pio_journal_flush(journal, 0, err);
+		rc = drain_losses(ring, to, err);
+	if (!rc && to->journal)
+		rc = drain_lost(ring, to, err);
+	if (!rc && to->journal)
+		rc = pio_journal_flush(to->journal, 0, err);
 	if (rc || (end == ring->tail && side_end == ring->side_tail))
 		return rc;
 	ring->tail = end;
@@ -269,6 +315,62 @@ int pio_ring_drain(pio_ring *ring, pio_journal_writer *journal, bool rank_is_dea
 	if (atomic_load(&header->waiters))
 		ring_futex_wake(&header->drained);
 	return 0;
+}
+
+int pio_ring_drain(pio_ring *ring, pio_journal_writer *journal, bool rank_is_dead, uint64_t *moved,
+                   pio_err *err)
+{
+	sink to = { .journal = journal };
+	return drain(ring, &to, rank_is_dead, moved, err);
+}
+
+int pio_ring_spill(pio_ring *ring, pio_str *backlog, bool all, pio_err *err)
+{
+	const ring_header *header = ring->header;
+	sink to = { .backlog = backlog };
+	uint64_t moved = 1;
+	int rc = 0;
+	while (all && !rc && moved)
+		rc = drain(ring, &to, true, &moved, err);
+	uint64_t held = atomic_load_explicit(&header->head, memory_order_relaxed) - ring->tail;
+	uint64_t side_held = atomic_load_explicit(&header->side_head, memory_order_relaxed) - ring->side_tail;
+	if (all || (held < ring->slot_count / 4 * 3 && side_held < ring->side_bytes / 4 &&
+	            !atomic_load(&header->waiters)))
+		return rc; /* in the ring they survive the process */
+	return drain(ring, &to, false, &moved, err);
+}
+
+int pio_ring_backlog_put(pio_str *backlog, enum pio_record_type type, const pio_str *payload,
+                         pio_err *err)
+{
+	sink to = { .backlog = backlog };
+	return put(&to, type, payload->data, payload->len, NULL, 0, err);
+}
+
+int pio_ring_unspill(pio_ring *ring, pio_str *backlog, pio_journal_writer *journal, pio_err *err)
+{
+	uint64_t points = 0;
+	int rc = 0;
+	for (size_t at = 0; backlog->len - at >= RING_FRAME_BYTES;) {
+		uint32_t size;
+		memcpy(&size, backlog->data + at, sizeof size);
+		uint8_t type = (uint8_t)backlog->data[at + sizeof size];
+		at += RING_FRAME_BYTES;
+		if (size < 2 * sizeof size || size > backlog->len - at || type > PIO_RECORD_MEDIA)
+			break; /* a file that is none of ours */
+		if (type == PIO_RECORD_POINTS)
+			points += (size - 2 * sizeof size) / sizeof(pio_journal_point);
+		if (!rc && journal)
+			rc = pio_journal_append(journal, (enum pio_record_type)type, backlog->data + at, size, NULL, 0,
+			                        err);
+		at += size;
+	}
+	if (!rc && journal)
+		rc = pio_journal_flush(journal, 1, err);
+	if (rc || !journal) /* how much of it was written cannot be known: nothing comes twice */
+		atomic_fetch_add(&ring->header->lost, points);
+	pio_str_clear(backlog);
+	return rc;
 }
 
 int64_t pio_ring_last_step(const pio_ring *ring)

@@ -8,6 +8,7 @@
 #ifndef PIO_CLIENT_DRAIN_H
 #define PIO_CLIENT_DRAIN_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -16,6 +17,25 @@
 
 /* Append <pio_shm_dir()>/pioche-<ulid>-<attempt>-<rank>.ring to `path`. */
 int pio_ring_path(pio_str *path, const char *ulid, int attempt, int rank, pio_err *err);
+
+/* While the journal cannot be written: once the ring is three quarters full or
+ * a writer waits, move what is published into `backlog`, so that nobody waits;
+ * beyond 32 MiB points are given up and counted, records never. What is below
+ * that stays in the ring, where it survives the process, unless `all` is to go
+ * because the rank has ended. */
+int pio_ring_spill(pio_ring *ring, pio_str *backlog, bool all, pio_err *err);
+/* Empty the backlog into the journal and sync it. On failure, or with `journal`
+ * NULL, its points count as lost, and the next drain says so. */
+int pio_ring_unspill(pio_ring *ring, pio_str *backlog, pio_journal_writer *journal, pio_err *err);
+int pio_ring_backlog_put(pio_str *backlog, enum pio_record_type type, const pio_str *payload,
+                         pio_err *err);
+/* Leave a backlog beside the ring, for whoever recovers that. */
+int pio_ring_leave_backlog(const char *ring_path, const pio_str *backlog, pio_err *err);
+/* Move the tails over what the journal has already, after a drainer failed or
+ * was killed between the journal and the tails. */
+int pio_ring_skip_journaled(pio_ring *ring, const char *journal_path, pio_err *err);
+/* Start anew as the drainer of a ring that another process drained until now. */
+void pio_ring_adopt_tails(pio_ring *ring);
 
 /* Sleep until a writer waits for room, at most timeout_ms. */
 void pio_ring_wait(pio_ring *ring, int timeout_ms);

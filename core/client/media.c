@@ -77,8 +77,11 @@ static int stage_path(pio_str *path, size_t *relative, const pio_run *run, pio_e
 {
 	pio_str_puts(path, run->dir);
 	*relative = path->len + 1;
+	int rc = pio_fs_type(run->dir) == PIO_FS_DIR ? 0
+	       : pio_fail(err, PIO_EIO, "%s was deleted while its run was going", run->dir);
 	pio_str_puts(path, "/media");
-	int rc = pio_str_check(path, err);
+	if (!rc)
+		rc = pio_str_check(path, err);
 	if (!rc)
 		rc = pio_fs_mkdirs(path->data, 0777, err);
 	pio_str_printf(path, "/%u-%ld-%u", pio_ring_rank(run->ring), (long)getpid(),

@@ -384,7 +384,8 @@ class Run:
             with self._lock:
                 if self._handle:
                     handle, self._handle, self._state[0] = self._handle, None, 0
-                    _check_kept(_lib.pio_close(ctypes.byref(handle), int(status)))
+                    if _lib.pio_close(ctypes.byref(handle), int(status)):
+                        print("pioche: run %s: %s" % (self.id, _why()), file=sys.stderr)
 
     def fail(self, kind: Optional[Type[BaseException]], value: Optional[BaseException],
              trace: Optional[TracebackType]) -> None:

@@ -8,6 +8,8 @@
 #include "client/ring_layout.h"
 #include "sys/fs.h"
 
+#define ROOM_BYTES (1 << 20)   /* beside twice a backlog */
+
 typedef struct seen_frame {
 	uint64_t hash, end; /* end: side ring index after the frame */
 	size_t order;
@@ -133,9 +135,8 @@ static int read_segments(newest_point *newest, seen_frames *list, const pio_ring
 	return rc;
 }
 
-/* Move the tails over what the journal has already: a drainer was killed after
- * it had written the journal. Only what was published in order can be there. */
-static int skip_journaled(pio_ring *ring, const char *journal_path, pio_err *err)
+/* Only what was published in order can be there. */
+int pio_ring_skip_journaled(pio_ring *ring, const char *journal_path, pio_err *err)
 {
 	seen_frames list = { NULL, 0, 0 };
 	newest_point newest = { 0, false };
@@ -155,6 +156,69 @@ static int skip_journaled(pio_ring *ring, const char *journal_path, pio_err *err
 		ring->tail += ahead;
 out:
 	pio_free(list.frames);
+	return rc;
+}
+
+/* RING.spill is a backlog that was left; while it is being moved, RING.taken.
+ * One that is found taken belongs to a recovery that died: how much of it is in
+ * the journal cannot be known, so it counts as lost, and nothing comes twice. */
+static int spill_path(pio_str *path, const char *ring_path, const char *suffix, pio_err *err)
+{
+	pio_str_clear(path);
+	pio_str_printf(path, "%s.%s", ring_path, suffix);
+	return pio_str_check(path, err);
+}
+
+int pio_ring_leave_backlog(const char *ring_path, const pio_str *backlog, pio_err *err)
+{
+	pio_str path = PIO_STR_INIT;
+	int rc = spill_path(&path, ring_path, "spill", err);
+	if (!rc && backlog->len)
+		rc = pio_fs_write(path.data, backlog->data, backlog->len, 0600, err);
+	pio_str_fini(&path);
+	return rc;
+}
+
+/* A disk that is still full leaves everything as it is. */
+static int check_room(const pio_str *backlog, const char *journal_path, pio_err *err)
+{
+	int64_t room = pio_fs_free_bytes(journal_path);
+	if (room >= 0 && room < ROOM_BYTES + 2 * (int64_t)backlog->len)
+		return pio_fail(err, PIO_ENOSPC, "%s: %lld bytes are free, and %zu of its log wait in memory",
+		                journal_path, (long long)room, backlog->len);
+	return 0;
+}
+
+static int move_backlog(pio_ring *ring, pio_journal_writer *journal, const char *from, const char *taken,
+                        const char *journal_path, pio_err *err)
+{
+	pio_str backlog = PIO_STR_INIT;
+	int rc = pio_fs_read(&backlog, from, err);
+	if (!rc && journal)
+		rc = check_room(&backlog, journal_path, err);
+	if (!rc && journal)
+		rc = pio_fs_rename(from, taken, err);
+	if (!rc)
+		rc = pio_ring_unspill(ring, &backlog, journal, err);
+	if (!rc)
+		rc = pio_fs_unlink(taken, err);
+	pio_str_fini(&backlog);
+	return rc;
+}
+
+static int recover_backlog(pio_ring *ring, pio_journal_writer *journal, const char *ring_path,
+                           const char *journal_path, pio_err *err)
+{
+	pio_str spill = PIO_STR_INIT, taken = PIO_STR_INIT;
+	int rc = spill_path(&spill, ring_path, "spill", err);
+	if (!rc)
+		rc = spill_path(&taken, ring_path, "taken", err);
+	if (!rc && pio_fs_type(taken.data) == PIO_FS_FILE)
+		rc = move_backlog(ring, NULL, taken.data, taken.data, journal_path, err);
+	if (!rc && pio_fs_type(spill.data) == PIO_FS_FILE)
+		rc = move_backlog(ring, journal, spill.data, taken.data, journal_path, err);
+	pio_str_fini(&spill);
+	pio_str_fini(&taken);
 	return rc;
 }
 
@@ -191,7 +255,7 @@ static int recover_path(const char *ring_path, const char *journal_path,
 	pio_ring *ring = NULL;
 	pio_journal_writer *journal = NULL;
 	pio_err why = PIO_ERR_INIT;
-	/* Opened first: it cuts a torn tail, so that skip_journaled sees whole records. */
+	/* Opened first: it cuts a torn tail, so that pio_ring_skip_journaled sees whole records. */
 	int rc = pio_journal_open(&journal, journal_path, header, err);
 	if (rc)
 		return rc;
@@ -202,7 +266,13 @@ static int recover_path(const char *ring_path, const char *journal_path,
 		if (err)
 			*err = why;
 	} else {
-		rc = skip_journaled(ring, journal_path, err);
+		rc = pio_ring_skip_journaled(ring, journal_path, err);
+		if (!rc)
+			rc = recover_backlog(ring, journal, ring_path, journal_path, err);
+		if (!rc)
+			rc = recover_ring(ring, journal, err);
+		/* A child of the dead rank may live on: from here it waits for nobody. */
+		pio_ring_shut(ring);
 		if (!rc)
 			rc = recover_ring(ring, journal, err);
 	}

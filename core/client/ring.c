@@ -13,12 +13,14 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "client/drain.h"
 #include "client/name.h"
 #include "client/ring_layout.h"
 
 #define SPINS 256
 #define WAIT_NS 100000000LL          /* look again even if nobody wakes us */
 #define COMPLAIN_NS 10000000000LL
+#define RESCUE_NS 1000000000LL
 #define KEY_TABLE_MIN 64u
 
 /* ---- clock and futex -------------------------------------------------------- */
@@ -122,6 +124,14 @@ static int init_mutex(pthread_mutex_t *mutex, pio_err *err)
 	return e ? pio_fail_errno(err, e, "cannot make the lock of a ring") : 0;
 }
 
+void pio_ring_adopt_tails(pio_ring *ring)
+{
+	const ring_header *header = ring->header;
+	ring->tail = atomic_load(&header->tail);
+	ring->side_tail = atomic_load(&header->side_tail);
+	ring->anchor = header->anchors[atomic_load(&header->newest) & 1];
+}
+
 /* Private copies of what the header says, checked against the file's size. */
 static int adopt_header(pio_ring *ring, const char *path, pio_err *err)
 {
@@ -146,10 +156,8 @@ static int adopt_header(pio_ring *ring, const char *path, pio_err *err)
 	ring->slot_shift = (uint32_t)__builtin_ctz(ring->slot_count);
 	ring->slots = (ring_slot *)((uint8_t *)ring->shm.base + RING_HEADER_BYTES);
 	ring->side = (uint8_t *)(ring->slots + ring->slot_count);
-	ring->tail = atomic_load(&header->tail);
-	ring->side_tail = atomic_load(&header->side_tail);
 	ring->last_step = INT64_MIN;
-	ring->anchor = header->anchors[atomic_load(&header->newest) & 1];
+	pio_ring_adopt_tails(ring);
 	return 0;
 }
 
@@ -239,13 +247,21 @@ static bool has_room(pio_ring *ring, const _Atomic uint64_t *tail, uint64_t end,
 	       atomic_load_explicit(&ring->header->closed, memory_order_relaxed);
 }
 
+/* Whose drainer is gone: nothing can be kept any more, and that is told once. */
+static void tell_closed(const pio_ring *ring)
+{
+	static _Atomic bool told;
+	if (!atomic_exchange(&told, true))
+		fprintf(stderr, "pioche: rank %u logs on a run that is closed; it is lost\n", ring->rank);
+}
+
 /* Until everything before `end` fits. The wait has no deadline (a point that
  * was accepted is not dropped), but it is counted, and a drainer that is gone
- * is complained about. */
+ * is replaced or complained about. */
 static void wait_room(pio_ring *ring, const _Atomic uint64_t *tail, uint64_t end, uint64_t size)
 {
 	ring_header *header = ring->header;
-	int64_t start_ns = pio_clock_mono_ns();
+	int64_t start_ns = pio_clock_mono_ns(), rescue_ns = start_ns + RESCUE_NS;
 	bool complained = false;
 	for (int i = 0; i < SPINS && !has_room(ring, tail, end, size); i++)
 #if defined(__x86_64__)
@@ -261,12 +277,19 @@ static void wait_room(pio_ring *ring, const _Atomic uint64_t *tail, uint64_t end
 		if (!has_room(ring, tail, end, size))
 			ring_futex_wait(&header->drained, seen, WAIT_NS);
 		atomic_fetch_sub(&header->waiters, 1);
-		if (!complained && pio_clock_mono_ns() - start_ns > COMPLAIN_NS) {
+		int64_t now_ns = pio_clock_mono_ns();
+		if (ring->rescue && now_ns >= rescue_ns) {
+			rescue_ns = now_ns + RESCUE_NS;
+			ring->rescue(ring->rescue_context);
+		}
+		if (!complained && now_ns - start_ns > COMPLAIN_NS) {
 			complained = true;
 			fprintf(stderr, "pioche: rank %u waits to log: its buffer is full and nobody has "
 			        "drained it for 10 s (is its agent gone?)\n", ring->rank);
 		}
 	}
+	if (atomic_load_explicit(&header->closed, memory_order_relaxed))
+		tell_closed(ring);
 	atomic_fetch_add(&header->stalls, 1);
 	atomic_fetch_add(&header->stalled_ns, (uint64_t)(pio_clock_mono_ns() - start_ns));
 }

@@ -24,7 +24,7 @@
 #include "sys/shm.h"
 
 #define RING_MAGIC "PIORING\n"
-#define RING_VERSION 1u
+#define RING_VERSION 2u
 #define RING_HEADER_BYTES 4096u
 #define RING_SLOTS_MAX (1u << 24)
 #define RING_SIDE_BYTES_MAX (1u << 28)
@@ -61,6 +61,7 @@ typedef struct ring_header {
 	_Atomic uint32_t waiters;
 	_Atomic uint32_t secondary;
 	_Atomic uint64_t stalls, stalled_ns;
+	_Atomic uint64_t lost;           /* points given up while the disk was full */
 	_Alignas(64) _Atomic uint64_t side_head;
 	pthread_mutex_t side_mutex;      /* of writers alone; a drainer never takes it */
 } ring_header;
@@ -88,8 +89,11 @@ struct pio_ring {
 	uint32_t slot_count, slot_shift, side_bytes, rank, clock;
 	pio_shm shm;
 	_Atomic(key_table *) keys;
+	/* Called now and then by a writer that waits: is there still a drainer? */
+	void (*rescue)(void *context);
+	void *rescue_context;
 	/* The drainer's own, never read back from shared memory. */
-	uint64_t tail, side_tail, stalls_told, stalled_ns_told;
+	uint64_t tail, side_tail, stalls_told, stalled_ns_told, lost_told;
 	int64_t last_step, stuck_since_ns;
 	ring_anchor anchor;
 	pio_journal_point *batch;

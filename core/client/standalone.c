@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <limits.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,25 +12,20 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "client/drain.h"
+#include "client/drainer.h"
 #include "client/env.h"
 #include "client/name.h"
+#include "client/ring_layout.h"
 #include "sys/fs.h"
-#include "sys/journal.h"
 #include "sys/shm.h"
-
-#define DRAIN_MS 10
-#define BEAT_NS 1000000000LL
 
 typedef struct pio_standalone {
 	struct pio_standalone *next;   /* of the process's open runs */
 	pio_run *run;
 	char *store;
-	pio_journal_writer *journal;
-	pthread_t drainer;
-	bool draining;
-	atomic_bool stop;
+	pio_drainer drainer;
 	bool finished;
-	pio_err broken;                /* the drainer's failure, if any */
+	atomic_flag rescuing;          /* by one thread of a forked child */
 	int lock_fd;
 } standalone;
 
@@ -171,76 +165,18 @@ out:
 	return rc;
 }
 
-static int append_json(standalone *alone, enum pio_record_type type, const char *json, size_t len,
-                       pio_err *err)
+/* ---- the process's hooks ---------------------------------------------------- */
+
+static int lock_attempt(standalone *alone, pio_err *err)
 {
-	pio_str payload = PIO_STR_INIT;
-	pio_record_put_i64(&payload, pio_clock_wall_ns());
-	pio_record_put_str(&payload, json, len);
-	int rc = pio_str_check(&payload, err);
+	pio_str path = PIO_STR_INIT;
+	pio_str_printf(&path, "%s/agent.lock", alone->run->dir);
+	int rc = pio_str_check(&path, err);
 	if (!rc)
-		rc = pio_journal_append(alone->journal, type, payload.data, payload.len, NULL, 0, err);
-	pio_str_fini(&payload);
+		rc = pio_fs_lock(&alone->lock_fd, path.data, err);
+	pio_str_fini(&path);
 	return rc;
 }
-
-/* ---- draining --------------------------------------------------------------- */
-
-static int beat(standalone *alone, pio_err *err)
-{
-	int64_t now_ns = pio_clock_wall_ns();
-	int rc = pio_journal_append(alone->journal, PIO_RECORD_HEARTBEAT, &now_ns, sizeof now_ns, NULL,
-	                            0, err);
-	return rc ? rc : pio_journal_flush(alone->journal, 1, err);
-}
-
-static void *drain_loop(void *argument)
-{
-	standalone *alone = argument;
-	int64_t beat_ns = pio_clock_mono_ns();
-	int rc = 0;
-	while (!rc && !atomic_load(&alone->stop)) {
-		uint64_t moved;
-		pio_ring_wait(alone->run->ring, DRAIN_MS);
-		rc = pio_ring_drain(alone->run->ring, alone->journal, false, &moved, &alone->broken);
-		if (!rc && pio_clock_mono_ns() - beat_ns >= BEAT_NS) {
-			beat_ns = pio_clock_mono_ns();
-			rc = beat(alone, &alone->broken);
-		}
-	}
-	/* Training goes on without its log rather than not at all, but not silently. */
-	if (rc) {
-		fprintf(stderr, "pioche: logging has stopped, what is logged from now on is lost: %s\n",
-		        alone->broken.message);
-		pio_ring_shut(alone->run->ring);
-	}
-	return NULL;
-}
-
-static int start_drainer(standalone *alone, pio_err *err)
-{
-	sigset_t all, before;
-	sigfillset(&all);
-	pthread_sigmask(SIG_BLOCK, &all, &before); /* signals are the program's business */
-	int e = pthread_create(&alone->drainer, NULL, drain_loop, alone);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	if (e)
-		return pio_fail_errno(err, e, "cannot start the thread that drains the log");
-	alone->draining = true;
-	return 0;
-}
-
-static void stop_drainer(standalone *alone)
-{
-	if (!alone->draining)
-		return;
-	atomic_store(&alone->stop, true);
-	pio_ring_kick(alone->run->ring);
-	pthread_join(alone->drainer, NULL);
-	alone->draining = false;
-}
-
-/* ---- the process's hooks ---------------------------------------------------- */
 
 static void before_fork(void)
 {
@@ -252,6 +188,24 @@ static void after_fork_parent(void)
 	pthread_mutex_unlock(&open_runs_mutex);
 }
 
+/* A child's log is drained by its parent. Where the parent has died, the first
+ * child that waits for room takes its place, and keeps the lock while it lives:
+ * the run is going on. */
+static void take_over(void *context)
+{
+	standalone *alone = context;
+	if (atomic_flag_test_and_set(&alone->rescuing))
+		return;
+	bool taken = false;
+	if (lock_attempt(alone, NULL) == 0) {
+		taken = pio_drainer_resume(&alone->drainer, NULL) == 0;
+		if (!taken)
+			pio_fs_unlock(&alone->lock_fd);
+	}
+	if (!taken)
+		atomic_flag_clear(&alone->rescuing);
+}
+
 /* The run is the parent's: a child that outlives it must not keep its lock. */
 static void after_fork_child(void)
 {
@@ -259,7 +213,10 @@ static void after_fork_child(void)
 		if (alone->lock_fd >= 0)
 			close(alone->lock_fd);
 		alone->lock_fd = -1;
-		alone->draining = false;
+		pio_drainer_forget(&alone->drainer);
+		atomic_flag_clear(&alone->rescuing);
+		alone->run->ring->rescue = take_over;
+		alone->run->ring->rescue_context = alone;
 	}
 	open_runs = NULL;
 	pthread_mutex_unlock(&open_runs_mutex);
@@ -307,33 +264,16 @@ static void list_remove(standalone *alone)
 
 /* ---- life ------------------------------------------------------------------- */
 
-static int lock_attempt(standalone *alone, pio_err *err)
+static int open_journal(standalone *alone, const char *experiment, pio_err *err)
 {
-	pio_str path = PIO_STR_INIT;
-	pio_str_printf(&path, "%s/agent.lock", alone->run->dir);
-	int rc = pio_str_check(&path, err);
-	if (!rc)
-		rc = pio_fs_lock(&alone->lock_fd, path.data, err);
-	pio_str_fini(&path);
-	return rc;
-}
-
-static int open_journal(standalone *alone, const pio_ulid *ulid, const char *experiment,
-                        pio_err *err)
-{
-	pio_str path = PIO_STR_INIT, json = PIO_STR_INIT;
-	pio_journal_header header = { .run = *ulid, .attempt = 1, .created_ns = pio_clock_wall_ns() };
-	pio_str_printf(&path, "%s/journal.0", alone->run->dir);
-	int rc = pio_str_check(&path, err);
-	if (!rc)
-		rc = pio_journal_open(&alone->journal, path.data, &header, err);
+	pio_str json = PIO_STR_INIT;
+	int rc = pio_drainer_open(&alone->drainer, alone->run->ring, alone->run->dir, alone->run->id, err);
 	if (!rc)
 		rc = describe(&json, experiment, err);
 	if (!rc)
-		rc = append_json(alone, PIO_RECORD_RUN, json.data, json.len, err);
+		rc = pio_drainer_json(&alone->drainer, PIO_RECORD_RUN, json.data, json.len, err);
 	if (!rc)
-		rc = pio_journal_flush(alone->journal, 1, err);
-	pio_str_fini(&path);
+		rc = pio_journal_flush(alone->drainer.journal, 1, err);
 	pio_str_fini(&json);
 	return rc;
 }
@@ -389,8 +329,8 @@ int pio_standalone_open(pio_run *run, const char *experiment, pio_err *err)
 	standalone *alone = run->alone = pio_calloc(1, sizeof *alone);
 	if (!alone)
 		return pio_fail(err, PIO_ENOMEM, "out of memory for a run");
-	alone->run = run;
-	alone->lock_fd = -1;
+	*alone = (standalone){ .run = run, .lock_fd = -1, .drainer = PIO_DRAINER_INIT,
+	                       .rescuing = ATOMIC_FLAG_INIT };
 	pio_ulid_new(&ulid);
 	pio_ulid_format(&ulid, run->id);
 	int rc = make_paths(alone, err);
@@ -399,11 +339,11 @@ int pio_standalone_open(pio_run *run, const char *experiment, pio_err *err)
 	if (!rc)
 		rc = pio_ring_create(&run->ring, alone->run->ring_path, 0, 0, 0, err);
 	if (!rc)
-		rc = open_journal(alone, &ulid, experiment, err);
+		rc = open_journal(alone, experiment, err);
 	if (!rc)
 		rc = announce(alone, err);
 	if (!rc)
-		rc = start_drainer(alone, err);
+		rc = pio_drainer_start(&alone->drainer, err);
 	if (!rc)
 		list_add(alone);
 	else
@@ -415,24 +355,12 @@ int pio_standalone_open(pio_run *run, const char *experiment, pio_err *err)
  * the process. */
 static int finish(standalone *alone, int status, pio_err *err)
 {
-	pio_run *run = alone->run;
-	static const char ok[] = "{\"result\":\"ok\"}", failed[] = "{\"result\":\"failed\"}";
-	uint64_t moved = 1;
 	if (alone->finished)
 		return 0;
 	alone->finished = true;
-	stop_drainer(alone);
-	int rc = -alone->broken.code;
-	if (rc && err)
-		*err = alone->broken;
-	while (!rc && moved)
-		rc = pio_ring_drain(run->ring, alone->journal, true, &moved, err);
-	pio_ring_shut(run->ring);
-	if (!rc)
-		rc = status == 0 ? append_json(alone, PIO_RECORD_EXIT, ok, sizeof ok - 1, err)
-		                 : append_json(alone, PIO_RECORD_EXIT, failed, sizeof failed - 1, err);
-	int closed = pio_journal_close(&alone->journal, rc ? NULL : err);
-	rc = rc ? rc : closed;
+	pio_drainer_stop(&alone->drainer);
+	const char *json = status == 0 ? "{\"result\":\"ok\"}" : "{\"result\":\"failed\"}";
+	int rc = pio_drainer_finish(&alone->drainer, json, alone->run->ring_path, err);
 	/* A ring that could not be drained stays for whoever adopts the run. */
 	if (!rc)
 		rc = pio_fs_unlink(alone->run->ring_path, err);
@@ -466,8 +394,7 @@ void pio_standalone_free(pio_run *run)
 		return;
 	list_remove(alone);
 	if (!alone->finished) { /* the opening failed: leave nothing behind */
-		stop_drainer(alone);
-		(void)pio_journal_close(&alone->journal, NULL);
+		pio_drainer_stop(&alone->drainer);
 		if (run->ring)
 			(void)pio_fs_unlink(alone->run->ring_path, NULL);
 		pio_fs_unlock(&alone->lock_fd);
@@ -475,6 +402,7 @@ void pio_standalone_free(pio_run *run)
 			(void)pio_fs_remove_tree(run->staging, NULL);
 		remove_run_dir(run);
 	}
+	pio_drainer_fini(&alone->drainer);
 	pio_free(alone->store);
 	pio_free(alone);
 }

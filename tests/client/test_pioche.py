@@ -3,105 +3,13 @@
 journal then holds. Prints TAP."""
 
 import os
-import shutil
 import signal
 import struct
-import subprocess
-import sys
-import tempfile
-import unittest
 
-BUILD = os.path.abspath(os.environ.get("PIOCHE_BUILD", "build"))
-MODULE = os.path.join(BUILD, "lib", "pioche")
-KEY, POINTS, TEXT, FACT, EVENT, CHECKPOINT, HEARTBEAT, LOSS, RUN, EXIT, MEDIA = range(1, 12)
-INTEGER = 0x80000000  # in a point's key: its value is an i64
+import client
 
 
-def take(data, at, form):
-    values = struct.unpack_from("<" + form, data, at)
-    return values, at + struct.calcsize("<" + form)
-
-
-def strings(data, at, count):
-    out = []
-    for _ in range(count):
-        (n,), at = take(data, at, "I")
-        out.append(data[at:at + n].decode())
-        at += n
-    return out
-
-
-def records(path):
-    with open(path, "rb") as file:
-        data = file.read()
-    at = 64
-    while at + 9 <= len(data):
-        length, _, kind = struct.unpack_from("<IIB", data, at)
-        yield kind, data[at + 9:at + 8 + length]
-        at += 8 + length
-
-
-class Heard:
-    def __init__(self, store):
-        runs = os.listdir(os.path.join(store, "runs"))
-        assert len(runs) == 1, runs
-        self.attempt = os.path.join(store, "runs", runs[0], "1")
-        self.points, self.facts, self.texts, self.exits, self.runs = [], {}, [], [], []
-        self.checkpoints = 0
-        keys = {}
-        for kind, data in records(os.path.join(self.attempt, "journal.0")):
-            if kind == KEY:
-                keys[struct.unpack_from("<I", data, 4)[0]] = strings(data, 8, 1)[0]
-            elif kind == POINTS:
-                for i in range(struct.unpack_from("<I", data, 4)[0]):
-                    _, step, value, key, _ = struct.unpack_from("<qqdII", data, 8 + 32 * i)
-                    if key & INTEGER:
-                        (value,) = struct.unpack_from("<q", data, 8 + 32 * i + 16)
-                    self.points.append((keys[key & ~INTEGER], step, value))
-            elif kind == FACT:
-                name, value = strings(data, 13, 2)
-                self.facts[chr(data[12]), name] = value
-            elif kind == TEXT:
-                self.texts.append(tuple(strings(data, 20, 2)))
-            elif kind == RUN:
-                self.runs.append(strings(data, 8, 1)[0])
-            elif kind == EXIT:
-                self.exits.append(strings(data, 8, 1)[0])
-            elif kind == CHECKPOINT:
-                self.checkpoints += 1
-
-
-class Client(unittest.TestCase):
-    def setUp(self):
-        self.dir = tempfile.mkdtemp(prefix="pioche-test-")
-        self.store = os.path.join(self.dir, "store")
-
-    def tearDown(self):
-        shutil.rmtree(self.dir)
-
-    def run_program(self, program, expect=0, **more):
-        env = {k: v for k, v in os.environ.items() if not k.startswith("PIOCHE_")}
-        env.update(PYTHONPATH=MODULE, PIOCHE_STORE=self.store, PIOCHE_SHM=self.dir, **more)
-        path = os.path.join(self.dir, "train.py")
-        with open(path, "w") as file:
-            file.write("import pioche\n" + program)
-        # The sanitizers' run time must come first, and Python itself leaks.
-        if os.environ.get("SAN"):
-            names = ["libasan.so", "libubsan.so"]
-            env["LD_PRELOAD"] = " ".join(subprocess.check_output(
-                ["gcc", "-print-file-name=" + n], text=True).strip() for n in names)
-            env["ASAN_OPTIONS"] = "detect_leaks=0"
-        done = subprocess.run([sys.executable, path], env=env, cwd=self.dir, text=True, timeout=60,
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        self.assertEqual(done.returncode, expect, done.stderr)
-        return done
-
-    def heard(self):
-        heard = Heard(self.store)
-        left = [name for name in os.listdir(self.dir) if name.endswith(".ring")]
-        self.assertEqual(left, [])
-        return heard
-
+class Logging(client.Client):
     def test_points_params_and_texts_are_kept(self):
         self.run_program("""
 run = pioche.init(params={"lr": 3e-4, "opt": {"name": "adamw", "nesterov": False}, "n": None})
@@ -122,7 +30,7 @@ run.finish(); run.finish()
         self.assertEqual(heard.facts, {
             ("p", "lr"): "0.0003", ("p", "opt/name"): '"adamw"', ("p", "opt/nesterov"): "false",
             ("p", "n"): "null", ("t", "phase"): '"ablation"', ("s", "best"): '"NaN"'})
-        self.assertEqual(heard.texts, [("sample", "In the beginning")])
+        self.assertEqual(heard.texts, [("sample", "In the beginning", 5)])
         self.assertEqual(heard.exits, ['{"result":"ok"}'])
         self.assertIn('"experiment":"train"', heard.runs[0])
 
@@ -212,8 +120,7 @@ for t in threads: t.join()
     def test_a_killed_program_leaves_its_ring(self):
         self.run_program("import os; run = pioche.init(); run.log({'x': 1.0}); os.kill(os.getpid(), 9)\n",
                          expect=-signal.SIGKILL)
-        left = [name for name in os.listdir(self.dir) if name.endswith(".ring")]
-        self.assertEqual(len(left), 1)
+        self.assertEqual(len(self.rings()), 1)
 
     def test_a_checkpoint_of_buffers(self):
         self.run_program("""
@@ -240,21 +147,4 @@ else:
         self.assertIn("ImportError: pioche needs libpioche.so: run `make`", done.stderr)
 
 
-def main():
-    tests = list(unittest.defaultTestLoader.loadTestsFromTestCase(Client))
-    failed = 0
-    print("1..%d" % len(tests))
-    for number, test in enumerate(tests, 1):
-        result = unittest.TestResult()
-        test.run(result)
-        bad = result.failures + result.errors
-        failed += bool(bad)
-        name = test.id().rpartition(".test_")[2].replace("_", " ")
-        print("%sok %d - %s" % ("not " if bad else "", number, name), flush=True)
-        for _, trace in bad:
-            print("# " + trace.rstrip().replace("\n", "\n# "))
-    return 1 if failed else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+client.main(Logging)

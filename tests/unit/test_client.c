@@ -292,6 +292,105 @@ static void a_child_logs_but_does_not_end_the_run(void **state)
 	home_remove(home);
 }
 
+/* Nobody is left to drain: the child does it, and loses nothing. */
+static void a_child_of_a_killed_parent_drains_for_itself(void **state)
+{
+	(void)state;
+#ifdef __SANITIZE_ADDRESS__
+	skip(); /* as above */
+#endif
+	enum { POINTS = 150000 }; /* several times what the ring holds */
+	char *home = home_new(), id[27];
+	int done[2];
+	assert_int_equal(pipe(done), 0);
+	pid_t parent = fork();
+	if (parent == 0) {
+		pio_run *run;
+		if (pio_open(&run, "x") != 0)
+			_exit(9);
+		pio_log(run, pio_key_get(run, "parent"), 1, 1);
+		pid_t child = fork();
+		if (child != 0)
+			for (;;)
+				pause();
+		while (getppid() != 1 && kill(getppid(), SIGKILL) == 0)
+			pio_clock_sleep_ms(20);
+		pio_key key = pio_key_get(run, "child");
+		for (int64_t i = 0; i < POINTS; i++)
+			pio_log(run, key, i, 1);
+		ok(pio_log_media(run, PIO_TEXT, "t", 1, NULL, "x", 1));
+		_exit(write(done[1], "!", 1) != 1);
+	}
+	wait_child(parent);
+	char byte = 0;
+	close(done[1]);
+	assert_int_equal(read(done[0], &byte, 1), 1);
+	assert_int_equal(byte, '!');
+	close(done[0]);
+	char *dir = only_attempt(home);
+	snprintf(id, sizeof id, "%.26s", strstr(dir, "runs/") + 5);
+	int fd = -1;
+	while (pio_fs_lock(&fd, path_in(dir, "agent.lock"), NULL) != 0)
+		pio_clock_sleep_ms(5); /* the child has its last instants */
+	pio_fs_unlock(&fd);
+	check_ok(pio_ring_recover(dir, id, 1, 1, &err));
+	heard *h = hear_of(dir);
+	assert_int_equal(h->count, POINTS + 1);
+	assert_false(h->point_before_key);
+	for (int64_t i = 0; i < POINTS; i++)
+		assert_int_equal(h->points[i + 1].step, i);
+	assert_int_equal(h->records[PIO_RECORD_TEXT], 1);
+	assert_int_equal(h->records[PIO_RECORD_EXIT], 0);
+	assert_true(h->stalls > 0);
+	heard_free(h);
+	free(dir);
+	home_remove(home);
+}
+
+/* It logs into a ring that is gone, and must not wait for anybody. */
+static void a_child_that_outlives_its_adopted_run_waits_for_nobody(void **state)
+{
+	(void)state;
+#ifdef __SANITIZE_ADDRESS__
+	skip(); /* as above */
+#endif
+	char *home = home_new(), id[27];
+	int go[2], done[2];
+	char byte = 0;
+	assert_int_equal(pipe(go) | pipe(done), 0);
+	pid_t parent = fork();
+	if (parent == 0) {
+		pio_run *run;
+		if (pio_open(&run, "x") != 0)
+			_exit(9);
+		pio_key key = pio_key_get(run, "k");
+		if (fork() != 0)
+			for (;;)
+				pause();
+		close(STDERR_FILENO); /* it will complain */
+		if (read(go[0], &byte, 1) != 1)
+			_exit(1);
+		for (int64_t i = 0; i < 100000; i++)
+			pio_log(run, key, i, 1);
+		_exit(write(done[1], "!", 1) != 1);
+	}
+	char *dir = NULL;
+	while (rings_left(home) == 0)
+		pio_clock_sleep_ms(1);
+	pio_clock_sleep_ms(100);
+	kill(parent, SIGKILL);
+	wait_child(parent);
+	dir = only_attempt(home);
+	snprintf(id, sizeof id, "%.26s", strstr(dir, "runs/") + 5);
+	check_ok(pio_ring_recover(dir, id, 1, 1, &err));
+	assert_int_equal(rings_left(home), 0);
+	assert_int_equal(write(go[1], "!", 1), 1);
+	assert_int_equal(read(done[0], &byte, 1), 1);
+	close(go[0]), close(go[1]), close(done[0]), close(done[1]);
+	free(dir);
+	home_remove(home);
+}
+
 static void a_live_run_is_locked_and_beats(void **state)
 {
 	(void)state;
@@ -381,6 +480,8 @@ int main(void)
 		cmocka_unit_test(the_end_of_a_process_is_told_apart),
 		cmocka_unit_test(a_killed_process_loses_nothing_it_was_told),
 		cmocka_unit_test(a_child_logs_but_does_not_end_the_run),
+		cmocka_unit_test(a_child_of_a_killed_parent_drains_for_itself),
+		cmocka_unit_test(a_child_that_outlives_its_adopted_run_waits_for_nobody),
 		cmocka_unit_test(a_live_run_is_locked_and_beats),
 		cmocka_unit_test(an_agent_tells_a_rank_where_it_is),
 	};
