@@ -2,6 +2,8 @@
 
 #include <fcntl.h>
 
+#include "store/cursor.h"
+
 
 enum { N = 20000 };
 
@@ -205,6 +207,108 @@ static void the_csv_brings_values_back(void **unused)
 	store_down(&f);
 }
 
+/* ---- reads while another process folds ------------------------------------------------------ */
+
+/* Sixteen folds of ten points each, of two series alike: the last one merges
+ * what is there. */
+static void fold_more(void *argument)
+{
+	fixture *f = argument;
+	pio_store *mine;
+	pio_err err = PIO_ERR_INIT;
+	if (pio_store_open(&mine, f->dir, PIO_STORE_WRITE, &err))
+		_exit(2);
+	fixture other = { .dir = f->dir, .store = mine, .attempt = f->attempt };
+	int64_t at = sql_int(mine, "SELECT count(*) FROM point WHERE key = 'a'");
+	pio_journal_writer *w = journal_up(&other, 1);
+	for (int64_t i = 0; i < 160; i++) {
+		put_point(w, 0, 1, at + i, (double)(at + i));
+		put_point(w, 0, 2, at + i, (double)(at + i));
+		pio_fold_result result;
+		if (i % 10 == 9 && (pio_journal_flush(w, 0, &err) ||
+		                    pio_store_fold_attempt(&result, mine, f->attempt, false, &err)))
+			_exit(3);
+	}
+	if (pio_journal_close(&w, &err))
+		_exit(4);
+	pio_store_close(&mine);
+}
+
+static fixture two_alike(void)
+{
+	fixture f = store_up_run();
+	pio_journal_writer *w = journal_up(&f, 1);
+	put_key(w, 0, 1, "a");
+	put_key(w, 0, 2, "b");
+	journal_down(w);
+	fold(&f, false);
+	assert_int_equal(in_child(fold_more, &f), 0);
+	return f;
+}
+
+/* The writer ends while the reader is amid its points, and the reader goes on
+ * with the chunks that it knows, although a merge has taken them away. */
+static void a_reader_keeps_its_state_and_stops_no_writer(void **unused)
+{
+	(void)unused;
+	fixture f = two_alike();
+	pio_series_cursor cursor;
+	const pio_point *point;
+	sqlite3_stmt *row;
+	check_ok(pio_series_cursor_open(&cursor, pio_store_reader(f.store), 1, INT64_MIN, INT64_MAX, 0, &err));
+	assert_int_equal(in_child(fold_more, &f), 0);
+	for (int64_t i = 0; i < 160; i++) {
+		assert_int_equal(pio_series_cursor_next(&point, &cursor, NULL), 1);
+		assert_true(point->step == i && point->value == (double)i);
+	}
+	assert_int_equal(pio_series_cursor_next(&point, &cursor, NULL), 0);
+	pio_series_cursor_close(&cursor);
+	assert_int_equal(sqlite3_prepare_v2(pio_store_db(f.store), "SELECT step FROM point ORDER BY run, key, rank,"
+	                                    " step", -1, &row, NULL), SQLITE_OK);
+	for (int64_t i = 0; i < 640; i++) {
+		assert_int_equal(sqlite3_step(row), SQLITE_ROW);
+		assert_int_equal(sqlite3_column_int64(row, 0), i % 320);
+		if (i == 5 || i == 330)
+			assert_int_equal(in_child(fold_more, &f), 0);
+	}
+	assert_int_equal(sqlite3_step(row), SQLITE_DONE);
+	sqlite3_finalize(row);
+	assert_int_equal(sql_int(f.store, "SELECT count(*) FROM point"), 2 * 640);
+	store_down(&f);
+}
+
+/* While folds go on, every read shows whole folds of both series. */
+static void no_read_sees_half_a_fold(void **unused)
+{
+	(void)unused;
+	fixture f = two_alike();
+	fflush(NULL);
+	pid_t child = fork();
+	if (child == 0) {
+		for (int i = 0; i < 5; i++)
+			fold_more(&f);
+		_exit(0);
+	}
+	int status = 0;
+	int64_t seen = 0;
+	while (waitpid(child, &status, WNOHANG) == 0) {
+		pio_point *points;
+		size_t count;
+		check_ok(pio_store_series_read(&points, &count, f.store, 1, INT64_MIN, INT64_MAX, 0, &err));
+		assert_true(count % 10 == 0 && (int64_t)count >= seen);
+		for (size_t i = 0; i < count; i++)
+			assert_int_equal(points[i].step, i);
+		seen = (int64_t)count;
+		pio_free(points);
+		assert_int_equal(sql_int(f.store, "SELECT (SELECT count(*) FROM point WHERE key = 'a') - (SELECT count(*)"
+		                         " FROM point WHERE key = 'b') + (SELECT sum(count) FROM series_lod('gpt-1', 'a', 9))"
+		                         " - (SELECT count FROM series WHERE key = 'b')"), 0);
+	}
+	assert_int_equal(status, 0);
+	assert_int_equal(sql_int(f.store, "SELECT count(*) FROM point"), 2 * 6 * 160);
+	store_down(&f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -214,6 +318,8 @@ int main(void)
 		cmocka_unit_test(buckets_span_all_steps_there_are),
 		cmocka_unit_test(the_value_at_a_step_is_the_nearest_before),
 		cmocka_unit_test(the_csv_brings_values_back),
+		cmocka_unit_test(a_reader_keeps_its_state_and_stops_no_writer),
+		cmocka_unit_test(no_read_sees_half_a_fold),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
