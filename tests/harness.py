@@ -3,6 +3,7 @@ and TAP. A test module defines functions named test_* and ends with
 `harness.main()`; a docstring says the promise."""
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -111,9 +112,30 @@ class Project:
         except subprocess.CalledProcessError:
             return []
 
+    def table(self, experiment):
+        """What a researcher compares: everything but timings."""
+        rows = []
+        for run in self.pioche("ls", experiment, "--json", "--all").json:
+            metrics = {k: v for k, v in run["metrics"].items() if k != "tokens_per_s"}
+            rows.append((str(sorted(run["params"].items())), run["status"], str(sorted(
+                (k, sorted(v.items())) for k, v in metrics.items()))))
+        return sorted(rows)
+
     def check_store(self):
         assert self.sql("PRAGMA integrity_check") == [{"integrity_check": "ok"}]
         assert self.sql("PRAGMA foreign_key_check") == []
+
+
+def seed_from(variable):
+    """Chance that can be repeated: the seed is the variable's, or a new one, and printed."""
+    seed = int(os.environ.get(variable, random.SystemRandom().randrange(1 << 31)))
+    print(f"# {variable}={seed}")
+    random.seed(seed)
+
+
+def lines(count):
+    """Some text to train on."""
+    return "".join(f"{i} and the {i * i} words of line {i * 7919 % 1000}\n" for i in range(count))
 
 
 def wait_for(condition, seconds=20, what="condition"):

@@ -16,10 +16,8 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 import harness  # noqa: E402
 from harness import GPT, Project, Skip  # noqa: E402
 
-SEED = int(os.environ.get("FAULT_SEED", random.SystemRandom().randrange(1 << 31)))
 ALL = bool(os.environ.get("FAULT_ALL"))
-print(f"# FAULT_SEED={SEED}")
-random.seed(SEED)
+harness.seed_from("FAULT_SEED")
 
 EXIT, EIO, ENOSPC, EDQUOT = "0", "5", "28", "122"
 FULL = "28+"  # and so does all that follows
@@ -58,23 +56,12 @@ def project(shape):
     p.write("recipe.lua", RECIPE % (shape["lr"], shape["width"], shape["steps"], shape["every"],
                                     shape["every"], shape["ranks"]))
     p.write("train", TRAIN % GPT, 0o755)
-    p.write("text.txt", "".join(f"{i} and the {i * i} words of line {i * 7919 % 1000}\n"
-                                for i in range(400)))
+    p.write("text.txt", harness.lines(400))
     p.write(".gitignore", "text.txt\nshm\nfault\n")
     os.mkdir(p.path("shm"))
     p.env.update(PIOCHE_SHM=p.path("shm"), FAULT_FILE=p.path("fault"))
     p.sh("git add -A && git commit -qm start")
     return p
-
-
-def table(p):
-    """What a researcher compares: everything but timings."""
-    rows = []
-    for run in p.pioche("ls", "tiny", "--json", "--all").json:
-        metrics = {k: v for k, v in run["metrics"].items() if k != "tokens_per_s"}
-        rows.append((str(sorted(run["params"].items())), run["status"], str(sorted(
-            (k, sorted(v.items())) for k, v in metrics.items()))))
-    return sorted(rows)
 
 
 def points(p):
@@ -90,7 +77,7 @@ def undisturbed(shape):
     if key not in REFERENCES:
         with project(shape) as p:
             p.pioche("run", "recipe.lua")
-            REFERENCES[key] = {"table": table(p), "points": points(p)}
+            REFERENCES[key] = {"table": p.table("tiny"), "points": points(p)}
             assert "finished" in str(REFERENCES[key]["table"])
             assert "train/loss" in REFERENCES[key]["points"]
     return REFERENCES[key]
@@ -122,7 +109,7 @@ def assert_finished(p, shape):
     assert len(runs) == len(reference["table"]), f"a run is there twice: {runs}"
     assert all(run["status"] == "finished" for run in runs), runs
     assert p.sql("SELECT * FROM attempt WHERE state != 'ended'") == []
-    assert table(p) == reference["table"], "the table differs from an undisturbed run's"
+    assert p.table("tiny") == reference["table"], "the table differs from an undisturbed run's"
     assert points(p) == reference["points"], "the points differ from an undisturbed run's"
     assert leftovers(p) == [], leftovers(p)
 

@@ -13,9 +13,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 import harness  # noqa: E402
 from harness import GPT, Project, wait_for  # noqa: E402
 
-SEED = int(os.environ.get("KILL_SEED", random.SystemRandom().randrange(1 << 31)))
-print(f"# KILL_SEED={SEED}")
-random.seed(SEED)
+harness.seed_from("KILL_SEED")
 
 RECIPE = """
 local pioche = require "pioche"
@@ -36,23 +34,10 @@ return pioche.sweep {
 def project():
     p = Project()
     p.write("recipe.lua", RECIPE % GPT)
-    lines = [f"{i} and the {i * i} words of line {i * 7919 % 1000}\n" for i in range(4000)]
-    p.write("text.txt", "".join(lines))
+    p.write("text.txt", harness.lines(4000))
     p.write(".gitignore", "text.txt\n")
     p.sh("git add -A && git commit -qm start")
     return p
-
-
-def table(p):
-    """What a researcher compares: everything but timings."""
-    runs = p.pioche("compare", "tiny", "--json").json
-    assert isinstance(runs, list)
-    rows = []
-    for run in p.pioche("ls", "tiny", "--json", "--all").json:
-        metrics = {k: v for k, v in run["metrics"].items() if k != "tokens_per_s"}
-        rows.append((str(sorted(run["params"].items())), run["status"], str(sorted(
-            (k, sorted(v.items())) for k, v in metrics.items()))))
-    return sorted(rows)
 
 
 def children(pid):
@@ -114,7 +99,8 @@ def disturbed(kind):
         assert len(runs) == 4 and all(r["status"] == "finished" for r in runs), runs
         assert p.sql("SELECT * FROM attempt WHERE state != 'ended'") == []
         p.pioche("verify")
-        assert table(p) == undisturbed(), "the table differs from an undisturbed sweep"
+        assert isinstance(p.pioche("compare", "tiny", "--json").json, list)
+        assert p.table("tiny") == undisturbed(), "the table differs from an undisturbed sweep"
 
 
 REFERENCE = []
@@ -124,7 +110,7 @@ def undisturbed():
     if not REFERENCE:
         with project() as p:
             p.pioche("run", "recipe.lua", timeout=200)
-            REFERENCE.extend(table(p))
+            REFERENCE.extend(p.table("tiny"))
             assert len(REFERENCE) == 4
     return REFERENCE
 
