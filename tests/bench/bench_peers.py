@@ -28,7 +28,7 @@ CACHE = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
 VENV = os.environ.get("PIOCHE_PEERS") or os.path.join(CACHE, "pioche", "peers")
 PACKAGES = {"mlflow_sqlite": ["mlflow"], "trackio_local": ["trackio"],
             "tensorboard_files": ["tensorboard", "tensorboardX"], "wandb_offline": ["wandb"]}
-LOG_S, INGEST_S, KILLS = (0.5, 1, 1) if SHORT else (2, 3, 4)
+LOG_S, INGEST_S, KILLS = (0.5, 1, 1) if SHORT else (2, 3, 2)
 FILTER_RUNS = 50 if SHORT else 500
 TASK_S_MAX = 300
 

@@ -16,6 +16,7 @@ import glob
 import json
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -148,6 +149,7 @@ def machine():
 def main():
     results, begin = [], time.monotonic()
     before = machine()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the scratch goes with us
     scratch = tempfile.mkdtemp(prefix="pioche-bench-")
     try:
         for name, command in programs():
