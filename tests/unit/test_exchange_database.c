@@ -40,8 +40,9 @@ static void mlflow_runs_and_what_they_say(void **unused)
 	assert_int_equal(t.fresh, 3);
 	assert_int_equal(t.points, 3);
 	assert_int_equal(t.skips, 6);
-	assert_string_equal(sql_text(f.store, "SELECT group_concat(e.name || r.number || r.status) FROM (SELECT"
-	                             " * FROM run ORDER BY id) r JOIN experiment e ON e.id = r.experiment_id"),
+	assert_string_equal(sql_text(f.store, "SELECT group_concat(name || number || status) FROM (SELECT"
+	                             " e.name, r.number, r.status FROM run r JOIN experiment e ON"
+	                             " e.id = r.experiment_id ORDER BY r.id)"),
 	                    "Le-test1failed,imported1cancelled,Le-test2finished");
 	assert_string_equal(sql_text(f.store, "SELECT group_concat(name || ':' || kind) FROM (SELECT * FROM param"
 	                             " ORDER BY name)"), "blob:text,flag:bool,lr:real,n:int,word:text");
