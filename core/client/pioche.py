@@ -596,6 +596,5 @@ def log(values: Mapping[str, Any], step: Optional[int] = None) -> None:
 
 
 def finish(status: int = 0) -> None:
-    """run.finish of the module's run."""
     if run is not None:
         run.finish(status)

@@ -9,20 +9,6 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 import harness  # noqa: E402
 from harness import BUILD, ROOT, Project, Skip  # noqa: E402
 
-EXAMPLE = r"""
-#include <pioche.h>
-
-int main(void)
-{
-	pio_run *run;
-	pio_open(&run, "hello-c");
-	pio_key loss = pio_key_get(run, "train/loss");
-	for (int step = 1; step <= 100; step++)
-		pio_log(run, loss, step, 1.0 / step);
-	return pio_close(&run, 0);
-}
-"""
-
 PYTHON = """
 import pioche
 with pioche.init("hello-py", params={"lr": 0.1, "name": "a\\nb"}) as run:
@@ -61,7 +47,8 @@ def test_c_and_cxx_programs_compile_and_log():
         flags = ["-Wall", "-Wextra", "-pedantic", "-Werror"]
         if os.environ.get("SAN"):
             flags.append("-fsanitize=" + os.environ["SAN"])
-        p.write("example.c", EXAMPLE)
+        with open(os.path.join(ROOT, "tests", "client", "example.c"), encoding="utf-8") as f:
+            p.write("example.c", f.read())
         # The prefix holds a space: flags are named one by one, as a build system would.
         paths = [f"-I{prefix}/include", f"-L{prefix}/lib", f"-Wl,-rpath,{prefix}/lib", "-lpioche"]
         for number, compiler in enumerate((["gcc", "-std=c11", "-x", "c"],
@@ -72,8 +59,12 @@ def test_c_and_cxx_programs_compile_and_log():
                            cwd=p.dir, env=env, check=True)
             subprocess.run(["./example"], cwd=p.dir, env=p.env, check=True)
             ids = [r["number"] for r in p.sql("SELECT number FROM run")] if number == 2 else []
-            check_run(p, f"{prefix}/bin/pioche", "hello-c")
+            run = check_run(p, f"{prefix}/bin/pioche", "hello-c")
+            assert run["params"] == {"lr": 0.125, "summary/best": 0.01}, run["params"]
+            assert run["metrics"]["tokens"]["last"] == 1000000007 * 100, run["metrics"]["tokens"]
             assert not ids or ids == [1]
+        media = p.sql("SELECT kind, key, count(*) AS n FROM media GROUP BY 1, 2 ORDER BY 1")
+        assert [tuple(m.values()) for m in media] == [("histogram", "weights", 4), ("table", "accuracy", 2)], media
         version = subprocess.run(["pkg-config", "--modversion", "pioche"], env=env, check=True,
                                  capture_output=True, text=True).stdout.strip()
         assert version in p.pioche("--version").out
@@ -95,7 +86,7 @@ def test_installed_tree_is_what_the_help_says():
     with Project() as p:
         prefix = installed(p)
         for name in ("bin/pioche", "lib/libpioche.so", "lib/libpioche.a", "include/pioche.h",
-                     "lib/pioche/pioche.py", "lib/pkgconfig/pioche.pc",
+                     "lib/pioche/pioche.py", "lib/pioche/pioche_points.py", "lib/pkgconfig/pioche.pc",
                      "share/pioche/recipes/hello.lua"):
             assert os.path.isfile(os.path.join(prefix, name)), name
         # The installed program finds its library beside itself: a rank can import pioche.
