@@ -10,6 +10,7 @@
 
 #define MAX PIO_CHUNK_POINTS_MAX
 #define LEVEL 1
+#define PACKED_MIN 128 /* to begin a frame costs more than so few bytes can save */
 #define INTEGER_MAX 9007199254740992.0 /* 2^53 */
 /* Header, three columns of at most 8 planes and one of kinds, each plane raw. */
 #define DATA_BYTES_MAX (64 + 3 * 32 + (3 * 8 + 1) * (2 + MAX))
@@ -24,6 +25,7 @@ struct pio_chunk_codec {
 	uint8_t packed[MAX + 512]; /* zstd may need a little more than its input */
 	uint8_t data[DATA_BYTES_MAX];
 	size_t used;
+	pio_chunk_point scratch[2][MAX];
 };
 
 int pio_chunk_codec_new(pio_chunk_codec **out, pio_err *err)
@@ -49,6 +51,11 @@ void pio_chunk_codec_free(pio_chunk_codec *codec)
 	ZSTD_freeCCtx(codec->compress);
 	pio_chunk_decoder_free(codec->decoder);
 	pio_free(codec);
+}
+
+pio_chunk_point *pio_chunk_scratch(pio_chunk_codec *codec, int which)
+{
+	return codec->scratch[which];
 }
 
 /* ---- encoding ------------------------------------------------------------------- */
@@ -91,7 +98,7 @@ static void put_plane(pio_chunk_codec *codec, size_t n)
 	const uint8_t *bytes = plane;
 	if (memcmp(plane, plane + 1, n - 1) == 0) {
 		size = 1;
-	} else if (!looks_random(plane, n)) {
+	} else if (n >= PACKED_MIN && !looks_random(plane, n)) {
 		size_t packed = ZSTD_compress2(codec->compress, codec->packed, sizeof codec->packed, plane, n);
 		if (!ZSTD_isError(packed) && packed < n && packed > 1) {
 			size = (uint16_t)packed;

@@ -52,6 +52,9 @@ typedef struct pio_chunk_point {
 
 int pio_chunk_codec_new(pio_chunk_codec **codec, pio_err *err);
 void pio_chunk_codec_free(pio_chunk_codec *codec);
+/* Two blocks of PIO_CHUNK_POINTS_MAX points for whoever uses the codec: which
+ * is 0 or 1. Borrowed. */
+pio_chunk_point *pio_chunk_scratch(pio_chunk_codec *codec, int which);
 
 /* 1 to PIO_CHUNK_POINTS_MAX points. *data is borrowed until the next call. */
 int pio_chunk_encode(const uint8_t **data, size_t *size_bytes, pio_chunk_codec *codec,

@@ -2,6 +2,12 @@
 -- by table: a test compares the two.
 
 ALTER TABLE series ADD COLUMN last_int INTEGER;
+ALTER TABLE series ADD COLUMN tail BLOB;
+
+DROP INDEX chunk_open;
+UPDATE chunk SET tier = 4 WHERE count >= 4096;
+CREATE INDEX chunk_open ON chunk (series_id, attempt, tier) WHERE tier < 4;
+
 ALTER TABLE snapshot ADD COLUMN subject TEXT;
 
 DROP INDEX series_by_key;

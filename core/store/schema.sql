@@ -155,6 +155,7 @@ CREATE TABLE series (                          -- all points of (run, key, rank)
   finite      INTEGER NOT NULL DEFAULT 0,      -- how many values are finite: mean = sum / finite
   nans        INTEGER NOT NULL DEFAULT 0,
   last_int    INTEGER,                         -- value at last_step where it was logged as an int64
+  tail        BLOB,                            -- where the next points join (core/store/tail.c)
   UNIQUE (run_id, key, rank)
 ) STRICT;
 CREATE INDEX series_by_key ON series (key, run_id, rank, last, last_int, last_bits, min, max, sum,
@@ -164,7 +165,7 @@ CREATE TABLE chunk (                           -- up to 4,096 points of one seri
   id          INTEGER PRIMARY KEY,
   series_id   INTEGER NOT NULL REFERENCES series,
   attempt     INTEGER NOT NULL,                -- number of the attempt that logged it
-  tier        INTEGER NOT NULL DEFAULT 0,      -- merges it went through
+  tier        INTEGER NOT NULL DEFAULT 0,      -- merges it went through; 4: it is full
   count       INTEGER NOT NULL,
   first_step  INTEGER NOT NULL,                -- smallest and largest step
   last_step   INTEGER NOT NULL,
@@ -175,7 +176,7 @@ CREATE TABLE chunk (                           -- up to 4,096 points of one seri
   data        BLOB NOT NULL                    -- core/store/chunk.h
 ) STRICT;
 CREATE INDEX chunk_by_series ON chunk (series_id, attempt, first_step, last_step, count, finite, nans, min, max, sum); -- charts are planned from it alone
-CREATE INDEX chunk_open ON chunk (series_id, attempt, tier) WHERE count < 4096; -- still to be merged
+CREATE INDEX chunk_open ON chunk (series_id, attempt, tier) WHERE tier < 4; -- still to be merged
 
 CREATE TABLE journal (                         -- how far the journal of each node is folded
   id          INTEGER PRIMARY KEY,

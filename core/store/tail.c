@@ -7,6 +7,19 @@
 #include "store/sql.h"
 
 #define MERGE 16 /* open chunks of one tier become one of the next */
+#define GROWN 64 /* a chunk of so many points grows no more in place */
+
+/* What series.tail holds: a pio_tail without what the other columns say. */
+typedef struct tail_memo {
+	int64_t first_step, growing;
+	int32_t attempt;
+	uint16_t open_points;
+	uint8_t open_chunks[PIO_TAIL_TIERS];
+	uint8_t alone, newest;
+	uint32_t zero;
+} tail_memo;
+
+_Static_assert(sizeof(tail_memo) == 32, "a tail is remembered in 32 bytes");
 
 /* ---- rows and aggregates ------------------------------------------------------------- */
 
@@ -54,28 +67,28 @@ static int insert_chunk(pio_tail *tail, pio_store *store, int tier, const pio_ch
 	                    " data) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9,"
 	                    " CASE WHEN ?9 IS NOT NULL THEN ?10 END, ?11,"
 	                    " CASE WHEN ?9 IS NOT NULL THEN ?12 END, ?13, ?14, ?15, ?16, ?17)",
-	                    "iiiiiiii" "didi" "ddii" "b", tail->series_id, (int64_t)tail->attempt, (int64_t)tier,
+	                    "iiiiiiii" "didi" "ddii" "b", tail->series_id, (int64_t)tail->attempt,
+	                    (int64_t)(count < PIO_CHUNK_POINTS_MAX ? tier : PIO_TAIL_TIERS),
 	                    s->count, s->first_step, s->last_step, s->first_ns, s->last_ns,
 	                    s->min, s->min_step, s->max, s->max_step, s->sum, s->sum_low, s->finite,
 	                    s->nans, data, size_bytes);
 }
 
 /* Decode the open chunks of a tier (tier < 0: all) in the order logged, and
- * delete them. `points` has room for PIO_CHUNK_POINTS_MAX. */
+ * delete them. `points` is the first scratch block of the store's codec. */
 static int take_open(pio_tail *tail, pio_store *store, int tier, pio_chunk_point *points,
                      size_t *count, pio_err *err)
 {
 	pio_chunk_codec *codec = pio_store_codec(store, err);
-	pio_chunk_point *block = pio_alloc(sizeof *block * PIO_CHUNK_POINTS_MAX);
 	*count = 0;
-	int rc = codec && block ? 0 : pio_fail(err, PIO_ENOMEM, "out of memory to merge chunks");
-	sqlite3_stmt *row = NULL;
-	if (!rc) {
-		row = pio_sql_query(store, err, "SELECT data FROM chunk WHERE series_id = ?1 AND attempt = ?2"
-		                    " AND count < 4096 AND (?3 < 0 OR tier = ?3) ORDER BY id", "iii",
-		                    tail->series_id, (int64_t)tail->attempt, (int64_t)tier);
-		rc = pio_sql_row(store, row, err);
-	}
+	if (!codec)
+		return -PIO_ENOMEM;
+	pio_chunk_point *block = pio_chunk_scratch(codec, 1);
+	sqlite3_stmt *row = pio_sql_query(store, err, "SELECT data FROM chunk WHERE series_id = ?1"
+	                                  " AND attempt = ?2 AND tier < 4 AND (?3 < 0 OR tier = ?3)"
+	                                  " ORDER BY id", "iii", tail->series_id, (int64_t)tail->attempt,
+	                                  (int64_t)tier);
+	int rc = row ? pio_sql_row(store, row, err) : -PIO_EIO;
 	while (rc == 1) {
 		size_t n = 0;
 		int bad = pio_chunk_decode(block, &n, codec, sqlite3_column_blob(row, 0),
@@ -92,21 +105,97 @@ static int take_open(pio_tail *tail, pio_store *store, int tier, pio_chunk_point
 		*count += n;
 		rc = pio_sql_row(store, row, err);
 	}
-	pio_free(block);
 	if (rc)
 		return rc;
 	return pio_sql_exec(store, err, "DELETE FROM chunk WHERE series_id = ?1 AND attempt = ?2"
-	                    " AND count < 4096 AND (?3 < 0 OR tier = ?3)", "iii", tail->series_id,
+	                    " AND tier < 4 AND (?3 < 0 OR tier = ?3)", "iii", tail->series_id,
 	                    (int64_t)tail->attempt, (int64_t)tier);
+}
+
+/* ---- growing in place --------------------------------------------------------------------- */
+
+/* Put the points behind those of the growing chunk. *grown false: there is no
+ * such chunk any more. `all` is as in take_open. */
+static int grow_chunk(bool *grown, pio_tail *tail, pio_store *store, const pio_chunk_point *points,
+                      size_t count, pio_chunk_point *all, pio_err *err)
+{
+	size_t held = 0, size_bytes;
+	const uint8_t *data;
+	pio_chunk_stats s;
+	*grown = false;
+	pio_chunk_codec *codec = pio_store_codec(store, err);
+	if (!codec)
+		return -PIO_ENOMEM;
+	sqlite3_stmt *row = pio_sql_query(store, err, "SELECT data, first_step FROM chunk WHERE id = ?1", "i",
+	                                  tail->growing);
+	int rc = row ? pio_sql_row(store, row, err) : -PIO_EIO;
+	if (rc <= 0)
+		return rc;
+	rc = pio_chunk_decode(all, &held, codec, sqlite3_column_blob(row, 0),
+	                      (size_t)sqlite3_column_bytes(row, 0), err);
+	int64_t first_step = sqlite3_column_int64(row, 1);
+	pio_sql_reset(row);
+	if (rc || held + count > PIO_CHUNK_POINTS_MAX)
+		return rc;
+	memcpy(all + held, points, count * sizeof *points);
+	pio_chunk_stats_init(&s);
+	pio_chunk_stats_add(&s, all, held + count);
+	rc = pio_chunk_encode(&data, &size_bytes, codec, all, held + count, err);
+	/* first_step stands in an index, which is left alone as long as it can be. */
+	if (!rc && s.first_step != first_step)
+		rc = pio_sql_exec(store, err, "UPDATE chunk SET first_step = ?2 WHERE id = ?1", "ii",
+		                  tail->growing, s.first_step);
+	if (!rc)
+		rc = pio_sql_exec(store, err, "UPDATE chunk SET count = ?2, last_step = ?3, first_ns = ?4,"
+		                  " last_ns = ?5, min = ?6, min_step = CASE WHEN ?6 IS NOT NULL THEN ?7 END,"
+		                  " max = ?8, max_step = CASE WHEN ?6 IS NOT NULL THEN ?9 END, sum = ?10,"
+		                  " sum_low = ?11, finite = ?12, nans = ?13, data = ?14 WHERE id = ?1",
+		                  "iiiii" "didi" "ddii" "b", tail->growing, s.count, s.last_step, s.first_ns,
+		                  s.last_ns, s.min, s.min_step, s.max, s.max_step, s.sum, s.sum_low, s.finite,
+		                  s.nans, data, size_bytes);
+	*grown = true;
+	if (held + count >= GROWN)
+		tail->growing = 0;
+	return rc;
 }
 
 /* ---- a tail's life ------------------------------------------------------------------------ */
 
-static int load_series(pio_tail *tail, pio_store *store, pio_err *err)
+/* False where nothing is remembered, or of another attempt. */
+static bool recall(pio_tail *tail, sqlite3_stmt *row, int column)
+{
+	tail_memo memo;
+	if (sqlite3_column_bytes(row, column) != sizeof memo)
+		return false;
+	memcpy(&memo, sqlite3_column_blob(row, column), sizeof memo);
+	if (memo.attempt != tail->attempt || memo.open_points >= PIO_CHUNK_POINTS_MAX)
+		return false;
+	tail->first_step = memo.first_step;
+	tail->growing = memo.growing;
+	tail->open_points = memo.open_points;
+	for (int tier = 0; tier < PIO_TAIL_TIERS; tier++)
+		tail->open_chunks[tier] = memo.open_chunks[tier];
+	tail->alone = memo.alone;
+	tail->newest = memo.newest;
+	return true;
+}
+
+static tail_memo memo_of(const pio_tail *tail)
+{
+	tail_memo memo = { .first_step = tail->first_step, .growing = tail->growing,
+	                   .attempt = tail->attempt, .open_points = (uint16_t)tail->open_points,
+	                   .alone = tail->alone, .newest = tail->newest };
+	for (int tier = 0; tier < PIO_TAIL_TIERS; tier++)
+		memo.open_chunks[tier] = (uint8_t)tail->open_chunks[tier];
+	return memo;
+}
+
+static int load_series(bool *recalled, pio_tail *tail, pio_store *store, pio_err *err)
 {
 	sqlite3_stmt *row = pio_sql_query(store, err, "SELECT count, first_step, last_step, 0, 0, min,"
 	                                  " min_step, max, max_step, sum, sum_low, finite, nans, last,"
-	                                  " last_bits, last_int FROM series WHERE id = ?1", "i", tail->series_id);
+	                                  " last_bits, last_int, tail FROM series WHERE id = ?1", "i",
+	                                  tail->series_id);
 	int rc = pio_sql_row(store, row, err);
 	if (rc == 1) {
 		read_stats(&tail->shown, row, 0);
@@ -117,6 +206,7 @@ static int load_series(pio_tail *tail, pio_store *store, pio_err *err)
 		tail->shown.last_integer = sqlite3_column_type(row, 15) != SQLITE_NULL;
 		if (tail->shown.last_integer)
 			tail->shown.last_bits = (uint64_t)sqlite3_column_int64(row, 15);
+		*recalled = recall(tail, row, 16);
 	} else if (rc == 0) {
 		rc = pio_fail(err, PIO_ENOTFOUND, "there is no series %lld", (long long)tail->series_id);
 	}
@@ -143,12 +233,11 @@ static int load_chunks(pio_tail *tail, pio_store *store, pio_err *err)
 		tail->first_step = sqlite3_column_int64(row, 2);
 	pio_sql_reset(row);
 	row = pio_sql_query(store, err, "SELECT tier, count(*), sum(count) FROM chunk WHERE"
-	                    " series_id = ?1 AND attempt = ?2 AND count < 4096 GROUP BY tier", "ii",
+	                    " series_id = ?1 AND attempt = ?2 AND tier < 4 GROUP BY tier", "ii",
 	                    tail->series_id, (int64_t)tail->attempt);
 	rc = pio_sql_row(store, row, err);
 	while (rc == 1) {
 		int tier = sqlite3_column_int(row, 0);
-		tier = tier < 0 ? 0 : tier >= PIO_TAIL_TIERS ? PIO_TAIL_TIERS - 1 : tier;
 		tail->open_chunks[tier] += sqlite3_column_int(row, 1);
 		tail->open_points += (size_t)sqlite3_column_int64(row, 2);
 		rc = pio_sql_row(store, row, err);
@@ -162,8 +251,9 @@ int pio_tail_load(pio_tail *tail, pio_store *store, int64_t series_id, int attem
 	*tail = (pio_tail){ .series_id = series_id, .attempt = attempt, .alone = true, .newest = true,
 	                    .first_step = INT64_MAX };
 	pio_chunk_stats_init(&tail->shown);
-	int rc = is_new ? 0 : load_series(tail, store, err);
-	if (!rc && !is_new)
+	bool recalled = is_new;
+	int rc = is_new ? 0 : load_series(&recalled, tail, store, err);
+	if (!rc && !recalled)
 		rc = load_chunks(tail, store, err);
 	tail->loaded = rc == 0;
 	return rc;
@@ -187,6 +277,7 @@ static int merge_tiers(pio_tail *tail, pio_store *store, pio_chunk_point *points
 		rc = insert_chunk(tail, store, tier + 1, points, count, &stats, err);
 		if (rc)
 			return rc;
+		tail->growing = 0;
 		tail->open_chunks[tier] = 0;
 		tail->open_chunks[tier + 1]++;
 	}
@@ -210,6 +301,7 @@ static int close_open(pio_tail *tail, pio_store *store, const pio_chunk_point *p
 	rc = insert_chunk(tail, store, 0, all, held + take, &stats, err);
 	memset(tail->open_chunks, 0, sizeof tail->open_chunks);
 	tail->open_points = 0;
+	tail->growing = 0;
 	if (!rc && take < count) {
 		pio_chunk_stats_init(&stats);
 		pio_chunk_stats_add(&stats, points + take, count - take);
@@ -218,6 +310,25 @@ static int close_open(pio_tail *tail, pio_store *store, const pio_chunk_point *p
 		tail->open_chunks[0] = 1;
 	}
 	return rc;
+}
+
+/* Points that do not fill a chunk by themselves. */
+static int append_open(pio_tail *tail, pio_store *store, const pio_chunk_point *points, size_t count,
+                       const pio_chunk_stats *fresh, pio_chunk_point *all, pio_err *err)
+{
+	bool grown = false;
+	if (tail->open_points + count >= PIO_CHUNK_POINTS_MAX)
+		return close_open(tail, store, points, count, all, err);
+	int rc = tail->growing ? grow_chunk(&grown, tail, store, points, count, all, err) : 0;
+	if (rc)
+		return rc;
+	tail->open_points += count;
+	if (grown)
+		return 0;
+	rc = insert_chunk(tail, store, 0, points, count, fresh, err);
+	tail->growing = count < GROWN ? sqlite3_last_insert_rowid(pio_store_db(store)) : 0;
+	tail->open_chunks[0]++;
+	return rc || tail->open_chunks[0] < MERGE ? rc : merge_tiers(tail, store, all, err);
 }
 
 int pio_tail_append(pio_tail *tail, pio_store *store, const pio_chunk_point *points, size_t count,
@@ -241,21 +352,9 @@ int pio_tail_append(pio_tail *tail, pio_store *store, const pio_chunk_point *poi
 	tail->changed = true;
 	if (!tail->open_points && count == PIO_CHUNK_POINTS_MAX)
 		return insert_chunk(tail, store, 0, points, count, &fresh, err);
-	bool closes = tail->open_points + count >= PIO_CHUNK_POINTS_MAX;
-	if (!closes) {
-		int rc = insert_chunk(tail, store, 0, points, count, &fresh, err);
-		tail->open_points += count;
-		tail->open_chunks[0]++;
-		if (rc || tail->open_chunks[0] < MERGE)
-			return rc;
-	}
-	pio_chunk_point *all = pio_alloc(sizeof *all * PIO_CHUNK_POINTS_MAX);
-	if (!all)
-		return pio_fail(err, PIO_ENOMEM, "out of memory to merge chunks");
-	int rc = closes ? close_open(tail, store, points, count, all, err)
-	                : merge_tiers(tail, store, all, err);
-	pio_free(all);
-	return rc;
+	pio_chunk_codec *codec = pio_store_codec(store, err);
+	return codec ? append_open(tail, store, points, count, &fresh, pio_chunk_scratch(codec, 0), err)
+	             : -PIO_ENOMEM;
 }
 
 int pio_tail_save(pio_tail *tail, pio_store *store, pio_err *err)
@@ -273,6 +372,7 @@ int pio_tail_save(pio_tail *tail, pio_store *store, pio_err *err)
 	memcpy(&last, &s->last_bits, 8);
 	if (s->last_integer)
 		last = (double)(int64_t)s->last_bits;
+	tail_memo memo = memo_of(tail);
 	bool odd = !s->last_integer && (isnan(last) || (last == 0 && s->last_bits));
 	int rc = pio_sql_exec(store, err,
 	                      "UPDATE series SET count = ?2, first_step = ?3, last_step = ?4, last = ?5,"
@@ -280,11 +380,11 @@ int pio_tail_save(pio_tail *tail, pio_store *store, pio_err *err)
 	                      " min_step = CASE WHEN ?8 IS NOT NULL THEN ?9 END, max = ?10,"
 	                      " max_step = CASE WHEN ?8 IS NOT NULL THEN ?11 END, sum = ?12,"
 	                      " sum_low = ?13, finite = ?14, nans = ?15,"
-	                      " last_int = CASE WHEN ?16 THEN ?7 END WHERE id = ?1",
-	                      "iiii" "dii" "didi" "ddiii", tail->series_id, s->count, s->first_step,
+	                      " last_int = CASE WHEN ?16 THEN ?7 END, tail = ?17 WHERE id = ?1",
+	                      "iiii" "dii" "didi" "ddiii" "b", tail->series_id, s->count, s->first_step,
 	                      s->last_step, last, (int64_t)odd, (int64_t)s->last_bits,
 	                      s->min, s->min_step, s->max, s->max_step, s->sum, s->sum_low, s->finite,
-	                      s->nans, (int64_t)s->last_integer);
+	                      s->nans, (int64_t)s->last_integer, &memo, sizeof memo);
 	tail->changed = rc != 0;
 	return rc;
 }

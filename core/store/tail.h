@@ -7,7 +7,10 @@
  *  3. The open chunks together hold fewer than PIO_CHUNK_POINTS_MAX points:
  *     when new points would reach that, all become one full chunk.
  *  4. Sixteen open chunks of one tier become one of the next.
- * So a point is rewritten at most four times, however small the folds are. */
+ *  5. The newest open chunk grows in place while it is small (tail.c): of a
+ *     thousand series that are folded every 2 s, each fold changes one row.
+ *  6. The series row remembers its tail, in the transaction that changed it.
+ * So a point is rewritten a few times, however small the folds are. */
 #ifndef PIO_STORE_TAIL_H
 #define PIO_STORE_TAIL_H
 
@@ -18,7 +21,7 @@
 #include "store/chunk.h"
 #include "store/store.h"
 
-#define PIO_TAIL_TIERS 4
+#define PIO_TAIL_TIERS 4 /* and the tier of a full chunk */
 
 /* Valid within one transaction. */
 typedef struct pio_tail {
@@ -31,6 +34,7 @@ typedef struct pio_tail {
 	int64_t first_step;             /* smallest of this attempt; INT64_MAX: none */
 	size_t open_points;
 	int open_chunks[PIO_TAIL_TIERS];
+	int64_t growing;                /* id of the chunk that still grows; 0: none */
 	pio_chunk_stats shown;          /* of the visible points: the series row */
 } pio_tail;
 

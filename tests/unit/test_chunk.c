@@ -134,7 +134,7 @@ static void easy_series_are_small(void **unused)
 	(void)unused;
 	for (size_t i = 0; i < PIO_CHUNK_POINTS_MAX; i++)
 		points[i] = (pio_chunk_point){ (int64_t)i, (int64_t)i * 1000000, bits_of(3e-4), 0 };
-	assert_true(round_trip(PIO_CHUNK_POINTS_MAX) < 128);
+	assert_true(round_trip(PIO_CHUNK_POINTS_MAX) < 100); /* a constant: no plane of it is packed */
 	for (size_t i = 0; i < PIO_CHUNK_POINTS_MAX; i++)
 		points[i].bits = bits_of((double)(i * 512)); /* tokens seen */
 	assert_true(round_trip(PIO_CHUNK_POINTS_MAX) < 128);
