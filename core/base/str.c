@@ -120,6 +120,15 @@ void pio_str_put_json(pio_str *s, const char *text, size_t size_bytes)
 	const unsigned char *p = (const unsigned char *)text;
 	pio_str_putc(s, '"');
 	for (size_t i = 0; i < size_bytes;) {
+		size_t plain = i;
+		while (plain < size_bytes && p[plain] >= 0x20 && p[plain] < 0x7f && p[plain] != '"' &&
+		       p[plain] != '\\')
+			plain++;
+		if (plain > i) {
+			pio_str_append(s, p + i, plain - i);
+			i = plain;
+			continue;
+		}
 		size_t n = pio_utf8_length(text + i, size_bytes - i);
 		if (n == 0) {
 			pio_str_puts(s, "\xef\xbf\xbd");

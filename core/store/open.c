@@ -16,6 +16,7 @@
 #include "base/ulid.h"
 #include "store/chunk.h"
 #include "store/param.h"
+#include "store/run_json.h"
 #include "store/run_set.h"
 #include "store/sql_extend.h"
 #include "store/store_parts.h"
@@ -145,7 +146,8 @@ static int configure(pio_store *store, pio_err *err)
 	if (!rc)
 		rc = pio_sql_extend(store->db) == SQLITE_OK ? 0 : pio_store_fail(store, err, "extending SQL");
 	rc = rc ? rc : pio_store_param_register(store, err);
-	return rc ? rc : pio_store_run_set_register(store, err);
+	rc = rc ? rc : pio_store_run_set_register(store, err);
+	return rc ? rc : pio_store_run_json_register(store, err);
 }
 
 /* Bytes 18 and 19 of the header, read without a lock and without a descriptor of
