@@ -98,8 +98,8 @@ static void every_step_follows_the_rules(void **unused)
 		int32_t *ranks, want_ranks;
 		size_t count, at = 0;
 		check_ok(pio_reduce_parse(&how, words[w], &err));
-		check_ok(pio_reduce_points(&points, &ranks, &count, pio_store_reader(f.store), f.run, "loss", how, 10,
-		                           STEPS - 11, &err));
+		check_ok(pio_reduce_points(&points, &ranks, &count, pio_store_reader(f.store), f.run, "loss",
+		                           how, 10, STEPS - 11, &err));
 		for (int64_t step = 10; step < STEPS - 10; step++) {
 			if (!expect(&want, &want_ranks, step, how))
 				continue;

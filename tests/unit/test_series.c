@@ -263,8 +263,8 @@ static void a_reader_keeps_its_state_and_stops_no_writer(void **unused)
 	}
 	assert_int_equal(pio_series_cursor_next(&point, &cursor, NULL), 0);
 	pio_series_cursor_close(&cursor);
-	assert_int_equal(sqlite3_prepare_v2(pio_store_db(f.store), "SELECT step FROM point ORDER BY run, key, rank,"
-	                                    " step", -1, &row, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_prepare_v2(pio_store_db(f.store), "SELECT step FROM point ORDER BY run, key,"
+	                                    " rank, step", -1, &row, NULL), SQLITE_OK);
 	for (int64_t i = 0; i < 640; i++) {
 		assert_int_equal(sqlite3_step(row), SQLITE_ROW);
 		assert_int_equal(sqlite3_column_int64(row, 0), i % 320);
@@ -300,9 +300,9 @@ static void no_read_sees_half_a_fold(void **unused)
 			assert_int_equal(points[i].step, i);
 		seen = (int64_t)count;
 		pio_free(points);
-		assert_int_equal(sql_int(f.store, "SELECT (SELECT count(*) FROM point WHERE key = 'a') - (SELECT count(*)"
-		                         " FROM point WHERE key = 'b') + (SELECT sum(count) FROM series_lod('gpt-1', 'a', 9))"
-		                         " - (SELECT count FROM series WHERE key = 'b')"), 0);
+		assert_int_equal(sql_int(f.store, "SELECT (SELECT count(*) FROM point WHERE key = 'a') - (SELECT"
+		                         " count(*) FROM point WHERE key = 'b') + (SELECT sum(count) FROM series_lod("
+		                         "'gpt-1', 'a', 9)) - (SELECT count FROM series WHERE key = 'b')"), 0);
 	}
 	assert_int_equal(status, 0);
 	assert_int_equal(sql_int(f.store, "SELECT count(*) FROM point"), 2 * 6 * 160);

@@ -22,7 +22,8 @@ local function list_tables(store)
   end
   list[#list + 1] = { name = "point", purpose = "every point that was logged (virtual)",
     columns = json.array { "run", "key", "rank", "attempt", "step", "time_ns", "value", "bits" } }
-  list[#list + 1] = { name = "series_lod", purpose = "a metric in few rows: series_lod(run, key, buckets [, rank])",
+  list[#list + 1] = { name = "series_lod",
+    purpose = "a metric in few rows: series_lod(run, key, buckets [, rank])",
     columns = json.array { "first_step", "last_step", "count", "min", "max", "mean" } }
   table.sort(list, function(a, b) return a.name < b.name end)
   return list
