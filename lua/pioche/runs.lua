@@ -174,7 +174,8 @@ function runs.metric_ranges(store, loaded, keys)
   local _, list = by_ids(loaded)
   return store:rows("SELECT k.value AS key, count(*) AS runs, count(s.last) AS valued,"
     .. " min(s.last) AS low, max(s.last) AS high FROM json_each(?) k CROSS JOIN json_each(?) i"
-    .. " CROSS JOIN series s ON s.id = " .. first_rank .. " GROUP BY k.key ORDER BY k.key",
+    .. " CROSS JOIN series s ON s.key = k.value AND s.run_id = i.value AND " .. metric.lowest_rank
+    .. " GROUP BY k.key ORDER BY k.key",
     json.encode(json.array(keys)), list)
 end
 
@@ -188,10 +189,9 @@ function runs.values(store, loaded, spec)
       .. " GROUP BY s.run_id", list, spec.key)
   else
     rows = store:each("SELECT s.run_id AS id, " .. metric.stat_expr[spec.stat] .. " AS value, "
-      .. (spec.stat == "last" and "s.last_bits" or "NULL") .. " AS bits FROM (SELECT ? AS value) k"
-      .. " CROSS JOIN json_each(?) i CROSS JOIN series s ON s.id = "
-      .. (spec.rank and "(SELECT id FROM series WHERE run_id = i.value AND key = k.value AND rank = "
-        .. spec.rank .. ")" or first_rank), spec.key, list)
+      .. (spec.stat == "last" and "s.last_bits" or "NULL") .. " AS bits FROM json_each(?) i"
+      .. " CROSS JOIN series s ON s.key = ? AND s.run_id = i.value AND "
+      .. (spec.rank and "s.rank = " .. spec.rank or metric.lowest_rank), list, spec.key)
   end
   for row in rows do values[row.id] = real(row.value, row.bits) end
   return values

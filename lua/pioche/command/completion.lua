@@ -1,5 +1,7 @@
 -- completion: scripts that teach a shell to complete pioche's words.
 local cli = require "pioche.cli"
+local field = require "pioche.query.field"
+local resolve = require "pioche.query.resolve"
 
 local function verb_options(verb)
   local words, command = {}, cli.command(verb)
@@ -33,11 +35,23 @@ local runs_query = "SELECT name || '/best' FROM experiment UNION SELECT name FRO
   .. " UNION SELECT name || '-' || number FROM (SELECT e.name, r.number FROM run r JOIN"
   .. " experiment e ON e.id = r.experiment_id ORDER BY r.id DESC LIMIT 200)"
 
+-- Options whose value is a metric, and those that order by names.
+local of_names = "--metric|-m|--minimize|--maximize|--sort"
+
+-- Inside quotes, and behind an option that takes a name: the last name of what
+-- stands there. What was written before it stays.
+local names_case = "  if [[ $word == [\\'\\\"]* || $prev == @(" .. of_names .. ") ]]; then\n"
+  .. "    local text=${word#[\\'\\\"]} last IFS=$'\\n'\n"
+  .. "    last=${text##*[ (,<>=~!]}\n"
+  .. "    COMPREPLY=($(compgen -W \"$(pioche completion names 2>/dev/null)\" -P \"${text%\"$last\"}\""
+  .. " -- \"$last\"))\n"
+  .. "    compopt -o nospace 2>/dev/null\n    return\n  fi\n"
+
 local function bash()
   return table.concat {
     "# bash completion of pioche: source <(pioche completion bash)\n",
     "_pioche() {\n",
-    "  local word=${COMP_WORDS[COMP_CWORD]} verb= i options=\n",
+    "  local word=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} verb= i options=\n",
     "  for ((i = 1; i < COMP_CWORD; i++)); do\n",
     "    case ${COMP_WORDS[i]} in\n      --store) ((i++)) ;;\n      -*) ;;\n",
     "      *) verb=${COMP_WORDS[i]}; break ;;\n    esac\n  done\n",
@@ -45,13 +59,14 @@ local function bash()
     "  if [[ -z $verb ]]; then\n",
     "    COMPREPLY=($(compgen -W \"", table.concat(cli.verbs, " "), "\" -- \"$word\"))\n",
     "    return\n  fi\n",
+    names_case,
     "  case $verb in\n", bash_cases(), "\n  esac\n",
     "  if [[ $word == -* ]]; then\n",
     "    COMPREPLY=($(compgen -W \"$options\" -- \"$word\"))\n    return\n  fi\n",
     "  case $verb in\n",
     "    ", joined(of_files), ") COMPREPLY=($(compgen -f -- \"$word\")) ;;\n",
     "    ", joined(of_nothing), ") ;;\n",
-    "    help) COMPREPLY=($(compgen -W \"", table.concat(cli.verbs, " "), "\" -- \"$word\")) ;;\n",
+    "    help) COMPREPLY=($(compgen -W \"query ", table.concat(cli.verbs, " "), "\" -- \"$word\")) ;;\n",
     "    completion) COMPREPLY=($(compgen -W \"bash zsh\" -- \"$word\")) ;;\n",
     "    *) COMPREPLY=($(compgen -W \"$(pioche sql \"", runs_query,
     "\" --csv 2>/dev/null | tail -n +2 | tr -d '\\r')\" -- \"$word\")) ;;\n",
@@ -64,7 +79,26 @@ local function zsh()
     .. "autoload -U +X bashcompinit && bashcompinit\n" .. bash()
 end
 
+-- The names that a query may use, a line each; what a shell would take apart is
+-- left out.
+local function names(ctx)
+  local ok, store = pcall(ctx.store, "read")
+  local lists = { field.names }
+  if ok then
+    lists[2], lists[3] = resolve.param_names(store), resolve.metric_keys(store)
+    lists[4] = {}
+    for i, name in ipairs(resolve.tag_names(store)) do lists[4][i] = "tag." .. name end
+  end
+  for _, list in ipairs(lists) do
+    for _, name in ipairs(list) do
+      if name:match("^[%w_./:@%%#+-]+$") then ctx.out(name .. "\n") end
+    end
+  end
+  return 0
+end
+
 local function run(ctx)
+  if ctx.args[1] == "names" then return names(ctx) end
   ctx.out(ctx.args[1] == "zsh" and zsh() or bash())
   return 0
 end
@@ -72,9 +106,12 @@ end
 return {
   summary = "print a shell's completion script",
   usage = "completion bash|zsh",
-  help = "Completes verbs, options, recipes and names of runs.",
+  help = [[
+Completes verbs, options, recipes, names of runs and, inside the quotes of a
+query and behind --metric and --sort, names of fields, parameters, metrics and
+tags. `pioche completion names` prints those.]],
   options = {},
   examples = "source <(pioche completion bash)",
-  args = { 1, 1, what = "bash or zsh", choices = { "bash", "zsh" } },
+  args = { 1, 1, what = "bash or zsh", choices = { "bash", "zsh", "names" } },
   run = run,
 }
