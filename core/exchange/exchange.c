@@ -18,8 +18,12 @@ static bool has_event_files(const char *dir)
 	bool found = false;
 	if (pio_fs_list(&names, &count, dir, NULL))
 		return false;
-	for (size_t i = 0; i < count && !found; i++)
-		found = strstr(names[i], "tfevents") != NULL;
+	for (size_t i = 0; i < count && !found; i++) {
+		pio_str path = PIO_STR_INIT;
+		pio_str_printf(&path, "%s/%s", dir, names[i]);
+		found = strstr(names[i], "tfevents") && !path.failed && pio_fs_type(path.data) == PIO_FS_FILE;
+		pio_str_fini(&path);
+	}
 	pio_fs_list_free(names, count);
 	return found;
 }

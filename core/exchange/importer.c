@@ -65,6 +65,8 @@ int pio_importer_tell(const pio_importer *importer, const pio_ingest *ingest, co
 	size_t count;
 	const pio_ingest_skip *skips = pio_ingest_skips(ingest, &count);
 	void *runs = report->runs;
+	if (!pio_ingest_is_committed(ingest))
+		return 0;
 	int rc = grow(&runs, report->runs_count, &report->runs_capacity, sizeof *report->runs, err);
 	report->runs = runs;
 	char *copy = rc ? NULL : pio_strdup(source);
@@ -77,6 +79,13 @@ int pio_importer_tell(const pio_importer *importer, const pio_ingest *ingest, co
 	for (size_t i = 0; !rc && i < count; i++)
 		rc = tell_skip(report, &skips[i], err);
 	return rc;
+}
+
+int pio_importer_skip(const pio_importer *importer, const char *reason, pio_err *err)
+{
+	pio_ingest_skip skip = { .count = 1 };
+	snprintf(skip.reason, sizeof skip.reason, "%s", reason);
+	return tell_skip(importer->report, &skip, err);
 }
 
 void pio_importer_progress(const pio_importer *importer, int64_t done, int64_t total)

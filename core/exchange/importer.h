@@ -22,9 +22,11 @@ int pio_import_mlflow(pio_importer *importer, const char *path, pio_err *err);
  * NULL. `program` as in pio_ingest_source. */
 int pio_importer_open(pio_ingest **ingest, const pio_importer *importer, const char *source,
                       const char *experiment, const char *program, pio_err *err);
-/* Put what the ingest took into the report. */
+/* Put what the ingest took into the report; nothing if it never committed. */
 int pio_importer_tell(const pio_importer *importer, const pio_ingest *ingest, const char *source,
                       bool is_new, const char *status, pio_err *err);
+/* Something was passed over that belongs to no run. */
+int pio_importer_skip(const pio_importer *importer, const char *reason, pio_err *err);
 void pio_importer_progress(const pio_importer *importer, int64_t done, int64_t total);
 
 /* Seconds since 1970 as ns, to the microsecond; 0 when they make no sense. */

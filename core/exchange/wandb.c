@@ -494,6 +494,8 @@ int pio_import_wandb(pio_importer *importer, const char *path, pio_err *err)
 		rc = look(&r, &project, command, &named, err);
 	if (!rc && named)
 		rc = import_named(&r, project.data, command, err);
+	else if (!rc)
+		rc = pio_importer_skip(importer, "logs of W&B that do not name their run (yet)", err);
 	pio_wandb_log_close(&r.log);
 	pio_wandb_items_fini(&r.items);
 	pio_str_fini(&project);

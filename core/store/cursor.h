@@ -1,5 +1,6 @@
 /* cursor.h: the points of one series in the order of their steps, without
- * holding more than overlapping chunks in memory; for this room alone.
+ * holding more than overlapping chunks in memory; for this
+ * room and for core/exchange.
  *
  * Several cursors may be open at once; all see the store as it was when the
  * first of them was opened. The connection must not write chunks of the series

@@ -386,6 +386,7 @@ int pio_ingest_commit(pio_ingest *ingest, json_t *cursor, const pio_ingest_end *
 			pio_store_rollback(ingest->store);
 	}
 	if (!rc) {
+		ingest->is_committed = true;
 		count_batch(ingest);
 		json_decref(ingest->cursor);
 		ingest->cursor = json_incref(next);
@@ -399,9 +400,14 @@ int pio_ingest_commit(pio_ingest *ingest, json_t *cursor, const pio_ingest_end *
 	return rc;
 }
 
+bool pio_ingest_is_committed(const pio_ingest *ingest)
+{
+	return ingest->is_committed;
+}
+
 int64_t pio_ingest_run(const pio_ingest *ingest)
 {
-	return ingest->run_id;
+	return ingest->is_committed ? ingest->run_id : 0;
 }
 
 pio_ingest_counts pio_ingest_counted(const pio_ingest *ingest)

@@ -102,6 +102,8 @@ typedef struct pio_ingest_end {
  * cursor did not move, nothing is written. */
 int pio_ingest_commit(pio_ingest *ingest, json_t *cursor, const pio_ingest_end *end, pio_err *err);
 
+/* Was there a commit since open? */
+bool pio_ingest_is_committed(const pio_ingest *ingest);
 int64_t pio_ingest_run(const pio_ingest *ingest);           /* id; 0 before the first commit */
 pio_ingest_counts pio_ingest_counted(const pio_ingest *ingest);   /* committed since open */
 const pio_ingest_skip *pio_ingest_skips(const pio_ingest *ingest, size_t *count);

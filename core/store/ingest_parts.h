@@ -17,7 +17,7 @@ typedef struct pio_ingest_skips_list {
 struct pio_ingest {
 	pio_store *store;
 	char *format, *source, *experiment, *program;
-	bool dry, in_batch, is_known, summary_changed;
+	bool dry, in_batch, is_known, is_committed, summary_changed;
 	int64_t import_id, run_id, attempt_id;   /* 0: not there (yet) */
 	int attempt;
 	json_t *cursor;                          /* as it was at the begin of the batch */

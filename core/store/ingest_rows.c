@@ -166,8 +166,12 @@ static int write_console(pio_ingest *ingest, json_t *cursor, pio_err *err)
 		if (!rc && json_array_append_new(lengths, json_integer(length)) != 0)
 			rc = pio_fail(err, PIO_ENOMEM, "out of memory");
 	}
-	if (!rc)
+	/* Its directory, and where that was made just now: those above it, runs/ULID
+	 * and runs/. */
+	for (int i = 0; !rc && i < (before ? 1 : 3); i++) {
 		rc = pio_fs_sync_dir(dir.data, err);
+		*strrchr(dir.data, '/') = 0;
+	}
 	if (!rc && json_object_set(cursor, "console", lengths) != 0)
 		rc = pio_fail(err, PIO_ENOMEM, "out of memory");
 	json_decref(lengths);

@@ -126,6 +126,7 @@ def test_bad_paths_are_named():
         ):
             got = p.pioche("import", *args, expect=1)
             assert words in got.err, (args, got.err)
+        assert "expected 1 to 200 letters" in p.pioche("import", "empty", "-e", "a b", expect=1).err
         for args in ([], ["x", "--format", "aim"], ["x", "--follow", "--json"]):
             p.pioche("import", *args, expect=2)
         write(p.path("t.tfevents.1"), scalar("a", 1, 1))

@@ -32,7 +32,8 @@ static void mlflow_runs_and_what_they_say(void **unused)
 		"INSERT INTO params VALUES ('lr', '1e-3', 'u1'), ('flag', 'True', 'u1'), ('n', '-7', 'u1'),"
 		" ('word', '1e', 'u1'), ('', 'x', 'u1'), (NULL, 'y', 'u1'), ('blob', x'00ff', 'u1');"
 		"INSERT INTO tags VALUES ('a', 'b', 'u1'), ('none', NULL, 'u1');"
-		"INSERT INTO metrics VALUES ('loss', 0.5, 1700000001000, 'u1', 0, 0), ('loss', 0, 1700000002000, 'u1', 1, 1),"
+		"INSERT INTO metrics VALUES ('loss', 0.5, 1700000001000, 'u1', 0, 0),"
+		" ('loss', 0, 1700000002000, 'u1', 1, 1),"
 		" ('loss', 'text', 1, 'u1', 2, 0), ('loss', 1, 9223372036854775807, 'u1', 3, 0),"
 		" ('loss', 1, 1, 'u1', 'step', 0), (NULL, 1, 1, 'u1', 1, 0), (x'ff', 1, 1, 'u1', 1, 0);");
 	assert_string_equal(pio_exchange_format(path), "mlflow");
@@ -86,9 +87,11 @@ static void trackio_runs_and_what_they_say(void **unused)
 		" ('a', 'one', '{\"lr\": 0.5, \"n\": {\"x\": 1}, \"_Group\": \"g\"}', '2026-11-23T06:48:13+00:00'),"
 		" ('b', 'two', 'no json', '');"
 		"INSERT INTO metrics (run_id, timestamp, run_name, step, metrics) VALUES"
-		" ('a', '2026-11-23T08:48:13.101286+02:00', 'one', 0, '{\"loss\": 1, \"v\": {\"a\": 2.5}, \"s\": \"t\"}'),"
+		" ('a', '2026-11-23T08:48:13.101286+02:00', 'one', 0,"
+		" '{\"loss\": 1, \"v\": {\"a\": 2.5}, \"s\": \"t\"}'),"
 		" ('a', 'never', 'one', 1, '{\"loss\": \"NaN\", \"l\": [1], \"t\": {\"_type\": \"trackio.table\"}}'),"
-		" ('b', NULL, 'two', 2, '[1, 2]'), ('b', NULL, 'two', 2, '{'), ('c', NULL, 'three', 'x', '{\"k\": 1}');"
+		" ('b', NULL, 'two', 2, '[1, 2]'), ('b', NULL, 'two', 2, '{'),"
+		" ('c', NULL, 'three', 'x', '{\"k\": 1}');"
 		"INSERT INTO system_metrics (run_id, timestamp, run_name, metrics) VALUES"
 		" ('a', '2026-11-23T06:48:14', 'one', '{\"gpu\": 5}');"
 		"INSERT INTO alerts (run_id, timestamp, run_name, title, text, step) VALUES"

@@ -85,7 +85,7 @@ static void a_growing_log_is_taken_exactly_once(void **unused)
 		taken t = take_bytes(&r, n);
 		points += t.points;
 		texts += t.texts;
-		assert_int_equal(t.skips, 0);
+		assert_int_equal(t.skips, n < named);
 		size_t whole = 0;
 		while (whole < 60 && ends[whole] <= n)
 			whole++;

@@ -178,6 +178,11 @@ local function run(ctx)
   if options.follow and (ctx.json or ctx.csv or options.dry_run) then
     errors.raise("usage", "--follow prints runs as they grow: without --json, --csv and --dry-run")
   end
+  local experiment = options.experiment
+  if experiment and (not experiment:find("^[%w_][%w._-]*$") or #experiment > 200) then
+    errors.raise("invalid", "--experiment %s: expected 1 to 200 letters, digits, '.', '_' or '-'",
+      term.clean(experiment))
+  end
   local began = sys.mono_ns()
   local list = sources.find(ctx.args, options.format)
   local store = open_store(ctx)
