@@ -55,7 +55,12 @@ int pio_git_fail(pio_err *err, int git_code, const char *format, ...)
 
 int pio_git_open(git_repository **repo, const char *repository, pio_err *err)
 {
-	int rc = git_repository_open(repo, repository);
+	/* The store's own is trusted as the store is, whoever of its group made it. */
+	size_t len = strlen(repository), own = sizeof "/code.git" - 1;
+	while (len && repository[len - 1] == '/')
+		len--;
+	bool is_own = len > own && strncmp(repository + len - own, "/code.git", own) == 0;
+	int rc = is_own ? git_repository_open_bare(repo, repository) : git_repository_open(repo, repository);
 	if (rc < 0) {
 		*repo = NULL;
 		return pio_git_fail(err, rc, "%s: cannot open the git repository", repository);

@@ -17,6 +17,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include "base/clock.h"
@@ -39,7 +40,21 @@ struct taking {
 	pio_tree *tree;
 	git_commit *head;       /* NULL when unborn */
 	git_oid commit;
+	bool shares;            /* umask holds what it was before */
+	mode_t umask;
 };
+
+/* A group's store has a repository that the group may write; libgit2 goes by the
+ * umask alone. */
+static void share_with_group(struct taking *taking, const char *store_dir)
+{
+	struct stat st;
+	if (stat(store_dir, &st) != 0 || !(st.st_mode & S_IWGRP) || (st.st_mode & S_ISVTX))
+		return;
+	taking->umask = umask(0);
+	umask(taking->umask & (mode_t)~S_IRWXG);
+	taking->shares = true;
+}
 
 /* The directory that contains the store, absolute; the caller frees it with free(). */
 static char *store_parent(const char *store_dir)
@@ -90,6 +105,7 @@ static int open_repository(struct taking *taking, pio_snapshot *out, const char 
 	int rc = git_repository_open_ext(&taking->repo, start_path, 0, NULL);
 	if (rc == GIT_ENOTFOUND) {
 		out->own = true;
+		share_with_group(taking, store_dir);
 		return open_own(&taking->repo, store_dir, err);
 	}
 	if (rc == GIT_EOWNER)
@@ -297,6 +313,8 @@ int pio_snapshot_take(pio_snapshot *out, const char *start_path, const char *sto
 	git_commit_free(taking.head);
 	pio_stage_close(taking.stage);
 	git_repository_free(taking.repo);
+	if (taking.shares)
+		umask(taking.umask);
 	return rc;
 }
 
