@@ -82,7 +82,7 @@ local first_rank = "(SELECT id FROM series WHERE run_id = i.value AND key = k.va
 local function load_metrics(store, by_id, list, keys)
   local rows
   if keys then
-    rows = store:each("SELECT s.* FROM json_each(?) i CROSS JOIN json_each(?) k"
+    rows = store:each("SELECT " .. series_columns:gsub("[%w_]+", "s.%0") .. ", s.rank FROM json_each(?) i CROSS JOIN json_each(?) k"
       .. " CROSS JOIN series s ON s.id = " .. first_rank, list, json.encode(json.array(keys)))
   else
     rows = store:each("SELECT " .. series_columns .. ", min(rank) AS rank FROM series"
