@@ -110,7 +110,8 @@ static void every_step_follows_the_rules(void **unused)
 				assert_true(fabs(p->value - want.value) <= 1e-12 * fabs(want.value) ||
 				            (isnan(p->value) && isnan(want.value)));
 			else
-				assert_true(p->whole == want.whole || (!p->integer && isnan(p->value) && isnan(want.value)));
+				assert_true(p->whole == want.whole ||
+				            (!p->integer && isnan(p->value) && isnan(want.value)));
 			at++;
 		}
 		assert_int_equal(at, count);
