@@ -80,6 +80,14 @@ def test_python_program_logs():
                        env=dict(p.env, PYTHONPATH=f"{prefix}/lib/pioche"))
         run = check_run(p, f"{prefix}/bin/pioche", "hello-py")
         assert run["params"] == {"lr": 0.1, "name": "a\nb"}, run["params"]
+        sum_of = "SELECT sum(step) FROM point WHERE run = 'hello-py-1' AND key = 'train/loss'"
+        shell = subprocess.run(["sqlite3", "-cmd", f".load '{prefix}/lib/pioche/pioche_sqlite'",
+                                os.path.join(p.store, "pioche.db"), sum_of], check=True, capture_output=True, text=True)
+        assert shell.stdout == "5050\n", shell.stdout
+        read = "import pioche; print(sum(pioche.read('hello-py-1', 'train/loss').step))"
+        python = subprocess.run([sys.executable, "-c", read], cwd=p.dir, check=True, capture_output=True, text=True,
+                                env=dict(p.env, PYTHONPATH=f"{prefix}/lib/pioche"))
+        assert python.stdout == "5050\n", python.stdout
 
 
 def test_installed_tree_is_what_the_help_says():

@@ -128,6 +128,23 @@ static void buckets_say_what_the_points_say(void **unused)
 	store_down(&f);
 }
 
+/* Else planning a chart would walk over the blobs. */
+static void chunks_are_listed_from_an_index_alone(void **unused)
+{
+	(void)unused;
+	fixture f = store_up();
+	char sql[1024];
+	snprintf(sql, sizeof sql, "EXPLAIN QUERY PLAN %s", sqlite3_sql(pio_reader_statement(
+	         pio_store_reader(f.store), PIO_READER_CHUNKS, NULL)));
+	sqlite3_stmt *row;
+	assert_int_equal(sqlite3_prepare_v2(pio_store_db(f.store), sql, -1, &row, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_step(row), SQLITE_ROW);
+	assert_string_equal((const char *)sqlite3_column_text(row, 3),
+	                    "SEARCH chunk USING COVERING INDEX chunk_by_series (series_id=?)");
+	sqlite3_finalize(row);
+	store_down(&f);
+}
+
 static void buckets_span_all_steps_there_are(void **unused)
 {
 	(void)unused;
@@ -315,6 +332,7 @@ int main(void)
 		cmocka_unit_test(reads_come_by_step),
 		cmocka_unit_test(equal_steps_keep_the_order_logged),
 		cmocka_unit_test(buckets_say_what_the_points_say),
+		cmocka_unit_test(chunks_are_listed_from_an_index_alone),
 		cmocka_unit_test(buckets_span_all_steps_there_are),
 		cmocka_unit_test(the_value_at_a_step_is_the_nearest_before),
 		cmocka_unit_test(the_csv_brings_values_back),
