@@ -55,25 +55,33 @@ static void put_value(pio_str *out, sqlite3_value *value)
 	}
 }
 
-/* ---- json_members ---------------------------------------------------------------- */
+/* ---- the objects ------------------------------------------------------------------ */
 
-static void members_step(sqlite3_context *context, int argc, sqlite3_value **argv)
+/* The object so far, with a comma and the next name behind it; NULL: no memory. */
+static pio_str *next_member(sqlite3_context *context, sqlite3_value *name)
 {
-	(void)argc;
 	pio_str *out = sqlite3_aggregate_context(context, sizeof *out);
-	const char *name = (const char *)sqlite3_value_text(argv[0]);
-	if (!out || !name) {
+	const char *text = (const char *)sqlite3_value_text(name);
+	if (!out || !text) {
 		sqlite3_result_error_nomem(context);
-		return;
+		return NULL;
 	}
 	if (!out->data) /* SQLite's memory begins as zeros */
 		*out = (pio_str)PIO_STR_INIT;
 	pio_str_putc(out, out->len ? ',' : '{');
-	pio_str_put_json(out, name, (size_t)sqlite3_value_bytes(argv[0]));
+	pio_str_put_json(out, text, (size_t)sqlite3_value_bytes(name));
 	pio_str_putc(out, ':');
+	return out;
+}
+
+static void members_step(sqlite3_context *context, int argc, sqlite3_value **argv)
+{
+	(void)argc;
+	pio_str *out = next_member(context, argv[0]);
 	const char *kind = (const char *)sqlite3_value_text(argv[2]);
-	bool has_bits = sqlite3_value_type(argv[3]) != SQLITE_NULL;
-	if (has_bits)
+	if (!out)
+		return;
+	if (sqlite3_value_type(argv[3]) != SQLITE_NULL)
 		put_bits(out, argv[3]);
 	else if (kind && !strcmp(kind, "bool"))
 		pio_str_puts(out, sqlite3_value_int(argv[1]) ? "true" : "false");
@@ -85,25 +93,25 @@ static void members_step(sqlite3_context *context, int argc, sqlite3_value **arg
 		sqlite3_result_error_nomem(context);
 }
 
-static void members_final(sqlite3_context *context)
+/* Of both: the object is handed over, not copied. */
+static void object_final(sqlite3_context *context)
 {
 	pio_str *out = sqlite3_aggregate_context(context, 0);
-	if (!out || !out->len) {
+	if (!out || !out->data) {
 		sqlite3_result_text(context, "{}", 2, SQLITE_STATIC);
-	} else {
-		pio_str_putc(out, '}');
-		if (out->failed)
-			sqlite3_result_error_nomem(context);
-		else
-			sqlite3_result_text64(context, out->data, out->len, SQLITE_TRANSIENT, SQLITE_UTF8);
+		return;
 	}
-	if (out && out->data)
-		pio_str_fini(out);
+	pio_str_putc(out, '}');
+	size_t len = out->len;
+	char *text = pio_str_take(out);
+	if (text)
+		sqlite3_result_text64(context, text, len, pio_free, SQLITE_UTF8);
+	else
+		sqlite3_result_error_nomem(context);
+	pio_str_fini(out);
 }
 
-/* ---- json_series ------------------------------------------------------------------ */
-
-enum column { COUNT, FIRST_STEP, LAST_STEP, LAST, LAST_INT, LAST_BITS, MIN, MAX, SUM, SUM_LOW,
+enum column { KEY, COUNT, FIRST_STEP, LAST_STEP, LAST, LAST_INT, LAST_BITS, MIN, MAX, SUM, SUM_LOW,
               FINITE, COLUMNS };
 
 static void put_last(pio_str *out, sqlite3_value **argv)
@@ -116,34 +124,33 @@ static void put_last(pio_str *out, sqlite3_value **argv)
 		put_value(out, argv[LAST]);
 }
 
-static void series(sqlite3_context *context, int argc, sqlite3_value **argv)
+static void series_step(sqlite3_context *context, int argc, sqlite3_value **argv)
 {
 	(void)argc;
-	pio_str out = PIO_STR_INIT;
-	pio_str_puts(&out, "{\"count\":");
-	put_value(&out, argv[COUNT]);
-	pio_str_puts(&out, ",\"first_step\":");
-	put_value(&out, argv[FIRST_STEP]);
-	pio_str_puts(&out, ",\"last\":");
-	put_last(&out, argv);
-	pio_str_puts(&out, ",\"last_step\":");
-	put_value(&out, argv[LAST_STEP]);
-	pio_str_puts(&out, ",\"max\":");
-	put_value(&out, argv[MAX]);
-	pio_str_puts(&out, ",\"mean\":");
+	pio_str *out = next_member(context, argv[KEY]);
+	if (!out)
+		return;
+	pio_str_puts(out, "{\"count\":");
+	put_value(out, argv[COUNT]);
+	pio_str_puts(out, ",\"first_step\":");
+	put_value(out, argv[FIRST_STEP]);
+	pio_str_puts(out, ",\"last\":");
+	put_last(out, argv);
+	pio_str_puts(out, ",\"last_step\":");
+	put_value(out, argv[LAST_STEP]);
+	pio_str_puts(out, ",\"max\":");
+	put_value(out, argv[MAX]);
+	pio_str_puts(out, ",\"mean\":");
 	if (sqlite3_value_int64(argv[FINITE]) > 0)
-		put_real(&out, (sqlite3_value_double(argv[SUM]) + sqlite3_value_double(argv[SUM_LOW])) /
+		put_real(out, (sqlite3_value_double(argv[SUM]) + sqlite3_value_double(argv[SUM_LOW])) /
 		         (double)sqlite3_value_int64(argv[FINITE]));
 	else
-		pio_str_puts(&out, "null");
-	pio_str_puts(&out, ",\"min\":");
-	put_value(&out, argv[MIN]);
-	pio_str_putc(&out, '}');
-	if (out.failed)
+		pio_str_puts(out, "null");
+	pio_str_puts(out, ",\"min\":");
+	put_value(out, argv[MIN]);
+	pio_str_putc(out, '}');
+	if (out->failed)
 		sqlite3_result_error_nomem(context);
-	else
-		sqlite3_result_text64(context, out.data, out.len, SQLITE_TRANSIENT, SQLITE_UTF8);
-	pio_str_fini(&out);
 }
 
 int pio_store_run_json_register(pio_store *store, pio_err *err)
@@ -151,9 +158,9 @@ int pio_store_run_json_register(pio_store *store, pio_err *err)
 	const int flags = SQLITE_UTF8 | SQLITE_DETERMINISTIC;
 	sqlite3 *db = pio_store_db(store);
 	int rc = sqlite3_create_function_v2(db, "json_members", 4, flags, NULL, NULL, members_step,
-	                                    members_final, NULL);
+	                                    object_final, NULL);
 	if (rc == SQLITE_OK)
-		rc = sqlite3_create_function_v2(db, "json_series", COLUMNS, flags, NULL, series, NULL, NULL,
-		                                NULL);
+		rc = sqlite3_create_function_v2(db, "json_series", COLUMNS, flags, NULL, NULL, series_step,
+		                                object_final, NULL);
 	return rc == SQLITE_OK ? 0 : pio_store_fail(store, err, "registering the functions of JSON");
 }

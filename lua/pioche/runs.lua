@@ -313,8 +313,8 @@ local params_sql = "SELECT run_id, json_members(name, value, kind, bits) AS text
   .. " WHERE run_id" .. in_ids .. " GROUP BY run_id"
 local tags_sql = "SELECT run_id, json_members(name, value, 'text', NULL) AS text FROM tag"
   .. " WHERE run_id" .. in_ids .. " GROUP BY run_id"
-local metrics_sql = "SELECT run_id, json_members(key, json_series(count, first_step, last_step, last,"
-  .. " last_int, last_bits, min, max, sum, sum_low, finite), 'json', NULL) AS text FROM series s"
+local metrics_sql = "SELECT run_id, json_series(key, count, first_step, last_step, last, last_int,"
+  .. " last_bits, min, max, sum, sum_low, finite) AS text FROM series s"
   .. " WHERE run_id" .. in_ids .. " AND " .. metric.lowest_rank .. " GROUP BY run_id"
 
 -- Runs as JSON texts, the same as runs.to_json gives: what there is much of,
