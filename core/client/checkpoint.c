@@ -59,6 +59,8 @@ struct pio_checkpoint {
 int pio_checkpoint_begin(pio_checkpoint **checkpoint, pio_run *run, int64_t step, int writers)
 {
 	pio_err *err = pio_last_err();
+	if (!checkpoint)
+		return pio_fail(err, PIO_EINVAL, "pio_checkpoint_begin: where to put the checkpoint is NULL");
 	*checkpoint = NULL;
 	if (!run)
 		return 0;
@@ -389,10 +391,10 @@ static int commit(pio_checkpoint *checkpoint, pio_err *err)
 
 int pio_checkpoint_commit(pio_checkpoint **checkpoint_in)
 {
-	pio_checkpoint *checkpoint = *checkpoint_in;
-	*checkpoint_in = NULL;
+	pio_checkpoint *checkpoint = checkpoint_in ? *checkpoint_in : NULL;
 	if (!checkpoint)
 		return 0;
+	*checkpoint_in = NULL;
 	int rc = commit(checkpoint, pio_last_err());
 	free_checkpoint(checkpoint);
 	return rc;

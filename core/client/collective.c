@@ -270,10 +270,12 @@ static int allreduce(pio_comm *comm, enum op op, float *data, size_t n)
 
 int pio_comm_allreduce(pio_comm *comm, float *data, size_t n)
 {
-	if (!comm || comm->world == 1)
+	if (!comm)
 		return 0;
 	if (!data && n)
 		return pio_fail(pio_last_err(), PIO_EINVAL, "allreduce of %zu floats: data is NULL", n);
+	if (comm->world == 1)
+		return 0;
 	return allreduce(comm, OP_ALLREDUCE, data, n);
 }
 

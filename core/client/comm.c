@@ -323,6 +323,8 @@ static void free_comm(pio_comm *comm)
 int pio_comm_init(pio_comm **comm_out, pio_run *run, int timeout_ms)
 {
 	pio_err *err = pio_last_err();
+	if (!comm_out)
+		return pio_fail(err, PIO_EINVAL, "pio_comm_init: where to put the communicator is NULL");
 	*comm_out = NULL;
 	if (timeout_ms < 1)
 		return pio_fail(err, PIO_EINVAL, "timeout of %d ms: at least 1 expected", timeout_ms);
@@ -345,11 +347,11 @@ int pio_comm_init(pio_comm **comm_out, pio_run *run, int timeout_ms)
 
 void pio_comm_close(pio_comm **comm_in, const char *abort_reason)
 {
-	pio_comm *comm = *comm_in;
+	pio_comm *comm = comm_in ? *comm_in : NULL;
 	pio_str frame = PIO_STR_INIT;
-	*comm_in = NULL;
 	if (!comm)
 		return;
+	*comm_in = NULL;
 	if (comm->world > 1) {
 		if (abort_reason) {
 			pio_str text = PIO_STR_INIT;

@@ -192,7 +192,7 @@ static double of_f16_bits(uint16_t half)
 	return sign ? -value : value;
 }
 
-/* One element; sizes as dtype_bytes tells. */
+/* One element; sizes as pio_dtype_bytes tells. */
 static double value_at(pio_dtype dtype, const uint8_t *at)
 {
 #define READ(type, variable) type variable; memcpy(&variable, at, sizeof variable)
@@ -215,17 +215,11 @@ static double value_at(pio_dtype dtype, const uint8_t *at)
 	return 0;
 }
 
-static size_t dtype_bytes(pio_dtype dtype)
-{
-	static const uint8_t sizes[] = { 1, 1, 1, 2, 2, 2, 2, 4, 4, 4, 8, 8, 8 };
-	return (size_t)dtype < sizeof sizes ? sizes[dtype] : 0;
-}
-
 static int count_values(pio_histogram *histogram, pio_dtype dtype, const uint8_t *values, size_t count,
                         pio_err *err)
 {
 	double block[BLOCK_VALUES];
-	size_t width = dtype_bytes(dtype);
+	size_t width = pio_dtype_bytes(dtype);
 	int rc = 0;
 	for (size_t done = 0; done < count && !rc;) {
 		size_t n = count - done < BLOCK_VALUES ? count - done : BLOCK_VALUES;
@@ -248,7 +242,7 @@ int pio_log_histogram(pio_run *run, const char *key, int64_t step, pio_dtype dty
 	int rc = pio_run_check_key("histogram", key, err);
 	if (rc)
 		return rc;
-	if (!dtype_bytes(dtype))
+	if (!pio_dtype_bytes(dtype))
 		return pio_fail(err, PIO_EINVAL, "histogram \"%.80s\": dtype %d is no pio_dtype", key, (int)dtype);
 	if (!values && count)
 		return pio_fail(err, PIO_EINVAL, "histogram \"%.80s\": its %zu values are NULL", key, count);

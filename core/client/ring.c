@@ -22,6 +22,7 @@
 #define COMPLAIN_NS 10000000000LL
 #define RESCUE_NS 1000000000LL
 #define KEY_TABLE_MIN 64u
+#define KEYS_MANY 100000u            /* worth a warning */
 
 /* ---- clock and futex -------------------------------------------------------- */
 
@@ -461,6 +462,11 @@ static int key_add(pio_ring *ring, key_entry *entry, bool *added, pio_err *err)
 		/* The number comes from shared memory, so that a forked child and its
 		 * parent never give one number to two names. */
 		entry->number = head.number = atomic_fetch_add(&ring->header->next_key, 1);
+		if (entry->number == 0 || entry->number >= PIO_POINT_INTEGER) {
+			rc = pio_fail(err, PIO_EINVAL, "metric number %u: the numbers of rank %u are used up",
+			              entry->number, ring->rank);
+			goto out;
+		}
 		memcpy(payload, &head, sizeof head);
 		memcpy(payload + sizeof head, entry->name, entry->name_bytes);
 		side_publish(ring, PIO_RECORD_KEY, payload, size_bytes);
@@ -470,6 +476,19 @@ static int key_add(pio_ring *ring, key_entry *entry, bool *added, pio_err *err)
 out:
 	side_unlock(ring);
 	return rc;
+}
+
+/* It works, but somebody has put a step into a name. */
+static void warn_of_keys(pio_ring *ring)
+{
+	static const char kind[] = "keys.many", message[] = "100,000 different metrics were logged";
+	pio_str payload = PIO_STR_INIT;
+	pio_record_put_u32(&payload, ring->rank);
+	pio_record_put_i64(&payload, pio_clock_wall_ns());
+	pio_record_put_str(&payload, kind, sizeof kind - 1);
+	pio_record_put_str(&payload, message, sizeof message - 1);
+	(void)pio_ring_record(ring, PIO_RECORD_EVENT, payload.data, payload.len, NULL);
+	pio_str_fini(&payload);
 }
 
 uint32_t pio_ring_key(pio_ring *ring, const char *name, size_t name_bytes, pio_err *err)
@@ -497,6 +516,8 @@ uint32_t pio_ring_key(pio_ring *ring, const char *name, size_t name_bytes, pio_e
 	number = key_add(ring, entry, &added, err) ? 0 : entry->number;
 	if (!added)
 		pio_free(entry);
+	else if (number == KEYS_MANY)
+		warn_of_keys(ring);
 	return number;
 }
 

@@ -148,7 +148,28 @@ static inline bool ring_has_room(const pio_ring *ring, uint64_t count)
 	return head + count - tail <= ring->slot_count;
 }
 
-/* The whole of logging a point; inline, because it is called a lot. */
+/* The whole of logging a point; inline, because it is called a lot.
+ *
+ * Why the order of stores is right, on Arm as on x86 (C11 7.17.3):
+ *  - The claim is relaxed: it need only be atomic, so that an index has one
+ *    owner. Nothing is published by it; the drainer trusts laps, not head.
+ *  - A slot is used again. The drainer reads it, then stores tail with release;
+ *    a writer that finds room has loaded that tail, or a later one, with
+ *    acquire. So the drainer's reads happen before the stores below, and the
+ *    plain fields have no race.
+ *  - The lap is stored with release after the fields and loaded with acquire
+ *    before they are read: whoever sees the lap sees the whole point. The lap
+ *    of a round differs from that of the round before, so an old one is never
+ *    taken for it.
+ *  - A KEY record is published (side_head, release) before its number leaves
+ *    pio_ring_key, by program order or by the table's release and acquire. So
+ *    it happens before the lap of any point with that number, and a drainer
+ *    that saw the lap finds the record when it loads side_head afterwards.
+ *  - A writer that waits adds itself to `waiters`, loads `drained`, then looks
+ *    for room once more; the drainer stores tail, adds to `drained`, then loads
+ *    `waiters`; all but the tail are sequentially consistent. Either the writer
+ *    sees the new tail, or the drainer sees the waiter, or the futex finds
+ *    `drained` changed: no wake-up is missed. (And it looks every 100 ms.) */
 static inline void ring_log(pio_ring *ring, uint32_t key, int64_t step, uint64_t value_bits)
 {
 	ring_header *header = ring->header;

@@ -63,6 +63,50 @@ refused(pioche.Error, "is finished", {"loss": 1.0})
 """)
         self.assertEqual([(len(k), s) for k, s, _ in self.heard().points], [(4, 0), (4096, 1)])
 
+    def test_every_call_names_its_wrong_argument(self):
+        self.run_program(r"""
+import array
+run = pioche.init()
+def refused(error, text, call, *words, **more):
+    try: call(*words, **more)
+    except error as e: assert text in str(e), (text, e)
+    else: raise SystemExit("accepted: %r %r" % (call, words))
+for call, what, rest in ((run.text, "key", ("t",)), (run.image, "key", (b"\x89PNG",)), (run.table, "key", ([],)),
+                         (run.file, "key", (b"x",)), (run.histogram, "key", ([],)), (run.event, "kind", ("m",))):
+    refused(TypeError, what + " is 3 (int): str expected", call, 3, *rest)
+    refused(ValueError, "holds a NUL", call, "a" + chr(0), *rest)
+    refused(ValueError, "lone surrogate", call, chr(0xd800), *rest)
+    refused(pioche.Error, "empty", call, "", *rest)
+    refused(pioche.Error, "at most 4096", call, "k" * 4097, *rest)
+for call, rest in ((run.text, "t"), (run.image, b"\x89PNG\r\n\x1a\n"), (run.table, []), (run.file, b"x"),
+                   (run.histogram, [])):
+    refused(TypeError, "step is 1.5 (float): an integer expected", call, "k", rest, step=1.5)
+    refused(TypeError, "step is 'x' (str)", call, "k", rest, "x")
+    refused(ValueError, "an integer of 64 bits", call, "k", rest, 2**63)
+refused(TypeError, "text is 3 (int): str expected", run.text, "k", 3)
+refused(TypeError, "note is None", run.note, None)
+refused(TypeError, "message is 3", run.event, "k", 3)
+refused(TypeError, "key 3 is no string (int)", run.tag, 3)
+refused(TypeError, "params is 3 (int): a dict expected", run.params, 3)
+refused(TypeError, "summary is 3 (int): a dict expected", run.summary, 3)
+refused(ValueError, "holds a NUL", run.params, {"a": "x" + chr(0)})
+refused(TypeError, "missing 1 required", run.log)
+refused(TypeError, "unexpected keyword", run.log, {"a": 1.0}, stepp=1)
+refused(TypeError, "multiple values", run.log, {"a": 1.0}, 1, step=1)
+refused(TypeError, "params is [1] (list)", pioche.init, "x", [1])
+refused(TypeError, "'loss' is (1+2j) (complex): a number expected", pioche.run.log, {"loss": 1 + 2j})
+""")
+
+    def test_a_hundred_thousand_metrics_work_and_are_warned_of(self):
+        self.run_program("""
+run = pioche.init()
+for i in range(100001): run.log({"k%d" % i: i}, step=1)
+""")
+        heard = self.heard()
+        self.assertEqual(len(heard.keys), 100001)
+        self.assertEqual(heard.points, [("k%d" % i, 1, i) for i in range(100001)])
+        self.assertEqual(heard.events, [("keys.many", "100,000 different metrics were logged")])
+
     def test_scalars_of_other_libraries_are_floats(self):
         self.run_program("""
 class Scalar:
