@@ -18,13 +18,14 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "store/archive.h"
+#include "store/encoder.h"
 #include "store/fold_batch.h"
 #include "store/sql.h"
 #include "sys/fs.h"
 
-/* With SQLite's cache of 16 MiB, the reader's buffer and the codec, a fold
+/* With SQLite's cache of 16 MiB, the reader's buffer and the codecs, a fold
  * stays below 64 MiB. */
-#define HELD_BYTES_MAX (36u << 20)
+#define HELD_BYTES_MAX (32u << 20)
 #define RECORDS_MAX 200000         /* of one batch */
 #define GROUP_NS 100000000         /* others want to write, too */
 
@@ -45,6 +46,7 @@ typedef struct fold_job {
 	bool final;
 	bool in_group;
 	int64_t group_ns;          /* when it began */
+	pio_encoder *encoder;
 	/* the segment that is open */
 	pio_journal_reader *reader;
 	int64_t begun_ns;          /* when its writer made it; 0: not known */
@@ -72,10 +74,12 @@ static int group_end(fold_job *job, int rc, pio_err *err)
 	if (!job->in_group)
 		return rc;
 	job->in_group = false;
-	if (rc)
+	if (rc) {
+		pio_encoder_drop(job->encoder);
 		pio_store_rollback(job->store);
-	else
+	} else {
 		rc = pio_store_commit(job->store, err);
+	}
 	if (rc)
 		*job->result = job->committed;
 	return rc;
@@ -270,7 +274,7 @@ static int journal_fold(fold_job *job, uint32_t node, uint32_t newest, pio_err *
 	for (bool more = true; !rc && more;) {
 		fold_batch batch = { .store = job->store, .result = job->result, .attempt_id = job->attempt_id,
 		                     .run_id = job->run_id, .attempt = job->attempt, .dir = job->dir,
-		                     .path = path.data };
+		                     .path = path.data, .encoder = job->encoder };
 		rc = group_begin(job, err);
 		if (!rc)
 			rc = batch_fold(job, &batch, node, &more, err);
@@ -354,6 +358,8 @@ int pio_store_fold_attempt(pio_fold_result *result, pio_store *store, int64_t at
 	*result = (pio_fold_result){ .last_step = INT64_MIN };
 	int64_t begin_ns = pio_clock_thread_ns();
 	int rc = load_job(&job, err);
+	if (!rc)
+		rc = pio_tail_encoder_new(&job.encoder, store, 0, err);
 	if (!rc) {
 		pio_str_printf(&path, "%s/%s", pio_store_path(store), job.dir);
 		rc = pio_str_check(&path, err);
@@ -365,6 +371,7 @@ int pio_store_fold_attempt(pio_fold_result *result, pio_store *store, int64_t at
 		rc = fold_all(&job, names, count, err);
 	if (!rc)
 		archive_folded(&job, names, count);
+	pio_encoder_free(job.encoder);
 	pio_fs_list_free(names, count);
 	pio_str_fini(&path);
 	pio_free(job.dir);

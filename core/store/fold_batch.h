@@ -45,6 +45,7 @@ typedef struct fold_batch {
 	size_t by_series_size;      /* a power of two */
 	size_t held_bytes;          /* memory of all of these */
 	size_t new_series;
+	struct pio_encoder *encoder;
 	int complaints;
 } fold_batch;
 

@@ -1,6 +1,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "store/encoder.h"
 #include "store/fold_batch.h"
 #include "store/sql.h"
 
@@ -141,6 +142,7 @@ static int slot_load(fold_batch *batch, fold_slot *slot, pio_err *err)
 	batch->held_bytes += sizeof *slot->tail;
 	int rc = pio_tail_load(slot->tail, batch->store, slot->series_id, batch->attempt, slot->is_new,
 	                       err);
+	slot->tail->encoder = batch->encoder;
 	slot->limit = (uint32_t)pio_tail_room(slot->tail);
 	return rc;
 }
@@ -237,7 +239,7 @@ int pio_fold_write(fold_batch *batch, pio_err *err)
 		slot->points = NULL;
 		slot->tail = NULL;
 	}
-	return 0;
+	return pio_encoder_flush(batch->encoder, err);
 }
 
 void pio_fold_batch_fini(fold_batch *batch)

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "store/encoder.h"
 #include "store/sql.h"
 
 #define MERGE 16 /* open chunks of one tier become one of the next */
@@ -50,28 +51,44 @@ static void read_stats(pio_chunk_stats *stats, sqlite3_stmt *row, int at)
 	};
 }
 
-static int insert_chunk(pio_tail *tail, pio_store *store, int tier, const pio_chunk_point *points,
-                        size_t count, const pio_chunk_stats *s, pio_err *err)
+static int insert_row(pio_store *store, const pio_encoder_chunk *chunk, const uint8_t *data,
+                      size_t size_bytes, pio_err *err)
 {
-	const uint8_t *data;
-	size_t size_bytes;
-	pio_chunk_codec *codec = pio_store_codec(store, err);
-	if (!codec)
-		return -PIO_ENOMEM;
-	int rc = pio_chunk_encode(&data, &size_bytes, codec, points, count, err);
-	if (rc)
-		return rc;
+	const pio_chunk_stats *s = &chunk->stats;
 	return pio_sql_exec(store, err,
 	                    "INSERT INTO chunk (series_id, attempt, tier, count, first_step, last_step,"
 	                    " first_ns, last_ns, min, min_step, max, max_step, sum, sum_low, finite, nans,"
 	                    " data) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9,"
 	                    " CASE WHEN ?9 IS NOT NULL THEN ?10 END, ?11,"
 	                    " CASE WHEN ?9 IS NOT NULL THEN ?12 END, ?13, ?14, ?15, ?16, ?17)",
-	                    "iiiiiiii" "didi" "ddii" "b", tail->series_id, (int64_t)tail->attempt,
-	                    (int64_t)(count < PIO_CHUNK_POINTS_MAX ? tier : PIO_TAIL_TIERS),
-	                    s->count, s->first_step, s->last_step, s->first_ns, s->last_ns,
-	                    s->min, s->min_step, s->max, s->max_step, s->sum, s->sum_low, s->finite,
-	                    s->nans, data, size_bytes);
+	                    "iiiiiiii" "didi" "ddii" "b", chunk->series_id, (int64_t)chunk->attempt,
+	                    (int64_t)chunk->tier, s->count, s->first_step, s->last_step, s->first_ns,
+	                    s->last_ns, s->min, s->min_step, s->max, s->max_step, s->sum, s->sum_low,
+	                    s->finite, s->nans, data, size_bytes);
+}
+
+int pio_tail_encoder_new(pio_encoder **encoder, pio_store *store, int threads, pio_err *err)
+{
+	return pio_encoder_new(encoder, store, threads, insert_row, err);
+}
+
+/* Rows of a series are inserted in the order logged, so what waits in the
+ * encoder goes first. */
+static int insert_chunk(pio_tail *tail, pio_store *store, int tier, const pio_chunk_point *points,
+                        size_t count, const pio_chunk_stats *stats, pio_err *err)
+{
+	const uint8_t *data;
+	size_t size_bytes;
+	bool full = count == PIO_CHUNK_POINTS_MAX;
+	pio_encoder_chunk chunk = { tail->series_id, tail->attempt, full ? PIO_TAIL_TIERS : tier, *stats };
+	if (tail->encoder && full)
+		return pio_encoder_put(tail->encoder, &chunk, points, err);
+	int rc = tail->encoder ? pio_encoder_flush(tail->encoder, err) : 0;
+	pio_chunk_codec *codec = rc ? NULL : pio_store_codec(store, err);
+	if (!codec)
+		return rc ? rc : -PIO_ENOMEM;
+	rc = pio_chunk_encode(&data, &size_bytes, codec, points, count, err);
+	return rc ? rc : insert_row(store, &chunk, data, size_bytes, err);
 }
 
 /* Decode the open chunks of a tier (tier < 0: all) in the order logged, and

@@ -36,6 +36,7 @@ typedef struct pio_tail {
 	int open_chunks[PIO_TAIL_TIERS];
 	int64_t growing;                /* id of the chunk that still grows; 0: none */
 	pio_chunk_stats shown;          /* of the visible points: the series row */
+	struct pio_encoder *encoder;    /* for full chunks; NULL: they are encoded at once */
 } pio_tail;
 
 /* `is_new`: the series row was inserted just now, there is nothing to load. */
@@ -47,6 +48,10 @@ int pio_tail_append(pio_tail *tail, pio_store *store, const pio_chunk_point *poi
                     pio_err *err);
 /* Write the series row, if anything was appended. */
 int pio_tail_save(pio_tail *tail, pio_store *store, pio_err *err);
+
+/* An encoder for tails: its chunks become rows of `chunk`. Set in pio_tail.encoder
+ * after loading; whoever made it flushes it before the transaction ends. */
+int pio_tail_encoder_new(struct pio_encoder **encoder, pio_store *store, int threads, pio_err *err);
 
 /* Aggregates of what reads show, from the chunks. */
 int pio_tail_recount(pio_chunk_stats *stats, pio_store *store, int64_t series_id, pio_err *err);

@@ -130,89 +130,6 @@ static void a_torn_tail_waits_for_its_rest(void **unused)
 	store_down(&f);
 }
 
-static int64_t count_files(const fixture *f, const char *suffix)
-{
-	char **names;
-	size_t count;
-	int64_t found = 0;
-	check_ok(pio_fs_list(&names, &count, path_in(f->dir, "runs/" ULID_1 "/1"), &err));
-	for (size_t i = 0; i < count; i++) {
-		size_t n = strlen(names[i]);
-		found += strncmp(names[i], "journal.", 8) == 0 && n >= strlen(suffix) &&
-		         strcmp(names[i] + n - strlen(suffix), suffix) == 0;
-	}
-	pio_fs_list_free(names, count);
-	return found;
-}
-
-/* A journal of many segments, folded while it grows: all its points, with the
- * names of its first segment, and what is folded is compressed. */
-static void segments_are_one_journal(void **unused)
-{
-	enum { N = 4000 };
-	(void)unused;
-	setenv("PIOCHE_SEGMENT_BYTES", "20000", 1);
-	fixture f = store_up_run();
-	pio_journal_writer *w = journal_up(&f, 1);
-	put_key(w, 0, 1, "loss");
-	int64_t points = 0;
-	for (int i = 0; i < N; i++) {
-		put_point(w, 0, 1, i, i * 0.5);
-		if (i % 7 == 0)
-			check_ok(pio_journal_flush(w, 0, &err));
-		if (i % 100 == 0)
-			points += fold(&f, false).points;
-	}
-	journal_down(w);
-	points += fold(&f, false).points;
-	assert_int_equal(points, N);
-	assert_true(count_files(&f, ".zst") > 5);
-	assert_int_equal(count_files(&f, ""), count_files(&f, ".zst") + 1); /* the last is open */
-	assert_int_equal(fold(&f, true).points, 0);
-	assert_int_equal(fold(&f, true).points, 0);
-	assert_int_equal(count_files(&f, ""), count_files(&f, ".zst"));
-	assert_int_equal(sql_int(f.store, "SELECT count FROM series"), N);
-	assert_int_equal(sql_int(f.store, "SELECT sum(count) FROM chunk"), N);
-	assert_int_equal(sql_int(f.store, "SELECT count(*) FROM event"), 0);
-	/* Everything can be folded again from the archives, as after an older copy
-	 * of the database was put back. */
-	check_ok(pio_store_begin(f.store, &err));
-	assert_int_equal(sqlite3_exec(pio_store_db(f.store), "DELETE FROM chunk; DELETE FROM journal_key;"
-	                              "DELETE FROM journal; DELETE FROM series", NULL, NULL, NULL), SQLITE_OK);
-	check_ok(pio_store_commit(f.store, &err));
-	assert_int_equal(fold(&f, true).points, N);
-	assert_int_equal(sql_int(f.store, "SELECT count FROM series"), N);
-	unsetenv("PIOCHE_SEGMENT_BYTES");
-	store_down(&f);
-}
-
-static void a_damaged_segment_is_told(void **unused)
-{
-	(void)unused;
-	pio_str bytes = PIO_STR_INIT;
-	setenv("PIOCHE_SEGMENT_BYTES", "1000", 1);
-	fixture f = store_up_run();
-	pio_journal_writer *w = journal_up(&f, 1);
-	put_key(w, 0, 1, "loss");
-	for (int i = 0; i < 100; i++) {
-		put_point(w, 0, 1, i, i);
-		check_ok(pio_journal_flush(w, 0, &err));
-	}
-	journal_down(w);
-	unsetenv("PIOCHE_SEGMENT_BYTES");
-	const char *path = journal_path(&f, 1, 0);
-	check_ok(pio_fs_read(&bytes, path, &err));
-	bytes.data[bytes.len / 2] ^= 1;
-	check_ok(pio_fs_write(path, bytes.data, bytes.len, 0644, &err));
-	check_ok(pio_fs_unlink(path_in(f.dir, "runs/" ULID_1 "/1/journal.0.2"), &err));
-	int64_t points = fold(&f, true).points;
-	assert_true(points > 40 && points < 90); /* the rest of them */
-	assert_int_equal(sql_int(f.store, "SELECT count(*) FROM event WHERE kind = 'journal'"), 2);
-	assert_int_equal(sql_int(f.store, "SELECT done FROM journal"), 1);
-	pio_str_fini(&bytes);
-	store_down(&f);
-}
-
 /* However often it is folded, the rows are those of one fold, and chunks merge. */
 static void many_small_folds_are_one(void **unused)
 {
@@ -260,47 +177,6 @@ static void many_small_folds_are_one(void **unused)
 	         " min_step = %" PRId64 " AND last = %.17g FROM series WHERE key = 'loss'", N, stats.sum,
 	         stats.min, stats.max, stats.min_step, points[N - 1].value);
 	assert_int_equal(sql_int(f.store, sql), 1);
-	pio_free(points);
-	store_down(&f);
-}
-
-/* Folded every 2 s, a series is one row that grows, until it is worth a chunk. */
-static void small_folds_change_one_row(void **unused)
-{
-	(void)unused;
-	fixture f = store_up_run();
-	pio_journal_writer *w = journal_up(&f, 1);
-	put_key(w, 0, 1, "loss");
-	for (int i = 0; i < 200; i++) {
-		put_point(w, 0, 1, i, i * 0.5);
-		if (i % 3 == 2) {
-			check_ok(pio_journal_flush(w, 0, &err));
-			fold(&f, false);
-			assert_int_equal(sql_int(f.store, "SELECT count(*) FROM chunk"), 1 + i / 66);
-			assert_int_equal(sql_int(f.store, "SELECT sum(count) FROM chunk"), i + 1);
-		}
-	}
-	/* Another attempt does not grow into it, and it goes on behind itself. */
-	check_ok(pio_store_attempt_create(&f.attempt, &f.number, f.store, f.run, "local", 1, NULL, &err));
-	pio_journal_writer *w2 = journal_up(&f, 2);
-	put_key(w2, 0, 1, "loss");
-	for (int i = 150; i < 160; i++)
-		put_point(w2, 0, 1, i, -i);
-	journal_down(w2);
-	fold(&f, true);
-	put_point(w, 0, 1, 200, 7);
-	journal_down(w);
-	f.attempt--;
-	fold(&f, true);
-	assert_int_equal(sql_int(f.store, "SELECT sum(count) FROM chunk WHERE attempt = 1"), 201);
-	assert_int_equal(sql_int(f.store, "SELECT count FROM series"), 160);
-	assert_int_equal(sql_int(f.store, "SELECT last FROM series"), -159);
-	pio_point *points;
-	size_t count;
-	all_points_of(&f, "loss", &points, &count, 1);
-	assert_int_equal(count, 201);
-	for (int i = 0; i < 200; i++)
-		assert_true(points[i].step == i && points[i].value == i * 0.5);
 	pio_free(points);
 	store_down(&f);
 }
@@ -600,10 +476,7 @@ int main(void)
 		cmocka_unit_test(integers_survive_from_journal_to_reads),
 		cmocka_unit_test(folding_again_adds_nothing),
 		cmocka_unit_test(a_torn_tail_waits_for_its_rest),
-		cmocka_unit_test(segments_are_one_journal),
-		cmocka_unit_test(a_damaged_segment_is_told),
 		cmocka_unit_test(many_small_folds_are_one),
-		cmocka_unit_test(small_folds_change_one_row),
 		cmocka_unit_test(a_later_attempt_hides_from_its_first_step),
 		cmocka_unit_test(nonsense_is_passed_over_and_told),
 		cmocka_unit_test(a_journal_that_is_none_does_not_block),
