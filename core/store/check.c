@@ -133,6 +133,7 @@ static int compare_series(check *c, int64_t series_id, bool *told, pio_err *err)
 	return rc < 0 ? rc : 0;
 }
 
+/* As a tail of no attempt, so that the next fold does not take its memory for its own. */
 static int recount_series(check *c, int64_t series_id, pio_err *err)
 {
 	pio_tail tail = { .series_id = series_id, .loaded = true, .changed = true, .recount = true };

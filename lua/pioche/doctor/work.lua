@@ -73,8 +73,8 @@ end
 
 -- Out of the way: what is in it cannot be read, and no attempt is over before
 -- its journals are.
-local function set_aside(store, row, why)
-  local from = store:path() .. "/" .. row.dir .. "/" .. row.name
+local function set_aside(store, row, name, why)
+  local from = store:path() .. "/" .. row.dir .. "/" .. name
   local to, n = from .. ".damaged", 1
   while sys.type(to) do
     n = n + 1
@@ -83,7 +83,7 @@ local function set_aside(store, row, why)
   assert(sys.rename(from, to))
   if row.run_id then
     store:event(row.run_id, { kind = "journal", attempt_id = row.attempt_id,
-      message = row.name .. " cannot be read (" .. why .. "), and was set aside as "
+      message = name .. " cannot be read (" .. why .. "), and was set aside as "
         .. to:match("[^/]+$") })
   end
   store:adopt()
@@ -117,13 +117,13 @@ end
 
 -- A standalone run whose journal has no header was never taken in.
 local function check_waiting(report, store, name)
-  local row = { dir = "runs/" .. name .. "/1", name = "journal.0" }
-  if sys.type(store:path() .. "/" .. row.dir .. "/" .. row.name) ~= "file" then return end
-  local look = store:journal_look(row.dir .. "/" .. row.name)
+  local dir, file = "runs/" .. name .. "/1", "journal.0"
+  if sys.type(store:path() .. "/" .. dir .. "/" .. file) ~= "file" then return end
+  local look = store:journal_look(dir .. "/" .. file)
   if look.readable then return end
-  report("bad", "journals", row.dir .. "/" .. row.name .. " cannot be read: " .. look.why,
+  report("bad", "journals", dir .. "/" .. file .. " cannot be read: " .. look.why,
     "its run is not taken in until it is repaired, or set aside by --fix", function()
-      return set_aside(store, row, look.why)
+      return set_aside(store, { dir = dir }, file, look.why)
     end)
 end
 
@@ -148,16 +148,23 @@ end
 
 -- ---- journals -----------------------------------------------------------------------
 
-local function check_journal(report, store, row)
-  local what = row.run .. " attempt " .. row.number .. ": " .. row.name
-  local look = store:journal_look(row.dir .. "/" .. row.name, row.folded)
+-- Node and segment of a journal's file that may hold something unfolded.
+local function segment_of(name)
+  local node, segment = name:match("^journal%.(%d+)%.?(%d*)$")
+  return math.tointeger(tonumber(node)), math.tointeger(tonumber(segment)) or 0
+end
+
+-- One finding at most. `from`: the offset up to which it is folded.
+local function check_journal(report, store, row, name, from)
+  local what = row.run .. " attempt " .. row.number .. ": " .. name
+  local look = store:journal_look(row.dir .. "/" .. name, from)
   if not look.readable then
     report("bad", "journals", what .. " cannot be read: " .. look.why,
       "`pioche run` refuses until it is repaired, or set aside by --fix", function()
-        return set_aside(store, row, look.why)
+        return set_aside(store, row, name, look.why)
       end)
     return 1
-  elseif row.state == "ended" and (look.records > 0 or row.done == 0) then
+  elseif row.state == "ended" and (look.records > 0 or not row.done) then
     report("warn", "journals", what .. " holds " .. count_of(look.records, "record")
       .. " that the database does not", nil, function()
         store:refold(row.attempt_id)
@@ -168,34 +175,40 @@ local function check_journal(report, store, row)
   return 0
 end
 
+-- The journals of an attempt; how many findings.
+local function check_attempt(report, store, row)
+  local path, found, by_node, there = store:path() .. "/" .. row.dir .. "/", 0, {}, {}
+  local folded = store:rows("SELECT node, segment, offset, done FROM journal WHERE attempt_id = ?"
+    .. " ORDER BY node", row.attempt_id)
+  for _, journal in ipairs(folded) do by_node[journal.node] = journal end
+  for _, name in ipairs(sys.list(path) or {}) do
+    local node, segment = segment_of(name)
+    local known = node and by_node[node] or { segment = 0, offset = 0, done = 0 }
+    local from = segment == known.segment and known.offset or 0
+    there[name:match("^journal%.(%d+)") or ""] = true -- compressed ones too
+    row.done = known.done == 1 and segment <= known.segment
+    if node and segment >= known.segment and not (row.done and from >= sys.stat(path .. name).size) then
+      found = found + check_journal(report, store, row, name, from)
+    end
+  end
+  for _, journal in ipairs(folded) do
+    if journal.done == 0 and row.state == "ended" and not there[tostring(journal.node)] then
+      found = found + 1
+      report("warn", "journals", ("%s attempt %d: journal.%d is gone, folded to byte %d"):format(row.run,
+        row.number, journal.node, journal.offset), "what it held behind that is lost, unless a backup has it")
+    end
+  end
+  return found
+end
+
 -- Journals of attempts: what is there, what is not folded, what is gone.
 local function check_journals(report, store)
-  local path, found = store:path(), 0
-  for row in store:each("SELECT a.id AS attempt_id, a.run_id AS run_id, a.number AS number,"
+  local found = 0
+  for _, row in ipairs(store:rows("SELECT a.id AS attempt_id, a.run_id AS run_id, a.number AS number,"
     .. " a.state AS state, a.dir AS dir, e.name || '-' || r.number AS run FROM attempt a"
-    .. " JOIN run r ON r.id = a.run_id JOIN experiment e ON e.id = r.experiment_id ORDER BY a.id") do
-    local folded, there = {}, {}
-    for _, journal in ipairs(store:rows("SELECT node, offset, done FROM journal WHERE attempt_id = ?",
-      row.attempt_id)) do
-      folded[journal.node] = journal
-    end
-    for _, name in ipairs(sys.list(path .. "/" .. row.dir) or {}) do
-      local node = math.tointeger(tonumber(name:match("^journal%.(%d+)$")))
-      local stat = node and sys.stat(path .. "/" .. row.dir .. "/" .. name)
-      local known = folded[node or -1]
-      if node then there[node] = true end
-      if stat and not (known and known.done == 1 and known.offset >= stat.size)
-        and not (row.state ~= "ended" and is_alive(path, row.dir) ~= false) then
-        row.name, row.folded, row.done = name, known and known.offset or 0, known and known.done or 0
-        found = found + check_journal(report, store, row)
-      end
-    end
-    for node, journal in pairs(folded) do
-      if journal.done == 0 and not there[node] and row.state == "ended" then
-        found = found + 1
-        report("warn", "journals", ("%s attempt %d: journal.%d is gone, folded to byte %d"):format(row.run,
-          row.number, node, journal.offset), "what it held behind that is lost, unless a backup has it")
-      end
+    .. " JOIN run r ON r.id = a.run_id JOIN experiment e ON e.id = r.experiment_id ORDER BY a.id")) do
+    if row.state == "ended" or is_alive(store:path(), row.dir) == false then
+      found = found + check_attempt(report, store, row)
     end
   end
   if found == 0 then report("ok", "journals", "all of ended attempts are in the database") end
