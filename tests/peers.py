@@ -15,6 +15,7 @@ import tempfile
 from harness import Skip
 
 INSTALL_S = 400
+DISTRIBUTION = {"PIL": "pillow"}   # of modules that are called otherwise
 _failed = {}
 _home = None
 
@@ -33,8 +34,7 @@ def _venv():
 
 
 def python(*names):
-    """The interpreter that can import these distributions (whose modules have
-    the same names)."""
+    """The interpreter that can import these modules."""
     interpreter = _venv()
     for name in names:
         if name in _failed:
@@ -43,7 +43,8 @@ def python(*names):
         if found.returncode == 0:
             continue
         try:
-            done = subprocess.run([interpreter, "-m", "pip", "install", "-q", name], capture_output=True,
+            done = subprocess.run([interpreter, "-m", "pip", "install", "-q",
+                                   DISTRIBUTION.get(name, name)], capture_output=True,
                                   text=True, timeout=INSTALL_S)
             why = done.stderr.strip().splitlines()[-1:] if done.returncode else None
         except subprocess.TimeoutExpired:
@@ -58,7 +59,8 @@ def run(project, names, script, *args, expect=0, **env):
     """Run a script in the project's directory; what it prints as its last line of
     stdout is JSON, and is returned."""
     process = subprocess.run([python(*names), "-c", script, *map(str, args)], cwd=project.dir,
-                             env={**project.env, "PYTHONDONTWRITEBYTECODE": "1", **env},
+                             env={**project.env, "PYTHONDONTWRITEBYTECODE": "1",
+                                  "TMPDIR": project.dir, **env},
                              capture_output=True, text=True, timeout=240)
     assert process.returncode == expect, f"{process.returncode}\n{process.stdout}\n{process.stderr}"
     lines = process.stdout.strip().splitlines()

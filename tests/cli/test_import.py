@@ -344,14 +344,13 @@ else:
 
 
 def write_wandb(p, how, expect=0):
-    peers.run(p, ["wandb"], WRITE_WANDB, how, expect=expect, WANDB_MODE="offline",
+    peers.run(p, ["numpy", "PIL", "wandb"], WRITE_WANDB, how, expect=expect, WANDB_MODE="offline",
               WANDB_SILENT="true", WANDB_DIR=p.dir)
 
 
 def test_wandb_offline_runs_as_wandb_writes_them():
     """config, summary, history, console, media, names and the exit code"""
     with Project(git=False) as p:
-        peers.python("numpy")
         write_wandb(p, "ok")
         got = p.pioche("import", "wandb", "--json").json
         assert len(got["runs"]) == 1 and got["runs"][0]["id"] == "proj-1", got
@@ -381,7 +380,6 @@ def test_wandb_offline_runs_as_wandb_writes_them():
 def test_wandb_torn_and_failed_and_killed():
     """a torn copy is taken as far as it goes, then whole; the end is as they say"""
     with Project(git=False) as p:
-        peers.python("numpy")
         write_wandb(p, "3")
         folder, = [d for d in os.listdir(p.path("wandb")) if d.startswith("offline-run")]
         name, = [n for n in os.listdir(p.path("wandb/" + folder)) if n.endswith(".wandb")]
