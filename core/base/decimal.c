@@ -22,7 +22,7 @@ static size_t tidy(char *text)
 			from++;
 		memmove(to, from, strlen(from) + 1);
 	} else if (!strchr(text, '.')) {
-		strcat(text, ".0");
+		memcpy(text + strlen(text), ".0", 3);
 	}
 	return strlen(text);
 }

@@ -73,21 +73,10 @@ local function metric_of(row)
     nans = row.nans }
 end
 
--- One look-up a run i and key k, however many ranks logged it.
-local first_rank = "(SELECT id FROM series WHERE run_id = i.value AND key = k.value"
-  .. " ORDER BY rank LIMIT 1)"
-
--- Metrics of rank 0, or of the lowest rank that logged the key. `keys` (an
--- array, or nil for all) limits them.
-local function load_metrics(store, by_id, list, keys)
-  local rows
-  if keys then
-    rows = store:each("SELECT " .. series_columns:gsub("[%w_]+", "s.%0") .. ", s.rank FROM json_each(?) i CROSS JOIN json_each(?) k"
-      .. " CROSS JOIN series s ON s.id = " .. first_rank, list, json.encode(json.array(keys)))
-  else
-    rows = store:each("SELECT " .. series_columns .. ", min(rank) AS rank FROM series"
-      .. " WHERE run_id" .. in_ids .. " GROUP BY run_id, key", list)
-  end
+-- Metrics of rank 0, or of the lowest rank that logged the key.
+local function load_metrics(store, by_id, list)
+  local rows = store:each("SELECT " .. series_columns .. ", min(rank) AS rank FROM series"
+    .. " WHERE run_id" .. in_ids .. " GROUP BY run_id, key", list)
   for row in rows do by_id[row.run_id].metrics[row.key] = metric_of(row) end
 end
 
@@ -129,8 +118,8 @@ local function load_attempts(store, by_id, list)
   add_reasons(store, by_id, all)
 end
 
--- Runs of these ids, in the same order. `want`: tags, attempts = true; params,
--- metrics = true (all) or an array of names.
+-- Runs of these ids, in the same order. `want`: tags, metrics, attempts = true;
+-- params = true (all) or an array of names.
 function runs.load(store, ids, want)
   want = want or {}
   local list, by_id, result = ids_json(ids), {}, {}
@@ -149,9 +138,7 @@ function runs.load(store, ids, want)
       by_id[row.run_id].tags[row.name] = row.value
     end
   end
-  if want.metrics then
-    load_metrics(store, by_id, list, want.metrics ~= true and want.metrics or nil)
-  end
+  if want.metrics then load_metrics(store, by_id, list) end
   if want.attempts then load_attempts(store, by_id, list) end
   return result
 end

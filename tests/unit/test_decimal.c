@@ -32,7 +32,7 @@ static void expected_text(char text[64], double value)
 		int number = atoi(exponent + 1);
 		snprintf(exponent, 8, "e%d", number);
 	} else if (!strchr(text, '.')) {
-		strcat(text, ".0");
+		memcpy(text + strlen(text), ".0", 3);
 	}
 }
 

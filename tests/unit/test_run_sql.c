@@ -80,13 +80,14 @@ static void members_are_json(void **state)
 static void a_series_is_an_object(void **state)
 {
 	fixture *f = *state;
-	assert_string_equal(sql_text(f->store, "SELECT json_series('k', 3, 1, 9, 0.5, NULL, NULL, 0.25, 2.0, 3.0, 0.0, 3)"),
-	                    "{\"k\":{\"count\":3,\"first_step\":1,\"last\":0.5,\"last_step\":9,\"max\":2.0,\"mean\":1.0,"
-	                    "\"min\":0.25}}");
-	assert_string_equal(sql_text(f->store, "SELECT json_series('k', 1, 1, 1, 9007199254740992.0, 9007199254740993,"
-	                             " NULL, NULL, NULL, NULL, NULL, 0)"),
-	                    "{\"k\":{\"count\":1,\"first_step\":1,\"last\":9007199254740993,\"last_step\":1,\"max\":null,"
-	                    "\"mean\":null,\"min\":null}}");
+	assert_string_equal(sql_text(f->store, "SELECT json_series('k', 3, 1, 9, 0.5, NULL, NULL, 0.25, 2.0,"
+	                             " 3.0, 0.0, 3)"),
+	                    "{\"k\":{\"count\":3,\"first_step\":1,\"last\":0.5,\"last_step\":9,\"max\":2.0,"
+	                    "\"mean\":1.0,\"min\":0.25}}");
+	assert_string_equal(sql_text(f->store, "SELECT json_series('k', 1, 1, 1, 9007199254740992.0,"
+	                             " 9007199254740993, NULL, NULL, NULL, NULL, NULL, 0)"),
+	                    "{\"k\":{\"count\":1,\"first_step\":1,\"last\":9007199254740993,\"last_step\":1,"
+	                    "\"max\":null,\"mean\":null,\"min\":null}}");
 }
 
 static void lack_of_memory_is_an_error(void **state)

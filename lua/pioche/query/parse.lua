@@ -210,8 +210,8 @@ function parse.query(text)
   end
   local rest = p:peek()
   if rest.kind ~= "end" then
-    p:fail(rest, "expected %s, got %s", tree.limit and "the end" or tree.sort and "',', `limit` or the end"
-      or "and, or, `sort by`, `limit` or the end", shown(rest))
+    p:fail(rest, "expected %s, got %s", tree.limit and "the end"
+      or tree.sort and "asc, desc, ',', `limit` or the end" or "and, or, `sort by`, `limit` or the end", shown(rest))
   end
   return tree
 end
@@ -221,7 +221,7 @@ function parse.sort(text)
   local p = setmetatable({ text = text, tokens = lex.tokens(text), at = 1 }, parser)
   local keys = p:sort_keys()
   if p:peek().kind ~= "end" then
-    p:fail(p:peek(), "expected ',' or the end, got %s", shown(p:peek()))
+    p:fail(p:peek(), "expected asc, desc, ',' or the end, got %s", shown(p:peek()))
   end
   return { text = text, sort = keys }
 end
