@@ -15,7 +15,11 @@ static int fail(const pio_database *database, pio_err *err)
 	int code = sqlite3_errcode(database->db) & 0xff;
 	int word = code == SQLITE_BUSY || code == SQLITE_LOCKED ? PIO_EBUSY
 	         : code == SQLITE_NOMEM ? PIO_ENOMEM
-	         : code == SQLITE_IOERR || code == SQLITE_CANTOPEN ? PIO_EIO : PIO_ECORRUPT;
+	         : code == SQLITE_IOERR ? PIO_EIO : PIO_ECORRUPT;
+	if (code == SQLITE_READONLY || code == SQLITE_CANTOPEN)
+		return pio_fail(err, PIO_EIO, "%s: its program died while it wrote, and reading would have to write; "
+		                "open it once with that program, or copy it with its -wal and -journal files "
+		                "to where you may write (%s)", database->path, sqlite3_errmsg(database->db));
 	return pio_fail(err, word, "%s: %s", database->path, sqlite3_errmsg(database->db));
 }
 
@@ -24,7 +28,7 @@ static bool has_wal(const char *path)
 	struct stat st;
 	pio_str wal = PIO_STR_INIT;
 	pio_str_printf(&wal, "%s-wal", path);
-	bool found = wal.failed || stat(wal.data, &st) == 0;
+	bool found = wal.failed || (stat(wal.data, &st) == 0 && st.st_size > 0);
 	pio_str_fini(&wal);
 	return found;
 }

@@ -203,6 +203,52 @@ def test_two_importers_of_one_source_take_turns():
         p.check_store()
 
 
+# ---- a log of W&B by hand -----------------------------------------------------------------
+
+
+def field(number, body):
+    return varint(number << 3 | 2) + varint(len(body)) + body
+
+
+def item(key, text):
+    return field(1, field(1, key.encode()) + field(16, text.encode()))
+
+
+def wandb_log(*records):
+    out = b":W&B\xe1\xbe\0"
+    for record in records:
+        assert 32768 - len(out) % 32768 > len(record) + 14
+        out += struct.pack("<IHB", zlib.crc32(b"\1" + record), len(record), 1) + record
+    return out
+
+
+def test_death_before_any_operation_on_files():
+    """console, a large image and points: all of them once, whatever died before"""
+    with Project(git=False) as p:
+        write(p.path("w/files/big.png"), b"\x89PNG\r\n\x1a\n" + bytes(100000))
+        write(p.path("w/run-x.wandb"), wandb_log(
+            field(17, field(1, b"x") + field(3, b"proj")),
+            field(13, b"\x08\x01" + field(3, b"said\n")),
+            field(2, item("_step", "4") + item("loss", "0.5")
+                  + item("im", '{"_type": "image-file", "path": "big.png"}')),
+            field(18, b"")))
+        deaths = 0
+        for n in range(1, 100):
+            got = p.pioche("import", "w", env={"PIOCHE_FS_FAULT": f"wsru:{n}:0"}, expect=None)
+            if got.status == 0:
+                break
+            assert got.status == 137, got.err
+            deaths += 1
+        assert deaths >= 6, deaths
+        p.pioche("import", "w")
+        assert p.sql("SELECT count, last FROM series") == [{"count": 1, "last": 0.5}]
+        assert p.sql("SELECT count(*) AS n FROM media JOIN object USING (sha256)") == [{"n": 1}]
+        assert p.pioche("logs", "proj-1").out == "said\n"
+        assert os.listdir(os.path.join(p.store, "staging")) == []
+        p.pioche("verify")
+        p.check_store()
+
+
 # ---- TensorBoard ------------------------------------------------------------------------
 
 WRITE_TENSORBOARDX = """
