@@ -193,17 +193,38 @@ static int next_row(lua_State *L)
 		return 1;
 	}
 	if (code != SQLITE_DONE)
-		return luaL_error(L, "SQL: %s", sqlite3_errmsg(sqlite3_db_handle(*slot)));
+		return luaL_error(L, "SQL: %s", code == SQLITE_BUSY ? "another process is writing to the store"
+		                  " and does not end" : sqlite3_errmsg(sqlite3_db_handle(*slot)));
 	sqlite3_finalize(*slot);
 	*slot = NULL;
 	return 0;
 }
 
+/* The next of rows that were read before: upvalues are the array and a place in it. */
+static int next_read(lua_State *L)
+{
+	lua_Integer at = lua_tointeger(L, lua_upvalueindex(2)) + 1;
+	lua_pushinteger(L, at);
+	lua_replace(L, lua_upvalueindex(2));
+	lua_rawgeti(L, lua_upvalueindex(1), at);
+	return 1;
+}
+
 /* for row in store:each(sql, ...) do */
 static int store_each(lua_State *L)
 {
+	pio_store *store = pio_bind_store(L, 1);
 	sqlite3_stmt *statement;
-	int failed = push_statement(L, &statement, pio_store_db(pio_bind_store(L, 1)));
+	/* Without a WAL an open statement would hold up every writer, for as long as
+	 * the loop takes: it may print into a pager that nobody reads. */
+	if (pio_store_is_network(store)) {
+		if (store_rows(L) != 1)
+			return luaL_error(L, "%s", lua_tostring(L, -2));
+		lua_pushinteger(L, 0);
+		lua_pushcclosure(L, next_read, 2);
+		return 1;
+	}
+	int failed = push_statement(L, &statement, pio_store_db(store));
 	if (failed)
 		return luaL_error(L, "%s", lua_tostring(L, -2));
 	lua_pushvalue(L, -1);
