@@ -142,23 +142,22 @@ static int point_best_index(sqlite3_vtab *table, sqlite3_index_info *info)
 
 /* ---- which series --------------------------------------------------------------------------- */
 
-/* The values of one argument: that of an equality, or those of an IN in turn.
- * A value is borrowed until the next call. 1: a value, 0: the end. */
+/* The values of one argument: that of an equality, or those of an IN in turn. */
 typedef struct values {
 	sqlite3_value *list;
 	bool in, begun;
 } values;
 
+/* 1: a value, borrowed until the next call; 0: the end; -1: memory is out. */
 static int values_next(sqlite3_value **value, values *v)
 {
 	bool first = !v->begun;
 	v->begun = true;
-	if (v->in) {
-		int rc = first ? sqlite3_vtab_in_first(v->list, value) : sqlite3_vtab_in_next(v->list, value);
-		return rc == SQLITE_OK && *value;
-	}
 	*value = v->list;
-	return first;
+	if (!v->in)
+		return first;
+	int rc = first ? sqlite3_vtab_in_first(v->list, value) : sqlite3_vtab_in_next(v->list, value);
+	return rc == SQLITE_OK ? *value != NULL : rc == SQLITE_DONE ? 0 : -1;
 }
 
 /* A push is a condition on the series unless it is about its points. */
@@ -179,7 +178,7 @@ static bool put_condition(pio_str *sql, const struct push *push, sqlite3_value *
 	values v = { .list = argument, .in = push->operator == IN };
 	sqlite3_value *value;
 	int count = 0;
-	while (count <= most && values_next(&value, &v))
+	while (count <= most && values_next(&value, &v) > 0)
 		count++;
 	if (count > most)
 		return false;
@@ -233,7 +232,8 @@ static int bind_values(point_cursor *cursor, const struct push *push, sqlite3_va
 	values v = { .list = argument, .in = push->operator == IN };
 	sqlite3_value *value;
 	bool is_name = push->column == RUN && (v.in || push->operator == SQLITE_INDEX_CONSTRAINT_EQ);
-	while (values_next(&value, &v)) {
+	int more;
+	while ((more = values_next(&value, &v)) > 0) {
 		int64_t id = 0;
 		int rc = is_name && sqlite3_value_type(value) == SQLITE_TEXT
 			? pio_reader_run(&id, cursor->reader, (const char *)sqlite3_value_text(value), err) : 0;
@@ -244,7 +244,7 @@ static int bind_values(point_cursor *cursor, const struct push *push, sqlite3_va
 		if (bound != SQLITE_OK)
 			return pio_reader_fail(cursor->reader, err, "binding a constraint");
 	}
-	return 0;
+	return more ? pio_fail(err, PIO_ENOMEM, "no memory for the values of an IN") : 0;
 }
 
 /* Prepare the query of the series unless it is the last one again. */

@@ -26,6 +26,7 @@ typedef struct job {
 
 typedef struct work {
 	pio_points *points;
+	const char *path;         /* of the database */
 	pthread_mutex_t lock;
 	pthread_cond_t filled, emptied;
 	job jobs[QUEUE];          /* a ring */
@@ -75,8 +76,9 @@ static int sort_place(pio_points *to, size_t at, size_t count, pio_err *err)
 	return rc;
 }
 
-static int decode_job(pio_points *to, const job *j, pio_chunk_decoder *decoder, pio_err *err)
+static int decode_job(const work *w, const job *j, pio_chunk_decoder *decoder, pio_err *err)
 {
+	pio_points *to = w->points;
 	size_t count, at = j->place;
 	const pio_chunk_columns columns = { to->step + at, to->time_ns + at, (uint64_t *)to->value + at,
 	                                    to->integer + at };
@@ -84,7 +86,7 @@ static int decode_job(pio_points *to, const job *j, pio_chunk_decoder *decoder, 
 	if (!rc && count != j->count)
 		rc = pio_fail(err, PIO_ECORRUPT, "%zu points, its row says %zu", count, j->count);
 	if (rc) {
-		pio_err_context(err, "chunk %lld", (long long)j->chunk_id);
+		pio_err_context(err, "%s, chunk %lld", w->path, (long long)j->chunk_id);
 		return rc;
 	}
 	if (pio_chunk_kind(j->data) == PIO_CHUNK_I64)
@@ -111,7 +113,7 @@ static void *decode_loop(void *argument)
 		w->jobs[w->tail++ % QUEUE] = (job){ 0 };
 		pthread_cond_signal(&w->emptied);
 		pthread_mutex_unlock(&w->lock);
-		rc = rc ? rc : decode_job(w->points, &j, decoder, &err);
+		rc = rc ? rc : decode_job(w, &j, decoder, &err);
 		pio_free(j.data);
 		pthread_mutex_lock(&w->lock);
 		if (rc && !w->err.code)
@@ -122,9 +124,9 @@ static void *decode_loop(void *argument)
 	return NULL;
 }
 
-static void start(work *w, pio_points *points, int threads)
+static void start(work *w, pio_points *points, const char *path, int threads)
 {
-	*w = (work){ .points = points, .err = PIO_ERR_INIT };
+	*w = (work){ .points = points, .path = path, .err = PIO_ERR_INIT };
 	pthread_mutex_init(&w->lock, NULL);
 	pthread_cond_init(&w->filled, NULL);
 	pthread_cond_init(&w->emptied, NULL);
@@ -161,7 +163,7 @@ static int give(work *w, pio_reader *reader, const pio_cursor_chunk *chunk, size
 		return rc;
 	if (!w->threads_count) {
 		j.data = (uint8_t *)(uintptr_t)data;
-		rc = decode_job(w->points, &j, reader->decoder, err);
+		rc = decode_job(w, &j, reader->decoder, err);
 	} else if (!(j.data = pio_alloc(j.size_bytes))) {
 		rc = pio_fail(err, PIO_ENOMEM, "no memory for a chunk of %zu bytes", j.size_bytes);
 	} else {
@@ -257,7 +259,8 @@ static int read_series(pio_points *points, pio_reader *reader, int64_t series_id
 	if (!rc && !reader->decoder)
 		rc = pio_chunk_decoder_new(&reader->decoder, err);
 	if (!rc) {
-		start(&w, points, threads > 1 && cursor.chunks_end > 4 ? threads : 0);
+		start(&w, points, sqlite3_db_filename(reader->db, "main"),
+		      threads > 1 && cursor.chunks_end > 4 ? threads : 0);
 		rc = read_chunks(&w, &count, &cursor, err);
 		rc = finish(&w, rc, err);
 	}
@@ -372,18 +375,18 @@ int pio_points_read(pio_points *points, const char *store, const char *run, cons
 {
 	pio_err err = PIO_ERR_INIT;
 	int rc = 0;
-	if (!points)
-		rc = pio_fail(&err, PIO_EINVAL, "points is NULL");
-	else if (*points = (pio_points){ 0 }, !store || !*store)
+	if (points)
+		*points = (pio_points){ 0 };
+	if (!points || !store || !run || !key)
+		rc = pio_fail(&err, PIO_EINVAL, "%s is NULL", !points ? "points" : !store ? "store" : !run ? "run" : "key");
+	else if (!*store)
 		rc = pio_fail(&err, PIO_EINVAL, "store is empty, expected a directory");
-	else if (!run || !key)
-		rc = pio_fail(&err, PIO_EINVAL, "%s is NULL", run ? "key" : "run");
 	else if (threads < 0)
 		rc = pio_fail(&err, PIO_EINVAL, "threads is %d, expected 0 or more", threads);
 	if (!rc) {
-		long cores = sysconf(_SC_NPROCESSORS_ONLN);
-		threads = threads ? threads : cores > 0 ? (int)(cores < THREADS_MAX ? cores : THREADS_MAX) : 1;
-		rc = read_from(points, store, run, key, rank, threads < THREADS_MAX ? threads : THREADS_MAX, &err);
+		long cores = threads ? threads : sysconf(_SC_NPROCESSORS_ONLN);
+		threads = cores < 1 ? 1 : cores < THREADS_MAX ? (int)cores : THREADS_MAX;
+		rc = read_from(points, store, run, key, rank, threads, &err);
 		if (rc)
 			pio_points_free(points);
 	}

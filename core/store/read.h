@@ -27,7 +27,7 @@ typedef struct pio_points {
 
 /* The points that reads show of a series of the store at directory `store`,
  * which is opened for reading only. `run` is such as 'gpt-17', or a ULID.
- * Chunks are decoded by `threads` threads; 0: one a core, at most 4.
+ * Chunks are decoded by `threads` threads, at most 4; 0: one a core.
  *
  * 0, or a negative code and one line in `message`, always ended by a NUL:
  * -1 an argument is wrong, -3 there is no such store, run or series, -5 it is

@@ -329,7 +329,7 @@ static void bulk_reads_name_what_is_wrong(void **unused)
 	for (int threads = 1; threads <= 3; threads += 2) {
 		assert_int_equal(pio_points_read(&points, f.dir, "gpt-1", "key/0", 0, threads, message, sizeof message),
 		                 -PIO_EVERSION);
-		assert_non_null(strstr(message, "chunk "));
+		assert_non_null(strstr(message, "pioche.db, chunk "));
 	}
 	pio_free(r.all);
 	store_down(&f);
