@@ -249,7 +249,7 @@ static void a_killed_process_loses_nothing_it_was_told(void **state)
 static void a_child_logs_but_does_not_end_the_run(void **state)
 {
 	(void)state;
-#ifdef __SANITIZE_ADDRESS__
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 	/* The child of a process with threads may find the sanitizer's own locks
 	 * taken for ever; libc's are safe to fork. */
 	skip();
@@ -296,7 +296,7 @@ static void a_child_logs_but_does_not_end_the_run(void **state)
 static void a_child_of_a_killed_parent_drains_for_itself(void **state)
 {
 	(void)state;
-#ifdef __SANITIZE_ADDRESS__
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 	skip(); /* as above */
 #endif
 	enum { POINTS = 150000 }; /* several times what the ring holds */
@@ -351,7 +351,7 @@ static void a_child_of_a_killed_parent_drains_for_itself(void **state)
 static void a_child_that_outlives_its_adopted_run_waits_for_nobody(void **state)
 {
 	(void)state;
-#ifdef __SANITIZE_ADDRESS__
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 	skip(); /* as above */
 #endif
 	char *home = home_new(), id[27];
