@@ -6,7 +6,9 @@
  * (media.h) and a checkpoint whose last report arrives is published
  * (checkpoint.h) in the same transaction. Times are kept to the microsecond. A
  * record that makes no sense is passed over and told in an event of kind
- * 'journal'; a run of more than 100,000 keys gets one of kind 'keys'. */
+ * 'journal'; a run of more than 100,000 keys gets one of kind 'keys'. Full
+ * chunks are encoded by a few threads where cores are free (encoder.h); the
+ * rows do not show it. */
 #ifndef PIO_STORE_FOLD_H
 #define PIO_STORE_FOLD_H
 

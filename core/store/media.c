@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/mem.h"
 #include "base/str.h"
@@ -74,9 +75,12 @@ static int put_file(char sha256[PIO_SHA256_HEX + 1], const pio_media *m, pio_sto
 		if (!is_regular(m->file))
 			return pio_fail(err, PIO_ENOTFOUND, "media %.200s: there is no regular file %s", m->key,
 			                m->file);
-		/* Read-only first: what is hashed is what stays. */
-		if (chmod(m->file, 0444) != 0)
+		/* Read-only first: what is hashed is what stays. In a group's store it may
+		 * be another's. */
+		if (chmod(m->file, 0444) != 0 && errno != EPERM)
 			return pio_fail_errno(err, errno, "%s", m->file);
+		if (access(m->file, R_OK) != 0)
+			return pio_fail(err, PIO_EINVAL, "media %.200s: %s cannot be read", m->key, m->file);
 		rc = sync_file(m->file, err);
 		if (!rc)
 			rc = pio_sha256_file(m->file, sha256, &bytes, err);

@@ -26,6 +26,7 @@
 
 #define ULID "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 #define CHUNK 4096
+#define RECORD_POINTS 4096u
 
 static uint64_t state = 88172645463325252u;
 
@@ -92,7 +93,6 @@ static int64_t write_journal(const char *dir, int64_t points, uint32_t ranks, ui
 	for (int64_t step = 0; done < points; step++) {
 		time_ns += (int64_t)(1e7 + 1e5 * normal());
 		for (uint32_t rank = 0; rank < ranks; rank++) {
-			uint32_t head[2] = { rank, keys };
 			if (step == 0)
 				put_keys(writer, rank, keys);
 			for (uint32_t key = 0; key < keys; key++) {
@@ -101,8 +101,11 @@ static int64_t write_journal(const char *dir, int64_t points, uint32_t ranks, ui
 				                                  .key = key + 1 };
 				memcpy(&block[key].value_bits, &value, 8);
 			}
-			must(pio_journal_append(writer, PIO_RECORD_POINTS, head, sizeof head, block,
-			                        keys * sizeof *block, &err), &err);
+			for (uint32_t at = 0; at < keys; at += RECORD_POINTS) {
+				uint32_t n = keys - at < RECORD_POINTS ? keys - at : RECORD_POINTS, head[2] = { rank, n };
+				must(pio_journal_append(writer, PIO_RECORD_POINTS, head, sizeof head, block + at,
+				                        n * sizeof *block, &err), &err);
+			}
 			done += keys;
 		}
 	}

@@ -231,6 +231,24 @@ static void very_many_keys_are_told_once(void **unused)
 	store_down(&f);
 }
 
+/* Every 2 s; where that is much work, as often as a part of a core allows. */
+static void heavy_folds_are_further_apart(void **unused)
+{
+	(void)unused;
+	const int64_t second = 1000000000;
+	assert_true(pio_fold_due(7, &(pio_fold_result){ .cpu_ns = 0 }) == 7 + 2 * second);
+	assert_true(pio_fold_due(7, &(pio_fold_result){ .cpu_ns = second / 10 }) == 7 + 2 * second);
+	assert_true(pio_fold_due(7, &(pio_fold_result){ .cpu_ns = second / 2 }) == 7 + 8 * second);
+	assert_true(pio_fold_due(7, &(pio_fold_result){ .cpu_ns = 60 * second }) == 7 + PIO_FOLD_NS_MAX);
+	fixture f = store_up_run();
+	pio_journal_writer *w = journal_up(&f, 1);
+	put_key(w, 0, 1, "loss");
+	put_point(w, 0, 1, 1, 1);
+	journal_down(w);
+	assert_true(fold(&f, true).cpu_ns > 0);
+	store_down(&f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -239,6 +257,7 @@ int main(void)
 		cmocka_unit_test(small_folds_change_one_row),
 		cmocka_unit_test(threads_change_no_byte),
 		cmocka_unit_test(very_many_keys_are_told_once),
+		cmocka_unit_test(heavy_folds_are_further_apart),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
