@@ -61,8 +61,7 @@ local function found_set(store, names, trees, now_ns)
   local found = #names > 0 and set_of_names(store, names) or nil
   for _, tree in ipairs(trees) do
     if tree.filter then
-      local sql, binds = compile.filter(store, tree, now_ns)
-      found = both(store, found, store:one("SELECT " .. sql .. " AS found", table.unpack(binds)).found)
+      found = both(store, found, compile.run(store, compile.filter(store, tree, now_ns)))
     end
   end
   return found

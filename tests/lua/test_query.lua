@@ -443,6 +443,17 @@ test("hostile texts are texts", function()
   equal(store:one("SELECT count(*) AS n FROM run").n, 8)
 end)
 
+test("the largest queries that are taken are within what SQLite takes", function()
+  finds(("not "):rep(48) .. "commit in (" .. ("abcd, "):rep(99) .. "3f2a9c1)", "1 2")
+  finds(("not "):rep(48) .. "created in (" .. ("2026-11-01, "):rep(99) .. "1971-01-01)", "")
+  finds("lr in (" .. ("1, "):rep(999) .. "0.1)", "3 7 8")
+  finds(("lr=0.1 or "):rep(199) .. "lr=0.01", "2 3")
+  finds(("("):rep(49) .. "lr = 1" .. (")"):rep(49), "7 8")
+  finds(("not (lr = 1 and "):rep(23) .. "lr = 1" .. (")"):rep(23), "1 2 3 4 5 6")
+  fails("lr in (" .. ("1, "):rep(1000) .. "2)", "at most 1000 values", "2")
+  fails("commit in (" .. ("abcd, "):rep(100) .. "1234)", "at most 100 commits", "1234")
+end)
+
 test("the tree of a query", function()
   local tree = parse.query("a = 1 and not b in (2, 'x') or has(c) sort by d desc limit 5")
   equal(tree.filter.op, "or")
@@ -457,9 +468,8 @@ test("each comparison walks one index and no table", function()
   local compile = require "pioche.query.compile"
   for _, text in ipairs { "lr > 0.1", "val/loss.min < 1", "val/loss.mean < 1", "val/loss@mean < 1", "tag.phase = x",
     "status = failed", "optimizer ~ a" } do
-    local sql, binds = compile.filter(store, parse.query(text), sys.now_ns())
-    local plan = {}
-    for i, row in ipairs(store:rows("EXPLAIN QUERY PLAN SELECT " .. sql, table.unpack(binds))) do
+    local leaf, plan = compile.filter(store, parse.query(text), sys.now_ns()), {}
+    for i, row in ipairs(store:rows("EXPLAIN QUERY PLAN SELECT " .. leaf.sql, table.unpack(leaf.binds))) do
       plan[i] = row.detail
     end
     plan = table.concat(plan, "\n")

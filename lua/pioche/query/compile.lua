@@ -1,7 +1,7 @@
 -- query/compile.lua: a query's tree to SQL. Every text and number of the query
 -- is bound, none becomes part of the SQL.
 --
--- A comparison becomes the set of the runs for which it holds (run_set of
+-- A comparison becomes SQL of the set of the runs for which it holds (run_set of
 -- core/store/run_set.h, one walk of an index); and, or, not join sets. So logic
 -- has two values: a comparison is false for a run without the value, and `not`
 -- is everything else.
@@ -101,8 +101,17 @@ function conditions.duration(b, node, expr)
   return number_condition(b, node, expr, "0", list, false)
 end
 
+-- Some lists become a chain of ORs, of which SQLite takes about 160.
+local chain_max = 100
+
+local function check_chain(b, node, what)
+  local excess = node.values[chain_max + 1]
+  if excess then b:fail(excess, "at most %d %s in one list", chain_max, what) end
+end
+
 function conditions.time(b, node, expr)
   no_pattern(b, node, "a time")
+  check_chain(b, node, "times")
   local spans = {}
   for i, v in ipairs(node.values) do
     local first, last = value.time(v.text, b.now_ns)
@@ -199,6 +208,7 @@ function conditions.commit(b, node)
   elseif is_order(node.relation) then
     b:fail(node.operator, "commits have no order: only =, !=, ~ and !~")
   end
+  check_chain(b, node, "commits")
   local parts = {}
   for i, v in ipairs(node.values) do
     if not v.text:match("^%x%x%x%x+$") then
@@ -331,9 +341,9 @@ local function tag_condition(b, node)
   return conditions.text(b, node, "value")
 end
 
-local walk = {}
+local leaf = {}
 
-function walk.compare(b, node)
+function leaf.compare(b, node)
   local target = resolve.name(b.store, b.text, node.name)
   if target.kind == "field" then
     return field_set(b, node, target.field)
@@ -349,7 +359,7 @@ function walk.compare(b, node)
     param_condition(b, node, target))
 end
 
-function walk.has(b, node)
+function leaf.has(b, node)
   local target = resolve.name(b.store, b.text, node.name)
   if target.kind == "metric" then
     local spec = target.spec
@@ -367,34 +377,43 @@ function walk.has(b, node)
     b:bind(target.name))
 end
 
-local function walk_node(b, node)
-  return walk[node.op](b, node)
-end
-
-walk["not"] = function(b, node)
-  return "run_set_minus((SELECT run_set(id) FROM run), " .. walk_node(b, node.item) .. ")"
-end
-
--- As a tree of two branches each, so that a long list does not nest deep.
-local function join(b, name, items, first, last)
-  if first == last then return walk_node(b, items[first]) end
-  local middle = (first + last) // 2
-  local left = join(b, name, items, first, middle)
-  return string.format("%s(%s, %s)", name, left, join(b, name, items, middle + 1, last))
-end
-
-walk["and"] = function(b, node) return join(b, "run_set_and", node.items, 1, #node.items) end
-walk["or"] = function(b, node) return join(b, "run_set_or", node.items, 1, #node.items) end
-
 local function new_builder(store, text, now_ns)
   return setmetatable({ store = store, text = text, now_ns = now_ns, binds = {} }, builder)
 end
 
--- SQL of one value, the set of runs for which a filter (parse.query) holds, and
--- what is bound to it.
+-- The plan of a filter (parse.query): a leaf is { sql, binds }, SQL of the set of
+-- the runs for which the comparison holds; "and", "or" and "not" are as in the
+-- tree. They are no SQL, which would nest as deep as the query does: SQLite has
+-- limits there, and a query has none that a person meets.
 function compile.filter(store, tree, now_ns)
-  local b = new_builder(store, tree.text, now_ns)
-  return walk_node(b, tree.filter), b.binds
+  local function plan(node)
+    if leaf[node.op] then
+      local b = new_builder(store, tree.text, now_ns)
+      return { sql = leaf[node.op](b, node), binds = b.binds }
+    elseif node.op == "not" then
+      return { op = "not", item = plan(node.item) }
+    end
+    local items = {}
+    for i, item in ipairs(node.items) do items[i] = plan(item) end
+    return { op = node.op, items = items }
+  end
+  return plan(tree.filter)
+end
+
+-- The set of the runs for which a plan holds.
+function compile.run(store, plan)
+  if plan.sql then
+    return store:one("SELECT " .. plan.sql .. " AS found", table.unpack(plan.binds)).found
+  elseif plan.op == "not" then
+    return store:one("SELECT run_set_minus((SELECT run_set(id) FROM run), ?) AS found",
+      compile.run(store, plan.item)).found
+  end
+  local found = compile.run(store, plan.items[1])
+  for i = 2, #plan.items do
+    found = store:one("SELECT run_set_" .. plan.op .. "(?, ?) AS found", found,
+      compile.run(store, plan.items[i])).found
+  end
+  return found
 end
 
 -- ---- sorting -------------------------------------------------------------------------------
