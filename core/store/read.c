@@ -378,7 +378,8 @@ int pio_points_read(pio_points *points, const char *store, const char *run, cons
 	if (points)
 		*points = (pio_points){ 0 };
 	if (!points || !store || !run || !key)
-		rc = pio_fail(&err, PIO_EINVAL, "%s is NULL", !points ? "points" : !store ? "store" : !run ? "run" : "key");
+		rc = pio_fail(&err, PIO_EINVAL, "%s is NULL", !points ? "points" : !store ? "store" : !run ? "run"
+		                                                                                 : "key");
 	else if (!*store)
 		rc = pio_fail(&err, PIO_EINVAL, "store is empty, expected a directory");
 	else if (threads < 0)
