@@ -108,9 +108,10 @@ static bool is_last(sqlite3_stmt *row, const pio_chunk_stats *s)
 	double last = sqlite3_column_double(row, 8);
 	uint64_t bits;
 	memcpy(&bits, &last, sizeof bits);
+	if ((sqlite3_column_type(row, 10) != SQLITE_NULL) != (s->last_integer != 0))
+		return false;
 	if (s->last_integer)
-		return sqlite3_column_type(row, 10) != SQLITE_NULL &&
-		       (uint64_t)sqlite3_column_int64(row, 10) == s->last_bits;
+		return (uint64_t)sqlite3_column_int64(row, 10) == s->last_bits;
 	if (sqlite3_column_type(row, 9) != SQLITE_NULL)
 		bits = (uint64_t)sqlite3_column_int64(row, 9);
 	return bits == s->last_bits;

@@ -40,6 +40,54 @@ static void a_network_disk_gets_no_wal(void **unused)
 	store_down(&f);
 }
 
+static void create_at_once(void *go)
+{
+	pio_store *store;
+	char byte;
+	const char **words = go;
+	if (read(atoi(words[1]), &byte, 1) != 0)
+		_exit(2);
+	_exit(pio_store_open(&store, words[0], PIO_STORE_CREATE, NULL) != 0);
+}
+
+/* And who opens it meanwhile never finds one without tables. */
+static void many_that_make_it_at_once_make_one(void **unused)
+{
+	(void)unused;
+	enum { COUNT = 8 };
+	char *dir = scratch_new(), number[16];
+	int go[2];
+	pid_t children[COUNT];
+	pio_store *store;
+	assert_int_equal(pipe(go), 0);
+	snprintf(number, sizeof number, "%d", go[0]);
+	const char *words[] = { dir, number };
+	fflush(NULL);
+	for (int i = 0; i < COUNT; i++)
+		if ((children[i] = fork()) == 0) {
+			close(go[1]);
+			create_at_once(words);
+		}
+	close(go[0]);
+	close(go[1]);
+	while (access(path_in(dir, "pioche.db"), F_OK) != 0)
+		usleep(100);
+	check_ok(pio_store_open(&store, dir, PIO_STORE_READ, &err));
+	pio_store_close(&store);
+	for (int i = 0; i < COUNT; i++) {
+		int status = 0;
+		assert_int_equal(waitpid(children[i], &status, 0), children[i]);
+		assert_int_equal(status, 0);
+	}
+	char **names;
+	size_t count;
+	check_ok(pio_fs_list(&names, &count, dir, &err));
+	for (size_t i = 0; i < count; i++)
+		assert_null(strstr(names[i], ".part"));
+	pio_fs_list_free(names, count);
+	scratch_remove(dir);
+}
+
 static void an_absent_store_is_named(void **unused)
 {
 	(void)unused;
@@ -274,6 +322,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_new_store_is_whole),
 		cmocka_unit_test(a_network_disk_gets_no_wal),
+		cmocka_unit_test(many_that_make_it_at_once_make_one),
 		cmocka_unit_test(an_absent_store_is_named),
 		cmocka_unit_test(a_newer_store_is_refused_untouched),
 		cmocka_unit_test(an_older_store_becomes_what_a_new_one_is),
