@@ -81,7 +81,8 @@ local function sorted(store, found, order, binds, limit)
     found and "run_set_has(?1, r.id)" or "?1 = 0", order, #binds), table.unpack(binds))
 end
 
--- Ids of the runs that `words` mean, and how many there are without the limit.
+-- Ids of the runs that `words` mean, how many there are without the limit, and
+-- true where the user said an order.
 -- options: sort (names as in `sort by`), limit (both before what the queries
 -- say; -1: all), or_limit (where neither says), newest_first (else oldest first,
 -- and runs in the order of their names), status (array of words).
@@ -111,7 +112,7 @@ function query.choose(store, words, options)
     local binds = { found or false }
     local order = compile.order(store, sort, now_ns, binds) .. "r.id"
       .. (options.newest_first and " DESC" or "")
-    return sorted(store, found, order, binds, limit), total
+    return sorted(store, found, order, binds, limit), total, true
   elseif not found then
     return store:column("SELECT id FROM run ORDER BY id " .. (options.newest_first and "DESC" or "")
       .. " LIMIT ?", limit), total

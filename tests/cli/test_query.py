@@ -77,6 +77,10 @@ def test_compare_and_chart_take_queries():
         rows = p.pioche("compare", "--sort", "lr desc", "--limit", "2", "-m", "val/loss@max", "--json").json
         assert [row["id"] for row in rows] == ["gpt-4", "gpt-3"]
         assert rows[0]["metrics"]["val/loss@max"]["mean"] == 4.1
+        rows = p.pioche("compare", "sort by lr", "--minimize", "val/loss", "--json").json
+        assert [row["id"] for row in rows] == ["gpt-2", "gpt-1", "gpt-3", "gpt-4"] and rows[1]["best"] == ["val/loss"]
+        drawn = p.pioche("chart", "sort by lr desc limit 2", "-m", "val/loss").out
+        assert drawn.index("gpt-4") < drawn.index("gpt-3"), drawn
         charts = p.pioche("chart", "lr < 1 sort by lr", "-m", "val/loss", "--json").json
         assert [c["id"] for c in charts] == ["gpt-2", "gpt-1"]
         assert "no runs" in p.pioche("compare", "lr > 99", expect=1).err

@@ -198,11 +198,12 @@ local function time_text(seconds)
   return seconds <= 0 and "0" or format.duration(math.floor(seconds * 1e9))
 end
 
-local function print_charts(ctx, store, loaded, texts)
+local function print_charts(ctx, store, loaded, texts, ordered)
   local width = ctx.options.width or math.min(ctx.cols, 120)
   for i, text in ipairs(texts) do
     local spec = curve_of(store, text)
-    local series, hidden = collect(ctx, store, runs.best_first(store, loaded, spec), spec, 2 * width)
+    local series, hidden = collect(ctx, store, ordered and loaded
+      or runs.best_first(store, loaded, spec), spec, 2 * width)
     local band = false
     for _, s in ipairs(series) do band = band or s.band end
     local title = spec.title .. (ctx.options.log_y and "  (log)" or "")
@@ -224,7 +225,7 @@ end
 
 local function run(ctx)
   local store = ctx.reading()
-  local ids = query.choose(store, ctx.args, { sort = ctx.options.sort, limit = ctx.options.limit })
+  local ids, _, ordered = query.choose(store, ctx.args, { sort = ctx.options.sort, limit = ctx.options.limit })
   local loaded = runs.load(store, ids)
   if #loaded == 0 then errors.raise("not_found", "chart: no runs") end
   local smooth = ctx.options.smooth
@@ -237,7 +238,7 @@ local function run(ctx)
   elseif ctx.csv then
     print_csv(ctx, store, loaded, texts)
   else
-    print_charts(ctx, store, loaded, texts)
+    print_charts(ctx, store, loaded, texts, ordered)
   end
   return 0
 end
@@ -247,7 +248,7 @@ return {
   usage = "chart RUN|EXPERIMENT|QUERY... [--metric KEY]...",
   help = [[
 One chart a metric (the goal unless told; without a goal everything, where that
-is up to 4 metrics), one curve a run, best first where the metric is the goal,
+is up to 4 metrics), one curve a run, best first where the metric is the goal (in the order of --sort or `sort by`),
 each point the mean of its bucket of steps; with one run and colours the shaded
 band is the bucket's minimum to maximum. Rank 0, or the rank in KEY@rank=N,
 or all ranks step by step in KEY@mean, @max, @min or @argmax. Values that are

@@ -18,12 +18,14 @@ local keys_sampled = 50      -- ... of so many
 
 local function chosen(ctx, store)
   if #ctx.args > 0 or ctx.options.sort then
-    return (query.choose(store, ctx.args, { sort = ctx.options.sort, limit = ctx.options.limit }))
+    local ids, _, ordered = query.choose(store, ctx.args,
+      { sort = ctx.options.sort, limit = ctx.options.limit })
+    return ids, ordered
   end
   local newest = store:one("SELECT e.name FROM run r JOIN experiment e ON e.id = r.experiment_id"
     .. " ORDER BY r.id DESC LIMIT 1")
   if not newest then errors.raise("not_found", "nothing to compare: the store has no runs") end
-  return (runs.select(store, { newest.name .. "/all" }))
+  return (runs.select(store, { newest.name .. "/all" })), false
 end
 
 -- The metric that decides and its direction: what was asked for, else the goal
@@ -367,7 +369,7 @@ local function print_footer(ctx, view)
     ctx.out(term.paint(text, "dim", ctx.color) .. "\n")
   end
   for c, column in ipairs(view.columns) do
-    if column.decides then
+    if column.decides and not view.ordered then
       local verdict = stats.verdict(view.rows, c, column)
       if verdict then ctx.out(verdict .. "\n") end
     end
@@ -438,7 +440,7 @@ end
 
 local function run(ctx)
   local store = ctx.reading()
-  local ids = chosen(ctx, store)
+  local ids, ordered = chosen(ctx, store)
   if ctx.options.code then return print_code(ctx, store, ids) end
   local loaded = runs.load(store, ids)
   if #loaded == 0 then errors.raise("not_found", "nothing to compare: no runs") end
@@ -451,10 +453,10 @@ local function run(ctx)
     groups, grouped = seed_groups(loaded, different)
   end
   local view = { columns = columns, rows = {}, best = {}, grouped = grouped,
-    code = trees_differ(loaded), params = different, same = same, shared = loaded[1].params,
+    ordered = ordered, code = trees_differ(loaded), params = different, same = same, shared = loaded[1].params,
     constant = constant }
   for i, group in ipairs(groups) do view.rows[i] = make_row(group, columns, different) end
-  sort_rows(view.rows, columns)
+  if not ordered then sort_rows(view.rows, columns) end
   for c, column in ipairs(columns) do view.best[c] = best_row(view.rows, column, c) end
   if grouped then
     for _, list in ipairs { view.params, view.same } do
@@ -479,7 +481,8 @@ return {
   summary = "which run is better, and what made it so",
   usage = "compare [RUN|EXPERIMENT...] [QUERY] [--metric KEY]...\ncompare RUN RUN --code",
   help = [[
-A row a run, best first by the experiment's goal: the parameters that differ,
+A row a run, best first by the experiment's goal (in the order of --sort or
+`sort by`, where one is given): the parameters that differ,
 the goal, other metrics. * marks the best of a column whose direction is known.
 Without arguments: the experiment of the newest run.
 
