@@ -225,7 +225,8 @@ end
 
 local function run(ctx)
   local store = ctx.reading()
-  local ids, _, ordered = query.choose(store, ctx.args, { sort = ctx.options.sort, limit = ctx.options.limit })
+  local ids, _, ordered = query.choose(store, ctx.args,
+    { sort = ctx.options.sort, limit = ctx.options.limit })
   local loaded = runs.load(store, ids)
   if #loaded == 0 then errors.raise("not_found", "chart: no runs") end
   local smooth = ctx.options.smooth
@@ -248,12 +249,12 @@ return {
   usage = "chart RUN|EXPERIMENT|QUERY... [--metric KEY]...",
   help = [[
 One chart a metric (the goal unless told; without a goal everything, where that
-is up to 4 metrics), one curve a run, best first where the metric is the goal (in the order of --sort or `sort by`),
-each point the mean of its bucket of steps; with one run and colours the shaded
-band is the bucket's minimum to maximum. Rank 0, or the rank in KEY@rank=N,
-or all ranks step by step in KEY@mean, @max, @min or @argmax. Values that are
-not finite are gaps. A series of more than 20,000 points is smoothed
-over its buckets.
+is up to 4 metrics), one curve a run, best first where the metric is the goal
+(with --sort or `sort by` in that order), each point the mean of its bucket of
+steps; with one run and colours the shaded band is the bucket's minimum to
+maximum. Rank 0, or the rank in KEY@rank=N, or all ranks step by step in
+KEY@mean, @max, @min or @argmax. Values that are not finite are gaps. A series
+of more than 20,000 points is smoothed over its buckets.
 
 JSON: an array of {id, metric, rank, count, buckets[{first_step, last_step,
 count, min, max, mean}]}.]],

@@ -453,7 +453,8 @@ local function run(ctx)
     groups, grouped = seed_groups(loaded, different)
   end
   local view = { columns = columns, rows = {}, best = {}, grouped = grouped,
-    ordered = ordered, code = trees_differ(loaded), params = different, same = same, shared = loaded[1].params,
+    ordered = ordered,
+    code = trees_differ(loaded), params = different, same = same, shared = loaded[1].params,
     constant = constant }
   for i, group in ipairs(groups) do view.rows[i] = make_row(group, columns, different) end
   if not ordered then sort_rows(view.rows, columns) end
@@ -481,8 +482,8 @@ return {
   summary = "which run is better, and what made it so",
   usage = "compare [RUN|EXPERIMENT...] [QUERY] [--metric KEY]...\ncompare RUN RUN --code",
   help = [[
-A row a run, best first by the experiment's goal (in the order of --sort or
-`sort by`, where one is given): the parameters that differ,
+A row a run, best first by the experiment's goal (with --sort or `sort by` in
+that order): the parameters that differ,
 the goal, other metrics. * marks the best of a column whose direction is known.
 Without arguments: the experiment of the newest run.
 

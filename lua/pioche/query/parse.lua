@@ -211,7 +211,8 @@ function parse.query(text)
   local rest = p:peek()
   if rest.kind ~= "end" then
     p:fail(rest, "expected %s, got %s", tree.limit and "the end"
-      or tree.sort and "asc, desc, ',', `limit` or the end" or "and, or, `sort by`, `limit` or the end", shown(rest))
+      or tree.sort and "asc, desc, ',', `limit` or the end"
+      or "and, or, `sort by`, `limit` or the end", shown(rest))
   end
   return tree
 end
