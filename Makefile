@@ -194,6 +194,12 @@ $(BUILD)/gpu_host/libnvidia-ml.so.1: tests/gpu_host/nvml.c
 $(BUILD)/tests/test_nvml: LDFLAGS += -Wl,--disable-new-dtags,-rpath,'$$ORIGIN/../gpu_host'
 $(BUILD)/tests/test_nvml: $(BUILD)/gpu_host/libnvidia-ml.so.1
 
+# Alone, so that it is small itself.
+$(BUILD)/bench/spawn: tests/bench/spawn.c
+	@mkdir -p $(@D)
+	@echo "LD $@"
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $<
+
 $(BUILD)/bench/%: tests/bench/%.c $(CORE_OBJ)
 	@mkdir -p $(@D)
 	@echo "LD $@"
@@ -256,6 +262,7 @@ help:
 	@echo "make build     install what is missing (Debian), build build/pioche and the libraries"
 	@echo "make demo      build, then sweep a small language model on real text (TEXT=any.txt)"
 	@echo "make test      build, then run every test (FILTER=text picks; SAN=address,undefined)"
+	@echo "                 (PIOCHE_PEERS=DIR keeps the other trackers that tests of import need)"
 	@echo "make test-crash  10,000 SIGKILLs, and every way a disk can fail (SEED=n repeats)"
 	@echo "make bench     measure; prints tables, writes build/bench.json (FILTER=text SHORT=1)"
 	@echo "make lint      check layout, includes, sizes, forbidden calls, Lua"
