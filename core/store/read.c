@@ -184,11 +184,17 @@ static int give(work *w, pio_reader *reader, const pio_cursor_chunk *chunk, size
 /* One block for all columns: in huge pages, where it has any, a fault of the
  * first touch does for 512 small ones, which would take longer than decoding.
  * What pio_free needs stands before the first column. */
-static int make_room(pio_points *points, const pio_series_cursor *cursor, pio_err *err)
+static int make_room(pio_points *points, size_t *room_out, const pio_series_cursor *cursor, pio_err *err)
 {
 	size_t room = 0;
-	for (size_t i = cursor->chunks_begin; i < cursor->chunks_end; i++)
-		room += (size_t)cursor->chunks[i].count;
+	*room_out = 0;
+	for (size_t i = cursor->chunks_begin; i < cursor->chunks_end; i++) {
+		const pio_cursor_chunk *chunk = &cursor->chunks[i];
+		if (chunk->count < 1 || chunk->count > PIO_CHUNK_POINTS_MAX)
+			return pio_fail(err, PIO_ECORRUPT, "chunk %lld has %lld points, expected 1 to %d",
+			                (long long)chunk->id, (long long)chunk->count, PIO_CHUNK_POINTS_MAX);
+		room += (size_t)chunk->count;
+	}
 	if (!room)
 		return 0;
 	size_t bytes = room * (3 * 8 + 1), align = bytes >= HUGE_PAGE ? HUGE_PAGE : 8;
@@ -205,31 +211,34 @@ static int make_room(pio_points *points, const pio_series_cursor *cursor, pio_er
 	points->time_ns = points->step + room;
 	points->value = points->time_ns + room;
 	points->integer = memset(points->time_ns + 2 * room, 0, room);
+	*room_out = room;
 	return 0;
 }
 
 /* Chunks that overlap no other go to the threads; the rest, usually where
  * attempts meet, is sorted out here, so that each chunk's place is known. */
-static int read_chunks(work *w, size_t *count, pio_series_cursor *cursor, pio_err *err)
+static int read_chunks(work *w, size_t *count, size_t room, pio_series_cursor *cursor, pio_err *err)
 {
 	int rc = 0;
 	*count = 0;
 	while (!rc && cursor->chunks_begin < cursor->chunks_end) {
-		const pio_cursor_chunk *chunk = &cursor->chunks[cursor->chunks_begin];
-		if (pio_series_cursor_is_plain(cursor)) {
-			rc = give(w, cursor->reader, chunk, *count, err);
-			*count += (size_t)chunk->count;
-			cursor->chunks_begin++;
-			continue;
-		}
+		const pio_cursor_chunk chunk = cursor->chunks[cursor->chunks_begin];
+		bool plain = pio_series_cursor_is_plain(cursor);
 		const pio_point *points;
-		size_t n;
-		rc = pio_series_cursor_group(&points, &n, cursor, err);
-		if (rc == 1) {
+		size_t n = plain ? (size_t)chunk.count : 0;
+		if (!plain && (rc = pio_series_cursor_group(&points, &n, cursor, err)) <= 0)
+			continue;
+		if (n > room - *count)
+			return pio_fail(err, PIO_ECORRUPT, "%s, chunk %lld: more points than its row says", w->path,
+			                (long long)chunk.id);
+		rc = 0;
+		if (plain) {
+			rc = give(w, cursor->reader, &chunk, *count, err);
+			cursor->chunks_begin++;
+		} else {
 			place(w->points, *count, points, n);
-			*count += n;
 		}
-		rc = rc < 0 ? rc : 0;
+		*count += n;
 	}
 	return rc;
 }
@@ -251,17 +260,17 @@ static int read_series(pio_points *points, pio_reader *reader, int64_t series_id
 {
 	pio_series_cursor cursor;
 	work w;
-	size_t count = 0;
+	size_t count = 0, room;
 	int rc = pio_series_cursor_open(&cursor, reader, series_id, INT64_MIN, INT64_MAX, 0, err);
 	if (rc)
 		return rc;
-	rc = make_room(points, &cursor, err);
+	rc = make_room(points, &room, &cursor, err);
 	if (!rc && !reader->decoder)
 		rc = pio_chunk_decoder_new(&reader->decoder, err);
 	if (!rc) {
 		start(&w, points, sqlite3_db_filename(reader->db, "main"),
 		      threads > 1 && cursor.chunks_end > 4 ? threads : 0);
-		rc = read_chunks(&w, &count, &cursor, err);
+		rc = read_chunks(&w, &count, room, &cursor, err);
 		rc = finish(&w, rc, err);
 	}
 	if (!rc) {
