@@ -1,29 +1,34 @@
 """Other trackers' own programs, for tests that read what those really write.
 
 They live in a virtual environment: the one that PIOCHE_PEERS names, which is
-made if absent and kept, else one of this process, removed at its end. What is
-missing is installed when a test first asks; where pip cannot, the test is
-skipped by that name."""
+made if absent and kept, else the one that `make bench` made, else one of this
+process, removed at its end. What is missing is installed when a test first asks;
+where pip cannot, the test is skipped by that name."""
 import atexit
+import fcntl
 import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 
 from harness import Skip
 
-INSTALL_S = 400
+INSTALL_S = 240                    # for all that a test program asks for
 DISTRIBUTION = {"PIL": "pillow"}   # of modules that are called otherwise
+CACHE = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "pioche",
+                     "peers")
 _failed = {}
 _home = None
+_left_s = INSTALL_S
 
 
 def _venv():
     global _home
     if _home is None:
-        _home = os.environ.get("PIOCHE_PEERS")
+        _home = os.environ.get("PIOCHE_PEERS") or (os.path.isdir(CACHE) and CACHE)
         if not _home:
             _home = tempfile.mkdtemp(prefix="pioche peers ")
             atexit.register(shutil.rmtree, _home, ignore_errors=True)
@@ -31,6 +36,22 @@ def _venv():
     if not os.path.exists(python):
         subprocess.run([sys.executable, "-m", "venv", _home], check=True, capture_output=True)
     return python
+
+
+def _install(interpreter, name):
+    """Why it cannot be had, or None."""
+    global _left_s
+    began = time.monotonic()
+    with open(_home + "/.lock", "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            done = subprocess.run([interpreter, "-m", "pip", "install", "-q", DISTRIBUTION.get(name, name)],
+                                  capture_output=True, text=True, timeout=max(1, _left_s))
+        except subprocess.TimeoutExpired:
+            return f"not within the {INSTALL_S} s there are"
+        finally:
+            _left_s -= time.monotonic() - began
+    return "".join(done.stderr.strip().splitlines()[-1:])[:120] if done.returncode else None
 
 
 def python(*names):
@@ -42,15 +63,9 @@ def python(*names):
         found = subprocess.run([interpreter, "-c", f"import {name}"], capture_output=True, timeout=120)
         if found.returncode == 0:
             continue
-        try:
-            done = subprocess.run([interpreter, "-m", "pip", "install", "-q",
-                                   DISTRIBUTION.get(name, name)], capture_output=True,
-                                  text=True, timeout=INSTALL_S)
-            why = done.stderr.strip().splitlines()[-1:] if done.returncode else None
-        except subprocess.TimeoutExpired:
-            why = [f"not within {INSTALL_S} s"]
+        why = _install(interpreter, name)
         if why is not None:
-            _failed[name] = f"{name}: pip cannot install it ({''.join(why)[:120]})"
+            _failed[name] = f"{name}: pip cannot install it ({why})"
             raise Skip(_failed[name])
     return interpreter
 

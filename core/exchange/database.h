@@ -1,8 +1,8 @@
 /* database.h: another program's SQLite file, which may be in use, read without
  * touching it.
  *
- * It is opened read-only: no journal is converted, nothing is checkpointed. A
- * WAL database whose -wal file is absent or empty has all in itself; then it is read as
+ * It is opened read-only: no journal is converted, nothing is checkpointed. A WAL
+ * database whose -wal file is absent or empty has all in itself: it is read as
  * immutable, so that no file appears beside it, and pio_database_check says
  * whether that stayed true: ask before what was read is committed. */
 #ifndef PIO_EXCHANGE_DATABASE_H

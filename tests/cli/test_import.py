@@ -302,7 +302,7 @@ def theirs(p, directory):
 def test_tensorboard_files_as_tensorboardx_writes_them():
     """scalars, text, histogram, image, hparams and a restart are what its reader sees"""
     with Project(git=False) as p:
-        peers.run(p, ["tensorboardX"], WRITE_TENSORBOARDX)
+        peers.run(p, ["PIL", "tensorboardX"], WRITE_TENSORBOARDX)
         got = p.pioche("import", "tb", "--json").json
         assert not got["failures"] and not got["passed_over"], got
         by_source = {os.path.basename(r["source"]): r["id"] for r in got["runs"]}
