@@ -12,7 +12,8 @@
  *
  * Threads: every function may be called from any thread, except that one
  * pio_checkpoint or pio_comm is used by one thread at a time. After fork() a
- * child may log on its parent's run; it must not open, close or communicate.
+ * child may log on its parent's run, also one that outlives its parent; it must
+ * not communicate or save on it, and to close it there does nothing.
  *
  * Errors: functions return 0, or a negative PIO_E... code, and pio_error()
  * tells the calling thread's last message. Logging never fails a training
