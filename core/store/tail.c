@@ -223,7 +223,7 @@ static int load_series(bool *recalled, pio_tail *tail, pio_store *store, pio_err
 		tail->shown.last_integer = sqlite3_column_type(row, 15) != SQLITE_NULL;
 		if (tail->shown.last_integer)
 			tail->shown.last_bits = (uint64_t)sqlite3_column_int64(row, 15);
-		*recalled = recall(tail, row, 16);
+		*recalled = recall(tail, row, 16) || !tail->shown.count; /* without points, without chunks */
 	} else if (rc == 0) {
 		rc = pio_fail(err, PIO_ENOTFOUND, "there is no series %lld", (long long)tail->series_id);
 	}
