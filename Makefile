@@ -48,10 +48,12 @@ SCRIPTS    := $(wildcard tests/lua/test_*.lua tests/client/test_*.py tests/cli/*
                 tests/crash/*.sh tests/crash/*.py)
 CRASH_SRC  := $(filter-out tests/crash/crash_%,$(wildcard tests/crash/*.c))
 CRASHERS   := $(patsubst tests/crash/%.c,$(BUILD)/tests/%,$(wildcard tests/crash/crash_*.c))
+# What shares memory between threads or processes.
+THREADED   := ring client agent rendezvous comm lease fold belt series
 FUZZERS    := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_S     ?= 600
 
-.PHONY: build demo test test-crash bench lint fuzz install clean help deps deps-test gpt lib programs
+.PHONY: build demo test test-crash test-threads bench lint fuzz install clean help deps deps-test gpt lib programs
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -225,6 +227,15 @@ test-crash: programs $(CRASHERS)
 	@for test in $(CRASHERS); do echo "$$test"; \
 	  KILLS=$(or $(KILLS),10000) ALL=1 JOBS=$(or $(JOBS),$(shell nproc)) $$test || exit 1; done
 
+# ThreadSanitizer cannot place its shadow under all randomizations of addresses,
+# and by itself forbids a child of a threaded process to start threads.
+test-threads: deps-test
+	@$(MAKE) --no-print-directory SAN=thread BUILD=$(BUILD)/threads run-threads
+
+.PHONY: run-threads
+run-threads: $(THREADED:%=$(BUILD)/tests/test_%)
+	@TSAN_OPTIONS=die_after_fork=0 setarch -R python3 tests/run --build $(BUILD) $^
+
 demo: build
 	@PIOCHE=$(BUILD)/pioche TEXT="$(TEXT)" sh recipes/demo.sh
 
@@ -264,6 +275,7 @@ help:
 	@echo "make test      build, then run every test (FILTER=text picks; SAN=address,undefined)"
 	@echo "                 (PIOCHE_PEERS=DIR keeps the other trackers that tests of import need)"
 	@echo "make test-crash  10,000 SIGKILLs, and every way a disk can fail (SEED=n repeats)"
+	@echo "make test-threads  what is concurrent, under ThreadSanitizer"
 	@echo "make bench     measure; prints tables, writes build/bench.json (FILTER=text SHORT=1)"
 	@echo "make lint      check layout, includes, sizes, forbidden calls, Lua"
 	@echo "make fuzz      run each fuzzer for FUZZ_S=600 seconds "

@@ -19,15 +19,23 @@
 static atomic_uint_fast64_t count_writes, count_syncs, count_dir_syncs, count_renames,
 	count_unlinks;
 static atomic_uint_fast64_t fault_countdown;
-static char fault_kinds[8];
-static int fault_errno;
-static bool fault_stays; /* all that follow fail too: a full disk */
+static atomic_uint fault_kinds;  /* a bit a letter */
+static atomic_int fault_errno;
+static atomic_bool fault_stays;  /* all that follow fail too: a full disk */
+
+static unsigned bit_of(char kind)
+{
+	return 1u << (kind & 31);
+}
 
 void pio_fs_fault_at(const char *kinds, uint64_t n, int sys_errno)
 {
-	snprintf(fault_kinds, sizeof fault_kinds, "%s", kinds);
-	fault_errno = sys_errno;
-	fault_stays = false;
+	unsigned bits = 0;
+	for (; *kinds; kinds++)
+		bits |= bit_of(*kinds);
+	atomic_store(&fault_kinds, bits);
+	atomic_store(&fault_errno, sys_errno);
+	atomic_store(&fault_stays, false);
 	atomic_store(&fault_countdown, n);
 }
 
@@ -40,7 +48,7 @@ __attribute__((constructor)) static void fault_from_environment(void)
 	if (!text || sscanf(text, "%7[wsru]:%llu:%d%c", kinds, &n, &sys_errno, &stays) < 3)
 		return;
 	pio_fs_fault_at(kinds, n, sys_errno);
-	fault_stays = stays == '+';
+	atomic_store(&fault_stays, stays == '+');
 }
 
 /* 0 to go on, or the errno to fail with. Every operation passes here once. */
@@ -48,15 +56,16 @@ static int gate(char kind, atomic_uint_fast64_t *counter)
 {
 	atomic_fetch_add_explicit(counter, 1, memory_order_relaxed);
 	uint_fast64_t left = atomic_load_explicit(&fault_countdown, memory_order_relaxed);
-	if (!left || !strchr(fault_kinds, kind))
+	if (!left || !(atomic_load(&fault_kinds) & bit_of(kind)))
 		return 0;
-	if (left == 1 && fault_stays)
-		return fault_errno;
+	int error = atomic_load(&fault_errno);
+	if (left == 1 && atomic_load(&fault_stays))
+		return error;
 	if (atomic_fetch_sub(&fault_countdown, 1) != 1)
 		return 0;
-	if (fault_errno == 0)
+	if (error == 0)
 		_exit(137);
-	return fault_errno;
+	return error;
 }
 
 pio_fs_counts pio_fs_counts_get(void)

@@ -24,6 +24,8 @@
 #include "story.h"
 #include "victim.h"
 
+#define LIMIT_S 60
+
 enum way { BEFORE, AMID, AFTER, BY_INSTRUCTION, BY_TIME, WAYS };
 static const char *const way_names[WAYS] = { "before operation", "amid operation",
 	"after operation", "some instructions after operation", "after microseconds" };
@@ -63,6 +65,8 @@ static void work(scene *s)
 {
 	if (current_aim.way == BY_INSTRUCTION)
 		ptrace(PTRACE_TRACEME, 0, NULL, NULL);
+	else
+		alarm(LIMIT_S);
 	disk_trap_at(0, DISK_KILL, 0);
 	if (current_aim.late)
 		s->at_mark = set_trap;
@@ -74,23 +78,36 @@ static void work(scene *s)
 		s->page->finished = 1;
 }
 
-static void step_then_kill(pid_t pid, uint64_t instructions)
+/* The next stop of the traced main thread, or the end of the process. False:
+ * nothing for so long; it waits for another thread, which is stopped. */
+static bool next_stop(pid_t pid, int *status, int64_t limit_ms)
 {
-	int status;
-	while (waitpid(pid, &status, 0) == pid && WIFSTOPPED(status)) {
-		if (WSTOPSIG(status) != SIGSTOP) {
+	int64_t deadline_ns = pio_clock_mono_ns() + limit_ms * 1000000;
+	pid_t rc;
+	for (int spins = 0; (rc = waitpid(pid, status, WNOHANG)) == 0; spins++)
+		if (pio_clock_mono_ns() > deadline_ns)
+			return false;
+		else if (spins > 200)
+			usleep(50);
+	return rc == pid;
+}
+
+static void step_then_kill(scene *s, pid_t pid, uint64_t instructions)
+{
+	int status = 0;
+	do
+		if (!next_stop(pid, &status, LIMIT_S * 1000))
+			found(s, "it hangs");
+		else if (WIFSTOPPED(status) && WSTOPSIG(status) != SIGSTOP)
 			ptrace(PTRACE_CONT, pid, NULL, WSTOPSIG(status));
-			continue;
-		}
-		for (uint64_t i = 0; i < instructions && WIFSTOPPED(status); i++)
-			if (ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL) != 0 || waitpid(pid, &status, 0) != pid)
-				break;
-		if (!WIFSTOPPED(status))
-			return;
-		kill(pid, SIGKILL);
-		waitpid(pid, &status, 0);
+	while (WIFSTOPPED(status) && WSTOPSIG(status) != SIGSTOP);
+	for (uint64_t i = 0; i < instructions && WIFSTOPPED(status); i++)
+		if (ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL) != 0 || !next_stop(pid, &status, 20))
+			break;
+	if (WIFEXITED(status) || WIFSIGNALED(status))
 		return;
-	}
+	kill(pid, SIGKILL);
+	child_wait(pid);
 }
 
 static void sleep_ns(int64_t ns)
@@ -101,6 +118,7 @@ static void sleep_ns(int64_t ns)
 
 static void check(scene *s)
 {
+	alarm(LIMIT_S);
 	pio_store *store = store_open(s);
 	if (store && current->check(s, store))
 		store_is_sound(s, store);
@@ -112,15 +130,18 @@ static void check(scene *s)
 static bool kill_one(scene *s, const aim *a)
 {
 	current_aim = *a;
+	int status = 0;
 	pid_t pid = child_start(work, s);
 	if (a->way == BY_TIME && !current->by_itself) {
 		sleep_ns((int64_t)a->n * 1000);
 		kill(pid, SIGKILL);
 	}
 	if (a->way == BY_INSTRUCTION)
-		step_then_kill(pid, a->instructions);
-	else if (child_wait(pid) == 128 + SIGABRT)
-		found(s, "the process aborted");
+		step_then_kill(s, pid, a->instructions);
+	else
+		status = child_wait(pid);
+	if (status == 128 + SIGABRT || status == 128 + SIGSEGV || status == 128 + SIGALRM)
+		found(s, "the process %s", status == 128 + SIGALRM ? "hangs" : "crashed");
 	if (current->reap)
 		current->reap(s);
 	return !s->page->finished;
@@ -173,7 +194,7 @@ static bool measure(scene *s, const victim *v, whole *w)
 	w->late_operations = s->page->early_operations ? s->page->operations : 0;
 	w->operations = s->page->early_operations + s->page->operations;
 	w->us = v->by_itself ? s->page->took_us : (pio_clock_mono_ns() - begun_ns) / 1000;
-	check(s);
+	child_wait(child_start(check, s));
 	return s->page->finished && !s->page->message[0];
 }
 
