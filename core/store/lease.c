@@ -272,8 +272,9 @@ static int watch(bool *again, const pio_lease_look *look, const pio_str *seen, c
 
 /* ---- taking ------------------------------------------------------------------------------- */
 
-/* Claims that the fence has made void; one that cannot be removed harms nobody. */
-static void remove_older(const pio_store *store, int64_t token)
+/* Claims that the fence has made void, and databases that somebody who died was
+ * making (open.c): what cannot be removed harms nobody. */
+static void sweep(const pio_store *store, int64_t token)
 {
 	char **names = NULL;
 	size_t count = 0;
@@ -283,7 +284,8 @@ static void remove_older(const pio_store *store, int64_t token)
 		int64_t other = token_of(names[i]);
 		pio_str path = PIO_STR_INIT;
 		pio_str_printf(&path, "%s/%s", pio_store_path(store), names[i]);
-		if (other && other < token && !path.failed)
+		bool part = strncmp(names[i], "pioche.db.part.", 15) == 0;
+		if (((other && other < token) || part) && !path.failed)
 			(void)pio_fs_unlink(path.data, NULL);
 		pio_str_fini(&path);
 	}
@@ -406,7 +408,7 @@ static int take_now(pio_lease **out, pio_store *store, int64_t newest, pio_err *
 		lease_free(lease);
 		return rc;
 	}
-	remove_older(store, lease->token);
+	sweep(store, lease->token);
 	*out = lease;
 	return 0;
 }

@@ -244,6 +244,9 @@ static int make_database(pio_store *store, pio_err *err)
 		rc = fill_database(store, part.data, err);
 	if (!rc)
 		rc = publish_database(store, part.data, err);
+	/* Whoever has one by now may have swept ours. */
+	if (rc == -PIO_ENOTFOUND && access(store->db_path, F_OK) == 0)
+		rc = 0;
 	(void)pio_fs_unlink(part.data, NULL);
 	if (!rc)
 		rc = pio_fs_sync_dir(store->path, err);
