@@ -32,7 +32,7 @@ static inline void heard_points(heard *h, pio_cursor *cursor)
 	for (size_t i = h->count; i < h->count + count; i++) {
 		bool known = false;
 		for (size_t k = 0; k < h->keys && !known; k++)
-			known = h->key_numbers[k] == h->points[i].key;
+			known = h->key_numbers[k] == (h->points[i].key & ~PIO_POINT_INTEGER);
 		h->point_before_key |= !known;
 	}
 	h->count += count;
