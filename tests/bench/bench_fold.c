@@ -102,7 +102,8 @@ static int64_t write_journal(const char *dir, int64_t points, uint32_t ranks, ui
 				memcpy(&block[key].value_bits, &value, 8);
 			}
 			for (uint32_t at = 0; at < keys; at += RECORD_POINTS) {
-				uint32_t n = keys - at < RECORD_POINTS ? keys - at : RECORD_POINTS, head[2] = { rank, n };
+				uint32_t n = keys - at < RECORD_POINTS ? keys - at : RECORD_POINTS;
+				uint32_t head[2] = { rank, n };
 				must(pio_journal_append(writer, PIO_RECORD_POINTS, head, sizeof head, block + at,
 				                        n * sizeof *block, &err), &err);
 			}
