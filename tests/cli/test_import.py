@@ -58,11 +58,8 @@ def write(path, data, mode="wb"):
 
 def decoded(p, run, key):
     """(step, value, seconds) of a series, through pioche."""
-    out = p.pioche("sql", "--json", "SELECT step, value, time_ns FROM point WHERE run = "
-                   f"'{run}' AND key = '{key}' ORDER BY step").json
-    rows = out["rows"] if isinstance(out, dict) else out
-    columns = out.get("columns") if isinstance(out, dict) else None
-    rows = [dict(zip(columns, r)) if columns and not isinstance(r, dict) else r for r in rows]
+    rows = p.pioche("sql", "--json", "SELECT step, value, time_ns FROM point WHERE run = "
+                    f"'{run}' AND key = '{key}' ORDER BY step").json
     return [(r["step"], number(r["value"]), r["time_ns"] / 1e9) for r in rows]
 
 
