@@ -26,6 +26,7 @@ local function special(value)
 end
 
 local function tidy_exponent(text)
+  if not text:find("e", 1, true) then return text end
   return (text:gsub("e([+-])0*(%d)", function(sign, digit)
     return "e" .. (sign == "-" and "-" or "") .. digit
   end))
