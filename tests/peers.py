@@ -42,11 +42,14 @@ def _install(interpreter, name):
     """Why it cannot be had, or None."""
     global _left_s
     began = time.monotonic()
-    with open(_home + "/.lock", "w", encoding="utf-8") as lock:
+    # What pip leaves behind when it is stopped goes with its own scratch directory.
+    with open(_home + "/.lock", "w", encoding="utf-8") as lock, \
+            tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
             done = subprocess.run([interpreter, "-m", "pip", "install", "-q", DISTRIBUTION.get(name, name)],
-                                  capture_output=True, text=True, timeout=max(1, _left_s))
+                                  capture_output=True, text=True, timeout=max(1, _left_s),
+                                  env={**os.environ, "TMPDIR": scratch})
         except subprocess.TimeoutExpired:
             return f"not within the {INSTALL_S} s there are"
         finally:
