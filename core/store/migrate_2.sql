@@ -16,6 +16,7 @@ CREATE INDEX series_by_key ON series (key, run_id, rank, last, last_int, last_bi
 CREATE INDEX param_by_name ON param (name, run_id, kind, value);
 CREATE INDEX tag_by_name ON tag (name, run_id, value);
 CREATE INDEX event_note ON event (run_id) WHERE kind = 'note';
+CREATE INDEX event_lost ON event (run_id) WHERE kind = 'log.lost';
 ALTER TABLE journal ADD COLUMN segment INTEGER NOT NULL DEFAULT 0;
 
 CREATE TABLE media (                           -- histograms, images, tables, files that were logged

@@ -138,6 +138,7 @@ CREATE TABLE event (                           -- text, events and what pioche d
 ) STRICT;
 CREATE INDEX event_by_run ON event (run_id, id);
 CREATE INDEX event_note ON event (run_id) WHERE kind = 'note';
+CREATE INDEX event_lost ON event (run_id) WHERE kind = 'log.lost';
 
 CREATE TABLE series (                          -- all points of (run, key, rank)
   id          INTEGER PRIMARY KEY,

@@ -226,6 +226,17 @@ function runs.notes(store, loaded)
   return notes
 end
 
+-- By id, what was lost of a run's points and why: a full disk, say.
+function runs.losses(store, loaded)
+  local _, list = by_ids(loaded)
+  local losses = {}
+  for row in store:each("SELECT run_id, message FROM event WHERE kind = 'log.lost' AND run_id"
+    .. in_ids .. " ORDER BY id", list) do
+    losses[row.run_id] = row.message
+  end
+  return losses
+end
+
 -- The runs, best first where they share a goal and it is this metric; failed and
 -- cancelled ones last, as they were where nothing tells.
 function runs.best_first(store, loaded, spec)

@@ -204,6 +204,7 @@ import os; os.unlink(fill.name)
                            if "log.lost" in line)
                 self.assertGreater(lost, 0)
                 self.assertEqual(kept + lost, 1800000)
+                self.assertIn("points are missing", self.pioche("ls"))
         except harness.Skip as why:
             raise self.skipTest(str(why))
 

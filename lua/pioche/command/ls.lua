@@ -125,6 +125,7 @@ local function print_table(ctx, store, ids)
     columns[#columns].drop = 4
   end
   local notes = ctx.options.notes and runs.notes(store, loaded)
+  local losses = runs.losses(store, loaded)
   local rows, now, blamed = {}, sys.now_ns(), false
   for i, run in ipairs(loaded) do
     local took = runs.took_ns(run)
@@ -139,9 +140,10 @@ local function print_table(ctx, store, ids)
       n = n + 1
       row[n] = texts[i]
     end
-    local blame = run.status ~= "finished" and runs.blame(run)
+    local blame = losses[run.id] or run.status ~= "finished" and runs.blame(run)
     blamed = blamed or (blame and true)
-    row[n + 1] = blame and { blame, run.status == "failed" and "red" or "dim" } or nil
+    local alarming = losses[run.id] or run.status == "failed"
+    row[n + 1] = blame and { blame, alarming and "red" or "dim" } or nil
     if notes then row[n + 2] = table.concat(notes[run.id] or {}, "; ") end
     rows[i] = row
   end
