@@ -312,7 +312,8 @@ static void archive_folded(const fold_job *job, char **names, size_t count)
 
 /* ---- an attempt ------------------------------------------------------------------------------------ */
 
-/* Each journal of the directory. Sorted by name, its segments stand together. */
+/* Each journal of the directory. Sorted by name, its segments stand together,
+ * and among them what a compression that was killed has left. */
 static int fold_all(fold_job *job, char **names, size_t count, pio_err *err)
 {
 	int rc = 0;
@@ -321,9 +322,13 @@ static int fold_all(fold_job *job, char **names, size_t count, pio_err *err)
 		bool archived;
 		if (!pio_journal_name_parse(&node, &newest, &archived, names[i++]))
 			continue;
-		for (; i < count && pio_journal_name_parse(&other, &segment, &archived, names[i]) &&
-		       other == node; i++)
+		for (; i < count; i++) {
+			if (!pio_journal_name_parse(&other, &segment, &archived, names[i]))
+				continue;
+			if (other != node)
+				break;
 			newest = segment > newest ? segment : newest;
+		}
 		rc = journal_fold(job, node, newest, err);
 	}
 	return group_end(job, rc, err);

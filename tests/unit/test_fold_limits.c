@@ -68,6 +68,30 @@ static void segments_are_one_journal(void **unused)
 	store_down(&f);
 }
 
+/* What a compression that was killed left behind stands among the segments in
+ * the order of names. */
+static void a_leftover_among_segments_hides_none(void **unused)
+{
+	enum { SEGMENTS = 4 };
+	(void)unused;
+	setenv("PIOCHE_SEGMENT_BYTES", "100", 1);
+	fixture f = store_up_run();
+	pio_journal_writer *w = journal_up(&f, 1);
+	put_key(w, 0, 1, "loss");
+	for (int i = 0; i < SEGMENTS; i++) {
+		for (int k = 0; k < 10; k++)
+			put_point(w, 0, 1, 10 * i + k, k);
+		check_ok(pio_journal_flush(w, 0, &err));
+	}
+	journal_down(w);
+	unsetenv("PIOCHE_SEGMENT_BYTES");
+	assert_int_equal(pio_fs_type(path_in(f.dir, "runs/" ULID_1 "/1/journal.0.3")), PIO_FS_FILE);
+	check_ok(pio_fs_write(path_in(f.dir, "runs/" ULID_1 "/1/journal.0.1.zst.part"), "x", 1, 0644, &err));
+	assert_int_equal(fold(&f, true).points, 10 * SEGMENTS);
+	assert_int_equal(sql_int(f.store, "SELECT count FROM series"), 10 * SEGMENTS);
+	store_down(&f);
+}
+
 static void a_damaged_segment_is_told(void **unused)
 {
 	(void)unused;
@@ -253,6 +277,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(segments_are_one_journal),
+		cmocka_unit_test(a_leftover_among_segments_hides_none),
 		cmocka_unit_test(a_damaged_segment_is_told),
 		cmocka_unit_test(small_folds_change_one_row),
 		cmocka_unit_test(threads_change_no_byte),
