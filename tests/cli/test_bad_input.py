@@ -254,7 +254,7 @@ COMMANDS = {
     "unknown option": (["ls", "--limt", "3"], 2,
         "unknown option '--limt'; did you mean '--limit'?"),
     "missing argument": (["show"], 2,
-        "show: expected one RUN; usage: pioche show RUN [--texts] [--events] [--all]"),
+        "show: expected one RUN; usage: pioche show RUN [--metric KEY]... [--texts] [--events] [--all]"),
     "too many arguments": (["verify", "a.tar", "b.tar", "c.tar"], 1,
         "a.tar: no such file"),
     "a value that no option takes": (["chart", "w", "--smooth", "x"], 2,
