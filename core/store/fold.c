@@ -47,6 +47,8 @@ typedef struct fold_job {
 	bool in_group;
 	int64_t group_ns;          /* when it began */
 	pio_encoder *encoder;
+	pio_str ahead;             /* a MEDIA record whose large file is next to be read */
+	pio_media_ready ready;     /* and that file */
 	/* the segment that is open */
 	pio_journal_reader *reader;
 	int64_t begun_ns;          /* when its writer made it; 0: not known */
@@ -184,9 +186,11 @@ static int segment_open(fold_job *job, uint32_t node, const journal_row *row, pi
 static int batch_read(fold_batch *batch, pio_journal_reader *reader, int64_t *offset, bool *full,
                       pio_err *err)
 {
-	int64_t begin = batch->result->records;
+	int64_t begin = batch->result->records, begin_ns = pio_clock_mono_ns();
+	bool slow = false;
 	for (;;) {
-		*full = batch->held_bytes >= HELD_BYTES_MAX || batch->result->records - begin >= RECORDS_MAX;
+		*full = batch->held_bytes >= HELD_BYTES_MAX || batch->result->records - begin >= RECORDS_MAX ||
+		        (slow && pio_clock_mono_ns() - begin_ns > GROUP_NS);
 		if (*full)
 			return 0;
 		pio_record record;
@@ -195,8 +199,10 @@ static int batch_read(fold_batch *batch, pio_journal_reader *reader, int64_t *of
 			return rc;
 		rc = record.type == PIO_RECORD_POINTS ? pio_fold_points(batch, &record, err)
 		                                      : pio_fold_record(batch, &record, err);
+		*full = rc == 1;
 		if (rc)
-			return rc;
+			return rc < 0 ? rc : 0;
+		slow = record.type == PIO_RECORD_MEDIA || record.type == PIO_RECORD_CHECKPOINT;
 		batch->result->records++;
 		*offset = record.end_offset;
 	}
@@ -263,6 +269,17 @@ static int batch_fold(fold_job *job, fold_batch *batch, uint32_t node, bool *mor
 	                    (int64_t)row.done);
 }
 
+/* A large file takes longer to read than others should wait for a transaction. */
+static int read_ahead(fold_job *job, pio_err *err)
+{
+	pio_media_record record = { job->run_id, job->attempt_id, job->dir, (uint8_t *)job->ahead.data,
+	                            job->ahead.len };
+	pio_media_ready_fini(&job->ready);
+	int rc = pio_media_ready_init(&job->ready, job->store, &record, err);
+	pio_str_clear(&job->ahead);
+	return rc;
+}
+
 /* A group ends where a journal goes on in another batch, so that a long one is
  * folded in steps, and where it has taken long. */
 static int journal_fold(fold_job *job, uint32_t node, uint32_t newest, pio_err *err)
@@ -274,8 +291,11 @@ static int journal_fold(fold_job *job, uint32_t node, uint32_t newest, pio_err *
 	for (bool more = true; !rc && more;) {
 		fold_batch batch = { .store = job->store, .result = job->result, .attempt_id = job->attempt_id,
 		                     .run_id = job->run_id, .attempt = job->attempt, .dir = job->dir,
-		                     .path = path.data, .encoder = job->encoder };
-		rc = group_begin(job, err);
+		                     .path = path.data, .encoder = job->encoder, .ready = &job->ready,
+		                     .ahead = &job->ahead };
+		rc = job->ahead.len ? read_ahead(job, err) : 0;
+		if (!rc)
+			rc = group_begin(job, err);
 		if (!rc)
 			rc = batch_fold(job, &batch, node, &more, err);
 		pio_fold_batch_fini(&batch);
@@ -356,7 +376,8 @@ static int load_job(fold_job *job, pio_err *err)
 int pio_store_fold_attempt(pio_fold_result *result, pio_store *store, int64_t attempt_id,
                            bool final, pio_err *err)
 {
-	fold_job job = { .store = store, .result = result, .attempt_id = attempt_id, .final = final };
+	fold_job job = { .store = store, .result = result, .attempt_id = attempt_id, .final = final,
+	                 .ahead = PIO_STR_INIT };
 	pio_str path = PIO_STR_INIT;
 	char **names = NULL;
 	size_t count = 0;
@@ -377,6 +398,8 @@ int pio_store_fold_attempt(pio_fold_result *result, pio_store *store, int64_t at
 	if (!rc)
 		archive_folded(&job, names, count);
 	pio_encoder_free(job.encoder);
+	pio_media_ready_fini(&job.ready);
+	pio_str_fini(&job.ahead);
 	pio_fs_list_free(names, count);
 	pio_str_fini(&path);
 	pio_free(job.dir);

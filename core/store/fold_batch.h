@@ -8,7 +8,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/str.h"
 #include "store/fold.h"
+#include "store/media.h"
 #include "store/tail.h"
 #include "sys/journal.h"
 
@@ -46,6 +48,8 @@ typedef struct fold_batch {
 	size_t held_bytes;          /* memory of all of these */
 	size_t new_series;
 	struct pio_encoder *encoder;
+	const pio_media_ready *ready;   /* what the batch may begin with */
+	pio_str *ahead;             /* the record that it ended before, whose file is to be read first */
 	int complaints;
 } fold_batch;
 
@@ -70,7 +74,7 @@ void pio_fold_batch_fini(fold_batch *batch);
  * in it was passed over, a few times a batch. */
 int pio_fold_complain(fold_batch *batch, pio_err *err, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
-/* Any record but POINTS. */
+/* Any record but POINTS. 1: it was not folded, the batch ends before it. */
 int pio_fold_record(fold_batch *batch, const pio_record *record, pio_err *err);
 /* One event a run whose keys are too many to be meant. */
 int pio_fold_warn_of_keys(fold_batch *batch, pio_err *err);

@@ -7,7 +7,6 @@
 #include "base/str.h"
 #include "store/checkpoint_publish.h"
 #include "store/fold_batch.h"
-#include "store/media.h"
 #include "store/run.h"
 #include "store/sql.h"
 
@@ -279,13 +278,19 @@ static int fold_checkpoint(fold_batch *batch, const pio_record *record, pio_err 
 static int fold_media(fold_batch *batch, const pio_record *record, pio_err *err)
 {
 	pio_err why = PIO_ERR_INIT;
-	int rc = pio_store_media_report(batch->store, batch->run_id, batch->attempt_id, batch->dir,
-	                                record->payload, record->size_bytes, &why);
+	pio_media_record media = { batch->run_id, batch->attempt_id, batch->dir, record->payload,
+	                           record->size_bytes };
+	int rc = pio_store_media_report(batch->store, &media, batch->ready, &why);
 	if (is_users_fault(rc))
 		return pio_fold_complain(batch, err, "%s", why.message);
-	if (rc && err)
+	if (rc < 0 && err)
 		*err = why;
-	return rc;
+	if (rc != 1)
+		return rc;
+	pio_str_clear(batch->ahead);
+	pio_str_append(batch->ahead, record->payload, record->size_bytes);
+	rc = pio_str_check(batch->ahead, err);
+	return rc ? rc : 1;
 }
 
 int pio_fold_record(fold_batch *batch, const pio_record *record, pio_err *err)

@@ -18,6 +18,16 @@
 #define KEY_BYTES_MAX 4096
 #define MIME_BYTES_MAX 255
 
+typedef struct media {
+	int64_t rank, step, time_ns;    /* step INT64_MIN: of the run as a whole */
+	char kind;                      /* 'h' histogram, 'i' image, 't' table, 'f' file */
+	const char *key, *name, *mime;  /* name empty: none */
+	int64_t bytes;
+	const char *sha256, *file;      /* of a file, as it was logged; else sha256 is empty, and */
+	const void *data;               /* these are the bytes */
+	pio_str path;                   /* of the file */
+} media;
+
 static const char *kind_name(char kind)
 {
 	switch (kind) {
@@ -29,9 +39,9 @@ static const char *kind_name(char kind)
 	}
 }
 
-static int check(const pio_media *m, pio_err *err)
+static int check(const media *m, pio_err *err)
 {
-	size_t key_bytes = m->key ? strlen(m->key) : 0, mime_bytes = m->mime ? strlen(m->mime) : 0;
+	size_t key_bytes = strlen(m->key), mime_bytes = strlen(m->mime);
 	if (!kind_name(m->kind))
 		return pio_fail(err, PIO_EINVAL, "media of kind %d, expected 'h', 'i', 't' or 'f'", m->kind);
 	if (!key_bytes || key_bytes > KEY_BYTES_MAX)
@@ -58,74 +68,55 @@ static int sync_file(const char *path, pio_err *err)
 	return rc ? rc : closed;
 }
 
-static bool is_regular(const char *path)
+/* Its digest; what is read is what stays. */
+static int read_file(char sha256[PIO_SHA256_HEX + 1], const media *m, pio_err *err)
+{
+	const char *path = m->path.data;
+	struct stat st;
+	int64_t bytes = 0;
+	if (lstat(path, &st) != 0 || !S_ISREG(st.st_mode))
+		return pio_fail(err, PIO_ENOTFOUND, "media %.200s: there is no regular file %s", m->key, path);
+	if (st.st_size != m->bytes)
+		return pio_fail(err, PIO_ECORRUPT, "media %.200s: %s has %lld bytes; %lld were logged", m->key,
+		                path, (long long)st.st_size, (long long)m->bytes);
+	/* Read-only first. In a group's store it may be another's. */
+	if (chmod(path, 0444) != 0 && errno != EPERM)
+		return pio_fail_errno(err, errno, "%s", path);
+	if (access(path, R_OK) != 0)
+		return pio_fail(err, PIO_EINVAL, "media %.200s: %s cannot be read", m->key, path);
+	int rc = sync_file(path, err);
+	if (!rc)
+		rc = pio_sha256_file(path, sha256, &bytes, err);
+	if (!rc && (bytes != m->bytes || strcmp(sha256, m->sha256) != 0))
+		rc = pio_fail(err, PIO_ECORRUPT, "media %.200s: %s has %lld bytes that hash to %.16s...; %lld"
+		              " bytes of %.16s... were logged", m->key, path, (long long)bytes, sha256,
+		              (long long)m->bytes, m->sha256);
+	return rc;
+}
+
+static int64_t mtime_ns(const struct stat *st)
+{
+	return (int64_t)st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec;
+}
+
+static bool is_ready(const pio_media_ready *ready, const media *m)
 {
 	struct stat st;
-	return lstat(path, &st) == 0 && S_ISREG(st.st_mode);
+	return ready->sha256[0] && strcmp(ready->sha256, m->sha256) == 0 && lstat(m->path.data, &st) == 0 &&
+	       S_ISREG(st.st_mode) && st.st_ino == ready->inode && st.st_size == ready->bytes &&
+	       ready->bytes == m->bytes && mtime_ns(&st) == ready->mtime_ns;
 }
 
 /* Move the file under objects/. One that is gone was moved by a fold that did
  * not come to its commit: pio_store_object_put finds it there by its name. */
-static int put_file(char sha256[PIO_SHA256_HEX + 1], const pio_media *m, pio_store *store,
-                    pio_err *err)
-{
-	int64_t bytes = m->bytes;
-	int rc = 0;
-	if (pio_fs_type(m->file) != PIO_FS_NONE || !m->sha256) {
-		if (!is_regular(m->file))
-			return pio_fail(err, PIO_ENOTFOUND, "media %.200s: there is no regular file %s", m->key,
-			                m->file);
-		/* Read-only first: what is hashed is what stays. In a group's store it may
-		 * be another's. */
-		if (chmod(m->file, 0444) != 0 && errno != EPERM)
-			return pio_fail_errno(err, errno, "%s", m->file);
-		if (access(m->file, R_OK) != 0)
-			return pio_fail(err, PIO_EINVAL, "media %.200s: %s cannot be read", m->key, m->file);
-		rc = sync_file(m->file, err);
-		if (!rc)
-			rc = pio_sha256_file(m->file, sha256, &bytes, err);
-		if (!rc && (bytes != m->bytes || (m->sha256 && strcmp(sha256, m->sha256) != 0)))
-			rc = pio_fail(err, PIO_ECORRUPT, "media %.200s: %s has %lld bytes that hash to %.16s...; %lld"
-			              " bytes of %.16s... were logged", m->key, m->file, (long long)bytes, sha256,
-			              (long long)m->bytes, m->sha256 ? m->sha256 : sha256);
-	} else {
-		snprintf(sha256, PIO_SHA256_HEX + 1, "%s", m->sha256);
-	}
-	if (!rc)
-		rc = pio_store_object_put(store, m->file, sha256, bytes, err);
-	return rc ? rc : pio_store_object_sync(store, sha256, err);
-}
-
-/* ---- rows --------------------------------------------------------------------------------- */
-
-static int insert(const pio_media *m, const char *sha256, pio_store *store, pio_err *err)
-{
-	static const char sql[] = "INSERT INTO media (run_id, attempt_id, rank, kind, key, step, time_ns,"
-		" name, mime, bytes, sha256, data) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11,"
-		" CASE WHEN ?11 IS NULL THEN ?12 END)";
-	return pio_sql_exec(store, err, sql, "izitt" "oitt" "itb", m->run_id, m->attempt_id, m->rank,
-	                    kind_name(m->kind), m->key, m->step, m->time_ns,
-	                    m->name && *m->name ? m->name : NULL, m->mime, m->bytes, sha256, m->data,
-	                    m->data ? (size_t)m->bytes : 0);
-}
-
-int pio_store_media_add(pio_store *store, const pio_media *media, pio_err *err)
+static int put_file(pio_store *store, const media *m, const pio_media_ready *ready, pio_err *err)
 {
 	char sha256[PIO_SHA256_HEX + 1];
-	int rc = check(media, err);
-	if (rc)
-		return rc;
-	rc = pio_store_begin(store, err);
-	if (rc)
-		return rc;
-	if (!media->data)
-		rc = put_file(sha256, media, store, err);
+	bool gone = pio_fs_type(m->path.data) == PIO_FS_NONE;
+	int rc = gone || is_ready(ready, m) ? 0 : read_file(sha256, m, err);
 	if (!rc)
-		rc = insert(media, media->data ? NULL : sha256, store, err);
-	if (!rc)
-		return pio_store_commit(store, err);
-	pio_store_rollback(store);
-	return rc;
+		rc = pio_store_object_put(store, m->path.data, m->sha256, m->bytes, err);
+	return rc ? rc : pio_store_object_sync(store, m->sha256, err);
 }
 
 /* ---- records ------------------------------------------------------------------------------ */
@@ -168,49 +159,109 @@ static int staged_path(pio_str *path, const pio_store *store, const char *dir, c
 	return pio_str_check(path, err);
 }
 
-static int report_file(pio_media *m, pio_store *store, const char *dir, pio_err *err)
+/* `texts` is freed by the caller, and holds the record's texts until then. */
+static int parse(media *m, char **texts, const pio_media_record *record, pio_err *err)
 {
-	pio_str path = PIO_STR_INIT;
-	int rc = staged_path(&path, store, dir, m->file, err);
-	m->file = path.data;
-	m->data = NULL;
+	pio_cursor cursor = { record->payload, record->payload + record->size_bytes, 0 };
+	char *at = *texts = pio_alloc(record->size_bytes + 8);
+	if (!at)
+		return pio_fail(err, PIO_ENOMEM, "out of memory for a record of media");
+	size_t data_bytes;
+	m->rank = pio_cursor_u32(&cursor);
+	m->time_ns = pio_cursor_i64(&cursor);
+	m->step = pio_cursor_i64(&cursor);
+	m->kind = (char)pio_cursor_u8(&cursor);
+	m->key = take_text(&cursor, &at);
+	m->name = take_text(&cursor, &at);
+	m->mime = take_text(&cursor, &at);
+	uint64_t bytes = pio_cursor_u64(&cursor);
+	m->sha256 = take_text(&cursor, &at);
+	m->file = take_text(&cursor, &at);
+	m->data = pio_cursor_str(&cursor, &data_bytes);
+	m->bytes = (int64_t)bytes;
+	if (cursor.bad || bytes > INT64_MAX)
+		return pio_fail(err, PIO_EINVAL, "a record of media is too short or holds a NUL");
+	if (!m->sha256[0] && data_bytes != bytes)
+		return pio_fail(err, PIO_EINVAL, "media %.200s: %llu bytes were announced, %zu are there", m->key,
+		                (unsigned long long)bytes, data_bytes);
+	return check(m, err);
+}
+
+static int read_record(media *m, char **texts, const pio_store *store, const pio_media_record *record,
+                       pio_err *err)
+{
+	*m = (media){ .path = PIO_STR_INIT };
+	int rc = parse(m, texts, record, err);
+	return rc || !m->sha256[0] ? rc : staged_path(&m->path, store, record->dir, m->file, err);
+}
+
+static int insert(pio_store *store, const media *m, const pio_media_record *record, pio_err *err)
+{
+	bool file = m->sha256[0];
+	return pio_sql_exec(store, err, "INSERT INTO media (run_id, attempt_id, rank, kind, key, step,"
+	                    " time_ns, name, mime, bytes, sha256, data) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7,"
+	                    " ?8, ?9, ?10, ?11, CASE WHEN ?11 IS NULL THEN ?12 END)", "izitt" "oitt" "itb",
+	                    record->run_id, record->attempt_id, m->rank, kind_name(m->kind), m->key, m->step,
+	                    m->time_ns, *m->name ? m->name : NULL, m->mime, m->bytes,
+	                    file ? m->sha256 : NULL, file ? NULL : m->data, file ? 0 : (size_t)m->bytes);
+}
+
+static int add(pio_store *store, const media *m, const pio_media_record *record,
+               const pio_media_ready *ready, pio_err *err)
+{
+	int rc = pio_store_begin(store, err);
+	if (rc)
+		return rc;
+	if (m->sha256[0])
+		rc = put_file(store, m, ready, err);
 	if (!rc)
-		rc = pio_store_media_add(store, m, err);
-	pio_str_fini(&path);
+		rc = insert(store, m, record, err);
+	if (!rc)
+		return pio_store_commit(store, err);
+	pio_store_rollback(store);
 	return rc;
 }
 
-int pio_store_media_report(pio_store *store, int64_t run_id, int64_t attempt_id, const char *dir,
-                           const uint8_t *payload, size_t size_bytes, pio_err *err)
+int pio_store_media_report(pio_store *store, const pio_media_record *record,
+                           const pio_media_ready *ready, pio_err *err)
 {
-	pio_cursor cursor = { payload, payload + size_bytes, 0 };
-	char *texts = pio_alloc(size_bytes + 8), *at = texts;
-	if (!texts)
-		return pio_fail(err, PIO_ENOMEM, "out of memory for a record of media");
-	pio_media m = { .run_id = run_id, .attempt_id = attempt_id };
-	size_t data_bytes;
-	m.rank = pio_cursor_u32(&cursor);
-	m.time_ns = pio_cursor_i64(&cursor);
-	m.step = pio_cursor_i64(&cursor);
-	m.kind = (char)pio_cursor_u8(&cursor);
-	m.key = take_text(&cursor, &at);
-	m.name = take_text(&cursor, &at);
-	m.mime = take_text(&cursor, &at);
-	uint64_t bytes = pio_cursor_u64(&cursor);
-	m.sha256 = take_text(&cursor, &at);
-	m.file = take_text(&cursor, &at);
-	m.data = pio_cursor_str(&cursor, &data_bytes);
-	m.bytes = (int64_t)bytes;
-	int rc = 0;
-	if (cursor.bad || bytes > INT64_MAX)
-		rc = pio_fail(err, PIO_EINVAL, "a record of media is too short or holds a NUL");
-	else if (!m.sha256[0] && data_bytes != bytes)
-		rc = pio_fail(err, PIO_EINVAL, "media %.200s: %llu bytes were announced, %zu are there", m.key,
-		              (unsigned long long)bytes, data_bytes);
-	else if (!m.sha256[0])
-		rc = pio_store_media_add(store, &m, err);
-	else
-		rc = report_file(&m, store, dir, err);
+	char *texts = NULL;
+	media m;
+	int rc = read_record(&m, &texts, store, record, err);
+	if (!rc && m.path.len && m.bytes > PIO_MEDIA_LARGE_BYTES &&
+	    (!ready->path || strcmp(ready->path, m.path.data) != 0))
+		rc = 1;
+	if (!rc)
+		rc = add(store, &m, record, ready, err);
+	pio_str_fini(&m.path);
 	pio_free(texts);
 	return rc;
+}
+
+int pio_media_ready_init(pio_media_ready *ready, const pio_store *store,
+                         const pio_media_record *record, pio_err *err)
+{
+	char *texts = NULL;
+	media m;
+	struct stat st;
+	*ready = (pio_media_ready){ .path = NULL };
+	int rc = read_record(&m, &texts, store, record, err);
+	if (!rc && read_file(ready->sha256, &m, NULL) == 0 && lstat(m.path.data, &st) == 0) {
+		ready->bytes = st.st_size;
+		ready->mtime_ns = mtime_ns(&st);
+		ready->inode = st.st_ino;
+	} else {
+		ready->sha256[0] = 0;
+	}
+	if (!rc && !(ready->path = pio_str_take(&m.path)))
+		rc = pio_fail(err, PIO_ENOMEM, "out of memory for a record of media");
+	pio_str_fini(&m.path);
+	pio_free(texts);
+	return rc;
+}
+
+void pio_media_ready_fini(pio_media_ready *ready)
+{
+	pio_free(ready->path);
+	ready->path = NULL;
 }

@@ -173,6 +173,69 @@ static void a_death_leaves_old_or_new(void **unused)
 	}
 }
 
+/* What was said before a large file is committed before the file is read: to
+ * read it takes no transaction that others would wait for. */
+static void a_large_file_is_read_outside_of_transactions(void **unused)
+{
+	(void)unused;
+	size_t n = PIO_MEDIA_LARGE_BYTES + 1;
+	char sha256[PIO_SHA256_HEX + 1], *text = pio_calloc(n + 1, 1);
+	bool seen = false;
+	int status = 1;
+	for (unsigned at = 1; status; at++) {
+		fixture f = store_up_run();
+		pio_journal_writer *w = journal_up(&f, 1);
+		put_key(w, 0, 1, "loss");
+		put_point(w, 0, 1, 1, 0.5);
+		memset(text, 'x', n);
+		stage(&f, "media/a", text, sha256);
+		put_media(w, &(said){ 'f', "a", "", "a/b", sha256, "media/a", "", n, 1 });
+		text[0] = 'y';
+		stage(&f, "media/b", text, sha256);
+		put_media(w, &(said){ 'f', "b", "", "a/b", sha256, "media/b", "", n, 1 });
+		put_point(w, 0, 1, 2, 0.5);
+		journal_down(w);
+		store_reopen(&f);
+		pio_fs_fault_at("s", at, 0); /* first of all the file is synced */
+		status = in_child(fold_and_exit, &f);
+		pio_fs_fault_at("", 0, 0);
+		store_reopen(&f);
+		if (at == 1)
+			seen = sql_int(f.store, "SELECT count FROM series") == 1;
+		assert_true(fold(&f, true).points <= 1);
+		assert_int_equal(sql_int(f.store, "SELECT count(*) FROM media JOIN object USING (sha256)"), 2);
+		assert_int_equal(sql_int(f.store, "SELECT count FROM series"), 2);
+		assert_int_equal(sql_int(f.store, "SELECT count(*) FROM event"), 0);
+		store_down(&f);
+		assert_true(at < 100);
+	}
+	assert_true(seen);
+	pio_free(text);
+}
+
+/* A large file that is not what was logged, or not there, does not stop a fold. */
+static void a_large_file_that_lies_is_told(void **unused)
+{
+	(void)unused;
+	size_t n = PIO_MEDIA_LARGE_BYTES + 1;
+	char sha256[PIO_SHA256_HEX + 1], *text = pio_calloc(n + 1, 1);
+	memset(text, 'x', n);
+	fixture f = store_up_run();
+	pio_journal_writer *w = journal_up(&f, 1);
+	stage(&f, "media/a", text, sha256);
+	text[0] = 'y';
+	stage(&f, "media/a", text, (char[PIO_SHA256_HEX + 1]){ 0 });
+	put_media(w, &(said){ 'f', "a", "", "a/b", sha256, "media/a", "", n, 1 });
+	put_media(w, &(said){ 'f', "b", "", "a/b", sha256, "media/gone", "", n, 1 });
+	journal_down(w);
+	fold(&f, true);
+	assert_int_equal(sql_int(f.store, "SELECT count(*) FROM media"), 0);
+	assert_int_equal(sql_int(f.store, "SELECT count(*) FROM event WHERE kind = 'journal'"), 2);
+	assert_int_equal(sql_int(f.store, "SELECT done FROM journal"), 1);
+	pio_free(text);
+	store_down(&f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -180,6 +243,8 @@ int main(void)
 		cmocka_unit_test(files_become_objects),
 		cmocka_unit_test(what_cannot_be_is_told_and_passed_over),
 		cmocka_unit_test(a_death_leaves_old_or_new),
+		cmocka_unit_test(a_large_file_is_read_outside_of_transactions),
+		cmocka_unit_test(a_large_file_that_lies_is_told),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
