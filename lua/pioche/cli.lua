@@ -260,7 +260,7 @@ local function store_opener(options)
     if ok then
       local done, message, code = store:adopt()
       if not done and code ~= "busy" then
-        sys.write(2, "pioche: what live runs said is not all here: " .. tostring(message)
+        sys.write(2, "pioche: what live runs said is not all here: " .. term.clean_lines(tostring(message))
           .. (code == "corrupt" and "; `pioche doctor --fix` sets it aside" or "") .. "\n")
       end
     else
@@ -303,10 +303,14 @@ function cli.context(args, options)
   if ctx.cols < 20 then ctx.cols = 80 end
   ctx.store, ctx.reading, ctx.writing, ctx.checked, ctx.close = store_opener(options)
   ctx.out, ctx.flush = output(1)
+  if ctx.stdout_tty and (ctx.json or ctx.csv) then
+    local out = ctx.out -- what is exact for a program is still kept from ruling a terminal
+    ctx.out = function(text) out((text:gsub("[^\r\n]+", term.clean))) end
+  end
   ctx.encode = encode
   ctx.note = function(text)
     ctx.flush()
-    sys.write(2, text)
+    sys.write(2, term.clean_lines(text))
   end
   return ctx
 end
@@ -413,8 +417,7 @@ function cli.main(argv)
   end, argv)
   if ok then return result or 0 end
   if errors.is(result) then
-    local message = result.message:gsub("%s+$", ""):gsub("[^\n]+", term.clean)
-    sys.write(2, "pioche: " .. message .. "\n")
+    sys.write(2, "pioche: " .. term.clean_lines(result.message:gsub("%s+$", "")) .. "\n")
     return errors.exit_status(result.code)
   end
   sys.write(2, "pioche: a bug in pioche: " .. tostring(result) .. "\n")

@@ -13,6 +13,7 @@ local plan = require "pioche.plan"
 local progress = require "pioche.progress"
 local recipe = require "pioche.recipe"
 local sys = require "pioche.core.sys"
+local term = require "pioche.term"
 
 local driver = {}
 local session_methods = {}
@@ -179,7 +180,7 @@ local function label(run, varying)
     local value = run.params[name]
     if varying[name] then
       words[#words + 1] = name .. "=" .. (type(value) == "number" and ("%.4g"):format(value)
-        or tostring(value))
+        or term.clean(tostring(value)))
     end
   end
   if run.seed then words[#words + 1] = "seed=" .. run.seed end

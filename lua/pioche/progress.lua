@@ -2,6 +2,7 @@
 -- one line that is redrawn, else a plain line for each event.
 local format = require "pioche.format"
 local sys = require "pioche.core.sys"
+local term = require "pioche.term"
 
 local progress = {}
 local methods = {}
@@ -25,7 +26,7 @@ end
 -- A line that stays.
 function methods:say(text, ...)
   clear(self)
-  sys.write(2, (select("#", ...) > 0 and text:format(...) or text) .. "\n")
+  sys.write(2, term.clean_lines(select("#", ...) > 0 and text:format(...) or text) .. "\n")
 end
 
 function methods:started(job)

@@ -121,6 +121,25 @@ function term.clean(text)
   end))
 end
 
+-- Safe to print, line breaks kept.
+function term.clean_lines(text)
+  return (text:gsub("[^\n]+", term.clean))
+end
+
+-- A line that a program wrote, safe to print and much as a terminal would show it:
+-- tabs stay, so do its colours where they are wanted, and of a line written over
+-- itself (a progress bar, by \r) what came last.
+function term.clean_output(line, color)
+  line = line:gsub("\r+$", ""):match("[^\r]*$")
+  color = color and line:find("\27[", 1, true)
+  local parts = {}
+  for text, code in (line .. "\27[0m"):gmatch("(.-)(\27%[[%d;:]*m)") do
+    parts[#parts + 1] = text:gsub("[^\t]+", term.clean)
+    if color then parts[#parts + 1] = code end
+  end
+  return table.concat(parts)
+end
+
 -- At most `width` columns, the last one being the ellipsis where text is left out.
 function term.cut(text, width)
   if term.width(text) <= width then return text end

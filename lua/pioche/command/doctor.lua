@@ -75,7 +75,8 @@ local function show_progress(ctx)
     local now = sys.mono_ns()
     if total > 0 and now - shown_ns > 200000000 then
       shown_ns = now
-      ctx.note(("\r%s: %d %%\27[K\r"):format(what, 100 * done // total))
+      ctx.flush()
+      sys.write(2, ("\r%s: %d %%\27[K\r"):format(what, 100 * done // total))
     end
   end
 end

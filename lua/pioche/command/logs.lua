@@ -153,12 +153,14 @@ local function printer(ctx, sources)
     local style = source.stream == "err" and "red" or "cyan"
     local prefix = ranks > 1 and string.format("[%d%s] ", source.rank,
       source.stream == "err" and " err" or "") or ""
-    if prefix == "" then
+    if prefix == "" and not ctx.stdout_tty then
       ctx.out(text)
       return
     end
     prefix = term.paint(prefix, style, ctx.color)
-    ctx.out((text:gsub("([^\n]*)\n", function(line) return prefix .. line .. "\n" end)))
+    ctx.out((text:gsub("([^\n]*)\n", function(line)
+      return prefix .. (ctx.stdout_tty and term.clean_output(line, ctx.color) or line) .. "\n"
+    end)))
   end
 end
 
@@ -244,9 +246,10 @@ return {
   usage = "logs RUN [--rank N] [--attempt N] [--stdout | --stderr] [--tail N] [--follow]",
   help = [[
 The output of the newest attempt, rank by rank, each rank's stdout before its
-stderr, as it was written. Where several ranks are shown a line begins with
-[RANK] or [RANK err]. When the files are gone, the last lines that the store
-keeps.
+stderr, as it was written; a terminal gets colours, but no other control
+characters, and of a progress bar what came last. Where several ranks are shown a
+line begins with [RANK] or [RANK err]. When the files are gone, the last lines
+that the store keeps.
 
 JSON: an array of {rank, stream, attempt, lines[]}.]],
   options = {

@@ -6,6 +6,7 @@ local plan = require "pioche.plan"
 local recipe = require "pioche.recipe"
 local space = require "pioche.space"
 local sys = require "pioche.core.sys"
+local term = require "pioche.term"
 
 local shown_max = 8
 
@@ -79,7 +80,8 @@ local function print_space(out, sweep)
     for _, condition in ipairs(parameter.conditions) do
       when = when .. ("   when %s is %s"):format(condition.name, condition.value)
     end
-    out(("  %-" .. width .. "s  %s%s\n"):format(parameter.name, space.text(parameter.domain), when))
+    out(("  %-" .. width .. "s  %s%s\n"):format(parameter.name,
+      term.clean(space.text(parameter.domain)), when))
   end
   if #sweep.space.parameters == 0 then out("  no parameters: one point\n") end
   if sweep.where then out("  where the recipe's function is true\n") end
@@ -94,7 +96,7 @@ local function point_text(point, varying)
   for _, name in ipairs(fields.sorted(point)) do
     if varying[name] or next(varying) == nil then
       words[#words + 1] = name .. "=" .. (type(point[name]) == "number"
-        and ("%.6g"):format(point[name]) or tostring(point[name]))
+        and ("%.6g"):format(point[name]) or term.clean(tostring(point[name])))
     end
   end
   return #words > 0 and table.concat(words, " ") or "(no parameters)"
@@ -112,8 +114,8 @@ local function print_plan(ctx, self, sweep, prepared, found)
     #options > 0 and " (" .. table.concat(options, ", ") .. ")" or "", sweep.search.why))
   if sweep.goal then out(("goal     %s %s\n"):format(sweep.goal.goal, sweep.goal.key)) end
   if sweep.stop.name ~= "none" then out(("stop     %s\n"):format(sweep.stop.name)) end
-  out(("program  %s\n"):format(table.concat(found.runs[1] and found.runs[1].words
-    or sweep.program.command, " ")))
+  out(("program  %s\n"):format(term.clean(table.concat(found.runs[1] and found.runs[1].words
+    or sweep.program.command, " "))))
   out(("launch   %d node%s x %d rank%s, %d at a time; attempts %d\n"):format(sweep.launch.nodes,
     sweep.launch.nodes == 1 and "" or "s", sweep.launch.ranks_per_node,
     sweep.launch.ranks_per_node == 1 and "" or "s", sweep.launch.parallel, sweep.retry.attempts))
@@ -121,7 +123,8 @@ local function print_plan(ctx, self, sweep, prepared, found)
     or self.root .. ", which is no git repository: a snapshot in the store",
     prepared.snapshot and ", commit " .. prepared.snapshot.commit:sub(1, 12) or ""))
   out(("runs     %d%s%s\n\n"):format(found.total,
-    sweep.seeds and (" (%d points x %d seeds)"):format(found.proposals, #sweep.seeds) or "",
+    sweep.seeds and (" (%d point%s x %d seed%s)"):format(found.proposals,
+      found.proposals == 1 and "" or "s", #sweep.seeds, #sweep.seeds == 1 and "" or "s") or "",
     found.finished > 0 and (", %d of them finished already"):format(found.finished) or ""))
   local varying = plan.varying(sweep)
   for i, point in ipairs(found.points) do

@@ -298,6 +298,7 @@ local function print_texts(ctx, store, run)
   heading(ctx, "text")
   for _, e in ipairs(list) do
     local label = (e.key or "text") .. (e.step and " at step " .. e.step or "")
+      .. ((e.rank or 0) > 0 and " of rank " .. e.rank or "")
     ctx.out("  " .. term.paint(term.clean(label), "dim", ctx.color) .. "\n")
     local lines = {}
     for text in (e.message:gsub("\n$", "") .. "\n"):gmatch("([^\n]*)\n") do lines[#lines + 1] = text end
@@ -317,7 +318,7 @@ local function print_notes(ctx, store, run)
   heading(ctx, "notes")
   for _, e in ipairs(list) do
     ctx.out("  " .. term.paint(runs.time(e.time_ns):sub(1, 16):gsub("T", " "), "dim", ctx.color) .. "  "
-      .. e.message:gsub("\n$", ""):gsub("[^\n]+", term.clean):gsub("\n", "\n" .. (" "):rep(20)) .. "\n")
+      .. term.clean_lines(e.message:gsub("\n$", "")):gsub("\n", "\n" .. (" "):rep(20)) .. "\n")
   end
 end
 
