@@ -18,6 +18,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "store/archive.h"
+#include "store/archiver.h"
 #include "store/encoder.h"
 #include "store/fold_batch.h"
 #include "store/sql.h"
@@ -325,7 +326,7 @@ static void archive_folded(const fold_job *job, char **names, size_t count)
 		                     (int64_t)segment);
 		if (rc || !folded || segment_path(&path, job, node, segment, NULL) != 0)
 			continue;
-		(void)pio_archive_make(path.data, NULL);
+		(void)pio_archiver_put(pio_store_archiver_slot(job->store), path.data, NULL);
 	}
 	pio_str_fini(&path);
 }

@@ -24,8 +24,8 @@ typedef struct pio_fold_result {
 	int64_t cpu_ns;           /* processor time that it took; set also on failure */
 } pio_fold_result;
 
-/* Fold every journal.<node> in the attempt's directory, then compress the
- * segments that are done with (archive.h). `final`: its writers are dead, so a
+/* Fold every journal.<node> in the attempt's directory, then have the segments
+ * compressed that are done with (archiver.h). `final`: its writers are dead, so a
  * torn tail is the end, and the journals are done. */
 int pio_store_fold_attempt(pio_fold_result *result, pio_store *store, int64_t attempt_id,
                            bool final, pio_err *err);

@@ -14,6 +14,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "base/ulid.h"
+#include "store/archiver.h"
 #include "store/chunk.h"
 #include "store/param.h"
 #include "store/run_json.h"
@@ -443,6 +444,7 @@ void pio_store_close(pio_store **out)
 	sqlite3_close_v2(store->db);
 	pio_chunk_codec_free(store->codec);
 	pio_store_lease_drop(store);
+	pio_archiver_free(store->archiver);
 	pio_free(store->path);
 	pio_free(store->db_path);
 	pio_free(store);

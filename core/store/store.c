@@ -27,6 +27,11 @@ struct pio_lease **pio_store_lease_slot(pio_store *store)
 	return &store->lease;
 }
 
+struct pio_archiver **pio_store_archiver_slot(pio_store *store)
+{
+	return &store->archiver;
+}
+
 pio_chunk_codec *pio_store_codec(pio_store *store, pio_err *err)
 {
 	if (!store->codec)

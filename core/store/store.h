@@ -64,6 +64,8 @@ int pio_store_step_done(pio_store *store, sqlite3_stmt *statement, pio_err *err)
 int pio_store_fail(pio_store *store, pio_err *err, const char *what);
 /* Where lease.c keeps what it holds; NULL in it: nothing. */
 struct pio_lease **pio_store_lease_slot(pio_store *store);
+/* What compresses its journals; NULL in it: nothing to do so far. */
+struct pio_archiver **pio_store_archiver_slot(pio_store *store);
 /* The store's chunk codec, made when first asked for; NULL when memory is out. */
 struct pio_chunk_codec *pio_store_codec(pio_store *store, pio_err *err);
 /* What reads points. Borrowed. */

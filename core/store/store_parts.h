@@ -15,6 +15,7 @@ struct pio_store {
 	bool writable, network;
 	int depth;          /* of begin */
 	struct pio_lease *lease;   /* NULL: not held */
+	struct pio_archiver *archiver;
 	pio_chunk_codec *codec;
 	pio_reader reader;
 	struct {

@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "store/archive.h"
+#include "store/archiver.h"
 #include "test.h"
 
 static const pio_journal_header header = { .attempt = 3, .node = 1, .created_ns = 42,
@@ -186,6 +187,49 @@ static void allocation_failures_leak_nothing(void **unused)
 	scratch_remove(dir);
 }
 
+static void make_large(const char *path)
+{
+	enum { BODY = 1 << 20 };
+	pio_journal_writer *writer;
+	char *body = pio_calloc(BODY, 1);
+	check_ok(pio_journal_open(&writer, path, &header, &err));
+	for (int i = 0; i <= PIO_ARCHIVER_BYTES_MIN / BODY; i++)
+		check_ok(pio_journal_append(writer, PIO_RECORD_EVENT, &i, sizeof i, body, BODY, &err));
+	check_ok(pio_journal_close(&writer, &err));
+	pio_free(body);
+}
+
+/* Small ones at once, large ones by a thread, which is done when it is freed. */
+static void what_was_put_is_done_at_the_end(void **unused)
+{
+	(void)unused;
+	char *dir = scratch_new();
+	const char *small = path_in(dir, "journal.1"), *large = path_in(dir, "journal.2");
+	const char *later = path_in(dir, "journal.3");
+	pio_archiver *archiver = NULL;
+	int64_t live = pio_mem_live();
+	make_journal(small, RECORDS);
+	check_ok(pio_archiver_put(&archiver, small, &err));
+	check_ok(pio_archiver_put(&archiver, later, &err));
+	assert_null(archiver);
+	assert_int_equal(pio_fs_type(small), PIO_FS_NONE);
+	make_large(large);
+	make_large(later);
+	for (int i = 0; i < 3; i++) {
+		check_ok(pio_archiver_put(&archiver, large, &err));
+		check_ok(pio_archiver_put(&archiver, later, &err));
+	}
+	assert_non_null(archiver);
+	pio_archiver_free(archiver);
+	assert_int_equal(pio_mem_live(), live);
+	assert_int_equal(pio_fs_type(large), PIO_FS_NONE);
+	assert_int_equal(pio_fs_type(later), PIO_FS_NONE);
+	assert_int_equal(pio_fs_type(path_in(dir, "journal.2.zst")), PIO_FS_FILE);
+	assert_int_equal(pio_fs_type(path_in(dir, "journal.3.zst")), PIO_FS_FILE);
+	pio_archiver_free(NULL);
+	scratch_remove(dir);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -195,6 +239,7 @@ int main(void)
 		cmocka_unit_test(what_is_no_journal_is_refused),
 		cmocka_unit_test(nothing_is_lost_on_the_way),
 		cmocka_unit_test(allocation_failures_leak_nothing),
+		cmocka_unit_test(what_was_put_is_done_at_the_end),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
