@@ -1,7 +1,7 @@
 /* A .wandb file is a run. The cursor:
  *
  *   { "offset": of the next record, "step": newest of the history, "stats": how
- *     many samples of the system, "exit": its code or null, "broken": blocks lost }
+ *     many samples of the system, "exit": its code or null }
  *
  * The run itself is made when the record is there that names it. */
 #include <stdio.h>

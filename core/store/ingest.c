@@ -364,6 +364,15 @@ static bool is_idle(const pio_ingest *ingest, const json_t *cursor)
 	       json_object_size(ingest->params) == 0 && json_equal(ingest->cursor, cursor);
 }
 
+static int write_batch(pio_ingest *ingest, json_t *cursor, const pio_ingest_end *end, pio_err *err)
+{
+	pio_slots_owner owner = owner_of(ingest);
+	int rc = pio_ingest_attempt_ensure(ingest, err);
+	if (!rc)
+		rc = pio_slots_flush(&ingest->slots, &owner, err);
+	return rc ? rc : pio_ingest_rows_finish(ingest, cursor, end, err);
+}
+
 int pio_ingest_commit(pio_ingest *ingest, json_t *cursor, const pio_ingest_end *end, pio_err *err)
 {
 	json_t *next = json_copy(cursor);
@@ -371,20 +380,13 @@ int pio_ingest_commit(pio_ingest *ingest, json_t *cursor, const pio_ingest_end *
 	const json_t *lengths = json_object_get(ingest->cursor, "console");
 	if (!rc && lengths && json_object_set(next, "console", (json_t *)(uintptr_t)lengths) != 0)
 		rc = pio_fail(err, PIO_ENOMEM, "out of memory");
-	if (!rc && !ingest->dry && is_idle(ingest, next)) {
+	bool idle = !rc && is_idle(ingest, next);
+	if (!rc && !ingest->dry && !idle)
+		rc = write_batch(ingest, next, end, err);
+	if (!rc && !ingest->dry && !idle)
+		rc = pio_store_commit(ingest->store, err);
+	else if (!ingest->dry)
 		pio_store_rollback(ingest->store);
-	} else if (!rc && !ingest->dry) {
-		pio_slots_owner owner = owner_of(ingest);
-		rc = pio_ingest_attempt_ensure(ingest, err);
-		if (!rc)
-			rc = pio_slots_flush(&ingest->slots, &owner, err);
-		if (!rc)
-			rc = pio_ingest_rows_finish(ingest, next, end, err);
-		if (!rc)
-			rc = pio_store_commit(ingest->store, err);
-		else
-			pio_store_rollback(ingest->store);
-	}
 	if (!rc) {
 		ingest->is_committed = true;
 		count_batch(ingest);
