@@ -83,7 +83,7 @@ static int stage_path(pio_str *path, size_t *relative, const pio_run *run, pio_e
 	if (!rc)
 		rc = pio_str_check(path, err);
 	if (!rc)
-		rc = pio_fs_mkdirs(path->data, 0777, err);
+		rc = pio_fs_mkdirs_durable(path->data, 0777, err);
 	pio_str_printf(path, "/%u-%ld-%u", pio_ring_rank(run->ring), (long)getpid(),
 	               atomic_fetch_add(&files_staged, 1));
 	return rc ? rc : pio_str_check(path, err);
