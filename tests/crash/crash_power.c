@@ -277,6 +277,7 @@ int main(void)
 {
 	uint64_t seed = seed_of_test();
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	setenv("PIOCHE_LEASE_S", "1", 1); /* a torn claim is waited for */
 	total = mmap(NULL, sizeof *total, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (total == MAP_FAILED)
 		return 1;
