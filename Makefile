@@ -32,7 +32,7 @@ CORE_SRC := $(filter-out core/cli/main.c core/bind/precompile.c core/store/exten
 READ_OBJ      := $(addprefix $(BUILD)/core/,base/crc32c.o base/err.o base/mem.o base/str.o store/chunk_decode.o)
 READ_SQL      := cursor reader
 EXTENSION_SQL := $(READ_SQL) bucket extension lod point sql_functions
-PYTHON   := pioche.py pioche_points.py
+PYTHON   := pioche.py pioche_points.py pioche_values.py
 LUA_SRC  := $(shell find lua -name '*.lua' 2>/dev/null | LC_ALL=C sort)
 LIB_OBJ  := $(LIB_SRC:%.c=$(BUILD)/%.o)
 CORE_OBJ := $(CORE_SRC:%.c=$(BUILD)/%.o) $(addprefix $(BUILD)/gen/,lua_modules.o schema.o git.o)
@@ -273,7 +273,7 @@ help:
 	@echo "make build     install what is missing (Debian), build build/pioche and the libraries"
 	@echo "make demo      build, then sweep a small language model on real text (TEXT=any.txt)"
 	@echo "make test      build, then run every test (FILTER=text picks; SAN=address,undefined)"
-	@echo "                 (PIOCHE_PEERS=DIR keeps the other trackers that tests of import need)"
+	@echo "                 (PIOCHE_PEERS=DIR: where the other trackers are installed, else build/peers)"
 	@echo "make test-crash  10,000 SIGKILLs, and every way a disk can fail (SEED=n repeats)"
 	@echo "make test-threads  what is concurrent, under ThreadSanitizer"
 	@echo "make bench     measure; prints tables, writes build/bench.json (FILTER=text SHORT=1)"

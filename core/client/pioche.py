@@ -23,19 +23,18 @@ import array
 import builtins
 import ctypes
 import html
-import io
-import json
 import math
 import operator
 import os
-import pathlib
 import struct
 import sys
 import threading
 import traceback
-import zlib
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Type, Union
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Optional, Tuple, Type, Union
+
+from pioche_values import (_INT64_MIN, _array, _bytes, _columns, _dict, _flatten, _image, _json, _name_of,
+                           _number, _scalar, _shown, _step)
 
 if TYPE_CHECKING:
     from pioche_points import Points
@@ -77,7 +76,6 @@ def _load(name: str) -> str:
 
 _lib = ctypes.CDLL(_load("libpioche.so"))  # lets other threads run while it works or waits
 _pointer, _text, _i64, _int = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int64, ctypes.c_int
-_INT64_MIN, _INT64_MAX = -(1 << 63), (1 << 63) - 1
 _TEXT, _IMAGE, _TABLE, _FILE = range(4)
 
 
@@ -123,7 +121,15 @@ def _check_kept(code: int) -> None:
 
 # ---- fast logging -------------------------------------------------------------------
 
-def _builtin_log(self: Tuple[bytearray, Any]) -> Any:
+class _Kept(Tuple[bytearray, Any]):
+    """What the builtin log() is bound to. Sent to another process, run.log is
+    the log of the run that arrives there."""
+
+    def __reduce__(self) -> Any:
+        return self[1].__self__.__reduce__()
+
+
+def _builtin_log(self: _Kept) -> Any:
     """log() as a builtin function (python.c), or None where the interpreter is
     not CPython with its lock."""
     try:
@@ -144,120 +150,47 @@ def _builtin_log(self: Tuple[bytearray, Any]) -> Any:
     return make((_pointer * len(addresses))(*addresses), self)
 
 
-# ---- arguments ----------------------------------------------------------------------
-
-def _name_of(value: object) -> str:
-    return type(value).__name__
-
-
-def _bytes(what: str, value: object) -> bytes:
-    if not isinstance(value, str):
-        raise TypeError("%s is %.80r (%s): str expected" % (what, value, _name_of(value)))
-    if "\0" in value:
-        raise ValueError("%s %.80r holds a NUL" % (what, value))
-    try:
-        return value.encode("utf-8")
-    except UnicodeEncodeError:
-        raise ValueError("%s %.80r is no Unicode text: it holds a lone surrogate" % (what, value)) from None
-
-
-def _dict(what: str, value: Any) -> Any:
-    if not hasattr(value, "items"):
-        raise TypeError("%s is %.80r (%s): a dict expected" % (what, value, _name_of(value)))
-    return value
-
-
-def _step(value: Any) -> int:
-    try:
-        step = operator.index(value)
-    except TypeError:
-        raise TypeError("step is %.80r (%s): an integer expected" % (value, _name_of(value))) from None
-    if not _INT64_MIN <= step <= _INT64_MAX:
-        raise ValueError("step is %d: an integer of 64 bits expected" % step)
-    return step
-
-
-def _flatten(values: Mapping[str, Any], prefix: str, flat: Dict[str, Any]) -> Dict[str, Any]:
-    for key, value in values.items():
-        if not isinstance(key, str):
-            raise TypeError("key %.80r is no string (%s): str expected" % (key, _name_of(key)))
-        name = prefix + key
-        if isinstance(value, dict):
-            _flatten(value, name + "/", flat)
-        elif name in flat:
-            raise ValueError("key %.80r is there twice" % name)
-        else:
-            flat[name] = value
-    return flat
-
-
-def _as_number(value: Any) -> Union[int, float, None]:
-    """An exact int of 64 bits where it is whole by its type, else a float."""
-    if isinstance(value, (str, bytes, bytearray)):
-        return None
-    for convert in (operator.index, float):
-        try:
-            number: Union[int, float] = convert(value)
-            return number if _INT64_MIN <= number <= _INT64_MAX or convert is float else float(number)
-        except (TypeError, ValueError, RuntimeError, OverflowError):
-            continue
-    return None
-
-
-def _number(what: str, key: str, value: Any) -> Union[int, float]:
-    number = _as_number(value)
-    if number is None:
-        raise TypeError("%s %r is %.80r (%s): a number expected" % (what, key, value, _name_of(value)))
-    return number
-
-
-def _scalar(what: str, value: Any) -> Any:
-    """What json.dumps writes as one scalar."""
-    if isinstance(value, str):
-        _bytes(what, value)
-    if value is None or isinstance(value, (bool, str)):
-        return value
-    if isinstance(value, int) and not _INT64_MIN <= value <= _INT64_MAX:
-        return str(value)  # whole, where a double would round it
-    number = _as_number(value)
-    if number is None:
-        return str(value)
-    if number - number == 0:
-        return number
-    return "NaN" if number != number else "Infinity" if number > 0 else "-Infinity"
-
-
-def _json(value: Any) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode("ascii")
-
-
 class Run:
     """A run. Made by init()."""
+
+    resume_step: Optional[int]  # of the checkpoint to start from
 
     def __init__(self, experiment: Optional[str] = None):
         handle = _pointer()
         _check(_lib.pio_open(ctypes.byref(handle), None if experiment is None else
                              _bytes("experiment", experiment)))
         info = _lib.pio_info_get(handle).contents
-        self.id: str = info.id.decode()
-        self.dir: str = os.fsdecode(info.dir)
-        self.rank: int = info.rank
-        self.world: int = info.world
-        self.local_rank: int = info.local_rank
-        self.attempt: int = info.attempt
-        self.resume_step: Optional[int] = None if info.resume_step < 0 else info.resume_step
-        self._joins = {"PIOCHE_RING": os.fsdecode(info.ring), "PIOCHE_RUN": self.id, "PIOCHE_DIR": self.dir,
-                       "PIOCHE_STAGING": os.fsdecode(info.staging), "PIOCHE_ATTEMPT": str(self.attempt),
-                       "RANK": str(self.rank), "WORLD_SIZE": str(self.world),
-                       "LOCAL_RANK": str(self.local_rank)}
-        self._handle: Optional[ctypes.c_void_p] = handle
-        self._pid = self._lock_pid = os.getpid()
-        self._lock = threading.RLock()
-        state = bytearray(struct.pack("=Qq", handle.value, -1))
+        self._begin(handle, {
+            "PIOCHE_RING": os.fsdecode(info.ring), "PIOCHE_RUN": info.id.decode(),
+            "PIOCHE_DIR": os.fsdecode(info.dir), "PIOCHE_STAGING": os.fsdecode(info.staging),
+            "PIOCHE_ATTEMPT": str(info.attempt), "RANK": str(info.rank), "WORLD_SIZE": str(info.world),
+            "LOCAL_RANK": str(info.local_rank)})
+        self.resume_step = None if info.resume_step < 0 else info.resume_step
+
+    def _begin(self, handle: Optional[ctypes.c_void_p], joins: Dict[str, str]) -> None:
+        """`joins`: the environment in which another process opens the same run."""
+        self._joins = joins
+        self.id: str = joins["PIOCHE_RUN"]
+        self.dir: str = joins["PIOCHE_DIR"]
+        self.rank = int(joins["RANK"])
+        self.world = int(joins["WORLD_SIZE"])
+        self.local_rank = int(joins["LOCAL_RANK"])
+        self.attempt = int(joins["PIOCHE_ATTEMPT"])
+        self.resume_step = None
+        self._handle = handle
+        self._left: Optional[Tuple[ctypes.c_void_p, int]] = None  # to close when the last call returns
+        self._pid = os.getpid()
+        self._forked()
+        state = bytearray(struct.pack("=Qq", handle.value or 0 if handle else 0, -1))
         self._state = memoryview(state).cast("q")  # [1]: the newest step that was logged
-        builtin = _builtin_log((state, self.log))
+        builtin = _builtin_log(_Kept((state, self.log)))
         if builtin is not None:
             self.__dict__["log"] = builtin
+
+    def _forked(self) -> None:
+        """In a child nobody is inside a call, whoever was in the parent."""
+        self._inside: List[int] = []  # threads, once for each call
+        self._idle, self._inside_pid = threading.Condition(), os.getpid()
 
     def __repr__(self) -> str:
         state = "logging" if self._handle else "finished"
@@ -272,13 +205,23 @@ class Run:
         return _join, (self._joins,)
 
     def _call(self, function: Any, *arguments: Any) -> Any:
-        """function(handle, ...); finish() in another thread waits meanwhile."""
-        if self._lock_pid != os.getpid():  # forked: nobody holds it here
-            self._lock, self._lock_pid = threading.RLock(), os.getpid()
-        with self._lock:
+        """function(handle, ...), beside the calls of other threads; finish() waits for all."""
+        if self._inside_pid != os.getpid():
+            self._forked()
+        with self._idle:
             if not self._handle:
                 raise Error("run %s is finished" % self.id)
-            return function(self._handle, *arguments)
+            handle, me = self._handle, threading.get_ident()
+            self._inside.append(me)
+        try:
+            return function(handle, *arguments)
+        finally:
+            with self._idle:
+                self._inside.remove(me)
+                self._idle.notify_all()
+                if self._left and not self._inside:
+                    left, self._left = self._left, None
+                    self._close(*left)
 
     def log(self, values: Mapping[str, Any], step: Optional[int] = None) -> None:
         """Log a dict of numbers at `step` (left out: one more than the last)."""
@@ -286,19 +229,11 @@ class Run:
         # over: other types, nested dicts, errors, a full ring.
         if not isinstance(values, Mapping):
             raise TypeError("log() got a %s: a dict of numbers expected" % _name_of(values))
-        at = self._state[1] + 1 if step is None else _step(step)
+        at = _step(self._state[1] + 1 if step is None else step)
         flat = _flatten(values, "", {})
         points = [(_bytes("key", key), _number("value of", key, value)) for key, value in flat.items()]
-        numbers = []
-        for name, value in points:
-            number = self._call(_lib.pio_key_get, name)
-            if not number:
-                raise Error(_why())
-            numbers.append(number)
-        for number, (_, value) in zip(numbers, points):
-            log = _lib.pio_log_int if isinstance(value, int) else _lib.pio_log
-            _check(self._call(log, number, at, value))
         if points:
+            self._call(_log, at, points)
             self._state[1] = at
 
     def histogram(self, key: str, values: Any, step: Optional[int] = None) -> None:
@@ -306,10 +241,11 @@ class Run:
         name, at = _bytes("key", key), self._at(step)
         if hasattr(values, "detach"):
             values = values.detach().cpu()
-        elif not hasattr(values, "__array_interface__") and not isinstance(values, (array.array, memoryview)):
+        elif hasattr(values, "__array__"):  # NumPy's, and what can become one
+            values = values.__array__()
+        elif not isinstance(values, (array.array, memoryview)):
             if isinstance(values, (str, bytes)) or not hasattr(values, "__iter__"):
-                raise TypeError("histogram %r is %.80r (%s): numbers expected" %
-                                (key, values, _name_of(values)))
+                raise TypeError("histogram %r is %s: numbers expected" % (key, _shown(values)))
             values = array.array("d", [float(_number("value of", key, value)) for value in values])
         dtype, shape, address, owner = _array("histogram", key, values)
         _check_kept(self._call(_lib.pio_log_histogram, name, at, dtype, address, math.prod(shape)))
@@ -380,12 +316,23 @@ class Run:
 
     def finish(self, status: int = 0) -> None:
         """Flush and close; idempotent. `status` other than 0: the run failed."""
-        if self._pid == os.getpid():  # in a forked child the run is its parent's
-            with self._lock:
-                if self._handle:
-                    handle, self._handle, self._state[0] = self._handle, None, 0
-                    if _lib.pio_close(ctypes.byref(handle), int(status)):
-                        print("pioche: run %s: %s" % (self.id, _why()), file=sys.stderr)
+        code = _status(status)
+        if self._pid != os.getpid():  # in a forked child the run is its parent's
+            return
+        with self._idle:
+            if not self._handle:
+                return
+            handle, self._handle, self._state[0] = self._handle, None, 0
+            me = threading.get_ident()
+            self._idle.wait_for(lambda: all(thread == me for thread in self._inside))
+            if self._inside:  # a signal's handler amid a call
+                self._left = (handle, code)
+            else:
+                self._close(handle, code)
+
+    def _close(self, handle: ctypes.c_void_p, code: int) -> None:
+        if _lib.pio_close(ctypes.byref(handle), code):
+            print("pioche: run %s: %s" % (self.id, _why()), file=sys.stderr)
 
     def fail(self, kind: Optional[Type[BaseException]], value: Optional[BaseException],
              trace: Optional[TracebackType]) -> None:
@@ -413,19 +360,49 @@ class Run:
             self.fail(kind, value, trace)
 
 
+_joined: Dict[str, Run] = {}  # by ring: a run may arrive with each of a pool's tasks
+
+
 def _join(environment: Dict[str, str]) -> Run:
     """A run that was sent to another process: it logs there too, and its end is
-    the sender's."""
+    the sender's. One that has ended arrives as finished."""
+    ring = environment["PIOCHE_RING"]
+    if ring in _joined and _joined[ring]._handle:
+        return _joined[ring]
+    if not os.path.exists(ring):
+        ended = Run.__new__(Run)
+        ended._begin(None, environment)
+        return ended
     before = {name: os.environ.get(name) for name in environment}
     os.environ.update(environment)
     try:
-        return Run()
+        _joined[ring] = Run()
     finally:
         for name, value in before.items():
             if value is None:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+    return _joined[ring]
+
+
+def _status(status: Any) -> int:
+    try:
+        return 1 if operator.index(status) else 0
+    except TypeError:
+        raise TypeError("status is %s: an integer expected" % _shown(status)) from None
+
+
+def _log(run: ctypes.c_void_p, step: int, points: List[Tuple[bytes, Union[int, float]]]) -> None:
+    numbers = []
+    for name, _ in points:
+        number = _lib.pio_key_get(run, name)
+        if not number:
+            raise Error(_why())
+        numbers.append(number)
+    for number, (_, value) in zip(numbers, points):
+        log = _lib.pio_log_int if isinstance(value, int) else _lib.pio_log
+        _check(log(run, number, step, value))
 
 
 def _checkpoint(run: ctypes.c_void_p, step: int, roles: Mapping[str, Any], writers: int) -> None:
@@ -445,101 +422,6 @@ def _checkpoint(run: ctypes.c_void_p, step: int, roles: Mapping[str, Any], write
     _check(_lib.pio_checkpoint_commit(ctypes.byref(made)))
 
 
-# ---- arrays, images, tables ----------------------------------------------------------
-
-_DTYPES = {"bool": 0, "uint8": 1, "int8": 2, "int16": 3, "uint16": 4, "float16": 5, "bfloat16": 6,
-           "int32": 7, "uint32": 8, "float32": 9, "float64": 10, "int64": 11, "uint64": 12}
-_FORMATS = {"?": "bool", "B": "uint8", "b": "int8", "h": "int16", "H": "uint16", "e": "float16",
-            "i": "int32", "I": "uint32", "f": "float32", "d": "float64", "q": "int64", "Q": "uint64",
-            "l": "int64", "L": "uint64", "c": "uint8"}
-
-
-def _array(what: str, name: str, value: Any) -> Tuple[int, Sequence[int], Optional[int], Any]:
-    """dtype number, shape, address and what must stay alive."""
-    owner: Any
-    shape: Sequence[int]
-    if hasattr(value, "data_ptr"):
-        owner = value.detach()
-        if owner.device.type != "cpu":
-            raise TypeError("%s %r is on %s: move it to the CPU first" % (what, name, owner.device))
-        owner = owner.contiguous()
-        dtype = str(owner.dtype).rpartition(".")[2]
-        shape, address = tuple(owner.shape), owner.data_ptr()
-    else:
-        try:
-            view = memoryview(value)
-        except (TypeError, ValueError):
-            raise TypeError("%s %r is a %s: an array expected" % (what, name, _name_of(value))) from None
-        dtype = _FORMATS.get(view.format.lstrip("@=<"), view.format)
-        shape = view.shape or ()
-        if not view.c_contiguous or view.readonly or 0 in shape:
-            owner = bytearray(view.tobytes() or b" ")
-        else:
-            owner = view.cast("B")
-        address = ctypes.addressof(ctypes.c_char.from_buffer(owner))
-    if dtype not in _DTYPES:
-        raise TypeError("%s %r has elements of type %s: one of %s expected" %
-                        (what, name, dtype, ", ".join(_DTYPES)))
-    return _DTYPES[dtype], shape, address, owner
-
-
-def _png(height: int, width: int, channels: int, pixels: bytes) -> bytes:
-    """The PNG of 8 bits a channel (ISO/IEC 15948), each row unfiltered."""
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-    stride = width * channels
-    rows = b"".join(b"\0" + pixels[at:at + stride] for at in range(0, height * stride, stride))
-    header = struct.pack(">IIBBBBB", width, height, 8, {1: 0, 3: 2, 4: 6}[channels], 0, 0, 0)
-    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows, 6)) +
-            chunk(b"IEND", b""))
-
-
-def _image(key: str, image: Any) -> bytes:
-    if isinstance(image, (bytes, bytearray)):
-        return bytes(image)
-    if isinstance(image, (str, os.PathLike)):
-        return pathlib.Path(image).read_bytes()
-    if hasattr(image, "save") and not hasattr(image, "data_ptr"):  # PIL's
-        buffer = io.BytesIO()
-        image.save(buffer, format="PNG")
-        return buffer.getvalue()
-    if hasattr(image, "detach"):
-        image = image.detach().cpu().contiguous().numpy()
-    try:
-        view = memoryview(image)
-    except (TypeError, ValueError):
-        raise TypeError("image %r is %.80r (%s): PNG or JPEG bytes, a path, a PIL image or an array of "
-                        "uint8 expected" % (key, image, _name_of(image))) from None
-    shape = tuple(view.shape or ())
-    if view.format != "B" or len(shape) not in (2, 3) or 0 in shape or (len(shape) == 3 and
-                                                                       shape[2] not in (1, 3, 4)):
-        raise TypeError("image %r is an array of shape %r and type %s: uint8 of height x width, with 1, 3 or "
-                        "4 channels, expected" % (key, shape, _FORMATS.get(view.format, view.format)))
-    return _png(shape[0], shape[1], shape[2] if len(shape) == 3 else 1, view.tobytes())
-
-
-def _columns(key: str, table: Any) -> Dict[str, List[Any]]:
-    columns: Dict[str, List[Any]] = {}
-    if hasattr(table, "columns") and hasattr(table, "to_dict"):  # pandas'
-        columns = {str(name): table[name].tolist() for name in table.columns}
-    elif isinstance(table, Mapping):
-        for name, cells in table.items():
-            if isinstance(cells, (str, bytes)) or not hasattr(cells, "__iter__"):
-                raise TypeError("column %r of table %r is %.80r (%s): a list expected" %
-                                (name, key, cells, _name_of(cells)))
-            columns[name] = list(cells)
-    elif isinstance(table, (list, tuple)):
-        names = dict.fromkeys(name for row in table for name in _dict("row of table %r" % key, row))
-        columns = {name: [row.get(name) for row in table] for name in names}
-    else:
-        raise TypeError("table %r is %.80r (%s): a list of dicts, a dict of lists or a DataFrame expected" %
-                        (key, table, _name_of(table)))
-    lengths = {_bytes("column name of table %r" % key, name): len(columns[name]) for name in columns}
-    if len(set(lengths.values())) > 1:
-        raise ValueError("columns of table %r are of different lengths: %.200r" % (key, lengths))
-    return columns
-
-
 # ---- the module's run -------------------------------------------------------------------------
 
 run: Optional[Run] = None  # the newest of init()
@@ -552,30 +434,42 @@ def _is_interactive() -> bool:  # a prompt or a notebook: the process outlives a
 
 
 def _script() -> str:
-    name = os.path.basename(sys.argv[0]) if sys.argv and sys.argv[0] not in ("", "-c", "-m") else ""
-    return os.path.splitext(name)[0] or "python"
+    path = sys.argv[0] if sys.argv and sys.argv[0] not in ("", "-c", "-m") else ""
+    name = os.path.splitext(os.path.basename(path))[0]
+    if name == "__main__":  # python -m package
+        name = os.path.basename(os.path.dirname(os.path.abspath(path)))
+    return "notebook" if name == "ipykernel_launcher" else name or "python"
 
 
-def _hook(kind: Type[BaseException], value: BaseException, trace: Optional[TracebackType],
-          _before: Any = sys.excepthook) -> None:
-    if run is not None and not _is_interactive():
-        try:
-            run.fail(kind, value, trace)
-        except Exception as error:  # the program's own exception is what must be seen
-            print("pioche: %s" % error, file=sys.stderr)
-    _before(kind, value, trace)
+def _fail_on_exceptions() -> None:
+    """Whoever sets a hook after this calls it, or wants no exceptions told."""
+    before = sys.excepthook
+    if getattr(before, "_pioche", False):
+        return
+
+    def hook(kind: Type[BaseException], value: BaseException, trace: Optional[TracebackType]) -> None:
+        if run is not None and not _is_interactive():
+            try:
+                run.fail(kind, value, trace)
+            except Exception as error:  # the program's own exception is what must be seen
+                print("pioche: %s" % error, file=sys.stderr)
+        before(kind, value, trace)
+
+    hook._pioche = True  # type: ignore[attr-defined]
+    sys.excepthook = hook
 
 
 def init(experiment: Optional[str] = None, params: Optional[Mapping[str, Any]] = None) -> Run:
     """Open the run of this process. `experiment` (the script's name unless told)
     matters outside `pioche run` alone; a run that is still open is finished first."""
     global run, rank, world
+    if params is not None:
+        _dict("params", params)
     if run is not None and run._handle and run._pid == os.getpid():
         run.finish()
     run = Run(experiment or _script() if isinstance(experiment, (str, type(None))) else experiment)
     rank, world = run.rank, run.world
-    if sys.excepthook is not _hook:
-        sys.excepthook = _hook
+    _fail_on_exceptions()
     if params is not None:
         run.params(params)
     return run

@@ -8,7 +8,8 @@ import operator
 import os
 from typing import Any, Iterator, Optional, Tuple, Union
 
-from pioche import Error, _bytes, _load
+from pioche import Error, _load
+from pioche_values import _bytes
 
 _pointer, _text, _i64 = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int64
 

@@ -49,7 +49,9 @@ typedef struct state {
 } state;
 
 typedef struct point {
-	uint32_t key; /* may hold PIO_POINT_INTEGER */
+	object *name;  /* borrowed from the dict */
+	uint32_t key;
+	uint32_t flag; /* PIO_POINT_INTEGER or 0 */
 	uint64_t bits;
 } point;
 
@@ -84,42 +86,54 @@ static bool take_int(int64_t *number, object *value)
 	return overflow == 0;
 }
 
-static bool take_point(point *p, pio_run *run, object *name, object *value)
+static bool take_value(point *p, object *value)
 {
 	int64_t whole;
-	p->key = key_of(run, name);
-	if (p->key && is_exactly(value, python.float_type)) {
+	if (is_exactly(value, python.float_type)) {
 		double number = python.to_double(value);
 		memcpy(&p->bits, &number, sizeof p->bits);
+		p->flag = 0;
 		return true;
 	}
-	if (!p->key || !take_int(&whole, value))
+	if (!take_int(&whole, value))
 		return false;
-	p->key |= PIO_POINT_INTEGER;
+	p->flag = PIO_POINT_INTEGER;
 	p->bits = (uint64_t)whole;
 	return true;
 }
 
-/* All values or none: what is wrong with one is found before any is logged. */
+static bool take_step(int64_t *number, const state *s, object *step)
+{
+	if (step != python.none)
+		return take_int(number, step);
+	return !__builtin_add_overflow(s->step, 1, number);
+}
+
+/* All values or none: what is wrong with one is found before any is logged, and
+ * before any name becomes a metric. */
 static bool log_values(state *s, object *values, object *step)
 {
 	point points[VALUES_MAX];
 	size_t count = 0;
 	intptr_t at = 0;
 	object *name, *value;
-	int64_t number = s->step + 1;
-	if (!s->run || !is_exactly(values, python.dict_type) || python.dict_size(values) > VALUES_MAX)
+	int64_t number;
+	if (!s->run || !is_exactly(values, python.dict_type) || python.dict_size(values) > VALUES_MAX ||
+	    !take_step(&number, s, step))
 		return false;
-	if (step != python.none && !take_int(&number, step))
-		return false;
-	while (python.dict_next(values, &at, &name, &value))
-		if (!take_point(&points[count++], s->run, name, value))
+	while (python.dict_next(values, &at, &name, &value)) {
+		points[count].name = name;
+		if (!take_value(&points[count++], value))
 			return false;
+	}
 	/* A writer that has to wait must not hold the interpreter meanwhile. */
 	if (!count || !ring_has_room(s->run->ring, count))
 		return false;
 	for (size_t i = 0; i < count; i++)
-		ring_log(s->run->ring, points[i].key, number, points[i].bits);
+		if (!(points[i].key = key_of(s->run, points[i].name)))
+			return false;
+	for (size_t i = 0; i < count; i++)
+		ring_log(s->run->ring, points[i].key | points[i].flag, number, points[i].bits);
 	s->step = number;
 	return true;
 }

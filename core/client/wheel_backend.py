@@ -15,7 +15,7 @@ import zipfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
-MODULES = {"pioche.py": "pioche/__init__.py", "pioche_points.py": "pioche_points.py"}
+MODULES = ("pioche", "pioche_points", "pioche_values")  # packages, since py.typed is for those alone
 LIBRARIES = ("lib/libpioche.so", "lib/pioche/pioche_read.so")
 
 
@@ -48,10 +48,10 @@ def _build():
 
 def _contents():
     """Name in the wheel, bytes."""
-    for source, name in MODULES.items():
-        with open(os.path.join(HERE, source), "rb") as file:
-            yield name, file.read()
-    yield "pioche/py.typed", b""
+    for module in MODULES:
+        with open(os.path.join(HERE, module + ".py"), "rb") as file:
+            yield module + "/__init__.py", file.read()
+        yield module + "/py.typed", b""
     for path in _build():
         with open(path, "rb") as file:
             yield "pioche/" + os.path.basename(path), file.read()

@@ -110,6 +110,74 @@ if __name__ == "__main__":
                 self.assertEqual(heard.exits, ['{"result":"ok"}'])
                 shutil.rmtree(self.store)
 
+    def test_runs_and_their_log_are_sent_to_a_pool(self):
+        self.run_program("""
+import multiprocessing, threading
+def work(arguments):
+    run, log, n = arguments
+    log({"n": n}, step=n); run.log({"m": n}, step=n)
+    with open("/proc/self/maps") as maps: return sum(".ring" in line for line in maps)
+if __name__ == "__main__":
+    run = pioche.init()
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        mapped = pool.map(work, [(run, run.log, n) for n in range(50)], chunksize=1)
+    assert max(mapped) == 1, mapped
+""")
+        heard = self.heard()
+        self.assertEqual(sorted(heard.points), [(k, n, n) for k in "mn" for n in range(50)])
+
+    def test_a_run_that_ended_can_be_kept_with_a_trainer(self):
+        self.run_program("""
+import pickle
+run = pioche.init()
+early = pickle.dumps(run)
+run.log({"x": 1.0}); run.finish()
+for kept in (early, pickle.dumps(run), pickle.dumps({"log": run.log})):
+    back = pickle.loads(kept)
+    log = back["log"] if isinstance(back, dict) else back.log
+    assert isinstance(back, dict) or (back.id, repr(back)) == (run.id, repr(run))
+    try: log({"x": 2.0})
+    except pioche.Error as error: assert str(error) == "run %s is finished" % run.id, error
+    else: raise SystemExit("accepted")
+""")
+        self.assertEqual(self.heard().points, [("x", 0, 1.0)])
+
+    def test_a_long_call_keeps_no_thread_waiting(self):
+        self.run_program("""
+import threading
+run = pioche.init()
+said = threading.Event()
+class Tensors(dict):
+    def items(self):
+        assert said.wait(60)
+        return super().items()
+saver = threading.Thread(target=lambda: run.checkpoint(1, {"model": Tensors(w=bytearray(4))}))
+saver.start()
+run.text("t", "meanwhile"); run.log({"x": True}); said.set()
+run.finish()
+assert not saver.is_alive() or saver.join() is None
+""")
+        heard = self.heard()
+        self.assertEqual(heard.points, [("x", 0, 1)])
+        self.assertEqual(heard.checkpoints, 1)
+        self.assertEqual(heard.exits, ['{"result":"ok"}'])
+
+    def test_a_signal_amid_a_call_may_finish(self):
+        self.run_program("""
+import signal, os, sys
+run = pioche.init()
+def stop(number, frame):
+    run.finish(); sys.exit(0)
+signal.signal(signal.SIGTERM, stop)
+class Tensors(dict):
+    def items(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return super().items()
+run.checkpoint(1, {"model": Tensors(w=bytearray(4))})
+""")
+        heard = self.heard()
+        self.assertEqual((heard.checkpoints, heard.exits), (0, ['{"result":"ok"}']))
+
     # ---- interruptions
 
     def test_an_interrupted_script_has_failed(self):
@@ -131,7 +199,7 @@ try:
 except KeyboardInterrupt:
     pass
 second = pioche.init("second")
-pioche._hook(ValueError, ValueError("at the prompt"), None)
+sys.excepthook(ValueError, ValueError("at the prompt"), None)
 second.log({"y": 1.0})
 """)
         heard = [client.Heard(attempt) for attempt in self.attempts()]

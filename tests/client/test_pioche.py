@@ -97,6 +97,98 @@ refused(TypeError, "params is [1] (list)", pioche.init, "x", [1])
 refused(TypeError, "'loss' is (1+2j) (complex): a number expected", pioche.run.log, {"loss": 1 + 2j})
 """)
 
+    def test_what_is_refused_makes_no_metric_and_no_run(self):
+        self.run_program("""
+run = pioche.init()
+for bad in ({"new": "x"}, {"new": 1.0, "other": None}, {"other": 1, "deep": {"new": [1]}}):
+    try: run.log(bad)
+    except TypeError: pass
+    else: raise SystemExit("accepted")
+run.finish()
+for words in (("second", [1]), (3,)):
+    try: pioche.init(*words)
+    except TypeError: pass
+    else: raise SystemExit("accepted")
+""")
+        self.assertEqual(self.heard().keys, {})
+
+    def test_the_step_after_the_last_is_an_error(self):
+        self.run_program("""
+run = pioche.init()
+for value in (1.0, True):
+    run.log({"x": value}, step=2**63 - 1)
+    try: run.log({"x": value})
+    except ValueError as error: assert "step is 9223372036854775808 (int): an integer of 64 bits" in str(error), error
+    else: raise SystemExit("accepted")
+    run.log({"x": value}, step=5)
+""")
+        self.assertEqual([s for _, s, _ in self.heard().points], [2**63 - 1, 5, 2**63 - 1, 5])
+
+    def test_ints_of_any_size_are_told_in_words(self):
+        self.run_program("""
+run = pioche.init()
+def refused(error, text, call, *words, **more):
+    try: call(*words, **more)
+    except error as e: assert text in str(e), (text, e)
+    else: raise SystemExit("accepted: %r" % (call,))
+for digits in (400, 5000):
+    refused(TypeError, "'x' is an int of ", run.log, {"x": 10**digits})
+    refused(ValueError, "step is an int of ", run.log, {"x": 1.0}, step=10**digits)
+    run.params({"p": 10**digits})
+run.log({"x": 10**300})
+""")
+        heard = self.heard()
+        self.assertEqual(heard.points, [("x", 0, 1e300)])
+        self.assertEqual(int(heard.facts["p", "p"].strip('"'), 16), 10**5000)
+
+    def test_a_wrong_status_leaves_the_run_open(self):
+        self.run_program("""
+run = pioche.init()
+for bad in ("x", None, 1.5):
+    try: run.finish(bad)
+    except TypeError as error: assert "status is " in str(error) and "an integer expected" in str(error), error
+    else: raise SystemExit("accepted")
+run.log({"x": 1.0})
+run.finish(2**32)
+""")
+        self.assertEqual(self.heard().exits, ['{"result":"failed"}'])
+
+    def test_a_hook_for_exceptions_that_was_there_is_called(self):
+        done = self.run_program("""
+import sys
+def theirs(kind, value, trace): print("theirs:", value)
+sys.excepthook = theirs
+pioche.init(); pioche.finish(); pioche.init()
+raise RuntimeError("diverged")
+""", expect=1)
+        self.assertEqual(done.stdout, "theirs: diverged\n")
+        self.assertEqual([client.Heard(a).exits for a in self.attempts()],
+                         [['{"result":"ok"}'], ['{"result":"failed"}']])
+
+    def test_a_tensor_is_detached_before_it_is_converted(self):
+        self.run_program("""
+class Tensor:
+    detached = False
+    def detach(self):
+        other = Tensor(); other.detached = True
+        return other
+    def __float__(self):
+        assert self.detached
+        return 0.5
+run = pioche.init(params={"p": Tensor()})
+run.log({"loss": Tensor()})
+""")
+        heard = self.heard()
+        self.assertEqual(heard.points, [("loss", 0, 0.5)])
+        self.assertEqual(heard.facts["p", "p"], "0.5")
+
+    def test_a_package_gives_its_name(self):
+        os.mkdir(os.path.join(self.dir, "gpt"))
+        with open(os.path.join(self.dir, "gpt", "__main__.py"), "w", encoding="utf-8") as file:
+            file.write("import pioche\npioche.init()\n")
+        self.run_program("import subprocess, sys; subprocess.run([sys.executable, '-m', 'gpt'], check=True)\n")
+        self.assertIn('"experiment":"gpt"', self.heard().runs[0])
+
     def test_a_hundred_thousand_metrics_work_and_are_warned_of(self):
         self.run_program("""
 run = pioche.init()

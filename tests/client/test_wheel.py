@@ -86,7 +86,8 @@ run.finish()
         env["MYPYPATH"] = SOURCE
         done = subprocess.run([python, "-m", "mypy", "--strict", "--cache-dir", os.path.join(self.dir, "cache"),
                                "train.py", os.path.join(SOURCE, "pioche.py"),
-                               os.path.join(SOURCE, "pioche_points.py")],
+                               os.path.join(SOURCE, "pioche_points.py"),
+                               os.path.join(SOURCE, "pioche_values.py")],
                               cwd=self.dir, env=env, capture_output=True, text=True)
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         # And it is no less strict for that: a wrong argument is found.
