@@ -9,7 +9,7 @@ local naming = require "pioche.naming"
 
 local runs = setmetatable({}, { __index = naming })
 
-runs.statuses = { "planned", "queued", "running", "finished", "failed", "stopped", "cancelled" }
+runs.statuses = require "pioche.query.field".statuses
 
 -- A double as it was: SQLite keeps a NaN as NULL and -0.0 as 0.0, and so their
 -- IEEE 754 bits stand beside them.
@@ -224,6 +224,16 @@ function runs.notes(store, loaded)
     table.insert(notes[row.run_id], row.message)
   end
   return notes
+end
+
+-- By id, the names that runs brought from another tracker, or were given: tag `name`.
+function runs.names(store, loaded)
+  local _, list = by_ids(loaded)
+  local names = {}
+  for row in store:each("SELECT run_id, value FROM tag WHERE name = 'name' AND run_id" .. in_ids, list) do
+    names[row.run_id] = row.value
+  end
+  return names
 end
 
 -- By id, what was lost of a run's points and why: a full disk, say.

@@ -83,6 +83,12 @@ def test_compare_and_chart_take_queries():
         assert drawn.index("gpt-4") < drawn.index("gpt-3"), drawn
         charts = p.pioche("chart", "lr < 1 sort by lr", "-m", "val/loss", "--json").json
         assert [c["id"] for c in charts] == ["gpt-2", "gpt-1"]
+        assert [row["id"] for row in p.pioche("compare", "--limit", "2", "--json").json] == ["gpt-1", "gpt-2"]
+        p.pioche("tag", "gpt-2", "name=baseline")
+        for verb in ("ls", "compare"):
+            head, *lines = p.pioche(verb, "gpt").out.splitlines()
+            at = head.index("name")
+            assert [line.split()[0] for line in lines if line[at:].startswith("baseline")] == ["gpt-2"], lines
         assert "no runs" in p.pioche("compare", "lr > 99", expect=1).err
         assert "no runs" in p.pioche("chart", "lr > 99", expect=1).err
 

@@ -17,15 +17,16 @@ local keys_sampled = 50      -- ... of so many
 -- ---- what to compare -----------------------------------------------------------
 
 local function chosen(ctx, store)
-  if #ctx.args > 0 or ctx.options.sort then
-    local ids, _, ordered = query.choose(store, ctx.args,
-      { sort = ctx.options.sort, limit = ctx.options.limit })
-    return ids, ordered
+  local words = ctx.args
+  if #words == 0 then
+    local newest = store:one("SELECT e.name FROM run r JOIN experiment e ON e.id = r.experiment_id"
+      .. " ORDER BY r.id DESC LIMIT 1")
+    if not newest then errors.raise("not_found", "nothing to compare: the store has no runs") end
+    words = { newest.name .. "/all" }
   end
-  local newest = store:one("SELECT e.name FROM run r JOIN experiment e ON e.id = r.experiment_id"
-    .. " ORDER BY r.id DESC LIMIT 1")
-  if not newest then errors.raise("not_found", "nothing to compare: the store has no runs") end
-  return (runs.select(store, { newest.name .. "/all" })), false
+  local ids, _, ordered = query.choose(store, words,
+    { sort = ctx.options.sort, limit = ctx.options.limit })
+  return ids, ordered
 end
 
 -- The metric that decides and its direction: what was asked for, else the goal
@@ -331,6 +332,11 @@ local function print_table(ctx, view)
     interesting = interesting or row.status ~= "finished"
     codes[i] = row.runs[1].commit and row.runs[1].commit:sub(1, 8) or ""
   end
+  if next(view.names) then
+    local names = {}
+    for i, row in ipairs(view.rows) do names[i] = #row.runs == 1 and view.names[row.runs[1].id] or "" end
+    add({ title = "name", flex = true, min = 8, drop = 1 }, names)
+  end
   if interesting then add({ title = "status" }, statuses) end
   if view.grouped then add({ title = "n", align = "right" }, counts) end
   if view.code then add({ title = "code", drop = 3 }, codes) end
@@ -396,13 +402,14 @@ local function print_code(ctx, store, ids)
   elseif a.tree == b.tree then
     ctx.note(string.format("%s and %s ran the same code\n", a.name, b.name))
     return 0
-  elseif not ctx.color then
+  elseif not ctx.stdout_tty then
     ctx.out(text)
     return 0
   end
   local styles = { ["+"] = "green", ["-"] = "red", ["@"] = "cyan", d = "bold" }
   for line in (text:gsub("\n$", "") .. "\n"):gmatch("([^\n]*)\n") do
-    ctx.out(term.paint(line, styles[line:sub(1, 1)], true) .. "\n")
+    local shown = line:gsub("[^\t]+", term.clean)
+    ctx.out(term.paint(shown, styles[line:sub(1, 1)], ctx.color) .. "\n")
   end
   return 0
 end
@@ -453,7 +460,7 @@ local function run(ctx)
     groups, grouped = seed_groups(loaded, different)
   end
   local view = { columns = columns, rows = {}, best = {}, grouped = grouped,
-    ordered = ordered,
+    ordered = ordered, names = runs.names(store, loaded),
     code = trees_differ(loaded), params = different, same = same, shared = loaded[1].params,
     constant = constant }
   for i, group in ipairs(groups) do view.rows[i] = make_row(group, columns, different) end
@@ -483,12 +490,13 @@ return {
   usage = "compare [RUN|EXPERIMENT...] [QUERY] [--metric KEY]...\ncompare RUN RUN --code",
   help = [[
 A row a run, best first by the experiment's goal (with --sort or `sort by` in
-that order): the parameters that differ,
-the goal, other metrics. * marks the best of a column whose direction is known.
+that order): the parameters that differ, the goal, other metrics. * marks the
+best of a column whose direction is known.
 Without arguments: the experiment of the newest run.
 
 QUERY leaves the runs for which it holds, as 'width = 64 and status = finished'
-(`pioche help query`); --sort and --limit choose among them.
+(`pioche help query`); --sort and --limit choose among them: of `sort by
+val/loss limit 5` the best five, without an order the oldest.
 
 KEY is a metric, its last value unless it ends in .min, .max, .mean, .count,
 .first_step or .last_step; rank 0 (or the lowest that logged it) unless

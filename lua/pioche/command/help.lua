@@ -49,6 +49,17 @@ local function option_line(ctx, option, cols)
   end
 end
 
+-- Paragraphs of prose fill the width, up to 80 columns; one with an indented line
+-- is a table or an example, and stays.
+local function prose(ctx, text)
+  for paragraph in (text:gsub("%s+$", "") .. "\n\n"):gmatch("(.-)\n\n+") do
+    if not paragraph:find("^ ") and not paragraph:find("\n ") then
+      paragraph = table.concat(term.wrap(paragraph, math.min(ctx.cols, 80)), "\n")
+    end
+    ctx.out(paragraph .. "\n\n")
+  end
+end
+
 local exit_text = [[
   0    it is done
   1    the user's mistake, a run that failed, or a finding
@@ -66,7 +77,7 @@ local function manual(ctx, verb, command)
   end
   ctx.out("\n")
   if command.help and command.help ~= "" then
-    ctx.out((command.help:gsub("%s+$", "")) .. "\n\n")
+    prose(ctx, command.help)
   end
   if command.options and #command.options > 0 then
     heading(ctx, "options")

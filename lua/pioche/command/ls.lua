@@ -120,6 +120,12 @@ local function print_table(ctx, store, ids)
   local title, goals = goal_column(store, loaded)
   if title then columns[#columns + 1] = { title = title, align = "right", drop = 1 } end
   local cells = metric_cells(ctx, store, loaded, columns)
+  local called = runs.names(store, loaded)
+  if next(called) then
+    columns[#columns + 1] = { title = "name", flex = true, min = 8, drop = 3 }
+    cells[#cells + 1] = {}
+    for i, run in ipairs(loaded) do cells[#cells][i] = called[run.id] or "" end
+  end
   for _, name in ipairs(names) do
     columns[#columns + 1], cells[#cells + 1] = runs.param_column(loaded, name)
     columns[#columns].drop = 4
@@ -223,8 +229,9 @@ return {
   help = [[
 Without arguments: the newest runs of all experiments. Columns are the run's
 status, its age, how long it took, its experiment's goal metric (last value),
-the parameters that are not the same in all listed runs, and, where something
-went wrong, what. --json and --csv give every parameter and metric.
+the tag `name` (what an imported run was called), the parameters that are not the
+same in all listed runs, and, where something went wrong, what. --json and --csv
+give every parameter and metric.
 
 QUERY is one argument, as 'lr > 1e-3 and val/loss.min < 2 sort by val/loss':
 `pioche help query` explains the language. With names of experiments and runs

@@ -168,16 +168,14 @@ local function word_condition(b, node, words, expr, more_words, more)
   if node.relation ~= "=" and node.relation ~= "!=" then
     b:fail(node.operator, "a status has no order and is no text: only =, != and in")
   end
-  local first, second, known = {}, {}, { table.unpack(words) }
-  table.move(more_words, 1, #more_words, #known + 1, known)
+  local first, second, list_of, known = {}, {}, {}, {}
+  for _, set in ipairs { { words, first }, { more_words, second } } do
+    for _, word in ipairs(set[1]) do
+      if not list_of[word] then list_of[word], known[#known + 1] = set[2], word end
+    end
+  end
   for _, v in ipairs(node.values) do
-    local list
-    for _, word in ipairs(words) do
-      if v.text == word then list = first end
-    end
-    for _, word in ipairs(more_words) do
-      if not list and v.text == word then list = second end
-    end
+    local list = list_of[v.text]
     if not list then
       b:fail(v, "unknown word '%s'%s; expected %s", v.text, errors.suggestion(v.text, known),
         table.concat(known, ", "))
