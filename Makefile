@@ -86,7 +86,7 @@ $(BUILD)/lib/libpioche.a: $(LIB_OBJ)
 $(BUILD)/lib/libpioche.so: $(LIB_OBJ)
 	@mkdir -p $(@D)
 	@echo "LD $@"
-	$(Q)$(CC) $(LDFLAGS) -shared -Wl,-soname,libpioche.so -o $@ $^ -lcrypto -lpthread
+	$(Q)$(CC) $(LDFLAGS) -shared -Wl,-soname,libpioche.so,-z,nodelete -o $@ $^ -lcrypto -lpthread
 
 $(BUILD)/lib/pioche/pioche_sqlite.so: $(READ_OBJ) $(EXTENSION_SQL:%=$(BUILD)/extension/%.o)
 	@mkdir -p $(@D)

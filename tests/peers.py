@@ -1,14 +1,12 @@
-"""Other trackers' own programs, for tests that read what those really write.
+"""Other trackers' own programs, for tests that read what those really write and
+for the bench that measures them.
 
-They live in a virtual environment: the one that PIOCHE_PEERS names, which is
-made if absent and kept, else the one that `make bench` made, else one of this
-process, removed at its end. What is missing is installed when a test first asks;
-where pip cannot, the test is skipped by that name."""
-import atexit
+They live in a virtual environment, build/peers of the checkout or what
+PIOCHE_PEERS names; it is made when first asked for, and kept. What is missing is
+installed then; where pip cannot, the test is skipped by that name."""
 import fcntl
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,36 +16,26 @@ from harness import Skip
 
 INSTALL_S = 240                    # for all that a test program asks for
 DISTRIBUTION = {"PIL": "pillow"}   # of modules that are called otherwise
-CACHE = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "pioche",
-                     "peers")
-_failed = {}
-_home = None
+CHECKOUT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+HOME = os.path.abspath(os.environ.get("PIOCHE_PEERS") or os.path.join(CHECKOUT, "build", "peers"))
+PYTHON = os.path.join(HOME, "bin", "python")
+_asked = {}                        # by name: why it cannot be had, or None
 _left_s = INSTALL_S
 
 
-def _venv():
-    global _home
-    if _home is None:
-        _home = os.environ.get("PIOCHE_PEERS") or (os.path.isdir(CACHE) and CACHE)
-        if not _home:
-            _home = tempfile.mkdtemp(prefix="pioche peers ")
-            atexit.register(shutil.rmtree, _home, ignore_errors=True)
-    python = os.path.join(_home, "bin", "python")
-    if not os.path.exists(python):
-        subprocess.run([sys.executable, "-m", "venv", _home], check=True, capture_output=True)
-    return python
+def _have(name):
+    return subprocess.run([PYTHON, "-c", f"import importlib.util as u; exit(not u.find_spec({name!r}))"],
+                          capture_output=True, timeout=120).returncode == 0
 
 
-def _install(interpreter, name):
+def _install(name):
     """Why it cannot be had, or None."""
     global _left_s
     began = time.monotonic()
     # What pip leaves behind when it is stopped goes with its own scratch directory.
-    with open(_home + "/.lock", "w", encoding="utf-8") as lock, \
-            tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         try:
-            done = subprocess.run([interpreter, "-m", "pip", "install", "-q", DISTRIBUTION.get(name, name)],
+            done = subprocess.run([PYTHON, "-m", "pip", "install", "-q", DISTRIBUTION.get(name, name)],
                                   capture_output=True, text=True, timeout=max(1, _left_s),
                                   env={**os.environ, "TMPDIR": scratch})
         except subprocess.TimeoutExpired:
@@ -59,18 +47,17 @@ def _install(interpreter, name):
 
 def python(*names):
     """The interpreter that can import these modules."""
-    interpreter = _venv()
-    for name in names:
-        if name in _failed:
-            raise Skip(_failed[name])
-        found = subprocess.run([interpreter, "-c", f"import {name}"], capture_output=True, timeout=120)
-        if found.returncode == 0:
-            continue
-        why = _install(interpreter, name)
-        if why is not None:
-            _failed[name] = f"{name}: pip cannot install it ({why})"
-            raise Skip(_failed[name])
-    return interpreter
+    os.makedirs(HOME, exist_ok=True)
+    with open(os.path.join(HOME, ".lock"), "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not os.path.exists(PYTHON):
+            subprocess.run([sys.executable, "-m", "venv", HOME], check=True, capture_output=True)
+        for name in names:
+            if name not in _asked:
+                _asked[name] = None if _have(name) else _install(name)
+            if _asked[name] is not None:
+                raise Skip(f"{name}: pip cannot install it ({_asked[name]})")
+    return PYTHON
 
 
 def run(project, names, script, *args, expect=0, **env):

@@ -3,10 +3,8 @@
 
 Each does the same tasks (peers/tracker.py), each task in a process of its own.
 A row's value is pioche's, `peers` has the others', `peer` is the best of them.
-The peers live in a virtual environment that the first bench makes:
-$PIOCHE_PEERS, else pioche/peers under $XDG_CACHE_HOME or ~/.cache. Where pip
-cannot install one, the row goes without it and says so."""
-import fcntl
+The peers live in the virtual environment of tests/peers.py. Where pip cannot
+install one, the row goes without it and says so."""
 import json
 import os
 import random
@@ -19,15 +17,15 @@ import tempfile
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path.insert(0, os.path.join(HERE, "peers"))
+sys.path[:0] = [os.path.join(HERE, "peers"), os.path.dirname(HERE)]
+import harness  # noqa: E402
 import tracker  # noqa: E402
+from peers import python  # noqa: E402
 
 SHORT = bool(os.environ.get("SHORT"))
 SCRATCH = os.environ.get("BENCH_SCRATCH") or tempfile.mkdtemp(prefix="pioche-bench-")
-CACHE = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-VENV = os.environ.get("PIOCHE_PEERS") or os.path.join(CACHE, "pioche", "peers")
-PACKAGES = {"mlflow_sqlite": ["mlflow"], "trackio_local": ["trackio"],
-            "tensorboard_files": ["tensorboard", "tensorboardX"], "wandb_offline": ["wandb"]}
+MODULES = {"mlflow_sqlite": ["mlflow"], "trackio_local": ["trackio"],
+           "tensorboard_files": ["tensorboard", "tensorboardX"], "wandb_offline": ["wandb"]}
 LOG_S, INGEST_S, KILLS = (0.5, 1, 1) if SHORT else (2, 3, 2)
 FILTER_RUNS = 50 if SHORT else 500
 TASK_S_MAX = 300
@@ -41,19 +39,10 @@ def python_of(driver):
     """The interpreter that has what the driver needs, installed if it can be."""
     if driver == "pioche_store":
         return sys.executable
-    python = os.path.join(VENV, "bin", "python")
-    os.makedirs(os.path.dirname(VENV), exist_ok=True)
-    with open(VENV + ".lock", "w", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not os.path.exists(python):
-            subprocess.run([sys.executable, "-m", "venv", VENV], check=True, capture_output=True)
-        installed = f"import importlib.metadata as m; [m.version(p) for p in {PACKAGES[driver]}]"
-        if subprocess.run([python, "-c", installed], capture_output=True, check=False).returncode:
-            done = subprocess.run([python, "-m", "pip", "install", "-q", *PACKAGES[driver]],
-                                  capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise Failed(f"pip cannot install {' '.join(PACKAGES[driver])}")
-    return python
+    try:
+        return python(*MODULES[driver])
+    except harness.Skip as why:
+        raise Failed(str(why)) from None
 
 
 def command(driver, task, folder, *rest):
@@ -157,7 +146,7 @@ def main():
     seed = time.time_ns()
     print(f"seed of the kills: {seed}", file=sys.stderr)
     found = {}
-    for driver in ["pioche_store", *PACKAGES]:
+    for driver in ["pioche_store", *MODULES]:
         try:
             found[driver] = measure(driver, seed)
         except (Failed, subprocess.SubprocessError, OSError) as why:
