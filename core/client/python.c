@@ -2,10 +2,10 @@
  *
  * A ctypes call takes 0.15 us before it does anything and its arguments more;
  * a builtin function takes 0.03. So pioche.py hands over the addresses of the
- * few functions of CPython that are needed here (all in its stable ABI), and
- * gets a builtin function back: log(values, step=None). It takes the plain
- * case, an exact dict of exact str to exact float or int, and passes anything
- * else, errors included, to the same method written in Python.
+ * few functions of CPython that are needed here (there since 3.9, and in the
+ * stable ABI of 3.12), and gets a builtin function back: log(values, step=None).
+ * It takes the plain case, an exact dict of exact str to exact float or int, and
+ * passes anything else, errors included, to the same method written in Python.
  *
  * The state (struct state) lies in a bytearray of the Run, so that nothing here
  * outlives it: closing the run zeroes `run` there, and a log function that was
@@ -38,7 +38,9 @@ typedef struct python_api {
 	object *(*item)(object *tuple, intptr_t at);          /* borrowed */
 	intptr_t (*tuple_size)(object *tuple);
 	int (*is_ascii)(object *text, const char *ascii);     /* 0: the same */
-	object *(*call)(object *callable, object *const *arguments, size_t count, object *names);
+	object *(*new_dict)(void);
+	int (*dict_set)(object *dict, object *key, object *value);
+	object *(*call)(object *callable, object *const *arguments, size_t count, object *named);
 	object *none, *dict_type, *str_type, *float_type, *int_type;
 } python_api;
 
@@ -138,6 +140,22 @@ static bool log_values(state *s, object *values, object *step)
 	return true;
 }
 
+/* PyObject_Vectorcall takes the names as they are, but is younger: of 3.11. */
+static object *call_method(object *method, object *const *arguments, intptr_t count, object *names)
+{
+	object *named = names ? python.new_dict() : NULL, *result = NULL;
+	if (names && !named)
+		return NULL;
+	for (intptr_t i = 0; names && i < python.tuple_size(names); i++)
+		if (python.dict_set(named, python.item(names, i), arguments[count + i]) != 0)
+			goto out;
+	result = python.call(method, arguments, (size_t)count, named);
+out:
+	if (named)
+		python.release(named);
+	return result;
+}
+
 /* self: the bytearray and the method written in Python. A METH_FASTCALL |
  * METH_KEYWORDS function: values of the keywords stand behind the others. */
 static object *python_log(object *self, object *const *arguments, intptr_t count, object *names)
@@ -150,7 +168,7 @@ static object *python_log(object *self, object *const *arguments, intptr_t count
 		python.retain(python.none);
 		return python.none;
 	}
-	return python.call(python.item(self, 1), arguments, (size_t)count, names);
+	return call_method(python.item(self, 1), arguments, count, names);
 }
 
 /* PyMethodDef, as the stable ABI has it. */
@@ -172,7 +190,7 @@ PIO_API object *pio_python_log(const void *const *addresses, object *self);
 
 object *pio_python_log(const void *const *addresses, object *self)
 {
-	_Static_assert(sizeof(python_api) == 20 * sizeof(void *), "as many as pioche.py passes");
+	_Static_assert(sizeof(python_api) == 22 * sizeof(void *), "as many as pioche.py passes");
 	memcpy(&python, addresses, sizeof python);
 	return python.new_function(&definition, self, NULL);
 }

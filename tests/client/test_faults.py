@@ -37,6 +37,18 @@ class Faults(client.Client):
                          "for i in range(50000): run.log({'x': i * 0.5})\nos.execlp('true', 'true')\n")
         self.assertEqual(self.count("x")[0], 50000)
 
+    def test_a_library_that_is_unloaded_ends_well(self):
+        library = os.path.join(client.BUILD, "lib", "libpioche.so")
+        self.run_program("""
+import ctypes, _ctypes, os, sys
+if "loaded" not in sys.argv:  # anew, where nothing else holds the library
+    os.execv(sys.executable, [sys.executable, "-c", open(sys.argv[0]).read().replace("import pioche", ""), "loaded"])
+lib, run = ctypes.CDLL(%r), ctypes.c_void_p()
+assert lib.pio_open(ctypes.byref(run), b"plugin") == 0 and lib.pio_close(ctypes.byref(run), 0) == 0
+_ctypes.dlclose(lib._handle)
+""" % library)
+        self.assertEqual(self.heard().exits, ['{"result":"ok"}'])
+
     def test_a_kill_loses_nothing(self):
         self.run_program("import os; run = pioche.init()\n"
                          "for i in range(50000): run.log({'x': i * 0.5})\nos.kill(os.getpid(), 9)\n",

@@ -82,9 +82,9 @@ except TypeError as e: assert "run is 3 (int)" in str(e)
 
     def test_images(self):
         self.run_program("""
-import array
+import array, pioche_values
 run = pioche.init()
-png = pioche._png(1, 1, 1, b"\\x07")
+png = pioche_values._png(1, 1, 1, b"\\x07")
 open("one.png", "wb").write(png)
 run.image("bytes", png, step=3); run.image("path", "one.png"); run.log({"x": 1.0}, step=9)
 run.image("jpeg", b"\\xff\\xd8\\xff\\xe0rest")
@@ -127,12 +127,13 @@ refused(TypeError, "float64", memoryview(array.array("d", [1.0])).cast("B").cast
 run = pioche.init()
 run.table("rows", [{"a": 1, "b": "x"}, {"b": None, "c": float("nan")}])
 run.table("columns", {"a": (1, 2), "b": [True, "é"]}, step=4)
-class Column(list):
-    def tolist(self): return list(self)
+class bool_:
+    def __bool__(self): return True
+class NAType: pass
 class Frame:
-    columns = ["p", "q"]
+    columns = ["p", 2]
     def to_dict(self): pass
-    def __getitem__(self, name): return Column([1.5, float("inf")])
+    def __getitem__(self, name): return [1.5, float("inf"), bool_(), NAType()]
 run.table("frame", Frame()); run.table("empty", [])
 run.table("long", {"n": list(range(50000))})
 def refused(error, text, table):
@@ -144,6 +145,8 @@ refused(TypeError, "row of table 'bad' is 3", [3])
 refused(TypeError, "column 'a' of table 'bad' is 'xy' (str)", {"a": "xy"})
 refused(TypeError, "column name of table 'bad' is 3 (int)", {3: [1]})
 refused(ValueError, "different lengths", {"a": [1], "b": []})
+Frame.columns = ["p", 1, "1"]
+refused(ValueError, "column '1' of table 'bad' is there twice", Frame())
 """)
         tables = {m["key"]: m for m in self.heard().media}
         def table(key):
@@ -151,7 +154,7 @@ refused(ValueError, "different lengths", {"a": [1], "b": []})
             return dict(zip(read["columns"], read["data"]))
         self.assertEqual(table("rows"), {"a": [1, None], "b": ["x", None], "c": [None, "NaN"]})
         self.assertEqual(table("columns"), {"a": [1, 2], "b": [True, "é"]})
-        self.assertEqual(table("frame"), {"p": [1.5, "Infinity"], "q": [1.5, "Infinity"]})
+        self.assertEqual(table("frame"), {c: [1.5, "Infinity", True, None] for c in "p2"})
         self.assertEqual(table("empty"), {})
         self.assertEqual(table("long"), {"n": list(range(50000))})
         self.assertEqual((tables["columns"]["step"], tables["rows"]["kind"]), (4, "t"))
@@ -191,6 +194,17 @@ def refused(text, values):
     try: run.histogram("bad", values)
     except TypeError as e: assert text in str(e) and "'bad'" in str(e), e
     else: raise SystemExit(text)
+class Array:
+    def __array__(self): return array.array("d", values)
+run.histogram("like", Array())
+class Tensor:  # torch's, of which a view may hold its numbers negated
+    device, dtype, shape = type("cpu", (), {"type": "cpu"}), "torch.float64", (7,)
+    def __init__(self, held): self.held = held
+    def detach(self): return self
+    cpu = contiguous = detach
+    def resolve_neg(self): return Tensor(array.array("d", [-v for v in self.held]))
+    def data_ptr(self): return self.held.buffer_info()[0]
+run.histogram("negated", Tensor(array.array("d", [-v for v in values])))
 refused("is 'abc' (str): numbers expected", "abc")
 refused("is 3 (int): numbers expected", 3)
 refused("value of 'bad' is 'x' (str)", [1, "x"])
@@ -199,7 +213,8 @@ refused("elements of type", memoryview(b"ab").cast("c").cast("B").cast("P") if 0
         media = {m["key"]: m for m in self.heard().media}
         self.assertEqual({m["mime"] for m in media.values()}, {"application/x-pioche-histogram"})
         self.assertEqual(media["list"]["data"], media["array"]["data"])
-        self.assertEqual(media["list"]["data"], media["f32"]["data"])
+        for other in ("f32", "like", "negated"):
+            self.assertEqual(media["list"]["data"], media[other]["data"], other)
         data = media["list"]["data"]
         self.assertEqual((data[:6], data[6]), (b"PIOH\x01\x01", 1))  # one NaN
         self.assertEqual(struct.unpack_from("<4d", data, 9), (-2.0, 3.0, 3.5, 15.25))
@@ -208,7 +223,8 @@ refused("elements of type", memoryview(b"ab").cast("c").cast("B").cast("P") if 0
         self.run_program("""
 run = pioche.init("m")
 run.histogram("h", [1.0, 2.0]); run.table("t", {"a": [1]}); run.file("f", b"abc"); run.log({"n": 2**60 + 1})
-run.image("i", pioche._png(1, 1, 3, b"abc") + bytes(100000), step=3)
+import pioche_values
+run.image("i", pioche_values._png(1, 1, 3, b"abc") + bytes(100000), step=3)
 """)
         self.pioche("ls")
         rows = json.loads(self.pioche("sql", "--json", "SELECT kind, key, bytes, sha256 IS NOT NULL AS object "
