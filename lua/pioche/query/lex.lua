@@ -74,8 +74,8 @@ local function word(text, at)
       local run = text:match("^" .. bare .. "+", from)
       if not run then break end
       from = from + #run
-      -- key@rank=371: the one sign of equality inside a word.
-      local rank = run:match("@rank$") and text:match("^=%d+", from)
+      -- key@rank=371.min: the one sign of equality inside a word.
+      local rank = run:match("@rank$") and text:match("^=%d" .. bare .. "*", from)
       if rank then
         run, from = run .. rank, from + #rank
       end

@@ -210,7 +210,8 @@ function parse.query(text)
   end
   local rest = p:peek()
   if rest.kind ~= "end" then
-    p:fail(rest, "expected %s, got %s", tree.limit and "the end"
+    p:fail(rest, "expected %s, got %s", tree.limit and p:is("sort") and "`sort by` before `limit`"
+      or tree.limit and "the end"
       or tree.sort and "asc, desc, ',', `limit` or the end"
       or "and, or, `sort by`, `limit` or the end", shown(rest))
   end
