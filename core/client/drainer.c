@@ -91,12 +91,11 @@ static int begin_outage(pio_drainer *d, const pio_err *why, pio_err *err)
 
 static int end_outage(pio_drainer *d, pio_err *err)
 {
-	int64_t needed = ROOM_BYTES + 2 * (int64_t)d->backlog.len, room = pio_fs_free_bytes(d->dir);
-	if (room >= 0 && room < needed) {
+	int rc = pio_fs_check_room(d->dir, ROOM_BYTES + 2 * (int64_t)d->backlog.len, err);
+	if (rc == -PIO_ENOSPC)
 		*err = d->outage;
-		return -err->code;
-	}
-	int rc = pio_journal_open(&d->journal, d->path, &d->header, err);
+	if (!rc)
+		rc = pio_journal_open(&d->journal, d->path, &d->header, err);
 	if (!rc)
 		rc = pio_ring_unspill(d->ring, &d->backlog, d->journal, err);
 	if (!rc)

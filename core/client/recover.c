@@ -182,11 +182,15 @@ int pio_ring_leave_backlog(const char *ring_path, const pio_str *backlog, pio_er
 /* A disk that is still full leaves everything as it is. */
 static int check_room(const pio_str *backlog, const char *journal_path, pio_err *err)
 {
-	int64_t room = pio_fs_free_bytes(journal_path);
-	if (room >= 0 && room < ROOM_BYTES + 2 * (int64_t)backlog->len)
-		return pio_fail(err, PIO_ENOSPC, "%s: %lld bytes are free, and %zu of its log wait in memory",
-		                journal_path, (long long)room, backlog->len);
-	return 0;
+	pio_str dir = PIO_STR_INIT;
+	pio_str_append(&dir, journal_path, (size_t)(strrchr(journal_path, '/') - journal_path));
+	int rc = pio_str_check(&dir, err);
+	if (!rc)
+		rc = pio_fs_check_room(dir.data, ROOM_BYTES + 2 * (int64_t)backlog->len, err);
+	if (rc == -PIO_ENOSPC)
+		pio_err_context(err, "%zu bytes of its log wait in memory", backlog->len);
+	pio_str_fini(&dir);
+	return rc;
 }
 
 static int move_backlog(pio_ring *ring, pio_journal_writer *journal, const char *from, const char *taken,

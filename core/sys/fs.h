@@ -97,6 +97,9 @@ void pio_fs_place_get(pio_fs_place *place, const char *path);
 bool pio_fs_is_network(const char *path);
 /* Free bytes for an unprivileged user; -1 when unknown. */
 int64_t pio_fs_free_bytes(const char *path);
+/* Can this many bytes be written in `dir`? Reserves them and gives them back,
+ * since statfs(2) knows nothing of quotas. -PIO_ENOSPC if not. */
+int pio_fs_check_room(const char *dir, int64_t size_bytes, pio_err *err);
 /* Give the group the rights on this file of ours that it has on its directory,
  * if it may write there; no more than `mode`. Done by what makes files here. */
 void pio_fs_share(int fd, const char *path, mode_t mode);

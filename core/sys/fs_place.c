@@ -2,6 +2,7 @@
  * who may write what is made there, and locks. */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -126,6 +127,25 @@ int64_t pio_fs_free_bytes(const char *path)
 	if (statvfs(path, &st) != 0)
 		return -1;
 	return (int64_t)st.f_bavail * (int64_t)st.f_frsize;
+}
+
+int pio_fs_check_room(const char *dir, int64_t size_bytes, pio_err *err)
+{
+	char path[PATH_MAX];
+	int fd, failed, n = snprintf(path, sizeof path, "%s/room-%ld", dir, (long)getpid());
+	int64_t room = pio_fs_free_bytes(dir);
+	if (room >= 0 && room < size_bytes)
+		return pio_fail(err, PIO_ENOSPC, "%s: %lld bytes are free, %lld are needed", dir,
+		                (long long)room, (long long)size_bytes);
+	if (n < 0 || (size_t)n >= sizeof path)
+		return pio_fail(err, PIO_EINVAL, "%s: the path is too long", dir);
+	int rc = pio_fs_open(&fd, path, O_RDWR | O_CREAT, 0600, err);
+	if (rc)
+		return rc;
+	(void)pio_fs_unlink(path, NULL);
+	failed = posix_fallocate(fd, 0, (off_t)size_bytes);
+	close(fd);
+	return failed && failed != EINTR ? pio_fail_errno(err, failed, "%s: %lld bytes are needed", dir, (long long)size_bytes) : 0;
 }
 
 /* ---- who may write what is made here --------------------------------------------- */

@@ -263,6 +263,21 @@ print("trained")
         done = self.on_a_full_disk("time.sleep(1.2); run.finish()")
         self.assertIn("waits in memory for the next command", done.stderr)
 
+    def test_a_quota_that_is_raised_loses_nothing(self):
+        self.run_program("""
+import resource, time
+run = pioche.init()
+run.log({"x": 0.5}); time.sleep(0.1)
+none = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100000, none[1]))  # what statfs does not tell
+for i in range(200000): run.log({"x": float(i)}, step=i)
+time.sleep(1.5)
+for i in range(200000, 300000): run.log({"x": float(i)}, step=i)
+resource.setrlimit(resource.RLIMIT_FSIZE, none)
+""")
+        self.assertEqual(self.count("x"), (300001, "finished"))
+        self.assertNotIn("log.lost", self.pioche("show", "train-1"))
+
     def test_beyond_the_backlog_points_are_counted_as_lost(self):
         try:
             with places.small_disk(self.dir, 8 << 20) as disk:
