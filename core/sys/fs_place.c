@@ -145,7 +145,9 @@ int pio_fs_check_room(const char *dir, int64_t size_bytes, pio_err *err)
 	(void)pio_fs_unlink(path, NULL);
 	failed = posix_fallocate(fd, 0, (off_t)size_bytes);
 	close(fd);
-	return failed && failed != EINTR ? pio_fail_errno(err, failed, "%s: %lld bytes are needed", dir, (long long)size_bytes) : 0;
+	if (!failed || failed == EINTR)
+		return 0;
+	return pio_fail_errno(err, failed, "%s: %lld bytes are needed", dir, (long long)size_bytes);
 }
 
 /* ---- who may write what is made here --------------------------------------------- */
