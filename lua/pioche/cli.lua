@@ -347,6 +347,7 @@ end
 local without_csv = {
   run = "`pioche ls EXPERIMENT --csv` prints its runs", plan = "--json prints the plan",
   help = "--json prints the verbs", completion = "it prints a script",
+  journal = "--json prints an object a record",
 }
 
 local function run_verb(verb, argv, first, before)

@@ -2,6 +2,7 @@
 -- are, their bytes, and how a terminal shows them.
 local json = require "pioche.core.json"
 local sys = require "pioche.core.sys"
+local csv = require "pioche.csv"
 local errors = require "pioche.errors"
 local format = require "pioche.format"
 local tables = require "pioche.table"
@@ -135,9 +136,8 @@ function media.histogram_text(ctx, histogram)
   return table.concat(lines, "\n"):gsub(" +\n", "\n") .. "\n"
 end
 
-local function show_histogram(ctx, bytes)
-  local histogram = errors.check(require "pioche.core.histogram".decode(bytes))
-  ctx.out(media.histogram_text(ctx, histogram))
+local function decode_histogram(bytes)
+  return errors.check(require "pioche.core.histogram".decode(bytes))
 end
 
 -- ---- a table --------------------------------------------------------------------------
@@ -148,18 +148,25 @@ local function cell_text(value)
   return type(value) == "table" and json.encode(value) or tostring(value)
 end
 
-local function show_table(ctx, bytes, item)
+-- { columns, data } of a table's bytes, data being a list a column; and how many
+-- rows it has.
+local function decode_table(bytes, item)
   local ok, value = pcall(json.decode, bytes)
   if not ok or type(value) ~= "table" or type(value.columns) ~= "table" or type(value.data) ~= "table" then
     errors.raise("corrupt", "the table '%s' is no JSON of columns and data; --save writes its bytes",
       item.key)
   end
-  local count, list, rows = 0, {}, {}
+  local count = 0
+  for c in ipairs(value.columns) do count = math.max(count, #(value.data[c] or {})) end
+  return value, count
+end
+
+local function show_table(ctx, bytes, item)
+  local value, count = decode_table(bytes, item)
+  local list, rows = {}, {}
   for c, name in ipairs(value.columns) do
-    local column = value.data[c] or {}
-    list[c] = { title = tostring(name), align = type(column[1]) == "number" and "right" or "left",
-      flex = true, min = 8 }
-    count = math.max(count, #column)
+    list[c] = { title = tostring(name), flex = true, min = 8,
+      align = type((value.data[c] or {})[1]) == "number" and "right" or "left" }
   end
   local shown = ctx.options.all and count or math.min(count, rows_of_table)
   for r = 1, shown do
@@ -245,13 +252,37 @@ end
 function media.whole_json(store, item)
   local whole = media.to_json(item)
   if item.kind == "histogram" then
-    local histogram = errors.check(require "pioche.core.histogram".decode(media.bytes(store, item)))
+    local histogram = decode_histogram(media.bytes(store, item))
     histogram.buckets = json.array(histogram.buckets)
     whole.histogram = histogram
   elseif item.kind == "table" then
     whole.table = json.decode(media.bytes(store, item))
   end
   return whole
+end
+
+-- A table's rows, or a histogram's buckets.
+function media.print_csv(ctx, store, item)
+  local bytes = media.bytes(store, item)
+  if item.kind == "histogram" then
+    ctx.out(csv.line { "low", "high", "count" })
+    for _, bucket in ipairs(decode_histogram(bytes).buckets) do
+      ctx.out(csv.line { bucket.low, bucket.high, bucket.count })
+    end
+  elseif item.kind == "table" then
+    local value, count = decode_table(bytes, item)
+    ctx.out(csv.line(value.columns))
+    for r = 1, count do
+      local line = {}
+      for c in ipairs(value.columns) do
+        local cell = (value.data[c] or {})[r]
+        line[c] = type(cell) == "number" and cell or cell_text(cell)
+      end
+      ctx.out(csv.line(line))
+    end
+  else
+    errors.raise("usage", "--csv: '%s' is no table; --save PATH writes it to a file", item.key)
+  end
 end
 
 -- One line on an item.
@@ -265,7 +296,7 @@ function media.show(ctx, store, item)
   local bytes = media.bytes(store, item)
   ctx.out(term.paint(media.title(item), "bold", ctx.color) .. "\n")
   if item.kind == "histogram" then
-    show_histogram(ctx, bytes)
+    ctx.out(media.histogram_text(ctx, decode_histogram(bytes)))
   elseif item.kind == "table" then
     show_table(ctx, bytes, item)
   elseif item.kind == "image" then

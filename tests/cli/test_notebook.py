@@ -94,7 +94,7 @@ with pioche.init("none") as run: pass
 
 def test_what_is_no_table_is_not_csv():
     with Project() as p:
-        for verb in (["run", "x.lua"], ["plan", "x.lua"], ["help"], ["completion", "bash"]):
+        for verb in (["run", "x.lua"], ["plan", "x.lua"], ["help"], ["completion", "bash"], ["journal", "cat", "x"]):
             assert f"--csv: {verb[0]} prints no table" in p.pioche(*verb, "--csv", expect=2).err
 
 

@@ -261,6 +261,11 @@ def test_media_are_listed_shown_and_saved():
         assert "1 NaN" in p.pioche("show", "m-1", "--media", "grad").out
         table = p.pioche("show", "m-1", "--media", "preds").out
         assert "cat" in table and "\x1b" not in table
+        rows = p.pioche("show", "m-1", "--media", "preds", "--csv").out.split("\n")
+        assert rows == ["x,label", "1,cat", "2,a\x1b[31m", ""], rows
+        rows = p.pioche("show", "m-1", "--media", "grad", "--step", "3", "--csv").out.splitlines()
+        assert rows[0] == "low,high,count" and sum(float(r.split(",")[2]) for r in rows[1:]) == 40, rows
+        assert "is no table" in p.pioche("show", "m-1", "--media", "img", "--csv", expect=2).err
         assert "second" in p.pioche("show", "m-1", "--media", "notes.txt").out
         assert "--save" in p.pioche("show", "m-1", "--media", "img").out
         p.pioche("show", "m-1", "--media", "img", "--save", "x.png")

@@ -252,7 +252,9 @@ end
 local function show_media(ctx, store, run)
   local options = ctx.options
   local item = media.find(store, run, options.media, options.step, options.rank)
-  if options.save then
+  if ctx.csv and options.save then
+    errors.raise("usage", "--save and --csv exclude each other")
+  elseif options.save then
     local path = media.save(store, item, options.save, options.force)
     if ctx.json then
       local value = media.to_json(item)
@@ -263,6 +265,8 @@ local function show_media(ctx, store, run)
     end
   elseif ctx.json then
     ctx.out(ctx.encode(media.whole_json(store, item)) .. "\n")
+  elseif ctx.csv then
+    media.print_csv(ctx, store, item)
   else
     media.show(ctx, store, item)
   end
@@ -400,7 +404,7 @@ Ghostty, iTerm2 and WezTerm), the newest step unless told; --save writes the
 bytes as they were logged.
 
 --json prints the run as `ls --json` does, with checkpoints, inputs, notes and
-media; --csv its metrics.]],
+media; --csv its metrics. With --media they print what is in a histogram or table.]],
   options = {
     { name = "texts", help = "all text samples, whole" },
     { name = "events", help = "all events, not only the newest five" },
