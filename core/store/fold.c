@@ -7,8 +7,10 @@
  *   1. A row moves in the transaction that inserts what was read up to there.
  *   2. A segment is left behind only when it was read to its end after its
  *      successor was seen: a writer makes that when the segment is whole.
- *   3. A file is compressed (archive.h) only after the commit that left it
- *      behind, or that said its journal is done. */
+ *   3. A file is compressed (archive.h) only after the commit that left its
+ *      successor behind, or that said its journal is done: what a drainer that
+ *      dies now may still have in a ring, too, is in the last two, which are
+ *      read to know it (client/recover.c). */
 #include "store/fold.h"
 
 #include <stdio.h>
@@ -321,7 +323,7 @@ static void archive_folded(const fold_job *job, char **names, size_t count)
 		int64_t folded = 0;
 		if (!pio_journal_name_parse(&node, &segment, &archived, names[i]) || archived)
 			continue;
-		int rc = pio_sql_int(&folded, job->store, NULL, "SELECT segment > ?3 OR done FROM journal WHERE"
+		int rc = pio_sql_int(&folded, job->store, NULL, "SELECT segment > ?3 + 1 OR done FROM journal WHERE"
 		                     " attempt_id = ?1 AND node = ?2", "iii", job->attempt_id, (int64_t)node,
 		                     (int64_t)segment);
 		if (rc || !folded || segment_path(&path, job, node, segment, NULL) != 0)
