@@ -105,6 +105,15 @@ def test_stop_takes_a_query_and_can_say_first():
         p.check_store()
 
 
+def test_stop_says_so_where_all_is_over():
+    with Project(git=False) as p:
+        python(p, "import pioche\nfor i in range(12):\n    with pioche.init('gpt'): pass\n")
+        assert p.pioche("stop", "gpt").out == "12 runs are over already\n"
+        assert p.pioche("stop", "gpt-3", "--dry-run").out == "gpt-3 is finished already\n"
+        assert len(p.pioche("stop", "gpt", "--json").json) == 12
+        assert len(p.pioche("stop", "gpt", "--csv").out.splitlines()) == 13
+
+
 def test_export_of_many_is_a_bundle_a_run():
     with Project(git=False) as p:
         python(p, SWEEP)

@@ -12,7 +12,7 @@ local function verb_options(verb)
 end
 
 -- Verbs whose arguments are files; those of the others are runs.
-local of_files = { run = true, plan = true, verify = true }
+local of_files = { run = true, plan = true, import = true, verify = true, journal = true }
 local of_nothing = { doctor = true, sql = true }
 
 local function bash_cases()

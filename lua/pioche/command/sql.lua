@@ -177,7 +177,8 @@ Besides the tables there are
   area_under(x, y), quantile(value, q)
       the trapezoid rule over the points sorted by x; type 7, exact
   smooth(value, alpha) OVER (ORDER BY step)
-      m = alpha m + (1 - alpha) value, shown as m / (1 - alpha^n), as TensorBoard
+      m = alpha m + (1 - alpha) value, shown as m / (1 - alpha^n), as TensorBoard;
+      of one rank, or with PARTITION BY rank: rows of one step are taken together
 
 All leave out NULL. Times are nanoseconds since 1970. The sqlite3 shell, and
 Python's sqlite3, have the same once they load the extension:
@@ -199,7 +200,7 @@ Any SQLite reads the other tables. Runs, their parameters, their latest metrics:
   },
   examples = [[
 pioche sql "SELECT status, count(*) FROM run GROUP BY status"
-pioche sql "SELECT step, value FROM point WHERE run = 'gpt-3' AND key = 'val/loss'" --csv
+pioche sql "SELECT step, value FROM point WHERE run = 'gpt-3' AND key = 'loss' AND rank = 0" --csv
 pioche sql "SELECT name, value FROM param WHERE name = 'lr'" --json
 pioche sql "SELECT * FROM series_lod('gpt-3', 'train/loss', 20)"]],
   args = { 0, 1 },

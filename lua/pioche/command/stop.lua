@@ -5,6 +5,8 @@ local errors = require "pioche.errors"
 local query = require "pioche.query"
 local runs = require "pioche.runs"
 
+local lines_shown = 10       -- of what is over already, else its number
+
 local ended = { finished = true, failed = true, stopped = true, cancelled = true }
 
 -- True when some `pioche run` holds the store's lease, as far as can be told
@@ -45,7 +47,7 @@ local function run(ctx)
   local ids = query.choose(store, ctx.args, {})
   if #ids == 0 then errors.raise("not_found", "no run to stop: none matches") end
   local loaded = runs.load(store, ids, { attempts = true })
-  local lease_held, refused, list = supervised(store), 0, json.array {}
+  local lease_held, refused, over, list = supervised(store), 0, 0, json.array {}
   if ctx.csv then ctx.out(csv.line { "run", "done", "message" }) end
   for i, found in ipairs(loaded) do
     local word, sentence = stop(store, found, lease_held, dry)
@@ -53,11 +55,17 @@ local function run(ctx)
     list[i] = { id = found.name, done = word, message = found.name .. " " .. sentence }
     if ctx.csv then
       ctx.out(csv.line { found.name, word, list[i].message })
-    elseif not ctx.json and (word ~= "over" or #loaded <= 10) then
-      ctx.out((dry and "would: " or "") .. list[i].message .. "\n")
+    elseif word == "over" and #loaded > lines_shown then
+      over = over + 1
+    elseif not ctx.json then
+      ctx.out((dry and word ~= "over" and "would: " or "") .. list[i].message .. "\n")
     end
   end
-  if ctx.json then ctx.out(ctx.encode(list) .. "\n") end
+  if ctx.json then
+    ctx.out(ctx.encode(list) .. "\n")
+  elseif over > 0 then
+    ctx.out(string.format("%d run%s over already\n", over, over == 1 and " is" or "s are"))
+  end
   return refused > 0 and 1 or 0
 end
 
