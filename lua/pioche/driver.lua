@@ -513,12 +513,13 @@ local function logged_keys(self, id)
   return keys
 end
 
--- What is wrong with finished runs and failed ones: lines for a person.
+-- What is wrong with finished runs, lines for a person; and how many runs failed:
+-- why, was said of each as it happened.
 function session_methods:problems(jobs)
-  local lines, silent = {}, nil
+  local lines, failed, silent = {}, 0, nil
   for _, job in ipairs(jobs) do
     if job.status == "failed" then
-      lines[#lines + 1] = ("%s failed: %s"):format(job.name, job.reason or "?")
+      failed = failed + 1
     elseif job.status == "finished" and job.goal_key and newest_value(self, job) == nil
       and not check(self.store:one("SELECT 1 AS x FROM series WHERE run_id = ? AND key = ?"
         .. " AND count > 0", job.id, job.goal_key)) then
@@ -533,7 +534,7 @@ function session_methods:problems(jobs)
       silent.name, #keys > 0 and table.concat(keys, ", ") or "nothing at all",
       errors.suggestion(silent.goal_key, keys))
   end
-  return lines
+  return lines, failed
 end
 
 return driver

@@ -263,7 +263,7 @@ end
 -- Run a function recipe; returns the exit status.
 function lab.run(ctx, self, session)
   local context = new_context(self, session.store)
-  local problems, launched, total, finished = {}, false, 0, 0
+  local problems, launched, total, finished, failed = 0, false, 0, 0, 0
   local function handle(request)
     if request.op == "note" then
       ctx.note(request.text .. "\n")
@@ -278,10 +278,9 @@ function lab.run(ctx, self, session)
       launched = launched or job.attempt > 0
       if job.status == "finished" or job.status == "stopped" then finished = finished + 1 end
     end
-    for _, line in ipairs(session:problems(jobs)) do
-      problems[#problems + 1] = line
-      ctx.note("pioche: " .. line .. "\n")
-    end
+    local lines, lost = session:problems(jobs)
+    problems, failed = problems + #lines, failed + lost
+    for _, line in ipairs(lines) do ctx.note("pioche: " .. line .. "\n") end
     if session.interrupts > 0 then
       errors.raise("cancelled", "interrupted: the same command goes on from here")
     end
@@ -289,10 +288,11 @@ function lab.run(ctx, self, session)
   end
   local ok, failure = self.box:drive(handle, self.lab, lab_object(self.box))
   if not ok then error(failure, 0) end
-  ctx.note(("%s%d of %d runs are finished\n"):format(
-    not launched and #problems == 0 and "nothing to do: " or "", finished, total))
+  ctx.note(("%s%d of %d runs are finished%s\n"):format(
+    not launched and problems == 0 and "nothing to do: " or "", finished, total,
+    failed > 0 and (", %d failed"):format(failed) or ""))
   if ctx.json then runs.print_json(ctx, session.store, session.ids) end
-  return #problems > 0 and 1 or 0
+  return problems + failed > 0 and 1 or 0
 end
 
 -- ---- pioche plan ------------------------------------------------------------------------------

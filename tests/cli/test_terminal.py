@@ -80,7 +80,8 @@ def test_logs_are_exact_in_a_pipe_and_shown_on_a_terminal():
     with Project() as p:
         p.write("program.py", PROGRAM)
         p.write("r.lua", RECIPE)
-        p.pioche("run", "r.lua", expect=1)
+        said = p.pioche("run", "r.lua", expect=1).err
+        assert said.count("e-1 failed: ") == 1 and said.endswith("0 of 2 runs are finished, 2 failed\n"), said
         assert "\x1b[31mred\x1b[0m\ttab k\x1b[2J\x07" in p.pioche("logs", "e-1", "--rank", "0", "--stdout").out
         shown = on_terminal(p, "logs", "e-1", "--stdout")
         assert "[1] red" in shown and "tab k\\x1b[2J\\x07\\u009b2J\\u202e\n" in shown, shown

@@ -25,25 +25,22 @@ local function run_sweep(ctx, self, session)
     if job.status == "finished" or job.status == "stopped" then finished = finished + 1 end
     launched = launched or job.attempt > 0
   end
-  local problems = session:problems(jobs)
+  local problems, failed = session:problems(jobs)
   for _, line in ipairs(problems) do ctx.note("pioche: " .. line .. "\n") end
   if session.interrupts > 0 then
     ctx.note(("interrupted: %d of %d runs are finished; the same command goes on from here\n")
       :format(finished, #jobs))
     return 130
   end
-  if not launched and #problems == 0 then
-    ctx.note(("nothing to do: %d of %d runs are finished%s\n"):format(finished, #jobs,
-      best_line(session, sweep)))
-  else
-    ctx.note(("%d of %d runs are finished%s\n"):format(finished, #jobs, best_line(session, sweep)))
-  end
+  ctx.note(("%s%d of %d runs are finished%s%s\n"):format(
+    not launched and #problems == 0 and "nothing to do: " or "", finished, #jobs,
+    failed > 0 and (", %d failed"):format(failed) or "", best_line(session, sweep)))
   if ctx.json then
     local ids = {}
     for i, job in ipairs(jobs) do ids[i] = job.id end
     runs.print_json(ctx, session.store, ids)
   end
-  return #problems > 0 and 1 or 0
+  return #problems + failed > 0 and 1 or 0
 end
 
 -- What can be wrong without a store is told before one is made or changed.
