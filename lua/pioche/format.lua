@@ -55,7 +55,7 @@ local function column_format(low, high, digits, decimals_max)
   -- At least two digits of the smallest; three where it is small, as a rate is.
   local least = (magnitude(low) < -2 and 2 or 1) - magnitude(low)
   local decimals = math.max(digits - 1 - magnitude(high), least, 0)
-  return "%." .. math.min(decimals, decimals_max, decimals_shown) .. "f"
+  return "%." .. math.min(decimals, decimals_max) .. "f"
 end
 
 local function distinct(list, count)
@@ -67,32 +67,41 @@ local function distinct(list, count)
   return n
 end
 
--- Decimals that show every value exactly, as far as they matter; math.huge when
--- some need exponents.
+-- Decimals that show every value exactly, at most decimals_shown. (The quotient
+-- is what its decimal text reads back as: both are rounded once, from the same.)
 local function exact_decimals(values, count)
-  local most = 0
+  local decimals, scale = 0, 1
   for i = 1, count do
     local value = values[i]
-    if value and not special(value) then
-      local text = format.exact(value)
-      if text:find("e", 1, true) then return math.huge end
-      most = math.max(most, #(text:match("%.(%d+)$") or ""))
-      if most >= decimals_shown then break end
+    while value and not special(value) and (value * scale + 0.5) // 1 / scale ~= value do
+      decimals, scale = decimals + 1, scale * 10
+      if decimals == decimals_shown then return decimals end
     end
   end
-  return most
+  return decimals
 end
 
-local function in_pattern(pattern, value, integers)
-  if value == nil then return "" end
-  if integers or math.type(value) == "integer" then return tostring(value) end
-  return special(value) or tidy_exponent(string.format(pattern, value))
+-- Texts of a list in one printf format, but integers as they are; nil becomes "".
+local function in_pattern(pattern, values, count)
+  local texts = {}
+  for i = 1, count do
+    local value = values[i]
+    if value == nil then
+      texts[i] = ""
+    elseif math.type(value) == "integer" then
+      texts[i] = tostring(value)
+    else
+      texts[i] = special(value) or tidy_exponent(string.format(pattern, value))
+    end
+  end
+  return texts
 end
 
 -- Texts of a column of numbers (nil becomes ""), equally precise from top to
 -- bottom: `digits` significant ones of the largest value (default 5), and up to
 -- three more where different values would look the same. `beside` (values that
--- belong to them, such as deviations) is formatted alike: the second result.
+-- belong to them, such as deviations) is formatted alike: the second result,
+-- empty where there are none.
 function format.column(values, count, digits, beside)
   digits = digits or 5
   local low, high, integers, deviates = math.huge, 0, true, false
@@ -100,22 +109,25 @@ function format.column(values, count, digits, beside)
     local value = values[i]
     if value and math.type(value) == "float" then integers = false end
     if beside and beside[i] then integers, deviates = false, true end
-    if value and not special(value) and value ~= 0 then
-      low, high = math.min(low, math.abs(value)), math.max(high, math.abs(value))
+    if value and value ~= 0 and not special(value) then
+      local size = value < 0 and -value or value
+      if size < low then low = size end
+      if size > high then high = size end
     end
   end
-  local texts, others, different = {}, {}, distinct(values, count)
-  local decimals_max = deviates and math.huge or exact_decimals(values, count)
+  -- What is smaller than 1e-4 would need an exponent to be exact.
+  local inexact = integers or deviates or low < 1e-4
+  local decimals_max = inexact and decimals_shown or exact_decimals(values, count)
+  local refined = not integers and count <= refined_rows
+  local different = refined and distinct(values, count)
   for extra = 0, 3 do
     local pattern = high > 0 and column_format(low, high, digits + extra, decimals_max)
       or "%g"
-    for i = 1, count do
-      texts[i] = in_pattern(pattern, values[i], integers)
-      others[i] = in_pattern(pattern, beside and beside[i], false)
+    local texts = in_pattern(pattern, values, count)
+    if not refined or extra == 3 or distinct(texts, count) >= different then
+      return texts, deviates and in_pattern(pattern, beside, count) or {}
     end
-    if integers or count > refined_rows or distinct(texts, count) >= different then break end
   end
-  return texts, others
 end
 
 -- A parameter's value: exact where that is short.

@@ -5,6 +5,7 @@ local stats = {}
 
 -- { mean, std, n } of numbers; mean nil for none, std (n - 1) nil below two.
 function stats.summary(values)
+  if #values < 2 then return { mean = values[1], n = #values } end
   local n, mean, m2 = 0, 0.0, 0.0
   for _, value in ipairs(values) do
     n = n + 1
@@ -12,8 +13,6 @@ function stats.summary(values)
     mean = mean + delta / n
     m2 = m2 + delta * (value - mean)
   end
-  if n == 0 then return { n = 0 } end
-  if n == 1 then return { mean = values[1], n = 1 } end
   return { mean = mean, n = n, std = math.sqrt(m2 / (n - 1)) }
 end
 

@@ -10,32 +10,36 @@ local term = require "pioche.term"
 
 local M = {}
 
-local function cell_text(cell)
-  if type(cell) == "table" then return cell[1] or "", cell[2] end
-  return cell or ""
-end
-
 -- Spaces at the end go. (A pattern that begins with %s+ would try at each space.)
 local function trim(text)
-  return text:match("^.*%S") or ""
+  return text:find(" ", -1, true) and (text:match("^.*%S") or "") or text
 end
 
-local function measure(columns, rows)
-  local widths = {}
-  for c, column in ipairs(columns) do
-    column.title = term.clean(column.title)
-    widths[c] = term.width(column.title)
+-- A row as it is shown: of each cell its text, its style and its width.
+local function measure(cells, count)
+  local texts, styles, widths = {}, {}, {}
+  for c = 1, count do
+    local cell = cells[c]
+    if type(cell) == "table" then cell, styles[c] = cell[1], cell[2] end
+    texts[c], widths[c] = term.shown(cell or "")
   end
-  for _, row in ipairs(rows) do
-    for c = 1, #columns do
-      local text, style = cell_text(row[c])
-      text = term.clean(text)
-      local width = term.width(text)
-      row[c] = { text, style, width }
+  return { texts = texts, styles = styles, widths = widths }
+end
+
+-- The titles and the rows as lines (see measure), and how wide each column is.
+local function measure_all(columns, rows)
+  local titles, lines = {}, {}
+  for c, column in ipairs(columns) do titles[c] = { column.title, "bold" } end
+  local head = measure(titles, #columns)
+  local widths = table.move(head.widths, 1, #columns, 1, {})
+  for r, row in ipairs(rows) do
+    local line = measure(row, #columns)
+    for c, width in ipairs(line.widths) do
       if width > widths[c] then widths[c] = width end
     end
+    lines[r] = line
   end
-  return widths
+  return head, lines, widths
 end
 
 local function total(widths, kept, gap)
@@ -81,13 +85,13 @@ end
 
 -- Numbers of the columns to show: those that may be dropped need a cell that
 -- is not empty.
-local function filled(columns, rows)
+local function filled(columns, lines)
   local kept = {}
   for c, column in ipairs(columns) do
     local useful = not column.drop
-    for _, row in ipairs(rows) do
+    for _, line in ipairs(lines) do
       if useful then break end
-      useful = (cell_text(row[c])) ~= ""
+      useful = line.texts[c] ~= ""
     end
     if useful then kept[#kept + 1] = c end
   end
@@ -110,47 +114,47 @@ local function drop_columns(columns, widths, kept, limit, gap)
   return dropped
 end
 
--- `cells`: measured cells, {text, style, width}.
-local function render_line(columns, widths, kept, gap, indent, cells, color)
+local spaces = setmetatable({}, { __index = function(self, n)
+  self[n] = (" "):rep(n)
+  return self[n]
+end })
+
+-- A line (see measure) as text, its columns `widths` wide.
+local function render_line(columns, widths, kept, gap, indent, line, color)
   local parts = {}
   for i, c in ipairs(kept) do
-    local cell = cells[c]
-    local text, style, width = cell[1], cell[2], cell[3]
+    local text, width = line.texts[c], line.widths[c]
     if width > widths[c] then
       text = term.cut(text, widths[c])
       width = term.width(text)
     end
-    local padding = (" "):rep(widths[c] - width)
-    if style and color and text ~= "" then text = term.paint(text, style, color) end
+    local padding = spaces[widths[c] - width]
+    if color then text = term.paint(text, line.styles[c], color) end
     parts[i] = columns[c].align == "right" and padding .. text or text .. padding
   end
-  return trim(indent .. table.concat(parts, (" "):rep(gap)))
+  return trim(indent .. table.concat(parts, spaces[gap]))
 end
 
 -- The table as text, and how many columns were left out. `options`: width (nil:
 -- no limit), color, indent (columns), gap (default 2), header = false.
 function M.render(columns, rows, options)
   local gap, indent = options.gap or 2, (" "):rep(options.indent or 0)
-  local widths = measure(columns, rows)
-  local kept, dropped = filled(columns, rows), 0
+  local head, lines, widths = measure_all(columns, rows)
+  local kept, dropped = filled(columns, lines), 0
   if options.width then
     local limit = options.width - #indent
     dropped = drop_columns(columns, widths, kept, limit, gap)
     squeeze(columns, widths, kept, limit, gap)
   end
-  local lines = {}
+  local shown = {}
   if options.header ~= false then
-    local titles = {}
-    for c, column in ipairs(columns) do
-      titles[c] = { column.title, "bold", term.width(column.title) }
-    end
-    lines[1] = render_line(columns, widths, kept, gap, indent, titles, options.color)
+    shown[1] = render_line(columns, widths, kept, gap, indent, head, options.color)
   end
-  for _, row in ipairs(rows) do
-    lines[#lines + 1] = render_line(columns, widths, kept, gap, indent, row, options.color)
+  for _, line in ipairs(lines) do
+    shown[#shown + 1] = render_line(columns, widths, kept, gap, indent, line, options.color)
   end
-  lines[#lines + 1] = ""
-  return table.concat(lines, "\n"), dropped
+  shown[#shown + 1] = ""
+  return table.concat(shown, "\n"), dropped
 end
 
 -- Print a table on a command's standard output: fitted to a terminal, whole in

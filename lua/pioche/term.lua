@@ -121,6 +121,13 @@ function term.clean(text)
   end))
 end
 
+-- The text safe to print, and the columns that it takes.
+function term.shown(text)
+  if text:find("^[ -~]*$") then return text, #text end
+  text = term.clean(text)
+  return text, term.width(text)
+end
+
 -- Safe to print, line breaks kept.
 function term.clean_lines(text)
   return (text:gsub("[^\n]+", term.clean))

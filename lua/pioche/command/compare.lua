@@ -116,14 +116,12 @@ end
 
 -- ---- groups of seeds -------------------------------------------------------------
 
--- Everything in which runs may differ, except the seed and what they said at
--- their end; `names` are the parameters that are not the same in all.
+-- Everything in which runs may differ, except the seed; `names` are parameters.
 local function group_key(run, names)
   local parts = {}
   for _, name in ipairs(names) do
     local value = run.params[name]
-    if value ~= nil and not (name == "seed" and value == run.seed)
-      and not name:find("^summary/") then
+    if value ~= nil and not (name == "seed" and value == run.seed) then
       parts[#parts + 1] = #name .. ":" .. name .. "=" .. runs.value_key(value)
     end
   end
@@ -137,13 +135,17 @@ local function single_groups(loaded)
   return groups, false
 end
 
--- Runs that differ only in their seed, together; a seed that came twice (a
--- repeated run) stands in the same group.
+-- Runs that differ only in their seed and in what they said at their end,
+-- together; a seed that came twice (a repeated run) stands in the same group.
+-- `names` are the parameters that are not the same in all.
 local function seed_groups(loaded, names)
-  local groups, by_key, grouped = {}, {}, false
+  local groups, by_key, grouped, given = {}, {}, false, {}
+  for _, name in ipairs(names) do
+    if not name:find("^summary/") then given[#given + 1] = name end
+  end
   for _, run in ipairs(loaded) do
     if run.seed == nil then return single_groups(loaded) end
-    local key = group_key(run, names)
+    local key = group_key(run, given)
     if by_key[key] then
       table.insert(by_key[key], run)
       grouped = true
