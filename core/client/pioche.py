@@ -24,7 +24,6 @@ import builtins
 import ctypes
 import html
 import math
-import operator
 import os
 import struct
 import sys
@@ -33,8 +32,8 @@ import traceback
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Optional, Tuple, Type, Union
 
-from pioche_values import (_INT64_MIN, _array, _bytes, _columns, _dict, _flatten, _image, _json, _name_of,
-                           _number, _scalar, _shown, _step)
+from pioche_values import (_INT64_MIN, _array, _bytes, _columns, _dict, _flatten, _image, _integer, _json,
+                           _name_of, _number, _scalar, _shown, _step)
 
 if TYPE_CHECKING:
     from pioche_points import Points
@@ -316,7 +315,7 @@ class Run:
 
     def finish(self, status: int = 0) -> None:
         """Flush and close; idempotent. `status` other than 0: the run failed."""
-        code = _status(status)
+        code = 1 if _integer("status", status) else 0
         if self._pid != os.getpid():  # in a forked child the run is its parent's
             return
         with self._idle:
@@ -384,13 +383,6 @@ def _join(environment: Dict[str, str]) -> Run:
             else:
                 os.environ[name] = value
     return _joined[ring]
-
-
-def _status(status: Any) -> int:
-    try:
-        return 1 if operator.index(status) else 0
-    except TypeError:
-        raise TypeError("status is %s: an integer expected" % _shown(status)) from None
 
 
 def _log(run: ctypes.c_void_p, step: int, points: List[Tuple[bytes, Union[int, float]]]) -> None:

@@ -4,12 +4,11 @@ they were logged. pioche_read.so does the work."""
 import array
 import ctypes
 import html
-import operator
 import os
 from typing import Any, Iterator, Optional, Tuple, Union
 
 from pioche import Error, _load
-from pioche_values import _bytes
+from pioche_values import _bytes, _integer
 
 _pointer, _text, _i64 = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int64
 
@@ -72,9 +71,13 @@ def read(run: str, key: str, rank: int, store: Optional[str]) -> Points:
         _reader.pio_points_read.argtypes = (ctypes.POINTER(_Points), _text, _text, _text, _i64, ctypes.c_int,
                                             _text, ctypes.c_size_t)
     points, message = _Points(), ctypes.create_string_buffer(1024)
-    if _reader.pio_points_read(ctypes.byref(points), os.fsencode(_find_store(store)), _bytes("run", run),
-                               _bytes("key", key), operator.index(rank), 0, message, len(message)):
-        raise Error(message.value.decode("utf-8", "replace"))
+    code = _reader.pio_points_read(ctypes.byref(points), os.fsencode(_find_store(store)), _bytes("run", run),
+                                   _bytes("key", key), _integer("rank", rank), 0, message, len(message))
+    if code:
+        hint = ""
+        if code == -3:  # PIO_ENOTFOUND
+            hint = "; what a program just logged is taken in by a command of pioche (pioche ls)"
+        raise Error(message.value.decode("utf-8", "replace") + hint)
     try:
         def column(code: str, at: Optional[int]) -> "array.array[Any]":
             out = array.array(code)

@@ -47,14 +47,19 @@ def _dict(what: str, value: Any) -> Any:
     return value
 
 
-def _step(value: Any) -> int:
+def _integer(what: str, value: Any) -> int:
+    """One of 64 bits."""
     try:
-        step = operator.index(value)
+        number = operator.index(value)
     except TypeError:
-        raise TypeError("step is %s: an integer expected" % _shown(value)) from None
-    if not _INT64_MIN <= step <= _INT64_MAX:
-        raise ValueError("step is %s: an integer of 64 bits expected" % _shown(step))
-    return step
+        raise TypeError("%s is %s: an integer expected" % (what, _shown(value))) from None
+    if not _INT64_MIN <= number <= _INT64_MAX:
+        raise ValueError("%s is %s: an integer of 64 bits expected" % (what, _shown(number)))
+    return number
+
+
+def _step(value: Any) -> int:
+    return _integer("step", value)
 
 
 def _flatten(values: Mapping[str, Any], prefix: str, flat: Dict[str, Any]) -> Dict[str, Any]:

@@ -74,8 +74,11 @@ assert "<svg" in p._repr_html_() and "loss: 0.0002 at step 4999" in p._repr_html
 assert "nothing to draw" in pioche.read("r-1", "nan")._repr_html_()
 for words, text in ((("r-1", "absent"), "absent"), (("r-9", "loss"), "r-9"), (("r-1", "loss", 3), "3")):
     try: pioche.read(*words)
-    except pioche.Error as e: assert text in str(e), e
+    except pioche.Error as e: assert text in str(e) and "(pioche ls)" in str(e), e
     else: raise SystemExit(words)
+try: pioche.read("r-1", "loss", "x")
+except TypeError as e: assert "rank is 'x' (str): an integer expected" in str(e), e
+else: raise SystemExit("rank")
 try: pioche.read(3, "loss")
 except TypeError as e: assert "run is 3 (int)" in str(e)
 """, expect=0)

@@ -61,8 +61,9 @@ run.finish()
         self.pioche("ls")
         self.run_program('assert list(pioche.read("wheel-1", "n")) == [(0, 3)]\n', python=python, PYTHONPATH="")
         files = os.path.join(os.path.dirname(os.path.dirname(python)), "lib",
-                             "python%d.%d" % sys.version_info[:2], "site-packages", "pioche")
-        self.assertTrue(os.path.isfile(os.path.join(files, "py.typed")))
+                             "python%d.%d" % sys.version_info[:2], "site-packages")
+        for module in ("pioche", "pioche_points", "pioche_values"):  # what read() gives is typed, too
+            self.assertTrue(os.path.isfile(os.path.join(files, module, "py.typed")))
 
     def environment(self, **more):
         env = super().environment(**{k: v for k, v in more.items() if k != "PYTHONPATH"})
