@@ -121,8 +121,12 @@ local function run(ctx)
   local ids = single and { runs.find(store, ctx.args[1]) } or query.choose(store, ctx.args, {})
   if #ids == 0 then errors.raise("not_found", "no run to export: none matches") end
   if ctx.options.tensorboard then return tensorboard.export(ctx, store, ids) end
-  if not single and ctx.options.output and sys.type(ctx.options.output) ~= "dir" then
-    errors.raise("usage", "--output %s: expected a folder, for a bundle a run", ctx.options.output)
+  local output = ctx.options.output
+  if output and output:find("/$") and not sys.type(output) then
+    errors.check(sys.mkdirs(output))
+  elseif not single and output and sys.type(output) ~= "dir" then
+    errors.raise("usage", "--output %s: expected a folder, for a bundle a run; one that ends in / is made",
+      output)
   end
   local list = json.array {}
   if ctx.csv then ctx.out(csv.line { "run", "path", "bytes", "sha256" }) end
@@ -158,7 +162,7 @@ same export twice gives the same bytes. The checkpoint is the best by the
 experiment's goal, or the newest where there is no goal.
 
 Several runs, an experiment or a QUERY (`pioche help query`) become a bundle a
-run, in FOLDER or here.
+run, in FOLDER/, which is made where there is none, or here.
 
 With --tensorboard: event files that TensorBoard shows, in DIR/RUN; ranks above 0
 in DIR/RUN/rank-N. Keys are tags, parameters are hparams, values that no f32 holds
