@@ -20,6 +20,7 @@
 #include "sys/hash.h"
 
 #define INLINE_BYTES_MAX (64u << 10)
+#define TEXT_BYTES_MAX 500000u  /* with its key less than half of a side ring */
 #define BLOCK_BYTES (256u << 10)
 #define BLOCK_VALUES 512
 
@@ -269,6 +270,9 @@ static int log_text(pio_run *run, const char *key, int64_t step, const char *tex
                     pio_err *err)
 {
 	pio_str payload = PIO_STR_INIT;
+	if (size_bytes > TEXT_BYTES_MAX)
+		return pio_fail(err, PIO_EINVAL, "text \"%.80s\" of %zu bytes: at most %u expected; a file may "
+		                "be longer", key, size_bytes, TEXT_BYTES_MAX);
 	int rc = pio_text_check("text", key, text, size_bytes, err);
 	if (rc)
 		return rc;

@@ -116,7 +116,7 @@ typedef enum pio_media {
 
 /* Log one of these under `key` at `step`, or PIO_NO_STEP. `name` is a file's
  * name (else NULL); a PIO_FILE with `data` NULL is read from the path `name`.
- * Everything is borrowed for the call. A text has at most 512 KiB. What is
+ * Everything is borrowed for the call. A text has at most 500,000 bytes. What is
  * large (a file; another above 64 KiB) is written and synced to the attempt's
  * directory before the call returns: milliseconds on the caller's time, and
  * PIO_ENOSPC (-9) or PIO_EIO (-8) where the disk refuses; the run then says in

@@ -175,7 +175,7 @@ static int log_bits(pio_run *run, pio_key key, uint32_t flag, int64_t step, uint
 	uint32_t next = atomic_load_explicit(&run->ring->header->next_key, memory_order_relaxed);
 	if (__builtin_expect(key == 0 || key >= next, 0))
 		return pio_fail(pio_last_err(), PIO_EINVAL, "metric number %u: a result of pio_key_get "
-		                "expected, 1 to %u", key, next - 1);
+		                "expected, of which there are %u", key, next - 1);
 	ring_log(run->ring, key | flag, step, bits);
 	return 0;
 }

@@ -84,6 +84,8 @@ for call, rest in ((run.text, "t"), (run.image, b"\x89PNG\r\n\x1a\n"), (run.tabl
     refused(TypeError, "step is 'x' (str)", call, "k", rest, "x")
     refused(ValueError, "an integer of 64 bits", call, "k", rest, 2**63)
 refused(TypeError, "text is 3 (int): str expected", run.text, "k", 3)
+refused(pioche.Error, "text 'k' of 500001 bytes: at most 500000".replace("'", '"'), run.text, "k", "x" * 500001)
+run.text("k" * 4096, "x" * 500000)
 refused(TypeError, "note is None", run.note, None)
 refused(TypeError, "message is 3", run.event, "k", 3)
 refused(TypeError, "key 3 is no string (int)", run.tag, 3)

@@ -148,7 +148,7 @@ static void bad_values_are_refused(void **state)
 	char *long_text = malloc(1u << 20);
 	memset(long_text, 'x', (1u << 20) - 1);
 	long_text[(1u << 20) - 1] = 0;
-	refused(pio_log_media(run, PIO_TEXT, "t", 0, NULL, long_text, 1u << 19), PIO_EINVAL, "too long");
+	refused(pio_log_media(run, PIO_TEXT, "t", 0, NULL, long_text, 1u << 19), PIO_EINVAL, "at most 500000");
 	free(long_text);
 	ok(pio_close(&run, 1));
 	home_remove(home);
