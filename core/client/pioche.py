@@ -139,7 +139,8 @@ def _builtin_log(self: _Kept) -> Any:
                      api.Py_IncRef, api.Py_DecRef, api.PyFloat_AsDouble, api.PyLong_AsLongLongAndOverflow,
                      api.PyUnicode_AsUTF8AndSize, api.PyErr_Clear, api.PyByteArray_AsString,
                      api.PyTuple_GetItem, api.PyTuple_Size, api.PyUnicode_CompareWithASCIIString,
-                     api.PyDict_New, api.PyDict_SetItem, api.PyObject_VectorcallDict)
+                     api.PyDict_New, api.PyDict_SetItem, api.PyObject_VectorcallDict,
+                     api.PyType_IsSubtype)
         make = ctypes.PyDLL(_lib._name).pio_python_log
     except AttributeError:
         return None

@@ -4,7 +4,7 @@
  * a builtin function takes 0.03. So pioche.py hands over the addresses of the
  * few functions of CPython that are needed here (there since 3.9, and in the
  * stable ABI of 3.12), and gets a builtin function back: log(values, step=None).
- * It takes the plain case, an exact dict of exact str to exact float or int, and
+ * It takes the plain case, an exact dict of exact str to float or exact int, and
  * passes anything else, errors included, to the same method written in Python.
  *
  * The state (struct state) lies in a bytearray of the Run, so that nothing here
@@ -41,6 +41,7 @@ typedef struct python_api {
 	object *(*new_dict)(void);
 	int (*dict_set)(object *dict, object *key, object *value);
 	object *(*call)(object *callable, object *const *arguments, size_t count, object *named);
+	int (*is_subtype)(object *type, object *of);
 	object *none, *dict_type, *str_type, *float_type, *int_type;
 } python_api;
 
@@ -67,6 +68,15 @@ static bool is_exactly(object *of, object *type)
 	return is == type;
 }
 
+/* Also of a class derived from it, such as NumPy's float64: what it holds is
+ * read without running any code. */
+static bool is_float(object *of)
+{
+	object *is = python.type_of(of);
+	python.release(is);
+	return is == python.float_type || python.is_subtype(is, python.float_type);
+}
+
 static uint32_t key_of(pio_run *run, object *name)
 {
 	intptr_t size_bytes;
@@ -91,7 +101,7 @@ static bool take_int(int64_t *number, object *value)
 static bool take_value(point *p, object *value)
 {
 	int64_t whole;
-	if (is_exactly(value, python.float_type)) {
+	if (is_float(value)) {
 		double number = python.to_double(value);
 		memcpy(&p->bits, &number, sizeof p->bits);
 		p->flag = 0;
@@ -190,7 +200,7 @@ PIO_API object *pio_python_log(const void *const *addresses, object *self);
 
 object *pio_python_log(const void *const *addresses, object *self)
 {
-	_Static_assert(sizeof(python_api) == 22 * sizeof(void *), "as many as pioche.py passes");
+	_Static_assert(sizeof(python_api) == 23 * sizeof(void *), "as many as pioche.py passes");
 	memcpy(&python, addresses, sizeof python);
 	return python.new_function(&definition, self, NULL);
 }

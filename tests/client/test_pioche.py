@@ -206,10 +206,11 @@ for i in range(100001): run.log({"k%d" % i: i}, step=1)
 class Scalar:
     def __float__(self): return 2.5
 run = pioche.init()
-run.log({"x": Scalar()}); run.log({"x": Scalar(), "y": 1})
+class Double(float): pass  # as NumPy's float64
+run.log({"x": Scalar()}); run.log({"x": Scalar(), "y": 1}); run.log({"x": Double(3.5)})
 run.finish()
 """)
-        self.assertEqual([v for _, _, v in self.heard().points], [2.5, 2.5, 1.0])
+        self.assertEqual([v for _, _, v in self.heard().points], [2.5, 2.5, 1.0, 3.5])
 
     def test_an_exception_fails_the_run_with_its_traceback(self):
         self.run_program("""
