@@ -141,7 +141,7 @@ def _builtin_log(self: _Kept) -> Any:
                      api.PyTuple_GetItem, api.PyTuple_Size, api.PyUnicode_CompareWithASCIIString,
                      api.PyDict_New, api.PyDict_SetItem, api.PyObject_VectorcallDict,
                      api.PyType_IsSubtype)
-        make = ctypes.PyDLL(_lib._name).pio_python_log
+        make = ctypes.PyDLL(_lib._name).pio_python_log_2
     except AttributeError:
         return None
     addresses = [ctypes.cast(function, _pointer).value for function in functions]

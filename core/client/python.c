@@ -195,10 +195,12 @@ static struct {
 
 /* For pioche.py alone: a new reference to a function log(values, step=None)
  * whose self is the tuple (bytearray, method in Python); NULL with a Python
- * exception. Called with the interpreter's lock. */
-PIO_API object *pio_python_log(const void *const *addresses, object *self);
+ * exception. Called with the interpreter's lock. The number in the name grows
+ * with the table: a pioche.py of another version does not find the function, and
+ * logs without it. */
+PIO_API object *pio_python_log_2(const void *const *addresses, object *self);
 
-object *pio_python_log(const void *const *addresses, object *self)
+object *pio_python_log_2(const void *const *addresses, object *self)
 {
 	_Static_assert(sizeof(python_api) == 23 * sizeof(void *), "as many as pioche.py passes");
 	memcpy(&python, addresses, sizeof python);
