@@ -16,7 +16,7 @@ HEADER = os.path.join(ROOT, "core", "client", "pioche.h")
 # Of libc itself: the dynamic linker, and what glibc before 2.34 kept apart.
 LIBC = {"libc", "ld-linux-x86-64", "ld-linux-aarch64", "libpthread"}
 # Exported for pioche.py alone: log() as a builtin function of CPython.
-EXTRAS = {"pio_python_log"}
+EXTRAS = {"pio_python_log_2"}
 
 
 def tool(*command):
