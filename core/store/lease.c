@@ -59,7 +59,6 @@
 #include "base/str.h"
 #include "store/lease_beat.h"
 #include "store/sql.h"
-#include "store/store_parts.h"
 #include "sys/fs.h"
 #include "sys/proc.h"
 
@@ -432,10 +431,6 @@ int pio_store_lease_take(pio_store *store, pio_err *err)
 	}
 	if (rc == -PIO_EEXIST)
 		rc = busy(store, &look, err);
-	/* A mapped page that cannot be read is a SIGBUS: right for a short command,
-	 * not for a process that supervises for days. */
-	if (!rc)
-		rc = pio_store_run_sql(store, "PRAGMA mmap_size = 0", err);
 	pio_str_fini(&record);
 	return rc;
 }
