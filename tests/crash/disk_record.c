@@ -211,7 +211,8 @@ void record_remove(int dir, const char *path)
 
 bool disk_is_sync(size_t moment)
 {
-	return moment && (events[moment - 1].kind == SYNC || events[moment - 1].kind == SYNC_ALL);
+	return moment && moment <= events_count &&
+	       (events[moment - 1].kind == SYNC || events[moment - 1].kind == SYNC_ALL);
 }
 
 void disk_forget(void)
@@ -287,6 +288,8 @@ static void resize(struct content *file, size_t size)
 
 static void put(struct content *file, const event *e, size_t n)
 {
+	if (!n)
+		return;
 	if (file->size < (size_t)e->at + n)
 		resize(file, (size_t)e->at + n);
 	memcpy(file->bytes + e->at, e->bytes, n);
