@@ -1,9 +1,10 @@
 #include "base/json.h"
 
 #include <stdbool.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "base/decimal.h"
 
 int pio_json_parse(json_t **value, const char *text, size_t size_bytes, const char *what,
                    pio_err *err)
@@ -19,41 +20,16 @@ int pio_json_parse(json_t **value, const char *text, size_t size_bytes, const ch
 	                where.text);
 }
 
-/* "1e+06" is written "1e6", as jansson does. */
-static void trim_exponent(char *text)
-{
-	char *exponent = strchr(text, 'e');
-	if (!exponent)
-		return;
-	char *to = exponent + 1, *from = to;
-	if (*from == '-')
-		to++, from++;
-	while (*from == '+' || (*from == '0' && from[1]))
-		from++;
-	memmove(to, from, strlen(from) + 1);
-}
-
 /* Rewrite one real number, [at, end), as the shortest text that reads back the
  * same; returns its length, never more than before. */
 static size_t shorten(char *at, const char *end)
 {
-	char text[32];
-	size_t length = (size_t)(end - at);
-	double value = strtod(at, NULL);
-	for (int digits = 15; digits < 17; digits++) {
-		snprintf(text, sizeof text - 2, "%.*g", digits, value);
-		if (strtod(text, NULL) != value)
-			continue;
-		trim_exponent(text);
-		if (!strpbrk(text, ".e"))
-			memcpy(text + strlen(text), ".0", 3); /* it stays a real */
-		size_t n = strlen(text);
-		if (n > length)
-			break;
-		memcpy(at, text, n);
-		return n;
-	}
-	return length;
+	char text[PIO_DECIMAL_BYTES];
+	size_t n = pio_decimal(text, strtod(at, NULL)), length = (size_t)(end - at);
+	if (n > length)
+		return length;
+	memcpy(at, text, n);
+	return n;
 }
 
 /* jansson prints a fixed number of digits; shorten every real in place. */
