@@ -31,7 +31,7 @@ CORE_SRC := $(filter-out core/cli/main.c core/bind/precompile.c core/store/exten
 # goes into a host that brings its SQLite, pioche_read.so into one that does not.
 READ_OBJ      := $(addprefix $(BUILD)/core/,base/crc32c.o base/err.o base/mem.o base/str.o store/chunk_decode.o)
 READ_SQL      := cursor reader
-EXTENSION_SQL := $(READ_SQL) bucket extension lod point sql_functions
+EXTENSION_SQL := $(READ_SQL) bucket extension lod point reader_table sql_functions
 PYTHON   := pioche.py pioche_points.py pioche_values.py
 LUA_SRC  := $(shell find lua -name '*.lua' 2>/dev/null | LC_ALL=C sort)
 LIB_OBJ  := $(LIB_SRC:%.c=$(BUILD)/%.o)

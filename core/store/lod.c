@@ -3,19 +3,16 @@
 
 #include "base/mem.h"
 #include "store/bucket.h"
+#include "store/reader_table.h"
 #include "store/sql_extend.h"
 
 enum column { FIRST_STEP, LAST_STEP, COUNT, MIN, MAX, MEAN, RUN, KEY, BUCKETS, RANK };
 #define ARGUMENTS 4
 static const char *const names[ARGUMENTS] = { "run", "key", "buckets", "rank" };
 
-#define DECLARATION "CREATE TABLE series_lod (first_step INTEGER, last_step INTEGER, count INTEGER," \
-	" min REAL, max REAL, mean REAL, run HIDDEN, key HIDDEN, buckets HIDDEN, rank HIDDEN)"
-
-typedef struct lod_table {
-	sqlite3_vtab base;
-	pio_reader reader;
-} lod_table;
+static char declaration[] =
+	"CREATE TABLE series_lod (first_step INTEGER, last_step INTEGER, count INTEGER,"
+	" min REAL, max REAL, mean REAL, run HIDDEN, key HIDDEN, buckets HIDDEN, rank HIDDEN)";
 
 typedef struct lod_cursor {
 	sqlite3_vtab_cursor base;
@@ -119,7 +116,7 @@ static int lod_filter(sqlite3_vtab_cursor *base, int number, const char *text, i
 	(void)number;
 	(void)text;
 	lod_cursor *cursor = (lod_cursor *)base;
-	pio_reader *reader = &((lod_table *)base->pVtab)->reader;
+	pio_reader *reader = &((pio_reader_table *)base->pVtab)->reader;
 	pio_err err = PIO_ERR_INIT;
 	int64_t id;
 	forget(cursor);
@@ -176,31 +173,6 @@ static int lod_rowid(sqlite3_vtab_cursor *base, sqlite3_int64 *rowid)
 	return SQLITE_OK;
 }
 
-static int lod_connect(sqlite3 *db, void *unused, int argc, const char *const *argv,
-                       sqlite3_vtab **out, char **message)
-{
-	(void)unused;
-	(void)argc;
-	(void)argv;
-	(void)message;
-	int rc = sqlite3_declare_vtab(db, DECLARATION);
-	lod_table *table = rc == SQLITE_OK ? sqlite3_malloc(sizeof *table) : NULL;
-	if (!table)
-		return rc == SQLITE_OK ? SQLITE_NOMEM : rc;
-	*table = (lod_table){ 0 };
-	pio_reader_init(&table->reader, db);
-	sqlite3_vtab_config(db, SQLITE_VTAB_INNOCUOUS);
-	*out = &table->base;
-	return SQLITE_OK;
-}
-
-static int lod_disconnect(sqlite3_vtab *base)
-{
-	pio_reader_fini(&((lod_table *)base)->reader);
-	sqlite3_free(base);
-	return SQLITE_OK;
-}
-
 static int lod_open(sqlite3_vtab *base, sqlite3_vtab_cursor **out)
 {
 	(void)base;
@@ -220,9 +192,9 @@ static int lod_close(sqlite3_vtab_cursor *base)
 }
 
 static const sqlite3_module module = {
-	.xConnect = lod_connect,
+	.xConnect = pio_reader_table_connect,
 	.xBestIndex = lod_best_index,
-	.xDisconnect = lod_disconnect,
+	.xDisconnect = pio_reader_table_disconnect,
 	.xOpen = lod_open,
 	.xClose = lod_close,
 	.xFilter = lod_filter,
@@ -234,5 +206,5 @@ static const sqlite3_module module = {
 
 int pio_lod_table_register(sqlite3 *db)
 {
-	return sqlite3_create_module(db, "series_lod", &module, NULL);
+	return sqlite3_create_module(db, "series_lod", &module, declaration);
 }

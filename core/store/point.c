@@ -11,13 +11,15 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "store/cursor.h"
+#include "store/reader_table.h"
 #include "store/sql_extend.h"
 
 enum column { RUN, KEY, RANK, ATTEMPT, STEP, TIME_NS, VALUE, BITS };
 
 /* value has no type, so that no conversion touches it. */
-#define DECLARATION "CREATE TABLE point (run TEXT, key TEXT, rank INTEGER, attempt INTEGER," \
-	" step INTEGER, time_ns INTEGER, value, bits INTEGER HIDDEN)"
+static char declaration[] =
+	"CREATE TABLE point (run TEXT, key TEXT, rank INTEGER, attempt INTEGER,"
+	" step INTEGER, time_ns INTEGER, value, bits INTEGER HIDDEN)";
 
 #define IN 0 /* all values of an IN at once; no operator of SQLite's has this number */
 
@@ -48,11 +50,6 @@ static const struct push {
 #define PUSHED_MAX 16 /* constraints of one scan; SQLite checks the others */
 
 enum order { BY_RUN = 1, BY_STEP_DOWN = 2 }; /* idxNum: bits */
-
-typedef struct point_table {
-	sqlite3_vtab base;
-	pio_reader reader;
-} point_table;
 
 typedef struct point_cursor {
 	sqlite3_vtab_cursor base;
@@ -409,37 +406,12 @@ static int point_rowid(sqlite3_vtab_cursor *base, sqlite3_int64 *rowid)
 
 /* ---- the life of table and cursor --------------------------------------------------------------- */
 
-static int point_connect(sqlite3 *db, void *unused, int argc, const char *const *argv,
-                         sqlite3_vtab **out, char **message)
-{
-	(void)unused;
-	(void)argc;
-	(void)argv;
-	(void)message;
-	int rc = sqlite3_declare_vtab(db, DECLARATION);
-	point_table *table = rc == SQLITE_OK ? sqlite3_malloc(sizeof *table) : NULL;
-	if (!table)
-		return rc == SQLITE_OK ? SQLITE_NOMEM : rc;
-	*table = (point_table){ 0 };
-	pio_reader_init(&table->reader, db);
-	sqlite3_vtab_config(db, SQLITE_VTAB_INNOCUOUS);
-	*out = &table->base;
-	return SQLITE_OK;
-}
-
-static int point_disconnect(sqlite3_vtab *base)
-{
-	pio_reader_fini(&((point_table *)base)->reader);
-	sqlite3_free(base);
-	return SQLITE_OK;
-}
-
 static int point_open(sqlite3_vtab *base, sqlite3_vtab_cursor **out)
 {
 	point_cursor *cursor = sqlite3_malloc(sizeof *cursor);
 	if (!cursor)
 		return SQLITE_NOMEM;
-	*cursor = (point_cursor){ .reader = &((point_table *)base)->reader, .sql = PIO_STR_INIT };
+	*cursor = (point_cursor){ .reader = &((pio_reader_table *)base)->reader, .sql = PIO_STR_INIT };
 	*out = &cursor->base;
 	return SQLITE_OK;
 }
@@ -456,9 +428,9 @@ static int point_close(sqlite3_vtab_cursor *base)
 
 /* Without xCreate the table is eponymous: it is there under its own name. */
 static const sqlite3_module module = {
-	.xConnect = point_connect,
+	.xConnect = pio_reader_table_connect,
 	.xBestIndex = point_best_index,
-	.xDisconnect = point_disconnect,
+	.xDisconnect = pio_reader_table_disconnect,
 	.xOpen = point_open,
 	.xClose = point_close,
 	.xFilter = point_filter,
@@ -470,5 +442,5 @@ static const sqlite3_module module = {
 
 int pio_point_table_register(sqlite3 *db)
 {
-	return sqlite3_create_module(db, "point", &module, NULL);
+	return sqlite3_create_module(db, "point", &module, declaration);
 }
