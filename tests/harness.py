@@ -22,6 +22,13 @@ class Skip(Exception):
     """Raised with the name of what is missing."""
 
 
+def python_library():
+    """Of a test whose programs import pioche: the folder that has it."""
+    if os.environ.get("SAN"):
+        raise Skip("python3 is not built with the sanitizers")
+    return os.path.join(BUILD, "lib", "pioche")
+
+
 class Result:
     def __init__(self, process, out, err):
         self.status, self.out, self.err = process.returncode, out, err

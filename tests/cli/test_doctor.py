@@ -45,7 +45,7 @@ def one(found, state, text):
 def project(command='"true"'):
     p = Project(git=False)
     p.write("r.lua", RECIPE % command)
-    p.env["PYTHONPATH"] = os.path.join(BUILD, "lib", "pioche")
+    p.env["PYTHONPATH"] = harness.python_library()
     return p
 
 

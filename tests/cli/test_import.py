@@ -346,7 +346,7 @@ with pioche.init("x", params={"lr": 1e-3, "name": "n"}) as run:
         run.log({"f64": v, "f32": float(i) / 4}, step=i)
     run.text("note", "said", step=2)
 """)
-        p.sh(f"PYTHONPATH='{os.path.join(harness.BUILD, 'lib', 'pioche')}' python3 log.py")
+        p.sh(f"PYTHONPATH='{harness.python_library()}' python3 log.py")
         p.pioche("export", "x-1", "--tensorboard", "out")
         seen = theirs(p, "out/x-1")
         assert [float(v[0]) for _, _, v, _ in seen["f64"]] == [0.1, 1e300, 0, float("inf"), 5e-324,

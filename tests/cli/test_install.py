@@ -71,8 +71,7 @@ def test_c_and_cxx_programs_compile_and_log():
 
 
 def test_python_program_logs():
-    if os.environ.get("SAN"):
-        raise Skip("python3 is not built with the sanitizers")
+    harness.python_library()
     with Project() as p:
         prefix = installed(p)
         p.write("train.py", PYTHON)
@@ -103,8 +102,7 @@ local pioche = require "pioche"
 return pioche.sweep { name = "w", program = pioche.program {
   command = { "python3", "-c", "import pioche; print(pioche.__file__)" } }, space = { x = 1 } }
 """)
-        if os.environ.get("SAN"):
-            raise Skip("python3 is not built with the sanitizers")
+        harness.python_library()
         subprocess.run([f"{prefix}/bin/pioche", "run", "r.lua"], cwd=p.dir, env=p.env, check=True,
                        capture_output=True)
         out = subprocess.run([f"{prefix}/bin/pioche", "logs", "w-1"], cwd=p.dir, env=p.env,

@@ -9,13 +9,12 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import harness  # noqa: E402
-from harness import BUILD, Project, Skip  # noqa: E402
+from harness import BUILD, Project  # noqa: E402
 
 
 def logged(p, **env):
     """Log 2,000 points and a text as a notebook does; the journal's files."""
-    if os.environ.get("SAN"):
-        raise Skip("python3 is not built with the sanitizers")
+    harness.python_library()
     p.write("notebook.py", """
 import pioche, time
 with pioche.init("nb", params={"lr": 0.5}) as run:

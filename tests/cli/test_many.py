@@ -11,7 +11,7 @@ import threading
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import harness  # noqa: E402
 import places  # noqa: E402
-from harness import BUILD, PIOCHE, Project  # noqa: E402
+from harness import PIOCHE, Project  # noqa: E402
 
 PROCESSES, STEPS = 64, 150
 
@@ -29,7 +29,7 @@ with pioche.init("many", params={"number": number}) as run:
 
 def logger(p, number, **options):
     return subprocess.Popen([sys.executable, "-c", LOGGER, str(number), p.path("go")], cwd=p.dir,
-                            env={**p.env, "PYTHONPATH": os.path.join(BUILD, "lib", "pioche"),
+                            env={**p.env, "PYTHONPATH": harness.python_library(),
                                  **options.pop("env", {})},
                             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                             text=True, **options)

@@ -12,7 +12,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import harness  # noqa: E402
 import places  # noqa: E402
-from harness import BUILD, PIOCHE, Project, wait_for  # noqa: E402
+from harness import PIOCHE, Project, wait_for  # noqa: E402
 
 RECIPE = """local pioche = require "pioche"
 return pioche.sweep {
@@ -25,7 +25,7 @@ return pioche.sweep {
 def project(go=True):
     p = Project(git=False)
     p.write("r.lua", RECIPE % p.path("go"))
-    p.env.update(PIOCHE_FS="network", PYTHONPATH=os.path.join(BUILD, "lib", "pioche"))
+    p.env.update(PIOCHE_FS="network", PYTHONPATH=harness.python_library())
     if go:
         p.write("go", "")
     return p
@@ -160,7 +160,7 @@ def test_a_store_that_stood_on_a_local_disk_changes_its_mode():
 
 def test_rings_are_never_on_a_network_file_system():
     with Project(git=False) as outer, places.fuse(outer.dir) as mount:
-        outer.env["PYTHONPATH"] = os.path.join(BUILD, "lib", "pioche")
+        outer.env["PYTHONPATH"] = harness.python_library()
         log = [sys.executable, "-c", "import pioche; pioche.init('x').finish()"]
         made = subprocess.run(log, cwd=mount, env=outer.env, capture_output=True, text=True, check=False)
         assert made.returncode == 0, made.stderr
@@ -174,7 +174,7 @@ def test_rings_are_never_on_a_network_file_system():
 
 def test_runs_through_fuse_end_as_anywhere():
     with Project(git=False) as outer, places.fuse(outer.dir) as mount:
-        outer.env["PYTHONPATH"] = os.path.join(BUILD, "lib", "pioche")
+        outer.env["PYTHONPATH"] = harness.python_library()
         outer.write("mount/t.py", "import sys, pioche\nwith pioche.init() as run:\n"
                     "  for i in range(500): run.log({'loss': i / 7}, step=i)\n")
         outer.write("mount/r.lua", f"""local pioche = require "pioche"
@@ -192,7 +192,7 @@ return pioche.sweep {{ name = "w", space = {{ x = {{ 1, 2, 3 }} }},
 
 def test_a_disk_that_is_full_stops_the_log_and_not_the_program():
     with Project(git=False) as outer, places.small_disk(outer.dir, 1 << 20) as disk:
-        outer.env["PYTHONPATH"] = os.path.join(BUILD, "lib", "pioche")
+        outer.env["PYTHONPATH"] = harness.python_library()
         log = ("import pioche\nrun = pioche.init('full')\nfor i in range(100000):\n"
                "  run.log({'loss': i / 7}, step=i)\nprint('trained')\nrun.finish()\n")
         logged = subprocess.run([sys.executable, "-c", log], cwd=disk, env=outer.env, check=False,

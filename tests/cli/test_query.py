@@ -34,8 +34,7 @@ with pioche.init("m") as run:
 
 
 def python(p, text):
-    if os.environ.get("SAN"):
-        raise Skip("python3 is not built with the sanitizers")
+    harness.python_library()
     p.write("program.py", text)
     done = subprocess.run([sys.executable, "program.py"], cwd=p.dir, capture_output=True, text=True,
                           env=dict(p.env, PYTHONPATH=os.path.join(BUILD, "lib", "pioche")))

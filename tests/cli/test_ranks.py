@@ -6,7 +6,7 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import harness  # noqa: E402
-from harness import BUILD, Project, Skip  # noqa: E402
+from harness import BUILD, Project  # noqa: E402
 
 TRAIN = """
 import os, pioche
@@ -59,8 +59,7 @@ store:close()
 
 def test_ranks_are_reduced():
     """mean, max, min, argmax, as points and as buckets; steps that not all ranks logged."""
-    if os.environ.get("SAN"):
-        raise Skip("python3 is not built with the sanitizers")
+    harness.python_library()
     with Project(git=False) as p:
         p.write("t.py", TRAIN)
         p.write("r.lua", RECIPE % sys.executable)

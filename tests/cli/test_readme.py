@@ -9,7 +9,7 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import harness  # noqa: E402
-from harness import BUILD, ROOT, Project, Skip  # noqa: E402
+from harness import BUILD, ROOT, Project  # noqa: E402
 
 with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as file:
     README = file.read()
@@ -50,8 +50,7 @@ def test_recipe_plans():
 
 
 def test_recipe_runs_with_the_override_that_is_shown():
-    if os.environ.get("SAN"):
-        raise Skip("python3 is not built with the sanitizers")
+    harness.python_library()
     line = re.search(r"`pioche (run lm\.lua [^`]*)`", README).group(1)
     assert "lr=1e-3,3e-3" in line, line
     with project() as p:
@@ -64,8 +63,7 @@ def test_recipe_runs_with_the_override_that_is_shown():
 
 
 def test_python_lines_log():
-    if os.environ.get("SAN"):
-        raise Skip("python3 is not built with the sanitizers")
+    harness.python_library()
     with Project() as p:
         p.write("notebook.py", block("python"))
         # Where the README says that it is found, in the build directory under test.

@@ -8,7 +8,7 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import harness  # noqa: E402
-from harness import PIOCHE, Project, Skip  # noqa: E402
+from harness import PIOCHE, Project  # noqa: E402
 
 EVIL = "\\x1b[2J\\x07\\u009b2J\\u202e"
 
@@ -57,8 +57,7 @@ def on_terminal(p, *args):
 
 
 def test_no_command_hands_control_characters_on():
-    if os.environ.get("SAN"):
-        raise Skip("python3 is not built with the sanitizers")
+    harness.python_library()
     with Project() as p:
         p.write("program.py", PROGRAM)
         p.write("r.lua", RECIPE)
@@ -75,8 +74,7 @@ def test_no_command_hands_control_characters_on():
 
 
 def test_logs_are_exact_in_a_pipe_and_shown_on_a_terminal():
-    if os.environ.get("SAN"):
-        raise Skip("python3 is not built with the sanitizers")
+    harness.python_library()
     with Project() as p:
         p.write("program.py", PROGRAM)
         p.write("r.lua", RECIPE)

@@ -12,7 +12,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import harness  # noqa: E402
 import places  # noqa: E402
-from harness import BUILD, PIOCHE, ROOT, Project, Skip  # noqa: E402
+from harness import PIOCHE, ROOT, Project, Skip  # noqa: E402
 
 RECIPE = """local pioche = require "pioche"
 return pioche.sweep { name = "w", space = { x = { 1, 2 } },
@@ -34,7 +34,7 @@ def project():
         os.chmod(p.dir, 0o755)
         p.write("r.lua", RECIPE)
         p.write("t.py", TRAIN)
-        p.env["PYTHONPATH"] = os.path.join(BUILD, "lib", "pioche")
+        p.env["PYTHONPATH"] = harness.python_library()
         yield p
 
 
@@ -179,7 +179,7 @@ def test_a_read_only_mount_is_read():
 
 def test_a_store_has_any_name_and_may_be_a_link():
     with Project(git=False) as p:
-        p.env["PYTHONPATH"] = os.path.join(BUILD, "lib", "pioche")
+        p.env["PYTHONPATH"] = harness.python_library()
         for name in ("with spaces", "größer 実験 %41?#&", "new\nline", "'quoted\"", "-dash"):
             folder = p.path(name)
             os.mkdir(folder)
