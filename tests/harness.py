@@ -23,7 +23,7 @@ class Skip(Exception):
 
 
 def python_library():
-    """Of a test whose programs import pioche: the folder that has it."""
+    """For programs that import pioche: the folder that has it."""
     if os.environ.get("SAN"):
         raise Skip("python3 is not built with the sanitizers")
     return os.path.join(BUILD, "lib", "pioche")

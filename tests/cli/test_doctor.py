@@ -45,11 +45,11 @@ def one(found, state, text):
 def project(command='"true"'):
     p = Project(git=False)
     p.write("r.lua", RECIPE % command)
-    p.env["PYTHONPATH"] = harness.python_library()
     return p
 
 
 def log(p, end="run.finish()"):
+    p.env["PYTHONPATH"] = harness.python_library()
     p.write("log.py", LOG % end)
     p.sh(f"'{sys.executable}' log.py || true")
 

@@ -25,7 +25,7 @@ return pioche.sweep {
 def project(go=True):
     p = Project(git=False)
     p.write("r.lua", RECIPE % p.path("go"))
-    p.env.update(PIOCHE_FS="network", PYTHONPATH=harness.python_library())
+    p.env["PIOCHE_FS"] = "network"
     if go:
         p.write("go", "")
     return p
