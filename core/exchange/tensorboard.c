@@ -5,8 +5,8 @@
  *   { "attempt": newest attempt, "used": it has values, "end": status of the
  *     hparams plugin, "files": { NAME: [offset, attempt, offset of a complaint] } }
  *
- * A session log that says START begins a new attempt if the newest has values;
- * files that are new belong to the newest attempt, the others to their own. */
+ * A START begins a new attempt if the newest has values; files that are new
+ * belong to the newest attempt, the others to their own. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>

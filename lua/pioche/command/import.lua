@@ -221,8 +221,8 @@ PATH is a file or a directory, which is searched. What is in a file decides what
 it is, not its name:
 
   TensorBoard  a directory of event files (*tfevents*) is a run: scalars, text,
-               histograms, images, hparams as parameters. A restart (START in
-               the session log) is a new attempt, as a restart of pioche's is
+               histograms, images, hparams as parameters. A START that is logged
+               later on is a new attempt, as a restart of pioche itself is
   W&B          a .wandb file of offline mode is a run: config, history, summary,
                console, system metrics as system/..., media, and how it ended
   trackio      PROJECT.db: each of its runs
