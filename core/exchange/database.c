@@ -2,7 +2,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/str.h"
@@ -117,6 +119,39 @@ int pio_database_query(sqlite3_stmt **row, const pio_database *database, pio_err
 		code = sqlite3_bind_text(*row, ++at, text, -1, SQLITE_TRANSIENT);
 	va_end(args);
 	return code == SQLITE_OK ? 0 : fail(database, err);
+}
+
+int pio_database_list(int64_t *count, const pio_database *database, pio_err *err, const char *sql)
+{
+	pio_str copy = PIO_STR_INIT;
+	sqlite3_stmt *row = NULL;
+	pio_str_printf(&copy, "PRAGMA temp_store = MEMORY; DROP TABLE IF EXISTS temp.pioche_list;"
+	               "CREATE TEMP TABLE pioche_list AS %s", sql);
+	int rc = pio_str_check(&copy, err);
+	if (!rc && sqlite3_exec(database->db, copy.data, NULL, NULL, NULL) != SQLITE_OK)
+		rc = fail(database, err);
+	pio_str_fini(&copy);
+	if (!rc)
+		rc = pio_database_query(&row, database, err, "SELECT count(*) FROM temp.pioche_list", NULL);
+	if (!rc && (rc = pio_database_row(database, row, err)) == 1) {
+		*count = sqlite3_column_int64(row, 0);
+		rc = 0;
+	}
+	sqlite3_finalize(row);
+	return rc;
+}
+
+int pio_database_listed(sqlite3_stmt **row, const pio_database *database, int64_t number,
+                        pio_err *err)
+{
+	char text[32];
+	snprintf(text, sizeof text, "%" PRId64, number);
+	int rc = pio_database_query(row, database, err, "SELECT * FROM temp.pioche_list WHERE"
+	                            " rowid = CAST(?1 AS INTEGER)", text, NULL);
+	if (!rc)
+		rc = pio_database_row(database, *row, err);
+	return rc == 1 ? 0 : rc ? rc : pio_fail(err, PIO_EIO, "%s: row %s of a list is gone",
+	                                        database->path, text);
 }
 
 int pio_database_row(const pio_database *database, sqlite3_stmt *row, pio_err *err)

@@ -10,6 +10,7 @@
 
 #include <sqlite3.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/stat.h>
 
 #include "base/err.h"
@@ -34,6 +35,13 @@ const char *pio_database_format(const char *path);
  * finalizes it. */
 int pio_database_query(sqlite3_stmt **row, const pio_database *database, pio_err *err,
                        const char *sql, ...);
+/* Copy the rows of `sql`, which pio_database_listed then gives one by one (from
+ * 1), the statement positioned on it: finalize it before anything that takes
+ * time, since an open one keeps the source's program from writing. One list at a
+ * time. */
+int pio_database_list(int64_t *count, const pio_database *database, pio_err *err, const char *sql);
+int pio_database_listed(sqlite3_stmt **row, const pio_database *database, int64_t number,
+                        pio_err *err);
 /* 1: a row; 0: the end; negative: failed. */
 int pio_database_row(const pio_database *database, sqlite3_stmt *row, pio_err *err);
 bool pio_database_has(const pio_database *database, const char *table, const char *column);

@@ -3,7 +3,8 @@
  *   { "metrics": rows taken, "facts": hash of its status, parameters and tags }
  *
  * Rows are counted, in the order of their rowids: VACUUM gives new rowids but
- * keeps their order. */
+ * keeps their order. While nobody has written, the next batch goes on behind the
+ * last rowid, and need not count again. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -20,6 +21,8 @@ typedef struct reader {
 	pio_database database;
 	pio_str source, uuid, name, experiment, status, facts;
 	int64_t start_ms, end_ms, taken;
+	int64_t counted, rowid;    /* that many rows of the run end at this one, */
+	int64_t version;           /* as long as the database is of this version */
 	pio_ingest *ingest;
 } reader;
 
@@ -127,22 +130,52 @@ static int take_point(reader *r, sqlite3_stmt *row, pio_err *err)
 	                        is_time_ms(ms) ? ms * 1000000 : 0, value, err);
 }
 
+/* *value: what the first row says, if there is one. */
+static int run_statement(int64_t *value, const reader *r, const char *sql, pio_err *err)
+{
+	sqlite3_stmt *row = NULL;
+	int rc = pio_database_query(&row, &r->database, err, sql, NULL);
+	if (!rc)
+		rc = pio_database_row(&r->database, row, err);
+	if (rc == 1)
+		*value = sqlite3_column_int64(row, 0);
+	sqlite3_finalize(row);
+	return rc < 0 ? rc : 0;
+}
+
+#define POINTS_OF_RUN "SELECT \"key\", value, timestamp, step, is_nan, rowid FROM metrics WHERE run_uuid = ?1"
+
+/* In one transaction of the source, so that `version` is of what was read. */
 static int take_points(reader *r, bool *more, pio_err *err)
 {
-	char offset[32];
+	char from[32];
+	int64_t version = 0;
 	sqlite3_stmt *row = NULL;
-	snprintf(offset, sizeof offset, "%" PRId64, r->taken);
 	*more = false;
-	int rc = pio_database_query(&row, &r->database, err, "SELECT \"key\", value, timestamp, step, is_nan"
-	                            " FROM metrics WHERE run_uuid = ?1 ORDER BY rowid LIMIT -1"
-	                            " OFFSET CAST(?2 AS INTEGER)", r->uuid.data, offset, NULL);
+	int rc = run_statement(&version, r, "BEGIN", err);
+	if (!rc) /* the first read is what begins it */
+		rc = run_statement(&version, r, "SELECT EXISTS (SELECT 1 FROM metrics)", err);
+	if (!rc)
+		rc = run_statement(&version, r, "PRAGMA data_version", err);
+	bool counted = r->version == version && r->counted == r->taken && r->taken;
+	snprintf(from, sizeof from, "%" PRId64, counted ? r->rowid : r->taken);
+	if (!rc)
+		rc = pio_database_query(&row, &r->database, err, counted
+		                        ? POINTS_OF_RUN " AND rowid > CAST(?2 AS INTEGER) ORDER BY rowid"
+		                        : POINTS_OF_RUN " ORDER BY rowid LIMIT -1 OFFSET CAST(?2 AS INTEGER)",
+		                        r->uuid.data, from, NULL);
 	while (!rc && !(*more = pio_ingest_is_full(r->ingest)) &&
 	       (rc = pio_database_row(&r->database, row, err)) == 1) {
 		rc = take_point(r, row, err);
 		r->taken++;
+		r->rowid = sqlite3_column_int64(row, 5);
 	}
 	sqlite3_finalize(row);
-	return rc;
+	r->counted = r->taken;
+	r->version = version;
+	int ended = sqlite3_get_autocommit(r->database.db) ? 0
+	          : run_statement(&version, r, "COMMIT", rc ? NULL : err);
+	return rc ? rc : ended;
 }
 
 static pio_ingest_end end_of(const reader *r)
@@ -191,6 +224,7 @@ static int read_batches(reader *r, bool *is_new, pio_err *err)
 static int import_run(reader *r, pio_err *err)
 {
 	bool is_new = false;
+	r->counted = 0;
 	int rc = pio_importer_open(&r->ingest, r->importer, r->source.data, r->experiment.data, NULL, err);
 	if (!rc) {
 		rc = read_batches(r, &is_new, err);
@@ -232,30 +266,24 @@ int pio_import_mlflow(pio_importer *importer, const char *path, pio_err *err)
 	reader r = { .importer = importer, .source = PIO_STR_INIT, .uuid = PIO_STR_INIT,
 	             .name = PIO_STR_INIT, .experiment = PIO_STR_INIT, .status = PIO_STR_INIT,
 	             .facts = PIO_STR_INIT };
-	sqlite3_stmt *row = NULL, *count = NULL;
-	int64_t done = 0, total = 0;
+	int64_t total = 0;
 	int rc = pio_database_open(&r.database, path, err);
 	if (!rc)
-		rc = pio_database_query(&count, &r.database, err, "SELECT count(*) FROM runs WHERE"
-		                        " coalesce(lifecycle_stage, 'active') = 'active'", NULL);
-	if (!rc && (rc = pio_database_row(&r.database, count, err)) == 1) {
-		total = sqlite3_column_int64(count, 0);
-		rc = 0;
-	}
-	sqlite3_finalize(count);
-	if (!rc)
-		rc = pio_database_query(&row, &r.database, err, "SELECT r.run_uuid, r.name, r.status,"
-		                        " r.start_time, r.end_time, e.name FROM runs r LEFT JOIN experiments e"
-		                        " ON e.experiment_id = r.experiment_id WHERE"
-		                        " coalesce(r.lifecycle_stage, 'active') = 'active'"
-		                        " ORDER BY r.start_time, r.run_uuid", NULL);
-	while (!rc && (rc = pio_database_row(&r.database, row, err)) == 1) {
-		rc = read_run(&r, row, err);
+		rc = pio_database_list(&total, &r.database, err, "SELECT r.run_uuid, r.name, r.status,"
+		                       " r.start_time, r.end_time, e.name FROM runs r LEFT JOIN experiments e"
+		                       " ON e.experiment_id = r.experiment_id WHERE"
+		                       " coalesce(r.lifecycle_stage, 'active') = 'active'"
+		                       " ORDER BY r.start_time, r.run_uuid");
+	for (int64_t done = 1; !rc && done <= total; done++) {
+		sqlite3_stmt *row = NULL;
+		rc = pio_database_listed(&row, &r.database, done, err);
+		if (!rc)
+			rc = read_run(&r, row, err);
+		sqlite3_finalize(row);
 		if (!rc)
 			rc = import_run(&r, err);
-		pio_importer_progress(importer, ++done, total);
+		pio_importer_progress(importer, done, total);
 	}
-	sqlite3_finalize(row);
 	pio_database_close(&r.database);
 	pio_str *const texts[] = { &r.source, &r.uuid, &r.name, &r.experiment, &r.status, &r.facts };
 	for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)

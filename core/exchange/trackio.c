@@ -251,29 +251,38 @@ static void put_project(pio_str *project, const char *path)
 	pio_str_put_text(project, name, n);
 }
 
+static int read_run(reader *r, sqlite3_stmt *row, pio_err *err)
+{
+	size_t n;
+	pio_str_clear(&r->id);
+	pio_str_clear(&r->name);
+	pio_str_puts(&r->id, pio_database_text(row, 0, &n));
+	pio_str_puts(&r->name, pio_database_text(row, 1, &n));
+	return r->id.failed || r->name.failed ? pio_fail(err, PIO_ENOMEM, "out of memory") : 0;
+}
+
 static int import_all(reader *r, pio_err *err)
 {
 	pio_str sql = PIO_STR_INIT;
-	sqlite3_stmt *row = NULL;
+	int64_t total = 0;
 	const char *id = r->id_column;
-	pio_str_printf(&sql, "SELECT id, max(name), count(*) OVER () FROM (SELECT %s AS id, run_name AS name,"
+	pio_str_printf(&sql, "SELECT id, max(name) FROM (SELECT %s AS id, run_name AS name,"
 	               " created_at AS begun FROM configs UNION ALL SELECT %s, max(run_name), min(timestamp)"
 	               " FROM metrics GROUP BY 1) WHERE id IS NOT NULL GROUP BY id ORDER BY min(begun), id",
 	               id, id);
 	int rc = pio_str_check(&sql, err);
 	if (!rc)
-		rc = pio_database_query(&row, &r->database, err, sql.data, NULL);
-	for (int64_t done = 1; !rc && (rc = pio_database_row(&r->database, row, err)) == 1; done++) {
-		size_t n;
-		pio_str_clear(&r->id);
-		pio_str_clear(&r->name);
-		pio_str_puts(&r->id, pio_database_text(row, 0, &n));
-		pio_str_puts(&r->name, pio_database_text(row, 1, &n));
-		rc = r->id.failed || r->name.failed ? pio_fail(err, PIO_ENOMEM, "out of memory")
-		                                    : import_run(r, err);
-		pio_importer_progress(r->importer, done, sqlite3_column_int64(row, 2));
+		rc = pio_database_list(&total, &r->database, err, sql.data);
+	for (int64_t done = 1; !rc && done <= total; done++) {
+		sqlite3_stmt *row = NULL;
+		rc = pio_database_listed(&row, &r->database, done, err);
+		if (!rc)
+			rc = read_run(r, row, err);
+		sqlite3_finalize(row);
+		if (!rc)
+			rc = import_run(r, err);
+		pio_importer_progress(r->importer, done, total);
 	}
-	sqlite3_finalize(row);
 	pio_str_fini(&sql);
 	return rc;
 }

@@ -66,6 +66,51 @@ static void mlflow_runs_and_what_they_say(void **unused)
 	store_down(&f);
 }
 
+static void write_meanwhile(void *path, const char *finding, int64_t done, int64_t total)
+{
+	(void)finding;
+	(void)total;
+	char sql[200];
+	sqlite3 *db = NULL;
+	assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+	snprintf(sql, sizeof sql, "INSERT INTO metrics VALUES ('meanwhile', %" PRId64 ", 5, 'u2', %" PRId64
+	         ", 0)", done, done);
+	assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK); /* it does not wait */
+	sqlite3_close(db);
+}
+
+/* More than a batch a run, other runs' rows between, and a writer between runs. */
+static void large_runs_come_in_batches_and_hold_no_writer_up(void **unused)
+{
+	(void)unused;
+	fixture f = store_up();
+	char *dir = scratch_new(), *path = strdup(path_in(dir, "mlflow.db"));
+	pio_import_report report = PIO_IMPORT_REPORT_INIT;
+	pio_import_options options = { .otherwise = "imported", .progress = write_meanwhile,
+	                               .context = path };
+	sqlite3 *db = make(path, MLFLOW
+		"INSERT INTO runs VALUES ('u1', 'a', 'FINISHED', 1, 2, 'active', 1),"
+		" ('u2', 'b', 'FINISHED', 3, 4, 'active', 1);"
+		"WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 1199999)"
+		" INSERT INTO metrics SELECT 'loss', i, 5, CASE i % 2 WHEN 0 THEN 'u1' ELSE 'u2' END, i, 0 FROM n");
+	sqlite3_close(db);
+	check_ok(pio_import(&report, f.store, "mlflow", path, &options, &err));
+	pio_import_report_fini(&report);
+	for (int rank = 0; rank < 2; rank++) {
+		char sql[200];
+		snprintf(sql, sizeof sql, "SELECT count = 600000 AND sum = 359999%s AND first_step = %d FROM series"
+		         " WHERE key = 'loss' ORDER BY run_id LIMIT 1 OFFSET %d", rank ? "400000.0 + 600000"
+		         : "400000.0", rank, rank);
+		assert_int_equal(sql_int(f.store, sql), 1);
+	}
+	assert_int_equal(sql_int(f.store, "SELECT count FROM series WHERE key = 'meanwhile'"), 1);
+	taken t = import_ok(f.store, "mlflow", path);
+	assert_int_equal(t.points, 1); /* what was written after the second run */
+	free(path);
+	scratch_remove(dir);
+	store_down(&f);
+}
+
 #define TRACKIO \
 	"CREATE TABLE metrics (id INTEGER PRIMARY KEY AUTOINCREMENT, run_id TEXT, timestamp TEXT," \
 	" run_name TEXT, step INTEGER, metrics TEXT);" \
@@ -187,6 +232,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(mlflow_runs_and_what_they_say),
+		cmocka_unit_test(large_runs_come_in_batches_and_hold_no_writer_up),
 		cmocka_unit_test(trackio_runs_and_what_they_say),
 		cmocka_unit_test(a_source_in_wal_mode_stays_as_it_is),
 		cmocka_unit_test(other_files_are_named),
