@@ -33,6 +33,7 @@ READ_OBJ      := $(addprefix $(BUILD)/core/,base/crc32c.o base/err.o base/mem.o 
 READ_SQL      := cursor reader
 EXTENSION_SQL := $(READ_SQL) bucket extension lod point reader_table sql_functions
 PYTHON   := pioche.py pioche_points.py pioche_values.py
+MIGRATIONS := $(wildcard core/store/migrate_*.sql)
 LUA_SRC  := $(shell find lua -name '*.lua' 2>/dev/null | LC_ALL=C sort)
 LIB_OBJ  := $(LIB_SRC:%.c=$(BUILD)/%.o)
 CORE_OBJ := $(CORE_SRC:%.c=$(BUILD)/%.o) $(addprefix $(BUILD)/gen/,lua_modules.o schema.o git.o)
@@ -138,11 +139,12 @@ $(BUILD)/gen/lua_modules.c: $(LUA_SRC:%=$(BUILD)/gen/%c) core/bind/embed.sh
 	@echo "EMBED lua/"
 	$(Q)sh core/bind/embed.sh lua $(BUILD)/gen $(LUA_SRC) > $@
 
-$(BUILD)/gen/schema.c: core/store/schema.sql core/store/migrate_2.sql core/bind/embed.sh
+$(BUILD)/gen/schema.c: core/store/schema.sql $(MIGRATIONS) core/bind/embed.sh
 	@mkdir -p $(@D)
 	@echo "EMBED $<"
 	$(Q)sh core/bind/embed.sh text pio_schema_sql $< > $@
-	$(Q)sh core/bind/embed.sh text pio_migrate_2_sql core/store/migrate_2.sql >> $@
+	$(Q)for file in $(MIGRATIONS:core/store/%.sql=%); do \
+	  sh core/bind/embed.sh text pio_$${file}_sql core/store/$$file.sql || exit 1; done >> $@
 
 # libgit2 is loaded when a command first needs it.
 $(BUILD)/gen/git.o: core/git/late.sh $(filter $(BUILD)/core/git/%,$(CORE_SRC:%.c=$(BUILD)/%.o))

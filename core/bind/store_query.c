@@ -143,8 +143,8 @@ static void finish(lua_State *L, int holder)
 	*slot = NULL;
 }
 
-/* rows(sql, ...) -> array of tables by column name */
-static int store_rows(lua_State *L)
+/* The array of what `push` pushes of each row. */
+static int collect(lua_State *L, void (*push)(lua_State *L, sqlite3_stmt *statement))
 {
 	sqlite3 *db = pio_store_db(pio_bind_store(L, 1));
 	sqlite3_stmt *statement;
@@ -154,13 +154,33 @@ static int store_rows(lua_State *L)
 	int holder = lua_gettop(L);
 	lua_newtable(L);
 	for (lua_Integer n = 1; (code = sqlite3_step(statement)) == SQLITE_ROW; n++) {
-		push_row(L, statement);
+		push(L, statement);
 		lua_rawseti(L, -2, n);
 	}
 	if (code != SQLITE_DONE)
 		return sql_fail(L, db, code);
 	finish(L, holder);
 	return 1;
+}
+
+/* rows(sql, ...) -> array of tables by column name */
+static int store_rows(lua_State *L)
+{
+	return collect(L, push_row);
+}
+
+static void push_first(lua_State *L, sqlite3_stmt *statement)
+{
+	if (sqlite3_column_type(statement, 0) == SQLITE_NULL)
+		lua_pushboolean(L, 0);
+	else
+		push_column(L, statement, 0, false);
+}
+
+/* column(sql, ...) -> array of the first column's values; NULL ends up as false */
+static int store_column(lua_State *L)
+{
+	return collect(L, push_first);
 }
 
 /* one(sql, ...) -> the first row, or nil */
@@ -233,29 +253,6 @@ static int store_each(lua_State *L)
 	lua_pushnil(L);
 	lua_pushvalue(L, -4); /* closed when the loop is left early */
 	return 4;
-}
-
-/* column(sql, ...) -> array of the first column's values; NULL ends up as false */
-static int store_column(lua_State *L)
-{
-	sqlite3 *db = pio_store_db(pio_bind_store(L, 1));
-	sqlite3_stmt *statement;
-	int failed = push_statement(L, &statement, db), code;
-	if (failed)
-		return failed;
-	int holder = lua_gettop(L);
-	lua_newtable(L);
-	for (lua_Integer n = 1; (code = sqlite3_step(statement)) == SQLITE_ROW; n++) {
-		if (sqlite3_column_type(statement, 0) == SQLITE_NULL)
-			lua_pushboolean(L, 0);
-		else
-			push_column(L, statement, 0, false);
-		lua_rawseti(L, -2, n);
-	}
-	if (code != SQLITE_DONE)
-		return sql_fail(L, db, code);
-	finish(L, holder);
-	return 1;
 }
 
 static int store_columns_rows(lua_State *L)

@@ -22,7 +22,6 @@
 #define COMPLAIN_NS 10000000000LL
 #define RESCUE_NS 1000000000LL
 #define KEY_TABLE_MIN 64u
-#define KEYS_MANY 100000u            /* worth a warning */
 
 /* ---- clock and futex -------------------------------------------------------- */
 
@@ -478,19 +477,6 @@ out:
 	return rc;
 }
 
-/* It works, but somebody has put a step into a name. */
-static void warn_of_keys(pio_ring *ring)
-{
-	static const char kind[] = "keys.many", message[] = "100,000 different metrics were logged";
-	pio_str payload = PIO_STR_INIT;
-	pio_record_put_u32(&payload, ring->rank);
-	pio_record_put_i64(&payload, pio_clock_wall_ns());
-	pio_record_put_str(&payload, kind, sizeof kind - 1);
-	pio_record_put_str(&payload, message, sizeof message - 1);
-	(void)pio_ring_record(ring, PIO_RECORD_EVENT, payload.data, payload.len, NULL);
-	pio_str_fini(&payload);
-}
-
 uint32_t pio_ring_key(pio_ring *ring, const char *name, size_t name_bytes, pio_err *err)
 {
 	uint64_t hash = hash_name(name, name_bytes);
@@ -516,8 +502,6 @@ uint32_t pio_ring_key(pio_ring *ring, const char *name, size_t name_bytes, pio_e
 	number = key_add(ring, entry, &added, err) ? 0 : entry->number;
 	if (!added)
 		pio_free(entry);
-	else if (number == KEYS_MANY)
-		warn_of_keys(ring);
 	return number;
 }
 

@@ -25,10 +25,11 @@
 
 #define BUSY_MS 30000          /* of waiting for another process's transaction */
 
-extern const char pio_schema_sql[], pio_migrate_2_sql[];
+extern const char pio_schema_sql[], pio_migrate_2_sql[], pio_migrate_3_sql[];
 
 /* migrations[v] brings a store of version v to v + 1; a new store is made at once. */
-static const char *const migrations[PIO_STORE_VERSION] = { [1] = pio_migrate_2_sql };
+static const char *const migrations[PIO_STORE_VERSION] = { [1] = pio_migrate_2_sql,
+                                                           [2] = pio_migrate_3_sql };
 
 /* ---- versions ---------------------------------------------------------------------------- */
 

@@ -191,7 +191,7 @@ run.log({"loss": Tensor()})
         self.run_program("import subprocess, sys; subprocess.run([sys.executable, '-m', 'gpt'], check=True)\n")
         self.assertIn('"experiment":"gpt"', self.heard().runs[0])
 
-    def test_a_hundred_thousand_metrics_work_and_are_warned_of(self):
+    def test_a_hundred_thousand_metrics_work(self):
         self.run_program("""
 run = pioche.init()
 for i in range(100001): run.log({"k%d" % i: i}, step=1)
@@ -199,7 +199,7 @@ for i in range(100001): run.log({"k%d" % i: i}, step=1)
         heard = self.heard()
         self.assertEqual(len(heard.keys), 100001)
         self.assertEqual(heard.points, [("k%d" % i, 1, i) for i in range(100001)])
-        self.assertEqual(heard.events, [("keys.many", "100,000 different metrics were logged")])
+        self.assertEqual(heard.events, [])  # the fold warns
 
     def test_scalars_of_other_libraries_are_floats(self):
         self.run_program("""

@@ -115,7 +115,7 @@ static void a_newer_store_is_refused_untouched(void **unused)
 	check_ok(pio_fs_read(&before, path_in(f.dir, "pioche.db"), &err));
 	for (int mode = PIO_STORE_READ; mode <= PIO_STORE_CREATE; mode++)
 		check_fails(pio_store_open(&store, f.dir, (enum pio_store_mode)mode, &err), PIO_EVERSION,
-		            "was written by a newer pioche (schema 7, this one knows 2)");
+		            "was written by a newer pioche (schema 7, this one knows 3)");
 	check_ok(pio_fs_read(&after, path_in(f.dir, "pioche.db"), &err));
 	assert_int_equal(before.len, after.len);
 	assert_memory_equal(before.data, after.data, before.len);
@@ -145,21 +145,20 @@ static char *shape_of(pio_store *store)
 	return shape;
 }
 
-/* schema_1.sql is what version 1 made. */
-static void an_older_store_becomes_what_a_new_one_is(void **unused)
+/* schema_<v>.sql is what version v made. */
+static void migrate_from(int version, const char *expected)
 {
-	(void)unused;
-	fixture f = store_up();
-	char *expected = shape_of(f.store), *dir = scratch_new();
+	char *dir = scratch_new(), path[64], stamp[128];
+	snprintf(path, sizeof path, "tests/unit/schema_%d.sql", version);
+	snprintf(stamp, sizeof stamp, "PRAGMA user_version = %d; PRAGMA application_id = 0x50494f43;"
+	         "INSERT INTO experiment (name, created_ns) VALUES ('old', 5)", version);
 	pio_str old = PIO_STR_INIT;
 	pio_store *store;
 	sqlite3 *db;
-	check_ok(pio_fs_read(&old, "tests/unit/schema_1.sql", &err));
+	check_ok(pio_fs_read(&old, path, &err));
 	assert_int_equal(sqlite3_open(path_in(dir, "pioche.db"), &db), SQLITE_OK);
 	assert_int_equal(sqlite3_exec(db, old.data, NULL, NULL, NULL), SQLITE_OK);
-	assert_int_equal(sqlite3_exec(db, "PRAGMA user_version = 1; PRAGMA application_id = 0x50494f43;"
-	                              "INSERT INTO experiment (name, created_ns) VALUES ('old', 5)", NULL,
-	                              NULL, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(db, stamp, NULL, NULL, NULL), SQLITE_OK);
 	sqlite3_close(db);
 	check_fails(pio_store_open(&store, dir, PIO_STORE_READ, &err), PIO_EVERSION, "runs `pioche ls` once");
 	check_ok(pio_store_open(&store, dir, PIO_STORE_WRITE, &err));
@@ -171,8 +170,17 @@ static void an_older_store_becomes_what_a_new_one_is(void **unused)
 	pio_store_close(&store);
 	pio_str_fini(&old);
 	free(shape);
-	free(expected);
 	scratch_remove(dir);
+}
+
+static void an_older_store_becomes_what_a_new_one_is(void **unused)
+{
+	(void)unused;
+	fixture f = store_up();
+	char *expected = shape_of(f.store);
+	for (int version = 1; version < PIO_STORE_VERSION; version++)
+		migrate_from(version, expected);
+	free(expected);
 	store_down(&f);
 }
 

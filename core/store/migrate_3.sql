@@ -1,0 +1,2 @@
+-- From version 2 to version 3. What comes out is what schema.sql makes, table
+-- by table: a test compares the two.
