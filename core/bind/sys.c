@@ -235,7 +235,7 @@ int pio_bind_open_sys(lua_State *L)
 		{ "hostname", sys_hostname }, { "cpu_count", sys_cpu_count }, { "pid", sys_pid },
 		{ "user", sys_user }, { "executable", sys_executable }, { "lib_dir", sys_lib_dir },
 		{ "signal_name", sys_signal_name }, { "version", sys_version },
-		{ "run", pio_bind_sys_run },
+		{ "run", pio_bind_sys_run }, { "regex", pio_bind_sys_regex },
 		{ NULL, NULL },
 	};
 	luaL_newlib(L, functions);

@@ -13,6 +13,10 @@
  * every 50 ms or more often; when it returns true the child is killed. */
 int pio_bind_sys_run(lua_State *L);
 
+/* regex(pattern, ignore_case) -> an object whose matches(text) tells whether the
+ * extended regular expression is found; nil, message, code when it is none. */
+int pio_bind_sys_regex(lua_State *L);
+
 extern const luaL_Reg pio_bind_sys_file_functions[]; /* sys_file.c */
 extern const luaL_Reg pio_bind_sys_place_functions[]; /* sys_place.c */
 
