@@ -9,9 +9,30 @@
  *   PIOCHE_RENDEZVOUS  HOST:PORT of the head agent (client/frame.h)
  *   PIOCHE_TOKEN       32 hexadecimal digits, new for each attempt
  *   PIOCHE_STORE       the store, for programs started by the rank
- *   RANK, WORLD_SIZE, LOCAL_RANK and the rest of torchrun's set
  *
- * A process without PIOCHE_RING is standalone. */
+ * A process without PIOCHE_RING is standalone.
+ *
+ * Beside these a rank has what other launchers would have set for it; the
+ * families do not collide:
+ *
+ *   torchrun     RANK WORLD_SIZE LOCAL_RANK LOCAL_WORLD_SIZE GROUP_RANK
+ *                GROUP_WORLD_SIZE NODE_RANK ROLE_NAME ROLE_RANK ROLE_WORLD_SIZE
+ *                MASTER_ADDR MASTER_PORT TORCHELASTIC_RUN_ID
+ *                TORCHELASTIC_RESTART_COUNT TORCHELASTIC_MAX_RESTARTS
+ *                TORCHELASTIC_USE_AGENT_STORE, and where nobody set them
+ *                TORCH_NCCL_ASYNC_ERROR_HANDLING=1, with several ranks a node
+ *                OMP_NUM_THREADS=1
+ *   DeepSpeed    LOCAL_SIZE CROSS_RANK CROSS_SIZE
+ *   JAX          JAX_COORDINATOR_ADDRESS JAX_NUM_PROCESSES JAX_PROCESS_ID
+ *   OpenMPI      OMPI_COMM_WORLD_{RANK,SIZE,LOCAL_RANK,LOCAL_SIZE,NODE_RANK},
+ *                if launch.mpi_env is true
+ *
+ * CUDA_VISIBLE_DEVICES is passed on as the agent has it: as under torchrun each
+ * rank sees all GPUs of its node and takes number LOCAL_RANK. SLURM_* too is as
+ * the agent has it, of which there is one a node: SLURM_PROCID is the node's
+ * number, not the rank's, so that jax.distributed.initialize() has to be given
+ * JAX_NUM_PROCESSES and JAX_PROCESS_ID. What an outer mpirun, srun --mpi or
+ * torchrun told the agent of itself is not passed on. */
 #ifndef PIO_CLIENT_ENV_H
 #define PIO_CLIENT_ENV_H
 

@@ -1,7 +1,6 @@
-/* The environment of a rank. All families of variables are set for every task
- * (they do not collide): torchrun's (torch/distributed/run.py), DeepSpeed's,
- * JAX's coordinator, and pioche's own; Slurm's are left as they are. */
+/* The environment of a rank, as client/env.h promises it. */
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -70,6 +69,12 @@ static void drop(env_list *list, const char *name)
 	list->entries[list->count] = NULL;
 }
 
+static void put_default(env_list *list, const char *name, const char *value)
+{
+	if (find(list, name, strlen(name)) == list->count)
+		put(list, name, value);
+}
+
 /* PATH-like variables: ours first, then what was there. */
 static void put_first(env_list *list, const char *name, const char *dir)
 {
@@ -83,38 +88,79 @@ static void put_first(env_list *list, const char *name, const char *dir)
 	pio_str_fini(&value);
 }
 
+typedef struct number {
+	const char *name;
+	int64_t value;
+} number;
+
+static void put_numbers(env_list *list, const number *numbers, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		put_int(list, numbers[i].name, numbers[i].value);
+}
+
+/* torch/distributed/elastic/agent/server/local_elastic_agent.py, and what
+ * Lightning and Composer read besides. */
 static void put_torch(env_list *list, const pio_agent_spec *spec, int local_rank)
 {
-	const struct { const char *name; int64_t value; } numbers[] = {
+	const number numbers[] = {
 		{ "RANK", spec->first_rank + local_rank },
 		{ "WORLD_SIZE", spec->world },
 		{ "LOCAL_RANK", local_rank },
 		{ "LOCAL_WORLD_SIZE", spec->ranks_per_node },
-		{ "LOCAL_SIZE", spec->ranks_per_node },
 		{ "GROUP_RANK", spec->node },
 		{ "GROUP_WORLD_SIZE", spec->nodes },
-		{ "CROSS_RANK", spec->node },
-		{ "CROSS_SIZE", spec->nodes },
 		{ "NODE_RANK", spec->node },
 		{ "ROLE_RANK", spec->first_rank + local_rank },
 		{ "ROLE_WORLD_SIZE", spec->world },
 		{ "MASTER_PORT", spec->master_port },
 		{ "TORCHELASTIC_RESTART_COUNT", spec->attempt - 1 },
 		{ "TORCHELASTIC_MAX_RESTARTS", spec->max_restarts },
-		{ "JAX_NUM_PROCESSES", spec->world },
-		{ "JAX_PROCESS_ID", spec->first_rank + local_rank },
 	};
-	for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
-		put_int(list, numbers[i].name, numbers[i].value);
+	put_numbers(list, numbers, sizeof numbers / sizeof *numbers);
 	put(list, "ROLE_NAME", "default");
 	put(list, "MASTER_ADDR", spec->master_addr);
 	put(list, "TORCHELASTIC_RUN_ID", spec->run);
+	/* Rank 0 opens torch's store itself: no agent of torch's does it for all. */
+	put(list, "TORCHELASTIC_USE_AGENT_STORE", "False");
+	put_default(list, "TORCH_NCCL_ASYNC_ERROR_HANDLING", "1");
+	if (spec->ranks_per_node > 1)
+		put_default(list, "OMP_NUM_THREADS", "1");
+}
+
+/* What deepspeed/launcher/launch.py sets beyond torchrun's. */
+static void put_deepspeed(env_list *list, const pio_agent_spec *spec)
+{
+	const number numbers[] = {
+		{ "LOCAL_SIZE", spec->ranks_per_node },
+		{ "CROSS_RANK", spec->node },
+		{ "CROSS_SIZE", spec->nodes },
+	};
+	put_numbers(list, numbers, sizeof numbers / sizeof *numbers);
+}
+
+static void put_jax(env_list *list, const pio_agent_spec *spec, int local_rank)
+{
+	put_int(list, "JAX_NUM_PROCESSES", spec->world);
+	put_int(list, "JAX_PROCESS_ID", spec->first_rank + local_rank);
 	/* Torch's store and JAX's coordinator never run in one program: one port serves both. */
 	pio_str address = PIO_STR_INIT;
 	pio_str_printf(&address, "%s:%d", spec->master_addr, spec->master_port);
 	put(list, "JAX_COORDINATOR_ADDRESS", address.data);
 	list->failed |= address.failed;
 	pio_str_fini(&address);
+}
+
+static void put_mpi(env_list *list, const pio_agent_spec *spec, int local_rank)
+{
+	const number numbers[] = {
+		{ "OMPI_COMM_WORLD_RANK", spec->first_rank + local_rank },
+		{ "OMPI_COMM_WORLD_SIZE", spec->world },
+		{ "OMPI_COMM_WORLD_LOCAL_RANK", local_rank },
+		{ "OMPI_COMM_WORLD_LOCAL_SIZE", spec->ranks_per_node },
+		{ "OMPI_COMM_WORLD_NODE_RANK", local_rank },
+	};
+	put_numbers(list, numbers, sizeof numbers / sizeof *numbers);
 }
 
 static void put_pioche(env_list *list, const pio_agent_spec *spec, const char *ring_path)
@@ -143,6 +189,38 @@ static void put_pioche(env_list *list, const pio_agent_spec *spec, const char *r
 	put_first(list, "LD_LIBRARY_PATH", spec->lib_dir);
 }
 
+/* Variables of a launcher that counts agents, where each of its tasks is one:
+ * mpirun, srun --mpi, an outer torchrun. A rank that took them for its own
+ * would be one of several with the same number. */
+static bool is_of_an_outer_launcher(const char *entry)
+{
+	static const char *const prefixes[] = { "OMPI_COMM_WORLD_", "PMI_", "PMIX_", "MPI_LOCAL",
+	                                        "TORCHELASTIC_ERROR_FILE=" };
+	for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++)
+		if (strncmp(entry, prefixes[i], strlen(prefixes[i])) == 0)
+			return true;
+	return false;
+}
+
+static void put_own(env_list *list)
+{
+	for (char **e = environ; *e; e++) {
+		const char *equals = strchr(*e, '=');
+		pio_str name = PIO_STR_INIT;
+		if (!equals || equals == *e || is_of_an_outer_launcher(*e))
+			continue;
+		pio_str_append(&name, *e, (size_t)(equals - *e));
+		put(list, name.data, equals + 1);
+		list->failed |= name.failed;
+		pio_str_fini(&name);
+	}
+}
+
+bool pio_agent_env_has(const pio_agent_spec *spec, const char *name)
+{
+	return json_object_get(spec->env, name) || getenv(name);
+}
+
 int pio_agent_env(char ***envp, const pio_agent_spec *spec, int local_rank, const char *ring_path,
                   pio_err *err)
 {
@@ -150,19 +228,14 @@ int pio_agent_env(char ***envp, const pio_agent_spec *spec, int local_rank, cons
 	const char *name;
 	json_t *value;
 
-	for (char **e = environ; *e; e++) {
-		const char *equals = strchr(*e, '=');
-		pio_str own = PIO_STR_INIT;
-		if (!equals || equals == *e)
-			continue;
-		pio_str_append(&own, *e, (size_t)(equals - *e));
-		put(&list, own.data, equals + 1);
-		list.failed |= own.failed;
-		pio_str_fini(&own);
-	}
+	put_own(&list);
 	json_object_foreach(spec->env, name, value)
 		put(&list, name, json_string_value(value));
 	put_torch(&list, spec, local_rank);
+	put_deepspeed(&list, spec);
+	put_jax(&list, spec, local_rank);
+	if (spec->mpi_env)
+		put_mpi(&list, spec, local_rank);
 	put_pioche(&list, spec, ring_path);
 	*envp = list.entries;
 	if (!list.failed)

@@ -1,6 +1,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -77,6 +78,17 @@ static int start_rank(pio_agent *agent, int local_rank, pio_err *err)
 	return rc;
 }
 
+static void tell_of_threads(pio_agent *agent)
+{
+	char message[160];
+	int n = agent->spec.ranks_per_node;
+	if (agent->spec.node > 0 || n == 1 || pio_agent_env_has(&agent->spec, "OMP_NUM_THREADS"))
+		return;
+	snprintf(message, sizeof message, "OMP_NUM_THREADS=1 for each of the %d ranks of a node, as torchrun "
+	         "has it; the program's env may say otherwise", n);
+	pio_agent_note(agent, "launch.threads", message);
+}
+
 int pio_agent_ranks_start(pio_agent *agent, pio_err *err)
 {
 	int n = agent->spec.ranks_per_node, rc = 0;
@@ -90,6 +102,7 @@ int pio_agent_ranks_start(pio_agent *agent, pio_err *err)
 	for (int i = 0; i < n; i++)
 		json_array_append_new(pids, json_integer(agent->ranks[i].pid));
 	pio_agent_say(json_pack("{s:s, s:o}", "event", "started", "pids", pids));
+	tell_of_threads(agent);
 	return 0;
 }
 

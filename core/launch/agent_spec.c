@@ -121,6 +121,7 @@ static int parse_members(pio_agent_spec *spec, pio_err *err)
 	spec->timeout_s = pio_json_int_or(json, "timeout_s", 0);
 	spec->grace_s = pio_json_int_or(json, "grace_s", PIO_GRACE_S_DEFAULT);
 	spec->max_restarts = pio_json_int_or(json, "max_restarts", 0);
+	spec->mpi_env = json_is_true(json_object_get(json, "mpi_env"));
 	spec->env = json_object_get(json, "env");
 	if (spec->timeout_s < 0 || spec->grace_s < 0 || spec->grace_s > 86400)
 		return pio_fail(err, PIO_ECORRUPT,

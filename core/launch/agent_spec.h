@@ -15,12 +15,14 @@
  *   timeout_s       from the start, 0 or absent: none
  *   grace_s         from SIGTERM to SIGKILL, default 10
  *   max_restarts    for TORCHELASTIC_MAX_RESTARTS, default 0
+ *   mpi_env         true: OpenMPI's rank variables too; absent: not
  *   host            name of this node in records; absent: gethostname(2)
  *   rendezvous, master_addr, master_port    set for nodes other than the head */
 #ifndef PIO_LAUNCH_AGENT_SPEC_H
 #define PIO_LAUNCH_AGENT_SPEC_H
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -41,6 +43,7 @@ typedef struct pio_agent_spec {
 	json_t *env;                               /* NULL: none */
 	int attempt, node, nodes, ranks_per_node, world, first_rank, master_port;
 	int64_t timeout_s, grace_s, max_restarts;
+	bool mpi_env;
 	char host_name[256];
 } pio_agent_spec;
 
@@ -48,10 +51,12 @@ typedef struct pio_agent_spec {
 int pio_agent_spec_parse(pio_agent_spec *spec, const char *text, size_t size_bytes, pio_err *err);
 void pio_agent_spec_fini(pio_agent_spec *spec);
 
-/* The environment of one rank: the agent's own, then `env`, then what
- * torchrun, JAX and pioche promise (client/env.h). Freed by pio_agent_env_free. */
+/* The environment of one rank: the agent's own, then `env`, then what is
+ * promised in client/env.h. Freed by pio_agent_env_free. */
 int pio_agent_env(char ***envp, const pio_agent_spec *spec, int local_rank, const char *ring_path,
                   pio_err *err);
 void pio_agent_env_free(char **envp);
+/* Does the agent's environment or `env` say anything of this variable? */
+bool pio_agent_env_has(const pio_agent_spec *spec, const char *name);
 
 #endif

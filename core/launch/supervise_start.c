@@ -205,7 +205,7 @@ static int write_orders(pio_str *out, const pio_supervisor *supervisor, const pi
                         const launch_spec *checked, const json_t *spec, const char *cwd,
                         const char *resume, pio_err *err)
 {
-	static const char *const copied[] = { "command", "env", "setup", "wrap", "max_restarts" };
+	static const char *const copied[] = { "command", "env", "setup", "wrap", "max_restarts", "mpi_env" };
 	const pio_attempt_ref *ref = &active->ref;
 	char token[33];
 	int rc = new_token(token, err);
