@@ -42,7 +42,7 @@ echo "Installing$missing"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 install() {
-	$root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $missing
+	$root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=120 install -y --no-install-recommends $missing
 }
 if ! { install || { $root apt-get update && install; }; } >"$log" 2>&1; then
 	tail -n 20 "$log" >&2
