@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "store/archiver.h"
 #include "store/fold.h"
 #include "store/run.h"
 #include "sys/fs.h"
@@ -91,6 +92,9 @@ static void end(making *m, const char *result, const char *status)
 	                               .step = folded.last_step, .ended_ns = pio_clock_wall_ns() };
 	must(pio_store_attempt_finish(store, m->attempt_id, &last, &err), &err);
 	must(pio_store_run_set_status(store, m->run_id, status, NULL, &err), &err);
+	/* A long journal is still being compressed, into a file of that folder. */
+	pio_archiver_free(*pio_store_archiver_slot(store));
+	*pio_store_archiver_slot(store) = NULL;
 	must(pio_fs_remove_tree(m->dir, &err), &err);
 }
 
