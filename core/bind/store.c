@@ -267,6 +267,7 @@ int pio_bind_open_store(lua_State *L)
 	luaL_getmetatable(L, STORE);
 	lua_getfield(L, -1, "__index");
 	luaL_setfuncs(L, pio_bind_store_query_methods, 0);
+	luaL_setfuncs(L, pio_bind_store_param_methods, 0);
 	luaL_setfuncs(L, pio_bind_store_series_methods, 0);
 	luaL_setfuncs(L, pio_bind_store_plan_methods, 0);
 	luaL_setfuncs(L, pio_bind_store_care_methods, 0);

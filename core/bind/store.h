@@ -1,6 +1,8 @@
 /* store.h: the userdata of an open store, shared by the files that bind it:
- * store.c (life, runs), store_query.c (SQL), store_series.c (points, verify), store_plan.c (sweeps,
- * checkpoints, inputs), store_care.c (who supervises, is it in order). */
+ * store.c (life, runs), store_statement.c and store_query.c (SQL),
+ * store_param.c (parameters of many runs), store_series.c (points, verify),
+ * store_plan.c (sweeps, checkpoints, inputs), store_care.c (who supervises, is
+ * it in order). */
 #ifndef PIO_BIND_STORE_H
 #define PIO_BIND_STORE_H
 
@@ -12,9 +14,19 @@
 
 /* Methods of the other files. */
 extern const luaL_Reg pio_bind_store_query_methods[];
+extern const luaL_Reg pio_bind_store_param_methods[];
 extern const luaL_Reg pio_bind_store_series_methods[];
 extern const luaL_Reg pio_bind_store_plan_methods[];
 extern const luaL_Reg pio_bind_store_care_methods[];
+
+/* Push a statement ready to step, with the arguments from index 3 bound to the
+ * SQL at index 2: 0, or the number of values of a pushed failure. */
+int pio_bind_statement(lua_State *L, sqlite3_stmt **statement, sqlite3 *db);
+/* Finalize the statement in the userdata at `holder`: an open one would keep a
+ * closed store half open until it is collected. */
+void pio_bind_statement_finish(lua_State *L, int holder);
+/* nil, message, code of what SQLite says. */
+int pio_bind_sql_fail(lua_State *L, sqlite3 *db, int code);
 
 /* The id, nil for 0, or nil, message, code. */
 int pio_bind_id(lua_State *L, int rc, int64_t id, const pio_err *err);

@@ -3,103 +3,6 @@
 
 #include "bind/store.h"
 
-#define STATEMENT "pioche.statement"
-
-/* ---- statements ------------------------------------------------------------------ */
-
-static int sql_fail(lua_State *L, sqlite3 *db, int code)
-{
-	pio_err err = PIO_ERR_INIT;
-	int word = PIO_EINVAL;
-	if (code == SQLITE_BUSY || code == SQLITE_LOCKED)
-		word = PIO_EBUSY;
-	else if (code == SQLITE_CORRUPT || code == SQLITE_NOTADB)
-		word = PIO_ECORRUPT;
-	else if (code == SQLITE_FULL)
-		word = PIO_ENOSPC;
-	else if (code == SQLITE_IOERR)
-		word = PIO_EIO;
-	if (word == PIO_EBUSY)
-		pio_fail(&err, word, "another process is writing to the store and does not end: try again");
-	else
-		pio_fail(&err, word, "SQL: %s", sqlite3_errmsg(db));
-	return pio_bind_fail(L, &err);
-}
-
-static int statement_close(lua_State *L)
-{
-	sqlite3_stmt **slot = luaL_checkudata(L, 1, STATEMENT);
-	sqlite3_finalize(*slot);
-	*slot = NULL;
-	return 0;
-}
-
-static int statement_tostring(lua_State *L)
-{
-	lua_pushliteral(L, "statement");
-	return 1;
-}
-
-static int bind_value(lua_State *L, sqlite3_stmt *statement, int at, int index)
-{
-	size_t len;
-	const char *text;
-	switch (lua_type(L, index)) {
-	case LUA_TNIL:
-	case LUA_TNONE:
-		return sqlite3_bind_null(statement, at);
-	case LUA_TBOOLEAN:
-		return sqlite3_bind_int(statement, at, lua_toboolean(L, index));
-	case LUA_TNUMBER:
-		if (lua_isinteger(L, index))
-			return sqlite3_bind_int64(statement, at, lua_tointeger(L, index));
-		return sqlite3_bind_double(statement, at, lua_tonumber(L, index));
-	case LUA_TSTRING:
-		text = lua_tolstring(L, index, &len);
-		return sqlite3_bind_text64(statement, at, text, len, SQLITE_TRANSIENT, SQLITE_UTF8);
-	default:
-		return luaL_argerror(L, index, "cannot be bound to SQL");
-	}
-}
-
-/* Push a statement ready to step, with the arguments from index 3 bound; 0, or
- * the number of values of a pushed failure. */
-static int push_statement(lua_State *L, sqlite3_stmt **out, sqlite3 *db)
-{
-	size_t len;
-	const char *sql = luaL_checklstring(L, 2, &len), *rest = NULL;
-	int arguments = lua_gettop(L);
-	sqlite3_stmt **slot = lua_newuserdatauv(L, sizeof *slot, 1);
-	*slot = NULL;
-	if (luaL_newmetatable(L, STATEMENT)) {
-		lua_pop(L, 1);
-		static const luaL_Reg none[] = { { NULL, NULL } };
-		pio_bind_type(L, STATEMENT, none, statement_close, statement_tostring);
-		luaL_getmetatable(L, STATEMENT);
-	}
-	lua_setmetatable(L, -2);
-	/* The store must outlive its statement. */
-	lua_pushvalue(L, 1);
-	lua_setiuservalue(L, -2, 1);
-	int code = sqlite3_prepare_v2(db, sql, (int)len + 1, slot, &rest);
-	if (code != SQLITE_OK)
-		return sql_fail(L, db, code);
-	pio_err err = PIO_ERR_INIT;
-	if (!*slot)
-		pio_fail(&err, PIO_EINVAL, "SQL: there is no statement in it");
-	else if (rest[strspn(rest, " \t\r\n;")])
-		pio_fail(&err, PIO_EINVAL, "SQL: one statement at a time, please");
-	else if (!sqlite3_stmt_readonly(*slot))
-		pio_fail(&err, PIO_EINVAL, "SQL: this statement writes, and the store is only read here");
-	if (err.code)
-		return pio_bind_fail(L, &err);
-	for (int i = 3; i <= arguments; i++)
-		if ((code = bind_value(L, *slot, i - 2, i)) != SQLITE_OK)
-			return sql_fail(L, db, code);
-	*out = *slot;
-	return 0;
-}
-
 /* Push column i; NULL pushes nil, or json.null when `null`. */
 static void push_column(lua_State *L, sqlite3_stmt *statement, int i, bool null)
 {
@@ -123,43 +26,62 @@ static void push_column(lua_State *L, sqlite3_stmt *statement, int i, bool null)
 	}
 }
 
-static void push_row(lua_State *L, sqlite3_stmt *statement)
+/* Push the array of the columns' names: a row takes them from there, which is
+ * quicker than to look each up in the state's strings. */
+static void push_names(lua_State *L, sqlite3_stmt *statement)
+{
+	int columns = sqlite3_column_count(statement);
+	lua_createtable(L, columns, 0);
+	for (int i = 0; i < columns; i++) {
+		lua_pushstring(L, sqlite3_column_name(statement, i));
+		lua_rawseti(L, -2, i + 1);
+	}
+}
+
+static void push_row(lua_State *L, sqlite3_stmt *statement, int names)
 {
 	int columns = sqlite3_column_count(statement);
 	lua_createtable(L, 0, columns);
 	for (int i = 0; i < columns; i++) {
-		lua_pushstring(L, sqlite3_column_name(statement, i));
+		if (sqlite3_column_type(statement, i) == SQLITE_NULL)
+			continue;
+		lua_rawgeti(L, names, i + 1);
 		push_column(L, statement, i, false);
 		lua_rawset(L, -3);
 	}
 }
 
-/* Finalize the statement in the userdata at `holder`: an open one would keep a
- * closed store half open until it is collected. */
-static void finish(lua_State *L, int holder)
+/* A row without names; NULL is json.null. */
+static void push_list(lua_State *L, sqlite3_stmt *statement, int names)
 {
-	sqlite3_stmt **slot = lua_touserdata(L, holder);
-	sqlite3_finalize(*slot);
-	*slot = NULL;
+	(void)names;
+	int columns = sqlite3_column_count(statement);
+	lua_createtable(L, columns, 0);
+	for (int i = 0; i < columns; i++) {
+		push_column(L, statement, i, true);
+		lua_rawseti(L, -2, i + 1);
+	}
 }
 
-/* The array of what `push` pushes of each row. */
-static int collect(lua_State *L, void (*push)(lua_State *L, sqlite3_stmt *statement))
+/* The array of what `push` pushes of each row; below it the array of the columns'
+ * names. */
+static int collect(lua_State *L, void (*push)(lua_State *L, sqlite3_stmt *statement, int names))
 {
 	sqlite3 *db = pio_store_db(pio_bind_store(L, 1));
 	sqlite3_stmt *statement;
-	int failed = push_statement(L, &statement, db), code;
+	int failed = pio_bind_statement(L, &statement, db), code;
 	if (failed)
 		return failed;
 	int holder = lua_gettop(L);
+	push_names(L, statement);
 	lua_newtable(L);
 	for (lua_Integer n = 1; (code = sqlite3_step(statement)) == SQLITE_ROW; n++) {
-		push(L, statement);
+		push(L, statement, holder + 1);
 		lua_rawseti(L, -2, n);
 	}
 	if (code != SQLITE_DONE)
-		return sql_fail(L, db, code);
-	finish(L, holder);
+		return pio_bind_sql_fail(L, db, code);
+	pio_bind_statement_finish(L, holder);
 	return 1;
 }
 
@@ -169,8 +91,9 @@ static int store_rows(lua_State *L)
 	return collect(L, push_row);
 }
 
-static void push_first(lua_State *L, sqlite3_stmt *statement)
+static void push_first(lua_State *L, sqlite3_stmt *statement, int names)
 {
+	(void)names;
 	if (sqlite3_column_type(statement, 0) == SQLITE_NULL)
 		lua_pushboolean(L, 0);
 	else
@@ -183,22 +106,67 @@ static int store_column(lua_State *L)
 	return collect(L, push_first);
 }
 
+/* columns_rows(sql, ...) -> { columns = array of names, rows = array of arrays } */
+static int store_columns_rows(lua_State *L)
+{
+	if (collect(L, push_list) != 1)
+		return 3;
+	lua_createtable(L, 0, 2);
+	lua_insert(L, -3);
+	lua_setfield(L, -3, "rows");
+	lua_setfield(L, -2, "columns");
+	return 1;
+}
+
+/* map(sql, ...) -> { first column = second }. A third says the bits of a real that
+ * SQLite cannot hold, or NULL. */
+static int store_map(lua_State *L)
+{
+	sqlite3 *db = pio_store_db(pio_bind_store(L, 1));
+	sqlite3_stmt *statement;
+	int failed = pio_bind_statement(L, &statement, db), code;
+	if (failed)
+		return failed;
+	int holder = lua_gettop(L), columns = sqlite3_column_count(statement);
+	luaL_argcheck(L, columns == 2 || columns == 3, 2, "a map needs two or three columns");
+	lua_newtable(L);
+	while ((code = sqlite3_step(statement)) == SQLITE_ROW) {
+		if (sqlite3_column_type(statement, 0) == SQLITE_NULL)
+			continue;
+		push_column(L, statement, 0, false);
+		if (columns == 3 && sqlite3_column_type(statement, 2) != SQLITE_NULL) {
+			int64_t bits = sqlite3_column_int64(statement, 2);
+			double number;
+			memcpy(&number, &bits, 8);
+			lua_pushnumber(L, number);
+		} else {
+			push_column(L, statement, 1, false);
+		}
+		lua_rawset(L, -3);
+	}
+	if (code != SQLITE_DONE)
+		return pio_bind_sql_fail(L, db, code);
+	pio_bind_statement_finish(L, holder);
+	return 1;
+}
+
 /* one(sql, ...) -> the first row, or nil */
 static int store_one(lua_State *L)
 {
 	sqlite3 *db = pio_store_db(pio_bind_store(L, 1));
 	sqlite3_stmt *statement;
-	int failed = push_statement(L, &statement, db);
+	int failed = pio_bind_statement(L, &statement, db);
 	if (failed)
 		return failed;
 	int holder = lua_gettop(L), code = sqlite3_step(statement);
+	push_names(L, statement);
 	if (code == SQLITE_ROW)
-		push_row(L, statement);
+		push_row(L, statement, holder + 1);
 	else if (code == SQLITE_DONE)
 		lua_pushnil(L);
 	else
-		return sql_fail(L, db, code);
-	finish(L, holder);
+		return pio_bind_sql_fail(L, db, code);
+	pio_bind_statement_finish(L, holder);
 	return 1;
 }
 
@@ -209,7 +177,7 @@ static int next_row(lua_State *L)
 		return 0;
 	int code = sqlite3_step(*slot);
 	if (code == SQLITE_ROW) {
-		push_row(L, *slot);
+		push_row(L, *slot, lua_upvalueindex(2));
 		return 1;
 	}
 	if (code != SQLITE_DONE)
@@ -244,49 +212,20 @@ static int store_each(lua_State *L)
 		lua_pushcclosure(L, next_read, 2);
 		return 1;
 	}
-	int failed = push_statement(L, &statement, pio_store_db(store));
+	int failed = pio_bind_statement(L, &statement, pio_store_db(store));
 	if (failed)
 		return luaL_error(L, "%s", lua_tostring(L, -2));
 	lua_pushvalue(L, -1);
-	lua_pushcclosure(L, next_row, 1);
+	push_names(L, statement);
+	lua_pushcclosure(L, next_row, 2);
 	lua_pushnil(L);
 	lua_pushnil(L);
 	lua_pushvalue(L, -4); /* closed when the loop is left early */
 	return 4;
 }
 
-static int store_columns_rows(lua_State *L)
-{
-	sqlite3 *db = pio_store_db(pio_bind_store(L, 1));
-	sqlite3_stmt *statement;
-	int failed = push_statement(L, &statement, db), code;
-	if (failed)
-		return failed;
-	int holder = lua_gettop(L), columns = sqlite3_column_count(statement);
-	lua_createtable(L, 0, 2);
-	lua_createtable(L, columns, 0);
-	for (int i = 0; i < columns; i++) {
-		lua_pushstring(L, sqlite3_column_name(statement, i));
-		lua_rawseti(L, -2, i + 1);
-	}
-	lua_setfield(L, -2, "columns");
-	lua_newtable(L);
-	for (lua_Integer n = 1; (code = sqlite3_step(statement)) == SQLITE_ROW; n++) {
-		lua_createtable(L, columns, 0);
-		for (int i = 0; i < columns; i++) {
-			push_column(L, statement, i, true);
-			lua_rawseti(L, -2, i + 1);
-		}
-		lua_rawseti(L, -2, n);
-	}
-	if (code != SQLITE_DONE)
-		return sql_fail(L, db, code);
-	finish(L, holder);
-	lua_setfield(L, -2, "rows");
-	return 1;
-}
-
 const luaL_Reg pio_bind_store_query_methods[] = {
 	{ "rows", store_rows }, { "one", store_one }, { "each", store_each },
-	{ "column", store_column }, { "columns_rows", store_columns_rows }, { NULL, NULL },
+	{ "column", store_column }, { "columns_rows", store_columns_rows }, { "map", store_map },
+	{ NULL, NULL },
 };

@@ -2,6 +2,8 @@
 -- machines: JSON and CSV carry exact values.
 local format = {}
 
+local kind_of = math.type
+
 -- Shortest decimal that reads back as the same double; integers as they are.
 function format.exact(value)
   if math.type(value) == "integer" then return tostring(value) end
@@ -83,15 +85,19 @@ end
 
 -- Texts of a list in one printf format, but integers as they are; nil becomes "".
 local function in_pattern(pattern, values, count)
-  local texts = {}
+  local texts, fixed = {}, pattern:find("f$")
   for i = 1, count do
     local value = values[i]
     if value == nil then
       texts[i] = ""
-    elseif math.type(value) == "integer" then
+    elseif kind_of(value) == "integer" then
       texts[i] = tostring(value)
+    elseif value - value ~= 0 then
+      texts[i] = special(value)
+    elseif fixed then
+      texts[i] = pattern:format(value)
     else
-      texts[i] = special(value) or tidy_exponent(string.format(pattern, value))
+      texts[i] = tidy_exponent(pattern:format(value))
     end
   end
   return texts
@@ -107,9 +113,9 @@ function format.column(values, count, digits, beside)
   local low, high, integers, deviates = math.huge, 0, true, false
   for i = 1, count do
     local value = values[i]
-    if value and math.type(value) == "float" then integers = false end
+    if integers and value and kind_of(value) == "float" then integers = false end
     if beside and beside[i] then integers, deviates = false, true end
-    if value and value ~= 0 and not special(value) then
+    if value and value ~= 0 and value - value == 0 then
       local size = value < 0 and -value or value
       if size < low then low = size end
       if size > high then high = size end

@@ -34,18 +34,8 @@ local function ids_json(ids)
   return "[" .. table.concat(ids, ",") .. "]"
 end
 
-local names_max = 500      -- of parameters, to be asked for one by one
-
--- All parameters, or those of these names.
-local function load_params(store, by_id, list, names)
-  local sql = "SELECT run_id, name, value, kind, bits FROM param WHERE run_id" .. in_ids
-  if names and #names == 0 then return end
-  if names and #names <= names_max then
-    sql = sql .. " AND name IN (?" .. (", ?"):rep(#names - 1) .. ")"
-  else
-    names = {}
-  end
-  for row in store:each(sql, list, table.unpack(names)) do
+local function load_params(store, by_id, list)
+  for row in store:each("SELECT run_id, name, value, kind, bits FROM param WHERE run_id" .. in_ids, list) do
     local value = real(row.value, row.bits)
     if row.kind == "bool" then
       value = value == 1
@@ -118,8 +108,7 @@ local function load_attempts(store, by_id, list)
   add_reasons(store, by_id, all)
 end
 
--- Runs of these ids, in the same order. `want`: tags, metrics, attempts = true;
--- params = true (all) or an array of names.
+-- Runs of these ids, in the same order. `want`: params, tags, metrics, attempts = true.
 function runs.load(store, ids, want)
   want = want or {}
   local list, by_id, result = ids_json(ids), {}, {}
@@ -130,9 +119,7 @@ function runs.load(store, ids, want)
   for _, id in ipairs(ids) do
     if by_id[id] then result[#result + 1] = by_id[id] end
   end
-  if want.params then
-    load_params(store, by_id, list, want.params ~= true and want.params or nil)
-  end
+  if want.params then load_params(store, by_id, list) end
   if want.tags then
     for row in store:each("SELECT run_id, name, value FROM tag WHERE run_id" .. in_ids, list) do
       by_id[row.run_id].tags[row.name] = row.value
@@ -149,12 +136,6 @@ local function by_ids(loaded)
   return by_id, ids_json(ids), ids
 end
 
--- Load parameters of these names into runs that were loaded without them.
-function runs.add_params(store, loaded, names)
-  local by_id, list = by_ids(loaded)
-  load_params(store, by_id, list, names)
-end
-
 -- Of each of these keys the runs that logged it and the range of its last
 -- value in them: {key, runs, valued (where it is no NaN), low, high}.
 function runs.metric_ranges(store, loaded, keys)
@@ -168,20 +149,16 @@ end
 
 -- Values of one metric (see runs.metric) of loaded runs: {run id = value}.
 function runs.values(store, loaded, spec)
-  local values, _, list = {}, by_ids(loaded)
-  local rows
+  local _, list = by_ids(loaded)
   if metric.is_reduced(spec) then
-    rows = store:each("SELECT s.run_id AS id, " .. metric.reduced(spec.rank, spec.stat) .. " AS value"
+    return store:map("SELECT s.run_id, " .. metric.reduced(spec.rank, spec.stat)
       .. " FROM json_each(?) i CROSS JOIN series s ON s.key = ? AND s.run_id = i.value"
       .. " GROUP BY s.run_id", list, spec.key)
-  else
-    rows = store:each("SELECT s.run_id AS id, " .. metric.stat_expr[spec.stat] .. " AS value, "
-      .. (spec.stat == "last" and "s.last_bits" or "NULL") .. " AS bits FROM json_each(?) i"
-      .. " CROSS JOIN series s ON s.key = ? AND s.run_id = i.value AND "
-      .. (spec.rank and "s.rank = " .. spec.rank or metric.lowest_rank), list, spec.key)
   end
-  for row in rows do values[row.id] = real(row.value, row.bits) end
-  return values
+  return store:map("SELECT s.run_id, " .. metric.stat_expr[spec.stat] .. ", "
+    .. (spec.stat == "last" and "s.last_bits" or "NULL") .. " FROM json_each(?) i"
+    .. " CROSS JOIN series s ON s.key = ? AND s.run_id = i.value AND "
+    .. (spec.rank and "s.rank = " .. spec.rank or metric.lowest_rank), list, spec.key)
 end
 
 -- Values of a metric that a person asked for; raises where no run has it.
@@ -229,22 +206,14 @@ end
 -- By id, the names that runs brought from another tracker, or were given: tag `name`.
 function runs.names(store, loaded)
   local _, list = by_ids(loaded)
-  local names = {}
-  for row in store:each("SELECT run_id, value FROM tag WHERE name = 'name' AND run_id" .. in_ids, list) do
-    names[row.run_id] = row.value
-  end
-  return names
+  return store:map("SELECT run_id, value FROM tag WHERE name = 'name' AND run_id" .. in_ids, list)
 end
 
 -- By id, what was lost of a run's points and why: a full disk, say.
 function runs.losses(store, loaded)
   local _, list = by_ids(loaded)
-  local losses = {}
-  for row in store:each("SELECT run_id, message FROM event WHERE kind = 'log.lost' AND run_id"
-    .. in_ids .. " ORDER BY id", list) do
-    losses[row.run_id] = row.message
-  end
-  return losses
+  return store:map("SELECT run_id, message FROM event WHERE kind = 'log.lost' AND run_id"
+    .. in_ids .. " ORDER BY id", list)
 end
 
 -- The runs, best first where they share a goal and it is this metric; failed and
@@ -310,13 +279,6 @@ function runs.to_json(run)
   }
 end
 
--- {run id = JSON text} of a query that gives run_id and text.
-local function texts_by_id(store, sql, list)
-  local texts = {}
-  for row in store:each(sql, list) do texts[row.run_id] = row.text end
-  return texts
-end
-
 local params_sql = "SELECT run_id, json_members(name, value, kind, bits) AS text FROM param"
   .. " WHERE run_id" .. in_ids .. " GROUP BY run_id"
 local tags_sql = "SELECT run_id, json_members(name, value, 'text', NULL) AS text FROM tag"
@@ -329,8 +291,8 @@ local metrics_sql = "SELECT run_id, json_series(key, count, first_step, last_ste
 -- parameters and metrics, is written by SQL.
 local function json_texts(ctx, store, ids, loaded)
   local list = ids_json(ids)
-  local params, tags = texts_by_id(store, params_sql, list), texts_by_id(store, tags_sql, list)
-  local metrics, texts = texts_by_id(store, metrics_sql, list), {}
+  local params, tags = store:map(params_sql, list), store:map(tags_sql, list)
+  local metrics, texts = store:map(metrics_sql, list), {}
   for i, run in ipairs(loaded) do
     -- In the order of names; these three stand where theirs come.
     local value = runs.to_json(run)
@@ -394,47 +356,51 @@ function runs.seed_as_param(loaded)
   end
 end
 
--- Names of the parameters that are not the same in all runs, and of those that
--- are, sorted; and {name = how many runs have it}. Nothing is loaded for it.
-function runs.param_facts(store, loaded)
-  local _, list = by_ids(loaded)
-  local text = store:one("SELECT param_facts(name, value, kind, bits) AS facts FROM param"
-    .. " WHERE run_id" .. in_ids, list).facts
-  local different, same, count, at = {}, {}, {}, 1
-  while at <= #text do
-    local n, differs, bytes, name_at = text:match("^(%d+) (%d) (%d+):()", at)
-    local name = text:sub(name_at, name_at + bytes - 1)
-    at, n = name_at + bytes, math.tointeger(n)
-    count[name] = n
-    local into = (differs == "1" or n < #loaded) and different or same
-    into[#into + 1] = name
+-- The parameters of loaded runs, sorted by name: an array of {name, count = of
+-- the runs that have it} with `value` where all runs say the same, else with
+-- `values` and `same` by the runs' places (core/bind/store_param.c).
+function runs.read_params(store, loaded)
+  local _, _, ids = by_ids(loaded)
+  local params = store:params(ids)
+  table.sort(params, function(a, b) return a.name < b.name end)
+  return params
+end
+
+-- Put a parameter (see runs.read_params) into the runs that it was read of.
+function runs.set_param(loaded, param)
+  local name, values, value = param.name, param.values, param.value
+  for i, run in ipairs(loaded) do
+    if values then value = values[i] end
+    run.params[name] = value
   end
-  table.sort(different)
-  table.sort(same)
-  return different, same, count
 end
 
 -- Load the parameters in which runs of one experiment differ among these, and
 -- return their names, sorted. The seed is shown as one.
 function runs.add_differing(store, loaded)
-  local groups, order, seeds, set, list = {}, {}, {}, {}, {}
+  local groups, by_id, set, list = {}, {}, {}, {}
   for _, run in ipairs(loaded) do
-    local id = run.experiment_id
-    if not groups[id] then
-      groups[id], seeds[id] = {}, run.seed
-      order[#order + 1] = id
+    local group = by_id[run.experiment_id]
+    if not group then
+      group = { seed = run.seed }
+      by_id[run.experiment_id], groups[#groups + 1] = group, group
     end
-    table.insert(groups[id], run)
-    set.seed = set.seed or run.seed ~= seeds[id]
+    group[#group + 1] = run
+    set.seed = set.seed or run.seed ~= group.seed
   end
-  for _, id in ipairs(order) do
-    for _, name in ipairs((runs.param_facts(store, groups[id]))) do set[name] = true end
+  for _, group in ipairs(groups) do
+    group.params = runs.read_params(store, group)
+    for _, param in ipairs(group.params) do set[param.name] = set[param.name] or param.values ~= nil end
   end
   for name, wanted in pairs(set) do
     if wanted then list[#list + 1] = name end
   end
   table.sort(list)
-  runs.add_params(store, loaded, list)
+  for _, group in ipairs(groups) do
+    for _, param in ipairs(group.params) do
+      if set[param.name] then runs.set_param(group, param) end
+    end
+  end
   runs.seed_as_param(loaded)
   return list
 end

@@ -15,29 +15,34 @@ local function trim(text)
   return text:find(" ", -1, true) and (text:match("^.*%S") or "") or text
 end
 
--- A row as it is shown: of each cell its text, its style and its width.
+-- A row as it is shown: of each cell its text, its style and its width; widths
+-- is nil where all is ASCII, and a text's width its length.
 local function measure(cells, count)
-  local texts, styles, widths = {}, {}, {}
+  local texts, styles = {}, {}
   for c = 1, count do
     local cell = cells[c]
     if type(cell) == "table" then cell, styles[c] = cell[1], cell[2] end
-    texts[c], widths[c] = term.shown(cell or "")
+    texts[c] = cell or ""
   end
+  if not table.concat(texts):find("[^ -~]") then return { texts = texts, styles = styles } end
+  local widths = {}
+  for c, text in ipairs(texts) do texts[c], widths[c] = term.shown(text) end
   return { texts = texts, styles = styles, widths = widths }
 end
 
 -- The titles and the rows as lines (see measure), and how wide each column is.
 local function measure_all(columns, rows)
-  local titles, lines = {}, {}
-  for c, column in ipairs(columns) do titles[c] = { column.title, "bold" } end
+  local titles, lines, widths = {}, {}, {}
+  for c, column in ipairs(columns) do titles[c], widths[c] = { column.title, "bold" }, 0 end
   local head = measure(titles, #columns)
-  local widths = table.move(head.widths, 1, #columns, 1, {})
-  for r, row in ipairs(rows) do
-    local line = measure(row, #columns)
-    for c, width in ipairs(line.widths) do
-      if width > widths[c] then widths[c] = width end
+  for r, row in ipairs(rows) do lines[r] = measure(row, #columns) end
+  for c = 1, #columns do
+    local widest = head.widths and head.widths[c] or #head.texts[c]
+    for _, line in ipairs(lines) do
+      local width = line.widths and line.widths[c] or #line.texts[c]
+      if width > widest then widest = width end
     end
-    lines[r] = line
+    widths[c] = widest
   end
   return head, lines, widths
 end
@@ -123,7 +128,8 @@ end })
 local function render_line(columns, widths, kept, gap, indent, line, color)
   local parts = {}
   for i, c in ipairs(kept) do
-    local text, width = line.texts[c], line.widths[c]
+    local text = line.texts[c]
+    local width = line.widths and line.widths[c] or #text
     if width > widths[c] then
       text = term.cut(text, widths[c])
       width = term.width(text)
@@ -133,6 +139,27 @@ local function render_line(columns, widths, kept, gap, indent, line, color)
     parts[i] = columns[c].align == "right" and padding .. text or text .. padding
   end
   return trim(indent .. table.concat(parts, spaces[gap]))
+end
+
+-- string.format's way to write a line of ASCII, or nil where it has none: it
+-- pads to two digits at most.
+local function plain_pattern(columns, widths, kept, gap, indent)
+  local parts = {}
+  for i, c in ipairs(kept) do
+    if widths[c] > 99 then return nil end
+    parts[i] = "%" .. (columns[c].align == "right" and "" or "-") .. widths[c] .. "s"
+  end
+  return indent .. table.concat(parts, spaces[gap])
+end
+
+-- The texts of the columns that are kept; nil where one would have to be cut.
+local function kept_texts(widths, kept, texts)
+  local list = {}
+  for i, c in ipairs(kept) do
+    list[i] = texts[c]
+    if #list[i] > widths[c] then return nil end
+  end
+  return list
 end
 
 -- The table as text, and how many columns were left out. `options`: width (nil:
@@ -150,8 +177,11 @@ function M.render(columns, rows, options)
   if options.header ~= false then
     shown[1] = render_line(columns, widths, kept, gap, indent, head, options.color)
   end
+  local pattern = not options.color and plain_pattern(columns, widths, kept, gap, indent)
   for _, line in ipairs(lines) do
-    shown[#shown + 1] = render_line(columns, widths, kept, gap, indent, line, options.color)
+    local texts = pattern and not line.widths and kept_texts(widths, kept, line.texts)
+    shown[#shown + 1] = texts and trim(pattern:format(table.unpack(texts)))
+      or render_line(columns, widths, kept, gap, indent, line, options.color)
   end
   shown[#shown + 1] = ""
   return table.concat(shown, "\n"), dropped

@@ -84,6 +84,21 @@ def test_seeds_are_one_row():
         assert means[0]["metrics"]["loss@mean"] == {"mean": 4.63, "n": 1, "std": None}, means
 
 
+def test_a_parameter_that_some_lack_tells_runs_apart():
+    """Seeds are grouped by all else that differs: values, and who has any; a run's own seed is no difference."""
+    with Project(git=False) as p:
+        runs = [{"seed": seed, "params": {"seed": seed, "list": ("[1, 2]", "json", None)}} for seed in (1, 2)]
+        runs += [{"seed": seed, "params": {"list": ("[1, 3]", "json", None), **extra}}
+                 for extra in ({}, {"b": 1}, {"b": 2}) for seed in (1, 2)]
+        store_of(p, [{**run, "metrics": {"loss": i}} for i, run in enumerate(runs)])
+        rows = p.pioche("compare", "gpt", "--json").json
+        assert [row["runs"] for row in rows] == [[f"gpt-{i}", f"gpt-{i + 1}"] for i in (1, 3, 5, 7)], rows
+        assert [row["params"] for row in rows] == [
+            {"list": [1, 2]}, {"list": [1, 3]}, {"list": [1, 3], "b": 1}, {"list": [1, 3], "b": 2}], rows
+        other = p.pioche("compare", "gpt-1", "gpt-3", "--csv").out.splitlines()
+        assert other[0].split(",")[5:8] == ["param.list", "param.seed", "metric.loss"], other
+
+
 def test_ls_shows_what_differs_within_an_experiment():
     with Project(git=False) as p:
         store_of(p, [{"seed": 7, "params": {"lr": lr, "width": 64, "summary/best": lr}} for lr in (0.1, 0.2)])

@@ -74,6 +74,17 @@ test("a pipe gets everything whole", function()
   tap.contains(text, ("x"):rep(500))
 end)
 
+test("a line is laid out alike whatever is in it", function()
+  local columns = { { title = "left" }, { title = "right", align = "right" }, { title = "last" } }
+  local wide = ("w"):rep(120)
+  equal(lines_of((tables.render(columns, { { "a%d", "1", "x " }, { "bb", "20", "" }, { "é", "3", "y" } }, {}))),
+    { "left  right  last", "a%d       1  x", "bb       20", "é         3  y" })
+  equal(lines_of((tables.render(columns, { { "a", "1", "x" }, { wide, "20", "y" } }, {}))),
+    { "left" .. (" "):rep(118) .. "right  last", "a" .. (" "):rep(125) .. "1  x", wide .. "     20  y" })
+  equal(lines_of((tables.render(columns, { { "a", "1", "x" } }, { indent = 3, header = false }))),
+    { "   a         1  x" })
+end)
+
 test("names cannot break the table or the terminal", function()
   local text = tables.render({ { title = "a" } }, { { "two\nlines\27[2J" } }, {})
   equal(lines_of(text), { "a", "two\\nlines\\x1b[2J" })

@@ -116,42 +116,71 @@ end
 
 -- ---- groups of seeds -------------------------------------------------------------
 
--- Everything in which runs may differ, except the seed; `names` are parameters.
-local function group_key(run, names)
-  local parts = {}
-  for _, name in ipairs(names) do
-    local value = run.params[name]
-    if value ~= nil and not (name == "seed" and value == run.seed) then
-      parts[#parts + 1] = #name .. ":" .. name .. "=" .. runs.value_key(value)
-    end
-  end
-  return table.concat({ run.experiment_id, run.tree or "", run.program or "", run.launch or "",
-    run.from_checkpoint or "", table.concat(parts, "\0") }, "\1")
-end
-
 local function single_groups(loaded)
   local groups = {}
   for i, run in ipairs(loaded) do groups[i] = { run } end
   return groups, false
 end
 
+-- Numbers 1, 2, ... for the runs so that two of them have the same one where they
+-- had before and their marks (integers, or nil) are the same, too.
+local function refine(numbers, marks)
+  local seen, count = {}, 0
+  for i, number in ipairs(numbers) do
+    local key = number << 32 | (marks[i] or -1) + 1
+    if not seen[key] then
+      count = count + 1
+      seen[key] = count
+    end
+    numbers[i] = seen[key]
+  end
+end
+
+-- What a parameter says to tell runs apart; a seed that is the run's own says nothing.
+local function marks_of(loaded, param)
+  if param.name ~= "seed" then return param.same end
+  local marks = {}
+  for i, run in ipairs(loaded) do
+    marks[i] = param.values[i] ~= run.seed and param.same[i] or nil
+  end
+  return marks
+end
+
+local function marks_of_field(loaded, field)
+  local marks, known, count = {}, {}, 0
+  for i, run in ipairs(loaded) do
+    local value = run[field] or ""
+    if not known[value] then
+      count = count + 1
+      known[value] = count
+    end
+    marks[i] = known[value]
+  end
+  return marks
+end
+
 -- Runs that differ only in their seed and in what they said at their end,
 -- together; a seed that came twice (a repeated run) stands in the same group.
--- `names` are the parameters that are not the same in all.
-local function seed_groups(loaded, names)
-  local groups, by_key, grouped, given = {}, {}, false, {}
-  for _, name in ipairs(names) do
-    if not name:find("^summary/") then given[#given + 1] = name end
-  end
-  for _, run in ipairs(loaded) do
+-- `params` are those that are not the same in all.
+local function seed_groups(loaded, params)
+  local numbers, groups, grouped = {}, {}, false
+  for i, run in ipairs(loaded) do
     if run.seed == nil then return single_groups(loaded) end
-    local key = group_key(run, given)
-    if by_key[key] then
-      table.insert(by_key[key], run)
+    numbers[i] = 0
+  end
+  for _, param in ipairs(params) do
+    if not param.name:find("^summary/") then refine(numbers, marks_of(loaded, param)) end
+  end
+  for _, field in ipairs { "experiment_id", "tree", "program", "launch", "from_checkpoint" } do
+    refine(numbers, marks_of_field(loaded, field))
+  end
+  for i, number in ipairs(numbers) do
+    local group = groups[number]
+    if group then
+      group[#group + 1] = loaded[i]
       grouped = true
     else
-      by_key[key] = { run }
-      groups[#groups + 1] = by_key[key]
+      groups[number] = { loaded[i] }
     end
   end
   return groups, grouped
@@ -172,13 +201,13 @@ end
 
 -- A row: { runs, name, status, bad, cells = {[column] = {mean, std, n}} }.
 local function make_row(group, columns, names)
-  table.sort(group, function(a, b)
-    if a.experiment_id ~= b.experiment_id then return a.experiment_id < b.experiment_id end
-    return a.number < b.number
-  end)
-  local row = { runs = group, name = group_name(group), params = group[1].params, cells = {},
-    status = group[1].status, bad = true }
+  local row = { runs = group, params = group[1].params, cells = {}, status = group[1].status,
+    bad = true }
   if #group > 1 then
+    table.sort(group, function(a, b)
+      if a.experiment_id ~= b.experiment_id then return a.experiment_id < b.experiment_id end
+      return a.number < b.number
+    end)
     row.params = {}
     for _, name in ipairs(names) do
       local first = group[1].params[name]
@@ -192,6 +221,7 @@ local function make_row(group, columns, names)
       end
     end
   end
+  row.name = group_name(group)
   for _, run in ipairs(group) do
     if run.status ~= row.status then row.status = "mixed" end
     row.bad = row.bad and is_bad(run)
@@ -417,12 +447,21 @@ local function print_code(ctx, store, ids)
 end
 
 -- Load the parameters that differ into all runs, those that do not into the
--- first alone; names of both, and of all there are.
+-- first alone: names of both, how many runs have each, and those that differ
+-- (see runs.read_params).
 local function load_params(ctx, store, loaded)
-  local different, same, names = runs.param_facts(store, loaded)
-  runs.add_params(store, loaded, different)
-  runs.add_params(store, { loaded[1] }, same)
-  if not ctx.json and not ctx.csv and not names.seed then
+  local different, same, count, params = {}, {}, {}, {}
+  for _, param in ipairs(runs.read_params(store, loaded)) do
+    count[param.name] = param.count
+    if param.values then
+      different[#different + 1], params[#params + 1] = param.name, param
+      runs.set_param(loaded, param)
+    else
+      same[#same + 1] = param.name
+      loaded[1].params[param.name] = param.value
+    end
+  end
+  if not ctx.json and not ctx.csv and not count.seed then
     runs.seed_as_param(loaded)
     local seeds, differs = 0, false
     for _, run in ipairs(loaded) do
@@ -435,7 +474,7 @@ local function load_params(ctx, store, loaded)
       table.sort(list)
     end
   end
-  return different, same, names
+  return different, same, count, params
 end
 
 local function show_all_params(view)
@@ -453,13 +492,13 @@ local function run(ctx)
   if ctx.options.code then return print_code(ctx, store, ids) end
   local loaded = runs.load(store, ids)
   if #loaded == 0 then errors.raise("not_found", "nothing to compare: no runs") end
-  local different, same, names = load_params(ctx, store, loaded)
+  local different, same, names, params = load_params(ctx, store, loaded)
   local columns, constant = metric_columns(ctx, store, loaded, names)
   local groups, grouped
   if ctx.options.no_group then
     groups, grouped = single_groups(loaded)
   else
-    groups, grouped = seed_groups(loaded, different)
+    groups, grouped = seed_groups(loaded, params)
   end
   local view = { columns = columns, rows = {}, best = {}, grouped = grouped,
     ordered = ordered, names = runs.names(store, loaded),
