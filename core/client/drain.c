@@ -378,6 +378,11 @@ int64_t pio_ring_last_step(const pio_ring *ring)
 	return ring->last_step;
 }
 
+uint64_t pio_ring_taken(const pio_ring *ring)
+{
+	return ring->tail + ring->side_tail;
+}
+
 void pio_ring_wait(pio_ring *ring, int timeout_ms)
 {
 	uint32_t seen = atomic_load(&ring->header->hurry);

@@ -53,6 +53,8 @@ int pio_ring_drain(pio_ring *ring, pio_journal_writer *journal, bool rank_is_dea
                    uint64_t *moved, pio_err *err);
 /* Newest step seen by the drainer; INT64_MIN before the first point. */
 int64_t pio_ring_last_step(const pio_ring *ring);
+/* Grows with every point and record that the drainer took. */
+uint64_t pio_ring_taken(const pio_ring *ring);
 /* The rank failed because a collective told it that a peer is gone: its death
  * is a consequence, not a cause. Set by the client, read by the agent. */
 void pio_ring_mark_secondary(pio_ring *ring);

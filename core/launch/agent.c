@@ -139,7 +139,9 @@ static int prepare(pio_agent *agent, pio_err *err)
 	for (int i = 0; i < agent->spec.ranks_per_node; i++)
 		agent->ranks[i] = (pio_agent_rank){ .rank = agent->spec.first_rank + i, .exit_code = -1,
 		                                    .signal = -1 };
-	int rc = pio_proc_adopt_orphans(err);
+	int rc = pio_agent_watch_open(agent, err);
+	if (!rc)
+		rc = pio_proc_adopt_orphans(err);
 	if (!rc)
 		rc = pio_agent_loop_start(agent, err);
 	if (!rc)
@@ -251,6 +253,7 @@ int pio_agent_main(void)
 		pio_agent_loop_end(&agent);
 	pio_agent_rings_close(&agent, false);
 	(void)pio_journal_close(&agent.journal, NULL);
+	pio_agent_watch_close(&agent);
 	pio_free(agent.ranks);
 	pio_agent_spec_fini(&agent.spec);
 	if (agent.lock_fd >= 0)

@@ -16,7 +16,7 @@
  * stops their process trees, and writes exit.<node>.json atomically:
  *
  *   { "version": 1, "run": ulid, "attempt": n, "node": i, "host": name,
- *     "result": "ok|failed|signal|timeout|cancelled|lost",
+ *     "result": "ok|failed|signal|timeout|hang|cancelled|lost",
  *     "message": why, one line, or null where all is well,
  *     "first": null or { "rank", "pid", "exit_code" or "signal", "time_ns", "step",
  *                        "message": "rank 1 died: SIGKILL at step 812; 1 rank waited 0.2 s" },
@@ -26,6 +26,12 @@
  *
  * Rank, pid and step are null where they are unknown: exit_code 127 is a program
  * that could not be started. `message` of `first` is the record's.
+ *
+ * Where no rank makes a step for longer than they ever took (pace.h, or hang_s of
+ * the orders), the result is 'hang', `first` is the rank that stands longest and
+ * has neither exit_code nor signal, and stacks.<node>.txt shows what each thread
+ * did. A rank whose steps take 1.3 times the median is told in the journal, as
+ * an event 'straggler', once an episode; nothing else happens to it.
  *
  * The agent holds a lock on <attempt>/agent.lock as long as it lives. */
 #ifndef PIO_LAUNCH_AGENT_H

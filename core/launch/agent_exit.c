@@ -148,7 +148,7 @@ static json_t *first_record(const pio_agent *agent, const json_t *ranks, const c
 {
 	if (agent->verdict) {
 		*result = agent->verdict;
-		return json_null();
+		return pio_agent_watch_first(agent);
 	}
 	*result = "ok";
 	if (agent->trouble.code) {

@@ -47,7 +47,7 @@ void pio_agent_escalate(pio_agent *agent, enum pio_agent_stage stage)
 /* End for a reason that is no rank's failure, unless a failure came first. */
 static void conclude(pio_agent *agent, const char *verdict, enum pio_agent_stage stage)
 {
-	if (agent->stage == PIO_STAGE_RUNNING)
+	if (agent->stage == PIO_STAGE_RUNNING && !agent->verdict)
 		agent->verdict = verdict;
 	pio_agent_escalate(agent, stage);
 }
@@ -155,6 +155,8 @@ static void beat_due(uv_timer_t *timer)
 		rc = pio_journal_flush(agent->journal, whole, &err);
 	if (rc)
 		pio_agent_fail_journal(agent, &err);
+	else
+		pio_agent_watch_beat(agent);
 }
 
 void pio_agent_note(void *context, const char *kind, const char *message)

@@ -1,6 +1,7 @@
 /* agent_parts.h: what the files of the agent share: agent.c (its life),
  * agent_loop.c (orders, timers, stages of an ending), agent_rank.c (starting,
- * reaping and stopping ranks), agent_exit.c (the exit record). For them alone.
+ * reaping and stopping ranks), agent_exit.c (the exit record), agent_watch.c
+ * (hangs and stragglers). For them alone.
  *
  * An ending goes through stages, only upwards:
  *
@@ -24,6 +25,8 @@
 #include "sys/journal.h"
 
 enum pio_agent_stage { PIO_STAGE_RUNNING, PIO_STAGE_PEERS, PIO_STAGE_TERM, PIO_STAGE_KILL };
+
+typedef struct pio_agent_watch pio_agent_watch;
 
 typedef struct pio_agent_rank {
 	int rank;                     /* of the attempt, not of the node */
@@ -49,6 +52,7 @@ typedef struct pio_agent {
 	int lock_fd;
 	pio_journal_writer *journal;
 	bool is_journal_broken, is_orphan;
+	pio_agent_watch *watch;
 	pio_rendezvous *rendezvous;   /* NULL unless head */
 	char rendezvous_at[300];      /* HOST:PORT */
 	uv_loop_t loop;
@@ -91,6 +95,14 @@ void pio_agent_rings_close(pio_agent *agent, bool unlink);
 /* The rank whose failure is the cause: known primaries before those that a
  * peer's death took along, earlier before later. NULL when there is none. */
 const pio_agent_rank *pio_agent_first(const pio_agent *agent);
+
+/* ---- agent_watch.c ---- */
+int pio_agent_watch_open(pio_agent *agent, pio_err *err);
+void pio_agent_watch_close(pio_agent *agent);
+/* At each beat: how far the ranks are. A node that hangs gets the verdict. */
+void pio_agent_watch_beat(pio_agent *agent);
+/* `first` of the exit record where the node hangs, else null. */
+json_t *pio_agent_watch_first(const pio_agent *agent);
 
 /* ---- agent_exit.c ---- */
 /* Any bytes without NUL as a JSON string: what is no UTF-8 becomes U+FFFD. */

@@ -120,6 +120,8 @@ static int parse_members(pio_agent_spec *spec, pio_err *err)
 	spec->master_port = (int)pio_json_int_or(json, "master_port", 0);
 	spec->timeout_s = pio_json_int_or(json, "timeout_s", 0);
 	spec->grace_s = pio_json_int_or(json, "grace_s", PIO_GRACE_S_DEFAULT);
+	spec->hang_s = pio_json_int_or(json, "hang_s", -1);
+	spec->hang_floor_s = pio_json_int_or(json, "hang_floor_s", PIO_HANG_FLOOR_S_DEFAULT);
 	spec->max_restarts = pio_json_int_or(json, "max_restarts", 0);
 	spec->mpi_env = json_is_true(json_object_get(json, "mpi_env"));
 	spec->env = json_object_get(json, "env");

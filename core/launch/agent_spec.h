@@ -14,6 +14,8 @@
  *   resume          absolute path of the resume index, or absent
  *   timeout_s       from the start, 0 or absent: none
  *   grace_s         from SIGTERM to SIGKILL, default 10
+ *   hang_s          longest time without a step, 0: any; absent: learned (pace.h)
+ *   hang_floor_s    the least that is learned, default 60
  *   max_restarts    for TORCHELASTIC_MAX_RESTARTS, default 0
  *   mpi_env         true: OpenMPI's rank variables too; absent: not
  *   host            name of this node in records; absent: gethostname(2)
@@ -31,6 +33,7 @@
 
 #define PIO_RANKS_PER_NODE_MAX 1024
 #define PIO_GRACE_S_DEFAULT 10
+#define PIO_HANG_FLOOR_S_DEFAULT 60
 
 /* Strings are borrowed from `json`. */
 typedef struct pio_agent_spec {
@@ -43,6 +46,7 @@ typedef struct pio_agent_spec {
 	json_t *env;                               /* NULL: none */
 	int attempt, node, nodes, ranks_per_node, world, first_rank, master_port;
 	int64_t timeout_s, grace_s, max_restarts;
+	int64_t hang_s, hang_floor_s;              /* hang_s -1: learned */
 	bool mpi_env;
 	char host_name[256];
 } pio_agent_spec;

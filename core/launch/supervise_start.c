@@ -45,7 +45,7 @@ void pio_attempt_ref_fini(pio_attempt_ref *ref)
 
 typedef struct launch_spec {
 	const char *code, *cwd;
-	int64_t nodes, ranks_per_node, timeout_s, grace_s, resume;
+	int64_t nodes, ranks_per_node, timeout_s, grace_s, hang_s, resume;
 	bool share_code, keep_code;
 } launch_spec;
 
@@ -134,6 +134,7 @@ static int check_spec(launch_spec *out, const json_t *spec, pio_err *err)
 	    (rc = spec_int(&out->ranks_per_node, spec, "ranks_per_node", 1, PIO_RANKS_PER_NODE_MAX, 1, err)) ||
 	    (rc = spec_int(&out->timeout_s, spec, "timeout_s", 1, INT32_MAX, 0, err)) ||
 	    (rc = spec_int(&out->grace_s, spec, "grace_s", 0, 86400, PIO_GRACE_S_DEFAULT, err)) ||
+	    (rc = spec_int(&out->hang_s, spec, "hang_s", 0, INT32_MAX, -1, err)) ||
 	    (rc = spec_int(&out->resume, spec, "resume", 0, INT64_MAX, 0, err)) ||
 	    (rc = spec_path(&out->code, spec, "code", err)) || (rc = spec_path(&out->cwd, spec, "cwd", err)))
 		return rc;
@@ -205,7 +206,8 @@ static int write_orders(pio_str *out, const pio_supervisor *supervisor, const pi
                         const launch_spec *checked, const json_t *spec, const char *cwd,
                         const char *resume, pio_err *err)
 {
-	static const char *const copied[] = { "command", "env", "setup", "wrap", "max_restarts", "mpi_env" };
+	static const char *const copied[] = { "command", "env", "setup", "wrap", "max_restarts", "mpi_env",
+	                                      "hang_s" };
 	const pio_attempt_ref *ref = &active->ref;
 	char token[33];
 	int rc = new_token(token, err);

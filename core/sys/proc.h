@@ -7,6 +7,7 @@
 #define PIO_SYS_PROC_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -42,6 +43,27 @@ int pio_proc_signal_marked(const char *entry, int signal_number);
 /* From now on orphaned descendants become children of the calling process
  * (PR_SET_CHILD_SUBREAPER), which must reap them. */
 int pio_proc_adopt_orphans(pio_err *err);
+
+/* Live processes of the child's tree, the leader first if it lives, or of all
+ * descendants: how many were written to `pids`, at most `capacity`. */
+size_t pio_proc_list_tree(pid_t *pids, size_t capacity, pid_t leader);
+size_t pio_proc_list_descendants(pid_t *pids, size_t capacity, pid_t ancestor);
+
+/* What a process or a thread does at this moment, as /proc tells. */
+typedef struct pio_proc_look {
+	char state;            /* proc(5): R runs, S sleeps, D waits for a disk, T is stopped */
+	char name[32];
+	char wait[64];         /* the kernel's function it sleeps in; "" when unknown */
+	int64_t cpu_ns;        /* of it and of its children that ended; a tick is 10 ms */
+} pio_proc_look;
+/* `task` is its number below /proc: "812", or "812/task/815". False: it is gone. */
+bool pio_proc_look_at(pio_proc_look *look, const char *task);
+/* Bytes that a process read and wrote so far, files and sockets alike; 0 when
+ * the kernel does not say. */
+uint64_t pio_proc_io_bytes(pid_t pid);
+/* /proc/TASK/NAME, NUL-terminated and cut where the buffer ends. Bytes read, or
+ * -1 when there is no such file or it may not be read. */
+ssize_t pio_proc_read(char *text, size_t text_bytes, const char *task, const char *name);
 
 /* When a process began, in clock ticks since boot: with its number it names the
  * process until the next boot. 0 when there is none, or a zombie. */

@@ -32,23 +32,9 @@ typedef struct table {
 
 static ssize_t read_proc(pid_t pid, const char *name, char *text, size_t text_bytes)
 {
-	char path[64];
-	size_t len = 0;
-	snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, name);
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -1;
-	while (len + 1 < text_bytes) {
-		ssize_t n = read(fd, text + len, text_bytes - 1 - len);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			break;
-		len += (size_t)n;
-	}
-	close(fd);
-	text[len] = 0;
-	return (ssize_t)len;
+	char task[16];
+	snprintf(task, sizeof task, "%d", (int)pid);
+	return pio_proc_read(text, text_bytes, task, name);
 }
 
 /* proc(5): pid (comm) state ppid pgrp session ... starttime is field 22. The
@@ -227,6 +213,37 @@ int pio_proc_signal_tree(pid_t leader, int signal_number)
 		return 0;
 	target who = { .leader = leader };
 	return signal_all(&who, signal_number);
+}
+
+/* The leader, or whoever has the smallest number, is first. */
+static size_t list_all(pid_t *pids, size_t capacity, const target *who)
+{
+	table now = { NULL, 0, 0 };
+	size_t count = 0;
+	if (scan(&now))
+		mark(&now, who);
+	for (size_t i = 0; i < now.count && count < capacity; i++)
+		if (now.rows[i].in_set && is_alive(&now.rows[i]) && now.rows[i].pid != getpid())
+			pids[count++] = now.rows[i].pid;
+	for (size_t i = 1; i < count; i++)
+		if (pids[i] == who->leader) {
+			pids[i] = pids[0];
+			pids[0] = who->leader;
+		}
+	table_free(&now);
+	return count;
+}
+
+size_t pio_proc_list_tree(pid_t *pids, size_t capacity, pid_t leader)
+{
+	target who = { .leader = leader };
+	return list_all(pids, capacity, &who);
+}
+
+size_t pio_proc_list_descendants(pid_t *pids, size_t capacity, pid_t ancestor)
+{
+	target who = { .ancestor = ancestor };
+	return list_all(pids, capacity, &who);
 }
 
 bool pio_proc_tree_alive(pid_t leader)

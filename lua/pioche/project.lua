@@ -10,7 +10,8 @@ local project = {}
 project.launch = {
   nodes = { kind = "positive" }, ranks_per_node = { kind = "positive" },
   parallel = { kind = "positive" }, timeout_s = { kind = "positive" },
-  grace_s = { kind = "count" }, share_code = { kind = "boolean" }, mpi_env = { kind = "boolean" },
+  grace_s = { kind = "count" }, hang_s = { kind = "count" }, share_code = { kind = "boolean" },
+  mpi_env = { kind = "boolean" },
 }
 project.retry = { attempts = { kind = "positive" }, backoff_s = { kind = "seconds" } }
 project.keep = { last = { kind = "count" }, best = { kind = "count" }, code = { kind = "boolean" } }

@@ -291,11 +291,10 @@ function recipe.override(self, args)
       self.space:override(name, values)
     elseif not setting(self, word, name, text) then
       local names = table.move(self.space.names, 1, #self.space.names, 1, {})
-      for _, known in ipairs { "launch.nodes", "launch.ranks_per_node", "launch.parallel",
-        "launch.timeout_s", "launch.grace_s", "retry.attempts", "retry.backoff_s", "keep.last",
-        "keep.best", "keep.code", "seeds", "search.runs", "search.seed" } do
-        names[#names + 1] = known
+      for _, group in ipairs { "launch", "retry", "keep" } do
+        for _, key in ipairs(fields.sorted(project[group])) do names[#names + 1] = group .. "." .. key end
       end
+      for _, known in ipairs { "seeds", "search.runs", "search.seed" } do names[#names + 1] = known end
       for _, input in ipairs(fields.sorted(self.program.inputs or {})) do
         names[#names + 1] = "inputs." .. input
       end

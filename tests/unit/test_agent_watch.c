@@ -1,0 +1,261 @@
+/* What an agent says of ranks that make no steps, or slow ones. This program is
+ * also the agent (first argument "agent") and the ranks ("rank"). */
+#include <signal.h>
+
+#include "agent_fixture.h"
+#include "base/mem.h"
+#include "client/env.h"
+
+/* ---- the ranks ---------------------------------------------------------------------- */
+
+static int64_t step;
+
+/* Words, each with a number behind it: "log N" logs N steps, more than a beat of
+ * the agent apart; "pace MS" logs for 12 s, a step each MS milliseconds; "stop 0"
+ * stops the process, "spin MS" works, "sleep MS" does not. */
+static void act(pio_ring *ring, uint32_t key, const char *word, int64_t n)
+{
+	int64_t end_ns = pio_clock_mono_ns() + n * 1000000;
+	if (strcmp(word, "log") == 0)
+		for (int64_t i = 0; i < n; i++) {
+			pio_ring_log(ring, key, step++, 0);
+			pio_clock_sleep_ms(400);
+		}
+	else if (strcmp(word, "pace") == 0)
+		for (int64_t i = 0; i < 12000 / n; i++) {
+			pio_ring_log(ring, key, step++, 0);
+			pio_clock_sleep_ms(n);
+		}
+	else if (strcmp(word, "stop") == 0)
+		raise(SIGSTOP);
+	else if (strcmp(word, "sleep") == 0)
+		pio_clock_sleep_ms(n);
+	else if (strcmp(word, "spin") == 0)
+		while (pio_clock_mono_ns() < end_ns)
+			continue;
+	else
+		abort();
+}
+
+static int rank_main(int argc, char **argv)
+{
+	pio_ring *ring = NULL;
+	if (pio_ring_attach(&ring, getenv(PIO_ENV_RING), NULL) != 0)
+		return 99;
+	uint32_t key = pio_ring_key(ring, "loss", 4, NULL);
+	for (int i = 2; i + 1 < argc; i += 2)
+		act(ring, key, argv[i], atoi(argv[i + 1]));
+	pio_ring_close(&ring);
+	return 0;
+}
+
+/* Ranks that do this, as words of `act`; but rank 1 that. */
+static json_t *words(int ranks, const char *all, const char *of_1)
+{
+	pio_str script = PIO_STR_INIT;
+	pio_str_printf(&script, "[ $RANK = 1 ] && exec '%s' rank %s; exec '%s' rank %s", self, of_1, self, all);
+	json_t *spec = orders(ranks, json_pack("[s, s, s]", "sh", "-c", script.data));
+	pio_str_fini(&script);
+	return spec;
+}
+
+static json_t *first_of(const json_t *record)
+{
+	return json_object_get(record, "first");
+}
+
+static void contains(const char *text, const char *part)
+{
+	if (!strstr(text, part))
+		fail_msg("\"%s\" is not in:\n%s", part, text);
+}
+
+static char *read_text(const char *name)
+{
+	char path[400];
+	pio_str text = PIO_STR_INIT;
+	snprintf(path, sizeof path, "%s/%s", dir, name);
+	assert_int_equal(pio_fs_read(&text, path, NULL), 0);
+	return pio_str_take(&text);
+}
+
+/* ---- the promises ------------------------------------------------------------------------ */
+
+static void a_stopped_rank_is_named_with_the_stacks_of_all(void **state)
+{
+	(void)state;
+	json_t *spec = words(3, "log 3 sleep 60000", "log 3 stop 0");
+	json_object_set_new(spec, "hang_s", json_integer(2));
+	json_object_set_new(spec, "host", json_string("dgx-002"));
+	run r = start(spec);
+	json_t *record = end(&r), *first = first_of(record);
+	assert_string_equal(text_of(record, "result"), "hang");
+	assert_int_equal(json_integer_value(json_object_get(first, "rank")), 1);
+	assert_int_equal(json_integer_value(json_object_get(first, "step")), 2);
+	assert_null(json_object_get(first, "signal"));
+	contains(text_of(record, "message"), "hang: rank 1 (dgx-002) has made no step since 2, ");
+	contains(text_of(record, "message"), " s ago (limit 2 s); it is stopped (T)");
+	char *stacks = read_text("stacks.0.txt");
+	contains(stacks, "stacks of 3 ranks at ");
+	contains(stacks, "rank 1: 1 process\n");
+	contains(stacks, "rank 0: 1 process\n");
+	contains(stacks, "rank 2: 1 process\n");
+	assert_true(strstr(stacks, "rank 1: ") < strstr(stacks, "rank 0: "));
+	contains(stacks, ": T, waits in ");
+	contains(stacks, ": S, waits in ");
+	contains(stacks, "    syscall ");
+	if (access("/usr/bin/gdb", X_OK) == 0)
+		contains(stacks, "rank_main");
+	pio_free(stacks);
+	json_decref(record);
+}
+
+/* The shell that started the program waits for it: what counts is the program. */
+static void the_program_behind_a_shell_is_looked_at(void **state)
+{
+	(void)state;
+	pio_str script = PIO_STR_INIT;
+	pio_str_printf(&script, "'%s' rank log 3 stop 0; true", self);
+	json_t *spec = orders(1, json_pack("[s, s, s]", "sh", "-c", script.data));
+	json_object_set_new(spec, "hang_s", json_integer(1));
+	run r = start(spec);
+	json_t *record = end(&r);
+	contains(text_of(record, "message"), "it is stopped (T)");
+	char *stacks = read_text("stacks.0.txt");
+	contains(stacks, "rank 0: 2 processes\n");
+	pio_free(stacks);
+	pio_str_fini(&script);
+	json_decref(record);
+}
+
+/* Nobody works: the limit that is learned, which is its floor. */
+static void idle_ranks_hang_by_the_learned_limit(void **state)
+{
+	(void)state;
+	json_t *spec = words(2, "log 4 sleep 60000", "log 3 sleep 60000");
+	json_object_set_new(spec, "hang_floor_s", json_integer(4));
+	run r = start(spec);
+	json_t *record = end(&r);
+	assert_string_equal(text_of(record, "result"), "hang");
+	contains(text_of(record, "message"), "hang: rank 1 (");
+	contains(text_of(record, "message"), "no step since 2, ");
+	contains(text_of(record, "message"), "(limit 4 s); it waits in ");
+	json_decref(record);
+}
+
+/* One evaluates, the other waits for it: no hang, though both log nothing for
+ * longer than the limit. */
+static void a_long_step_is_no_hang(void **state)
+{
+	(void)state;
+	json_t *spec = words(2, "log 3 spin 9000 log 1", "log 3 sleep 9000 log 1");
+	json_object_set_new(spec, "hang_floor_s", json_integer(4));
+	run r = start(spec);
+	json_t *record = end(&r);
+	assert_string_equal(text_of(record, "result"), "ok");
+	json_decref(record);
+}
+
+/* The first step may take its time, and who never logs one is never watched. */
+static void no_second_step_no_hang(void **state)
+{
+	(void)state;
+	json_t *spec = words(2, "log 1 sleep 5000", "sleep 5000");
+	json_object_set_new(spec, "hang_s", json_integer(1));
+	run r = start(spec);
+	json_t *record = end(&r);
+	assert_string_equal(text_of(record, "result"), "ok");
+	json_decref(record);
+	tear_down(NULL);
+	set_up(NULL);
+	spec = words(2, "log 3 sleep 4000", "log 3 sleep 4000");
+	json_object_set_new(spec, "hang_s", json_integer(0));
+	json_object_set_new(spec, "hang_floor_s", json_integer(1));
+	r = start(spec);
+	record = end(&r);
+	assert_string_equal(text_of(record, "result"), "ok");
+	json_decref(record);
+}
+
+/* A request to stop while the stacks are taken changes nothing of the verdict. */
+static void a_kill_during_the_stacks_is_heard(void **state)
+{
+	(void)state;
+	json_t *spec = words(2, "log 3 sleep 60000", "log 3 stop 0");
+	json_object_set_new(spec, "hang_s", json_integer(2));
+	run r = start(spec);
+	expect_started(&r);
+	for (int i = 0; i < 2000; i++) { /* until the file is begun */
+		char path[400];
+		snprintf(path, sizeof path, "%s/stacks.0.txt", dir);
+		if (pio_fs_type(path) == PIO_FS_FILE)
+			break;
+		pio_clock_sleep_ms(10);
+	}
+	command(&r, "kill\n");
+	json_t *record = end(&r);
+	assert_string_equal(text_of(record, "result"), "hang");
+	json_decref(record);
+}
+
+/* Events in the journal; the last one's rank, kind and message. */
+static int events(int *rank, char *kind, char *message, size_t size_bytes)
+{
+	char path[400];
+	int count = 0;
+	pio_journal_reader *reader;
+	pio_journal_header header;
+	pio_record record;
+	snprintf(path, sizeof path, "%s/journal.0", dir);
+	assert_int_equal(pio_journal_reader_open(&reader, &header, path, NULL), 0);
+	while (pio_journal_next(reader, &record, NULL) == 1) {
+		if (record.type != PIO_RECORD_EVENT)
+			continue;
+		size_t kind_bytes, message_bytes;
+		pio_cursor cursor = { record.payload, record.payload + record.size_bytes, 0 };
+		*rank = (int)pio_cursor_u32(&cursor);
+		pio_cursor_i64(&cursor);
+		const char *text = pio_cursor_str(&cursor, &kind_bytes);
+		snprintf(kind, size_bytes, "%.*s", (int)kind_bytes, text);
+		text = pio_cursor_str(&cursor, &message_bytes);
+		snprintf(message, size_bytes, "%.*s", (int)message_bytes, text);
+		count++;
+	}
+	pio_journal_reader_close(reader);
+	return count;
+}
+
+static void a_straggler_is_told_once_an_episode(void **state)
+{
+	(void)state;
+	int rank = -1;
+	char kind[300] = "", message[300] = "";
+	json_t *spec = words(3, "pace 50", "pace 200");
+	json_object_set_new(spec, "host", json_string("dgx-002"));
+	run r = start(spec);
+	json_t *record = end(&r);
+	assert_string_equal(text_of(record, "result"), "ok");
+	json_decref(record);
+	assert_int_equal(events(&rank, kind, message, sizeof kind), 1);
+	assert_int_equal(rank, 1);
+	assert_string_equal(kind, "straggler");
+	contains(message, "rank 1 (dgx-002) takes 0.2");
+	contains(message, " times the median of ");
+}
+
+#define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(int argc, char **argv)
+{
+	if (argc > 1 && strcmp(argv[1], "agent") == 0)
+		return agent_main();
+	if (argc > 2 && strcmp(argv[1], "rank") == 0)
+		_exit(rank_main(argc, argv));
+	find_self();
+	const struct CMUnitTest tests[] = {
+		T(a_stopped_rank_is_named_with_the_stacks_of_all), T(the_program_behind_a_shell_is_looked_at),
+		T(idle_ranks_hang_by_the_learned_limit), T(a_long_step_is_no_hang), T(no_second_step_no_hang),
+		T(a_kill_during_the_stacks_is_heard), T(a_straggler_is_told_once_an_episode),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
