@@ -41,7 +41,7 @@ RECIPES = {
         "goal, keep, launch, name, program, retry, search, seeds, space, stop, where"),
     "unknown key of launch": (sweep(rest='launch = { parralel = 3 },'), [], 1,
         "recipe.lua:6: launch.parralel: there is no such key, did you mean 'parallel'?; "
-        "expected one of grace_s, hang_s, nodes, parallel, ranks_per_node, share_code, timeout_s"),
+        "expected one of grace_s, hang_s, mpi_env, nodes, parallel, ranks_per_node, share_code, timeout_s"),
     "uniform low above high": (sweep("lr = pioche.uniform(3, 1)"), [], 1,
         "recipe.lua:5: space.lr: uniform(3, 1): low must be smaller than high"),
     "log uniform from zero": (sweep("lr = pioche.log_uniform(0, 1)"), [], 1,
