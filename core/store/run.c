@@ -10,7 +10,6 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "base/ulid.h"
-#include "store/node.h"
 #include "store/sql.h"
 
 #define NAME_BYTES_MAX 4096
@@ -151,9 +150,10 @@ int pio_store_run_set_status(pio_store *store, int64_t run_id, const char *statu
 	rc = pio_sql_exec(store, err, "UPDATE run SET status = ?2, reason = ?3,"
 	                  " started_ns = CASE WHEN ?5 THEN coalesce(started_ns, ?4) ELSE started_ns END,"
 	                  " ended_ns = CASE WHEN ?6 THEN ?4 END,"
-	                  " stop_requested_ns = CASE WHEN ?5 THEN NULL ELSE stop_requested_ns END"
-	                  " WHERE id = ?1", "ittiii", run_id, status,
-	                  reason, pio_clock_wall_ns(), (int64_t)(i == 2), (int64_t)(i > 2));
+	                  " stop_requested_ns = CASE WHEN ?7 AND status NOT IN ('queued', 'running')"
+	                  " THEN NULL ELSE stop_requested_ns END"
+	                  " WHERE id = ?1", "ittiiii", run_id, status, reason, pio_clock_wall_ns(),
+	                  (int64_t)(i == 2), (int64_t)(i > 2), (int64_t)(i == 1 || i == 2));
 	rc = must_change(store, rc, "run", run_id, err);
 	return end(store, rc, err);
 }
@@ -277,8 +277,21 @@ int pio_store_attempt_create(int64_t *id, int *number, pio_store *store, int64_t
 	if (!rc) {
 		*id = sqlite3_last_insert_rowid(pio_store_db(store));
 		*number = (int)next;
-		rc = pio_store_run_set_status(store, run_id, "running", NULL, err);
+		rc = pio_store_run_set_status(store, run_id, strcmp(launcher, "slurm") == 0 ? "queued" : "running",
+		                              NULL, err);
 	}
+	return end(store, rc, err);
+}
+
+int pio_store_attempt_job_set(pio_store *store, int64_t attempt_id, int nodes, const char *key,
+                              const char *job, pio_err *err)
+{
+	int rc = pio_store_begin(store, err);
+	if (rc)
+		return rc;
+	rc = pio_sql_exec(store, err, "UPDATE attempt SET nodes = ?2, job_key = ?3, job = ?4 WHERE id = ?1",
+	                  "iitt", attempt_id, (int64_t)nodes, key, job);
+	rc = must_change(store, rc, "attempt", attempt_id, err);
 	return end(store, rc, err);
 }
 
@@ -296,6 +309,14 @@ int pio_store_attempt_started(pio_store *store, int64_t attempt_id, int64_t agen
 	return end(store, rc, err);
 }
 
+static int count_node(pio_store *store, const char *node, int64_t time_ns, pio_err *err)
+{
+	return pio_sql_exec(store, err, "INSERT INTO node (name, first_seen_ns, last_seen_ns, failures)"
+	                    " VALUES (?1, ?2, ?2, 1) ON CONFLICT (name) DO UPDATE SET"
+	                    " failures = failures + 1, last_seen_ns = max(last_seen_ns, ?2)", "ti", node,
+	                    time_ns);
+}
+
 int pio_store_attempt_finish(pio_store *store, int64_t attempt_id,
                              const pio_store_attempt_end *ending, pio_err *err)
 {
@@ -308,8 +329,8 @@ int pio_store_attempt_finish(pio_store *store, int64_t attempt_id,
 	                  ending->node, ending->rank, ending->exit_code, ending->signal, ending->step,
 	                  ending->message, ending->ended_ns);
 	bool ended_now = !rc && sqlite3_changes(pio_store_db(store)) > 0;
-	if (ended_now)
-		rc = pio_store_node_ended(store, attempt_id, err);
+	if (ended_now && ending->node && strcmp(ending->result, "ok") != 0)
+		rc = count_node(store, ending->node, ending->ended_ns, err);
 	return end(store, rc, err);
 }
 

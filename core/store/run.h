@@ -3,8 +3,8 @@
  * A run is its content (identity); an attempt is one launch of it. The states
  * and who moves them:
  *
- *   run      planned -> running -> finished | failed | stopped | cancelled
- *            failed, cancelled -> running   by another attempt
+ *   run      planned [-> queued] -> running -> finished | failed | stopped | cancelled
+ *            failed, cancelled -> queued or running   by another attempt
  *   attempt  starting -> running -> ended(result)
  *
  * Every function is one transaction, or part of the caller's. */
@@ -44,7 +44,8 @@ int pio_store_run_create(int64_t *id, pio_store *store, const pio_store_run_spec
                          pio_err *err);
 /* Newest generation of an identity; *id = 0 when there is none. */
 int pio_store_run_find(int64_t *id, pio_store *store, const char *identity, pio_err *err);
-/* One of the words of run.status; sets started_ns / ended_ns as they apply. */
+/* One of the words of run.status; sets started_ns / ended_ns as they apply. A
+ * request to stop is forgotten where another attempt begins. */
 int pio_store_run_set_status(pio_store *store, int64_t run_id, const char *status,
                              const char *reason, pio_err *err);
 
@@ -62,11 +63,15 @@ int pio_store_event_add(pio_store *store, int64_t run_id, int64_t attempt_id, in
                         const char *message, pio_err *err);
 
 /* A new attempt in state starting, with the next number of its run; the run
- * becomes running. `launcher` is local, slurm or standalone. dir becomes
+ * becomes running, under slurm queued. `launcher` is local, slurm or standalone. dir becomes
  * runs/<ulid>/<number>. resume_checkpoint: manifest digest or NULL. */
 int pio_store_attempt_create(int64_t *id, int *number, pio_store *store, int64_t run_id,
                              const char *launcher, int world_size,
                              const char *resume_checkpoint, pio_err *err);
+/* Its nodes, and the scheduler's job: the key by which that is found again, and
+ * its id, NULL until it is known. */
+int pio_store_attempt_job_set(pio_store *store, int64_t attempt_id, int nodes, const char *key,
+                              const char *job, pio_err *err);
 int pio_store_attempt_started(pio_store *store, int64_t attempt_id, int64_t agent_pid,
                               pio_err *err);
 
@@ -78,8 +83,7 @@ typedef struct pio_store_attempt_end {
 	const char *message;           /* NULL: none */
 	int64_t ended_ns;
 } pio_store_attempt_end;
-/* End it, once, and count that for its nodes (node.h); the run's status is the
- * caller's to set, the ranks are set before. */
+/* End it, once; the run's status is the caller's to set. */
 int pio_store_attempt_finish(pio_store *store, int64_t attempt_id,
                              const pio_store_attempt_end *end, pio_err *err);
 /* How one rank ended; exit_code or signal -1: none. Tails: the last 64 lines. */
