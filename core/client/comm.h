@@ -20,7 +20,6 @@ struct pio_comm {
 	int head_fd, next_fd, prev_fd;  /* -1 where there is none */
 	pio_str inbox;                  /* bytes from the head that are no whole frame yet */
 	uint64_t calls;
-	int64_t deadline_ns;            /* of collectives, monotonic; 0: none */
 	uint8_t *scratch;
 	pio_err broken;                 /* code 0 while all is well */
 };

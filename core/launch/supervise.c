@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "launch/local.h"
+#include "launch/supervise_job.h"
 #include "launch/supervise_parts.h"
 #include "store/fold.h"
 #include "store/run.h"
@@ -34,6 +35,7 @@ static void child_died(uv_signal_t *handle, int signal_number)
 			a->has_died = true;
 			a->died_ns = pio_clock_mono_ns();
 		}
+	pio_slurm_desk_reap(&s->jobs->desk);
 }
 
 static void interrupted(uv_signal_t *handle, int signal_number)
@@ -75,6 +77,7 @@ static void pipe_closed(uv_handle_t *handle)
 		return;
 	pio_str_fini(&a->lines);
 	json_decref(a->record);
+	pio_job_free(a->job);
 	pio_attempt_ref_fini(&a->ref);
 	pio_free(a);
 }
@@ -170,10 +173,11 @@ int pio_supervisor_new(pio_supervisor **supervisor, pio_store *store, const char
 		rc = pio_fail_errno(err, errno, "library directory \"%s\"", lib_dir);
 	else if (!s->executable || !s->lib_dir || !s->events)
 		rc = pio_fail(err, PIO_ENOMEM, "out of memory for a supervisor");
-	else
+	else if ((rc = pio_jobs_new(s, err)) == 0)
 		rc = start_loop(s, err);
 	free(absolute);
 	if (rc) {
+		pio_jobs_free(s);
 		json_decref(s->events);
 		pio_free(s->executable);
 		pio_free(s->lib_dir);
@@ -192,6 +196,23 @@ int pio_supervisor_active(const pio_supervisor *supervisor)
 	for (const pio_active *a = supervisor->active; a; a = a->next)
 		n++;
 	return n;
+}
+
+int pio_active_new(pio_active **active, pio_supervisor *s, pio_err *err)
+{
+	pio_active *a = *active = pio_calloc(1, sizeof *a);
+	if (!a)
+		return pio_fail(err, PIO_ENOMEM, "out of memory for an attempt");
+	a->supervisor = s;
+	a->lines = (pio_str)PIO_STR_INIT;
+	a->last_step = INT64_MIN;
+	uv_pipe_init(&s->loop, &a->orders, 0);
+	uv_pipe_init(&s->loop, &a->events, 0);
+	a->orders.data = a->events.data = a;
+	a->handles = 2;
+	a->next = s->active;
+	s->active = a;
+	return 0;
 }
 
 void pio_supervisor_drop(pio_supervisor *s, pio_active *a)
@@ -263,20 +284,14 @@ int pio_supervisor_start(pio_supervisor *supervisor, int64_t run_id, const json_
 	*attempt_id = 0;
 	if (!err)
 		err = &own;
-	pio_active *a = pio_calloc(1, sizeof *a);
-	if (!a)
-		return pio_fail(err, PIO_ENOMEM, "out of memory for an attempt");
-	a->supervisor = supervisor;
-	a->lines = (pio_str)PIO_STR_INIT;
-	a->last_step = INT64_MIN;
-	uv_pipe_init(&supervisor->loop, &a->orders, 0);
-	uv_pipe_init(&supervisor->loop, &a->events, 0);
-	a->orders.data = a->events.data = a;
-	a->handles = 2;
-	a->next = supervisor->active;
-	supervisor->active = a;
-	int rc = pio_supervisor_prepare(supervisor, a, run_id, spec, &orders, err);
-	if (!rc)
+	pio_active *a;
+	int rc = pio_active_new(&a, supervisor, err);
+	if (rc)
+		return rc;
+	rc = pio_supervisor_prepare(supervisor, a, run_id, spec, &orders, err);
+	if (!rc && a->job)
+		pio_jobs_hurry(supervisor); /* submitted at the next turn */
+	else if (!rc)
 		rc = launch(supervisor, a, &orders, err);
 	pio_str_fini(&orders);
 	if (rc) {
@@ -323,7 +338,9 @@ int pio_supervisor_stop(pio_supervisor *supervisor, int64_t run_id, bool now, pi
 		if (!a->kill_ns || kill_ns < a->kill_ns)
 			a->kill_ns = kill_ns;
 		a->was_stopped = true;
-		if (a->has_died)
+		if (a->job)
+			pio_job_stop(supervisor, a, now);
+		if (a->job || a->has_died)
 			continue;
 		pio_str_puts(&text, now ? "kill\n" : "stop\n");
 		int one = send_order(a, &text, err);
@@ -339,6 +356,11 @@ void pio_supervisor_free(pio_supervisor *supervisor)
 	if (!s)
 		return;
 	int64_t deadline_ns = pio_clock_mono_ns() + CLOSE_MS * INT64_C(1000000);
+	for (pio_active *a = s->active, *next; a; a = next) {
+		next = a->next;
+		if (a->job)
+			pio_supervisor_drop(s, a);
+	}
 	(void)pio_supervisor_stop(s, 0, true, NULL);
 	/* What cannot be settled in that time is left to the next supervisor. */
 	for (int failures = 0; s->active && failures < 8 && pio_clock_mono_ns() < deadline_ns;)
@@ -346,7 +368,9 @@ void pio_supervisor_free(pio_supervisor *supervisor)
 			failures++;
 	while (s->active)
 		pio_supervisor_drop(s, s->active); /* closes the orders: the agent stops by itself */
+	pio_slurm_desk_fini(&s->jobs->desk);
 	end_loop(s);
+	pio_jobs_free(s);
 	json_decref(s->events);
 	pio_free(s->executable);
 	pio_free(s->lib_dir);

@@ -1,7 +1,8 @@
 /* supervise.h: launching attempts and knowing how they end.
  *
  * One supervisor per store (it needs the lease). It owns a libuv loop, one
- * `pioche agent` child per local attempt, and the order of things: what is to
+ * `pioche agent` child per local attempt, the calls to Slurm, one at a time, for
+ * attempts that are jobs there (supervise_job.h), and the order of things: what is to
  * happen is committed to the store before it is done, so that after a crash of
  * anything the next supervisor finds out what did happen (recover) from locks,
  * exit records and journals, and never from a guess.
@@ -26,13 +27,15 @@ typedef struct pio_supervisor pio_supervisor;
  * pioche/pioche.py. From here on SIGINT and SIGTERM are events. */
 int pio_supervisor_new(pio_supervisor **supervisor, pio_store *store, const char *executable,
                        const char *lib_dir, pio_err *err);
-/* Stops what runs at once, waits for it, folds, frees. */
+/* Stops the agents of this machine at once, waits for them, folds, frees. Jobs of
+ * Slurm go on: the next supervisor finds them. */
 void pio_supervisor_free(pio_supervisor *supervisor);
 
 /* Settle every attempt that an earlier supervisor left open: wait until its
  * agent is gone (at most 10 s, then it is killed), drain its rings, fold, read
  * its exit record or conclude 'lost', end it. Their runs become 'planned'
- * again, or keep what the exit record says ('finished'). */
+ * again, or keep what the exit record says ('finished'). Attempts that are jobs
+ * of Slurm are active from here on, and end as others do. */
 int pio_supervisor_recover(pio_supervisor *supervisor, pio_err *err);
 
 /* Start one attempt of a run. `spec`, borrowed, is an object:
@@ -47,6 +50,9 @@ int pio_supervisor_recover(pio_supervisor *supervisor, pio_err *err);
  *   share_code  true: use `code` itself, without a copy
  *   keep_code true: do not remove <attempt>/code when the attempt ends well
  *   cwd       working directory when there is no code
+ *   launcher  "local", also when absent, or "slurm"
+ *   slurm     with that: an object of options (pio_slurm_job_read), and
+ *             `interface`, `spares`, `join_s` for the head (launch/head.h)
  *   nodes, ranks_per_node   integers, at least 1 (local: nodes is 1)
  *   timeout_s integer or absent: then the result is 'timeout'
  *   grace_s   from SIGTERM to SIGKILL, default 10
@@ -65,6 +71,9 @@ int pio_supervisor_start(pio_supervisor *supervisor, int64_t run_id, const json_
  *   { "event": "progress", "run": id, "attempt": n, "step": s }
  *   { "event": "ended", "run": id, "attempt": n, "attempt_id": id, "result": word,
  *     "message": one line or null, "step": s or null }
+ *   { "event": "queued", "run": id, "attempt": n, "job": id, "where": reason, nodes and job }
+ *   { "event": "started", "run": id, "attempt": n, "job": id }   a job that was queued
+ *   { "event": "slurm", "run": id or 0, "message": m }   no answer; it is tried again
  *   { "event": "stop", "run": id }          a person asked (pioche stop)
  *   { "event": "interrupt", "count": n }    SIGINT, SIGTERM or SIGHUP, the n-th */
 int pio_supervisor_wait(pio_supervisor *supervisor, int timeout_ms, json_t **events,

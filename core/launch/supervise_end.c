@@ -53,17 +53,16 @@ static json_t *read_record(const pio_attempt_ref *ref)
 	return record;
 }
 
-/* The last line that the agent wrote to its standard error, as ": line": why it
- * could not write its record. */
-static void append_last_words(pio_str *message, const pio_attempt_ref *ref)
+/* Why there is no record: what its writer said last on its standard error. */
+void pio_attempt_last_words(pio_str *message, const pio_attempt_ref *ref, const char *name)
 {
-	static const char prefix[] = "pioche agent: ";
+	static const char *const prefixes[] = { "pioche agent: ", "pioche head: " };
 	char bytes[1024];
 	pio_str path = PIO_STR_INIT;
 	struct stat st;
 	int fd = -1;
 	size_t n = 0, start;
-	pio_str_printf(&path, "%s/agent.0.err", ref->dir);
+	pio_str_printf(&path, "%s/%s", ref->dir, name);
 	if (!path.failed && pio_fs_open(&fd, path.data, O_RDONLY, 0, NULL) == 0 && fstat(fd, &st) == 0) {
 		n = st.st_size < (off_t)sizeof bytes ? (size_t)st.st_size : sizeof bytes;
 		if (pio_fs_pread_all(fd, bytes, n, st.st_size - (int64_t)n, path.data, NULL) != 0)
@@ -76,8 +75,11 @@ static void append_last_words(pio_str *message, const pio_attempt_ref *ref)
 		n--;
 	for (start = n; start && bytes[start - 1] != '\n'; start--)
 		continue;
-	if (n - start >= sizeof prefix - 1 && memcmp(bytes + start, prefix, sizeof prefix - 1) == 0)
-		start += sizeof prefix - 1;
+	for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++) {
+		size_t length = strlen(prefixes[i]);
+		if (n - start >= length && memcmp(bytes + start, prefixes[i], length) == 0)
+			start += length;
+	}
 	json_t *line = json_stringn(bytes + start, n - start); /* NULL: no text */
 	if (line && n > start)
 		pio_str_printf(message, ": %s", json_string_value(line));
@@ -98,7 +100,7 @@ static int conclude(json_t **record, const pio_attempt_ref *ref, const pio_endin
 	if (ending->how && !ending->was_stopped)
 		pio_str_printf(&message, " (%s)", ending->how);
 	if (!ending->was_stopped)
-		append_last_words(&message, ref);
+		pio_attempt_last_words(&message, ref, "agent.0.err");
 	pio_str_printf(&path, "%s/exit.0.json", ref->dir);
 	*record = json_pack("{s:i, s:s, s:i, s:i, s:s, s:s, s:s, s:n, s:[], s:n, s:I}", "version", 1,
 	                    "run", ref->ulid, "attempt", ref->number, "node", 0, "host", host,
@@ -155,14 +157,21 @@ static const char *known_result(const char *word)
 	return "lost";
 }
 
-static int write_rows(pio_store *store, const pio_attempt_ref *ref, const json_t *record,
-                      const pio_ending *ending, pio_err *err)
+int pio_attempt_write_end(pio_store *store, const pio_attempt_ref *ref, const json_t *record,
+                          const json_t *nodes, const pio_ending *ending, pio_err *err)
 {
 	const json_t *first = json_object_get(record, "first");
-	int64_t step = pio_json_int_or(first, "step", pio_record_last_step(record, ending->last_step));
+	int64_t last_step = ending->last_step;
+	size_t i;
+	json_t *node;
+	json_array_foreach(nodes, i, node)
+		last_step = pio_record_last_step(node, last_step);
+	int64_t step = pio_json_int_or(first, "step", last_step);
 	pio_store_attempt_end row = {
 		.result = known_result(pio_json_string_or(record, "result", "lost")),
-		.node = json_is_object(first) ? pio_json_string_or(record, "host", NULL) : NULL,
+		/* On many nodes the first failure says where it was. */
+		.node = json_is_object(first)
+			? pio_json_string_or(first, "host", pio_json_string_or(record, "host", NULL)) : NULL,
 		.rank = (int)pio_json_int_or(first, "rank", -1),
 		.exit_code = (int)pio_json_int_or(first, "exit_code", -1),
 		.signal = (int)pio_json_int_or(first, "signal", -1),
@@ -173,7 +182,8 @@ static int write_rows(pio_store *store, const pio_attempt_ref *ref, const json_t
 	int rc = pio_store_begin(store, err);
 	if (rc)
 		return rc;
-	rc = write_ranks(store, ref, record, err);
+	for (i = 0; !rc && i < json_array_size(nodes); i++)
+		rc = write_ranks(store, ref, json_array_get(nodes, i), err);
 	if (!rc)
 		rc = pio_store_attempt_finish(store, ref->id, &row, err);
 	if (rc) {
@@ -200,8 +210,7 @@ static void remove_parts(const char *dir)
 	pio_fs_list_free(names, count);
 }
 
-/* What the attempt needs no more; failing to remove it harms nobody. */
-static void tidy(const pio_attempt_ref *ref, const pio_ending *ending, const json_t *record)
+void pio_attempt_tidy(const pio_attempt_ref *ref, const pio_ending *ending, const json_t *record)
 {
 	pio_str code = PIO_STR_INIT;
 	remove_parts(ref->dir);
@@ -236,10 +245,14 @@ static int settle_locked(json_t **record, pio_store *store, const pio_attempt_re
 		rc = conclude(record, ref, ending, err);
 	if (!rc)
 		rc = pio_store_fold_attempt(&folded, store, ref->id, true, err);
+	json_t *nodes = rc ? NULL : json_pack("[O]", *record);
+	if (!rc && !nodes)
+		rc = pio_fail(err, PIO_ENOMEM, "out of memory for the end of an attempt");
 	if (!rc)
-		rc = write_rows(store, ref, *record, ending, err);
+		rc = pio_attempt_write_end(store, ref, *record, nodes, ending, err);
 	if (!rc)
-		tidy(ref, ending, *record);
+		pio_attempt_tidy(ref, ending, *record);
+	json_decref(nodes);
 	return rc;
 }
 

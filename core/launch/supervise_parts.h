@@ -1,7 +1,8 @@
 /* supervise_parts.h: what the files of the supervisor share: supervise.c (the
  * door and the loop), supervise_start.c (an attempt's beginning),
  * supervise_tend.c (its life), supervise_end.c (its end), supervise_recover.c
- * (attempts found after a crash). For them alone.
+ * (attempts found after a crash), and supervise_job*.c (those of Slurm). For them
+ * alone.
  *
  * Callbacks of the loop only note what happened; everything that touches the
  * store is done between two turns of it (pio_supervisor_wait), so that an error
@@ -24,10 +25,14 @@ typedef struct pio_attempt_ref {
 	char *dir, *staging;          /* absolute; owned */
 } pio_attempt_ref;
 
+typedef struct pio_job pio_job;
+typedef struct pio_jobs pio_jobs;
+
 typedef struct pio_active {
 	struct pio_active *next;
 	pio_supervisor *supervisor;
 	pio_attempt_ref ref;
+	pio_job *job;                 /* Slurm's (supervise_job.h), owned; NULL: an agent of ours */
 	pid_t agent_pid;
 	int agent_status;             /* wait status once has_died */
 	bool has_died, out_ended, has_started, stop_told, was_stopped;
@@ -47,18 +52,25 @@ struct pio_supervisor {
 	uv_signal_t child, interrupt, terminate, hangup;
 	uv_timer_t tick, alarm;
 	pio_active *active;
+	pio_jobs *jobs;
 	json_t *events;
 	int interrupts;
 	int64_t poll_ns;              /* of the next look for stop requests */
 };
 
 /* ---- supervise.c ---- */
+/* A new one, in the list. */
+int pio_active_new(pio_active **active, pio_supervisor *supervisor, pio_err *err);
 /* Out of the list; freed when its handles are closed. */
 void pio_supervisor_drop(pio_supervisor *supervisor, pio_active *active);
 
 /* ---- supervise_tend.c ---- */
 /* One turn of the loop, then all that has become due. */
 int pio_supervisor_turn(pio_supervisor *supervisor, uv_run_mode mode, pio_err *err);
+/* Fold what is there, and tell progress. Nothing happens where somebody reads. */
+int pio_active_fold(pio_supervisor *supervisor, pio_active *active, int64_t *records, pio_err *err);
+/* The event of its end. */
+void pio_active_tell_end(pio_supervisor *supervisor, const pio_active *active, const json_t *record);
 
 /* ---- supervise_start.c ---- */
 /* Fill a reference; the caller ends it with pio_attempt_ref_fini. */
@@ -83,6 +95,14 @@ typedef struct pio_ending {
  * the attempt's lock meanwhile; can be repeated after a failure. */
 int pio_attempt_settle(json_t **record, pio_store *store, const pio_attempt_ref *ref,
                        const pio_ending *ending, pio_err *err);
+/* Its rows, in one transaction: `record` is the attempt's, `nodes` an array of
+ * the agents', whose ranks are written. */
+int pio_attempt_write_end(pio_store *store, const pio_attempt_ref *ref, const json_t *record,
+                          const json_t *nodes, const pio_ending *ending, pio_err *err);
+/* Remove what it needs no more; failing to harms nobody. */
+void pio_attempt_tidy(const pio_attempt_ref *ref, const pio_ending *ending, const json_t *record);
+/* The last line of a file in its directory, appended as ": line". */
+void pio_attempt_last_words(pio_str *message, const pio_attempt_ref *ref, const char *name);
 /* Newest step in a record; INT64_MIN: none. */
 int64_t pio_record_last_step(const json_t *record, int64_t otherwise);
 

@@ -7,6 +7,7 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "client/env.h"
+#include "launch/supervise_job.h"
 #include "launch/supervise_parts.h"
 #include "store/run.h"
 #include "store/sql.h"
@@ -102,10 +103,10 @@ static int settle_runs(pio_supervisor *s, pio_err *err)
 	for (;;) {
 		sqlite3_stmt *row = pio_sql_query(s->store, err, "SELECT r.id, (SELECT a.result FROM attempt a"
 			" WHERE a.run_id = r.id ORDER BY a.number DESC LIMIT 1), r.stop_requested_ns IS NOT NULL"
-			" FROM run r WHERE r.status = 'running'"
+			" FROM run r WHERE r.status IN ('queued', 'running')"
 			" AND NOT EXISTS (SELECT 1 FROM attempt a WHERE a.run_id = r.id AND a.state != 'ended')"
-			" AND EXISTS (SELECT 1 FROM attempt a WHERE a.run_id = r.id AND a.launcher = 'local') LIMIT 1",
-			"");
+			" AND EXISTS (SELECT 1 FROM attempt a WHERE a.run_id = r.id"
+			" AND a.launcher != 'standalone') LIMIT 1", "");
 		int rc = pio_sql_row(s->store, row, err);
 		if (rc <= 0)
 			return rc;
@@ -131,5 +132,7 @@ int pio_supervisor_recover(pio_supervisor *supervisor, pio_err *err)
 		pio_attempt_ref_fini(&list.refs[i]);
 	}
 	pio_free(list.refs);
+	if (!rc)
+		rc = pio_jobs_adopt(supervisor, err);
 	return rc ? rc : settle_runs(supervisor, err);
 }

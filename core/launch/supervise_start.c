@@ -1,12 +1,12 @@
 #include <errno.h>
 #include <string.h>
-#include <sys/random.h>
 
-#include "base/hex.h"
 #include "base/json.h"
 #include "base/mem.h"
 #include "launch/agent_spec.h"
+#include "launch/supervise_job.h"
 #include "launch/supervise_parts.h"
+#include "launch/token.h"
 #include "store/checkpoint.h"
 #include "store/run.h"
 #include "store/sql.h"
@@ -46,7 +46,7 @@ void pio_attempt_ref_fini(pio_attempt_ref *ref)
 typedef struct launch_spec {
 	const char *code, *cwd;
 	int64_t nodes, ranks_per_node, timeout_s, grace_s, hang_s, resume;
-	bool share_code, keep_code;
+	bool share_code, keep_code, is_job;
 } launch_spec;
 
 static int spec_int(int64_t *value, const json_t *spec, const char *name, int64_t low, int64_t high,
@@ -138,9 +138,15 @@ static int check_spec(launch_spec *out, const json_t *spec, pio_err *err)
 	    (rc = spec_int(&out->resume, spec, "resume", 0, INT64_MAX, 0, err)) ||
 	    (rc = spec_path(&out->code, spec, "code", err)) || (rc = spec_path(&out->cwd, spec, "cwd", err)))
 		return rc;
-	if (out->nodes != 1)
+	const char *launcher = pio_json_string_or(spec, "launcher", "local");
+	out->is_job = strcmp(launcher, "slurm") == 0;
+	if (!out->is_job && strcmp(launcher, "local") != 0)
+		return pio_fail(err, PIO_EINVAL, "launch: launcher is \"%s\", expected local or slurm", launcher);
+	if (!out->is_job && out->nodes != 1)
 		return pio_fail(err, PIO_EINVAL, "launch: nodes is %lld, but a local launch has one node",
 		                (long long)out->nodes);
+	if (out->is_job && (rc = pio_slurm_job_read(&(pio_slurm_job){ 0 }, json_object_get(spec, "slurm"), err)))
+		return rc;
 	if (!out->code && !out->cwd)
 		return pio_fail(err, PIO_EINVAL, "launch: neither code nor cwd says where to work");
 	out->share_code = json_is_true(json_object_get(spec, "share_code"));
@@ -181,53 +187,72 @@ static int create_row(pio_attempt_ref *ref, pio_store *store, int64_t run_id, co
 		manifest = pio_sql_text_copy(row, 0);
 		pio_sql_reset(row);
 	}
-	rc = pio_store_attempt_create(&id, &number, store, run_id, "local", (int)spec->ranks_per_node,
+	int world = (int)(spec->nodes * spec->ranks_per_node);
+	rc = pio_store_attempt_create(&id, &number, store, run_id, spec->is_job ? "slurm" : "local", world,
 	                              manifest, err);
 	pio_free(manifest);
-	return rc ? rc : pio_attempt_ref_init(ref, store, run_id, id, ulid, number,
-	                                      (int)spec->ranks_per_node, err);
+	return rc ? rc : pio_attempt_ref_init(ref, store, run_id, id, ulid, number, world, err);
 }
 
-static int new_token(char token[33], pio_err *err)
+/* The row, with the key of its job: committed before anything exists, so that a
+ * crash from here on leaves an open attempt, which the next supervisor settles
+ * or finds. */
+static int begin_attempt(pio_supervisor *supervisor, pio_active *active, int64_t run_id,
+                         const launch_spec *spec, pio_err *err)
 {
-	unsigned char bytes[16];
-	size_t have = 0;
-	while (have < sizeof bytes) {
-		ssize_t n = getrandom(bytes + have, sizeof bytes - have, 0);
-		if (n < 0 && errno != EINTR)
-			return pio_fail_errno(err, errno, "random bytes for a token");
-		have += n > 0 ? (size_t)n : 0;
-	}
-	pio_hex_format(bytes, sizeof bytes, token);
-	return 0;
+	int rc = pio_store_begin(supervisor->store, err);
+	if (rc)
+		return rc;
+	rc = create_row(&active->ref, supervisor->store, run_id, spec, err);
+	if (!rc && spec->is_job && !(active->job = pio_job_new(&active->ref, (int)spec->nodes, err)))
+		rc = pio_err_code(err);
+	if (!rc && spec->is_job)
+		rc = pio_store_attempt_job_set(supervisor->store, active->ref.id, active->job->nodes,
+		                               active->job->key, NULL, err);
+	if (!rc)
+		return pio_store_commit(supervisor->store, err);
+	pio_store_rollback(supervisor->store);
+	active->ref.id = 0; /* there is none */
+	return rc;
 }
 
-static int write_orders(pio_str *out, const pio_supervisor *supervisor, const pio_active *active,
-                        const launch_spec *checked, const json_t *spec, const char *cwd,
-                        const char *resume, pio_err *err)
+/* What an agent and a head have in common. */
+static int make_orders(json_t **made, const pio_supervisor *supervisor, const pio_active *active,
+                       const launch_spec *checked, const json_t *spec, const char *cwd,
+                       const char *resume, pio_err *err)
 {
 	static const char *const copied[] = { "command", "env", "setup", "wrap", "max_restarts", "mpi_env",
 	                                      "hang_s" };
 	const pio_attempt_ref *ref = &active->ref;
-	char token[33];
-	int rc = new_token(token, err);
-	if (rc)
-		return rc;
-	json_t *orders = json_pack("{s:i, s:s, s:i, s:i, s:I, s:I, s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I}",
-		"version", 1, "run", ref->ulid, "attempt", ref->number, "node", 0,
+	json_t *orders = json_pack("{s:i, s:s, s:i, s:I, s:I, s:s, s:s, s:s, s:s, s:s, s:I, s:I}",
+		"version", 1, "run", ref->ulid, "attempt", ref->number,
 		"nodes", (json_int_t)checked->nodes, "ranks_per_node", (json_int_t)checked->ranks_per_node,
-		"dir", ref->dir, "cwd", cwd, "token", token, "store", pio_store_path(supervisor->store),
+		"dir", ref->dir, "cwd", cwd, "store", pio_store_path(supervisor->store),
 		"staging", ref->staging, "lib_dir", supervisor->lib_dir,
 		"timeout_s", (json_int_t)checked->timeout_s, "grace_s", (json_int_t)checked->grace_s);
-	for (size_t i = 0; orders && i < sizeof copied / sizeof *copied; i++) {
+	*made = orders;
+	if (!orders)
+		return pio_fail(err, PIO_EINVAL, "launch: paths and values must be UTF-8");
+	for (size_t i = 0; i < sizeof copied / sizeof *copied; i++) {
 		json_t *member = json_object_get(spec, copied[i]);
 		if (!is_empty(member))
 			json_object_set(orders, copied[i], member);
 	}
-	if (orders && resume)
+	if (resume)
 		json_object_set_new(orders, "resume", json_string(resume));
-	char *text = orders ? pio_json_canonical(orders) : NULL;
-	json_decref(orders);
+	return 0;
+}
+
+/* With what only the agent of this machine may know: its pipe, no file, has them. */
+static int local_orders(pio_str *out, json_t *orders, pio_err *err)
+{
+	char token[PIO_TOKEN_CHARS + 1];
+	int rc = pio_token_new(token, err);
+	if (rc)
+		return rc;
+	json_object_set_new(orders, "node", json_integer(0));
+	json_object_set_new(orders, "token", json_string(token));
+	char *text = pio_json_canonical(orders);
 	if (!text)
 		return pio_fail(err, PIO_EINVAL, "launch: paths and values must be UTF-8");
 	pio_str_printf(out, "%s\n", text);
@@ -265,18 +290,22 @@ int pio_supervisor_prepare(pio_supervisor *supervisor, pio_active *active, int64
 {
 	launch_spec checked;
 	pio_str cwd = PIO_STR_INIT, resume = PIO_STR_INIT;
+	json_t *made = NULL;
 	int rc = check_spec(&checked, spec, err);
 	if (rc)
 		return rc;
 	active->keep_code = checked.keep_code;
 	active->grace_s = checked.grace_s;
-	/* Committed before anything exists: a crash from here on leaves an open attempt to settle. */
-	rc = create_row(&active->ref, supervisor->store, run_id, &checked, err);
+	rc = begin_attempt(supervisor, active, run_id, &checked, err);
 	if (!rc)
 		rc = make_place(supervisor, active, &checked, &cwd, &resume, err);
 	if (!rc)
-		rc = write_orders(orders, supervisor, active, &checked, spec, cwd.data,
-		                  checked.resume ? resume.data : NULL, err);
+		rc = make_orders(&made, supervisor, active, &checked, spec, cwd.data,
+		                 checked.resume ? resume.data : NULL, err);
+	if (!rc)
+		rc = checked.is_job ? pio_job_write(supervisor, active, made, spec, err)
+		                    : local_orders(orders, made, err);
+	json_decref(made);
 	pio_str_fini(&cwd);
 	pio_str_fini(&resume);
 	return rc;

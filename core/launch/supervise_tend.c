@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/json.h"
+#include "launch/supervise_job.h"
 #include "launch/supervise_parts.h"
 #include "store/fold.h"
 #include "store/run.h"
@@ -65,17 +66,29 @@ static void tell_progress(pio_supervisor *s, pio_active *a, int64_t step)
 	                                           "step", (json_int_t)step));
 }
 
-static int fold_now(pio_supervisor *s, pio_active *a, pio_err *err)
+int pio_active_fold(pio_supervisor *s, pio_active *a, int64_t *records, pio_err *err)
 {
 	pio_fold_result folded = { .last_step = INT64_MIN };
 	int64_t begin_ns = pio_clock_mono_ns();
 	int rc = pio_store_fold_attempt(&folded, s->store, a->ref.id, false, err);
 	a->fold_ns = pio_fold_due(begin_ns, &folded);
+	*records = rc ? 0 : folded.records;
 	if (rc == -PIO_EBUSY)
 		return 0; /* somebody reads: the next fold takes it all */
 	if (!rc)
 		tell_progress(s, a, folded.last_step);
 	return rc;
+}
+
+void pio_active_tell_end(pio_supervisor *s, const pio_active *a, const json_t *record)
+{
+	int64_t step = pio_record_last_step(record, a->last_step);
+	json_t *message = json_object_get(record, "message");
+	json_array_append_new(s->events, json_pack("{s:s, s:I, s:i, s:I, s:s, s:o, s:o}", "event", "ended",
+		"run", (json_int_t)a->ref.run_id, "attempt", a->ref.number,
+		"attempt_id", (json_int_t)a->ref.id, "result", pio_json_string_or(record, "result", "lost"),
+		"message", json_is_string(message) ? json_incref(message) : json_null(),
+		"step", step == INT64_MIN ? json_null() : json_integer(step)));
 }
 
 static int end_active(pio_supervisor *s, pio_active *a, pio_err *err)
@@ -92,13 +105,7 @@ static int end_active(pio_supervisor *s, pio_active *a, pio_err *err)
 	pio_str_fini(&how);
 	if (rc)
 		return rc;
-	int64_t step = pio_record_last_step(record, a->last_step);
-	json_t *message = json_object_get(record, "message");
-	json_array_append_new(s->events, json_pack("{s:s, s:I, s:i, s:I, s:s, s:o, s:o}", "event", "ended",
-		"run", (json_int_t)a->ref.run_id, "attempt", a->ref.number,
-		"attempt_id", (json_int_t)a->ref.id, "result", pio_json_string_or(record, "result", "lost"),
-		"message", json_is_string(message) ? json_incref(message) : json_null(),
-		"step", step == INT64_MIN ? json_null() : json_integer(step)));
+	pio_active_tell_end(s, a, record);
 	json_decref(record);
 	pio_supervisor_drop(s, a);
 	return 0;
@@ -106,7 +113,7 @@ static int end_active(pio_supervisor *s, pio_active *a, pio_err *err)
 
 static int tend(pio_supervisor *s, pio_active *a, pio_err *err)
 {
-	int64_t now_ns = pio_clock_mono_ns();
+	int64_t now_ns = pio_clock_mono_ns(), records;
 	int rc = take_lines(s, a, err);
 	if (rc)
 		return rc;
@@ -117,7 +124,7 @@ static int tend(pio_supervisor *s, pio_active *a, pio_err *err)
 	if (!a->has_died && a->kill_ns && now_ns > a->kill_ns)
 		kill(a->agent_pid, SIGKILL); /* its ranks go with it */
 	if (a->has_started && now_ns > a->fold_ns)
-		return fold_now(s, a, err);
+		return pio_active_fold(s, a, &records, err);
 	return 0;
 }
 
@@ -128,7 +135,7 @@ static int poll_stops(pio_supervisor *s, pio_err *err)
 	if (!s->active || now_ns < s->poll_ns)
 		return 0;
 	s->poll_ns = now_ns + POLL_NS;
-	sqlite3_stmt *rows = pio_sql_query(s->store, err, "SELECT id FROM run WHERE status = 'running'"
+	sqlite3_stmt *rows = pio_sql_query(s->store, err, "SELECT id FROM run WHERE status IN ('queued', 'running')"
 	                                   " AND stop_requested_ns IS NOT NULL", "");
 	int rc = rows ? 0 : pio_err_code(err);
 	while (rows && (rc = pio_sql_row(s->store, rows, err)) == 1) {
@@ -149,7 +156,10 @@ int pio_supervisor_turn(pio_supervisor *s, uv_run_mode mode, pio_err *err)
 	int rc = poll_stops(s, err);
 	for (pio_active *a = s->active, *next; a && !rc; a = next) {
 		next = a->next;
-		rc = tend(s, a, err);
+		if (!a->job)
+			rc = tend(s, a, err);
+		else if ((rc = pio_job_tend(s, a, err)) == -PIO_EBUSY)
+			rc = 0; /* somebody reads the store: at the next turn */
 	}
-	return rc;
+	return rc ? rc : pio_jobs_turn(s, err);
 }
