@@ -70,6 +70,38 @@ local function load_metrics(store, by_id, list)
   for row in rows do by_id[row.run_id].metrics[row.key] = metric_of(row) end
 end
 
+local page_keys = 1000
+
+-- Metrics of one run, as run.metrics has them, for key, metric in order of their
+-- keys: read a page at a time, since a run may have a million. `limit`: at most
+-- so many.
+function runs.each_metric(store, run, limit)
+  local sql = "SELECT " .. series_columns .. ", min(rank) AS rank FROM series WHERE run_id = ? AND key > ?"
+    .. " GROUP BY key ORDER BY key LIMIT ?"
+  local page, at, left = {}, 0, limit or math.maxinteger
+  return function()
+    at = at + 1
+    if at > #page and left > 0 and (#page == 0 or #page == page_keys) then
+      page = store:rows(sql, run.id, #page > 0 and page[#page].key or "", math.min(page_keys, left))
+      at, left = 1, left - #page
+    end
+    local row = page[at]
+    if row then return row.key, metric_of(row) end
+  end
+end
+
+-- How many keys a run has logged.
+function runs.count_metrics(store, run)
+  return store:one("SELECT count(*) AS n FROM (SELECT 1 FROM series WHERE run_id = ? GROUP BY key)", run.id).n
+end
+
+-- Load the metric of this key alone into a loaded run, where it has logged it.
+function runs.add_metric(store, run, key)
+  local row = store:one("SELECT " .. series_columns .. ", rank FROM series WHERE run_id = ? AND key = ?"
+    .. " ORDER BY rank LIMIT 1", run.id, key)
+  run.metrics[key] = row and metric_of(row)
+end
+
 -- A program that failed without a launcher to read its stderr has told why in
 -- its traceback: the last line of it says more than that the run failed.
 local function add_reasons(store, by_id, attempts)
@@ -286,6 +318,27 @@ local tags_sql = "SELECT run_id, json_members(name, value, 'text', NULL) AS text
 local metrics_sql = "SELECT run_id, json_series(key, count, first_step, last_step, last, last_int,"
   .. " last_bits, min, max, sum, sum_low, finite) AS text FROM series s"
   .. " WHERE run_id" .. in_ids .. " AND " .. metric.lowest_rank .. " GROUP BY run_id"
+
+local page_sql = "SELECT json_series(key, count, first_step, last_step, last, last_int, last_bits, min, max,"
+  .. " sum, sum_low, finite) AS text, max(key) AS last, count(*) AS n FROM (SELECT * FROM series s"
+  .. " WHERE run_id = ? AND key > ? AND " .. metric.lowest_rank .. " ORDER BY key LIMIT ?)"
+
+-- Print the JSON object of a run, `value` being what runs.to_json gives without
+-- metrics, and more: the metrics go where they belong, a page at a time.
+function runs.print_whole(ctx, store, run, value)
+  local before, behind = {}, {}
+  for name, item in pairs(value) do
+    if name ~= "metrics" then (name < "metrics" and before or behind)[name] = item end
+  end
+  ctx.out(ctx.encode(before):sub(1, -2) .. ',"metrics":{')
+  local key, lead = "", ""
+  repeat
+    local page = store:one(page_sql, run.id, key, page_keys)
+    if page.n > 0 then ctx.out(lead .. page.text:sub(2, -2)) end
+    key, lead = page.last, ","
+  until page.n < page_keys
+  ctx.out("}," .. ctx.encode(behind):sub(2) .. "\n")
+end
 
 -- Runs as JSON texts, the same as runs.to_json gives: what there is much of,
 -- parameters and metrics, is written by SQL.

@@ -10,6 +10,7 @@ local tables = require "pioche.table"
 local term = require "pioche.term"
 
 local metrics_shown = 40      -- on a terminal, unless --all
+local metrics_piped = 1000    -- elsewhere; and with --all in one table
 local spark_columns = 20
 
 local function sorted_keys(map)
@@ -92,7 +93,11 @@ local function run_json(ctx, store, run)
   end
   if ctx.options.texts then value.texts = event_list("e.kind = 'text'") end
   if ctx.options.events then value.events = event_list("e.kind <> 'text'") end
-  ctx.out(ctx.encode(value) .. "\n")
+  if ctx.options.metric then
+    ctx.out(ctx.encode(value) .. "\n")
+  else
+    runs.print_whole(ctx, store, run, value)
+  end
 end
 
 local function print_head(ctx, run)
@@ -158,6 +163,16 @@ local function exact_text(value)
   return runs.value_text(value)
 end
 
+-- For key, metric of what is to be shown, in order of the keys.
+local function each_metric(ctx, store, run, limit)
+  if not ctx.options.metric then return runs.each_metric(store, run, limit) end
+  local keys, at = sorted_keys(run.metrics), 0
+  return function()
+    at = at + 1
+    return keys[at], run.metrics[keys[at]]
+  end
+end
+
 local function spark(store, metric)
   if metric.count < 2 or not metric.series_id then return "" end
   local buckets = store:buckets(metric.series_id, spark_columns, {})
@@ -171,28 +186,40 @@ local function steps_text(m)
   return m.first_step and m.last_step and string.format("%.0f..%.0f", m.first_step, m.last_step) or ""
 end
 
-local function print_metrics(ctx, store, run)
-  local keys = sorted_keys(run.metrics)
-  if #keys == 0 then return end
-  heading(ctx, "metrics")
-  local shown = #keys
-  if ctx.stdout_tty and not ctx.options.all then shown = math.min(shown, metrics_shown) end
-  local rows = {}
-  for i = 1, shown do
-    local m = run.metrics[keys[i]]
-    local texts = format.column({ m.last, m.min, m.max, m.mean }, 4)
-    local rank = m.series_id and m.rank ~= 0 and "@" .. m.rank or ""
-    rows[i] = { keys[i] .. rank, { texts[1], "bold" }, texts[2],
-      texts[3], texts[4], format.count(m.count), steps_text(m),
-      m.nans > 0 and { tostring(m.nans), "red" } or nil, { spark(store, m), "cyan" } }
-  end
+local function metric_row(store, key, m)
+  local texts = format.column({ m.last, m.min, m.max, m.mean }, 4)
+  local rank = m.series_id and m.rank ~= 0 and "@" .. m.rank or ""
+  return { key .. rank, { texts[1], "bold" }, texts[2], texts[3], texts[4], format.count(m.count),
+    steps_text(m), m.nans > 0 and { tostring(m.nans), "red" } or nil, { spark(store, m), "cyan" } }
+end
+
+local function print_metrics_table(ctx, rows)
   tables.print(ctx, { { title = "key", flex = true, min = 16 }, { title = "last", align = "right" },
     { title = "min", align = "right", drop = 2 }, { title = "max", align = "right", drop = 2 },
     { title = "mean", align = "right", drop = 4 }, { title = "count", align = "right", drop = 4 },
     { title = "steps", align = "right", drop = 5 }, { title = "NaN", align = "right", drop = 6 },
     { title = "", drop = 3 } }, rows, { indent = 2 })
-  if shown < #keys then
-    ctx.out(term.paint(string.format("  +%d metrics: --all\n", #keys - shown), "dim", ctx.color))
+end
+
+local function print_metrics(ctx, store, run)
+  local limit = not ctx.options.all and (ctx.stdout_tty and metrics_shown or metrics_piped) or nil
+  local rows, shown = {}, 0
+  for key, m in each_metric(ctx, store, run, limit) do
+    if shown == 0 then heading(ctx, "metrics") end
+    shown = shown + 1
+    rows[#rows + 1] = metric_row(store, key, m)
+    if #rows == metrics_piped then
+      print_metrics_table(ctx, rows)
+      rows = {}
+    end
+  end
+  if #rows > 0 then print_metrics_table(ctx, rows) end
+  if shown == limit and not ctx.options.metric then
+    local more = runs.count_metrics(store, run) - shown
+    if more > 0 then
+      ctx.out(term.paint(string.format("  +%s metric%s: --all, --metric KEY or --json\n", format.count(more),
+        more == 1 and "" or "s"), "dim", ctx.color))
+    end
   end
 end
 
@@ -273,10 +300,10 @@ local function show_media(ctx, store, run)
   return 0
 end
 
--- Only the metrics that --metric names, with their ranks and reductions.
-local function keep_metrics(ctx, store, run)
-  if not ctx.options.metric then return end
+-- Load the metrics that --metric names, with their ranks and reductions.
+local function load_asked(ctx, store, run)
   local kept = {}
+  for _, text in ipairs(ctx.options.metric) do runs.add_metric(store, run, runs.metric(store, text).key) end
   runs.add_asked(store, { run }, ctx.options.metric)
   for _, text in ipairs(ctx.options.metric) do
     local spec = runs.metric(store, text)
@@ -340,11 +367,10 @@ local function print_events(ctx, store, run)
     { title = "message", flex = true, min = 20 } }, rows, { indent = 2 })
 end
 
-local function metrics_csv(ctx, run)
+local function metrics_csv(ctx, store, run)
   ctx.out(csv.line { "key", "rank", "last", "min", "max", "mean", "count", "first_step",
     "last_step" })
-  for _, key in ipairs(sorted_keys(run.metrics)) do
-    local m = run.metrics[key]
+  for key, m in each_metric(ctx, store, run) do
     ctx.out(csv.line({ key, m.rank, m.last, m.min, m.max, m.mean, m.count, m.first_step,
       m.last_step }, 9))
   end
@@ -353,19 +379,18 @@ end
 local function run(ctx)
   local store = ctx.reading()
   local id = runs.find(store, ctx.args[1])
-  local found = runs.load(store, { id },
-    { params = true, tags = true, metrics = true, attempts = true })[1]
+  local found = runs.load(store, { id }, { params = true, tags = true, attempts = true })[1]
   if not found then errors.raise("not_found", "no run '%s'", ctx.args[1]) end
   if ctx.options.media then return show_media(ctx, store, found) end
   if ctx.options.save or ctx.options.step or ctx.options.rank then
     errors.raise("usage", "--save, --step and --rank go with --media KEY")
   end
-  keep_metrics(ctx, store, found)
+  if ctx.options.metric then load_asked(ctx, store, found) end
   if ctx.json then
     run_json(ctx, store, found)
     return 0
   elseif ctx.csv then
-    metrics_csv(ctx, found)
+    metrics_csv(ctx, store, found)
     return 0
   end
   print_head(ctx, found)
@@ -395,9 +420,10 @@ return {
   help = [[
 Status and what went wrong, the exact code, command, launch shape, parameters,
 tags, metrics of rank 0 (last, min, max, mean, count, steps and the curve in
-small), attempts and how each ended, checkpoints, histograms, images, tables
-and files, notes, the newest text samples and events. --metric shows these
-metrics alone, also with a rank or a reduction (val/loss@mean).
+small; of very many the first, --all shows the rest), attempts and how each
+ended, checkpoints, histograms, images, tables and files, notes, the newest
+text samples and events. --metric shows these metrics alone, also with a rank
+or a reduction (val/loss@mean).
 
 --media shows one histogram as a chart, table, text file, or image (in kitty,
 Ghostty, iTerm2 and WezTerm), the newest step unless told; --save writes the
