@@ -4,11 +4,16 @@
 
 #include "bind/bind.h"
 #include "launch/agent.h"
+#include "launch/head.h"
 
 int main(int argc, char **argv)
 {
 	if (argc == 2 && strcmp(argv[1], "agent") == 0)
 		return pio_agent_main();
+	if (argc == 3 && strcmp(argv[1], "agent") == 0 && strcmp(argv[2], "--join") == 0)
+		return pio_agent_join_main();
+	if (argc == 4 && strcmp(argv[1], "agent") == 0 && strcmp(argv[2], "--head") == 0)
+		return pio_head_main(argv[3]);
 	/* A reader that went away (`pioche ls | head`) is an error of write(2)
 	 * where it matters; sockets and the agent's pipes must not kill us. */
 	signal(SIGPIPE, SIG_IGN);

@@ -116,21 +116,6 @@ int pio_comm_break(pio_comm *comm, const pio_err *err)
 
 /* ---- joining ---------------------------------------------------------------- */
 
-static int split_address(pio_frame_address *address, const char *text, pio_err *err)
-{
-	const char *colon = text ? strrchr(text, ':') : NULL;
-	char *end = NULL;
-	long port = colon ? strtol(colon + 1, &end, 10) : 0;
-	size_t n = colon ? (size_t)(colon - text) : 0;
-	if (n == 0 || n >= sizeof address->host || *end || port < 1 || port > UINT16_MAX)
-		return pio_fail(err, PIO_EINVAL, "%s=\"%s\" in the environment: HOST:PORT expected",
-		                PIO_ENV_RENDEZVOUS, text ? text : "");
-	memcpy(address->host, text, n);
-	address->host[n] = 0;
-	address->port = (uint16_t)port;
-	return 0;
-}
-
 /* Listen where the head saw us coming from: the network that works. */
 static int listen_for_neighbour(pio_comm *comm, joining *j, pio_frame_address *address,
                                 pio_err *err)
@@ -200,7 +185,7 @@ static int meet_head(pio_comm *comm, joining *j, pio_err *err)
 	pio_frame_address head;
 	pio_frame_hello hello;
 	pio_str frame = PIO_STR_INIT;
-	int rc = split_address(&head, getenv(PIO_ENV_RENDEZVOUS), err);
+	int rc = pio_frame_address_parse(&head, getenv(PIO_ENV_RENDEZVOUS), PIO_ENV_RENDEZVOUS, err);
 	if (rc)
 		return rc;
 	rc = pio_sock_connect(&comm->head_fd, head.host, head.port, j->deadline_ns, err);

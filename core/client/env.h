@@ -6,11 +6,14 @@
  *   PIOCHE_RING        ring file of this rank (client/ring.h)
  *   PIOCHE_STAGING     directory for checkpoint shards, on the store's disk
  *   PIOCHE_RESUME      resume index (client/resume.h); unset: start afresh
- *   PIOCHE_RENDEZVOUS  HOST:PORT of the head agent (client/frame.h)
+ *   PIOCHE_RENDEZVOUS  HOST:PORT of the head (client/frame.h)
  *   PIOCHE_TOKEN       32 hexadecimal digits, new for each attempt
  *   PIOCHE_STORE       the store, for programs started by the rank
  *
- * A process without PIOCHE_RING is standalone.
+ * A process without PIOCHE_RING is standalone. Agents that join a head find in
+ * it PIOCHE_RENDEZVOUS, PIOCHE_TOKEN and PIOCHE_DIR, as the head set them, and
+ * PIOCHE_NODE, which of the agents they are, 0 the first; under Slurm
+ * SLURM_NODEID says that too.
  *
  * Beside these a rank has what other launchers would have set for it; the
  * families do not collide:
@@ -45,5 +48,6 @@
 #define PIO_ENV_RENDEZVOUS "PIOCHE_RENDEZVOUS"
 #define PIO_ENV_TOKEN "PIOCHE_TOKEN"
 #define PIO_ENV_STORE "PIOCHE_STORE"
+#define PIO_ENV_NODE "PIOCHE_NODE"
 
 #endif

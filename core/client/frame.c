@@ -1,12 +1,28 @@
 #include "client/frame.h"
 
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "sys/journal.h"
 
 #define LENGTH_BYTES 4u
 #define TEXT_BYTES_MAX 4096u
+
+int pio_frame_address_parse(pio_frame_address *address, const char *text, const char *what, pio_err *err)
+{
+	const char *colon = text ? strrchr(text, ':') : NULL;
+	char *end = NULL;
+	long port = colon ? strtol(colon + 1, &end, 10) : 0;
+	size_t n = colon ? (size_t)(colon - text) : 0;
+	if (n == 0 || n >= sizeof address->host || *end || port < 1 || port > UINT16_MAX)
+		return pio_fail(err, PIO_EINVAL, "%s=\"%s\" in the environment: HOST:PORT expected", what,
+		                text ? text : "");
+	memcpy(address->host, text, n);
+	address->host[n] = 0;
+	address->port = (uint16_t)port;
+	return 0;
+}
 
 /* ---- writing ---------------------------------------------------------------- */
 
@@ -64,6 +80,42 @@ void pio_frame_put_text(pio_str *out, enum pio_frame_type type, const char *text
 void pio_frame_put_bye(pio_str *out)
 {
 	put_end(out, put_begin(out, PIO_FRAME_BYE));
+}
+
+void pio_frame_put_join(pio_str *out, const pio_frame_join *join)
+{
+	size_t start = put_begin(out, PIO_FRAME_JOIN);
+	pio_record_put_str(out, join->token, strlen(join->token));
+	pio_record_put_u32(out, join->place);
+	pio_record_put_str(out, join->host, strlen(join->host));
+	pio_record_put_u32(out, join->is_keeper);
+	put_end(out, start);
+}
+
+void pio_frame_put_json(pio_str *out, enum pio_frame_type type, const char *text, size_t text_bytes)
+{
+	if (text_bytes > PIO_FRAME_BYTES_MAX - 2 * LENGTH_BYTES) {
+		out->failed = true;
+		return;
+	}
+	size_t start = put_begin(out, type);
+	pio_record_put_str(out, text, text_bytes);
+	put_end(out, start);
+}
+
+void pio_frame_put_ping(pio_str *out, int64_t agent_ns)
+{
+	size_t start = put_begin(out, PIO_FRAME_PING);
+	pio_record_put_i64(out, agent_ns);
+	put_end(out, start);
+}
+
+void pio_frame_put_pong(pio_str *out, int64_t agent_ns, int64_t head_ns)
+{
+	size_t start = put_begin(out, PIO_FRAME_PONG);
+	pio_record_put_i64(out, agent_ns);
+	pio_record_put_i64(out, head_ns);
+	put_end(out, start);
 }
 
 /* ---- reading ---------------------------------------------------------------- */
@@ -154,5 +206,52 @@ int pio_frame_get_text(char *text, size_t text_bytes, const pio_frame *frame, pi
 	n = n < text_bytes ? n : text_bytes - 1;
 	memcpy(text, bytes, n);
 	text[n] = 0;
+	return 0;
+}
+
+static int fail_payload(const pio_frame *frame, const char *what, pio_err *err)
+{
+	return pio_fail(err, PIO_ECORRUPT, "a frame of type %d and %zu bytes is no %s", (int)frame->type,
+	                frame->size_bytes, what);
+}
+
+int pio_frame_get_join(pio_frame_join *join, const pio_frame *frame, pio_err *err)
+{
+	pio_cursor cursor = cursor_of(frame);
+	memset(join, 0, sizeof *join);
+	bool good = frame->type == PIO_FRAME_JOIN && get_str(&cursor, join->token, sizeof join->token);
+	join->place = pio_cursor_u32(&cursor);
+	good = good && get_str(&cursor, join->host, sizeof join->host);
+	join->is_keeper = pio_cursor_u32(&cursor);
+	if (!good || cursor.bad || cursor.at != cursor.end || join->is_keeper > 1)
+		return fail_payload(frame, "JOIN", err);
+	return 0;
+}
+
+int pio_frame_get_json(const char **text, size_t *text_bytes, const pio_frame *frame, pio_err *err)
+{
+	pio_cursor cursor = cursor_of(frame);
+	*text = pio_cursor_str(&cursor, text_bytes);
+	if (cursor.bad || cursor.at != cursor.end)
+		return fail_payload(frame, "JSON", err);
+	return 0;
+}
+
+int pio_frame_get_ping(int64_t *agent_ns, const pio_frame *frame, pio_err *err)
+{
+	pio_cursor cursor = cursor_of(frame);
+	*agent_ns = pio_cursor_i64(&cursor);
+	if (frame->type != PIO_FRAME_PING || cursor.bad || cursor.at != cursor.end)
+		return fail_payload(frame, "PING", err);
+	return 0;
+}
+
+int pio_frame_get_pong(int64_t *agent_ns, int64_t *head_ns, const pio_frame *frame, pio_err *err)
+{
+	pio_cursor cursor = cursor_of(frame);
+	*agent_ns = pio_cursor_i64(&cursor);
+	*head_ns = pio_cursor_i64(&cursor);
+	if (frame->type != PIO_FRAME_PONG || cursor.bad || cursor.at != cursor.end)
+		return fail_payload(frame, "PONG", err);
 	return 0;
 }

@@ -1,4 +1,4 @@
-/* frame.h: what ranks and the head agent say to each other.
+/* frame.h: what the ranks, agents and the head of an attempt say to each other.
  *
  * A frame is u32 length | u8 type | payload, little-endian, length counts type
  * and payload, at most 1 MiB (str: u32 length and bytes):
@@ -12,6 +12,16 @@
  *                          HELLO passes
  *   ABORT   both ways      str reason; the head passes it on to all others
  *   BYE     rank -> head   leaving in good order
+ *
+ *   JOIN    agent -> head  str token, u32 place among the agents that were
+ *                          started, str host, u32 1 if it is a keeper that
+ *                          speaks for its dead agent
+ *   REFUSED head -> agent  str text: why, where it is useless to try again
+ *   ORDERS  head -> agent  str JSON (launch/agent_spec.h), once all have joined
+ *   EVENT   agent -> head  str JSON (launch/agent.h)
+ *   ORDER   head -> agent  str word (launch/agent.h)
+ *   PING    agent -> head  i64 the agent's monotonic clock
+ *   PONG    head -> agent  i64 the same, i64 the head's monotonic clock
  *
  * A wrong token, an oversized frame or a second HELLO of a rank that is
  * connected closes the connection, and changes nothing else. */
@@ -29,6 +39,8 @@
 
 enum pio_frame_type {
 	PIO_FRAME_HELLO = 1, PIO_FRAME_TABLE, PIO_FRAME_WAITING, PIO_FRAME_ABORT, PIO_FRAME_BYE,
+	PIO_FRAME_JOIN = 32, PIO_FRAME_REFUSED, PIO_FRAME_ORDERS, PIO_FRAME_EVENT, PIO_FRAME_ORDER,
+	PIO_FRAME_PING, PIO_FRAME_PONG,
 };
 
 #define PIO_FRAME_HOST_BYTES 256   /* a DNS name and its NUL */
@@ -52,12 +64,27 @@ typedef struct pio_frame_hello {
 	uint32_t patience_ms;          /* 0: not told */
 } pio_frame_hello;
 
+typedef struct pio_frame_join {
+	char token[PIO_FRAME_TOKEN_BYTES];
+	char host[PIO_FRAME_HOST_BYTES];
+	uint32_t place;
+	uint32_t is_keeper;            /* 0 or 1 */
+} pio_frame_join;
+
+/* "HOST:PORT"; `what` names it in the message. */
+int pio_frame_address_parse(pio_frame_address *address, const char *text, const char *what, pio_err *err);
+
 /* ---- writing: append a whole frame; check the string at the end --------------- */
 void pio_frame_put_hello(pio_str *out, const pio_frame_hello *hello);
 void pio_frame_put_table(pio_str *out, const pio_frame_address *table, uint32_t world);
-/* WAITING or ABORT; text beyond 4096 bytes is cut. */
+/* WAITING, ABORT, REFUSED or ORDER; text beyond 4096 bytes is cut. */
 void pio_frame_put_text(pio_str *out, enum pio_frame_type type, const char *text);
 void pio_frame_put_bye(pio_str *out);
+void pio_frame_put_join(pio_str *out, const pio_frame_join *join);
+/* ORDERS or EVENT. Whole or not at all: too long for a frame counts as failed. */
+void pio_frame_put_json(pio_str *out, enum pio_frame_type type, const char *text, size_t text_bytes);
+void pio_frame_put_ping(pio_str *out, int64_t agent_ns);
+void pio_frame_put_pong(pio_str *out, int64_t agent_ns, int64_t head_ns);
 
 /* ---- reading: every bound is checked -------------------------------------------- */
 /* The first frame of a buffer: 1 and *used bytes of it, 0 if it is not whole
@@ -71,5 +98,10 @@ int pio_frame_get_table(pio_frame_address *table, uint32_t world, const pio_fram
                         pio_err *err);
 /* At most text_bytes - 1 bytes and a NUL. */
 int pio_frame_get_text(char *text, size_t text_bytes, const pio_frame *frame, pio_err *err);
+int pio_frame_get_join(pio_frame_join *join, const pio_frame *frame, pio_err *err);
+/* Borrowed from the frame, no NUL behind it. */
+int pio_frame_get_json(const char **text, size_t *text_bytes, const pio_frame *frame, pio_err *err);
+int pio_frame_get_ping(int64_t *agent_ns, const pio_frame *frame, pio_err *err);
+int pio_frame_get_pong(int64_t *agent_ns, int64_t *head_ns, const pio_frame *frame, pio_err *err);
 
 #endif

@@ -19,18 +19,23 @@
 
 #define ORDERS_BYTES_MAX (16u << 20)
 
-void pio_agent_say(json_t *message)
+void pio_agent_say(pio_agent *agent, json_t *message)
 {
 	char *text = message ? pio_json_canonical(message) : NULL;
 	json_decref(message);
 	if (!text)
 		return;
 	pio_str line = PIO_STR_INIT;
-	pio_str_printf(&line, "%s\n", text);
+	if (agent->joined) {
+		pio_frame_put_json(&line, PIO_FRAME_EVENT, text, strlen(text));
+		pio_agent_head_send(agent, &line);
+	} else {
+		pio_str_printf(&line, "%s\n", text);
+		/* Nobody listens when the supervisor is gone: the exit record tells. */
+		if (!line.failed)
+			(void)pio_fs_write_all(STDOUT_FILENO, line.data, line.len, "standard output", NULL);
+	}
 	free(text);
-	/* Nobody listens when the supervisor is gone: the exit record tells. */
-	if (!line.failed)
-		(void)pio_fs_write_all(STDOUT_FILENO, line.data, line.len, "standard output", NULL);
 	pio_str_fini(&line);
 }
 
@@ -117,7 +122,7 @@ static int find_master(pio_agent *agent, pio_err *err)
 static int open_rendezvous(pio_agent *agent, pio_err *err)
 {
 	pio_agent_spec *spec = &agent->spec;
-	if (spec->node > 0)
+	if (agent->joined)
 		return 0;
 	int rc = find_master(agent, err);
 	if (!rc)
@@ -176,6 +181,22 @@ static void drain_last(pio_agent *agent)
 		pio_agent_fail_journal(agent, &err);
 }
 
+/* What the ranks wrote is in the record's file; the head has no use for it. */
+static void tell_end(pio_agent *agent, json_t *record)
+{
+	size_t i;
+	json_t *rank;
+	if (agent->joined)
+		json_array_foreach(json_object_get(record, "ranks"), i, rank) {
+			json_object_del(rank, "stdout_tail");
+			json_object_del(rank, "stderr_tail");
+		}
+	json_object_set_new(record, "event", json_string("ended"));
+	pio_agent_say(agent, json_incref(record));
+	if (agent->joined)
+		pio_agent_head_finish(agent);
+}
+
 /* Everybody is dead: the last words of the rings, the record, the end. A
  * journal in trouble does not keep the record from being written. */
 static int finish(pio_agent *agent, pio_err *err)
@@ -183,9 +204,9 @@ static int finish(pio_agent *agent, pio_err *err)
 	pio_str path = PIO_STR_INIT;
 	int rc = 0, killed = pio_agent_leftovers_kill();
 	if (killed)
-		pio_agent_say(json_pack("{s:s, s:s, s:o}", "event", "note", "kind", "leftover", "message",
-		                        json_sprintf("killed %d process%s that the ranks left behind", killed,
-		                                     killed == 1 ? "" : "es")));
+		pio_agent_say(agent, json_pack("{s:s, s:s, s:o}", "event", "note", "kind", "leftover", "message",
+		                               json_sprintf("killed %d process%s that the ranks left behind",
+		                                            killed, killed == 1 ? "" : "es")));
 	drain_last(agent);
 	agent->ended_ns = pio_clock_wall_ns();
 	json_t *record = pio_agent_exit_record(agent);
@@ -202,10 +223,8 @@ static int finish(pio_agent *agent, pio_err *err)
 		rc = in_dir(&path, agent, err, "exit.%d.json", agent->spec.node);
 	if (!rc)
 		rc = pio_fs_write(path.data, text, strlen(text), 0666, err);
-	if (!rc) {
-		json_object_set_new(record, "event", json_string("ended"));
-		pio_agent_say(json_incref(record));
-	}
+	if (!rc)
+		tell_end(agent, record);
 	pio_str_fini(&path);
 	free(text);
 	json_decref(record);
@@ -229,34 +248,95 @@ static int work(pio_agent *agent, pio_err *err)
 	return rc;
 }
 
+/* From its orders to its end. */
+static int run(pio_agent *agent, pio_err *err)
+{
+	int rc = uv_loop_init(&agent->loop) == 0 ? 0 : pio_fail(err, PIO_ENOMEM, "out of memory for a loop");
+	if (rc)
+		return rc;
+	rc = work(agent, err);
+	if (!rc && agent->trouble.code)
+		fprintf(stderr, "pioche agent: %s\n", agent->trouble.message);
+	pio_agent_loop_end(agent);
+	pio_agent_rings_close(agent, false);
+	(void)pio_journal_close(&agent->journal, NULL);
+	pio_agent_watch_close(agent);
+	pio_free(agent->ranks);
+	if (agent->lock_fd >= 0)
+		(void)pio_fs_close(&agent->lock_fd, "agent.lock", NULL);
+	return rc;
+}
+
 int pio_agent_main(void)
 {
 	pio_agent agent = { .lock_fd = -1, .trouble_rank = -1 };
 	pio_err err = PIO_ERR_INIT;
 	pio_str orders = PIO_STR_INIT;
-	bool has_loop = false;
 
 	signal(SIGPIPE, SIG_IGN);
 	int rc = read_orders(&orders, &err);
 	if (!rc)
-		rc = pio_agent_spec_parse(&agent.spec, orders.data, orders.len, &err);
+		rc = pio_agent_spec_parse(&agent.spec, orders.data, orders.len, NULL, &err);
 	pio_str_fini(&orders);
-	if (!rc) {
-		has_loop = uv_loop_init(&agent.loop) == 0;
-		rc = has_loop ? work(&agent, &err) : pio_fail(&err, PIO_ENOMEM, "out of memory for a loop");
-	}
+	if (!rc)
+		rc = run(&agent, &err);
 	if (rc)
 		fprintf(stderr, "pioche agent: %s\n", err.message);
-	else if (agent.trouble.code)
-		fprintf(stderr, "pioche agent: %s\n", agent.trouble.message);
-	if (has_loop)
-		pio_agent_loop_end(&agent);
-	pio_agent_rings_close(&agent, false);
-	(void)pio_journal_close(&agent.journal, NULL);
-	pio_agent_watch_close(&agent);
-	pio_free(agent.ranks);
 	pio_agent_spec_fini(&agent.spec);
-	if (agent.lock_fd >= 0)
-		(void)pio_fs_close(&agent.lock_fd, "agent.lock", NULL);
+	return rc ? 3 : 0;
+}
+
+/* ---- under a head ---------------------------------------------------------------------------- */
+
+/* From here on this node has a file of its own for what goes wrong. */
+static int open_errors(const pio_agent *agent, pio_err *err)
+{
+	pio_str path = PIO_STR_INIT;
+	int fd = -1, rc = in_dir(&path, agent, err, "agent.%d.err", agent->spec.node);
+	if (!rc)
+		rc = pio_fs_open(&fd, path.data, O_WRONLY | O_CREAT | O_APPEND, 0666, err);
+	if (!rc && dup2(fd, STDERR_FILENO) < 0)
+		rc = pio_fail_errno(err, errno, "use %s as standard error", path.data);
+	if (fd >= 0)
+		(void)pio_fs_close(&fd, path.data, NULL);
+	pio_str_fini(&path);
+	return rc;
+}
+
+/* An agent that could not work: the head hears why. */
+static void tell_trouble(pio_joined *joined, const char *why)
+{
+	json_t *event = json_pack("{s:s, s:s, s:n, s:o, s:[]}", "event", "ended", "result", "failed", "first",
+	                          "message", pio_agent_json_text(why, strlen(why)), "ranks");
+	char *text = event ? pio_json_canonical(event) : NULL;
+	if (text)
+		(void)pio_join_speak_for(joined, text, NULL);
+	free(text);
+	json_decref(event);
+}
+
+int pio_agent_join_main(void)
+{
+	pio_joined joined;
+	pio_agent agent = { .lock_fd = -1, .trouble_rank = -1, .joined = &joined };
+	pio_err err = PIO_ERR_INIT;
+
+	signal(SIGPIPE, SIG_IGN);
+	int rc = pio_join(&joined, &err);
+	bool is_needed = !rc && joined.orders.len, is_known = is_needed;
+	if (is_needed)
+		rc = pio_agent_spec_parse(&agent.spec, joined.orders.data, joined.orders.len,
+		                          json_pack("{s:s, s:s}", "token", joined.self.token, "host",
+		                                    joined.self.host), &err);
+	if (!rc && is_needed)
+		rc = open_errors(&agent, &err);
+	if (!rc && is_needed)
+		rc = run(&agent, &err);
+	if (rc)
+		fprintf(stderr, "pioche agent %s: %s\n", joined.self.host, err.message);
+	if (rc && is_known)
+		tell_trouble(&joined, err.message);
+	pio_agent_spec_fini(&agent.spec);
+	pio_join_fini(&joined);
 	return rc ? 3 : 0;
 }

@@ -1,12 +1,19 @@
 /* agent.h: the one pioche process per node that runs the ranks of an attempt.
  *
- * `pioche agent` reads its orders as one JSON line on stdin and then watches
+ * On one machine, `pioche agent` reads its orders as one JSON line on stdin and then watches
  * that pipe: a line "stop" ends the ranks politely, "kill" at once, and end of
  * file means the supervisor is gone, which is as "stop" with result 'lost'. So
  * no rank outlives its supervisor by more than the grace time, at most 10 s.
  * It tells on stdout, one JSON line each: {"event":"started","pids":[...]},
  * {"event":"note","kind":k,"message":m} for the run's history, and
  * {"event":"ended", ...the exit record}.
+ *
+ * On many, `pioche agent --join` comes to the head that started it (launch/join.h),
+ * gets its orders, obeys the words "stop", "kill", "timeout" (stop, the time limit
+ * is near) and "peers" (a failure on another node), and tells the same events
+ * over the same connection, of the record without the tails, and
+ * {"event":"failed","victim":b,"what":w} as soon as a rank has failed. When the
+ * head is gone, that is as the end of file.
  *
  * It makes the rings, sets every environment contract (client/env.h,
  * torchrun's), starts the ranks in sessions of their own, copies their stdout
@@ -18,14 +25,18 @@
  *   { "version": 1, "run": ulid, "attempt": n, "node": i, "host": name,
  *     "result": "ok|failed|signal|timeout|hang|cancelled|lost",
  *     "message": why, one line, or null where all is well,
- *     "first": null or { "rank", "pid", "exit_code" or "signal", "time_ns", "step",
- *                        "message": "rank 1 died: SIGKILL at step 812; 1 rank waited 0.2 s" },
+ *     "first": null or { "rank", "pid", "exit_code" or "signal", "time_ns", "clock_ns",
+ *                        "victim": did it fail because a peer had, "step",
+ *                        "what": "rank 1 (gpu 1) died: SIGKILL at step 812", "stderr_tail",
+ *                        "message": what and "; 1 rank waited 0.2 s" },
  *     "ranks": [ { "rank", "pid", "exit_code" or "signal", "started_ns", "ended_ns",
- *                  "last_step", "stdout_tail", "stderr_tail" } ],
+ *                  "ended_clock_ns", "last_step", "stdout_tail", "stderr_tail" } ],
  *     "started_ns", "ended_ns" }
  *
- * Rank, pid and step are null where they are unknown: exit_code 127 is a program
- * that could not be started. `message` of `first` is the record's.
+ * clock_ns and ended_clock_ns are of the head's monotonic clock, as this agent
+ * knows it; without a head, of the machine's. Rank, pid and step are null where
+ * they are unknown: exit_code 127 is a program that could not be started.
+ * `message` of `first` is the record's.
  *
  * Where no rank makes a step for longer than they ever took (pace.h, or hang_s of
  * the orders), the result is 'hang', `first` is the rank that stands longest and
@@ -40,5 +51,7 @@
 /* The verb: returns the exit status of the process (0 also when ranks failed:
  * the exit record says so; 3 when the agent itself could not work). */
 int pio_agent_main(void);
+/* With --join. */
+int pio_agent_join_main(void);
 
 #endif

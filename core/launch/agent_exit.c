@@ -1,10 +1,12 @@
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "launch/agent_parts.h"
+#include "launch/blame.h"
 #include "sys/fs.h"
 #include "sys/proc.h"
 
@@ -52,12 +54,26 @@ static json_t *tail(const pio_agent *agent, int rank, const char *suffix)
 	return pio_agent_json_text(bytes + at, n - at);
 }
 
-void pio_agent_describe(pio_str *text, const pio_agent_rank *rank)
+/* " (gpu 3)": the local rank's entry of CUDA_VISIBLE_DEVICES, where that is set. */
+static void put_gpu(pio_str *text, int local_rank)
 {
+	const char *at = getenv("CUDA_VISIBLE_DEVICES");
+	for (int i = 0; at && i < local_rank; i++) {
+		at = strchr(at, ',');
+		at = at ? at + 1 : NULL;
+	}
+	if (at && *at && *at != ',')
+		pio_str_printf(text, " (gpu %.*s)", (int)strcspn(at, ","), at);
+}
+
+void pio_agent_describe(pio_str *text, const pio_agent *agent, const pio_agent_rank *rank)
+{
+	pio_str_printf(text, "rank %d", rank->rank);
+	put_gpu(text, rank->rank - agent->spec.first_rank);
 	if (rank->signal > 0)
-		pio_str_printf(text, "rank %d died: %s", rank->rank, pio_proc_signal_name(rank->signal));
+		pio_str_printf(text, " died: %s", pio_proc_signal_name(rank->signal));
 	else
-		pio_str_printf(text, "rank %d exited with %d", rank->rank, rank->exit_code);
+		pio_str_printf(text, " exited with %d", rank->exit_code);
 }
 
 static json_t *json_step(const pio_agent_rank *rank)
@@ -99,29 +115,29 @@ static void quote_last_line(pio_str *text, const json_t *stderr_tail)
 	pio_str_append(text, all + start, end - start);
 }
 
-/* "rank 1 died: SIGKILL at step 812; 1 rank waited 0.2 s" */
-static void put_message(pio_str *text, const pio_agent *agent, const pio_agent_rank *first,
-                        const json_t *stderr_tail)
+/* "rank 1 died: SIGKILL at step 812" */
+static void put_what(pio_str *text, const pio_agent *agent, const pio_agent_rank *first,
+                     const json_t *stderr_tail)
 {
-	int waited = 0;
-	int64_t last_ns = first->ended_mono_ns;
-	pio_agent_describe(text, first);
 	int64_t step = first->ring ? pio_ring_last_step(first->ring) : INT64_MIN;
+	pio_agent_describe(text, agent, first);
 	if (step != INT64_MIN)
 		pio_str_printf(text, " at step %lld", (long long)step);
 	if (first->signal <= 0)
 		quote_last_line(text, stderr_tail);
+}
+
+static void put_waited(pio_str *text, const pio_agent *agent, const pio_agent_rank *first)
+{
+	int waited = 0;
+	int64_t last_ns = first->ended_mono_ns;
 	for (int i = 0; i < agent->spec.ranks_per_node; i++) {
 		const pio_agent_rank *rank = &agent->ranks[i];
-		if (rank->ended_mono_ns > first->ended_mono_ns) {
-			waited++;
-			if (rank->ended_mono_ns > last_ns)
-				last_ns = rank->ended_mono_ns;
-		}
+		waited += rank->ended_mono_ns > first->ended_mono_ns;
+		if (rank->ended_mono_ns > last_ns)
+			last_ns = rank->ended_mono_ns;
 	}
-	if (waited)
-		pio_str_printf(text, "; %d rank%s waited %.1f s", waited, waited == 1 ? "" : "s",
-		               (double)(last_ns - first->ended_mono_ns) / 1e9);
+	pio_blame_waited(text, waited, last_ns - first->ended_mono_ns);
 }
 
 static json_t *ranks_record(const pio_agent *agent)
@@ -135,6 +151,8 @@ static json_t *ranks_record(const pio_agent *agent)
 		put_ending(entry, rank);
 		json_object_set_new(entry, "started_ns", json_integer(rank->started_ns));
 		json_object_set_new(entry, "ended_ns", json_integer(rank->ended_ns));
+		json_object_set_new(entry, "ended_clock_ns",
+		                    json_integer(pio_agent_head_clock_ns(agent, rank->ended_mono_ns)));
 		json_object_set_new(entry, "last_step", json_step(rank));
 		json_object_set_new(entry, "stdout_tail", tail(agent, rank->rank, "out"));
 		json_object_set_new(entry, "stderr_tail", tail(agent, rank->rank, "err"));
@@ -143,38 +161,54 @@ static json_t *ranks_record(const pio_agent *agent)
 	return list;
 }
 
-/* The `first` member, and the result word where no verdict stands. */
-static json_t *first_record(const pio_agent *agent, const json_t *ranks, const char **result)
+/* A rank that could not be started. */
+static json_t *trouble_record(const pio_agent *agent)
 {
-	if (agent->verdict) {
-		*result = agent->verdict;
-		return pio_agent_watch_first(agent);
-	}
-	*result = "ok";
-	if (agent->trouble.code) {
-		*result = "failed";
-		if (agent->trouble_rank < 0)
-			return json_null();
-		return json_pack("{s:i, s:n, s:i, s:I, s:n, s:o}", "rank", agent->trouble_rank, "pid",
-		                 "exit_code", 127, "time_ns", (json_int_t)agent->ended_ns, "step", "message",
-		                 pio_agent_json_text(agent->trouble.message, strlen(agent->trouble.message)));
-	}
-	const pio_agent_rank *first = pio_agent_first(agent);
-	if (!first)
+	if (agent->trouble_rank < 0)
 		return json_null();
-	*result = first->signal > 0 ? "signal" : "failed";
+	json_t *message = pio_agent_json_text(agent->trouble.message, strlen(agent->trouble.message));
+	return json_pack("{s:i, s:n, s:i, s:I, s:I, s:b, s:n, s:O, s:o}", "rank", agent->trouble_rank, "pid",
+	                 "exit_code", 127, "time_ns", (json_int_t)agent->ended_ns, "clock_ns",
+	                 (json_int_t)pio_agent_head_clock_ns(agent, agent->trouble_mono_ns), "victim", 0,
+	                 "step", "what", message, "message", message);
+}
+
+static json_t *rank_record(const pio_agent *agent, const pio_agent_rank *first, json_t *stderr_tail)
+{
 	json_t *record = json_object();
-	pio_str message = PIO_STR_INIT;
-	size_t index = (size_t)(first - agent->ranks);
-	put_message(&message, agent, first, json_object_get(json_array_get(ranks, index), "stderr_tail"));
+	pio_str text = PIO_STR_INIT;
 	json_object_set_new(record, "rank", json_integer(first->rank));
 	json_object_set_new(record, "pid", json_integer(first->pid));
 	put_ending(record, first);
 	json_object_set_new(record, "time_ns", json_integer(first->ended_ns));
+	json_object_set_new(record, "clock_ns",
+	                    json_integer(pio_agent_head_clock_ns(agent, first->ended_mono_ns)));
+	json_object_set_new(record, "victim", json_boolean(pio_agent_is_victim(first)));
 	json_object_set_new(record, "step", json_step(first));
-	json_object_set_new(record, "message", pio_agent_json_text(message.data, message.len));
-	pio_str_fini(&message);
+	json_object_set(record, "stderr_tail", stderr_tail);
+	put_what(&text, agent, first, stderr_tail);
+	json_object_set_new(record, "what", pio_agent_json_text(text.data, text.len));
+	put_waited(&text, agent, first);
+	json_object_set_new(record, "message", pio_agent_json_text(text.data, text.len));
+	pio_str_fini(&text);
 	return record;
+}
+
+/* The `first` member, and the result word. */
+static json_t *first_record(const pio_agent *agent, const json_t *ranks, const char **result)
+{
+	*result = agent->verdict;
+	if (agent->verdict)
+		return pio_agent_watch_first(agent);
+	*result = "failed";
+	if (agent->trouble.code)
+		return trouble_record(agent);
+	const pio_agent_rank *first = pio_agent_first(agent);
+	*result = !first ? agent->failed_elsewhere ? "cancelled" : "ok" : first->signal > 0 ? "signal" : "failed";
+	if (!first)
+		return json_null();
+	return rank_record(agent, first,
+	                   json_object_get(json_array_get(ranks, (size_t)(first - agent->ranks)), "stderr_tail"));
 }
 
 /* Why, where it is not the failure of a rank. */
@@ -183,12 +217,16 @@ static json_t *verdict_message(const pio_agent *agent)
 	pio_str text = PIO_STR_INIT;
 	if (agent->trouble.code)
 		pio_str_puts(&text, agent->trouble.message);
+	else if (agent->failed_elsewhere && !agent->verdict)
+		pio_str_puts(&text, "stopped because of a failure on another node");
 	else if (!agent->verdict)
 		return json_null();
-	else if (strcmp(agent->verdict, "timeout") == 0)
+	else if (strcmp(agent->verdict, "timeout") == 0 && agent->spec.timeout_s)
 		pio_str_printf(&text, "stopped after the time limit of %lld s", (long long)agent->spec.timeout_s);
+	else if (strcmp(agent->verdict, "timeout") == 0)
+		pio_str_puts(&text, "stopped because the time limit of the job was near");
 	else if (strcmp(agent->verdict, "lost") == 0)
-		pio_str_puts(&text, "stopped because the supervisor was gone");
+		pio_str_printf(&text, "stopped because the %s was gone", agent->joined ? "head" : "supervisor");
 	else
 		pio_str_puts(&text, "stopped on request");
 	json_t *value = pio_agent_json_text(text.data, text.len);

@@ -54,8 +54,11 @@ static void conclude(pio_agent *agent, const char *verdict, enum pio_agent_stage
 
 void pio_agent_fail(pio_agent *agent, const pio_err *err)
 {
-	if (!agent->trouble.code)
+	if (!agent->trouble.code) {
 		agent->trouble = *err;
+		agent->trouble_mono_ns = pio_clock_mono_ns();
+	}
+	pio_agent_head_tell_failure(agent);
 	if (agent->alive)
 		pio_agent_escalate(agent, PIO_STAGE_KILL);
 }
@@ -68,18 +71,21 @@ void pio_agent_fail_journal(pio_agent *agent, const pio_err *err)
 
 /* ---- the loop ------------------------------------------------------------------------- */
 
-static void handle_order(pio_agent *agent)
+void pio_agent_obey(pio_agent *agent, const char *word)
 {
-	agent->line[agent->line_bytes] = 0;
-	if (strcmp(agent->line, "stop") == 0)
+	if (strcmp(word, "stop") == 0) {
 		conclude(agent, "cancelled", PIO_STAGE_TERM);
-	else if (strcmp(agent->line, "kill") == 0)
+	} else if (strcmp(word, "kill") == 0) {
 		conclude(agent, "cancelled", PIO_STAGE_KILL);
-	agent->line_bytes = 0;
+	} else if (strcmp(word, "timeout") == 0) {
+		conclude(agent, "timeout", PIO_STAGE_TERM);
+	} else if (strcmp(word, "peers") == 0) {
+		agent->failed_elsewhere = true;
+		pio_agent_escalate(agent, PIO_STAGE_PEERS);
+	}
 }
 
-/* End of file: nobody supervises any more. */
-static void orphaned(pio_agent *agent)
+void pio_agent_orphaned(pio_agent *agent)
 {
 	agent->is_orphan = true;
 	if (agent->stage == PIO_STAGE_TERM && uv_timer_get_due_in(&agent->escalation) > GRACE_LOST_MS)
@@ -91,14 +97,17 @@ static void orders_received(uv_stream_t *stream, ssize_t n, const uv_buf_t *buff
 {
 	pio_agent *agent = stream->data;
 	for (ssize_t i = 0; i < n; i++) {
-		if (buffer->base[i] == '\n')
-			handle_order(agent);
-		else if (agent->line_bytes + 1 < sizeof agent->line)
+		if (buffer->base[i] == '\n') {
+			agent->line[agent->line_bytes] = 0;
+			agent->line_bytes = 0;
+			pio_agent_obey(agent, agent->line);
+		} else if (agent->line_bytes + 1 < sizeof agent->line) {
 			agent->line[agent->line_bytes++] = buffer->base[i];
+		}
 	}
 	if (n < 0) {
 		uv_read_stop(stream);
-		orphaned(agent);
+		pio_agent_orphaned(agent);
 	}
 }
 
@@ -161,34 +170,41 @@ static void beat_due(uv_timer_t *timer)
 
 void pio_agent_note(void *context, const char *kind, const char *message)
 {
-	(void)context;
-	pio_agent_say(json_pack("{s:s, s:s, s:o}", "event", "note", "kind", kind, "message",
-	                        pio_agent_json_text(message, strlen(message))));
+	pio_agent_say(context, json_pack("{s:s, s:s, s:o}", "event", "note", "kind", kind, "message",
+	                                 pio_agent_json_text(message, strlen(message))));
+}
+
+static int start_orders(pio_agent *agent, pio_err *err)
+{
+	int e;
+	uv_pipe_init(&agent->loop, &agent->orders, 0);
+	agent->orders.data = agent;
+	if ((e = uv_pipe_open(&agent->orders, STDIN_FILENO)) ||
+	    (e = uv_read_start((uv_stream_t *)&agent->orders, give_buffer, orders_received)))
+		return pio_fail_errno(err, -e, "listen for orders");
+	return 0;
 }
 
 int pio_agent_loop_start(pio_agent *agent, pio_err *err)
 {
 	uv_loop_t *loop = &agent->loop;
 	int e;
-	uv_pipe_init(loop, &agent->orders, 0);
 	uv_signal_init(loop, &agent->child);
 	uv_signal_init(loop, &agent->term);
 	uv_timer_init(loop, &agent->drain);
 	uv_timer_init(loop, &agent->beat);
 	uv_timer_init(loop, &agent->escalation);
 	uv_timer_init(loop, &agent->limit);
-	agent->orders.data = agent->child.data = agent->term.data = agent->drain.data =
-		agent->beat.data = agent->escalation.data = agent->limit.data = agent;
-	if ((e = uv_pipe_open(&agent->orders, STDIN_FILENO)) ||
-	    (e = uv_read_start((uv_stream_t *)&agent->orders, give_buffer, orders_received)) ||
-	    (e = uv_signal_start(&agent->child, child_died, SIGCHLD)) ||
+	agent->child.data = agent->term.data = agent->drain.data = agent->beat.data =
+		agent->escalation.data = agent->limit.data = agent;
+	if ((e = uv_signal_start(&agent->child, child_died, SIGCHLD)) ||
 	    (e = uv_signal_start(&agent->term, told_to_end, SIGTERM)) ||
 	    (e = uv_timer_start(&agent->drain, drain_due, DRAIN_IDLE_MS, 0)) ||
 	    (e = uv_timer_start(&agent->beat, beat_due, BEAT_MS, BEAT_MS)))
 		return pio_fail_errno(err, -e, "start the loop of the agent");
 	if (agent->spec.timeout_s)
 		uv_timer_start(&agent->limit, limit_passed, (uint64_t)agent->spec.timeout_s * 1000, 0);
-	return 0;
+	return agent->joined ? pio_agent_head_start(agent, err) : start_orders(agent, err);
 }
 
 static void close_handle(uv_handle_t *handle, void *context)

@@ -1,13 +1,14 @@
 /* agent_parts.h: what the files of the agent share: agent.c (its life),
- * agent_loop.c (orders, timers, stages of an ending), agent_rank.c (starting,
- * reaping and stopping ranks), agent_exit.c (the exit record), agent_watch.c
- * (hangs and stragglers). For them alone.
+ * agent_loop.c (orders, timers, stages of an ending), agent_head.c (the
+ * connection to the head), agent_rank.c (starting, reaping and stopping ranks),
+ * agent_exit.c (the exit record), agent_watch.c (hangs and stragglers). For them
+ * alone.
  *
  * An ending goes through stages, only upwards:
  *
- *   RUNNING --a rank failed--> PEERS --3 s--> TERM --grace_s--> KILL
- *      |--stop, end of file, timeout----------^                  ^
- *      |--kill, or the agent itself is in trouble----------------|
+ *   RUNNING --a rank failed, here or elsewhere--> PEERS --3 s--> TERM --grace_s--> KILL
+ *      |--stop, timeout, nobody to obey any more-----------------^                  ^
+ *      |--kill, or the agent itself is in trouble-----------------------------------|
  *
  * In PEERS the others have been told the reason and may fail by themselves. A
  * rank that ends from TERM on was stopped, and is nobody's first failure. */
@@ -21,6 +22,7 @@
 
 #include "client/ring.h"
 #include "launch/agent_spec.h"
+#include "launch/join.h"
 #include "launch/rendezvous.h"
 #include "sys/journal.h"
 
@@ -48,10 +50,13 @@ typedef struct pio_agent {
 	const char *verdict;          /* why it ends, when no rank's failure is the reason */
 	pio_err trouble;              /* of the agent itself; code 0: none */
 	int trouble_rank;             /* that could not be started; -1: none */
+	int64_t trouble_mono_ns;
 	int64_t started_ns, ended_ns; /* wall */
 	int lock_fd;
 	pio_journal_writer *journal;
 	bool is_journal_broken, is_orphan;
+	bool failed_elsewhere;        /* a rank of another node: stopped for that */
+	int told_failure;             /* to the head; 1: a victim's, 2: a culprit's */
 	pio_agent_watch *watch;
 	pio_rendezvous *rendezvous;   /* NULL unless head */
 	char rendezvous_at[300];      /* HOST:PORT */
@@ -62,16 +67,25 @@ typedef struct pio_agent {
 	int beats;
 	char line[16];                /* of orders that is not whole yet */
 	size_t line_bytes;
+	pio_joined *joined;           /* NULL: no head, orders and events go through pipes */
+	uv_tcp_t head;
+	uv_timer_t ping;
+	uv_shutdown_t goodbye;
+	bool has_head;                /* connected; until the end that one side begins */
 } pio_agent;
 
 /* ---- agent.c ---- */
-/* One JSON line to the supervisor; takes the reference. */
-void pio_agent_say(json_t *message);
+/* One event to the supervisor, or to the head; takes the reference. */
+void pio_agent_say(pio_agent *agent, json_t *message);
 
 /* ---- agent_loop.c ---- */
 int pio_agent_loop_start(pio_agent *agent, pio_err *err);
 /* Close every handle, the rendezvous first. */
 void pio_agent_loop_end(pio_agent *agent);
+/* Obey "stop", "kill", "timeout" or "peers"; anything else changes nothing. */
+void pio_agent_obey(pio_agent *agent, const char *word);
+/* Nobody gives orders any more. */
+void pio_agent_orphaned(pio_agent *agent);
 /* The agent cannot go on: keep the first reason, kill the ranks. */
 void pio_agent_fail(pio_agent *agent, const pio_err *err);
 /* The same, and the journal is not touched any more. */
@@ -80,6 +94,18 @@ void pio_agent_fail_journal(pio_agent *agent, const pio_err *err);
 void pio_agent_escalate(pio_agent *agent, enum pio_agent_stage stage);
 /* A line for the run's history (pio_rendezvous_event). */
 void pio_agent_note(void *context, const char *kind, const char *message);
+
+/* ---- agent_head.c ---- */
+/* The connection of `joined` becomes the loop's. */
+int pio_agent_head_start(pio_agent *agent, pio_err *err);
+/* Takes the string. What cannot be sent is in the exit record. */
+void pio_agent_head_send(pio_agent *agent, pio_str *frames);
+/* Wait until the head has taken all that was sent; after the loop. */
+void pio_agent_head_finish(pio_agent *agent);
+/* The head's monotonic clock, from this machine's. Without a head they are one. */
+int64_t pio_agent_head_clock_ns(const pio_agent *agent, int64_t mono_ns);
+/* The first failure of this node, or the agent's own trouble, once. */
+void pio_agent_head_tell_failure(pio_agent *agent);
 
 /* ---- agent_rank.c ---- */
 int pio_agent_ranks_start(pio_agent *agent, pio_err *err);
@@ -95,6 +121,8 @@ void pio_agent_rings_close(pio_agent *agent, bool unlink);
 /* The rank whose failure is the cause: known primaries before those that a
  * peer's death took along, earlier before later. NULL when there is none. */
 const pio_agent_rank *pio_agent_first(const pio_agent *agent);
+/* It failed because a peer had (client/ring.h). */
+bool pio_agent_is_victim(const pio_agent_rank *rank);
 
 /* ---- agent_watch.c ---- */
 int pio_agent_watch_open(pio_agent *agent, pio_err *err);
@@ -107,8 +135,8 @@ json_t *pio_agent_watch_first(const pio_agent *agent);
 /* ---- agent_exit.c ---- */
 /* Any bytes without NUL as a JSON string: what is no UTF-8 becomes U+FFFD. */
 json_t *pio_agent_json_text(const char *bytes, size_t size_bytes);
-/* "rank 1 died: SIGKILL"; appended. */
-void pio_agent_describe(pio_str *text, const pio_agent_rank *rank);
+/* "rank 1 (gpu 1) died: SIGKILL"; appended. */
+void pio_agent_describe(pio_str *text, const pio_agent *agent, const pio_agent_rank *rank);
 /* The exit record; NULL when memory is out. */
 json_t *pio_agent_exit_record(pio_agent *agent);
 

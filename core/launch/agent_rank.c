@@ -101,7 +101,7 @@ int pio_agent_ranks_start(pio_agent *agent, pio_err *err)
 	json_t *pids = json_array();
 	for (int i = 0; i < n; i++)
 		json_array_append_new(pids, json_integer(agent->ranks[i].pid));
-	pio_agent_say(json_pack("{s:s, s:o}", "event", "started", "pids", pids));
+	pio_agent_say(agent, json_pack("{s:s, s:o}", "event", "started", "pids", pids));
 	tell_of_threads(agent);
 	return 0;
 }
@@ -119,7 +119,7 @@ static bool has_failed(const pio_agent_rank *rank)
 	return rank->has_ended && !rank->was_stopped && (rank->exit_code > 0 || rank->signal > 0);
 }
 
-static bool is_secondary(const pio_agent_rank *rank)
+bool pio_agent_is_victim(const pio_agent_rank *rank)
 {
 	return rank->ring && pio_ring_is_secondary(rank->ring);
 }
@@ -128,8 +128,8 @@ static bool is_secondary(const pio_agent_rank *rank)
  * signal then rather is the cause than an exit status. */
 static bool is_earlier(const pio_agent_rank *a, const pio_agent_rank *b)
 {
-	if (is_secondary(a) != is_secondary(b))
-		return !is_secondary(a);
+	if (pio_agent_is_victim(a) != pio_agent_is_victim(b))
+		return !pio_agent_is_victim(a);
 	if (a->batch != b->batch)
 		return a->batch < b->batch;
 	if ((a->signal > 0) != (b->signal > 0))
@@ -168,12 +168,14 @@ void pio_agent_ranks_reap(pio_agent *agent)
 	const pio_agent_rank *first = pio_agent_first(agent);
 	if (first && agent->stage == PIO_STAGE_RUNNING) {
 		pio_str reason = PIO_STR_INIT;
-		pio_agent_describe(&reason, first);
+		pio_agent_describe(&reason, agent, first);
 		if (agent->rendezvous)
 			pio_rendezvous_abort(agent->rendezvous, reason.data);
 		pio_str_fini(&reason);
 		pio_agent_escalate(agent, PIO_STAGE_PEERS);
 	}
+	if (first)
+		pio_agent_head_tell_failure(agent);
 	if (agent->alive == 0)
 		uv_stop(&agent->loop);
 }

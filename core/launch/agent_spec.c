@@ -133,12 +133,16 @@ static int parse_members(pio_agent_spec *spec, pio_err *err)
 	return 0;
 }
 
-int pio_agent_spec_parse(pio_agent_spec *spec, const char *text, size_t size_bytes, pio_err *err)
+int pio_agent_spec_parse(pio_agent_spec *spec, const char *text, size_t size_bytes, json_t *more,
+                         pio_err *err)
 {
 	memset(spec, 0, sizeof *spec);
 	int rc = pio_json_parse(&spec->json, text, size_bytes, "orders of the agent", err);
 	if (!rc && !json_is_object(spec->json))
 		rc = pio_fail(err, PIO_ECORRUPT, "orders of the agent: expected a JSON object");
+	if (!rc && more && json_object_update(spec->json, more) != 0)
+		rc = pio_fail(err, PIO_ENOMEM, "out of memory for the orders of the agent");
+	json_decref(more);
 	if (!rc)
 		rc = parse_members(spec, err);
 	if (!rc)

@@ -1,4 +1,6 @@
-/* agent_spec.h: the orders of an agent, one JSON object on one line:
+/* agent_spec.h: the orders of an agent, one JSON object on one line, on stdin or,
+ * where it joins a head, from that; orders.json of the head holds the same
+ * without token, node and host, and what launch/head.h adds:
  *
  *   version         1
  *   run             ULID
@@ -9,7 +11,8 @@
  *   env             object of strings, added to the agent's own environment
  *   setup           shell line sourced before the command, or absent
  *   wrap            array of strings before the command, or absent
- *   token           32 hexadecimal digits; on a file or command line never
+ *   token           32 hexadecimal digits; never in a file or on a command line:
+ *                   an agent that joins a head has it from its environment
  *   store, staging, lib_dir                 absolute paths
  *   resume          absolute path of the resume index, or absent
  *   timeout_s       from the start, 0 or absent: none
@@ -51,8 +54,10 @@ typedef struct pio_agent_spec {
 	char host_name[256];
 } pio_agent_spec;
 
-/* Parse and check; PIO_ECORRUPT names the member. */
-int pio_agent_spec_parse(pio_agent_spec *spec, const char *text, size_t size_bytes, pio_err *err);
+/* Parse and check; PIO_ECORRUPT names the member. `more`: members that do not
+ * come with the text (token, host, node), taken; or NULL. */
+int pio_agent_spec_parse(pio_agent_spec *spec, const char *text, size_t size_bytes, json_t *more,
+                         pio_err *err);
 void pio_agent_spec_fini(pio_agent_spec *spec);
 
 /* The environment of one rank: the agent's own, then `env`, then what is

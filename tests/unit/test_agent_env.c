@@ -36,7 +36,7 @@ static char *environment(json_t *json, int local_rank, const char *const *own)
 	size_t count = 0;
 	pio_str lines = PIO_STR_INIT;
 	json_decref(json);
-	check_ok(pio_agent_spec_parse(&spec, text, strlen(text), &err));
+	check_ok(pio_agent_spec_parse(&spec, text, strlen(text), NULL, &err));
 	free(text);
 	environ = (char **)(intptr_t)own;
 	check_ok(pio_agent_env(&envp, &spec, local_rank, "/ring", &err));
