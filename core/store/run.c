@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "base/ulid.h"
+#include "store/node.h"
 #include "store/sql.h"
 
 #define NAME_BYTES_MAX 4096
@@ -309,14 +310,6 @@ int pio_store_attempt_started(pio_store *store, int64_t attempt_id, int64_t agen
 	return end(store, rc, err);
 }
 
-static int count_node(pio_store *store, const char *node, int64_t time_ns, pio_err *err)
-{
-	return pio_sql_exec(store, err, "INSERT INTO node (name, first_seen_ns, last_seen_ns, failures)"
-	                    " VALUES (?1, ?2, ?2, 1) ON CONFLICT (name) DO UPDATE SET"
-	                    " failures = failures + 1, last_seen_ns = max(last_seen_ns, ?2)", "ti", node,
-	                    time_ns);
-}
-
 int pio_store_attempt_finish(pio_store *store, int64_t attempt_id,
                              const pio_store_attempt_end *ending, pio_err *err)
 {
@@ -329,8 +322,8 @@ int pio_store_attempt_finish(pio_store *store, int64_t attempt_id,
 	                  ending->node, ending->rank, ending->exit_code, ending->signal, ending->step,
 	                  ending->message, ending->ended_ns);
 	bool ended_now = !rc && sqlite3_changes(pio_store_db(store)) > 0;
-	if (ended_now && ending->node && strcmp(ending->result, "ok") != 0)
-		rc = count_node(store, ending->node, ending->ended_ns, err);
+	if (ended_now)
+		rc = pio_store_node_ended(store, attempt_id, err);
 	return end(store, rc, err);
 }
 

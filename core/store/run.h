@@ -83,7 +83,8 @@ typedef struct pio_store_attempt_end {
 	const char *message;           /* NULL: none */
 	int64_t ended_ns;
 } pio_store_attempt_end;
-/* End it, once; the run's status is the caller's to set. */
+/* End it, once, and count that for its nodes (node.h); the run's status is the
+ * caller's to set, the ranks are set before. */
 int pio_store_attempt_finish(pio_store *store, int64_t attempt_id,
                              const pio_store_attempt_end *end, pio_err *err);
 /* How one rank ended; exit_code or signal -1: none. Tails: the last 64 lines. */

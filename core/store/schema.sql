@@ -94,6 +94,7 @@ CREATE TABLE attempt (
   CHECK ((state = 'ended') = (result IS NOT NULL))
 ) STRICT;
 CREATE INDEX attempt_open ON attempt (state) WHERE state != 'ended';
+CREATE INDEX attempt_by_node ON attempt (node, ended_ns) WHERE node IS NOT NULL;
 
 CREATE TABLE rank (                            -- how each process of an attempt ended
   attempt_id   INTEGER NOT NULL REFERENCES attempt,
@@ -295,8 +296,23 @@ CREATE TABLE node (                            -- machines that ran something
   first_seen_ns INTEGER NOT NULL,
   last_seen_ns  INTEGER NOT NULL,
   attempts    INTEGER NOT NULL DEFAULT 0,
-  failures    INTEGER NOT NULL DEFAULT 0       -- as the first to fail
+  failures    INTEGER NOT NULL DEFAULT 0,      -- as the first to fail
+  slow        INTEGER NOT NULL DEFAULT 0,      -- episodes of slow steps of its ranks
+  excluded_until_ns INTEGER,                   -- nothing is sent to it before
+  reason      TEXT,                            -- why it is, or was last, excluded
+  cleared_ns  INTEGER                          -- a person said: what was before counts no more
 ) STRICT, WITHOUT ROWID;
+
+CREATE TABLE node_check (                      -- what was found before the ranks of an attempt started
+  node        TEXT NOT NULL,
+  attempt_id  INTEGER NOT NULL REFERENCES attempt,
+  name        TEXT NOT NULL,                   -- 'disk', 'shm', 'memory', ...
+  state       TEXT NOT NULL CHECK (state IN ('ok', 'warning', 'failed')),
+  message     TEXT NOT NULL,                   -- in figures
+  time_ns     INTEGER NOT NULL,
+  PRIMARY KEY (node, attempt_id, name)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX node_check_by_attempt ON node_check (attempt_id);
 
 CREATE TABLE lease (                           -- who may supervise (core/store/lease.h)
   id          INTEGER PRIMARY KEY CHECK (id = 1),
