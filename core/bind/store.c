@@ -134,6 +134,14 @@ static int store_run_create(lua_State *L)
 	return pio_bind_id(L, rc, id, &err);
 }
 
+static int store_run_set_job(lua_State *L)
+{
+	pio_err err = PIO_ERR_INIT;
+	int rc = pio_store_run_set_job(pio_bind_store(L, 1), luaL_checkinteger(L, 2),
+	                               luaL_checkstring(L, 3), &err);
+	return pio_bind_done(L, rc, &err);
+}
+
 static int store_run_find(lua_State *L)
 {
 	int64_t id = 0;
@@ -253,6 +261,7 @@ static const luaL_Reg store_methods[] = {
 	{ "close", store_close }, { "path", store_path }, { "is_writable", store_is_writable },
 	{ "begin", store_begin }, { "commit", store_commit }, { "rollback", store_rollback },
 	{ "experiment", store_experiment }, { "run_create", store_run_create },
+	{ "run_set_job", store_run_set_job },
 	{ "run_find", store_run_find }, { "run_set_status", store_run_set_status },
 	{ "param_set", store_param_set }, { "tag_set", store_tag_set },
 	{ "tag_remove", store_tag_remove }, { "event", store_event },

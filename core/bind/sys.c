@@ -241,5 +241,6 @@ int pio_bind_open_sys(lua_State *L)
 	luaL_newlib(L, functions);
 	luaL_setfuncs(L, pio_bind_sys_file_functions, 0);
 	luaL_setfuncs(L, pio_bind_sys_place_functions, 0);
+	luaL_setfuncs(L, pio_bind_sys_process_functions, 0);
 	return 1;
 }

@@ -19,3 +19,4 @@ CREATE TABLE node_check (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX node_check_by_attempt ON node_check (attempt_id);
 CREATE INDEX attempt_by_node ON attempt (node, ended_ns) WHERE node IS NOT NULL;
+ALTER TABLE run ADD COLUMN job TEXT;

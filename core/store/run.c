@@ -126,6 +126,12 @@ int pio_store_run_find(int64_t *id, pio_store *store, const char *identity, pio_
 	                   " ORDER BY generation DESC LIMIT 1", "t", identity);
 }
 
+int pio_store_run_set_job(pio_store *store, int64_t run_id, const char *job, pio_err *err)
+{
+	return pio_sql_exec(store, err, "UPDATE run SET job = ?2 WHERE id = ?1 AND job IS NOT ?2", "it",
+	                    run_id, job);
+}
+
 /* 0 changed rows mean that there is no such row. */
 static int must_change(pio_store *store, int rc, const char *what, int64_t id, pio_err *err)
 {

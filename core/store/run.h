@@ -44,6 +44,8 @@ int pio_store_run_create(int64_t *id, pio_store *store, const pio_store_run_spec
                          pio_err *err);
 /* Newest generation of an identity; *id = 0 when there is none. */
 int pio_store_run_find(int64_t *id, pio_store *store, const char *identity, pio_err *err);
+/* What it takes to go on with it without its recipe, JSON. */
+int pio_store_run_set_job(pio_store *store, int64_t run_id, const char *job, pio_err *err);
 /* One of the words of run.status; sets started_ns / ended_ns as they apply. A
  * request to stop is forgotten where another attempt begins. */
 int pio_store_run_set_status(pio_store *store, int64_t run_id, const char *status,

@@ -60,6 +60,8 @@ CREATE TABLE run (
   created_ns     INTEGER NOT NULL,
   started_ns     INTEGER,
   ended_ns       INTEGER,
+  job            TEXT,                         -- JSON: what it takes to go on without the recipe:
+                                               -- words, inputs, label, retry, keep, launch, stop
   UNIQUE (experiment_id, number),
   UNIQUE (identity, generation)
 ) STRICT;

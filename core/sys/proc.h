@@ -69,6 +69,11 @@ ssize_t pio_proc_read(char *text, size_t text_bytes, const char *task, const cha
  * process until the next boot. 0 when there is none, or a zombie. */
 uint64_t pio_proc_start_ticks(pid_t pid);
 
+/* Shut down every TCP connection of a process, as a network that fails does: its
+ * next read or write there, and its peers', tell of it. *count: how many. Needs the
+ * right to trace the process, and Linux 5.6. */
+int pio_proc_drop_connections(int *count, pid_t pid, pio_err *err);
+
 /* "SIGSEGV" for 11; "signal 64" where there is no name. Static or thread-local. */
 const char *pio_proc_signal_name(int signal_number);
 

@@ -16,8 +16,8 @@ local cli = {}
 -- Shown in this order by `pioche help`; any other module under pioche.command
 -- is a verb too.
 cli.verbs = {
-  "run", "plan", "ls", "show", "compare", "chart", "logs", "stop", "note", "tag", "sql", "export",
-  "import", "verify", "journal", "doctor", "completion", "help",
+  "run", "plan", "supervise", "attach", "ls", "show", "compare", "chart", "logs", "stop", "note", "tag",
+  "sql", "export", "import", "verify", "journal", "doctor", "completion", "help",
 }
 
 cli.globals = {
@@ -345,7 +345,9 @@ end
 
 -- Verbs whose output is no table, and what to ask instead.
 local without_csv = {
-  run = "`pioche ls EXPERIMENT --csv` prints its runs", plan = "--json prints the plan",
+  run = "`pioche ls EXPERIMENT --csv` prints its runs",
+  supervise = "`pioche ls --csv` prints the runs", attach = "`pioche show RUN --events --csv` prints events",
+  plan = "--json prints the plan",
   help = "--json prints the verbs", completion = "it prints a script",
   journal = "--json prints an object a record",
 }

@@ -4,6 +4,8 @@
 -- A session holds the store's lease and its supervisor. Everything that it
 -- decides is committed to the store before it is done, so the next session
 -- goes on where this one was ended, however it was.
+local code = require "pioche.code"
+local core = require "pioche.core.store"
 local errors = require "pioche.errors"
 local fields = require "pioche.fields"
 local git = require "pioche.core.git"
@@ -36,18 +38,30 @@ local function settle_interrupted(store)
   end
 end
 
--- Open a session for a loaded recipe. options: again, quiet.
-function driver.open(ctx, self, options)
-  local fallback = (self.git and self.root or sys.cwd()) .. "/.pioche"
-  local store = ctx.store("create", fallback)
+-- Take the lease; who else holds it is told, and how to see what that one does.
+local function take_lease(ctx, store)
   local look = check(store:lease_look())
   if look.state == "far" then
     ctx.note(("the store is held from another machine (%s): watching for up to %.0f s whether it"
       .. " lives\n"):format(look.holder, look.silent_ms / 1000))
   end
-  check(store:lease())
+  local ok, message, word = store:lease()
+  if not ok and word == "busy" then
+    errors.raise(word, "%s: `pioche watch` shows what it does, `pioche attach RUN` follows a run of it,"
+      .. " `pioche supervise --stop` ends it", message)
+  end
+  check(ok, message, word)
+end
+
+-- Open a session for a loaded recipe, or, without one, for the runs that the store
+-- has. options: again (run everything anew).
+function driver.open(ctx, self, options)
+  local store = self and ctx.store("create", (self.git and self.root or sys.cwd()) .. "/.pioche")
+    or ctx.store("write")
+  take_lease(ctx, store)
   local session = setmetatable({ ctx = ctx, recipe = self, store = store, again = options.again,
-    prepared = {}, interrupts = 0, bad = {}, total = 0, ids = {} }, session_methods)
+    prepared = {}, folders = {}, interrupts = 0, bad = {}, ids = {}, queue = {}, active = {} },
+    session_methods)
   local lib_dir = check(sys.lib_dir())
   session.supervisor = check(launch.supervisor(store,
     { executable = sys.executable(), lib_dir = lib_dir }))
@@ -84,91 +98,34 @@ local function snapshot(self)
   return self.snapshot
 end
 
--- What identities need of a program: { code, inputs }.
-local function prepare(self, program)
+-- What identities need of a program of the recipe: { code, inputs }.
+function session_methods:prepare(program)
   local known = self.prepared[program]
   if known then return known end
   local inputs = plan.check(self.recipe, program, self.store)
   local taken = snapshot(self)
-  local code, message, code_word = git.subtree(taken.repository, taken.commit,
-    program.sources or {})
-  if not code then
-    if code_word ~= "not_found" then errors.raise(code_word, "%s", message) end
+  local tree, message, word = git.subtree(taken.repository, taken.commit, program.sources or {})
+  if not tree then
+    if word ~= "not_found" then errors.raise(word, "%s", message) end
     program.box:blame(program.at, "sources", "%s; is it ignored by git?", message)
   end
-  known = { code = code, inputs = inputs }
+  known = { code = tree, inputs = inputs }
   self.prepared[program] = known
   return known
 end
 
-local function last_lines(path, count)
-  local text = sys.read_file(path) or ""
-  local lines = {}
-  for line in text:gmatch("[^\n]+") do lines[#lines + 1] = line end
-  return table.concat(lines, "\n", math.max(1, #lines - count + 1))
-end
-
-local function build(program, dir, log, interrupted)
-  sys.write_file(log, "")
-  local argv = program.build
-  if program.setup then
-    argv = { "sh", "-c", program.setup .. '\nexec "$@"', "sh", table.unpack(program.build) }
-  end
-  -- The flags of a make that started pioche are not the build's.
-  local env = { MAKEFLAGS = "", MFLAGS = "" }
-  for name, value in pairs(program.env or {}) do env[name] = value end
-  local result, message, code = sys.run { argv = argv, cwd = dir, env = env, log = log,
-    poll = interrupted }
-  if not result then errors.raise(code, "build: %s", message) end
-  if result.cancelled then errors.raise("cancelled", "interrupted: the build was stopped") end
-  if result.status ~= 0 then
-    program.box:blame(program.at, "build", "`%s` ended with %s; the last lines of %s:\n%s",
-      table.concat(program.build, " "),
-      result.signal and sys.signal_name(result.signal) or "exit status " .. result.status, log,
-      last_lines(log, 20))
-  end
-end
-
--- The program must be in the code that runs, not only in the work tree.
-local function check_command(program, dir)
-  local name = program.command[1]
-  if program.wrap or not name:find("/", 1, true) or name:sub(1, 1) == "/" then return end
-  local path = dir .. "/" .. name
-  if sys.type(path) == "file" and sys.access_x(path) then return end
-  local what = sys.type(path) == nil and "is not" or "is not executable"
-  program.box:blame(program.at, "command", program.build
-    and "%s %s in the code after `build`: it must make it there"
-    or "%s %s in the snapshot of the code: if git ignores it, let `build` make it",
-    fields.show(name), what)
-end
-
--- The folder with the program's code, checked out and built once a tree:
--- cache/<key>, made as cache/<key>.build and renamed when it is whole.
-local function code_dir(self, program)
-  local known = prepare(self, program)
-  if known.dir then return known.dir end
-  local taken = snapshot(self)
-  local key = check(sys.sha256(check(json.encode { tree = taken.tree, v = 1,
-    build = program.build or json.null, setup = program.build and program.setup or json.null,
-    env = program.build and program.env or json.null }))):sub(1, 24)
-  local cache = self.store:path() .. "/cache"
-  local dir, making = cache .. "/" .. key, cache .. "/" .. key .. ".build"
-  if sys.type(dir) ~= "dir" then
-    check(sys.mkdirs(cache))
-    check(sys.remove_tree(making))
-    check(git.checkout(taken.repository, taken.commit, making))
-    if program.build then
-      note(self, "building: %s", table.concat(program.build, " "))
-      build(program, making, dir .. ".log", function()
-        self:poll(0)
-        return self.interrupts > 0
-      end)
-    end
-    check(sys.publish(making, dir))
-  end
-  check_command(program, dir)
-  known.dir = dir
-  return dir
+-- The folder with the code of a job, made where it is not there yet.
+local function code_folder(self, job)
+  local program = job.spec.program
+  local known = self.folders[job.snapshot.tree] or {}
+  self.folders[job.snapshot.tree] = known
+  known[program] = known[program] or code.folder(self.store, program, job.snapshot, function()
+    note(self, "building: %s", table.concat(program.build, " "))
+  end, function()
+    self:poll(0)
+    return self.interrupts > 0
+  end)
+  return known[program]
 end
 
 -- ---- runs --------------------------------------------------------------------------------
@@ -205,21 +162,40 @@ local function run_row(self, spec, run, program)
   return plan.find(store, run.identity)
 end
 
--- Make or find the run and its job. spec: { experiment_id, sweep_id, program,
--- launch, retry, keep, goal, from, rule, varying }.
-function session_methods:job(spec, run)
-  local row = run_row(self, spec, run, spec.program)
-  self.ids[#self.ids + 1] = row.id
-  return { id = row.id, name = row.name, status = row.status, stop_ns = row.stop_ns, run = run, spec = spec,
-    label = label(run, spec.varying), attempt = 0, ready_ns = 0, goal_key = spec.goal and spec.goal.key,
-    steps = math.tointeger(tonumber(run.params.steps)) }
-end
-
 local function is_done(job)
   return job.status == "finished" or job.status == "stopped"
 end
 
-local function newest_value(self, job)
+-- The job of a run's row { id, name, status, stop_ns }. run: { params, seed, words,
+-- inputs }; spec: { program, launch, retry, keep, goal, from, rule, stop }.
+function driver.job(row, run, spec, snapshot_row, text)
+  return { id = row.id, name = row.name, status = row.status, stop_ns = row.stop_ns, run = run,
+    spec = spec, snapshot = snapshot_row, label = text, attempt = 0, ready_ns = 0,
+    goal_key = spec.goal and spec.goal.key, steps = math.tointeger(tonumber(run.params.steps)) }
+end
+
+-- Keep what it takes to go on with the run without its recipe (supervise.lua).
+local function remember(self, job)
+  local spec, files = job.spec, {}
+  for name, item in pairs(job.run.inputs) do
+    files[name] = { path = item.path, sha256 = item.sha256 }
+  end
+  check(self.store:run_set_job(job.id, check(json.encode { version = 1, label = job.label,
+    words = json.array(job.run.words), inputs = files, launch = spec.launch, retry = spec.retry,
+    keep = spec.keep, stop = spec.stop })))
+end
+
+-- Make or find the run and its job. spec: as driver.job's, and { experiment_id,
+-- sweep_id, varying }.
+function session_methods:job(spec, run)
+  local row = run_row(self, spec, run, spec.program)
+  self.ids[#self.ids + 1] = row.id
+  local job = driver.job(row, run, spec, snapshot(self), label(run, spec.varying))
+  if not is_done(job) then remember(self, job) end
+  return job
+end
+
+function session_methods:newest_value(job)
   if not job.goal_key then return nil end
   local row = check(self.store:one(
     "SELECT last AS value FROM series WHERE run_id = ? AND key = ? ORDER BY rank LIMIT 1",
@@ -257,10 +233,43 @@ local function cancel(self, job)
   self.progress:say("%s cancelled: %s", job.name, job.reason)
 end
 
+local function fail(self, job, message)
+  finish(self, job, "failed", message)
+  self.progress:say("%s failed: %s", job.name, message)
+end
+
+-- What was planned must be what runs, however much later that is.
+local function check_inputs(self, job)
+  for _, name in ipairs(fields.sorted(job.run.inputs)) do
+    local item = job.run.inputs[name]
+    local sha256, message = core.input_digest(self.store, item.path)
+    if sha256 ~= item.sha256 then
+      errors.raise("invalid", "inputs.%s: %s", name, not sha256 and message
+        or item.path .. " is not what it was when the run was planned")
+    end
+  end
+end
+
+-- The folder with the job's code; nil where nobody is there to hear what is wrong
+-- with it, and the run has failed of that.
+local function prepare_start(self, job)
+  if self.recipe then return code_folder(self, job) end
+  local ok, result = pcall(function()
+    check_inputs(self, job)
+    return code_folder(self, job)
+  end)
+  if ok then return result end
+  local is_wrong = errors.is(result) and (result.code == "invalid" or result.code == "not_found")
+  if not is_wrong then error(result, 0) end
+  fail(self, job, result.message:match("[^\n]*"))
+  return nil
+end
+
 local function start(self, job)
   local spec, program = job.spec, job.spec.program
   local resume = check(self.store:checkpoint_newest(job.id)) or spec.from and spec.from.id
-  local directory = code_dir(self, program)
+  local directory = prepare_start(self, job)
+  if not directory then return end
   self:poll(0)
   if self.interrupts > 0 then
     table.insert(self.queue, 1, job)
@@ -268,7 +277,7 @@ local function start(self, job)
   end
   if is_unwanted(self, job) then return cancel(self, job) end
   job.attempt, job.stop_ns = job.attempt + 1, nil -- a new attempt is asked for nothing yet
-  local attempt, message, code = self.supervisor:start(job.id, {
+  local attempt, message, word = self.supervisor:start(job.id, {
     command = json.array(job.run.words), env = program.env or {}, setup = program.setup,
     wrap = program.wrap and json.array(table.move(program.wrap, 1, #program.wrap, 1, {})),
     code = directory, share_code = self.share_code or spec.launch.share_code or nil,
@@ -281,17 +290,16 @@ local function start(self, job)
     job.status, job.step, job.first_step = "running", nil, nil
     self.active[job.id] = job
     self.progress:started(job)
-  elseif code == "invalid" or code == "not_found" then
-    finish(self, job, "failed", message)
-    self.progress:say("%s failed: %s", job.name, message)
+  elseif word == "invalid" or word == "not_found" then
+    fail(self, job, message)
   else
-    errors.raise(code, "%s: %s", job.name, message)
+    errors.raise(word, "%s: %s", job.name, message)
   end
 end
 
 local function ended_well(self, job)
   finish(self, job, "finished", nil)
-  local value = newest_value(self, job)
+  local value = self:newest_value(job)
   if not self.progress.tty then
     self.progress:say("%s finished%s (%d of %d)", job.name,
       value and (": %s %.6g"):format(job.goal_key, value) or "", self.progress.done,
@@ -320,11 +328,12 @@ local function on_ended(self, event)
     check(self.store:run_set_status(job.id, "planned", message))
     self.progress:ended(job)
     table.insert(self.queue, 1, job)
-    return self.progress:say("%s: %s; attempt %d of %d in %.3g s", job.name, message,
-      job.attempt + 1, retry.attempts, wait_s)
+    local what = ("%s; attempt %d of %d in %.3g s"):format(message, job.attempt + 1, retry.attempts,
+      wait_s)
+    check(self.store:event(job.id, { kind = "retry", message = what }))
+    return self.progress:say("%s: %s", job.name, what)
   end
-  finish(self, job, "failed", message)
-  self.progress:say("%s failed: %s", job.name, message)
+  fail(self, job, message)
 end
 
 local function on_progress(self, event)
@@ -334,7 +343,7 @@ local function on_progress(self, event)
     job.step = event.step
     job.first_step = job.first_step or event.step
   end
-  job.value = newest_value(self, job)
+  job.value = self:newest_value(job)
   local now = sys.mono_ns()
   if now - (job.retained_ns or 0) > 5000000000 then
     job.retained_ns = now
@@ -377,9 +386,18 @@ end
 
 -- ---- the loop -----------------------------------------------------------------------------------
 
-local function next_ready(queue, now)
-  for i, job in ipairs(queue) do
-    if job.ready_ns <= now then return table.remove(queue, i) end
+-- May another run of this one's sweep start?
+local function has_room(self, job)
+  local running = 0
+  for _, other in pairs(self.active) do
+    if other.spec == job.spec then running = running + 1 end
+  end
+  return running < job.spec.launch.parallel
+end
+
+local function next_ready(self, now)
+  for i, job in ipairs(self.queue) do
+    if job.ready_ns <= now and has_room(self, job) then return table.remove(self.queue, i) end
   end
 end
 
@@ -393,24 +411,40 @@ local function wait_ms(self, now)
   return wait
 end
 
--- Run these jobs, `parallel` at a time; those that are done already are left
--- alone. `more()` gives a further job, or nil, when one could start.
-function session_methods:execute(jobs, parallel, total, more)
+-- Sort jobs into those that wait and those that run already, and begin to tell of
+-- their progress; those that are done are left alone.
+local function line_up(self, jobs, parallel, total)
   local done = 0
   self.queue, self.active = {}, {}
   for _, job in ipairs(jobs) do
-    if is_done(job) then done = done + 1 else self.queue[#self.queue + 1] = job end
+    if is_done(job) then
+      done = done + 1
+    elseif job.status == "running" then -- taken over from an earlier session
+      self.active[job.id] = job
+    else
+      self.queue[#self.queue + 1] = job
+    end
   end
-  self.progress = progress.new(total, done, parallel)
+  self.progress = progress.new(total, done, parallel, not self.recipe)
+  for _, job in ipairs(jobs) do
+    if self.active[job.id] then self.progress:started(job) end
+  end
   if #self.queue > 1 and self.snapshot and self.snapshot.bytes * #self.queue > copy_bytes_max
     and not self.share_code then
     self.share_code = true
     self.progress:say("the code is %.1f GB and %d runs would copy it: they share one checkout",
       self.snapshot.bytes / 1e9, #self.queue)
   end
+end
+
+-- Run these jobs, `parallel` at a time and of each sweep as many as it says; those
+-- that are done already are left alone. `more()` gives a further job, or nil, when
+-- one could start.
+function session_methods:execute(jobs, parallel, total, more)
+  line_up(self, jobs, parallel, total)
   while true do
     while self.interrupts == 0 and self.supervisor:active() < parallel do
-      local job = next_ready(self.queue, sys.mono_ns())
+      local job = next_ready(self, sys.mono_ns())
       if not job and more then
         job = more()
         if not job then more = nil end
@@ -430,112 +464,6 @@ function session_methods:execute(jobs, parallel, total, more)
     self.progress:draw()
   end
   self.progress:finish()
-end
-
--- ---- a sweep -------------------------------------------------------------------------------------
-
-local function record(self, sweep, prepared)
-  local spec = check(json.encode(recipe.spec(self.recipe, sweep, prepared.code)))
-  local experiment = check(self.store:experiment(sweep.name, sweep.goal and sweep.goal.key,
-    sweep.goal and sweep.goal.goal))
-  local id = check(self.store:sweep_add { experiment_id = experiment,
-    identity = check(sys.sha256(spec)), spec = spec, recipe_path = self.recipe.path,
-    recipe = self.recipe.text })
-  return { experiment_id = experiment, sweep_id = id, program = sweep.program,
-    launch = sweep.launch, retry = sweep.retry, keep = sweep.keep, goal = sweep.goal,
-    from = sweep.from, varying = plan.varying(sweep),
-    rule = sweep.stop.module.new(sweep.stop.options, sweep.goal) }
-end
-
--- Proposal `number` and its runs, in one transaction.
-local function propose(self, sweep, spec, prepared, number, params, known)
-  local jobs = {}
-  check(self.store:begin())
-  local ok, message = pcall(function()
-    check(self.store:proposal_add(spec.sweep_id, number, check(json.encode(params))))
-    for _, run in ipairs(plan.runs_of(sweep, params, prepared)) do
-      local job = self:job(spec, run)
-      check(self.store:proposal_run_add(spec.sweep_id, number, run.seed or 0, job.id))
-      -- Two proposals may come to the same parameters: one run then.
-      if not known[job.id] then jobs[#jobs + 1] = job end
-      known[job.id] = true
-    end
-  end)
-  if not ok then
-    self.store:rollback()
-    error(message, 0)
-  end
-  check(self.store:commit())
-  return jobs
-end
-
--- Run a sweep to its end; returns its jobs.
-function session_methods:sweep(sweep)
-  plan.rehearse(self.recipe, sweep)
-  plan.resolve_from(sweep.from, self.store, sweep.at, sweep.box)
-  local prepared = prepare(self, sweep.program)
-  local sampler = plan.sampler(sweep)
-  local spec = record(self, sweep, prepared)
-  local all, jobs, number, known = {}, {}, 0, {}
-  local function fresh()
-    local point = sampler:propose(number + 1)
-    if not point then return nil end
-    number = number + 1
-    local made = propose(self, sweep, spec, prepared, number, point, known)
-    table.move(made, 1, #made, #all + 1, all)
-    return made
-  end
-  if not sampler.adaptive then
-    repeat until not fresh()
-    jobs = table.move(all, 1, #all, 1, {})
-  end
-  local waiting = {}
-  local function more()
-    while #waiting == 0 do
-      local made = fresh()
-      if not made then return nil end
-      waiting = table.move(made, 1, #made, 1, {})
-    end
-    return table.remove(waiting, 1)
-  end
-  local total = sampler.adaptive and (sampler.size or 0) * #(sweep.seeds or { 1 }) or #jobs
-  self:execute(jobs, sweep.launch.parallel, total, sampler.adaptive and more or nil)
-  check(self.store:sweep_state(spec.sweep_id, self.interrupts > 0 and "interrupted" or "done"))
-  return all
-end
-
--- Keys that a run logged.
-local function logged_keys(self, id)
-  local keys = {}
-  for i, row in ipairs(check(self.store:rows(
-    "SELECT DISTINCT key FROM series WHERE run_id = ? AND count > 0 ORDER BY key LIMIT 12", id))) do
-    keys[i] = row.key
-  end
-  return keys
-end
-
--- What is wrong with finished runs, lines for a person; and how many runs failed:
--- why, was said of each as it happened.
-function session_methods:problems(jobs)
-  local lines, failed, silent = {}, 0, nil
-  for _, job in ipairs(jobs) do
-    if job.status == "failed" then
-      failed = failed + 1
-    elseif job.status == "finished" and job.goal_key and newest_value(self, job) == nil
-      and not check(self.store:one("SELECT 1 AS x FROM series WHERE run_id = ? AND key = ?"
-        .. " AND count > 0", job.id, job.goal_key)) then
-      silent = silent or job
-      lines[#lines + 1] = ("%s finished, but never logged the goal '%s'"):format(job.name,
-        job.goal_key)
-    end
-  end
-  if silent then
-    local keys = logged_keys(self, silent.id)
-    lines[#lines + 1] = ("goal: '%s' is not among what %s logged: %s%s"):format(silent.goal_key,
-      silent.name, #keys > 0 and table.concat(keys, ", ") or "nothing at all",
-      errors.suggestion(silent.goal_key, keys))
-  end
-  return lines, failed
 end
 
 return driver

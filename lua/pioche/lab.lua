@@ -12,6 +12,7 @@ local plan = require "pioche.plan"
 local recipe = require "pioche.recipe"
 local runs = require "pioche.runs"
 local space = require "pioche.space"
+local sweeps = require "pioche.sweeps"
 local sys = require "pioche.core.sys"
 
 local lab = {}
@@ -272,13 +273,13 @@ function lab.run(ctx, self, session)
       return export(ctx, context, request)
     end
     local sweep = settle(context, request)
-    local jobs = session:sweep(sweep)
+    local jobs = sweeps.run(session, sweep)
     for _, job in ipairs(jobs) do
       total = total + 1
       launched = launched or job.attempt > 0
       if job.status == "finished" or job.status == "stopped" then finished = finished + 1 end
     end
-    local lines, lost = session:problems(jobs)
+    local lines, lost = sweeps.problems(session, jobs)
     problems, failed = problems + #lines, failed + lost
     for _, line in ipairs(lines) do ctx.note("pioche: " .. line .. "\n") end
     if session.interrupts > 0 then

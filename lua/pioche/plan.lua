@@ -67,7 +67,7 @@ function plan.run(spec, prepared, space)
       inputs = mapped(prepared.inputs, function(item) return item.sha256 end),
       from = spec.from, launch = spec.launch, seed = spec.seed,
     },
-    params = params, seed = spec.seed,
+    params = params, seed = spec.seed, inputs = prepared.inputs,
     words = words_of(spec, prepared.inputs, space),
   }
 end

@@ -10,11 +10,12 @@ methods.__index = methods
 
 local redraw_ns = 200000000
 
--- total: runs of the whole plan; done: finished before.
-function progress.new(total, done, parallel)
+-- total: runs of the whole plan; done: finished before. `with_times`: lines that
+-- stay begin with the time, where they go to no terminal.
+function progress.new(total, done, parallel, with_times)
   local cols = sys.term_size()
   return setmetatable({ total = total, done = done, failed = 0, parallel = parallel,
-    running = {}, tty = sys.isatty(2) and sys.getenv("TERM") ~= "dumb", cols = cols,
+    running = {}, with_times = with_times, tty = sys.isatty(2) and sys.getenv("TERM") ~= "dumb", cols = cols,
     seconds = {}, drawn = false, drawn_ns = 0 }, methods)
 end
 
@@ -26,7 +27,8 @@ end
 -- A line that stays.
 function methods:say(text, ...)
   clear(self)
-  sys.write(2, term.clean_lines(select("#", ...) > 0 and text:format(...) or text) .. "\n")
+  local time = self.with_times and not self.tty and sys.format_time(sys.now_ns()):sub(1, 19) .. "Z  " or ""
+  sys.write(2, time .. term.clean_lines(select("#", ...) > 0 and text:format(...) or text) .. "\n")
 end
 
 function methods:started(job)

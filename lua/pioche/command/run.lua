@@ -4,6 +4,7 @@ local driver = require "pioche.driver"
 local plan = require "pioche.plan"
 local recipe = require "pioche.recipe"
 local runs = require "pioche.runs"
+local sweeps = require "pioche.sweeps"
 local sys = require "pioche.core.sys"
 
 local function best_line(session, sweep)
@@ -19,13 +20,13 @@ end
 
 local function run_sweep(ctx, self, session)
   local sweep = self.sweep
-  local jobs = session:sweep(sweep)
+  local jobs = sweeps.run(session, sweep)
   local finished, launched = 0, false
   for _, job in ipairs(jobs) do
     if job.status == "finished" or job.status == "stopped" then finished = finished + 1 end
     launched = launched or job.attempt > 0
   end
-  local problems, failed = session:problems(jobs)
+  local problems, failed = sweeps.problems(session, jobs)
   for _, line in ipairs(problems) do ctx.note("pioche: " .. line .. "\n") end
   if session.interrupts > 0 then
     ctx.note(("interrupted: %d of %d runs are finished; the same command goes on from here\n")

@@ -1,0 +1,98 @@
+-- supervise.lua: the runs of a store that are not over, as jobs of a session that has
+-- no recipe at hand: from what their rows keep (run.job, written by driver.lua).
+local driver = require "pioche.driver"
+local errors = require "pioche.errors"
+local json = require "pioche.core.json"
+local runs = require "pioche.runs"
+
+local supervise = {}
+local check = errors.check
+
+-- What Ctrl-C ended is open, too; what a person stopped or a rule did is not.
+local open_sql = [[
+  SELECT r.id AS id, e.name || '-' || r.number AS name, r.status AS status,
+         r.stop_requested_ns AS stop_ns, r.job AS job, r.program AS program, r.seed AS seed,
+         r.sweep_id AS sweep_id, r.from_checkpoint AS from_manifest, e.goal_key AS goal_key,
+         e.goal AS goal, s.commit_id AS commit_id, s.tree_id AS tree, s.repository AS repository
+    FROM run r JOIN experiment e ON e.id = r.experiment_id
+    LEFT JOIN snapshot s ON s.id = r.snapshot_id
+   WHERE r.identity IS NOT NULL AND (r.status IN ('planned', 'queued', 'running')
+      OR (r.status = 'cancelled' AND r.reason = 'interrupted'))
+   ORDER BY r.sweep_id, r.id]]
+
+-- Errors in a program have no recipe's line to point at.
+local function box()
+  return { blame = function(_, _, field, format, ...)
+    errors.raise("invalid", "%s: " .. format, field, ...)
+  end }
+end
+
+local function rule_of(stop, goal)
+  local ok, module = pcall(require, "pioche.stopping." .. stop.name)
+  if not ok then errors.raise("not_found", "the stopping rule '%s' is not here", stop.name) end
+  return module.new(stop.options, goal)
+end
+
+local function spec_of(store, row, kept)
+  local program = check(json.decode(row.program))
+  program.box = box()
+  local goal = row.goal_key and { key = row.goal_key, goal = row.goal } or nil
+  local from = row.from_manifest and { manifest = row.from_manifest,
+    id = check(store:checkpoint_find(row.from_manifest)) } or nil
+  if row.from_manifest and not from.id then
+    errors.raise("not_found", "%s grew from checkpoint %s, which is gone", row.name,
+      row.from_manifest:sub(1, 12))
+  end
+  return { program = program, launch = kept.launch, retry = kept.retry, keep = kept.keep, goal = goal,
+    from = from, stop = kept.stop, rule = rule_of(kept.stop, goal) }
+end
+
+-- Jobs of the open runs, those in the set `only` where one is given; and names of
+-- runs that keep too little, an older pioche having planned them.
+function supervise.jobs(session, only)
+  local store, jobs, specs, unknown = session.store, {}, {}, {}
+  local open, ids = {}, {}
+  for _, row in ipairs(check(store:rows(open_sql))) do
+    if only and not only[row.id] then
+      goto continue
+    elseif not row.job or not row.commit_id then
+      unknown[#unknown + 1] = row.name
+      goto continue
+    end
+    local kept = check(json.decode(row.job))
+    local key = ("%s %s %s"):format(row.sweep_id, row.from_manifest, row.program)
+    specs[key] = specs[key] or spec_of(store, row, kept)
+    local run = { seed = row.seed, words = kept.words, inputs = kept.inputs }
+    open[#open + 1] = { row = row, run = run, spec = specs[key], label = kept.label }
+    ids[#ids + 1] = row.id
+    ::continue::
+  end
+  for i, loaded in ipairs(runs.load(store, ids, { params = true })) do
+    local item = open[i]
+    item.run.params = loaded.params
+    jobs[i] = driver.job(item.row, item.run, item.spec, { commit = item.row.commit_id,
+      tree = item.row.tree, repository = item.row.repository }, item.label)
+  end
+  return jobs, unknown
+end
+
+-- Run them to their end; returns how many of them failed.
+function supervise.run(session, jobs)
+  local parallel, failed = 1, 0
+  for _, job in ipairs(jobs) do parallel = math.max(parallel, job.spec.launch.parallel) end
+  session:execute(jobs, parallel, #jobs)
+  for _, job in ipairs(jobs) do
+    if job.status == "failed" then failed = failed + 1 end
+  end
+  return failed
+end
+
+-- Who holds the lease of a store: { pid, holder, is_far }, or nil.
+function supervise.holder(store)
+  local look = check(store:lease_look())
+  if look.state ~= "held" and look.state ~= "far" then return nil end
+  return { holder = look.holder, is_far = look.state == "far",
+    pid = math.tointeger(tonumber(look.holder:match(", pid (%d+), "))) }
+end
+
+return supervise
