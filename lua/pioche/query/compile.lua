@@ -222,6 +222,10 @@ end
 
 local kinds_of = { number = "kind IN ('int', 'real')", text = "kind = 'text'", bool = "kind = 'bool'" }
 
+-- The same of values that are above or below another of the kind: in SQL numbers
+-- come before texts.
+local ordered_kinds = { number = "value < '' AND kind != 'bool'", text = "kind = 'text'" }
+
 -- The kind of value that a word means, and the value.
 local function param_value(v)
   if v.quoted then return "text", v.text end
@@ -261,7 +265,8 @@ local function param_condition(b, node, target)
       if kind == "bool" or nan then
         b:fail(v, "'%s' is not above or below anything: only = and !=", v.text)
       end
-      return string.format("%s AND value %s %s", kinds_of[kind], node.relation, b:bind(read))
+      -- The value first: it is told apart quicker than the words for its kind.
+      return string.format("value %s %s AND %s", node.relation, b:bind(read), ordered_kinds[kind])
     end
   end
   local parts = {}
