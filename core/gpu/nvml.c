@@ -24,6 +24,9 @@ typedef struct nvml {
 	int (*name)(device, char *, unsigned);
 	int (*uuid)(device, char *, unsigned);
 	int (*memory)(device, memory_info *);
+	/* Missing without harm: */
+	int (*cpu_affinity)(device, unsigned, unsigned long *);
+	int (*cuda_version)(int *);
 } nvml;
 
 static bool resolve(nvml *api)
@@ -45,6 +48,8 @@ static bool resolve(nvml *api)
 	for (size_t i = 0; i < sizeof symbols / sizeof symbols[0]; i++)
 		if (!(*symbols[i].slot = dlsym(api->library, symbols[i].symbol)))
 			return false;
+	*(void **)&api->cpu_affinity = dlsym(api->library, "nvmlDeviceGetCpuAffinity");
+	*(void **)&api->cuda_version = dlsym(api->library, "nvmlSystemGetCudaDriverVersion_v2");
 	return true;
 }
 
@@ -52,6 +57,14 @@ static bool resolve(nvml *api)
 static int checked(const nvml *api, int result, const char *call, pio_err *err)
 {
 	return result == 0 ? 0 : pio_fail(err, PIO_EIO, "NVML: %s: %s", call, api->error_text(result));
+}
+
+/* Not on every machine: a virtual one may hide its topology. */
+static void read_cpus(const nvml *api, pio_gpu *gpu, device handle)
+{
+	_Static_assert(sizeof(unsigned long) == sizeof *gpu->cpus, "NVML's words are 64 bits");
+	gpu->has_cpus = api->cpu_affinity &&
+	                api->cpu_affinity(handle, PIO_GPU_CPUS / 64, (unsigned long *)gpu->cpus) == 0;
 }
 
 static int read_gpu(const nvml *api, pio_gpu *gpu, unsigned index, pio_err *err)
@@ -66,8 +79,10 @@ static int read_gpu(const nvml *api, pio_gpu *gpu, unsigned index, pio_err *err)
 		rc = checked(api, api->uuid(handle, gpu->uuid, sizeof gpu->uuid), "nvmlDeviceGetUUID", err);
 	if (rc == 0)
 		rc = checked(api, api->memory(handle, &memory), "nvmlDeviceGetMemoryInfo", err);
-	if (rc == 0)
+	if (rc == 0) {
 		gpu->memory_bytes = memory.total;
+		read_cpus(api, gpu, handle);
+	}
 	return rc;
 }
 
@@ -78,6 +93,8 @@ static int read_all(const nvml *api, pio_gpus *list, pio_err *err)
 	                 "nvmlSystemGetDriverVersion", err);
 	if (rc == 0)
 		rc = checked(api, api->count(&count), "nvmlDeviceGetCount_v2", err);
+	if (rc == 0 && (!api->cuda_version || api->cuda_version(&list->cuda) != 0))
+		list->cuda = 0;
 	if (rc || count == 0)
 		return rc;
 	list->gpus = pio_calloc(count, sizeof *list->gpus);

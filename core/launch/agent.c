@@ -259,6 +259,7 @@ static int run(pio_agent *agent, pio_err *err)
 		fprintf(stderr, "pioche agent: %s\n", agent->trouble.message);
 	pio_agent_loop_end(agent);
 	pio_agent_rings_close(agent, false);
+	pio_agent_place_end(agent);
 	(void)pio_journal_close(&agent->journal, NULL);
 	pio_agent_watch_close(agent);
 	pio_free(agent->ranks);

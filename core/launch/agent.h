@@ -30,7 +30,8 @@
  *                        "what": "rank 1 (gpu 1) died: SIGKILL at step 812", "stderr_tail",
  *                        "message": what and "; 1 rank waited 0.2 s" },
  *     "ranks": [ { "rank", "pid", "exit_code" or "signal", "started_ns", "ended_ns",
- *                  "ended_clock_ns", "last_step", "stdout_tail", "stderr_tail" } ],
+ *                  "ended_clock_ns", "last_step", "stdout_tail", "stderr_tail",
+ *                  "bind": where it was bound (agent_bind.h) or null } ],
  *     "started_ns", "ended_ns" }
  *
  * clock_ns and ended_clock_ns are of the head's monotonic clock, as this agent

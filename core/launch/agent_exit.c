@@ -154,6 +154,7 @@ static json_t *ranks_record(const pio_agent *agent)
 		json_object_set_new(entry, "ended_clock_ns",
 		                    json_integer(pio_agent_head_clock_ns(agent, rank->ended_mono_ns)));
 		json_object_set_new(entry, "last_step", json_step(rank));
+		json_object_set_new(entry, "bind", pio_binding_json(&agent->binding, i));
 		json_object_set_new(entry, "stdout_tail", tail(agent, rank->rank, "out"));
 		json_object_set_new(entry, "stderr_tail", tail(agent, rank->rank, "err"));
 		json_array_append_new(list, entry);

@@ -1,8 +1,8 @@
 /* agent_parts.h: what the files of the agent share: agent.c (its life),
  * agent_loop.c (orders, timers, stages of an ending), agent_head.c (the
  * connection to the head), agent_rank.c (starting, reaping and stopping ranks),
- * agent_exit.c (the exit record), agent_watch.c (hangs and stragglers). For them
- * alone.
+ * agent_place.c (where they run), agent_exit.c (the exit record), agent_watch.c
+ * (hangs and stragglers). For them alone.
  *
  * An ending goes through stages, only upwards:
  *
@@ -21,10 +21,12 @@
 #include <uv.h>
 
 #include "client/ring.h"
+#include "launch/agent_bind.h"
 #include "launch/agent_spec.h"
 #include "launch/join.h"
 #include "launch/rendezvous.h"
 #include "sys/journal.h"
+#include "sys/proc.h"
 
 enum pio_agent_stage { PIO_STAGE_RUNNING, PIO_STAGE_PEERS, PIO_STAGE_TERM, PIO_STAGE_KILL };
 
@@ -45,6 +47,8 @@ typedef struct pio_agent_rank {
 typedef struct pio_agent {
 	pio_agent_spec spec;
 	pio_agent_rank *ranks;        /* ranks_per_node */
+	pio_gpus gpus;                /* of the node */
+	pio_binding binding;
 	int alive, batches;
 	enum pio_agent_stage stage;
 	const char *verdict;          /* why it ends, when no rank's failure is the reason */
@@ -131,6 +135,13 @@ void pio_agent_watch_close(pio_agent *agent);
 void pio_agent_watch_beat(pio_agent *agent);
 /* `first` of the exit record where the node hangs, else null. */
 json_t *pio_agent_watch_first(const pio_agent *agent);
+
+/* ---- agent_place.c ---- */
+/* Find the GPUs and decide the binding. What cannot be had is told. */
+int pio_agent_place(pio_agent *agent, pio_err *err);
+void pio_agent_place_end(pio_agent *agent);
+/* Start a rank where it belongs; sets its pid. */
+int pio_agent_rank_spawn(pio_agent *agent, int local_rank, const pio_proc_spec *spec, pio_err *err);
 
 /* ---- agent_exit.c ---- */
 /* Any bytes without NUL as a JSON string: what is no UTF-8 becomes U+FFFD. */

@@ -59,7 +59,7 @@ static int start_rank(pio_agent *agent, int local_rank, pio_err *err)
 		pio_proc_spec spec = { .argv = agent->spec.command, .envp = (const char *const *)envp,
 		                       .cwd = agent->spec.cwd, .stdin_fd = -1, .stdout_fd = out,
 		                       .stderr_fd = errors };
-		rc = pio_proc_spawn(&rank->pid, &spec, err);
+		rc = pio_agent_rank_spawn(agent, local_rank, &spec, err);
 		if (rc)
 			rank->pid = 0;
 	}
@@ -94,6 +94,8 @@ int pio_agent_ranks_start(pio_agent *agent, pio_err *err)
 	int n = agent->spec.ranks_per_node, rc = 0;
 	for (int i = 0; i < n && !rc; i++)
 		rc = make_ring(agent, &agent->ranks[i], err);
+	if (!rc)
+		rc = pio_agent_place(agent, err);
 	for (int i = 0; i < n && !rc; i++)
 		rc = start_rank(agent, i, err);
 	if (rc)

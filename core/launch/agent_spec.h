@@ -21,6 +21,7 @@
  *   hang_floor_s    the least that is learned, default 60
  *   max_restarts    for TORCHELASTIC_MAX_RESTARTS, default 0
  *   mpi_env         true: OpenMPI's rank variables too; absent: not
+ *   bind            auto, gpu, cores or none (agent_bind.h), default auto
  *   host            name of this node in records; absent: gethostname(2)
  *   rendezvous, master_addr, master_port    set for nodes other than the head */
 #ifndef PIO_LAUNCH_AGENT_SPEC_H
@@ -44,6 +45,7 @@ typedef struct pio_agent_spec {
 	pio_ulid ulid;
 	const char *run, *dir, *cwd, *token, *store, *staging, *lib_dir;
 	const char *setup, *resume, *host;         /* NULL: none */
+	const char *bind;
 	const char *rendezvous, *master_addr;      /* NULL: of this agent's making */
 	const char **command;                      /* setup shell, wrap and command, NULL-terminated */
 	json_t *env;                               /* NULL: none */

@@ -60,6 +60,7 @@ int pio_supervisor_recover(pio_supervisor *supervisor, pio_err *err);
  *   resume    id of the checkpoint to start from, or absent
  *   max_restarts  told to the ranks as TORCHELASTIC_MAX_RESTARTS, default 0
  *   mpi_env   true: OpenMPI's rank variables too
+ *   bind      auto, gpu, cores or none (agent_bind.h), default auto
  *
  * A wrong spec changes nothing. Where the attempt was begun and nothing could be
  * started (no space for its code, say), it ends as 'failed', and so does the run. */

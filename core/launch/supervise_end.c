@@ -129,6 +129,18 @@ int64_t pio_record_last_step(const json_t *record, int64_t otherwise)
 	return newest;
 }
 
+static int write_bind(pio_store *store, const pio_attempt_ref *ref, int rank, const json_t *bind,
+                      pio_err *err)
+{
+	if (!json_is_object(bind))
+		return 0;
+	char *text = pio_json_canonical(bind);
+	int rc = text ? pio_store_rank_bind(store, ref->id, rank, text, err)
+	              : pio_fail(err, PIO_ENOMEM, "out of memory for the binding of a rank");
+	free(text);
+	return rc;
+}
+
 static int write_ranks(pio_store *store, const pio_attempt_ref *ref, const json_t *record, pio_err *err)
 {
 	size_t i;
@@ -140,6 +152,9 @@ static int write_ranks(pio_store *store, const pio_attempt_ref *ref, const json_
 		                            (int)pio_json_int_or(rank, "signal", -1),
 		                            pio_json_string_or(rank, "stdout_tail", NULL),
 		                            pio_json_string_or(rank, "stderr_tail", NULL), err);
+		if (!rc)
+			rc = write_bind(store, ref, (int)pio_json_int_or(rank, "rank", (int64_t)i),
+			                json_object_get(rank, "bind"), err);
 		if (rc)
 			return rc;
 	}

@@ -349,3 +349,13 @@ int pio_store_rank_set(pio_store *store, int64_t attempt_id, int rank, const cha
 	                  stdout_tail, stderr_tail);
 	return end(store, rc, err);
 }
+
+int pio_store_rank_bind(pio_store *store, int64_t attempt_id, int rank, const char *bind, pio_err *err)
+{
+	int rc = pio_store_begin(store, err);
+	if (rc)
+		return rc;
+	rc = pio_sql_exec(store, err, "UPDATE rank SET bind = ?3 WHERE attempt_id = ?1 AND rank = ?2", "iit",
+	                  attempt_id, (int64_t)rank, bind);
+	return end(store, rc, err);
+}

@@ -93,5 +93,7 @@ int pio_store_attempt_finish(pio_store *store, int64_t attempt_id,
 int pio_store_rank_set(pio_store *store, int64_t attempt_id, int rank, const char *node,
                        int exit_code, int signal, const char *stdout_tail,
                        const char *stderr_tail, pio_err *err);
+/* Where a rank that has a row was bound: JSON, as the exit record has it. */
+int pio_store_rank_bind(pio_store *store, int64_t attempt_id, int rank, const char *bind, pio_err *err);
 
 #endif

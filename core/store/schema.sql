@@ -108,6 +108,7 @@ CREATE TABLE rank (                            -- how each process of an attempt
   stderr_tail  TEXT,
   stalls       INTEGER NOT NULL DEFAULT 0,     -- waits of a full ring
   stalled_ns   INTEGER NOT NULL DEFAULT 0,
+  bind         TEXT,                           -- JSON: the CPUs it ran on (core/launch/agent_bind.h)
   PRIMARY KEY (attempt_id, rank)
 ) STRICT, WITHOUT ROWID;
 

@@ -284,7 +284,8 @@ local function start(self, job)
     keep_code = spec.keep.code or nil, nodes = spec.launch.nodes,
     ranks_per_node = spec.launch.ranks_per_node, timeout_s = spec.launch.timeout_s,
     grace_s = spec.launch.grace_s, hang_s = spec.launch.hang_s, resume = resume,
-    mpi_env = spec.launch.mpi_env or nil, max_restarts = spec.retry.attempts - 1,
+    mpi_env = spec.launch.mpi_env or nil, bind = spec.launch.bind,
+    max_restarts = spec.retry.attempts - 1,
   })
   if attempt then
     job.status, job.step, job.first_step = "running", nil, nil

@@ -79,6 +79,16 @@ function kinds.seconds(value)
   return nil, "a number of seconds, at least 0"
 end
 
+-- One of these words.
+function fields.one_of(...)
+  local words, known = { ... }, {}
+  for _, word in ipairs(words) do known[word] = true end
+  return function(value)
+    if known[value] then return value end
+    return nil, table.concat(words, ", ", 1, #words - 1) .. " or " .. words[#words]
+  end
+end
+
 -- An array of strings with at least one item.
 function kinds.words(value)
   local expected = "a list of strings, such as { \"make\", \"gpt\" }"

@@ -12,6 +12,7 @@ project.launch = {
   parallel = { kind = "positive" }, timeout_s = { kind = "positive" },
   grace_s = { kind = "count" }, hang_s = { kind = "count" }, share_code = { kind = "boolean" },
   mpi_env = { kind = "boolean" },
+  bind = { kind = fields.one_of("auto", "gpu", "cores", "none") },
 }
 project.retry = { attempts = { kind = "positive" }, backoff_s = { kind = "seconds" } }
 project.keep = { last = { kind = "count" }, best = { kind = "count" }, code = { kind = "boolean" } }

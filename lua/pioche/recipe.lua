@@ -248,8 +248,9 @@ local function setting(self, word, name, text)
   elseif not rule then
     return false
   end
-  local value = parse_value(word, text, kind == "boolean" and "boolean" or "number")
-  local kept, expected = fields.kinds[kind](value)
+  local is_text = type(kind) == "function" or kind == "string"
+  local value = parse_value(word, text, is_text and "string" or kind == "boolean" and kind or "number")
+  local kept, expected = (fields.kinds[kind] or kind)(value)
   if kept == nil then errors.raise("invalid", "%s: expected %s", word, expected) end
   if group == "search" then
     local given = self.search_given

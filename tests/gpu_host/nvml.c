@@ -1,5 +1,6 @@
 /* A stand-in for libnvidia-ml.so.1 with $NVML_GPUS GPUs, for tests on machines
- * without one. It is a test tool: never installed, never found by accident. */
+ * without one; half of them is next to CPUs 0 to 7, the others are next to 8 to
+ * 15, or all to the CPUs whose bits $NVML_CPUS has. It is a test tool: never installed, never found by accident. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -16,6 +17,8 @@ int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **device);
 int nvmlDeviceGetName(void *device, char *text, unsigned bytes);
 int nvmlDeviceGetUUID(void *device, char *text, unsigned bytes);
 int nvmlDeviceGetMemoryInfo(void *device, struct memory *memory);
+int nvmlDeviceGetCpuAffinity(void *device, unsigned words, unsigned long *cpus);
+int nvmlSystemGetCudaDriverVersion_v2(int *version);
 
 static char devices[16];
 
@@ -72,5 +75,24 @@ int nvmlDeviceGetMemoryInfo(void *device, struct memory *memory)
 	if (lost && atoi(lost) == (char *)device - devices)
 		return 15;
 	memory->total = 80ull << 30;
+	return 0;
+}
+
+int nvmlDeviceGetCpuAffinity(void *device, unsigned words, unsigned long *cpus)
+{
+	unsigned count;
+	const char *all = getenv("NVML_CPUS");
+	nvmlDeviceGetCount_v2(&count);
+	if (words == 0)
+		return 2;
+	for (unsigned i = 0; i < words; i++)
+		cpus[i] = 0;
+	cpus[0] = all ? strtoul(all, NULL, 0) : (unsigned)((char *)device - devices) < count / 2 ? 0xff : 0xff00;
+	return 0;
+}
+
+int nvmlSystemGetCudaDriverVersion_v2(int *version)
+{
+	*version = 13000;
 	return 0;
 }

@@ -16,6 +16,8 @@ static void every_gpu_is_listed(void **state)
 	assert_string_equal(list.gpus[7].uuid, "GPU-7");
 	assert_int_equal(list.gpus[7].index, 7);
 	assert_true(list.gpus[0].memory_bytes == 80ull << 30);
+	assert_int_equal(list.cuda, 13000);
+	assert_true(list.gpus[3].has_cpus && list.gpus[3].cpus[0] == 0xff && list.gpus[4].cpus[0] == 0xff00);
 	pio_gpus_free(&list);
 	pio_gpus_free(&list);
 }

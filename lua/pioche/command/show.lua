@@ -5,6 +5,7 @@ local csv = require "pioche.csv"
 local errors = require "pioche.errors"
 local format = require "pioche.format"
 local media = require "pioche.media"
+local ranks = require "pioche.ranks"
 local runs = require "pioche.runs"
 local tables = require "pioche.table"
 local term = require "pioche.term"
@@ -90,6 +91,10 @@ local function run_json(ctx, store, run)
   value.notes = json.array {}
   for i, e in ipairs(events(store, run, "e.kind = 'note'", -1)) do
     value.notes[i] = { time = runs.time(e.time_ns), text = term.utf8(e.message) }
+  end
+  if ctx.options.ranks then
+    value.ranks = json.array {}
+    for i, rank in ipairs(ranks.list(store, run)) do value.ranks[i] = ranks.to_json(rank) end
   end
   if ctx.options.texts then value.texts = event_list("e.kind = 'text'") end
   if ctx.options.events then value.events = event_list("e.kind <> 'text'") end
@@ -244,6 +249,13 @@ local function print_attempts(ctx, run)
     { title = "cause", drop = 1 }, { title = "step", align = "right", drop = 2 },
     { title = "from", drop = 3 }, { title = "message", flex = true, min = 20, drop = 2 } }, rows,
     { indent = 2 })
+end
+
+local function print_ranks(ctx, store, run)
+  local list = ctx.options.ranks and ranks.list(store, run) or {}
+  if #list == 0 then return end
+  heading(ctx, "ranks")
+  ranks.print(ctx, list)
 end
 
 local function print_checkpoints(ctx, store, run)
@@ -406,6 +418,7 @@ local function run(ctx)
   print_notes(ctx, store, found)
   print_metrics(ctx, store, found)
   print_attempts(ctx, found)
+  print_ranks(ctx, store, found)
   print_checkpoints(ctx, store, found)
   print_media(ctx, store, found)
   print_texts(ctx, store, found)
@@ -415,7 +428,7 @@ end
 
 return {
   summary = "everything about one run",
-  usage = "show RUN [--metric KEY]... [--texts] [--events] [--all]\n"
+  usage = "show RUN [--metric KEY]... [--ranks] [--texts] [--events] [--all]\n"
     .. "show RUN --media KEY [--step N] [--rank N] [--save PATH]",
   help = [[
 Status and what went wrong, the exact code, command, launch shape, parameters,
@@ -423,15 +436,18 @@ tags, metrics of rank 0 (last, min, max, mean, count, steps and the curve in
 small; of very many the first, --all shows the rest), attempts and how each
 ended, checkpoints, histograms, images, tables and files, notes, the newest
 text samples and events. --metric shows these metrics alone, also with a rank
-or a reduction (val/loss@mean).
+or a reduction (val/loss@mean). --ranks shows how each process of the newest
+attempt ended, and the CPUs and memory it was bound to.
 
 --media shows one histogram as a chart, table, text file, or image (in kitty,
 Ghostty, iTerm2 and WezTerm), the newest step unless told; --save writes the
 bytes as they were logged.
 
 --json prints the run as `ls --json` does, with checkpoints, inputs, notes and
-media; --csv its metrics. With --media they print what is in a histogram or table.]],
+media, and with ranks, texts and events where those are asked for; --csv its
+metrics. With --media they print what is in a histogram or table.]],
   options = {
+    { name = "ranks", help = "the processes of the newest attempt" },
     { name = "texts", help = "all text samples, whole" },
     { name = "events", help = "all events, not only the newest five" },
     { name = "all", short = "a", help = "all metrics, or rows of a table, however many" },

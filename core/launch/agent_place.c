@@ -1,0 +1,45 @@
+/* Where the ranks of a node run: its GPUs, and the binding to its cores. */
+#include <stdlib.h>
+
+#include "base/json.h"
+#include "launch/agent_parts.h"
+#include "sys/proc.h"
+
+int pio_agent_place(pio_agent *agent, pio_err *err)
+{
+	const pio_agent_spec *spec = &agent->spec;
+	const char *visible = pio_json_string_or(spec->env, "CUDA_VISIBLE_DEVICES",
+	                                         getenv("CUDA_VISIBLE_DEVICES"));
+	pio_err why = PIO_ERR_INIT;
+	if (pio_gpus_list(&agent->gpus, &why) != 0)
+		pio_agent_note(agent, "launch.gpu", why.message);
+	pio_binding_request request = { .mode = spec->bind, .ranks = spec->ranks_per_node, .sys = "/sys",
+	                                .gpus = &agent->gpus, .visible = visible };
+	if (pio_cpus_allowed(&request.allowed, &why) != 0) {
+		pio_agent_note(agent, "launch.bind", why.message);
+		return 0;
+	}
+	int rc = pio_binding_plan(&agent->binding, &request, err);
+	if (!rc && agent->binding.why[0])
+		pio_agent_note(agent, "launch.bind", agent->binding.why);
+	return rc;
+}
+
+void pio_agent_place_end(pio_agent *agent)
+{
+	pio_binding_fini(&agent->binding);
+	pio_gpus_free(&agent->gpus);
+}
+
+/* The rank inherits where this thread runs. What cannot be had is told, and the
+ * rank starts without. */
+int pio_agent_rank_spawn(pio_agent *agent, int local_rank, const pio_proc_spec *spec, pio_err *err)
+{
+	pio_err why = PIO_ERR_INIT;
+	if (pio_binding_enter(&agent->binding, local_rank, &why) != 0)
+		pio_agent_note(agent, "launch.bind", why.message);
+	int rc = pio_proc_spawn(&agent->ranks[local_rank].pid, spec, err);
+	if (pio_binding_leave(&agent->binding, local_rank, &why) != 0)
+		pio_agent_note(agent, "launch.bind", why.message);
+	return rc;
+}
