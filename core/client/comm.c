@@ -1,7 +1,6 @@
 #include "client/comm.h"
 
 #include <errno.h>
-#include <netdb.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,7 +25,7 @@ typedef struct joining {
 	int timeout_ms;
 	int listen_fd;
 	const char *token;
-	pio_frame_address *table;
+	pio_frame_address next;
 } joining;
 
 static int poll_two(int a, int b, int64_t deadline_ns)
@@ -55,7 +54,7 @@ static int read_head(pio_comm *comm, pio_err *err)
 			continue;
 		if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
 			return 0;
-		return pio_fail(err, PIO_EPEER, "the head agent is gone: its connection broke");
+		return pio_fail(err, PIO_EPEER, "the agent is gone: its connection broke");
 	}
 }
 
@@ -77,6 +76,15 @@ static void drop_frame(pio_comm *comm, size_t used)
 	comm->inbox.len -= used;
 }
 
+/* What somebody will ask for: others may be ahead of this rank. */
+static void keep(pio_comm *comm, const pio_frame *frame, size_t used)
+{
+	if (frame->type == PIO_FRAME_MEET)
+		comm->releases++;
+	else if (frame->type == PIO_FRAME_SHARE)
+		pio_str_append(&comm->shared, comm->inbox.data, used);
+}
+
 int pio_comm_listen(pio_comm *comm, pio_err *err)
 {
 	pio_frame frame;
@@ -84,8 +92,10 @@ int pio_comm_listen(pio_comm *comm, pio_err *err)
 	/* What was sent before the connection broke says more than its breaking. */
 	pio_err gone = PIO_ERR_INIT;
 	int lost = read_head(comm, &gone), rc;
-	while ((rc = next_frame(comm, &frame, &used, err)) == 1)
+	while ((rc = next_frame(comm, &frame, &used, err)) == 1) {
+		keep(comm, &frame, used);
 		drop_frame(comm, used);
+	}
 	if (rc == 0 && lost && err)
 		*err = gone;
 	return rc ? rc : lost;
@@ -114,24 +124,6 @@ int pio_comm_break(pio_comm *comm, const pio_err *err)
 	return -comm->broken.code;
 }
 
-/* ---- joining ---------------------------------------------------------------- */
-
-/* Listen where the head saw us coming from: the network that works. */
-static int listen_for_neighbour(pio_comm *comm, joining *j, pio_frame_address *address,
-                                pio_err *err)
-{
-	struct sockaddr_storage name;
-	socklen_t length = sizeof name;
-	if (getsockname(comm->head_fd, (struct sockaddr *)&name, &length) != 0)
-		return pio_fail_errno(err, errno, "cannot tell the own address");
-	int e = getnameinfo((struct sockaddr *)&name, length, address->host, sizeof address->host, NULL,
-	                    0, NI_NUMERICHOST);
-	if (e)
-		return pio_fail(err, PIO_EIO, "cannot tell the own address: %s", gai_strerror(e));
-	address->port = 0;
-	return pio_sock_listen(&j->listen_fd, address->host, &address->port, err);
-}
-
 static int send_frame(int fd, pio_str *frame, int64_t deadline_ns, pio_err *err)
 {
 	int rc = pio_str_check(frame, err);
@@ -139,6 +131,98 @@ static int send_frame(int fd, pio_str *frame, int64_t deadline_ns, pio_err *err)
 		rc = pio_sock_send(fd, frame->data, frame->len, deadline_ns, err);
 	pio_str_fini(frame);
 	return rc;
+}
+
+/* ---- through the rendezvous ----------------------------------------------------- */
+
+static int wait_for(pio_comm *comm, bool (*is_there)(const pio_comm *comm), const char *what,
+                    int64_t deadline_ns, pio_err *err)
+{
+	while (!is_there(comm)) {
+		if (pio_clock_mono_ns() >= deadline_ns)
+			return pio_fail(err, PIO_ETIMEOUT, "rank %d waited in vain for %s", comm->rank, what);
+		poll_two(comm->head_fd, -1, deadline_ns);
+		int rc = pio_comm_listen(comm, err);
+		if (!rc)
+			rc = pio_str_check(&comm->shared, err);
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
+static bool is_released(const pio_comm *comm)
+{
+	return comm->releases > 0;
+}
+
+static bool has_share(const pio_comm *comm)
+{
+	return comm->shared.len > 0;
+}
+
+int pio_comm_meet(pio_comm *comm, int64_t deadline_ns, pio_err *err)
+{
+	pio_str frame = PIO_STR_INIT;
+	if (comm->world == 1)
+		return 0;
+	pio_frame_put_plain(&frame, PIO_FRAME_MEET);
+	int rc = send_frame(comm->head_fd, &frame, deadline_ns, err);
+	if (!rc)
+		rc = wait_for(comm, is_released, "the other ranks", deadline_ns, err);
+	comm->releases -= rc == 0;
+	return rc;
+}
+
+/* The oldest share goes out of the queue, and must be what is expected. */
+static int take_share(pio_comm *comm, void *data, size_t size_bytes, pio_err *err)
+{
+	pio_frame frame;
+	const char *bytes = NULL;
+	size_t used = 0, shared_bytes = 0;
+	int rc = pio_frame_next(&frame, &used, comm->shared.data, comm->shared.len, err);
+	if (rc == 1)
+		rc = pio_frame_get_bytes(&bytes, &shared_bytes, &frame, err);
+	if (!rc && shared_bytes != size_bytes)
+		rc = pio_fail(err, PIO_EINVAL, "ranks disagree: %zu bytes were shared, rank %d expected %zu",
+		              shared_bytes, comm->rank, size_bytes);
+	if (!rc)
+		memcpy(data, bytes, size_bytes);
+	memmove(comm->shared.data, comm->shared.data + used, comm->shared.len - used);
+	comm->shared.len -= used;
+	return rc;
+}
+
+int pio_comm_share(pio_comm *comm, void *data, size_t size_bytes, int root, int64_t deadline_ns,
+                   pio_err *err)
+{
+	pio_str frame = PIO_STR_INIT;
+	int rc = 0;
+	if (comm->world == 1)
+		return 0;
+	if (size_bytes > PIO_COMM_SHARE_BYTES_MAX)
+		return pio_fail(err, PIO_EINVAL, "a share of %zu bytes: at most %u expected", size_bytes,
+		                PIO_COMM_SHARE_BYTES_MAX);
+	if (comm->rank == root) {
+		pio_frame_put_bytes(&frame, PIO_FRAME_SHARE, data, size_bytes);
+		rc = send_frame(comm->head_fd, &frame, deadline_ns, err);
+	}
+	if (!rc)
+		rc = wait_for(comm, has_share, "what a rank was to share", deadline_ns, err);
+	return rc ? rc : take_share(comm, data, size_bytes, err);
+}
+
+/* ---- joining ---------------------------------------------------------------- */
+
+static int listen_for_neighbour(joining *j, pio_frame_address *address, pio_err *err)
+{
+	const char *host = getenv(PIO_ENV_ADDRESS);
+	if (!host || !*host || strlen(host) >= sizeof address->host)
+		return pio_fail(err, PIO_EINVAL, "%s is not in the environment: only an agent starts programs of"
+		                " several ranks", PIO_ENV_ADDRESS);
+	memcpy(address->host, host, strlen(host) + 1);
+	address->port = 0;
+	return pio_sock_listen(&j->listen_fd, host, &address->port, err);
 }
 
 static void fill_hello(pio_frame_hello *hello, const pio_comm *comm, const joining *j)
@@ -149,7 +233,7 @@ static void fill_hello(pio_frame_hello *hello, const pio_comm *comm, const joini
 	hello->world = (uint32_t)comm->world;
 }
 
-static int wait_table(pio_comm *comm, joining *j, pio_err *err)
+static int wait_next(pio_comm *comm, joining *j, pio_err *err)
 {
 	char text[PIO_ERR_MESSAGE_BYTES / 2];
 	while (pio_clock_mono_ns() < j->deadline_ns) {
@@ -159,8 +243,8 @@ static int wait_table(pio_comm *comm, joining *j, pio_err *err)
 		poll_two(comm->head_fd, -1, j->deadline_ns);
 		int lost = read_head(comm, &gone), rc;
 		while ((rc = next_frame(comm, &frame, &used, err)) == 1) {
-			if (frame.type == PIO_FRAME_TABLE) {
-				rc = pio_frame_get_table(j->table, (uint32_t)comm->world, &frame, err);
+			if (frame.type == PIO_FRAME_NEXT) {
+				rc = pio_frame_get_next(&j->next, &frame, err);
 				drop_frame(comm, used);
 				return rc;
 			}
@@ -174,7 +258,7 @@ static int wait_table(pio_comm *comm, joining *j, pio_err *err)
 		if (rc)
 			return rc;
 		if (lost)
-			return pio_fail(err, PIO_EPEER, "the head agent closed the connection: it refused this "
+			return pio_fail(err, PIO_EPEER, "the agent closed the connection: it refused this "
 			                "rank's token, or it is gone");
 	}
 	return pio_fail(err, PIO_ETIMEOUT, "not all ranks came within %d ms", j->timeout_ms);
@@ -182,31 +266,28 @@ static int wait_table(pio_comm *comm, joining *j, pio_err *err)
 
 static int meet_head(pio_comm *comm, joining *j, pio_err *err)
 {
-	pio_frame_address head;
 	pio_frame_hello hello;
 	pio_str frame = PIO_STR_INIT;
-	int rc = pio_frame_address_parse(&head, getenv(PIO_ENV_RENDEZVOUS), PIO_ENV_RENDEZVOUS, err);
-	if (rc)
-		return rc;
-	rc = pio_sock_connect(&comm->head_fd, head.host, head.port, j->deadline_ns, err);
+	const char *name = getenv(PIO_ENV_RENDEZVOUS);
+	int rc = pio_sock_connect_local(&comm->head_fd, name ? name : "", j->deadline_ns, err);
 	if (rc) {
-		pio_err_context(err, "cannot reach the rendezvous");
+		pio_err_context(err, "cannot reach the rendezvous that %s names", PIO_ENV_RENDEZVOUS);
 		return rc;
 	}
 	fill_hello(&hello, comm, j);
-	rc = listen_for_neighbour(comm, j, &hello.address, err);
+	rc = listen_for_neighbour(j, &hello.address, err);
 	if (rc)
 		return rc;
 	int64_t left_ms = (j->deadline_ns - pio_clock_mono_ns()) / NS_PER_MS;
 	hello.patience_ms = left_ms > 0 ? (uint32_t)left_ms : 1;
 	pio_frame_put_hello(&frame, &hello);
 	rc = send_frame(comm->head_fd, &frame, j->deadline_ns, err);
-	return rc ? rc : wait_table(comm, j, err);
+	return rc ? rc : wait_next(comm, j, err);
 }
 
 static int connect_next(pio_comm *comm, joining *j, pio_err *err)
 {
-	const pio_frame_address *to = &j->table[(comm->rank + 1) % comm->world];
+	const pio_frame_address *to = &j->next;
 	pio_frame_hello hello;
 	pio_str frame = PIO_STR_INIT;
 	int rc = -PIO_ETIMEOUT;
@@ -280,10 +361,8 @@ static int join(pio_comm *comm, int timeout_ms, pio_err *err)
 	if (!j.token || !*j.token || strlen(j.token) >= PIO_FRAME_TOKEN_BYTES)
 		return pio_fail(err, PIO_EINVAL, "%s is not in the environment: only an agent starts programs "
 		                "of %d ranks", PIO_ENV_TOKEN, comm->world);
-	j.table = pio_calloc((size_t)comm->world, sizeof *j.table);
 	comm->scratch = pio_alloc(PIO_COMM_SCRATCH_BYTES);
-	int rc = j.table && comm->scratch ? 0 : pio_fail(err, PIO_ENOMEM, "out of memory for %d ranks",
-	                                                 comm->world);
+	int rc = comm->scratch ? 0 : pio_fail(err, PIO_ENOMEM, "out of memory for a communicator");
 	if (!rc)
 		rc = meet_head(comm, &j, err);
 	if (!rc)
@@ -291,7 +370,6 @@ static int join(pio_comm *comm, int timeout_ms, pio_err *err)
 	if (!rc)
 		rc = accept_previous(comm, &j, err);
 	pio_sock_close(&j.listen_fd);
-	pio_free(j.table);
 	return rc;
 }
 
@@ -301,6 +379,7 @@ static void free_comm(pio_comm *comm)
 	pio_sock_close(&comm->next_fd);
 	pio_sock_close(&comm->prev_fd);
 	pio_str_fini(&comm->inbox);
+	pio_str_fini(&comm->shared);
 	pio_free(comm->scratch);
 	pio_free(comm);
 }
@@ -318,7 +397,7 @@ int pio_comm_init(pio_comm **comm_out, pio_run *run, int timeout_ms)
 		return pio_fail(err, PIO_ENOMEM, "out of memory for a communicator");
 	const pio_info *info = pio_info_get(run);
 	*comm = (pio_comm){ .run = run, .rank = info->rank, .world = info->world, .head_fd = -1,
-	                    .next_fd = -1, .prev_fd = -1, .inbox = PIO_STR_INIT };
+	                    .next_fd = -1, .prev_fd = -1, .inbox = PIO_STR_INIT, .shared = PIO_STR_INIT };
 	int rc = comm->world > 1 ? join(comm, timeout_ms, err) : 0;
 	if (rc) {
 		if (err->code == PIO_EPEER)
@@ -346,7 +425,7 @@ void pio_comm_close(pio_comm **comm_in, const char *abort_reason)
 		} else if (!comm->broken.code) {
 			(void)pio_comm_barrier(comm); /* nobody leaves while others still need it */
 		}
-		pio_frame_put_bye(&frame);
+		pio_frame_put_plain(&frame, PIO_FRAME_BYE);
 		(void)send_frame(comm->head_fd, &frame, pio_clock_mono_ns() + BYE_MS * NS_PER_MS, NULL);
 	}
 	free_comm(comm);

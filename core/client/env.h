@@ -6,12 +6,13 @@
  *   PIOCHE_RING        ring file of this rank (client/ring.h)
  *   PIOCHE_STAGING     directory for checkpoint shards, on the store's disk
  *   PIOCHE_RESUME      resume index (client/resume.h); unset: start afresh
- *   PIOCHE_RENDEZVOUS  HOST:PORT of the head (client/frame.h)
+ *   PIOCHE_RENDEZVOUS  the agent's unix socket, "@NAME" (client/frame.h)
+ *   PIOCHE_ADDRESS     this node's address, where ranks listen for each other
  *   PIOCHE_TOKEN       32 hexadecimal digits, new for each attempt
  *   PIOCHE_STORE       the store, for programs started by the rank
  *
  * A process without PIOCHE_RING is standalone. Agents that join a head find in
- * it PIOCHE_RENDEZVOUS, PIOCHE_TOKEN and PIOCHE_DIR, as the head set them, and
+ * it PIOCHE_RENDEZVOUS (HOST:PORT), PIOCHE_TOKEN and PIOCHE_DIR, as it set them, and
  * PIOCHE_NODE, which of the agents they are, 0 the first; under Slurm
  * SLURM_NODEID says that too.
  *
@@ -46,6 +47,7 @@
 #define PIO_ENV_STAGING "PIOCHE_STAGING"
 #define PIO_ENV_RESUME "PIOCHE_RESUME"
 #define PIO_ENV_RENDEZVOUS "PIOCHE_RENDEZVOUS"
+#define PIO_ENV_ADDRESS "PIOCHE_ADDRESS"
 #define PIO_ENV_TOKEN "PIOCHE_TOKEN"
 #define PIO_ENV_STORE "PIOCHE_STORE"
 #define PIO_ENV_NODE "PIOCHE_NODE"

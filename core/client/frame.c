@@ -61,12 +61,10 @@ void pio_frame_put_hello(pio_str *out, const pio_frame_hello *hello)
 	put_end(out, start);
 }
 
-void pio_frame_put_table(pio_str *out, const pio_frame_address *table, uint32_t world)
+void pio_frame_put_next(pio_str *out, const pio_frame_address *address)
 {
-	size_t start = put_begin(out, PIO_FRAME_TABLE);
-	pio_record_put_u32(out, world);
-	for (uint32_t i = 0; i < world; i++)
-		put_address(out, &table[i]);
+	size_t start = put_begin(out, PIO_FRAME_NEXT);
+	put_address(out, address);
 	put_end(out, start);
 }
 
@@ -77,9 +75,25 @@ void pio_frame_put_text(pio_str *out, enum pio_frame_type type, const char *text
 	put_end(out, start);
 }
 
-void pio_frame_put_bye(pio_str *out)
+void pio_frame_put_plain(pio_str *out, enum pio_frame_type type)
 {
-	put_end(out, put_begin(out, PIO_FRAME_BYE));
+	put_end(out, put_begin(out, type));
+}
+
+void pio_frame_put_here(pio_str *out, const pio_frame_here *here)
+{
+	size_t start = put_begin(out, PIO_FRAME_HERE);
+	pio_record_put_u32(out, here->rank);
+	put_address(out, &here->address);
+	put_end(out, start);
+}
+
+void pio_frame_put_left(pio_str *out, uint32_t rank, bool without_bye)
+{
+	size_t start = put_begin(out, PIO_FRAME_LEFT);
+	pio_record_put_u32(out, rank);
+	pio_record_put_u32(out, without_bye);
+	put_end(out, start);
 }
 
 void pio_frame_put_join(pio_str *out, const pio_frame_join *join)
@@ -92,14 +106,14 @@ void pio_frame_put_join(pio_str *out, const pio_frame_join *join)
 	put_end(out, start);
 }
 
-void pio_frame_put_json(pio_str *out, enum pio_frame_type type, const char *text, size_t text_bytes)
+void pio_frame_put_bytes(pio_str *out, enum pio_frame_type type, const void *bytes, size_t size_bytes)
 {
-	if (text_bytes > PIO_FRAME_BYTES_MAX - 2 * LENGTH_BYTES) {
+	if (size_bytes > PIO_FRAME_BYTES_MAX - 2 * LENGTH_BYTES) {
 		out->failed = true;
 		return;
 	}
 	size_t start = put_begin(out, type);
-	pio_record_put_str(out, text, text_bytes);
+	pio_record_put_str(out, bytes, size_bytes);
 	put_end(out, start);
 }
 
@@ -182,19 +196,6 @@ int pio_frame_get_hello(pio_frame_hello *hello, const pio_frame *frame, pio_err 
 	return 0;
 }
 
-int pio_frame_get_table(pio_frame_address *table, uint32_t world, const pio_frame *frame,
-                        pio_err *err)
-{
-	pio_cursor cursor = cursor_of(frame);
-	bool good = frame->type == PIO_FRAME_TABLE && pio_cursor_u32(&cursor) == world;
-	for (uint32_t i = 0; good && i < world; i++)
-		good = get_address(&cursor, &table[i]);
-	if (!good || cursor.at != cursor.end)
-		return pio_fail(err, PIO_ECORRUPT, "a frame of type %d and %zu bytes is no TABLE of %u ranks",
-		                (int)frame->type, frame->size_bytes, world);
-	return 0;
-}
-
 int pio_frame_get_text(char *text, size_t text_bytes, const pio_frame *frame, pio_err *err)
 {
 	pio_cursor cursor = cursor_of(frame);
@@ -228,12 +229,40 @@ int pio_frame_get_join(pio_frame_join *join, const pio_frame *frame, pio_err *er
 	return 0;
 }
 
-int pio_frame_get_json(const char **text, size_t *text_bytes, const pio_frame *frame, pio_err *err)
+int pio_frame_get_bytes(const char **bytes, size_t *size_bytes, const pio_frame *frame, pio_err *err)
 {
 	pio_cursor cursor = cursor_of(frame);
-	*text = pio_cursor_str(&cursor, text_bytes);
+	*bytes = pio_cursor_str(&cursor, size_bytes);
 	if (cursor.bad || cursor.at != cursor.end)
-		return fail_payload(frame, "JSON", err);
+		return fail_payload(frame, "string of bytes", err);
+	return 0;
+}
+
+int pio_frame_get_next(pio_frame_address *address, const pio_frame *frame, pio_err *err)
+{
+	pio_cursor cursor = cursor_of(frame);
+	if (frame->type != PIO_FRAME_NEXT || !get_address(&cursor, address) || cursor.at != cursor.end)
+		return fail_payload(frame, "NEXT", err);
+	return 0;
+}
+
+int pio_frame_get_here(pio_frame_here *here, const pio_frame *frame, pio_err *err)
+{
+	pio_cursor cursor = cursor_of(frame);
+	here->rank = pio_cursor_u32(&cursor);
+	if (frame->type != PIO_FRAME_HERE || !get_address(&cursor, &here->address) || cursor.at != cursor.end)
+		return fail_payload(frame, "HERE", err);
+	return 0;
+}
+
+int pio_frame_get_left(uint32_t *rank, bool *without_bye, const pio_frame *frame, pio_err *err)
+{
+	pio_cursor cursor = cursor_of(frame);
+	*rank = pio_cursor_u32(&cursor);
+	uint32_t flag = pio_cursor_u32(&cursor);
+	*without_bye = flag == 1;
+	if (frame->type != PIO_FRAME_LEFT || cursor.bad || cursor.at != cursor.end || flag > 1)
+		return fail_payload(frame, "LEFT", err);
 	return 0;
 }
 

@@ -15,7 +15,6 @@
 #include "launch/agent_parts.h"
 #include "sys/fs.h"
 #include "sys/proc.h"
-#include "sys/sock.h"
 
 #define ORDERS_BYTES_MAX (16u << 20)
 
@@ -27,7 +26,7 @@ void pio_agent_say(pio_agent *agent, json_t *message)
 		return;
 	pio_str line = PIO_STR_INIT;
 	if (agent->joined) {
-		pio_frame_put_json(&line, PIO_FRAME_EVENT, text, strlen(text));
+		pio_frame_put_bytes(&line, PIO_FRAME_EVENT, text, strlen(text));
 		pio_agent_head_send(agent, &line);
 	} else {
 		pio_str_printf(&line, "%s\n", text);
@@ -102,40 +101,6 @@ static int open_journal(pio_agent *agent, pio_err *err)
 	return rc;
 }
 
-/* A free port of this node, found by binding it. Somebody may take it before
- * rank 0 binds it again; nothing can hold it for a program it does not know. */
-static int find_master(pio_agent *agent, pio_err *err)
-{
-	pio_agent_spec *spec = &agent->spec;
-	int fd = -1;
-	uint16_t port = 0;
-	if (!spec->master_addr)
-		spec->master_addr = "127.0.0.1";
-	if (spec->master_port)
-		return 0;
-	int rc = pio_sock_listen(&fd, spec->master_addr, &port, err);
-	pio_sock_close(&fd);
-	spec->master_port = port;
-	return rc;
-}
-
-static int open_rendezvous(pio_agent *agent, pio_err *err)
-{
-	pio_agent_spec *spec = &agent->spec;
-	if (agent->joined)
-		return 0;
-	int rc = find_master(agent, err);
-	if (!rc)
-		rc = pio_rendezvous_open(&agent->rendezvous, &agent->loop, spec->master_addr, spec->token,
-		                         spec->world, pio_agent_note, agent, err);
-	if (rc)
-		return rc;
-	snprintf(agent->rendezvous_at, sizeof agent->rendezvous_at, "%s:%u", spec->master_addr,
-	         (unsigned)pio_rendezvous_port(agent->rendezvous));
-	spec->rendezvous = agent->rendezvous_at;
-	return 0;
-}
-
 static int prepare(pio_agent *agent, pio_err *err)
 {
 	agent->ranks = pio_calloc((size_t)agent->spec.ranks_per_node, sizeof *agent->ranks);
@@ -152,7 +117,7 @@ static int prepare(pio_agent *agent, pio_err *err)
 	if (!rc)
 		rc = open_journal(agent, err);
 	if (!rc)
-		rc = open_rendezvous(agent, err);
+		rc = pio_agent_meet_open(agent, err);
 	return rc;
 }
 

@@ -172,6 +172,7 @@ static void put_pioche(env_list *list, const pio_agent_spec *spec, const char *r
 	put(list, PIO_ENV_RING, ring_path);
 	put(list, PIO_ENV_STAGING, spec->staging);
 	put(list, PIO_ENV_RENDEZVOUS, spec->rendezvous);
+	put(list, PIO_ENV_ADDRESS, spec->address);
 	put(list, PIO_ENV_TOKEN, spec->token);
 	put(list, PIO_ENV_STORE, spec->store);
 	if (spec->resume)

@@ -84,6 +84,8 @@ static void hear_frame(pio_agent *agent, const pio_frame *frame)
 	} else if (frame->type == PIO_FRAME_ORDER) {
 		if (pio_frame_get_text(word, sizeof word, frame, NULL) == 0)
 			pio_agent_obey(agent, word);
+	} else if (agent->rendezvous) {
+		pio_rendezvous_hear(agent->rendezvous, frame);
 	}
 }
 

@@ -216,7 +216,7 @@ static void close_handle(uv_handle_t *handle, void *context)
 
 void pio_agent_loop_end(pio_agent *agent)
 {
-	pio_rendezvous_close(&agent->rendezvous);
+	pio_agent_meet_close(agent);
 	uv_walk(&agent->loop, close_handle, NULL);
 	uv_run(&agent->loop, UV_RUN_DEFAULT);
 	uv_loop_close(&agent->loop);

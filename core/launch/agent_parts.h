@@ -1,8 +1,8 @@
 /* agent_parts.h: what the files of the agent share: agent.c (its life),
  * agent_loop.c (orders, timers, stages of an ending), agent_head.c (the
- * connection to the head), agent_rank.c (starting, reaping and stopping ranks),
- * agent_place.c (where they run), agent_exit.c (the exit record), agent_watch.c
- * (hangs and stragglers). For them alone.
+ * connection to the head), agent_meet.c (where ranks meet), agent_rank.c (starting,
+ * reaping and stopping ranks), agent_place.c (where they run), agent_exit.c (the
+ * exit record), agent_watch.c (hangs and stragglers). For them alone.
  *
  * An ending goes through stages, only upwards:
  *
@@ -23,6 +23,7 @@
 #include "client/ring.h"
 #include "launch/agent_bind.h"
 #include "launch/agent_spec.h"
+#include "launch/assembly.h"
 #include "launch/join.h"
 #include "launch/rendezvous.h"
 #include "sys/journal.h"
@@ -62,8 +63,9 @@ typedef struct pio_agent {
 	bool failed_elsewhere;        /* a rank of another node: stopped for that */
 	int told_failure;             /* to the head; 1: a victim's, 2: a culprit's */
 	pio_agent_watch *watch;
-	pio_rendezvous *rendezvous;   /* NULL unless head */
-	char rendezvous_at[300];      /* HOST:PORT */
+	pio_rendezvous *rendezvous;
+	pio_assembly *assembly;       /* NULL where there is a head, which has it */
+	uv_timer_t assembly_tick;
 	uv_loop_t loop;
 	uv_pipe_t orders;
 	uv_signal_t child, term;
@@ -110,6 +112,11 @@ void pio_agent_head_finish(pio_agent *agent);
 int64_t pio_agent_head_clock_ns(const pio_agent *agent, int64_t mono_ns);
 /* The first failure of this node, or the agent's own trouble, once. */
 void pio_agent_head_tell_failure(pio_agent *agent);
+
+/* ---- agent_meet.c ---- */
+/* Sets what ranks are told of it in the spec. */
+int pio_agent_meet_open(pio_agent *agent, pio_err *err);
+void pio_agent_meet_close(pio_agent *agent);
 
 /* ---- agent_rank.c ---- */
 int pio_agent_ranks_start(pio_agent *agent, pio_err *err);

@@ -171,7 +171,7 @@ void pio_agent_ranks_reap(pio_agent *agent)
 	if (first && agent->stage == PIO_STAGE_RUNNING) {
 		pio_str reason = PIO_STR_INIT;
 		pio_agent_describe(&reason, agent, first);
-		if (agent->rendezvous)
+		if (agent->rendezvous && !agent->joined) /* else the head says it to all nodes */
 			pio_rendezvous_abort(agent->rendezvous, reason.data);
 		pio_str_fini(&reason);
 		pio_agent_escalate(agent, PIO_STAGE_PEERS);

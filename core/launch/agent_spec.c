@@ -115,7 +115,6 @@ static int parse_members(pio_agent_spec *spec, pio_err *err)
 	spec->first_rank = spec->node * spec->ranks_per_node;
 	spec->setup = pio_json_string_or(json, "setup", NULL);
 	spec->resume = pio_json_string_or(json, "resume", NULL);
-	spec->rendezvous = pio_json_string_or(json, "rendezvous", NULL);
 	spec->master_addr = pio_json_string_or(json, "master_addr", NULL);
 	spec->master_port = (int)pio_json_int_or(json, "master_port", 0);
 	spec->timeout_s = pio_json_int_or(json, "timeout_s", 0);
@@ -133,8 +132,8 @@ static int parse_members(pio_agent_spec *spec, pio_err *err)
 	    strcmp(spec->bind, "none"))
 		return pio_fail(err, PIO_ECORRUPT, "orders of the agent: \"bind\" is \"%s\", expected auto, gpu,"
 		                " cores or none", spec->bind);
-	if (spec->node > 0 && (!spec->rendezvous || !spec->master_addr || spec->master_port <= 0))
-		return pio_fail(err, PIO_ECORRUPT, "orders of the agent: node %d is told no rendezvous", spec->node);
+	if (spec->node > 0 && (!spec->master_addr || spec->master_port <= 0))
+		return pio_fail(err, PIO_ECORRUPT, "orders of the agent: node %d is told no master", spec->node);
 	return 0;
 }
 

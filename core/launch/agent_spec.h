@@ -23,7 +23,7 @@
  *   mpi_env         true: OpenMPI's rank variables too; absent: not
  *   bind            auto, gpu, cores or none (agent_bind.h), default auto
  *   host            name of this node in records; absent: gethostname(2)
- *   rendezvous, master_addr, master_port    set for nodes other than the head */
+ *   master_addr, master_port    where torch's rank 0 is to listen; set under a head */
 #ifndef PIO_LAUNCH_AGENT_SPEC_H
 #define PIO_LAUNCH_AGENT_SPEC_H
 
@@ -46,7 +46,8 @@ typedef struct pio_agent_spec {
 	const char *run, *dir, *cwd, *token, *store, *staging, *lib_dir;
 	const char *setup, *resume, *host;         /* NULL: none */
 	const char *bind;
-	const char *rendezvous, *master_addr;      /* NULL: of this agent's making */
+	const char *master_addr;                   /* NULL: of this agent's making, as are */
+	const char *rendezvous, *address;          /* client/env.h */
 	const char **command;                      /* setup shell, wrap and command, NULL-terminated */
 	json_t *env;                               /* NULL: none */
 	int attempt, node, nodes, ranks_per_node, world, first_rank, master_port;

@@ -240,6 +240,12 @@ static int open_guest(pio_door *door, pio_guest *guest)
 	                      : uv_tcp_init(door->loop, &guest->uv.tcp);
 }
 
+static bool is_same_user(const pio_guest *guest)
+{
+	uv_os_fd_t fd;
+	return uv_fileno(&guest->uv.handle, &fd) == 0 && pio_sock_is_same_user(fd);
+}
+
 static void connected(uv_stream_t *listener, int status)
 {
 	pio_door *door = listener->data;
@@ -261,6 +267,10 @@ static void connected(uv_stream_t *listener, int status)
 	if (uv_accept(listener, &guest->uv.stream) != 0 ||
 	    uv_read_start(&guest->uv.stream, give_buffer, received) != 0) {
 		pio_guest_close(guest);
+		return;
+	}
+	if (door->is_local && !is_same_user(guest)) {
+		pio_guest_refuse(guest, "a process of another user");
 		return;
 	}
 	if (!door->is_local) {

@@ -5,7 +5,8 @@
  * something else, speaks another language, sends more than a first frame needs,
  * or says nothing for ten seconds is refused: closed and counted, and the first
  * refusal of all is told. Nor do strangers take a place that others need: where
- * they are too many, the oldest goes.
+ * they are too many, the oldest goes. At a unix socket processes of other users
+ * are refused whatever they say.
  *
  * All calls from the thread of the loop. */
 #ifndef PIO_LAUNCH_DOOR_H

@@ -95,7 +95,8 @@ static int read_orders(pio_head *head, pio_err *err)
 		return pio_fail(err, PIO_EINVAL, "orders of the head: \"spares\" is out of range");
 	head->place_count = (int)places;
 	head->places = pio_calloc((size_t)places, sizeof *head->places);
-	if (!head->places)
+	head->place_of = pio_calloc((size_t)head->spec.nodes, sizeof *head->place_of);
+	if (!head->places || !head->place_of)
 		return pio_fail(err, PIO_ENOMEM, "out of memory for %d nodes", head->place_count);
 	for (int i = 0; i < head->place_count; i++)
 		head->places[i].node = -1;
@@ -123,6 +124,7 @@ static int choose_address(pio_head *head, pio_err *err)
 static int open_ports(pio_head *head, pio_err *err)
 {
 	pio_door_owner owner = { head, pio_head_hear, pio_head_lost, pio_head_tick, pio_head_note };
+	pio_assembly_owner of_assembly = { head, pio_head_send, pio_head_put_node, pio_head_note };
 	uint16_t port = 0, master_port = 0;
 	int fd = -1;
 	int rc = choose_address(head, err);
@@ -134,15 +136,11 @@ static int open_ports(pio_head *head, pio_err *err)
 		rc = pio_door_open(&head->door, &head->loop, &fd, "the head", &owner, err);
 	pio_sock_close(&fd);
 	if (!rc)
-		rc = pio_rendezvous_open(&head->rendezvous, &head->loop, head->address, head->token,
-		                         head->spec.world, pio_head_note, head, err);
+		rc = pio_assembly_new(&head->assembly, head->spec.nodes, head->spec.ranks_per_node, &of_assembly, err);
 	if (rc)
 		return rc;
 	head->spec.master_port = master_port;
 	snprintf(head->at, sizeof head->at, "%s:%u", head->address, (unsigned)port);
-	snprintf(head->ranks_at, sizeof head->ranks_at, "%s:%u", head->address,
-	         (unsigned)pio_rendezvous_port(head->rendezvous));
-	head->spec.rendezvous = head->ranks_at;
 	return 0;
 }
 
@@ -189,6 +187,8 @@ static void fini(pio_head *head)
 	for (int i = 0; i < head->place_count && head->places; i++)
 		json_decref(head->places[i].record);
 	pio_free(head->places);
+	pio_free(head->place_of);
+	pio_assembly_free(head->assembly);
 	pio_sock_close(&head->master_fd);
 	pio_agent_spec_fini(&head->spec);
 	if (head->events_fd >= 0)

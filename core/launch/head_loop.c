@@ -139,6 +139,7 @@ void pio_head_tick(void *context)
 		watch_joining(head, now_ns);
 		return;
 	}
+	pio_assembly_tick(head->assembly);
 	if (head->victim_ns && now_ns - head->victim_ns > VICTIM_NS)
 		pio_head_spread(head, head->victim);
 	if (head->has_failed && !head->end_ns)
@@ -304,7 +305,6 @@ static void close_handle(uv_handle_t *handle, void *context)
 void pio_head_loop_end(pio_head *head)
 {
 	end_start(head);
-	pio_rendezvous_close(&head->rendezvous);
 	pio_door_close(&head->door);
 	uv_walk(&head->loop, close_handle, NULL);
 	uv_run(&head->loop, UV_RUN_DEFAULT);

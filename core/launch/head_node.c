@@ -66,18 +66,18 @@ static void give_orders(pio_head *head, pio_place *place, int node)
 	for (size_t i = 0; i < sizeof own / sizeof *own; i++)
 		json_object_del(orders, own[i]);
 	json_object_set_new(orders, "node", json_integer(node));
-	json_object_set_new(orders, "rendezvous", json_string(head->spec.rendezvous));
 	json_object_set_new(orders, "master_addr", json_string(head->address));
 	json_object_set_new(orders, "master_port", json_integer(head->spec.master_port));
 	char *text = orders ? pio_json_canonical(orders) : NULL;
 	json_decref(orders);
 	if (text)
-		pio_frame_put_json(&frame, PIO_FRAME_ORDERS, text, strlen(text));
+		pio_frame_put_bytes(&frame, PIO_FRAME_ORDERS, text, strlen(text));
 	else
 		frame.failed = true;
 	free(text);
 	place->node = node;
 	place->state = PIO_PLACE_WORKING;
+	head->place_of[node] = (int)(place - head->places);
 	pio_guest_send(place->guest, &frame);
 }
 
@@ -95,6 +95,22 @@ static void begin(pio_head *head)
 		else
 			send_word(place->guest, PIO_FRAME_ORDER, "stop");
 	}
+}
+
+void pio_head_send(void *context, int node, pio_str *frames)
+{
+	const pio_head *head = context;
+	const pio_place *place = &head->places[head->place_of[node]];
+	if (place->guest && place->node == node)
+		pio_guest_send(place->guest, frames);
+	else
+		pio_str_fini(frames);
+}
+
+void pio_head_put_node(void *context, int node, pio_str *text)
+{
+	const pio_head *head = context;
+	pio_head_put_host(text, head, head->place_of[node]);
 }
 
 /* ---- joining ---------------------------------------------------------------------------------- */
@@ -160,7 +176,7 @@ void pio_head_spread(pio_head *head, const char *what)
 	head->has_failed = true;
 	head->victim_ns = 0;
 	head->stage = PIO_HEAD_ENDING;
-	pio_rendezvous_abort(head->rendezvous, what);
+	pio_assembly_abort(head->assembly, what);
 	pio_head_order(head, "peers");
 }
 
@@ -227,11 +243,13 @@ void pio_head_hear(void *context, pio_guest *guest, const pio_frame *frame)
 		hear_join(head, guest, frame);
 	} else if (frame->type == PIO_FRAME_PING) {
 		hear_ping(guest, frame);
-	} else if (frame->type == PIO_FRAME_EVENT && pio_frame_get_json(&text, &text_bytes, frame, NULL) == 0 &&
+	} else if (frame->type == PIO_FRAME_EVENT && pio_frame_get_bytes(&text, &text_bytes, frame, NULL) == 0 &&
 	           pio_json_parse(&event, text, text_bytes, "event", NULL) == 0) {
 		if (json_is_object(event))
 			hear_event(head, pio_guest_index(guest), event);
 		json_decref(event);
+	} else if (head->places[pio_guest_index(guest)].node >= 0) {
+		pio_assembly_hear(head->assembly, head->places[pio_guest_index(guest)].node, frame);
 	}
 }
 

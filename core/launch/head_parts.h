@@ -26,8 +26,8 @@
 #include "client/frame.h"
 #include "launch/address.h"
 #include "launch/agent_spec.h"
+#include "launch/assembly.h"
 #include "launch/door.h"
-#include "launch/rendezvous.h"
 #include "launch/token.h"
 
 enum pio_head_stage { PIO_HEAD_JOINING, PIO_HEAD_RUNNING, PIO_HEAD_ENDING };
@@ -50,10 +50,10 @@ typedef struct pio_head {
 	pio_agent_spec spec;          /* as of node 0 */
 	char token[PIO_TOKEN_CHARS + 1];
 	char at[PIO_ADDRESS_BYTES + 8];      /* HOST:PORT where it listens */
-	char ranks_at[PIO_ADDRESS_BYTES + 8];
 	char address[PIO_ADDRESS_BYTES];
 	int place_count;
 	pio_place *places;
+	int *place_of;                /* one a node, from the orders on */
 	enum pio_head_stage stage;
 	const char *verdict;          /* result word, where no failure is the reason */
 	char why[PIO_ERR_MESSAGE_BYTES];   /* of the verdict */
@@ -65,7 +65,7 @@ typedef struct pio_head {
 	int lock_fd, master_fd, events_fd;
 	uv_loop_t loop;
 	pio_door *door;
-	pio_rendezvous *rendezvous;
+	pio_assembly *assembly;
 	uv_signal_t child, term, interrupt, near_limit;
 	uv_pipe_t start_errors;
 	pid_t start_pid;              /* 0: not running */
@@ -98,6 +98,9 @@ void pio_head_check_end(pio_head *head);
 /* What the door tells. */
 void pio_head_hear(void *head, pio_guest *guest, const pio_frame *frame);
 void pio_head_lost(void *head, pio_guest *guest);
+/* What the assembly says to a node, and the node's name. */
+void pio_head_send(void *head, int node, pio_str *frames);
+void pio_head_put_node(void *head, int node, pio_str *text);
 /* One of pio_agent_obey's words, to all that work. */
 void pio_head_order(pio_head *head, const char *word);
 /* A failure on this node: tell the ranks and the agents of the others. */

@@ -160,7 +160,7 @@ static int hear(pio_joined *joined, const pio_frame *frame, int *pings, pio_err 
 		rc = pio_frame_get_text(text, sizeof text, frame, err);
 		return rc ? rc : pio_fail(err, PIO_EINVAL, "the head refused this agent: %s", text);
 	case PIO_FRAME_ORDERS:
-		rc = pio_frame_get_json(&json, &json_bytes, frame, err);
+		rc = pio_frame_get_bytes(&json, &json_bytes, frame, err);
 		if (!rc)
 			pio_str_append(&joined->orders, json, json_bytes);
 		rc = rc ? rc : pio_str_check(&joined->orders, err);
@@ -218,7 +218,7 @@ int pio_join_speak_for(pio_joined *joined, const char *event, pio_err *err)
 	pio_str_clear(&joined->in);
 	joined->self.is_keeper = 1;
 	int rc = greet(joined, err);
-	pio_frame_put_json(&frame, PIO_FRAME_EVENT, event, strlen(event));
+	pio_frame_put_bytes(&frame, PIO_FRAME_EVENT, event, strlen(event));
 	if (!rc)
 		rc = send_frames(joined->fd, &frame, deadline_ns, err);
 	pio_str_fini(&frame);

@@ -1,269 +1,297 @@
 #include "launch/rendezvous.h"
 
+#include <string.h>
+
 #include "base/clock.h"
 #include "base/mem.h"
-#include "base/str.h"
-#include "launch/rendezvous_parts.h"
+#include "launch/door.h"
 #include "sys/sock.h"
 
-#define TICK_MS 50
-#define HELLO_MS 10000           /* silence of a stranger */
-#define LOST_MS 500              /* from a broken connection to the abort it causes */
-#define STRANGERS_MAX 64         /* beside a world full of ranks that just connect */
 #define NS_PER_MS INT64_C(1000000)
+#define PATIENCE_MS 30000        /* of a HELLO that names none */
+#define MARGIN_MS 1000           /* the answer is there before the rank gives up */
+#define REASON_BYTES 1000
 
-void pio_rendezvous_tell(pio_rendezvous *rendezvous, const char *kind, const char *message)
+typedef struct local_rank {
+	pio_guest *guest;            /* NULL: not here */
+	pio_frame_address address;   /* where its ring neighbour connects */
+	bool is_seated, has_met;
+	int64_t patience_ns;         /* when it is told who is missing; 0: it was, or need not be */
+	bool is_told;                /* who is missing, with the next WAITING */
+} local_rank;
+
+struct pio_rendezvous {
+	pio_door *door;
+	pio_rendezvous_owner owner;
+	char name[PIO_RENDEZVOUS_NAME_BYTES];
+	char *token, *abort_reason;
+	int world, first_rank, ranks, connected, met;
+	local_rank local[];
+};
+
+/* ---- sending ------------------------------------------------------------------------------- */
+
+static void send_text(pio_guest *guest, enum pio_frame_type type, const char *text)
 {
-	if (rendezvous->event)
-		rendezvous->event(rendezvous->context, kind, message);
+	pio_str frame = PIO_STR_INIT;
+	pio_frame_put_text(&frame, type, text);
+	pio_guest_send(guest, &frame);
 }
 
-/* ---- closing ------------------------------------------------------------------------------ */
-
-static void free_when_closed(pio_rendezvous *r)
+static void send_next(const local_rank *rank, const pio_frame_address *next)
 {
-	if (--r->handles || !r->is_closing)
+	pio_str frame = PIO_STR_INIT;
+	pio_frame_put_next(&frame, next);
+	pio_guest_send(rank->guest, &frame);
+}
+
+static void up_plain(pio_rendezvous *r, enum pio_frame_type type)
+{
+	pio_str frame = PIO_STR_INIT;
+	pio_frame_put_plain(&frame, type);
+	r->owner.up(r->owner.context, &frame);
+}
+
+/* ---- what the assembly says ------------------------------------------------------------------ */
+
+/* Each rank's neighbour is the next of this node, the last one's on the next node. */
+static void hear_next(pio_rendezvous *r, const pio_frame *frame)
+{
+	pio_frame_address next_node;
+	if (pio_frame_get_next(&next_node, frame, NULL) != 0)
 		return;
-	pio_free(r->token);
-	pio_free(r->abort_reason);
-	pio_free(r->by_rank);
-	pio_free(r);
+	r->met = 0;
+	for (int i = 0; i < r->ranks; i++) {
+		local_rank *rank = &r->local[i];
+		rank->has_met = rank->is_told = false;
+		if (!rank->guest)
+			continue;
+		rank->is_seated = true;
+		rank->patience_ns = 0;
+		send_next(rank, i + 1 < r->ranks ? &r->local[i + 1].address : &next_node);
+	}
 }
 
-static void own_handle_closed(uv_handle_t *handle)
+static void hear_abort(pio_rendezvous *r, const pio_frame *frame)
 {
-	free_when_closed(handle->data);
-}
-
-static void peer_closed(uv_handle_t *handle)
-{
-	pio_peer *peer = (pio_peer *)handle;
-	pio_rendezvous *r = peer->rendezvous;
-	pio_free(peer->in);
-	pio_free(peer);
-	free_when_closed(r);
-}
-
-void pio_peer_close(pio_peer *peer)
-{
-	pio_rendezvous *r = peer->rendezvous;
-	if (peer->is_closing)
+	char reason[REASON_BYTES];
+	if (r->abort_reason || pio_frame_get_text(reason, sizeof reason, frame, NULL) != 0)
 		return;
-	peer->is_closing = true;
-	for (pio_peer **at = &r->peers; *at; at = &(*at)->next)
-		if (*at == peer) {
-			*at = peer->next;
-			break;
+	r->abort_reason = pio_strdup(reason);
+	for (int i = 0; i < r->ranks; i++)
+		if (r->local[i].guest)
+			send_text(r->local[i].guest, PIO_FRAME_ABORT, reason);
+}
+
+static void hear_waiting(pio_rendezvous *r, const pio_frame *frame)
+{
+	char text[REASON_BYTES];
+	if (pio_frame_get_text(text, sizeof text, frame, NULL) != 0)
+		return;
+	for (int i = 0; i < r->ranks; i++)
+		if (r->local[i].guest && r->local[i].is_told) {
+			r->local[i].is_told = false;
+			send_text(r->local[i].guest, PIO_FRAME_WAITING, text);
 		}
-	if (peer->rank < 0) {
-		r->strangers--;
+}
+
+/* All have met, or somebody shares: the same bytes for every rank. */
+static void pass_down(pio_rendezvous *r, const pio_frame *frame)
+{
+	const char *bytes = NULL;
+	size_t size_bytes = 0;
+	if (frame->type == PIO_FRAME_SHARE && pio_frame_get_bytes(&bytes, &size_bytes, frame, NULL) != 0)
+		return;
+	r->met = frame->type == PIO_FRAME_MEET ? 0 : r->met;
+	for (int i = 0; i < r->ranks; i++) {
+		local_rank *rank = &r->local[i];
+		pio_str out = PIO_STR_INIT;
+		if (!rank->guest || !rank->is_seated)
+			continue;
+		if (frame->type == PIO_FRAME_MEET) {
+			rank->has_met = false;
+			pio_frame_put_plain(&out, PIO_FRAME_MEET);
+		} else {
+			pio_frame_put_bytes(&out, PIO_FRAME_SHARE, bytes, size_bytes);
+		}
+		pio_guest_send(rank->guest, &out);
+	}
+}
+
+void pio_rendezvous_hear(pio_rendezvous *r, const pio_frame *frame)
+{
+	switch (frame->type) {
+	case PIO_FRAME_NEXT:
+		hear_next(r, frame);
+		break;
+	case PIO_FRAME_WAITING:
+		hear_waiting(r, frame);
+		break;
+	case PIO_FRAME_ABORT:
+		hear_abort(r, frame);
+		break;
+	case PIO_FRAME_MEET:
+	case PIO_FRAME_SHARE:
+		pass_down(r, frame);
+		break;
+	default:
+		break;
+	}
+}
+
+void pio_rendezvous_abort(pio_rendezvous *r, const char *reason)
+{
+	pio_str frame = PIO_STR_INIT;
+	pio_frame_put_text(&frame, PIO_FRAME_ABORT, reason);
+	r->owner.up(r->owner.context, &frame);
+}
+
+/* ---- what the ranks say ------------------------------------------------------------------------ */
+
+static void join(pio_rendezvous *r, pio_guest *guest, const pio_frame_hello *hello)
+{
+	int index = (int)hello->rank - r->first_rank;
+	int64_t patience_ms = hello->patience_ms ? hello->patience_ms : PATIENCE_MS;
+	int64_t margin_ms = patience_ms < 5 * MARGIN_MS ? patience_ms / 5 : MARGIN_MS;
+	pio_frame_here here = { .rank = hello->rank, .address = hello->address };
+	pio_str frame = PIO_STR_INIT;
+	r->local[index] = (local_rank){ .guest = guest, .address = hello->address };
+	r->local[index].patience_ns = pio_clock_mono_ns() + (patience_ms - margin_ms) * NS_PER_MS;
+	r->connected++;
+	pio_guest_admit(guest, index);
+	if (r->abort_reason) {
+		send_text(guest, PIO_FRAME_ABORT, r->abort_reason);
+		return;
+	}
+	pio_frame_put_here(&frame, &here);
+	r->owner.up(r->owner.context, &frame);
+}
+
+static void hear_hello(pio_rendezvous *r, pio_guest *guest, const pio_frame *frame)
+{
+	pio_frame_hello hello;
+	if (frame->type != PIO_FRAME_HELLO)
+		pio_guest_refuse(guest, "something else than a HELLO");
+	else if (pio_frame_get_hello(&hello, frame, NULL) != 0 || !hello.address.host[0])
+		pio_guest_refuse(guest, "a broken HELLO");
+	else if (!pio_token_matches(r->token, hello.token))
+		pio_guest_refuse(guest, "a wrong token");
+	else if (hello.world != (uint32_t)r->world || hello.rank < (uint32_t)r->first_rank ||
+	         hello.rank >= (uint32_t)(r->first_rank + r->ranks))
+		pio_guest_refuse(guest, "a HELLO with a rank or world size that this node has not");
+	else if (r->local[hello.rank - (uint32_t)r->first_rank].guest)
+		pio_guest_refuse(guest, "a second HELLO of a rank that is connected");
+	else
+		join(r, guest, &hello);
+}
+
+static void leave(pio_rendezvous *r, pio_guest *guest, bool without_bye)
+{
+	local_rank *rank = &r->local[pio_guest_index(guest)];
+	pio_str frame = PIO_STR_INIT;
+	if (rank->guest != guest)
+		return;
+	r->met -= rank->has_met;
+	*rank = (local_rank){ .guest = NULL };
+	r->connected--;
+	pio_frame_put_left(&frame, (uint32_t)(r->first_rank + pio_guest_index(guest)), without_bye);
+	r->owner.up(r->owner.context, &frame);
+}
+
+static void hear_own_abort(pio_rendezvous *r, pio_guest *guest, const pio_frame *frame)
+{
+	char reason[REASON_BYTES];
+	if (r->abort_reason || pio_frame_get_text(reason, sizeof reason, frame, NULL) != 0)
+		return;
+	pio_str message = PIO_STR_INIT;
+	pio_str_printf(&message, "rank %d aborted: %s", r->first_rank + pio_guest_index(guest), reason);
+	r->owner.tell(r->owner.context, "abort", message.data);
+	pio_str_fini(&message);
+	pio_rendezvous_abort(r, reason);
+}
+
+static void hear_meet(pio_rendezvous *r, local_rank *rank)
+{
+	if (rank->has_met)
+		return;
+	rank->has_met = true;
+	if (++r->met == r->ranks)
+		up_plain(r, PIO_FRAME_MEET);
+}
+
+static void hear(void *context, pio_guest *guest, const pio_frame *frame)
+{
+	pio_rendezvous *r = context;
+	const char *bytes;
+	size_t size_bytes;
+	pio_str out = PIO_STR_INIT;
+	if (pio_guest_index(guest) < 0) {
+		hear_hello(r, guest, frame);
+	} else if (frame->type == PIO_FRAME_ABORT) {
+		hear_own_abort(r, guest, frame);
+	} else if (frame->type == PIO_FRAME_MEET) {
+		hear_meet(r, &r->local[pio_guest_index(guest)]);
+	} else if (frame->type == PIO_FRAME_SHARE &&
+	           pio_frame_get_bytes(&bytes, &size_bytes, frame, NULL) == 0) {
+		pio_frame_put_bytes(&out, PIO_FRAME_SHARE, bytes, size_bytes);
+		r->owner.up(r->owner.context, &out);
 	} else {
-		r->connected--;
-		r->by_rank[peer->rank] = NULL;
-	}
-	uv_close((uv_handle_t *)&peer->tcp, peer_closed);
-}
-
-void pio_peer_refuse(pio_peer *peer, const char *why)
-{
-	pio_rendezvous *r = peer->rendezvous;
-	r->refused++;
-	if (!r->has_told_refusal) { /* a port scanner must not fill the history */
-		pio_str message = PIO_STR_INIT;
-		pio_str_printf(&message, "refused a connection to the rendezvous: %s", why);
-		r->has_told_refusal = true;
-		pio_rendezvous_tell(r, "rendezvous", message.data);
-		pio_str_fini(&message);
-	}
-	pio_peer_close(peer);
-}
-
-void pio_peer_lose(pio_peer *peer)
-{
-	pio_rendezvous *r = peer->rendezvous;
-	if (peer->is_closing)
-		return;
-	if (peer->rank >= 0 && peer->has_table && r->lost_rank < 0) {
-		r->lost_rank = peer->rank;
-		r->lost_ns = pio_clock_mono_ns();
-	}
-	pio_peer_close(peer);
-}
-
-/* ---- sending -------------------------------------------------------------------------------- */
-
-typedef struct outgoing {
-	uv_write_t request;          /* first */
-	pio_str frames;
-} outgoing;
-
-/* Errors are left to the reading side, which sees the same broken connection:
- * closing here would change by_rank under those who walk it. */
-static void written(uv_write_t *request, int status)
-{
-	outgoing *out = (outgoing *)request;
-	(void)status;
-	pio_str_fini(&out->frames);
-	pio_free(out);
-}
-
-void pio_peer_send(pio_peer *peer, pio_str *frames)
-{
-	outgoing *out = frames->failed || peer->is_closing ? NULL : pio_calloc(1, sizeof *out);
-	if (out) {
-		out->frames = *frames;
-		*frames = (pio_str)PIO_STR_INIT;
-		uv_buf_t buffer = uv_buf_init(out->frames.data, (unsigned)out->frames.len);
-		if (uv_write(&out->request, (uv_stream_t *)&peer->tcp, &buffer, 1, written) == 0)
-			return;
-		written(&out->request, -1);
-	}
-	/* No answer can come: cut the connection, and the read side hears of it. */
-	pio_str_fini(frames);
-	uv_os_fd_t fd;
-	if (!peer->is_closing && uv_fileno((uv_handle_t *)&peer->tcp, &fd) == 0)
-		pio_sock_shut(fd);
-}
-
-/* ---- the loop's side --------------------------------------------------------------------------- */
-
-static void give_buffer(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
-{
-	pio_peer *peer = (pio_peer *)handle;
-	(void)suggested;
-	if (peer->in_capacity - peer->in_bytes < 2048) {
-		size_t capacity = peer->in_capacity ? 2 * peer->in_capacity : 8192;
-		uint8_t *in = pio_realloc(peer->in, capacity);
-		if (!in) {
-			*buffer = uv_buf_init(NULL, 0); /* the read fails with UV_ENOBUFS */
-			return;
-		}
-		peer->in = in;
-		peer->in_capacity = capacity;
-	}
-	*buffer = uv_buf_init((char *)peer->in + peer->in_bytes,
-	                      (unsigned)(peer->in_capacity - peer->in_bytes));
-}
-
-static void received(uv_stream_t *stream, ssize_t n, const uv_buf_t *buffer)
-{
-	pio_peer *peer = (pio_peer *)stream;
-	(void)buffer;
-	if (n > 0) {
-		peer->in_bytes += (size_t)n;
-		pio_peer_hear(peer);
-	} else if (n < 0 && peer->rank < 0) {
-		pio_peer_refuse(peer, "it left without a HELLO");
-	} else if (n < 0) {
-		pio_peer_lose(peer);
+		/* BYE; no client of ours says anything else. */
+		leave(r, guest, frame->type != PIO_FRAME_BYE);
+		pio_guest_close(guest);
 	}
 }
 
-static void connected(uv_stream_t *listener, int status)
+static void lost(void *context, pio_guest *guest)
 {
-	pio_rendezvous *r = listener->data;
-	if (status < 0)
-		return;
-	pio_peer *peer = pio_calloc(1, sizeof *peer);
-	if (!peer)
-		return; /* libuv stops accepting; who waits in the backlog runs into its deadline */
-	peer->rendezvous = r;
-	peer->rank = -1;
-	peer->since_ns = pio_clock_mono_ns();
-	if (uv_tcp_init(r->loop, &peer->tcp) != 0) {
-		pio_free(peer);
-		return;
-	}
-	r->handles++;
-	r->strangers++;
-	peer->next = r->peers;
-	r->peers = peer;
-	if (uv_accept(listener, (uv_stream_t *)&peer->tcp) != 0 ||
-	    uv_read_start((uv_stream_t *)&peer->tcp, give_buffer, received) != 0) {
-		pio_peer_close(peer);
-		return;
-	}
-	uv_tcp_nodelay(&peer->tcp, 1);
-	uv_tcp_keepalive(&peer->tcp, 1, 15);
-	if (r->strangers > STRANGERS_MAX + r->world)
-		pio_peer_refuse(peer, "too many connections without a HELLO");
+	leave(context, guest, true);
 }
 
-/* Nobody named a better reason in the meantime. */
-static void abort_for_lost(pio_rendezvous *r)
+static void tick(void *context)
 {
-	pio_str reason = PIO_STR_INIT;
-	pio_str_printf(&reason, "rank %d is gone: its connection to the rendezvous broke", r->lost_rank);
-	r->lost_rank = -1;
-	if (r->connected) {
-		pio_rendezvous_tell(r, "abort", reason.data);
-		pio_rendezvous_abort_but(r, reason.data, NULL);
-	}
-	pio_str_fini(&reason);
-}
-
-static void ticked(uv_timer_t *timer)
-{
-	pio_rendezvous *r = timer->data;
+	pio_rendezvous *r = context;
 	int64_t now_ns = pio_clock_mono_ns();
-	for (pio_peer *peer = r->peers, *next; peer; peer = next) {
-		next = peer->next;
-		if (peer->rank < 0 && now_ns - peer->since_ns > HELLO_MS * NS_PER_MS) {
-			pio_peer_refuse(peer, "no HELLO within 10 s");
-		} else if (peer->rank >= 0 && !peer->has_table && peer->patience_ns &&
-		           now_ns > peer->patience_ns && !r->abort_reason) {
-			peer->patience_ns = 0;
-			pio_peer_tell_missing(peer);
-		}
+	bool asks = false;
+	for (int i = 0; i < r->ranks; i++) {
+		local_rank *rank = &r->local[i];
+		if (!rank->guest || !rank->patience_ns || now_ns <= rank->patience_ns || r->abort_reason)
+			continue;
+		rank->patience_ns = 0;
+		rank->is_told = asks = true;
 	}
-	if (r->lost_rank >= 0 && !r->abort_reason && now_ns - r->lost_ns > LOST_MS * NS_PER_MS)
-		abort_for_lost(r);
+	if (asks)
+		up_plain(r, PIO_FRAME_ASK);
 }
 
-/* ---- the door ------------------------------------------------------------------------------------ */
-
-static int serve(pio_rendezvous *r, int *fd, pio_err *err)
+static void tell(void *context, const char *kind, const char *message)
 {
-	int e;
-	uv_tcp_init(r->loop, &r->listener);
-	uv_timer_init(r->loop, &r->tick);
-	r->listener.data = r->tick.data = r;
-	r->handles = 2;
-	if ((e = uv_tcp_open(&r->listener, *fd)) == 0)
-		*fd = -1;
-	if (e || (e = uv_listen((uv_stream_t *)&r->listener, 1024, connected)) ||
-	    (e = uv_timer_start(&r->tick, ticked, TICK_MS, TICK_MS)))
-		return pio_fail_errno(err, -e, "listen for the rendezvous");
-	return 0;
+	pio_rendezvous *r = context;
+	r->owner.tell(r->owner.context, kind, message);
 }
 
-int pio_rendezvous_open(pio_rendezvous **rendezvous, uv_loop_t *loop, const char *host,
-                        const char *token, int world, pio_rendezvous_event *event, void *context,
-                        pio_err *err)
+/* ---- life -------------------------------------------------------------------------------------- */
+
+int pio_rendezvous_open(pio_rendezvous **rendezvous, uv_loop_t *loop, const char *token, int world,
+                        int first_rank, int ranks, const pio_rendezvous_owner *owner, pio_err *err)
 {
 	int fd = -1, rc = 0;
 	*rendezvous = NULL;
-	pio_rendezvous *r = pio_calloc(1, sizeof *r);
+	pio_rendezvous *r = pio_calloc(1, sizeof *r + (size_t)ranks * sizeof *r->local);
 	if (!r)
-		return pio_fail(err, PIO_ENOMEM, "out of memory for the rendezvous");
-	r->loop = loop;
+		return pio_fail(err, PIO_ENOMEM, "out of memory for a rendezvous of %d ranks", ranks);
+	r->owner = *owner;
 	r->world = world;
-	r->lost_rank = -1;
-	r->event = event;
-	r->context = context;
+	r->first_rank = first_rank;
+	r->ranks = ranks;
 	r->token = pio_strdup(token);
-	r->by_rank = pio_calloc((size_t)world, sizeof(pio_peer *));
-	if (!r->token || !r->by_rank)
-		rc = pio_fail(err, PIO_ENOMEM, "out of memory for a rendezvous of %d ranks", world);
+	if (!r->token)
+		rc = pio_fail(err, PIO_ENOMEM, "out of memory for a rendezvous of %d ranks", ranks);
 	if (!rc)
-		rc = pio_sock_listen(&fd, host, &r->port, err);
-	if (rc) {
-		pio_free(r->token);
-		pio_free(r->by_rank);
-		pio_free(r);
-		return rc;
+		rc = pio_sock_listen_local(&fd, r->name, sizeof r->name, err);
+	if (!rc) {
+		pio_door_owner of_door = { r, hear, lost, tick, tell };
+		rc = pio_door_open(&r->door, loop, &fd, "the rendezvous", &of_door, err);
 	}
-	rc = serve(r, &fd, err);
 	pio_sock_close(&fd);
 	*rendezvous = r;
 	if (rc)
@@ -271,19 +299,14 @@ int pio_rendezvous_open(pio_rendezvous **rendezvous, uv_loop_t *loop, const char
 	return rc;
 }
 
-uint16_t pio_rendezvous_port(const pio_rendezvous *rendezvous)
+const char *pio_rendezvous_name(const pio_rendezvous *rendezvous)
 {
-	return rendezvous->port;
-}
-
-void pio_rendezvous_abort(pio_rendezvous *rendezvous, const char *reason)
-{
-	pio_rendezvous_abort_but(rendezvous, reason, NULL);
+	return rendezvous->name;
 }
 
 uint64_t pio_rendezvous_refused(const pio_rendezvous *rendezvous)
 {
-	return rendezvous->refused;
+	return pio_door_refused(rendezvous->door);
 }
 
 int pio_rendezvous_connected(const pio_rendezvous *rendezvous)
@@ -297,10 +320,8 @@ void pio_rendezvous_close(pio_rendezvous **rendezvous)
 	*rendezvous = NULL;
 	if (!r)
 		return;
-	r->is_closing = true;
-	r->event = NULL;
-	while (r->peers)
-		pio_peer_close(r->peers);
-	uv_close((uv_handle_t *)&r->tick, own_handle_closed);
-	uv_close((uv_handle_t *)&r->listener, own_handle_closed);
+	pio_door_close(&r->door); /* it calls nobody any more */
+	pio_free(r->token);
+	pio_free(r->abort_reason);
+	pio_free(r);
 }

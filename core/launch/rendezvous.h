@@ -1,15 +1,14 @@
-/* rendezvous.h: where the ranks of an attempt find each other.
+/* rendezvous.h: where the ranks of one node find their agent, and through it
+ * each other.
  *
- * A TCP server in the head agent's loop; what is said is client/frame.h. It
- * knows every rank by name: it hands out the table of addresses once all are
- * there, tells those who wait which ranks are missing shortly before their
- * patience ends, and carries an abort with its reason to everybody.
+ * A unix socket in the agent's loop, of a name that the kernel makes up and no
+ * file stands for, open to processes of the same user that know the token of the
+ * attempt (door.h: all others are refused and counted). What is said is
+ * client/frame.h. What concerns other nodes goes up to the head, or on one
+ * machine straight to the assembly, once for all ranks of the node.
  *
- * Whoever does not know the token of the attempt, speaks another language, or
- * says nothing for ten seconds is refused and counted, and the attempt goes on
- * unharmed. Ranks may leave (BYE) and join again; a rank whose connection
- * breaks without BYE aborts the others, unless somebody names a better reason
- * within half a second. All calls from the thread of the loop. */
+ * Ranks may leave (BYE) and join again. Those who wait are told who is missing
+ * shortly before their patience ends. All calls from the thread of the loop. */
 #ifndef PIO_LAUNCH_RENDEZVOUS_H
 #define PIO_LAUNCH_RENDEZVOUS_H
 
@@ -17,26 +16,34 @@
 #include <uv.h>
 
 #include "base/err.h"
+#include "base/str.h"
+#include "client/frame.h"
+
+#define PIO_RENDEZVOUS_NAME_BYTES 32
 
 typedef struct pio_rendezvous pio_rendezvous;
 
-/* Something worth a line in the run's history: the first refusal, an abort. */
-typedef void pio_rendezvous_event(void *context, const char *kind, const char *message);
+typedef struct pio_rendezvous_owner {
+	void *context;
+	/* To the assembly; takes the frames. It may answer before this returns. */
+	void (*up)(void *context, pio_str *frames);
+	/* Something worth a line in the run's history: the first refusal, an abort. */
+	void (*tell)(void *context, const char *kind, const char *message);
+} pio_rendezvous_owner;
 
-/* Listen on host (NULL: 127.0.0.1) at a port of the kernel's choice, for
- * `world` ranks that know `token`. */
-int pio_rendezvous_open(pio_rendezvous **rendezvous, uv_loop_t *loop, const char *host,
-                        const char *token, int world, pio_rendezvous_event *event, void *context,
-                        pio_err *err);
-uint16_t pio_rendezvous_port(const pio_rendezvous *rendezvous);
-/* Tell all ranks to give up; those that join later hear it too. The first
- * reason stays. */
+/* For ranks [first_rank, first_rank + ranks) of `world` that know `token`. */
+int pio_rendezvous_open(pio_rendezvous **rendezvous, uv_loop_t *loop, const char *token, int world,
+                        int first_rank, int ranks, const pio_rendezvous_owner *owner, pio_err *err);
+/* What ranks find in PIOCHE_RENDEZVOUS. */
+const char *pio_rendezvous_name(const pio_rendezvous *rendezvous);
+/* NEXT, WAITING, MEET, SHARE or ABORT of the assembly; others change nothing. */
+void pio_rendezvous_hear(pio_rendezvous *rendezvous, const pio_frame *frame);
+/* Tell all ranks of all nodes to give up. */
 void pio_rendezvous_abort(pio_rendezvous *rendezvous, const char *reason);
 /* Connections that were refused; ranks that are connected now. */
 uint64_t pio_rendezvous_refused(const pio_rendezvous *rendezvous);
 int pio_rendezvous_connected(const pio_rendezvous *rendezvous);
-/* Close all connections. The memory goes when the loop has run once more.
- * Sets *rendezvous to NULL. */
+/* Close all connections; the loop must run once more. Sets *rendezvous to NULL. */
 void pio_rendezvous_close(pio_rendezvous **rendezvous);
 
 #endif

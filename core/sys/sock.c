@@ -8,9 +8,11 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -146,6 +148,61 @@ int pio_sock_accept(int *fd, int listen_fd, int64_t deadline_ns, pio_err *err)
 			return pio_fail(err, PIO_ETIMEOUT, "nobody connected before the deadline");
 	}
 }
+
+/* ---- unix sockets of this machine ---------------------------------------------------- */
+
+int pio_sock_listen_local(int *fd, char *name, size_t name_bytes, pio_err *err)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	socklen_t length = sizeof address;
+	*fd = pio_fs_lift(socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+	/* unix(7), autobind: an address of nothing but its family. */
+	if (*fd < 0 || bind(*fd, (struct sockaddr *)&address, sizeof address.sun_family) != 0 ||
+	    listen(*fd, SOMAXCONN) != 0 || getsockname(*fd, (struct sockaddr *)&address, &length) != 0) {
+		int rc = pio_fail_errno(err, errno, "listen on a unix socket");
+		pio_sock_close(fd);
+		return rc;
+	}
+	snprintf(name, name_bytes, "@%.*s", (int)(length - offsetof(struct sockaddr_un, sun_path) - 1),
+	         address.sun_path + 1);
+	return 0;
+}
+
+bool pio_sock_is_same_user(int fd)
+{
+	struct ucred peer;
+	socklen_t length = sizeof peer;
+	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0 && peer.uid == geteuid();
+}
+
+int pio_sock_connect_local(int *fd, const char *name, int64_t deadline_ns, pio_err *err)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	size_t n = strlen(name);
+	*fd = -1;
+	if (name[0] != '@' || n < 2 || n > sizeof address.sun_path)
+		return pio_fail(err, PIO_EINVAL, "\"%s\" is no name of a unix socket: \"@\" and text expected", name);
+	memcpy(address.sun_path + 1, name + 1, n - 1);
+	socklen_t length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n);
+	*fd = pio_fs_lift(socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+	if (*fd < 0)
+		return pio_fail_errno(err, errno, "make a unix socket");
+	int rc;
+	/* EAGAIN: the queue of those who wait to be accepted is full. */
+	while ((rc = connect(*fd, (struct sockaddr *)&address, length)) != 0 &&
+	       (errno == EAGAIN || errno == EINTR) && pio_clock_mono_ns() < deadline_ns)
+		pio_clock_sleep_ms(RETRY_MS / 4);
+	if (rc != 0)
+		rc = errno == EAGAIN ? pio_fail(err, PIO_ETIMEOUT, "connect to %s: refused until the deadline", name)
+		                     : pio_fail(err, PIO_EPEER, "connect to %s: %s", name, strerror(errno));
+	else if (!pio_sock_is_same_user(*fd))
+		rc = pio_fail(err, PIO_EPEER, "connect to %s: a process of another user listens there", name);
+	if (rc)
+		pio_sock_close(fd);
+	return rc;
+}
+
+/* ---- connecting ------------------------------------------------------------------------ */
 
 /* Connecting to a free local port may pick that very port as the source and
  * succeed with nobody there (TCP's simultaneous open): that is a refusal. */

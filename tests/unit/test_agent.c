@@ -121,7 +121,7 @@ static void environment_contract(void **state)
 		"[ $RANK = 1 ] || exit 0; for v in WORLD_SIZE MASTER_ADDR TORCHELASTIC_MAX_RESTARTS "
 		"PYTHONPATH PIOCHE_TOKEN PIOCHE_RESUME MINE; do eval echo $v=\\${$v-unset}; done; "
 		"[ $MASTER_PORT -gt 0 ] && [ $JAX_COORDINATOR_ADDRESS = $MASTER_ADDR:$MASTER_PORT ] && echo ports; "
-		"case $PIOCHE_RENDEZVOUS in 127.0.0.1:?*) echo rendezvous;; esac; pwd"));
+		"case $PIOCHE_RENDEZVOUS:$PIOCHE_ADDRESS in @?*:127.0.0.1) echo rendezvous;; esac; pwd"));
 	char expected[1024];
 	snprintf(expected, sizeof expected,
 		"WORLD_SIZE=2\nMASTER_ADDR=127.0.0.1\nTORCHELASTIC_MAX_RESTARTS=3\n"

@@ -14,12 +14,12 @@
 
 static json_t *orders(int node)
 {
-	return json_pack("{s:i, s:s, s:i, s:i, s:i, s:i, s:s, s:s, s:s, s:s, s:s, s:s, s:[s], s:s, s:s, s:i,"
+	return json_pack("{s:i, s:s, s:i, s:i, s:i, s:i, s:s, s:s, s:s, s:s, s:s, s:s, s:[s], s:s, s:i,"
 	                 " s:i}",
 	                 "version", 1, "run", ULID, "attempt", 2, "node", node, "nodes", NODES,
 	                 "ranks_per_node", RANKS, "dir", "/d", "cwd", "/d", "store", "/store", "staging",
 	                 "/staging", "lib_dir", "/lib", "token", TOKEN, "command", "true",
-	                 "rendezvous", "10.0.0.1:7000", "master_addr", "10.0.0.1", "master_port", 7001,
+	                 "master_addr", "10.0.0.1", "master_port", 7001,
 	                 "max_restarts", 4);
 }
 
@@ -37,6 +37,8 @@ static char *environment(json_t *json, int local_rank, const char *const *own)
 	pio_str lines = PIO_STR_INIT;
 	json_decref(json);
 	check_ok(pio_agent_spec_parse(&spec, text, strlen(text), NULL, &err));
+	spec.rendezvous = "@00a3f";
+	spec.address = "10.0.0.2";
 	free(text);
 	environ = (char **)(intptr_t)own;
 	check_ok(pio_agent_env(&envp, &spec, local_rank, "/ring", &err));
@@ -62,8 +64,8 @@ static void every_variable_of_every_rank(void **state)
 			"JAX_COORDINATOR_ADDRESS=10.0.0.1:7001\nJAX_NUM_PROCESSES=6\nJAX_PROCESS_ID=%d\n"
 			"LD_LIBRARY_PATH=/lib\nLOCAL_RANK=%d\nLOCAL_SIZE=3\nLOCAL_WORLD_SIZE=3\n"
 			"MASTER_ADDR=10.0.0.1\nMASTER_PORT=7001\nNODE_RANK=%d\nOMP_NUM_THREADS=1\n"
-			"PIOCHE_ATTEMPT=2\nPIOCHE_DIR=/d\nPIOCHE_LIB=/lib/libpioche.so\n"
-			"PIOCHE_RENDEZVOUS=10.0.0.1:7000\nPIOCHE_RING=/ring\nPIOCHE_RUN=" ULID "\n"
+			"PIOCHE_ADDRESS=10.0.0.2\nPIOCHE_ATTEMPT=2\nPIOCHE_DIR=/d\nPIOCHE_LIB=/lib/libpioche.so\n"
+			"PIOCHE_RENDEZVOUS=@00a3f\nPIOCHE_RING=/ring\nPIOCHE_RUN=" ULID "\n"
 			"PIOCHE_STAGING=/staging\nPIOCHE_STORE=/store\nPIOCHE_TOKEN=" TOKEN "\n"
 			"PYTHONPATH=/lib/pioche\nRANK=%d\nROLE_NAME=default\nROLE_RANK=%d\nROLE_WORLD_SIZE=6\n"
 			"TORCHELASTIC_MAX_RESTARTS=4\nTORCHELASTIC_RESTART_COUNT=1\n"

@@ -21,11 +21,11 @@
 #define ULID "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 enum { WORLD_MAX = 5, RESULT_BYTES = 1 << 20 };
 
-/* ---- a head agent as small as can be ---------------------------------------- */
+/* ---- an agent as small as can be ---------------------------------------- */
 
 typedef struct head {
 	int listen_fd, world;
-	uint16_t port;
+	char name[32];
 	bool mute;               /* never names a culprit */
 	atomic_bool stop;
 	pthread_t thread;
@@ -78,12 +78,11 @@ static void welcome(head *h)
 	h->table[hello.rank] = hello.address;
 	for (int i = 0; i < h->world; i++)
 		here += h->fds[i] >= 0;
-	if (here == h->world) {
-		pio_str table = PIO_STR_INIT;
-		pio_frame_put_table(&table, h->table, (uint32_t)h->world);
-		for (int i = 0; i < h->world; i++)
-			tell(h->fds[i], &table);
-		pio_str_fini(&table);
+	for (int i = 0; i < h->world && here == h->world; i++) {
+		pio_str next = PIO_STR_INIT;
+		pio_frame_put_next(&next, &h->table[(i + 1) % h->world]);
+		tell(h->fds[i], &next);
+		pio_str_fini(&next);
 	}
 }
 
@@ -142,7 +141,7 @@ static void world_open(world *w, int size)
 	w->dir = scratch_new();
 	for (int i = 0; i < WORLD_MAX; i++)
 		w->head.fds[i] = -1;
-	check_ok(pio_sock_listen(&w->head.listen_fd, NULL, &w->head.port, &err));
+	check_ok(pio_sock_listen_local(&w->head.listen_fd, w->head.name, sizeof w->head.name, &err));
 	w->results = mmap(NULL, (size_t)size * RESULT_BYTES, PROT_READ | PROT_WRITE,
 	                  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	assert_true(w->results != MAP_FAILED);
@@ -164,10 +163,9 @@ static const char *ring_path(const world *w, int rank)
 
 static void be_rank(world *w, int rank, rank_main *body)
 {
-	char rendezvous[64];
 	pio_run *run;
-	snprintf(rendezvous, sizeof rendezvous, "127.0.0.1:%u", w->head.port);
-	setenv(PIO_ENV_RENDEZVOUS, rendezvous, 1);
+	setenv(PIO_ENV_RENDEZVOUS, w->head.name, 1);
+	setenv(PIO_ENV_ADDRESS, "127.0.0.1", 1);
 	setenv(PIO_ENV_TOKEN, TOKEN, 0);
 	setenv(PIO_ENV_RUN, ULID, 1);
 	setenv(PIO_ENV_RING, ring_path(w, rank), 1);

@@ -17,6 +17,7 @@
 #include "base/clock.h"
 #include "base/str.h"
 #include "base/ulid.h"
+#include "client/comm.h"
 #include "client/env.h"
 #include "client/pioche.h"
 #include "launch/agent.h"
@@ -30,14 +31,23 @@ static char root[256], dir[300], ulid[PIO_ULID_CHARS + 1], self[4096], mark[400]
 
 /* ---- the ranks ------------------------------------------------------------------- */
 
-/* Sum over all ranks of all nodes. */
+/* Sum over all ranks of all nodes; the last rank's bytes and a barrier through the agents. */
 static int sum_main(void)
 {
 	pio_run *run;
 	pio_comm *comm;
 	float sum = 1;
+	char id[128] = "";
+	int64_t deadline_ns = pio_clock_mono_ns() + 20000000000;
 	if (pio_open(&run, NULL) || pio_comm_init(&comm, run, 20000) || pio_comm_allreduce(comm, &sum, 1))
 		return 98;
+	int last = atoi(getenv("WORLD_SIZE")) - 1;
+	for (int round = 0; round < 3; round++) {
+		memset(id, atoi(getenv("RANK")) == last ? 'a' + round : 0, sizeof id);
+		if (pio_comm_share(comm, id, sizeof id, last, deadline_ns, NULL) || id[127] != 'a' + round ||
+		    pio_comm_meet(comm, deadline_ns, NULL))
+			return 97;
+	}
 	dprintf(1, "%g\n", (double)sum);
 	pio_comm_close(&comm, NULL);
 	return 0;
