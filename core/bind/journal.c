@@ -37,6 +37,8 @@ static const struct form {
 	[PIO_RECORD_MEDIA] = { "media", { { "rank", 'u' }, { "time_ns", 'i' }, { "step", 'i' },
 	                       { "kind", 'c' }, { "key", 's' }, { "name", 's' }, { "mime", 's' },
 	                       { "bytes", 'U' }, { "sha256", 's' }, { "path", 's' }, { "data", 'b' } } },
+	[PIO_RECORD_ENVIRONMENT] = { "environment", { { "rank", 'u' }, { "time_ns", 'i' }, { "part", 's' },
+	                             { "host", 's' }, { "cwd", 's' }, { "json", 's' } } },
 };
 
 static pio_journal_reader **box(lua_State *L)

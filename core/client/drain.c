@@ -143,7 +143,7 @@ bool ring_side_next(pio_ring *ring, uint64_t *at, uint64_t head, uint8_t *type, 
 	side_get(ring, *at + sizeof *size, type, 1);
 	bool known = *type == PIO_RECORD_KEY || *type == PIO_RECORD_TEXT || *type == PIO_RECORD_FACT ||
 	             *type == PIO_RECORD_EVENT || *type == PIO_RECORD_CHECKPOINT ||
-	             *type == PIO_RECORD_MEDIA;
+	             *type == PIO_RECORD_MEDIA || *type == PIO_RECORD_ENVIRONMENT;
 	if (!known || *size < sizeof ring->rank || *size > left - RING_FRAME_BYTES)
 		return false;
 	side_get(ring, *at + RING_FRAME_BYTES, ring->frame, *size);
@@ -356,7 +356,7 @@ int pio_ring_unspill(pio_ring *ring, pio_str *backlog, pio_journal_writer *journ
 		memcpy(&size, backlog->data + at, sizeof size);
 		uint8_t type = (uint8_t)backlog->data[at + sizeof size];
 		at += RING_FRAME_BYTES;
-		if (size < 2 * sizeof size || size > backlog->len - at || type > PIO_RECORD_MEDIA)
+		if (size < 2 * sizeof size || size > backlog->len - at || type > PIO_RECORD_ENVIRONMENT)
 			break; /* a file that is none of ours */
 		if (type == PIO_RECORD_POINTS)
 			points += (size - 2 * sizeof size) / sizeof(pio_journal_point);

@@ -129,7 +129,9 @@ PIO_API int pio_log_media(pio_run *run, pio_media kind, const char *key, int64_t
 /* Something about the run as a whole. `kind` 'p' is a parameter, 't' a tag, 's'
  * a summary: `value` is one JSON scalar ("3", "\"adamw\"", "true"), and the
  * newest of a name counts. 'e' is an event: `name` is what happened, `value` a
- * line of text; it is shown in the run's history. */
+ * line of text; it is shown in the run's history. 'v' is what the program runs
+ * with: `name` says what tells it ("python"), `value` is a JSON object; one
+ * process a node is enough. */
 PIO_API int pio_fact(pio_run *run, char kind, const char *name, const char *value);
 
 /* ---- checkpoints ----------------------------------------------------------- */

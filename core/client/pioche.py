@@ -7,6 +7,7 @@
 
 Under `pioche run` it joins the run that the agent made; anywhere else the process
 becomes a run of its own in the nearest store (.pioche/, searched upwards like .git).
+Of processes that torchrun started by hand rank 0 does; the others log nowhere.
 A point survives the death of the process the moment log() returns.
 
 Floats are kept bit for bit, and so is an int of 64 bits; NumPy and torch
@@ -167,6 +168,17 @@ class Run:
             "LOCAL_RANK": str(info.local_rank)})
         self.resume_step = None if info.resume_step < 0 else info.resume_step
 
+    @classmethod
+    def _bystander(cls, rank: int, world: int, local_rank: int) -> "Run":
+        """For a process whose run is told by another one: what it logs is checked,
+        and kept nowhere."""
+        aside = cls.__new__(cls)
+        aside._begin(None, {"PIOCHE_RING": "", "PIOCHE_RUN": "", "PIOCHE_DIR": "", "PIOCHE_STAGING": "",
+                            "PIOCHE_ATTEMPT": "1", "RANK": str(rank), "WORLD_SIZE": str(world),
+                            "LOCAL_RANK": str(local_rank)})
+        aside._aside = True
+        return aside
+
     def _begin(self, handle: Optional[ctypes.c_void_p], joins: Dict[str, str]) -> None:
         """`joins`: the environment in which another process opens the same run."""
         self._joins = joins
@@ -177,6 +189,7 @@ class Run:
         self.local_rank = int(joins["LOCAL_RANK"])
         self.attempt = int(joins["PIOCHE_ATTEMPT"])
         self.resume_step = None
+        self._aside = False
         self._handle = handle
         self._left: Optional[Tuple[ctypes.c_void_p, int]] = None  # to close when the last call returns
         self._pid = os.getpid()
@@ -193,7 +206,7 @@ class Run:
         self._idle, self._inside_pid = threading.Condition(), os.getpid()
 
     def __repr__(self) -> str:
-        state = "logging" if self._handle else "finished"
+        state = "rank 0 keeps it" if self._aside else "logging" if self._handle else "finished"
         return "<pioche run %s, rank %d of %d, %s>" % (self.id, self.rank, self.world, state)
 
     def _repr_html_(self) -> str:
@@ -202,10 +215,14 @@ class Run:
         return "<table>%s</table>" % "".join(row % (key, html.escape(str(rows[key]))) for key in rows)
 
     def __reduce__(self) -> Any:  # to another process
+        if self._aside:
+            return Run._bystander, (self.rank, self.world, self.local_rank)
         return _join, (self._joins,)
 
     def _call(self, function: Any, *arguments: Any) -> Any:
         """function(handle, ...), beside the calls of other threads; finish() waits for all."""
+        if self._aside:
+            return 0
         if self._inside_pid != os.getpid():
             self._forked()
         with self._idle:
@@ -360,6 +377,17 @@ class Run:
             self.fail(kind, value, trace)
 
 
+def _hand_started() -> Optional[Tuple[int, int, int]]:
+    """(rank, world, local rank) of a process that torchrun or its like started
+    without `pioche run`: RANK, WORLD_SIZE and MASTER_ADDR are that contract."""
+    if os.environ.get("PIOCHE_RING") or not os.environ.get("MASTER_ADDR"):
+        return None
+    try:
+        return (int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), int(os.environ.get("LOCAL_RANK") or 0))
+    except (KeyError, ValueError):
+        return None
+
+
 _joined: Dict[str, Run] = {}  # by ring: a run may arrive with each of a pool's tasks
 
 
@@ -452,6 +480,46 @@ def _fail_on_exceptions() -> None:
     sys.excepthook = hook
 
 
+def _packages() -> Dict[str, str]:
+    """What is installed, {name: version}, from the names of folders alone: reading
+    what is in them, as importlib.metadata does, takes a hundred times as long."""
+    found: Dict[str, str] = {}
+    for folder in sys.path:
+        try:
+            names = sorted(os.listdir(folder or "."))
+        except OSError:  # a zip file, or nothing
+            continue
+        for name in names:
+            parts = name[:-10].split("-") if name.endswith(".dist-info") else []
+            if len(parts) == 2:
+                found.setdefault(parts[0].replace("_", "-").lower(), parts[1])
+    return found
+
+
+def _tell_environment(run: Run) -> None:
+    """One process a node tells what it runs with. What is amiss there stops nobody."""
+    if run.local_rank or not run._handle:
+        return
+    facts: Dict[str, Any] = {
+        "version": sys.version.split()[0], "implementation": sys.implementation.name,
+        "executable": sys.executable or "", "packages": _packages()}
+    torch = sys.modules.get("torch")
+    for name, path in (("cuda", "version.cuda"), ("nccl", "cuda.nccl.version")):
+        try:
+            value: Any = torch
+            for step in path.split("."):
+                value = getattr(value, step)
+            value = value() if callable(value) else value
+            if value:
+                facts["torch." + name] = ".".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        except Exception:  # not imported, built without it, or made otherwise
+            continue
+    try:
+        run._call(_lib.pio_fact, b"v", b"python", _json(facts))
+    except (Error, ValueError):  # a library older than this file, names that are no text
+        pass
+
+
 def init(experiment: Optional[str] = None, params: Optional[Mapping[str, Any]] = None) -> Run:
     """Open the run of this process. `experiment` (the script's name unless told)
     matters outside `pioche run` alone; a run that is still open is finished first."""
@@ -460,11 +528,21 @@ def init(experiment: Optional[str] = None, params: Optional[Mapping[str, Any]] =
         _dict("params", params)
     if run is not None and run._handle and run._pid == os.getpid():
         run.finish()
-    run = Run(experiment or _script() if isinstance(experiment, (str, type(None))) else experiment)
+    by_hand = _hand_started()
+    if by_hand and by_hand[0] > 0:
+        if by_hand[0] == 1:
+            print("pioche: %d processes were started without `pioche run`: rank 0 keeps the run, what the"
+                  " others log is kept nowhere" % by_hand[1], file=sys.stderr)
+        run = Run._bystander(*by_hand)
+    else:
+        run = Run(experiment or _script() if isinstance(experiment, (str, type(None))) else experiment)
+        if by_hand:
+            run.world = by_hand[1]
     rank, world = run.rank, run.world
     _fail_on_exceptions()
     if params is not None:
         run.params(params)
+    _tell_environment(run)
     return run
 
 

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "client/env.h"
+#include "client/facts.h"
 #include "client/name.h"
 #include "client/ring_layout.h"
 #include "client/standalone.h"
@@ -218,11 +219,11 @@ int pio_run_check_key(const char *what, const char *key, pio_err *err)
 
 static int check_fact(char kind, const char *name, const char *value, pio_err *err)
 {
-	static const char kinds[] = "ptse";
-	static const char *const nouns[] = { "parameter", "tag", "summary", "event" };
+	static const char kinds[] = "ptsev";
+	static const char *const nouns[] = { "parameter", "tag", "summary", "event", "environment" };
 	const char *known = kind ? strchr(kinds, kind) : NULL;
 	if (!known)
-		return pio_fail(err, PIO_EINVAL, "kind of a fact is '%c': 'p', 't', 's' or 'e' expected",
+		return pio_fail(err, PIO_EINVAL, "kind of a fact is '%c': 'p', 't', 's', 'e' or 'v' expected",
 		                kind >= ' ' && kind <= '~' ? kind : '?');
 	const char *noun = nouns[known - kinds];
 	int rc = pio_run_check_key(noun, name, err);
@@ -230,8 +231,8 @@ static int check_fact(char kind, const char *name, const char *value, pio_err *e
 		return rc;
 	if (!value)
 		return pio_fail(err, PIO_EINVAL, "%s \"%.80s\": its value is NULL", noun, name);
-	return kind == 'e' ? pio_text_check(noun, name, value, strlen(value), err)
-	                   : pio_scalar_check(name, value, err);
+	return kind == 'e' || kind == 'v' ? pio_text_check(noun, name, value, strlen(value), err)
+	                                  : pio_scalar_check(name, value, err);
 }
 
 int pio_fact(pio_run *run, char kind, const char *name, const char *value)
@@ -243,6 +244,10 @@ int pio_fact(pio_run *run, char kind, const char *name, const char *value)
 	int rc = check_fact(kind, name, value, err);
 	if (rc)
 		return rc;
+	if (kind == 'v') {
+		pio_facts_payload(&payload, pio_ring_rank(run->ring), name, NULL, NULL, value, strlen(value));
+		return pio_run_send(run, PIO_RECORD_ENVIRONMENT, &payload, err);
+	}
 	pio_run_payload(&payload, run);
 	if (kind != 'e')
 		pio_str_putc(&payload, kind);

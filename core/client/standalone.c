@@ -14,6 +14,7 @@
 #include "client/drain.h"
 #include "client/drainer.h"
 #include "client/env.h"
+#include "client/facts.h"
 #include "client/name.h"
 #include "client/ring_layout.h"
 #include "sys/fs.h"
@@ -264,6 +265,25 @@ static void list_remove(standalone *alone)
 
 /* ---- life ------------------------------------------------------------------- */
 
+static int tell_facts(standalone *alone, pio_err *err)
+{
+	pio_str json = PIO_STR_INIT, payload = PIO_STR_INIT;
+	pio_str_putc(&json, '{');
+	pio_facts_put(&json, environ);
+	pio_str_putc(&json, '}');
+	int rc = pio_str_check(&json, err);
+	if (!rc) {
+		pio_facts_payload(&payload, 0, "machine", NULL, NULL, json.data, json.len);
+		rc = pio_str_check(&payload, err);
+	}
+	if (!rc)
+		rc = pio_journal_append(alone->drainer.journal, PIO_RECORD_ENVIRONMENT, payload.data, payload.len,
+		                        NULL, 0, err);
+	pio_str_fini(&json);
+	pio_str_fini(&payload);
+	return rc;
+}
+
 static int open_journal(standalone *alone, const char *experiment, pio_err *err)
 {
 	pio_str json = PIO_STR_INIT;
@@ -272,6 +292,8 @@ static int open_journal(standalone *alone, const char *experiment, pio_err *err)
 		rc = describe(&json, experiment, err);
 	if (!rc)
 		rc = pio_drainer_json(&alone->drainer, PIO_RECORD_RUN, json.data, json.len, err);
+	if (!rc)
+		rc = tell_facts(alone, err);
 	if (!rc)
 		rc = pio_journal_flush(alone->drainer.journal, 1, err);
 	pio_str_fini(&json);

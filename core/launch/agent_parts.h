@@ -150,6 +150,10 @@ void pio_agent_place_end(pio_agent *agent);
 /* Start a rank where it belongs; sets its pid. */
 int pio_agent_rank_spawn(pio_agent *agent, int local_rank, const pio_proc_spec *spec, pio_err *err);
 
+/* ---- agent_facts.c ---- */
+/* What the node is and has goes into the journal. */
+int pio_agent_facts_tell(pio_agent *agent, pio_err *err);
+
 /* ---- agent_exit.c ---- */
 /* Any bytes without NUL as a JSON string: what is no UTF-8 becomes U+FFFD. */
 json_t *pio_agent_json_text(const char *bytes, size_t size_bytes);

@@ -105,7 +105,7 @@ int pio_agent_ranks_start(pio_agent *agent, pio_err *err)
 		json_array_append_new(pids, json_integer(agent->ranks[i].pid));
 	pio_agent_say(agent, json_pack("{s:s, s:o}", "event", "started", "pids", pids));
 	tell_of_threads(agent);
-	return 0;
+	return pio_agent_facts_tell(agent, err);
 }
 
 static pio_agent_rank *find_pid(const pio_agent *agent, pid_t pid)

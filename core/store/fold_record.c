@@ -6,6 +6,7 @@
 #include "base/json.h"
 #include "base/str.h"
 #include "store/checkpoint_publish.h"
+#include "store/environment.h"
 #include "store/fold_batch.h"
 #include "store/run.h"
 #include "store/sql.h"
@@ -254,6 +255,41 @@ static int fold_exit(fold_batch *batch, pio_cursor *cursor, pio_err *err)
 	                    batch->attempt_id, (int64_t)failed, time_ns);
 }
 
+static int fold_environment(fold_batch *batch, pio_cursor *cursor, pio_err *err)
+{
+	pio_err why = PIO_ERR_INIT;
+	pio_str texts[3] = { PIO_STR_INIT, PIO_STR_INIT, PIO_STR_INIT };   /* part, host, cwd */
+	pio_store_environment e = { .attempt_id = batch->attempt_id };
+	int64_t node = 0;
+	uint32_t rank = pio_cursor_u32(cursor);
+	(void)pio_cursor_i64(cursor);
+	int rc = 0;
+	for (int i = 0; i < 3; i++) {
+		size_t n;
+		const char *text = pio_cursor_str(cursor, &n);
+		put_text(&texts[i], cursor->bad ? "" : text, cursor->bad ? 0 : n);
+		rc = rc ? rc : pio_str_check(&texts[i], err);
+	}
+	e.json = pio_cursor_str(cursor, &e.json_bytes);
+	e.part = texts[0].data, e.host = texts[1].data, e.cwd = texts[2].data;
+	if (!rc && cursor->bad)
+		rc = pio_fold_complain(batch, err, "a record of an environment is too short");
+	else if (!rc)
+		rc = pio_sql_int(&node, batch->store, err, "SELECT node FROM journal WHERE id = ?1", "i",
+		                 batch->journal_id);
+	e.node = (int)node;
+	if (!rc && !cursor->bad) {
+		rc = pio_store_environment_set(batch->store, &e, &why);
+		if (is_users_fault(rc))
+			rc = pio_fold_complain(batch, err, "rank %u: %s", rank, why.message);
+		else if (rc && err)
+			*err = why;
+	}
+	for (int i = 0; i < 3; i++)
+		pio_str_fini(&texts[i]);
+	return rc;
+}
+
 static int fold_checkpoint(fold_batch *batch, const pio_record *record, pio_err *err)
 {
 	pio_err why = PIO_ERR_INIT;
@@ -311,6 +347,8 @@ int pio_fold_record(fold_batch *batch, const pio_record *record, pio_err *err)
 		return fold_loss(batch, &cursor, err);
 	case PIO_RECORD_MEDIA:
 		return fold_media(batch, record, err);
+	case PIO_RECORD_ENVIRONMENT:
+		return fold_environment(batch, &cursor, err);
 	case PIO_RECORD_EXIT:
 		return fold_exit(batch, &cursor, err);
 	default: /* HEARTBEAT and RUN are for others; a newer writer's record is skipped */

@@ -112,6 +112,21 @@ CREATE TABLE rank (                            -- how each process of an attempt
   PRIMARY KEY (attempt_id, rank)
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE environment (                     -- what attempts ran on and with, each document once
+  sha256      TEXT PRIMARY KEY,
+  document    TEXT NOT NULL                    -- canonical JSON, an object
+) STRICT;
+
+CREATE TABLE attempt_environment (             -- of each node: core/store/environment.h
+  attempt_id  INTEGER NOT NULL REFERENCES attempt,
+  part        TEXT NOT NULL,                   -- 'machine', 'python'
+  node        INTEGER NOT NULL,                -- its number in the attempt
+  host        TEXT NOT NULL,
+  cwd         TEXT NOT NULL,                   -- of the program
+  sha256      TEXT NOT NULL REFERENCES environment,
+  PRIMARY KEY (attempt_id, part, node)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE param (
   run_id  INTEGER NOT NULL REFERENCES run,
   name    TEXT NOT NULL,

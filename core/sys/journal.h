@@ -51,6 +51,9 @@
  *               name, str mime, u64 bytes, str sha256, str path, str data: the
  *               bytes are `data`, or where sha256 is not empty the file at
  *               `path` under the attempt's directory, which becomes an object
+ *   ENVIRONMENT rank, time, str part, str host, str cwd, str json: what the node
+ *               runs on ("machine") or its program's interpreter is and has
+ *               ("python"), an object
  *   EXIT        time, str json      the exit record (core/launch/agent.h), or
  *               {"result":"ok|failed"} of a standalone run */
 #ifndef PIO_SYS_JOURNAL_H
@@ -75,7 +78,7 @@
 enum pio_record_type {
 	PIO_RECORD_KEY = 1, PIO_RECORD_POINTS, PIO_RECORD_TEXT, PIO_RECORD_FACT, PIO_RECORD_EVENT,
 	PIO_RECORD_CHECKPOINT, PIO_RECORD_HEARTBEAT, PIO_RECORD_LOSS, PIO_RECORD_RUN, PIO_RECORD_EXIT,
-	PIO_RECORD_MEDIA,
+	PIO_RECORD_MEDIA, PIO_RECORD_ENVIRONMENT,
 };
 
 /* In the key of a point: its value is an i64. */

@@ -14,7 +14,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 BUILD = os.path.abspath(os.environ.get("PIOCHE_BUILD", "build"))
 PIOCHE = os.path.join(BUILD, "pioche")
 MODULE = os.path.join(BUILD, "lib", "pioche")
-KEY, POINTS, TEXT, FACT, EVENT, CHECKPOINT, HEARTBEAT, LOSS, RUN, EXIT, MEDIA = range(1, 12)
+KEY, POINTS, TEXT, FACT, EVENT, CHECKPOINT, HEARTBEAT, LOSS, RUN, EXIT, MEDIA, ENVIRONMENT = range(1, 13)
 INTEGER = 0x80000000  # in a point's key: its value is an i64
 NO_STEP = -(1 << 63)
 

@@ -184,6 +184,29 @@ run.log({"loss": Tensor()})
         self.assertEqual(heard.points, [("loss", 0, 0.5)])
         self.assertEqual(heard.facts["p", "p"], "0.5")
 
+    def test_of_ranks_started_by_hand_the_first_keeps_the_run(self):
+        said = [self.run_program("""
+import os, pickle
+rank = int(os.environ["RANK"])
+run = pioche.init(params={"lr": 0.1})
+assert (run.rank, run.world, run.local_rank) == (rank, 3, rank), run
+for step in range(10): run.log({"loss": 1.0 / (rank + 1)}, step=step)
+run.tag("kept"); run.event("x", "y"); run.note("n"); run.text("t", "u"); run.histogram("h", [1.0])
+run.checkpoint(1, {"model": {"w": bytearray(4)}})
+try: run.log(3)
+except TypeError: pass
+else: raise SystemExit("accepted")
+assert rank == 0 or "rank 0 keeps it" in repr(run)
+if rank: pickle.loads(pickle.dumps(run)).log({"loss": 1.0})
+pioche.log({"loss": 0.5}, step=10)
+pioche.finish()
+""", RANK=str(rank), WORLD_SIZE="3", LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1").stderr for rank in (1, 0, 2)]
+        heard = self.heard()
+        self.assertEqual(len(heard.points), 11)
+        self.assertEqual(heard.points[0], ("loss", 0, 1.0))
+        self.assertIn("rank 0 keeps the run", said[0])
+        self.assertEqual(said[1:], ["", ""])
+
     def test_a_package_gives_its_name(self):
         os.mkdir(os.path.join(self.dir, "gpt"))
         with open(os.path.join(self.dir, "gpt", "__main__.py"), "w", encoding="utf-8") as file:

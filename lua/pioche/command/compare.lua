@@ -2,6 +2,7 @@
 local git = require "pioche.core.git"
 local json = require "pioche.core.json"
 local csv = require "pioche.csv"
+local environment = require "pioche.environment"
 local errors = require "pioche.errors"
 local format = require "pioche.format"
 local query = require "pioche.query"
@@ -490,6 +491,7 @@ local function run(ctx)
   local store = ctx.reading()
   local ids, ordered = chosen(ctx, store)
   if ctx.options.code then return print_code(ctx, store, ids) end
+  if ctx.options.environment then return environment.compare(ctx, store, runs.load(store, ids)) end
   local loaded = runs.load(store, ids)
   if #loaded == 0 then errors.raise("not_found", "nothing to compare: no runs") end
   local different, same, names, params = load_params(ctx, store, loaded)
@@ -528,7 +530,8 @@ end
 
 return {
   summary = "which run is better, and what made it so",
-  usage = "compare [RUN|EXPERIMENT...] [QUERY] [--metric KEY]...\ncompare RUN RUN --code",
+  usage = "compare [RUN|EXPERIMENT...] [QUERY] [--metric KEY]...\ncompare RUN RUN --code\n"
+    .. "compare RUN RUN... --environment",
   help = [[
 A row a run, best first by the experiment's goal (with --sort or `sort by` in
 that order): the parameters that differ, the goal, other metrics. * marks the
@@ -551,7 +554,8 @@ are never the best while others are there, and do not count in a mean.
 
 JSON: an array of {id, runs[], seeds[], n, status, commit, params{} (those that
 differ), metrics{KEY: {mean, std, n}}, best[] (metrics that it leads)}; with
---code {runs[], commits[], same, diff}.]],
+--code {runs[], commits[], same, diff}; with --environment {runs[], different{NAME:
+a value a run}, same}.]],
   options = {
     { name = "metric", short = "m", arg = "KEY", multi = true,
       help = "show this metric beside the goal; may be repeated" },
@@ -559,6 +563,8 @@ differ), metrics{KEY: {mean, std, n}}, best[] (metrics that it leads)}; with
     { name = "maximize", arg = "KEY", help = "take this as the goal: larger is better" },
     { name = "all-params", short = "p", help = "also parameters that are the same in all runs" },
     { name = "no-group", help = "a row a run, also where only the seed differs" },
+    { name = "environment", short = "e",
+      help = "what differs of machines, variables, Python and its packages" },
     { name = "code", short = "c", help = "the difference between the code of two runs" },
     query.options[1], query.options[2],
     { name = "wide", short = "w", help = "every column, whatever the terminal's width" },

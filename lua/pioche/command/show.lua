@@ -2,6 +2,7 @@
 local json = require "pioche.core.json"
 local sys = require "pioche.core.sys"
 local csv = require "pioche.csv"
+local environment = require "pioche.environment"
 local errors = require "pioche.errors"
 local format = require "pioche.format"
 local media = require "pioche.media"
@@ -91,6 +92,10 @@ local function run_json(ctx, store, run)
   value.notes = json.array {}
   for i, e in ipairs(events(store, run, "e.kind = 'note'", -1)) do
     value.notes[i] = { time = runs.time(e.time_ns), text = term.utf8(e.message) }
+  end
+  if ctx.options.environment then
+    local found = environment.of(store, run)
+    value.environment = found and environment.to_json(found) or json.null
   end
   if ctx.options.ranks then
     value.ranks = json.array {}
@@ -258,6 +263,13 @@ local function print_ranks(ctx, store, run)
   ranks.print(ctx, list)
 end
 
+local function print_environment(ctx, store, run)
+  local found = ctx.options.environment and environment.of(store, run)
+  if not found then return end
+  heading(ctx, "environment")
+  environment.print(ctx, found)
+end
+
 local function print_checkpoints(ctx, store, run)
   local rows = {}
   for i, c in ipairs(checkpoints(store, run)) do
@@ -419,6 +431,7 @@ local function run(ctx)
   print_metrics(ctx, store, found)
   print_attempts(ctx, found)
   print_ranks(ctx, store, found)
+  print_environment(ctx, store, found)
   print_checkpoints(ctx, store, found)
   print_media(ctx, store, found)
   print_texts(ctx, store, found)
@@ -428,7 +441,7 @@ end
 
 return {
   summary = "everything about one run",
-  usage = "show RUN [--metric KEY]... [--ranks] [--texts] [--events] [--all]\n"
+  usage = "show RUN [--metric KEY]... [--ranks] [--environment] [--texts] [--events] [--all]\n"
     .. "show RUN --media KEY [--step N] [--rank N] [--save PATH]",
   help = [[
 Status and what went wrong, the exact code, command, launch shape, parameters,
@@ -437,17 +450,20 @@ small; of very many the first, --all shows the rest), attempts and how each
 ended, checkpoints, histograms, images, tables and files, notes, the newest
 text samples and events. --metric shows these metrics alone, also with a rank
 or a reduction (val/loss@mean). --ranks shows how each process of the newest
-attempt ended, and the CPUs and memory it was bound to.
+attempt ended, and the CPUs and memory it was bound to; --environment shows what
+that ran on and with: kernel, CPU, driver, limits, variables such as NCCL_DEBUG,
+Python and its packages, and where nodes differ.
 
 --media shows one histogram as a chart, table, text file, or image (in kitty,
 Ghostty, iTerm2 and WezTerm), the newest step unless told; --save writes the
 bytes as they were logged.
 
 --json prints the run as `ls --json` does, with checkpoints, inputs, notes and
-media, and with ranks, texts and events where those are asked for; --csv its
+media, and with ranks, environment, texts and events where those are asked for; --csv its
 metrics. With --media they print what is in a histogram or table.]],
   options = {
     { name = "ranks", help = "the processes of the newest attempt" },
+    { name = "environment", help = "what the newest attempt ran on and with" },
     { name = "texts", help = "all text samples, whole" },
     { name = "events", help = "all events, not only the newest five" },
     { name = "all", short = "a", help = "all metrics, or rows of a table, however many" },
