@@ -44,16 +44,19 @@ static int store_tostring(lua_State *L)
 	return 1;
 }
 
+/* open(path, mode, { progress = function(nil, done, total) }) */
 static int store_open(lua_State *L)
 {
 	static const char *const words[] = { "read", "write", "create", NULL };
 	const char *path = luaL_checkstring(L, 1);
 	int mode = luaL_checkoption(L, 2, "read", words);
+	pio_bind_reporter reporter = pio_bind_reporter_get(L, 3, "progress");
 	pio_err err = PIO_ERR_INIT;
 	struct box *box = lua_newuserdatauv(L, sizeof *box, 0);
 	box->store = NULL;
 	luaL_setmetatable(L, STORE);
-	if (pio_store_open(&box->store, path, (enum pio_store_mode)mode, &err))
+	if (pio_store_open_heard(&box->store, path, (enum pio_store_mode)mode,
+	                         reporter.function ? pio_bind_report : NULL, &reporter, &err))
 		return pio_bind_fail(L, &err);
 	return 1;
 }

@@ -25,11 +25,7 @@
 
 #define BUSY_MS 30000          /* of waiting for another process's transaction */
 
-extern const char pio_schema_sql[], pio_migrate_2_sql[], pio_migrate_3_sql[];
-
-/* migrations[v] brings a store of version v to v + 1; a new store is made at once. */
-static const char *const migrations[PIO_STORE_VERSION] = { [1] = pio_migrate_2_sql,
-                                                           [2] = pio_migrate_3_sql };
+extern const char pio_schema_sql[];
 
 /* ---- versions ---------------------------------------------------------------------------- */
 
@@ -96,8 +92,8 @@ static int migrate(pio_store *store, bool may_fill, pio_err *err)
 	rc = read_version(store, &version, err);
 	if (!rc && version < 0)
 		rc = may_fill ? pio_store_run_sql(store, pio_schema_sql, err) : refuse_empty(store, err);
-	for (int64_t v = version; !rc && v > 0 && v < PIO_STORE_VERSION; v++)
-		rc = pio_store_run_sql(store, migrations[v], err);
+	if (!rc && version > 0)
+		rc = pio_store_migrate(store, version, err);
 	if (!rc && version != PIO_STORE_VERSION)
 		rc = stamp(store, err);
 	if (rc) {
@@ -411,12 +407,20 @@ static int set_paths(pio_store *store, const char *path, pio_err *err)
 
 int pio_store_open(pio_store **out, const char *path, enum pio_store_mode mode, pio_err *err)
 {
+	return pio_store_open_heard(out, path, mode, NULL, NULL, err);
+}
+
+int pio_store_open_heard(pio_store **out, const char *path, enum pio_store_mode mode,
+                         pio_store_progress *progress, void *context, pio_err *err)
+{
 	*out = NULL;
 	if (!path[0])
 		return pio_fail(err, PIO_EINVAL, "the store's path is empty, expected a directory");
 	pio_store *store = pio_calloc(1, sizeof *store);
 	if (!store)
 		return pio_fail(err, PIO_ENOMEM, "store %s: out of memory", path);
+	store->progress = progress;
+	store->progress_context = context;
 	int rc = set_paths(store, path, err);
 	if (!rc && mode != PIO_STORE_CREATE && access(store->db_path, F_OK) != 0)
 		rc = errno == ENOENT || errno == ENOTDIR
@@ -427,6 +431,8 @@ int pio_store_open(pio_store **out, const char *path, enum pio_store_mode mode, 
 		                            : open_write(store, mode == PIO_STORE_CREATE, err);
 	if (rc)
 		pio_store_close(&store);
+	else
+		store->progress = NULL;
 	*out = store;
 	return rc;
 }

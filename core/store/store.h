@@ -36,6 +36,11 @@ enum pio_store_mode {
 
 /* Open the store whose directory is `path`. */
 int pio_store_open(pio_store **store, const char *path, enum pio_store_mode mode, pio_err *err);
+/* The same; where an old store is brought up to date, `progress` (may be NULL)
+ * hears now and then how many of the rows to index are done. `finding` is NULL. */
+typedef void pio_store_progress(void *context, const char *finding, int64_t done, int64_t total);
+int pio_store_open_heard(pio_store **store, const char *path, enum pio_store_mode mode,
+                         pio_store_progress *progress, void *context, pio_err *err);
 void pio_store_close(pio_store **store);
 
 /* Absolute path of the directory. Borrowed. */

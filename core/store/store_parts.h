@@ -1,5 +1,5 @@
-/* store_parts.h: what a store is, for store.c (statements and transactions) and
- * open.c (its beginning and end) alone. */
+/* store_parts.h: what a store is, for store.c (statements and transactions),
+ * open.c (its beginning and end) and migrate.c (old versions) alone. */
 #ifndef PIO_STORE_STORE_PARTS_H
 #define PIO_STORE_STORE_PARTS_H
 
@@ -14,6 +14,8 @@ struct pio_store {
 	sqlite3 *db;
 	bool writable, network;
 	int depth;          /* of begin */
+	pio_store_progress *progress;  /* NULL: nobody asked, or it is open */
+	void *progress_context;
 	struct pio_lease *lease;   /* NULL: not held */
 	struct pio_archiver *archiver;
 	pio_chunk_codec *codec;
@@ -27,5 +29,8 @@ struct pio_store {
 
 /* store.c: execute SQL that returns nothing. */
 int pio_store_run_sql(pio_store *store, const char *sql, pio_err *err);
+
+/* migrate.c: bring the tables from `version` to ours, within a transaction. */
+int pio_store_migrate(pio_store *store, int64_t version, pio_err *err);
 
 #endif

@@ -211,6 +211,21 @@ local function raising(store)
   end })
 end
 
+-- What is told of a store of an older version while it is brought up to date, on
+-- stderr: on a terminal how long it takes, else once that it is under way.
+function cli.upgrade_progress()
+  local function count(rows) return require "pioche.format".count(rows) end
+  local progress = term.progress("bringing the store up to date: row", count)
+  local started, told = sys.mono_ns(), sys.isatty(2)
+  return function(_, done, total)
+    if not told and sys.mono_ns() - started > 1000000000 then
+      told = true
+      sys.write(2, "pioche: bringing the store up to date: about " .. count(total) .. " rows\n")
+    end
+    progress(done, total)
+  end, progress
+end
+
 -- Stores of a command: each mode is opened once. `fallback` is where "create"
 -- makes a store when none is named or found.
 local function store_opener(options)
@@ -234,7 +249,10 @@ local function store_opener(options)
       end
       how = "create"
     end
-    opened[mode] = errors.check(core.open(path, how))
+    local heard, done = cli.upgrade_progress()
+    local store, message, code = core.open(path, how, { progress = heard })
+    done()
+    opened[mode] = errors.check(store, message, code)
     return opened[mode]
   end
   -- What the database does not know yet, and who reads cannot tell it.

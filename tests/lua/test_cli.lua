@@ -372,6 +372,34 @@ test("export: the same bytes twice, nothing overwritten, one flipped byte found"
     "no checkpoint")
 end)
 
+test("who waits for an old store is told when it is a second", function()
+  local real = { write = sys.write, isatty = sys.isatty, mono_ns = sys.mono_ns, term_size = sys.term_size }
+  for _, tty in ipairs { true, false } do
+    local now, said = 5, ""
+    sys.write = function(fd, text) equal(fd, 2) said = said .. text return true end
+    sys.isatty = function() return tty end
+    sys.mono_ns = function() return now end
+    sys.term_size = function() return 120 end
+    local heard, done = cli.upgrade_progress()
+    heard(nil, 100, 60000)
+    now = now + 900000000
+    heard(nil, 6000, 60000)
+    equal(said, "")
+    for _ = 1, 3 do
+      now = now + 700000000
+      heard(nil, 15000, 60000)
+    end
+    done()
+    if tty then
+      contains(said, "bringing the store up to date: row 15,000 of 60,000  25 %  0:09 left")
+      equal(said:sub(-4), "\r\27[K")
+    else
+      equal(said, "pioche: bringing the store up to date: about 60,000 rows\n")
+    end
+  end
+  for name, fn in pairs(real) do sys[name] = fn end
+end)
+
 test("completion is a script that bash accepts", function()
   local done = errors.check(sys.run { argv = { "bash", "-n" }, input = ok("completion", "bash") })
   equal(done.status, 0)

@@ -184,6 +184,57 @@ static void an_older_store_becomes_what_a_new_one_is(void **unused)
 	store_down(&f);
 }
 
+typedef struct hearing {
+	int64_t calls, last, total;
+	bool is_wrong;
+} hearing;
+
+static void hear(void *context, const char *finding, int64_t done, int64_t total)
+{
+	hearing *h = context;
+	h->is_wrong = h->is_wrong || finding || done < h->last || done > total || (h->calls && total != h->total);
+	h->calls++;
+	h->last = done;
+	h->total = total;
+}
+
+/* 400 runs of 150 parameters and 50 metrics: the indices of both are made anew. */
+static void who_waits_for_an_old_store_hears_how_long(void **unused)
+{
+	(void)unused;
+	char *dir = scratch_new();
+	pio_str old = PIO_STR_INIT;
+	pio_store *store;
+	sqlite3 *db;
+	hearing heard = { 0 };
+	check_ok(pio_fs_read(&old, "tests/unit/schema_1.sql", &err));
+	assert_int_equal(sqlite3_open(path_in(dir, "pioche.db"), &db), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(db, old.data, NULL, NULL, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(db, "PRAGMA user_version = 1; PRAGMA application_id = 0x50494f43;"
+		"INSERT INTO experiment (id, name, created_ns) VALUES (1, 'old', 5);"
+		"WITH n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 400) INSERT INTO run (id, ulid,"
+		" experiment_id, number, status, created_ns) SELECT i, 'ulid' || i, 1, i, 'finished', i FROM n;"
+		"WITH n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 150) INSERT INTO param (run_id, name,"
+		" value, kind) SELECT run.id, 'p' || i, i, 'int' FROM run, n;"
+		"WITH n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 50) INSERT INTO series (run_id, key,"
+		" rank) SELECT run.id, 'm' || i, 0 FROM run, n", NULL, NULL, NULL), SQLITE_OK);
+	sqlite3_close(db);
+	check_ok(pio_store_open_heard(&store, dir, PIO_STORE_WRITE, hear, &heard, &err));
+	assert_false(heard.is_wrong);
+	assert_int_equal(heard.total, 400 * (150 + 50));
+	/* Some two million operations: each hundredth part of them is heard of. */
+	assert_true(heard.calls >= 40);
+	assert_true(heard.last > heard.total / 2);
+	int64_t calls = heard.calls;
+	check_sound(store); /* long, too, but nothing that anybody asked to hear of */
+	pio_store_close(&store);
+	check_ok(pio_store_open_heard(&store, dir, PIO_STORE_WRITE, hear, &heard, &err));
+	assert_int_equal(heard.calls, calls);
+	pio_store_close(&store);
+	pio_str_fini(&old);
+	scratch_remove(dir);
+}
+
 static void what_is_no_store_is_refused(void **unused)
 {
 	(void)unused;
@@ -334,6 +385,7 @@ int main(void)
 		cmocka_unit_test(an_absent_store_is_named),
 		cmocka_unit_test(a_newer_store_is_refused_untouched),
 		cmocka_unit_test(an_older_store_becomes_what_a_new_one_is),
+		cmocka_unit_test(who_waits_for_an_old_store_hears_how_long),
 		cmocka_unit_test(what_is_no_store_is_refused),
 		cmocka_unit_test(transactions_nest),
 		cmocka_unit_test(the_lease_has_one_holder_who_is_named),
