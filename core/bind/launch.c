@@ -1,7 +1,10 @@
-/* require "pioche.core.launch": the supervisor. */
+/* require "pioche.core.launch": the supervisor, and what Slurm is asked for. */
 #include <lauxlib.h>
 
+#include "base/mem.h"
 #include "bind/bind.h"
+#include "launch/agent_spec.h"
+#include "launch/slurm.h"
 #include "launch/supervise.h"
 
 #define SUPERVISOR "pioche.supervisor"
@@ -116,6 +119,84 @@ static int supervisor_active(lua_State *L)
 	return 1;
 }
 
+/* ---- Slurm, without a supervisor ------------------------------------------------------ */
+
+/* The launch's options in the table at 1, guarded; the job borrows from them. */
+static int read_job(pio_slurm_job *job, lua_State *L, pio_err *err)
+{
+	json_t *options;
+	luaL_checktype(L, 1, LUA_TTABLE);
+	lua_settop(L, 1);
+	void **guard = pio_bind_guard(L, pio_bind_guard_json);
+	int rc = pio_bind_to_json(&options, L, 1, err);
+	if (rc)
+		return rc;
+	*guard = options;
+	*job = (pio_slurm_job){ .name = pio_bind_field_string(L, 1, "name"),
+	                        .key = pio_bind_field_string(L, 1, "key"),
+	                        .dir = pio_bind_field_string(L, 1, "dir"),
+	                        .executable = pio_bind_field_string(L, 1, "executable") };
+	job->warn_s = pio_slurm_warn_s(pio_bind_field_integer(L, 1, "grace_s", PIO_GRACE_S_DEFAULT));
+	return pio_slurm_job_read(job, options, err);
+}
+
+/* slurm_options(launch) -> the words of sbatch that ask for nodes and time */
+static int launch_slurm_options(lua_State *L)
+{
+	pio_err err = PIO_ERR_INIT;
+	pio_slurm_job job;
+	json_t *words;
+	if (read_job(&job, L, &err))
+		return pio_bind_fail(L, &err);
+	void **guard = pio_bind_guard(L, pio_bind_guard_json);
+	if (pio_slurm_options(&words, &job, false, &err))
+		return pio_bind_fail(L, &err);
+	*guard = words;
+	pio_bind_push_json(L, words);
+	return 1;
+}
+
+static void free_string(void *pointer)
+{
+	pio_free(pointer);
+}
+
+/* slurm_script(launch with name, key, dir, executable) -> text */
+static int launch_slurm_script(lua_State *L)
+{
+	pio_err err = PIO_ERR_INIT;
+	pio_slurm_job job;
+	pio_str script = PIO_STR_INIT;
+	if (read_job(&job, L, &err))
+		return pio_bind_fail(L, &err);
+	luaL_argcheck(L, job.name && job.key && job.dir && job.executable, 1,
+	              "fields 'name', 'key', 'dir' and 'executable' are needed");
+	void **guard = pio_bind_guard(L, free_string);
+	int rc = pio_slurm_script(&script, &job, &err);
+	if (rc) {
+		pio_str_fini(&script);
+		return pio_bind_fail(L, &err);
+	}
+	*guard = pio_str_take(&script);
+	lua_pushstring(L, *guard ? *guard : "");
+	return 1;
+}
+
+/* slurm_answer(stderr) -> "refused", "absent", "no_such_job" or "no_accounting"; its words */
+static int launch_slurm_answer(lua_State *L)
+{
+	static const char *const names[] = { [PIO_SLURM_REFUSED] = "refused", [PIO_SLURM_ABSENT] = "absent",
+		[PIO_SLURM_NO_SUCH_JOB] = "no_such_job", [PIO_SLURM_NO_ACCOUNTING] = "no_accounting" };
+	const char *text = luaL_checkstring(L, 1);
+	pio_str words = PIO_STR_INIT;
+	void **guard = pio_bind_guard(L, free_string);
+	lua_pushstring(L, names[pio_slurm_trouble(text)]);
+	pio_slurm_words(&words, text);
+	*guard = pio_str_take(&words);
+	lua_pushstring(L, *guard ? *guard : "");
+	return 2;
+}
+
 int pio_bind_open_launch(lua_State *L)
 {
 	static const luaL_Reg methods[] = {
@@ -123,7 +204,10 @@ int pio_bind_open_launch(lua_State *L)
 		{ "wait", supervisor_wait }, { "stop", supervisor_stop },
 		{ "active", supervisor_active }, { "close", supervisor_close }, { NULL, NULL },
 	};
-	static const luaL_Reg functions[] = { { "supervisor", launch_supervisor }, { NULL, NULL } };
+	static const luaL_Reg functions[] = {
+		{ "supervisor", launch_supervisor }, { "slurm_options", launch_slurm_options },
+		{ "slurm_script", launch_slurm_script }, { "slurm_answer", launch_slurm_answer }, { NULL, NULL },
+	};
 	pio_bind_type(L, SUPERVISOR, methods, supervisor_close, supervisor_tostring);
 	luaL_newlib(L, functions);
 	return 1;

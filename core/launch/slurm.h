@@ -37,6 +37,9 @@ typedef struct pio_slurm_job {
 	const json_t *flags;          /* further options of sbatch, "--mem=0" */
 } pio_slurm_job;
 
+/* warn_s for ranks with so much grace: Slurm looks at its limits every half a
+ * minute, and then some. */
+int64_t pio_slurm_warn_s(int64_t grace_s);
 /* Fill nodes, ranks_per_node and what follows them from a launch's table of
  * options; the other members are the caller's. PIO_EINVAL names the option. */
 int pio_slurm_job_read(pio_slurm_job *job, const json_t *launch, pio_err *err);

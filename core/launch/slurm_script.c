@@ -7,6 +7,14 @@
 
 #define DAY_S 86400
 
+#define WARN_S 120
+#define WARN_S_MAX 65535
+
+int64_t pio_slurm_warn_s(int64_t grace_s)
+{
+	return grace_s < WARN_S_MAX - WARN_S ? WARN_S + grace_s : WARN_S_MAX;
+}
+
 /* ---- a launch's options ----------------------------------------------------------- */
 
 static int read_count(int64_t *value, const json_t *launch, const char *name, int64_t low, int64_t high,
@@ -61,7 +69,7 @@ int pio_slurm_job_read(pio_slurm_job *job, const json_t *launch, pio_err *err)
 	    (rc = read_count(&ranks, launch, "ranks_per_node", 1, PIO_RANKS_PER_NODE_MAX, err)) ||
 	    (rc = read_count(&job->spares, launch, "spares", 0, 65536, err)) ||
 	    (rc = read_count(&job->time_s, launch, "time_s", 1, INT32_MAX, err)) ||
-	    (rc = read_count(&job->warn_s, launch, "warn_s", 1, 65535, err)) ||
+	    (rc = read_count(&job->warn_s, launch, "warn_s", 1, WARN_S_MAX, err)) ||
 	    (rc = read_count(&job->gpus_per_node, launch, "gpus_per_node", 1, 1024, err)) ||
 	    (rc = read_count(&job->cpus_per_rank, launch, "cpus_per_rank", 1, 65536, err)) ||
 	    (rc = read_word(&job->partition, launch, "partition", err)) ||
@@ -149,8 +157,10 @@ int pio_slurm_options(json_t **options, const pio_slurm_job *job, bool whole, pi
 		add(list, "open-mode", "append");
 		add(list, "export", "ALL");
 		json_array_append_new(list, json_string("--no-requeue"));
-		if (job->warn_s > 0)
-			json_array_append_new(list, json_sprintf("--signal=B:USR2@%lld", (long long)job->warn_s));
+		/* Half of a short job's time must be left to work. */
+		int64_t warn_s = job->time_s > 0 && job->warn_s > job->time_s / 2 ? job->time_s / 2 : job->warn_s;
+		if (warn_s > 0)
+			json_array_append_new(list, json_sprintf("--signal=B:USR2@%lld", (long long)warn_s));
 	}
 	add_count(list, "nodes", job->nodes + job->spares);
 	add_count(list, "ntasks-per-node", job->ranks_per_node);

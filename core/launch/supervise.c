@@ -15,6 +15,7 @@
 #include "store/fold.h"
 #include "store/run.h"
 #include "sys/fs.h"
+#include "sys/proc.h"
 
 #define TICK_MS 250
 #define SECOND_NS INT64_C(1000000000)
@@ -41,8 +42,8 @@ static void child_died(uv_signal_t *handle, int signal_number)
 static void interrupted(uv_signal_t *handle, int signal_number)
 {
 	pio_supervisor *s = handle->data;
-	(void)signal_number;
-	json_array_append_new(s->events, json_pack("{s:s, s:i}", "event", "interrupt", "count",
+	json_array_append_new(s->events, json_pack("{s:s, s:s, s:i}", "event", "interrupt", "signal",
+	                                           pio_proc_signal_name(signal_number), "count",
 	                                           ++s->interrupts));
 }
 

@@ -76,7 +76,7 @@ int pio_supervisor_start(pio_supervisor *supervisor, int64_t run_id, const json_
  *   { "event": "started", "run": id, "attempt": n, "job": id }   a job that was queued
  *   { "event": "slurm", "run": id or 0, "message": m }   no answer; it is tried again
  *   { "event": "stop", "run": id }          a person asked (pioche stop)
- *   { "event": "interrupt", "count": n }    SIGINT, SIGTERM or SIGHUP, the n-th */
+ *   { "event": "interrupt", "signal": name, "count": n }   SIGINT, SIGTERM or SIGHUP, the n-th */
 int pio_supervisor_wait(pio_supervisor *supervisor, int timeout_ms, json_t **events,
                         pio_err *err);
 

@@ -14,8 +14,6 @@
 #include "sys/fs.h"
 
 #define RANDOM_CHARS 8
-/* Slurm reads the clock for its time limits every half a minute, and then some. */
-#define WARN_S 120
 
 pio_job *pio_job_new(const pio_attempt_ref *ref, int nodes, pio_err *err)
 {
@@ -108,7 +106,7 @@ static int run_name(char **name, pio_store *store, int64_t run_id, pio_err *err)
 int pio_job_write(pio_supervisor *s, pio_active *a, json_t *orders, const json_t *spec, pio_err *err)
 {
 	pio_slurm_job job = { .key = a->job->key, .dir = a->ref.dir, .executable = s->executable,
-	                      .warn_s = WARN_S + a->grace_s };
+	                      .warn_s = pio_slurm_warn_s(a->grace_s) };
 	pio_str script = PIO_STR_INIT;
 	char *name = NULL;
 	json_t *launch = json_object_get(spec, "slurm");

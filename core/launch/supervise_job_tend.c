@@ -241,7 +241,9 @@ int pio_job_finish(pio_supervisor *s, pio_active *a, const char *result, const c
 static int finish_by_slurm(pio_supervisor *s, pio_active *a, pio_err *err)
 {
 	pio_str message = PIO_STR_INIT;
-	const char *said = pio_json_string_or(a->record, "message", NULL);
+	/* That it was told to stop is all that a cancelled head can say. */
+	bool was_told = strcmp(pio_json_string_or(a->record, "result", ""), "cancelled") == 0;
+	const char *said = was_told ? NULL : pio_json_string_or(a->record, "message", NULL);
 	const char *result = pio_slurm_result(&message, &a->job->end, a->job->id[0] ? a->job->id : "unknown");
 	bool knows_why = strcmp(result, "lost") != 0 && strcmp(result, "failed") != 0;
 	int rc;
@@ -252,7 +254,7 @@ static int finish_by_slurm(pio_supervisor *s, pio_active *a, pio_err *err)
 			result = "cancelled";
 		if (said)
 			pio_str_printf(&message, ": %s", said);
-		else if (!a->was_stopped && strcmp(result, "cancelled") != 0)
+		else if (!a->record && !a->was_stopped && strcmp(result, "cancelled") != 0)
 			pio_attempt_last_words(&message, &a->ref, "head.err");
 		rc = pio_str_check(&message, err);
 		if (!rc)

@@ -11,6 +11,7 @@ local fields = require "pioche.fields"
 local git = require "pioche.core.git"
 local json = require "pioche.core.json"
 local launch = require "pioche.core.launch"
+local launcher = require "pioche.launcher"
 local plan = require "pioche.plan"
 local progress = require "pioche.progress"
 local recipe = require "pioche.recipe"
@@ -32,7 +33,7 @@ local function settle_interrupted(store)
     SELECT r.id AS id, a.result AS result FROM run r
       LEFT JOIN attempt a ON a.run_id = r.id
        AND a.number = (SELECT max(number) FROM attempt WHERE run_id = r.id)
-     WHERE r.status = 'running' AND r.identity IS NOT NULL
+     WHERE r.status IN ('queued', 'running') AND r.identity IS NOT NULL
        AND (a.id IS NULL OR a.state = 'ended')]])) do
     check(store:run_set_status(row.id, row.result == "ok" and "finished" or "planned", nil))
   end
@@ -277,7 +278,7 @@ local function start(self, job)
   end
   if is_unwanted(self, job) then return cancel(self, job) end
   job.attempt, job.stop_ns = job.attempt + 1, nil -- a new attempt is asked for nothing yet
-  local attempt, message, word = self.supervisor:start(job.id, {
+  local attempt, message, word = self.supervisor:start(job.id, launcher.complete({
     command = json.array(job.run.words), env = program.env or {}, setup = program.setup,
     wrap = program.wrap and json.array(table.move(program.wrap, 1, #program.wrap, 1, {})),
     code = directory, share_code = self.share_code or spec.launch.share_code or nil,
@@ -286,9 +287,10 @@ local function start(self, job)
     grace_s = spec.launch.grace_s, hang_s = spec.launch.hang_s, resume = resume,
     mpi_env = spec.launch.mpi_env or nil, bind = spec.launch.bind,
     max_restarts = spec.retry.attempts - 1,
-  })
+  }, spec.launch))
   if attempt then
-    job.status, job.step, job.first_step = "running", nil, nil
+    job.place, job.where, job.step, job.first_step = launcher.choose(spec.launch), nil, nil, nil
+    job.status = job.place == "slurm" and "queued" or "running"
     self.active[job.id] = job
     self.progress:started(job)
   elseif word == "invalid" or word == "not_found" then
@@ -308,9 +310,17 @@ local function ended_well(self, job)
   end
 end
 
+-- The end of a run that is not of this recipe: a job that an earlier session left.
+-- Whether it is tried again is for its own recipe to say.
+local function ended_elsewhere(self, event)
+  local status = event.result == "ok" and "finished" or event.result == "cancelled" and "cancelled"
+    or "planned"
+  check(self.store:run_set_status(event.run, status, event.message ~= json.null and event.message or nil))
+end
+
 local function on_ended(self, event)
   local job = self.active[event.run]
-  if not job then return end
+  if not job then return ended_elsewhere(self, event) end
   self.active[event.run] = nil
   local message = event.message ~= json.null and event.message or event.result
   retain(self, job)
@@ -318,7 +328,8 @@ local function on_ended(self, event)
     return ended_well(self, job)
   elseif event.result == "cancelled" then
     local status = job.stopped_by and "stopped" or "cancelled"
-    finish(self, job, status, job.stopped_by or job.asked or "interrupted")
+    finish(self, job, status, job.stopped_by or job.asked or self.interrupts > 0 and "interrupted"
+      or message)
     return self.progress:say("%s %s: %s", job.name, status, job.reason)
   end
   local retry = job.spec.retry
@@ -361,6 +372,38 @@ local function on_progress(self, event)
   end
 end
 
+-- Where a job of Slurm is: what it waits for, or that it runs.
+local function on_queue(self, event)
+  local job = self.active[event.run]
+  if not job then return end
+  if event.event == "queued" then
+    job.where = event.where
+    self.progress:waits(job)
+  else
+    job.status, job.where = "running", nil
+    self.progress:started(job, "job " .. event.job)
+  end
+end
+
+-- Ctrl-C ends what runs. The end of the terminal or of the machine ends what runs
+-- here; jobs of Slurm are left, for the next session to go on with. So they are
+-- by the third Ctrl-C, which waits for nothing.
+local function interrupted(self, event)
+  self.interrupts = math.max(self.interrupts + 1, event.count or 1)
+  local leaves = event.signal ~= "SIGINT" or self.interrupts > 2
+  self.progress:say(self.interrupts == 1
+    and "interrupted: stopping the runs; once more to stop them now" or "stopping now")
+  for _, id in ipairs(fields.sorted(self.active)) do
+    local job = self.active[id]
+    if leaves and job.place == "slurm" then
+      self.active[id] = nil
+      self.progress:say("%s is left in Slurm: the same command goes on with it", job.name)
+    else
+      check(self.supervisor:stop(id, self.interrupts > 1))
+    end
+  end
+end
+
 local function on_event(self, event)
   if event.event == "ended" then
     on_ended(self, event)
@@ -373,10 +416,11 @@ local function on_event(self, event)
       check(self.supervisor:stop(event.run, false))
     end
   elseif event.event == "interrupt" then
-    self.interrupts = math.max(self.interrupts + 1, event.count or 1)
-    self.progress:say(self.interrupts == 1
-      and "interrupted: stopping the runs; once more to stop them now" or "stopping now")
-    check(self.supervisor:stop(0, self.interrupts > 1))
+    interrupted(self, event)
+  elseif event.event == "queued" or event.event == "started" then
+    on_queue(self, event)
+  elseif event.event == "slurm" then
+    self.progress:say("Slurm does not answer, and is asked again: %s", event.message)
   end
 end
 
@@ -402,6 +446,12 @@ local function next_ready(self, now)
   end
 end
 
+local function count(active)
+  local n = 0
+  for _ in pairs(active) do n = n + 1 end
+  return n
+end
+
 local function wait_ms(self, now)
   local wait = self.progress.tty and 200 or 1000
   for _, job in ipairs(self.queue) do
@@ -420,15 +470,15 @@ local function line_up(self, jobs, parallel, total)
   for _, job in ipairs(jobs) do
     if is_done(job) then
       done = done + 1
-    elseif job.status == "running" then -- taken over from an earlier session
-      self.active[job.id] = job
+    elseif job.status == "queued" or job.status == "running" then -- an earlier session's
+      job.place, job.attempt, self.active[job.id] = "slurm", 1, job
     else
       self.queue[#self.queue + 1] = job
     end
   end
   self.progress = progress.new(total, done, parallel, not self.recipe)
   for _, job in ipairs(jobs) do
-    if self.active[job.id] then self.progress:started(job) end
+    if self.active[job.id] then self.progress:adopted(job) end
   end
   if #self.queue > 1 and self.snapshot and self.snapshot.bytes * #self.queue > copy_bytes_max
     and not self.share_code then
@@ -444,7 +494,7 @@ end
 function session_methods:execute(jobs, parallel, total, more)
   line_up(self, jobs, parallel, total)
   while true do
-    while self.interrupts == 0 and self.supervisor:active() < parallel do
+    while self.interrupts == 0 and count(self.active) < parallel do
       local job = next_ready(self, sys.mono_ns())
       if not job and more then
         job = more()
@@ -458,7 +508,7 @@ function session_methods:execute(jobs, parallel, total, more)
       start(self, job)
       ::continue::
     end
-    if self.supervisor:active() == 0 and (self.interrupts > 0 or (#self.queue == 0 and not more)) then
+    if next(self.active) == nil and (self.interrupts > 0 or (#self.queue == 0 and not more)) then
       break
     end
     self:poll(wait_ms(self, sys.mono_ns()))

@@ -3,6 +3,7 @@ local errors = require "pioche.errors"
 local fields = require "pioche.fields"
 local identity = require "pioche.identity"
 local inputs = require "pioche.inputs"
+local launcher = require "pioche.launcher"
 local recipe = require "pioche.recipe"
 
 local plan = {}
@@ -130,10 +131,7 @@ end
 function plan.rehearse(self, sweep)
   if sweep.rehearsed then return end
   sweep.rehearsed = true
-  if sweep.launch.nodes > 1 then
-    sweep.box:blame(sweep.at, "launch.nodes", "expected 1, because this machine is one node, got %d",
-      sweep.launch.nodes)
-  end
+  launcher.check(sweep.box, sweep.at, sweep.launch)
   inputs.check_program(sweep.program, self.root)
   local found = inputs.find(sweep.program, self.root)
   local sampler = plan.sampler(sweep)

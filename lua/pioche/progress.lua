@@ -31,14 +31,36 @@ function methods:say(text, ...)
   sys.write(2, time .. term.clean_lines(select("#", ...) > 0 and text:format(...) or text) .. "\n")
 end
 
-function methods:started(job)
-  job.started_ns = sys.mono_ns()
-  self.running[#self.running + 1] = job
-  if not self.tty then
-    self:say("%s started%s%s", job.name,
-      job.attempt > 1 and (" (attempt %d)"):format(job.attempt) or "",
-      job.label ~= "" and ": " .. job.label or "")
+local function add(self, job)
+  for _, other in ipairs(self.running) do
+    if other == job then return end
   end
+  self.running[#self.running + 1] = job
+end
+
+-- An attempt begins: it runs, or a scheduler's queue gets it, of which the next calls
+-- tell. Where the queue gave it a place, `how` names that.
+function methods:started(job, how)
+  job.started_ns = sys.mono_ns()
+  add(self, job)
+  if not self.tty then
+    local is_label = not how and job.label ~= ""
+    self:say("%s %s%s%s%s", job.name, job.status == "queued" and "submitted" or "started",
+      job.attempt > 1 and (" (attempt %d)"):format(job.attempt) or "",
+      is_label and ": " .. job.label or "", how and ": " .. how or "")
+  end
+end
+
+-- It is in a queue, for the reason job.where.
+function methods:waits(job)
+  if not self.tty then self:say("%s queued: %s", job.name, job.where) end
+end
+
+-- An attempt of an earlier session goes on.
+function methods:adopted(job)
+  job.started_ns = sys.mono_ns()
+  add(self, job)
+  self:say("%s is %s in Slurm already", job.name, job.status)
 end
 
 function methods:ended(job)
@@ -93,6 +115,7 @@ function methods:draw()
     if job.step then
       text = text .. (job.steps and (" %d/%d"):format(job.step, job.steps) or " step " .. job.step)
     end
+    if job.where then text = text .. " queued: " .. job.where end
     if job.value then text = text .. (" %s %.4g"):format(job.goal_key, job.value) end
     words[#words + 1] = text
   end

@@ -1,6 +1,7 @@
 -- project.lua: defaults of a project: an optional pioche.lua beside .pioche/,
 -- in the same sandbox as a recipe, returning { launch, keep, retry, remotes, aliases }.
 local fields = require "pioche.fields"
+local launcher = require "pioche.launcher"
 local pioche = require "pioche"
 local sandbox = require "pioche.sandbox"
 local sys = require "pioche.core.sys"
@@ -14,6 +15,7 @@ project.launch = {
   mpi_env = { kind = "boolean" },
   bind = { kind = fields.one_of("auto", "gpu", "cores", "none") },
 }
+for name, rule in next, launcher.schema do project.launch[name] = rule end
 project.retry = { attempts = { kind = "positive" }, backoff_s = { kind = "seconds" } }
 project.keep = { last = { kind = "count" }, best = { kind = "count" }, code = { kind = "boolean" } }
 

@@ -183,6 +183,7 @@ function recipe.settle(self, args, defaults)
   for _, name in ipairs { "launch", "retry", "keep" } do
     self[name] = project.merge(name, self[name], defaults)
   end
+  self.launch.on = defaults.on or self.launch.on
   recipe.override(self, args)
   self.search = choose_search(self, self.search_given)
   for name, value in next, self.search_overrides or {} do
@@ -318,7 +319,8 @@ function recipe.root(path)
 end
 
 -- Load a recipe: { path, display, root, git, box, defaults, sweep or lab, text, digest }.
--- `root_of_store` is the folder beside whose .pioche/ a project file may lie.
+-- options: project (the folder where a project file may lie), on (where to launch,
+-- whatever the recipe says), budget.
 function recipe.load(path, args, options)
   options = options or {}
   local kind = sys.type(path)
@@ -328,6 +330,7 @@ function recipe.load(path, args, options)
   local root, git = recipe.root(path)
   local self = { path = path, display = box.display, box = box, root = root, git = git,
     args = args or {}, defaults = project.load(options.project or root) }
+  self.defaults.on = options.on
   local result = box:call(chunk)
   if pioche.kind(result) == "sweep" then
     self.sweep = recipe.settle(pioche.values(result), args, self.defaults)

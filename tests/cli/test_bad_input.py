@@ -41,7 +41,9 @@ RECIPES = {
         "goal, keep, launch, name, program, retry, search, seeds, space, stop, where"),
     "unknown key of launch": (sweep(rest='launch = { parralel = 3 },'), [], 1,
         "recipe.lua:6: launch.parralel: there is no such key, did you mean 'parallel'?; "
-        "expected one of grace_s, hang_s, mpi_env, nodes, parallel, ranks_per_node, share_code, timeout_s"),
+        "expected one of account, bind, constraint, cpus_per_rank, exclude, flags, gpus_per_node, grace_s, "
+        "gres, hang_s, interface, mpi_env, nodes, on, parallel, partition, qos, ranks_per_node, reservation, "
+        "share_code, time, timeout_s, warn_s"),
     "uniform low above high": (sweep("lr = pioche.uniform(3, 1)"), [], 1,
         "recipe.lua:5: space.lr: uniform(3, 1): low must be smaller than high"),
     "log uniform from zero": (sweep("lr = pioche.log_uniform(0, 1)"), [], 1,
@@ -183,7 +185,9 @@ RECIPES = {
         "recipe.lua:6: retry.attempts: expected a whole number, at least 1, got 0"),
     "ranks per node 0": (sweep(rest="launch = { ranks_per_node = 0 },"), [], 1,
         "recipe.lua:6: launch.ranks_per_node: expected a whole number, at least 1, got 0"),
-    "nodes 2 without slurm": (sweep(rest="launch = { nodes = 2 },"), [], 1,
+    "nodes 0": (sweep(rest="launch = { nodes = 0 },"), [], 1,
+        "recipe.lua:6: launch.nodes: expected a whole number, at least 1, got 0"),
+    "nodes 2 on this machine": (sweep(rest='launch = { on = "local", nodes = 2 },'), [], 1,
         "recipe.lua:6: launch.nodes: expected 1, because this machine is one node, got 2"),
     "seeds as text": (sweep(rest='seeds = "three",'), [], 1,
         "recipe.lua:6: seeds: expected how many seeds (3), or a list of them ({ 1, 2, 5 }), got "
@@ -258,7 +262,8 @@ COMMANDS = {
     "unknown option": (["ls", "--limt", "3"], 2,
         "unknown option '--limt'; did you mean '--limit'?"),
     "missing argument": (["show"], 2,
-        "show: expected one RUN; usage: pioche show RUN [--metric KEY]... [--texts] [--events] [--all]"),
+        "show: expected one RUN; usage: pioche show RUN [--metric KEY]... [--ranks] "
+        "[--environment] [--texts] [--events] [--all]"),
     "too many arguments": (["verify", "a.tar", "b.tar", "c.tar"], 1,
         "a.tar: no such file"),
     "a value that no option takes": (["chart", "w", "--smooth", "x"], 2,
@@ -309,9 +314,9 @@ COMMANDS = {
         "--status: unknown status 'done'; expected some of planned, queued, running, finished, "
         "failed, stopped, cancelled"),
     "plan none": (["plan"], 2,
-        "plan: expected a recipe; usage: pioche plan RECIPE [NAME=VALUE...]"),
+        "plan: expected a recipe; usage: pioche plan RECIPE [NAME=VALUE...] [--script] [--on WHERE]"),
     "run none": (["run"], 2,
-        "run: expected a recipe; usage: pioche run RECIPE [NAME=VALUE...] [--again]"),
+        "run: expected a recipe; usage: pioche run RECIPE [NAME=VALUE...] [--again] [--on WHERE]"),
     "again value": (["run", "recipe.lua", "--again=3"], 2,
         "--again: takes no value, got '3'"),
     "short": (["ls", "-q"], 2,

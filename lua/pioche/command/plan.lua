@@ -2,6 +2,7 @@
 local errors = require "pioche.errors"
 local fields = require "pioche.fields"
 local json = require "pioche.core.json"
+local launcher = require "pioche.launcher"
 local plan = require "pioche.plan"
 local recipe = require "pioche.recipe"
 local space = require "pioche.space"
@@ -116,9 +117,10 @@ local function print_plan(ctx, self, sweep, prepared, found)
   if sweep.stop.name ~= "none" then out(("stop     %s\n"):format(sweep.stop.name)) end
   out(("program  %s\n"):format(term.clean(table.concat(found.runs[1] and found.runs[1].words
     or sweep.program.command, " "))))
-  out(("launch   %d node%s x %d rank%s, %d at a time; attempts %d\n"):format(sweep.launch.nodes,
+  out(("launch   %d node%s x %d rank%s%s, %d at a time; attempts %d\n"):format(sweep.launch.nodes,
     sweep.launch.nodes == 1 and "" or "s", sweep.launch.ranks_per_node,
-    sweep.launch.ranks_per_node == 1 and "" or "s", sweep.launch.parallel, sweep.retry.attempts))
+    sweep.launch.ranks_per_node == 1 and "" or "s", launcher.place(sweep.launch),
+    sweep.launch.parallel, sweep.retry.attempts))
   out(("code     %s%s\n"):format(self.git and "a snapshot of " .. self.root
     or self.root .. ", which is no git repository: a snapshot in the store",
     prepared.snapshot and ", commit " .. prepared.snapshot.commit:sub(1, 12) or ""))
@@ -140,6 +142,10 @@ local function plan_sweep(ctx, self, store, path)
   local sweep = self.sweep
   plan.rehearse(self, sweep)
   plan.resolve_from(sweep.from, store, sweep.at, sweep.box)
+  if ctx.options.script then
+    ctx.out(launcher.script(sweep.launch, sweep.name .. "-N", path or self.root .. "/.pioche"))
+    return 0
+  end
   local prepared = { inputs = plan.check(self, sweep.program, store), code = "unknown" }
   prepared.snapshot = snapshot_of(self, store, path, sweep.name)
   if prepared.snapshot then
@@ -158,15 +164,19 @@ end
 
 local function run(ctx)
   local path = ctx.args[1]
-  local self = recipe.load(path, table.move(ctx.args, 2, #ctx.args, 1, {}))
+  local self = recipe.load(path, table.move(ctx.args, 2, #ctx.args, 1, {}), { on = ctx.options.on })
   local store, store_path = existing_store(ctx)
   if self.sweep then return plan_sweep(ctx, self, store, store_path) end
+  if ctx.options.script then
+    errors.raise("invalid", "--script: %s is a function of a lab, whose launches are known as it runs",
+      self.display)
+  end
   return require("pioche.lab").plan(ctx, self, store, store_path)
 end
 
 return {
   summary = "show what a recipe would run; launches nothing",
-  usage = "plan RECIPE [NAME=VALUE...]",
+  usage = "plan RECIPE [NAME=VALUE...] [--script] [--on WHERE]",
   help = [[
 Reads the recipe, checks it, and prints the space, its size, the sampler and
 why it was chosen, the number of runs, the first points, the launch shape and
@@ -179,6 +189,9 @@ NAME=VALUE overrides a parameter (lr=3e-4), gives it a list of choices
 A recipe that is a function of a lab is followed with the results that the
 store has, up to the first one that is not known yet.]],
   args = { 1, nil, what = "a recipe" },
-  options = {},
+  options = {
+    { name = "script", help = "print the job script that Slurm would get for an attempt" },
+    launcher.option,
+  },
   run = run,
 }

@@ -1,6 +1,7 @@
 -- run: run a recipe; only what is missing.
 local cli = require "pioche.cli"
 local driver = require "pioche.driver"
+local launcher = require "pioche.launcher"
 local plan = require "pioche.plan"
 local recipe = require "pioche.recipe"
 local runs = require "pioche.runs"
@@ -53,12 +54,13 @@ local function rehearse(ctx, self)
     if not has_store then plan.resolve_from(self.sweep.from, nil, self.sweep.at, self.sweep.box) end
   elseif not has_store then
     -- Its function may change what it closed over: what runs later is loaded anew.
-    require("pioche.lab").rehearse(recipe.load(self.path))
+    require("pioche.lab").rehearse(recipe.load(self.path, nil, { on = ctx.options.on }))
   end
 end
 
 local function run(ctx)
-  local self = recipe.load(ctx.args[1], table.move(ctx.args, 2, #ctx.args, 1, {}))
+  local self = recipe.load(ctx.args[1], table.move(ctx.args, 2, #ctx.args, 1, {}),
+    { on = ctx.options.on })
   rehearse(ctx, self)
   local session = driver.open(ctx, self, { again = ctx.options.again })
   local ok, result = xpcall(function()
@@ -76,7 +78,7 @@ end
 
 return {
   summary = "run a recipe: what is missing, nothing twice",
-  usage = "run RECIPE [NAME=VALUE...] [--again]",
+  usage = "run RECIPE [NAME=VALUE...] [--again] [--on WHERE]",
   help = [[
 Takes a snapshot of the code, makes the runs that the recipe plans, launches
 those that are not finished yet, and follows them: progress and ETA on stderr.
@@ -87,9 +89,13 @@ where it was, from the newest checkpoint of each run.
 NAME=VALUE overrides a parameter (lr=3e-4), gives it a list of choices
 (depth=2,3), or changes a setting (launch.parallel=2, seeds=3, search.runs=8).
 
+What needs more than one node runs as jobs of Slurm, where there is sbatch, and
+the rest here; `launch.on`, or --on, says otherwise. Jobs wait and run whether or
+not this command lives: the same command again finds them and goes on.
+
 Ctrl-C stops the runs politely, Ctrl-C again at once; the exit status is then
 130. It is 1 when a run failed.]],
   args = { 1, nil, what = "a recipe" },
-  options = { { name = "again", help = "run everything anew, also what is finished" } },
+  options = { { name = "again", help = "run everything anew, also what is finished" }, launcher.option },
   run = run,
 }

@@ -127,10 +127,10 @@ local function stop(ctx)
   elseif first.is_far or not first.pid then
     errors.raise("busy", "the store is held from another machine (%s): stop it there", first.holder)
   end
-  errors.check(sys.kill(first.pid, "SIGTERM"))
+  errors.check(sys.kill(first.pid, "SIGINT"))
   if ctx.options.now then
     sys.sleep_ms(look_ms)
-    sys.kill(first.pid, "SIGTERM") -- gone already: so much the better
+    sys.kill(first.pid, "SIGINT") -- gone already: so much the better
   end
   repeat
     sys.sleep_ms(look_ms)

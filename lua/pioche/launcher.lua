@@ -1,0 +1,211 @@
+-- launcher.lua: where runs run: on this machine, or each attempt as a job of
+-- Slurm; and what a launch may ask of either.
+--
+-- The job script, the calls and what answers mean are C (core/launch/slurm.h);
+-- here is what a researcher says, and what is checked before anything exists.
+local errors = require "pioche.errors"
+local fields = require "pioche.fields"
+local json = require "pioche.core.json"
+local launch = require "pioche.core.launch"
+local sys = require "pioche.core.sys"
+
+local launcher = {}
+
+local test_timeout_s = 30      -- for Slurm's opinion of a job that is not submitted
+
+-- ---- what a launch may say --------------------------------------------------------
+
+-- Where runs may run; "auto": in Slurm what needs more than one node, where it is.
+launcher.places = { "auto", "local", "slurm" }
+
+local kinds = {}
+
+function kinds.word(value)
+  if type(value) == "string" and value ~= "" and not value:find("[\r\n]") then return value end
+  return nil, "a string of one line that is not empty"
+end
+
+local units = { d = 86400, h = 3600, m = 60, s = 1 }
+local time_forms = "minutes (240), \"4h\", \"1d12h\" or \"90m\", or, as Slurm has it, \"4:00:00\" or"
+  .. " \"2-00:00:00\""
+
+-- Seconds of a time as people or Slurm write it; nil for anything else.
+local function seconds_of(text)
+  local minutes = text:match("^%d+$")
+  if minutes then return tonumber(minutes) * 60 end
+  local days, rest = text:match("^(%d+)%-([%d:]+)$")
+  local numbers = {}
+  for number in (days and rest or text):gmatch("%d+") do numbers[#numbers + 1] = tonumber(number) end
+  local shape = (days and rest or text):gsub("%d+", "n")
+  if days and (shape == "n" or shape == "n:n" or shape == "n:n:n") then
+    return tonumber(days) * 86400 + numbers[1] * 3600 + (numbers[2] or 0) * 60 + (numbers[3] or 0)
+  elseif shape == "n:n:n" then
+    return numbers[1] * 3600 + numbers[2] * 60 + numbers[3]
+  elseif shape == "n:n" then
+    return numbers[1] * 60 + numbers[2]
+  end
+  local sum, seen, order = 0, "", "dhms"
+  for number, unit in text:gmatch("(%d+)(%a)") do
+    if not units[unit] or (seen ~= "" and order:find(unit) <= order:find(seen)) then return nil end
+    sum, seen = sum + tonumber(number) * units[unit], unit
+  end
+  return text:gsub("%d+[dhms]", "") == "" and text ~= "" and sum or nil
+end
+
+-- Kept in Slurm's form, so that a record says what was asked for.
+function kinds.time(value)
+  local text = math.type(value) == "integer" and tostring(value) or value
+  local seconds = type(text) == "string" and #text < 20 and seconds_of(text)
+  if not seconds or seconds < 60 or seconds > 0x7fffffff then
+    return nil, time_forms .. (seconds and "; at least a minute" or "")
+  end
+  local minutes = (math.tointeger(seconds) + 59) // 60
+  return ("%d-%02d:%02d:00"):format(minutes // 1440, minutes // 60 % 24, minutes % 60)
+end
+
+-- An option --on of a command.
+launcher.option = { name = "on", arg = "WHERE", choices = launcher.places,
+  help = "launch.on, whatever the recipe says: local, slurm, or auto" }
+
+-- Options of sbatch; on a command line one, or several with commas between.
+function kinds.flags(value)
+  if type(value) == "string" then
+    local list = {}
+    for flag in value:gmatch("[^,]+") do list[#list + 1] = flag end
+    value = list
+  end
+  local list = fields.kinds.words(value)
+  for _, flag in ipairs(list or {}) do
+    if not flag:find("^%-") or flag:find("[\r\n]") then list = nil end
+  end
+  if list then return list end
+  return nil, "a list of options of sbatch, as { \"--mem=0\", \"--exclusive\" }"
+end
+
+-- Names of nodes, one text in Slurm's form or a list.
+function kinds.nodes(value)
+  if type(value) == "table" then
+    local list = fields.kinds.words(value)
+    value = list and table.concat(list, ",")
+  end
+  local kept = kinds.word(value)
+  if kept then return kept end
+  return nil, "names of nodes, as \"dgx-[003,017]\" or { \"dgx-003\", \"dgx-017\" }"
+end
+
+-- Added to what project.lua says of a launch.
+launcher.schema = {
+  on = { kind = fields.one_of(table.unpack(launcher.places)) },
+  partition = { kind = kinds.word }, account = { kind = kinds.word },
+  qos = { kind = kinds.word }, time = { kind = kinds.time }, gres = { kind = kinds.word },
+  gpus_per_node = { kind = "positive" }, cpus_per_rank = { kind = "positive" },
+  constraint = { kind = kinds.word }, exclude = { kind = kinds.nodes },
+  reservation = { kind = kinds.word }, flags = { kind = kinds.flags }, interface = { kind = kinds.word },
+  warn_s = { kind = "positive" },
+}
+
+-- ---- choosing -----------------------------------------------------------------------
+
+local function has_program(name)
+  for dir in (sys.getenv("PATH") or ""):gmatch("[^:]+") do
+    local path = dir .. "/" .. name
+    if sys.type(path) == "file" and sys.access_x(path) then return true end
+  end
+  return false
+end
+
+-- "local" or "slurm": what "auto" comes to on this machine.
+function launcher.choose(options)
+  local on = options.on or "auto"
+  if on ~= "auto" then return on end
+  return options.nodes > 1 and has_program("sbatch") and "slurm" or "local"
+end
+
+-- GPUs a node that the launch asks for; nil where it asks for none.
+local function gpus_asked(options)
+  if options.gpus_per_node then return options.gpus_per_node end
+  for item in (options.gres or ""):gmatch("[^,]+") do
+    local rest = item:match("^gpu(.*)$") or item:match("^gres/gpu(.*)$")
+    if rest and (rest == "" or rest:sub(1, 1) == ":") then
+      return tonumber(rest:match(":(%d+)$") or rest:match(":(%d+)%(") or 1)
+    end
+  end
+end
+
+-- A launch's options as C has them.
+local function for_slurm(options)
+  local given = { nodes = options.nodes, ranks_per_node = options.ranks_per_node,
+    time_s = options.time and math.tointeger(seconds_of(options.time)) }
+  for _, name in ipairs { "partition", "account", "qos", "gres", "gpus_per_node", "cpus_per_rank",
+    "constraint", "exclude", "reservation", "interface", "warn_s" } do
+    given[name] = options[name]
+  end
+  given.flags = options.flags and json.array(table.move(options.flags, 1, #options.flags, 1, {}))
+  return given
+end
+
+-- What Slurm says of such a job, submitting nothing; nil where it has nothing
+-- against it, or cannot be asked now.
+local function objection(options)
+  local argv = { "sbatch", "--test-only", "--wrap=true" }
+  for _, word in ipairs(errors.check(launch.slurm_options(for_slurm(options)))) do
+    argv[#argv + 1] = word
+  end
+  local result = sys.run { argv = argv, timeout_s = test_timeout_s }
+  if not result or result.status == 0 or result.timed_out then return nil end
+  local kind, words = launch.slurm_answer(result.stderr)
+  if kind ~= "refused" or words == "" then return nil end
+  return words
+end
+
+-- What can be wrong with a launch before anything is made; raises at the recipe's line.
+function launcher.check(box, at, options)
+  local where = launcher.choose(options)
+  if where == "local" then
+    if options.nodes > 1 then
+      box:blame(at, "launch.nodes", "expected 1, because this machine is one node%s, got %d",
+        options.on == "local" and "" or " and there is no sbatch", options.nodes)
+    end
+    return
+  end
+  for _, name in ipairs { "sbatch", "srun", "squeue", "scontrol", "scancel" } do
+    if not has_program(name) then
+      box:blame(at, "launch.on", "\"slurm\", but Slurm's %s is not in PATH", name)
+    end
+  end
+  local gpus = gpus_asked(options)
+  if gpus and options.ranks_per_node > gpus then
+    box:blame(at, "launch.ranks_per_node", "%d, more than the %d GPU%s asked for on each node",
+      options.ranks_per_node, gpus, gpus == 1 and "" or "s")
+  end
+  local words = objection(options)
+  if words then box:blame(at, "launch", "Slurm refuses such a job: %s", words) end
+end
+
+-- ---- starting ------------------------------------------------------------------------
+
+-- Put into a spec of the supervisor where its attempt runs.
+function launcher.complete(spec, options)
+  if launcher.choose(options) == "slurm" then
+    spec.launcher, spec.slurm = "slurm", for_slurm(options)
+  end
+  return spec
+end
+
+-- Where, in few words, as a plan shows it.
+function launcher.place(options)
+  if launcher.choose(options) == "local" then return "" end
+  return ", by Slurm" .. (options.partition and " in " .. options.partition or "")
+    .. (options.time and " for " .. options.time:gsub("^0%-", "") or "")
+end
+
+-- The job script of an attempt of this launch, with words for what is known later.
+function launcher.script(options, name, store_path)
+  local given = for_slurm(options)
+  given.name, given.key = name, "pioche:RUN:ATTEMPT:RANDOM"
+  given.dir, given.executable = store_path .. "/runs/RUN/ATTEMPT", sys.executable()
+  given.grace_s = options.grace_s
+  return errors.check(launch.slurm_script(given))
+end
+
+return launcher

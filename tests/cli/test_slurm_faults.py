@@ -1,0 +1,150 @@
+#!/usr/bin/env python3
+"""What goes wrong on a cluster, on a real Slurm in a box: the supervisor, the
+controller or a node dies, an administrator cancels, time runs out."""
+import os
+import signal
+import sys
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+import harness  # noqa: E402
+from harness import wait_for  # noqa: E402
+from pod.project import PodProject, boxed  # noqa: E402
+
+LONG = "steps = 1000000, pause_ms = 50, metrics = 2"
+
+
+def test_a_job_is_submitted_once():
+    """The supervisor dies between sbatch and its commit: the next one finds the job by its key."""
+    with boxed(2) as box, PodProject(box) as p:
+        # The answer is never read: this one's parent is gone before it is given.
+        env = p.wrap("sbatch", 'case "$*" in *--test-only*) exec $REAL "$@";; esac\n'
+                     'if mkdir "$DIR/once" 2>/dev/null; then out=$($REAL "$@"); kill -9 $PPID; echo "$out"; exit; fi\n'
+                     'exec $REAL "$@"')
+        p.recipe("nodes = 2, ranks_per_node = 2", space="steps = 100, pause_ms = 100, metrics = 2")
+        killed = p.start("run", "recipe.lua", env=env)
+        killed.communicate(timeout=120)
+        assert killed.returncode == -signal.SIGKILL
+        assert [(a["state"], a["job"]) for a in p.attempts()] == [("starting", None)], p.attempts()
+        p.pioche("run", "recipe.lua", timeout=300, env=env)
+        attempts = p.attempts()
+        assert [(a["number"], a["result"]) for a in attempts] == [(1, "ok")], attempts
+        assert box.jobs() == [attempts[0]["job"]]
+        p.check_points(4, 2, 100)
+        p.check_nothing_left()
+
+
+def test_sbatch_that_says_nothing():
+    """An answer that gets lost is looked for in the queue; a call that got nowhere is made again."""
+    with boxed(1) as box, PodProject(box) as p:
+        env = p.wrap("sbatch", 'case "$*" in *--test-only*) exec $REAL "$@";; esac\n'
+                     'if mkdir "$DIR/first" 2>/dev/null; then\n'
+                     '  echo "sbatch: error: Batch job submission failed: Unable to contact slurm controller'
+                     ' (connect failure)" >&2; exit 1; fi\n'
+                     'if mkdir "$DIR/second" 2>/dev/null; then\n'
+                     '  $REAL "$@" > /dev/null; echo "sbatch: error: Batch job submission failed: Socket timed out'
+                     ' on send/recv operation" >&2; exit 1; fi\n'
+                     'exec $REAL "$@"')
+        p.recipe("nodes = 1", space="steps = 2")
+        result = p.pioche("run", "recipe.lua", timeout=300, env=env)
+        assert "Unable to contact slurm controller" in result.err, result.err
+        assert [a["result"] for a in p.attempts()] == ["ok"] and len(box.jobs()) == 1
+
+
+def test_a_job_outlives_its_supervisor():
+    """SIGKILL and SIGTERM of the supervisor leave the job; the next one goes on with it."""
+    with boxed(2) as box, PodProject(box) as p:
+        p.recipe("nodes = 2, ranks_per_node = 2", space="steps = 400, pause_ms = 50, metrics = 2")
+        for deadly in (signal.SIGKILL, signal.SIGTERM):
+            run = p.start("run", "recipe.lua")
+            try:
+                p.wait_running()
+            finally:
+                run.send_signal(deadly)
+            run.communicate(timeout=60)
+            assert [a["state"] for a in p.attempts()] == ["running"], p.attempts()
+        p.pioche("run", "recipe.lua", timeout=300)
+        assert [(a["number"], a["result"]) for a in p.attempts()] == [(1, "ok")], p.attempts()
+        assert len(box.jobs()) == 1
+        p.check_points(4, 2, 400)
+        # What the head said was taken once, by whichever supervisor.
+        notes = p.sql("SELECT kind, message, time_ns, count(*) AS n FROM event GROUP BY 1, 2, 3 HAVING n > 1")
+        assert not notes, notes
+        p.check_nothing_left()
+
+
+def test_the_controller_dies():
+    """Without an answer nothing changes: the attempt goes on, and ends by its own record."""
+    with boxed(2) as box, PodProject(box) as p:
+        p.recipe("nodes = 2, ranks_per_node = 2", attempts=3,
+                 space="steps = 600, pause_ms = 50, metrics = 2")
+        run = p.start("run", "recipe.lua")
+        try:
+            p.wait_running()
+            box.wait_saved()
+            box.kill_controller()
+            time.sleep(20)
+            box.start_controller()
+            _, err = run.communicate(timeout=300)
+        finally:
+            run.kill()
+        assert run.returncode == 0, err
+        assert [(a["number"], a["result"]) for a in p.attempts()] == [(1, "ok")], p.attempts()
+        p.check_points(4, 2, 600)
+
+
+def test_an_administrator_cancels():
+    """A job that somebody else ended is not started again, and the run says so."""
+    with boxed(2) as box, PodProject(box) as p:
+        p.recipe("nodes = 2, ranks_per_node = 2", space=LONG, attempts=3)
+        run = p.start("run", "recipe.lua")
+        try:
+            p.wait_running()
+            job = p.attempts()[0]["job"]
+            box.run("scancel", job)
+            _, err = run.communicate(timeout=120)
+        finally:
+            run.kill()
+        attempts = p.attempts()
+        assert [(a["result"], a["status"]) for a in attempts] == [("cancelled", "cancelled")], attempts
+        assert attempts[0]["message"].startswith(f"job {job} was cancelled, not by pioche"), attempts
+        assert run.returncode == 1 or "0 of 1 runs are finished" in err, err
+        p.check_nothing_left()
+
+
+def test_a_node_dies():
+    """Its attempt is lost with it; the next one runs elsewhere, and finishes."""
+    with boxed(3) as box, PodProject(box) as p:
+        p.recipe("nodes = 2, ranks_per_node = 2", attempts=2,
+                 space="steps = 200, pause_ms = 50, metrics = 2")
+        run = p.start("run", "recipe.lua")
+        try:
+            p.wait_running()
+            box.kill_node("dgx-002")
+            _, err = run.communicate(timeout=300)
+        finally:
+            run.kill()
+        assert run.returncode == 0, err
+        attempts = p.attempts()
+        assert len(attempts) == 2 and attempts[0]["result"] in ("node_fail", "lost"), attempts
+        assert attempts[1]["result"] == "ok", attempts
+        nodes = [r["node"] for r in p.sql("SELECT DISTINCT node FROM rank WHERE attempt_id = 2 ORDER BY node")]
+        assert nodes == ["dgx-001", "dgx-003"], nodes
+        p.check_nothing_left()
+
+
+def test_time_runs_out():
+    """Ranks are told ahead of the limit and save; the next attempt goes on from there."""
+    with boxed(1) as box, PodProject(box) as p:
+        p.recipe("nodes = 1, ranks_per_node = 2, time = 3, warn_s = 90", attempts=4,
+                 space="steps = 1500, pause_ms = 100, metrics = 1")
+        p.pioche("run", "recipe.lua", timeout=550)
+        results = [a["result"] for a in p.attempts()]
+        assert len(results) >= 2 and set(results[:-1]) == {"timeout"} and results[-1] == "ok", p.attempts()
+        resumed = p.sql("SELECT resume_checkpoint FROM attempt ORDER BY id")
+        assert resumed[0]["resume_checkpoint"] is None and resumed[1]["resume_checkpoint"], resumed
+        p.check_points(2, 1, 1500)
+
+
+if __name__ == "__main__":
+    harness.main()

@@ -1,0 +1,81 @@
+/* rank: a small program of many ranks, for the tests of many nodes: logs METRICS
+ * metrics at each of STEPS steps, with a barrier before the first and after the
+ * last, and a pause of PAUSE_MS between steps. Rank 0 saves the step it has come
+ * to when it is told to stop, and goes on from there.
+ *
+ *   rank --steps=STEPS --metrics=METRICS --pause_ms=PAUSE_MS */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "client/pioche.h"
+
+#define BARRIER_MS 300000
+
+static volatile sig_atomic_t stopped;
+
+static void stop(int signal_number)
+{
+	(void)signal_number;
+	stopped = 1;
+}
+
+static int option(int argc, char **argv, const char *name, int otherwise)
+{
+	size_t n = strlen(name);
+	for (int i = 1; i < argc; i++)
+		if (strncmp(argv[i], "--", 2) == 0 && strncmp(argv[i] + 2, name, n) == 0 && argv[i][n + 2] == '=')
+			return atoi(argv[i] + n + 3);
+	return otherwise;
+}
+
+static int fail(const char *what)
+{
+	fprintf(stderr, "rank: %s: %s\n", what, pio_error());
+	return 1;
+}
+
+static int save(pio_run *run, int64_t step)
+{
+	pio_checkpoint *checkpoint;
+	int64_t one = 1;
+	if (pio_checkpoint_begin(&checkpoint, run, step, 1) ||
+	    pio_checkpoint_add(checkpoint, "model", "step", PIO_I64, 1, &one, &step) ||
+	    pio_checkpoint_commit(&checkpoint))
+		return fail("checkpoint");
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	int steps = option(argc, argv, "steps", 10), metrics = option(argc, argv, "metrics", 50);
+	int pause_ms = option(argc, argv, "pause_ms", 0);
+	struct timespec pause = { pause_ms / 1000, pause_ms % 1000 * 1000000L };
+	pio_run *run;
+	pio_comm *comm;
+	pio_key *keys = calloc((size_t)metrics, sizeof *keys);
+	signal(SIGTERM, stop);
+	if (!keys || pio_open(&run, NULL) || pio_comm_init(&comm, run, BARRIER_MS) || pio_comm_barrier(comm))
+		return fail("start");
+	const pio_info *info = pio_info_get(run);
+	int64_t step = info->resume_step >= 0 ? info->resume_step : 0;
+	for (int i = 0; i < metrics; i++) {
+		char name[32];
+		snprintf(name, sizeof name, "metric/%02d", i);
+		keys[i] = pio_key_get(run, name);
+	}
+	for (; step < steps && !stopped; step++) {
+		for (int i = 0; i < metrics; i++)
+			if (pio_log(run, keys[i], step, (double)step * 1000 + i + info->rank / 4096.0))
+				return fail("log");
+		nanosleep(&pause, NULL);
+	}
+	if (stopped)
+		return info->rank == 0 && save(run, step) ? 1 : 0;
+	if (pio_comm_barrier(comm))
+		return fail("the last barrier");
+	pio_comm_close(&comm, NULL);
+	return pio_close(&run, 0) ? fail("close") : 0;
+}
