@@ -242,5 +242,6 @@ int pio_bind_open_sys(lua_State *L)
 	luaL_setfuncs(L, pio_bind_sys_file_functions, 0);
 	luaL_setfuncs(L, pio_bind_sys_place_functions, 0);
 	luaL_setfuncs(L, pio_bind_sys_process_functions, 0);
+	luaL_setfuncs(L, pio_bind_sys_tty_functions, 0);
 	return 1;
 }

@@ -20,5 +20,6 @@ int pio_bind_sys_regex(lua_State *L);
 extern const luaL_Reg pio_bind_sys_file_functions[]; /* sys_file.c */
 extern const luaL_Reg pio_bind_sys_place_functions[]; /* sys_place.c */
 extern const luaL_Reg pio_bind_sys_process_functions[]; /* sys_process.c */
+extern const luaL_Reg pio_bind_sys_tty_functions[]; /* sys_tty.c */
 
 #endif

@@ -16,7 +16,7 @@ local cli = {}
 -- Shown in this order by `pioche help`; any other module under pioche.command
 -- is a verb too.
 cli.verbs = {
-  "run", "plan", "supervise", "attach", "ls", "show", "compare", "chart", "logs", "stop", "note", "tag",
+  "run", "plan", "supervise", "attach", "watch", "ls", "show", "compare", "chart", "logs", "stop", "note", "tag",
   "sql", "export", "import", "verify", "journal", "doctor", "completion", "help",
 }
 
@@ -364,6 +364,7 @@ end
 -- Verbs whose output is no table, and what to ask instead.
 local without_csv = {
   run = "`pioche ls EXPERIMENT --csv` prints its runs",
+  watch = "`pioche ls --csv` prints the runs",
   supervise = "`pioche ls --csv` prints the runs", attach = "`pioche show RUN --events --csv` prints events",
   plan = "--json prints the plan",
   help = "--json prints the verbs", completion = "it prints a script",
