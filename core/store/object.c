@@ -69,12 +69,12 @@ static int move_into_place(const char *staged, const char *path, int64_t size_by
                            pio_err *err)
 {
 	int64_t there = file_bytes(path), found = file_bytes(staged);
-	if (there == size_bytes || (there >= 0 && known)) {
-		if (there != size_bytes)
-			return pio_fail(err, PIO_ECORRUPT, "object %s has %lld bytes, expected %lld", path,
-			                (long long)there, (long long)size_bytes);
+	if (there == size_bytes)
 		return found >= 0 ? pio_fs_unlink(staged, err) : 0;
-	}
+	if (found < 0 && there >= 0 && known)
+		return pio_fail(err, PIO_ECORRUPT, "object %s has %lld bytes, expected %lld", path,
+		                (long long)there, (long long)size_bytes);
+	/* From here on an object that was cut short is replaced by a whole one. */
 	if (found < 0)
 		return pio_fail(err, PIO_ENOTFOUND, "%s: there is no such file", staged);
 	if (found != size_bytes)

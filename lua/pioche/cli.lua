@@ -16,8 +16,8 @@ local cli = {}
 -- Shown in this order by `pioche help`; any other module under pioche.command
 -- is a verb too.
 cli.verbs = {
-  "run", "plan", "supervise", "attach", "watch", "ls", "show", "compare", "chart", "logs", "stop", "note", "tag",
-  "sql", "export", "import", "verify", "journal", "doctor", "completion", "help",
+  "run", "plan", "supervise", "attach", "watch", "ls", "show", "compare", "chart", "logs", "stop", "note",
+  "tag", "sql", "export", "import", "verify", "journal", "doctor", "completion", "help",
 }
 
 cli.globals = {

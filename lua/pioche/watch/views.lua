@@ -148,7 +148,8 @@ function views.run(state, height)
   local key = views.metric(state, run)
   local curve = key and rest >= 8 and state.data:curve(run, key, 2 * state.cols)
   local drawn = curve and #curve.x > 0 and chart.render({ curve }, { title = term.clean(key),
-    width = math.min(state.cols, 160), height = math.max(8, rest - 4), color = state.color, x_label = "step" })
+    width = math.min(state.cols, 160), height = math.max(8, rest - 4), color = state.color,
+    x_label = "step" })
   for line in (drawn or "\n  nothing logged yet\n"):gmatch("([^\n]*)\n") do lines[#lines + 1] = line end
   while #lines > height - shown do lines[#lines] = nil end
   while #lines < height - shown do lines[#lines + 1] = "" end
@@ -180,7 +181,8 @@ function views.ranks(state, height)
   for _, item in ipairs(list) do newest = math.max(newest, item.step or 0) end
   state.rank = math.max(0, math.min(state.rank, #list - 1))
   lines[2] = term.paint(row_of({ { "rank", 5, nil, "right" }, { "step", 10, nil, "right" },
-    { "behind", 8, nil, "right" }, { "ended", 12 }, { "last line", 0 } }, state.cols, false), "dim", state.color)
+    { "behind", 8, nil, "right" }, { "ended", 12 }, { "last line", 0 } }, state.cols, false), "dim",
+    state.color)
   local first, last = window(state, "ranks", #list, height - 2, state.rank + 1)
   local said = last_lines(state, run, first - 1, last - 1)
   for i = first, last do
