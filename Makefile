@@ -54,7 +54,7 @@ THREADED   := ring client agent rendezvous comm lease fold belt series
 FUZZERS    := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_S     ?= 600
 
-.PHONY: build demo test test-crash test-threads bench lint fuzz install clean help deps deps-test gpt lib programs
+.PHONY: build demo test test-crash test-threads bench drills lint fuzz install clean help deps deps-test gpt lib programs
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -246,6 +246,9 @@ bench: deps-test
 	  $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(wildcard tests/bench/*.c))
 	@FILTER="$(FILTER)" SHORT="$(SHORT)" python3 tests/bench/run.py $(BUILD)
 
+drills: programs
+	@PIOCHE_BUILD=$(BUILD) python3 tests/crash/test_drills.py --table
+
 lint: deps-test
 	@python3 tests/lint.py
 
@@ -278,6 +281,7 @@ help:
 	@echo "                 (PIOCHE_PEERS=DIR: where the other trackers are installed, else build/peers)"
 	@echo "make test-crash  10,000 SIGKILLs, and every way a disk can fail (SEED=n repeats)"
 	@echo "make test-threads  what is concurrent, under ThreadSanitizer"
+	@echo "make drills    every failure that 'pioche drill' can bring about here: a table of their times"
 	@echo "make bench     measure; prints tables, writes build/bench.json (FILTER=text SHORT=1)"
 	@echo "make lint      check layout, includes, sizes, forbidden calls, Lua"
 	@echo "make fuzz      run each fuzzer for FUZZ_S=600 seconds "

@@ -45,6 +45,9 @@
  * did. A rank whose steps take 1.3 times the median is told in the journal, as
  * an event 'straggler', once an episode; nothing else happens to it.
  *
+ * SIGTERM is as "stop"; SIGUSR2 says that a time limit is near: the ranks get SIGTERM
+ * and their grace, and the result is 'timeout'.
+ *
  * The agent holds a lock on <attempt>/agent.lock as long as it lives. */
 #ifndef PIO_LAUNCH_AGENT_H
 #define PIO_LAUNCH_AGENT_H

@@ -131,6 +131,12 @@ static void told_to_end(uv_signal_t *handle, int signal_number)
 	conclude(handle->data, "cancelled", PIO_STAGE_TERM);
 }
 
+static void limit_is_near(uv_signal_t *handle, int signal_number)
+{
+	(void)signal_number;
+	conclude(handle->data, "timeout", PIO_STAGE_TERM);
+}
+
 static void limit_passed(uv_timer_t *timer)
 {
 	conclude(timer->data, "timeout", PIO_STAGE_TERM);
@@ -191,14 +197,16 @@ int pio_agent_loop_start(pio_agent *agent, pio_err *err)
 	int e;
 	uv_signal_init(loop, &agent->child);
 	uv_signal_init(loop, &agent->term);
+	uv_signal_init(loop, &agent->near_limit);
 	uv_timer_init(loop, &agent->drain);
 	uv_timer_init(loop, &agent->beat);
 	uv_timer_init(loop, &agent->escalation);
 	uv_timer_init(loop, &agent->limit);
-	agent->child.data = agent->term.data = agent->drain.data = agent->beat.data =
+	agent->child.data = agent->term.data = agent->near_limit.data = agent->drain.data = agent->beat.data =
 		agent->escalation.data = agent->limit.data = agent;
 	if ((e = uv_signal_start(&agent->child, child_died, SIGCHLD)) ||
 	    (e = uv_signal_start(&agent->term, told_to_end, SIGTERM)) ||
+	    (e = uv_signal_start(&agent->near_limit, limit_is_near, SIGUSR2)) ||
 	    (e = uv_timer_start(&agent->drain, drain_due, DRAIN_IDLE_MS, 0)) ||
 	    (e = uv_timer_start(&agent->beat, beat_due, BEAT_MS, BEAT_MS)))
 		return pio_fail_errno(err, -e, "start the loop of the agent");

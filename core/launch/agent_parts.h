@@ -68,7 +68,7 @@ typedef struct pio_agent {
 	uv_timer_t assembly_tick;
 	uv_loop_t loop;
 	uv_pipe_t orders;
-	uv_signal_t child, term;
+	uv_signal_t child, term, near_limit;
 	uv_timer_t drain, beat, escalation, limit;
 	int beats;
 	char line[16];                /* of orders that is not whole yet */

@@ -16,8 +16,8 @@ local cli = {}
 -- Shown in this order by `pioche help`; any other module under pioche.command
 -- is a verb too.
 cli.verbs = {
-  "run", "plan", "supervise", "attach", "watch", "ls", "show", "compare", "chart", "logs", "stop", "note",
-  "tag", "sql", "export", "import", "verify", "journal", "doctor", "completion", "help",
+  "run", "plan", "supervise", "attach", "watch", "ls", "show", "compare", "chart", "logs", "stop", "drill",
+  "note", "tag", "sql", "export", "import", "verify", "journal", "doctor", "completion", "help",
 }
 
 cli.globals = {
@@ -364,7 +364,7 @@ end
 -- Verbs whose output is no table, and what to ask instead.
 local without_csv = {
   run = "`pioche ls EXPERIMENT --csv` prints its runs",
-  watch = "`pioche ls --csv` prints the runs",
+  drill = "--json prints what came of it", watch = "`pioche ls --csv` prints the runs",
   supervise = "`pioche ls --csv` prints the runs", attach = "`pioche show RUN --events --csv` prints events",
   plan = "--json prints the plan",
   help = "--json prints the verbs", completion = "it prints a script",

@@ -4,9 +4,12 @@ local driver = require "pioche.driver"
 local errors = require "pioche.errors"
 local json = require "pioche.core.json"
 local runs = require "pioche.runs"
+local sys = require "pioche.core.sys"
 
 local supervise = {}
 local check = errors.check
+local log_bytes_max = 1048576   -- then supervise.log becomes supervise.log.1
+local look_ms = 50
 
 -- What Ctrl-C ended is open, too; what a person stopped or a rule did is not.
 local open_sql = [[
@@ -93,6 +96,37 @@ function supervise.holder(store)
   if look.state ~= "held" and look.state ~= "far" then return nil end
   return { holder = look.holder, is_far = look.state == "far",
     pid = math.tointeger(tonumber(look.holder:match(", pid (%d+), "))) }
+end
+
+-- ---- in the background ---------------------------------------------------------------
+
+local function open_log(path)
+  local log = path .. "/supervise.log"
+  local there = sys.stat(log)
+  if there and there.size > log_bytes_max then
+    check(sys.rename(log, log .. ".1"))
+    there = nil
+  end
+  return log, there and there.size or 0
+end
+
+-- Start a supervisor of a store in the background, for `args`: its pid and the path of
+-- its log, once it holds the lease. Where it has ended before, nil, its exit status
+-- and what it said.
+function supervise.detach(store, args)
+  local path = sys.realpath(store:path())
+  local log, from = open_log(path)
+  local argv = { sys.executable(), "supervise", "--store", path, table.unpack(args) }
+  local pid = check(sys.spawn { argv = argv, cwd = path, log = log })
+  while true do
+    local status, signal = sys.ended(pid)
+    if status == nil or status then
+      return nil, status or 128 + signal, (sys.read_file(log) or ""):sub(from + 1)
+    end
+    local holder = supervise.holder(store)
+    if holder and holder.pid == pid then return pid, log end
+    sys.sleep_ms(look_ms)
+  end
 end
 
 return supervise

@@ -1,6 +1,7 @@
 -- completion: scripts that teach a shell to complete pioche's words.
 local cli = require "pioche.cli"
 local field = require "pioche.query.field"
+local drill = require "pioche.drill"
 local resolve = require "pioche.query.resolve"
 
 local function verb_options(verb)
@@ -14,6 +15,8 @@ end
 -- Verbs whose arguments are files; those of the others are runs.
 local of_files = { run = true, plan = true, import = true, verify = true, journal = true }
 local of_nothing = { doctor = true, sql = true }
+-- Words that a verb takes beside runs.
+local words_of = { drill = drill.names }
 
 local function bash_cases()
   local lines = {}
@@ -29,6 +32,16 @@ local function joined(set)
     if set[verb] then list[#list + 1] = verb end
   end
   return table.concat(list, "|")
+end
+
+local function word_cases()
+  local lines = {}
+  for _, verb in ipairs(cli.verbs) do
+    if words_of[verb] then
+      lines[#lines + 1] = string.format("    %s) words=%q ;;\n", verb, table.concat(words_of[verb], " "))
+    end
+  end
+  return table.concat(lines)
 end
 
 local runs_query = "SELECT name || '/best' FROM experiment UNION SELECT name FROM experiment"
@@ -51,7 +64,7 @@ local function bash()
   return table.concat {
     "# bash completion of pioche: source <(pioche completion bash)\n",
     "_pioche() {\n",
-    "  local word=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} verb= i options=\n",
+    "  local word=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} verb= i options= words=\n",
     "  for ((i = 1; i < COMP_CWORD; i++)); do\n",
     "    case ${COMP_WORDS[i]} in\n      --store) ((i++)) ;;\n      -*) ;;\n",
     "      *) verb=${COMP_WORDS[i]}; break ;;\n    esac\n  done\n",
@@ -63,12 +76,13 @@ local function bash()
     "  case $verb in\n", bash_cases(), "\n  esac\n",
     "  if [[ $word == -* ]]; then\n",
     "    COMPREPLY=($(compgen -W \"$options\" -- \"$word\"))\n    return\n  fi\n",
+    "  case $verb in\n", word_cases(), "  esac\n",
     "  case $verb in\n",
     "    ", joined(of_files), ") COMPREPLY=($(compgen -f -- \"$word\")) ;;\n",
     "    ", joined(of_nothing), ") ;;\n",
     "    help) COMPREPLY=($(compgen -W \"query ", table.concat(cli.verbs, " "), "\" -- \"$word\")) ;;\n",
     "    completion) COMPREPLY=($(compgen -W \"bash zsh\" -- \"$word\")) ;;\n",
-    "    *) COMPREPLY=($(compgen -W \"$(pioche sql \"", runs_query,
+    "    *) COMPREPLY=($(compgen -W \"$words $(pioche sql \"", runs_query,
     "\" --csv 2>/dev/null | tail -n +2 | tr -d '\\r')\" -- \"$word\")) ;;\n",
     "  esac\n}\ncomplete -o filenames -F _pioche pioche\n",
   }

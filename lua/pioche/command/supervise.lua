@@ -6,7 +6,6 @@ local runs = require "pioche.runs"
 local supervise = require "pioche.supervise"
 local sys = require "pioche.core.sys"
 
-local log_bytes_max = 1048576   -- then supervise.log becomes supervise.log.1
 local look_ms = 50
 
 local function plural(count, word)
@@ -71,21 +70,6 @@ end
 
 -- ---- apart ------------------------------------------------------------------------
 
-local function open_log(path)
-  local log = path .. "/supervise.log"
-  local there = sys.stat(log)
-  if there and there.size > log_bytes_max then
-    errors.check(sys.rename(log, log .. ".1"))
-    there = nil
-  end
-  return log, there and there.size or 0
-end
-
--- What was written to the log since it had `from` bytes.
-local function read_log(log, from)
-  return (sys.read_file(log) or ""):sub(from + 1)
-end
-
 local function detach(ctx)
   local store = ctx.checked("write")
   local other = supervise.holder(store)
@@ -93,20 +77,10 @@ local function detach(ctx)
     errors.raise("busy", "store %s is in use by another pioche (%s): `pioche supervise --stop` ends it",
       store:path(), other.holder)
   end
-  local path = sys.realpath(store:path())
-  local log, from = open_log(path)
-  local argv = { sys.executable(), "supervise", "--store", path, table.unpack(ctx.args) }
-  local pid = errors.check(sys.spawn { argv = argv, cwd = path, log = log })
-  while true do
-    local status, signal = sys.ended(pid)
-    local holder = supervise.holder(store)
-    if status == nil or status then
-      ctx.note(read_log(log, from))
-      return status or 128 + signal
-    elseif holder and holder.pid == pid then
-      break
-    end
-    sys.sleep_ms(look_ms)
+  local pid, log, words = supervise.detach(store, ctx.args)
+  if not pid then
+    ctx.note(words)
+    return log
   end
   if ctx.json then
     ctx.out(ctx.encode { pid = pid, host = sys.hostname(), log = log } .. "\n")

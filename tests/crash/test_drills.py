@@ -1,0 +1,174 @@
+#!/usr/bin/env python3
+"""Every drill that one machine can do, on the CPU trainer with two ranks: the failure
+is noticed, the run goes on, and ends with the metrics of an undisturbed run, bit for
+bit. With --table: what was noticed after how long, as a table (`make drills`)."""
+import ctypes
+import os
+import subprocess
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+import harness  # noqa: E402
+from harness import GPT, Project, Skip, wait_for  # noqa: E402
+
+RECIPE = """
+local pioche = require "pioche"
+return pioche.sweep {
+  name = "d",
+  program = pioche.program { command = { "%s" }, inputs = { text = "text.txt" } },
+  space = {
+    lr = 3e-3, width = 16, heads = 2, depth = 1, context = 32, batch = 8, steps = 2000,
+    ["save-every"] = 100, ["eval-every"] = 200, ["sample-bytes"] = 0,
+  },
+  goal = pioche.minimize "val/loss",
+  launch = { ranks_per_node = 2, hang_s = 5 },
+  retry = { attempts = 3, backoff_s = 0.5 },
+  keep = { last = 2, best = 1 },
+}
+"""
+
+RESULTS = []
+REFERENCE = []
+
+
+def project():
+    p = Project()
+    p.write("r.lua", RECIPE % GPT)
+    p.write("text.txt", harness.lines(4000))
+    p.write(".gitignore", "text.txt\n")
+    p.sh("git add -A && git commit -qm start")
+    return p
+
+
+def undisturbed():
+    if not REFERENCE:
+        with project() as p:
+            p.pioche("run", "r.lua", timeout=300)
+            REFERENCE.extend(p.table("d"))
+            assert len(REFERENCE) == 1 and "finished" in str(REFERENCE)
+    return REFERENCE
+
+
+def drilled(kind, *options, detected=None, attempts=2, p=None):
+    """The drill amid a run; the run ends as if nothing had happened."""
+    if p is None:
+        with project() as p:
+            return drilled(kind, *options, detected=detected, attempts=attempts, p=p)
+    reference = undisturbed()
+    run = p.start("run", "r.lua")
+    try:
+        wait_for(lambda: p.poll("SELECT 1 FROM checkpoint WHERE step >= 300"), 120, "a checkpoint")
+        said = p.pioche("drill", kind, "--yes", "--json", *options, timeout=300, expect=None)
+        assert said.status == 0, (said.out, said.err)
+        report = said.json
+        assert report["recovered"] and report["kind"] == kind and report["attempt"] == 1, report
+        assert detected is None or detected in report["detected"], report
+        wait_for(lambda: p.poll("SELECT 1 FROM run WHERE status IN ('finished', 'failed')"), 300, "the end")
+    finally:
+        if run.poll() is None and not p.poll("SELECT 1 FROM run WHERE status = 'finished'"):
+            run.kill()
+        run.communicate(timeout=60)
+    wait_for(lambda: not p.poll("SELECT 1 FROM attempt WHERE state != 'ended'"), 60, "the attempts' end")
+    p.pioche("supervise", "--stop")
+    assert len(p.sql("SELECT 1 FROM attempt")) == attempts, p.sql("SELECT * FROM attempt")
+    assert p.sql("SELECT kind FROM event WHERE kind = 'drill'"), "the drill is on record"
+    assert p.table("d") == reference, "the metrics differ from an undisturbed run's"
+    assert "nothing to do" in p.pioche("run", "r.lua").err
+    p.check_store()
+    p.pioche("verify")
+    RESULTS.append(report)
+    return report
+
+
+def test_kill_rank():
+    report = drilled("kill-rank", "--rank", "1", detected="SIGKILL")
+    assert report["detected"].startswith("signal: rank 1"), report
+
+
+def test_hang_rank():
+    drilled("hang-rank", "--rank", "1", detected="hang: rank 1")
+
+
+def test_kill_agent():
+    drilled("kill-agent")
+
+
+def test_kill_node():
+    drilled("kill-node")
+
+
+def test_slow_rank():
+    report = drilled("slow-rank", "--seconds", "3", attempts=1)
+    assert report["next_attempt"] is None and report["status"] in ("running", "finished"), report
+
+
+def test_drop_network():
+    drilled("drop-network")
+
+
+def test_time_limit():
+    drilled("time-limit", detected="timeout: stopped because the time limit of the job was near")
+
+
+def test_kill_controller():
+    report = drilled("kill-controller")
+    assert report["supervisor"], report
+
+
+def test_torn_checkpoint():
+    drilled("torn-checkpoint", detected="SIGKILL")
+
+
+def test_full_disk():
+    """On a file system of its own, which needs the right to mount one."""
+    with project() as p:
+        os.mkdir(p.store)
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.mount(b"pioche", p.store.encode(), b"tmpfs", 0, b"size=64m") != 0:
+            raise Skip("the right to mount a file system")
+        try:
+            drilled("full-disk", "--seconds", "3", p=p, attempts=2)
+        finally:
+            subprocess.run(["umount", "-l", p.store], check=True)
+
+
+def test_what_cannot_be_done_here_is_said_before_anything_is_hurt():
+    with project() as p:
+        err = p.pioche("drill", "kill-rnak", expect=2).err
+        assert "there is no kind 'kill-rnak'; did you mean 'kill-rank'? (`pioche drill` lists them)" in err, err
+        assert len(p.pioche("drill").out.splitlines()) == 10
+        run = p.start("run", "r.lua")
+        wait_for(lambda: p.poll("SELECT 1 FROM attempt WHERE state = 'running'"))
+        for words, status, text in (
+                (["kill-rank"], 2, "drill hurts a run (d-1: rank 1, pid "),
+                (["kill-rank", "d-1", "--rank", "7", "--yes"], 1, "d-1 has no rank 7: ranks are 0 to 1"),
+                (["kill-rank", "d-9", "--yes"], 1, "d-9"),
+                (["kill-rank", "--seconds", "3"], 2, "--seconds belongs to full-disk and slow-rank"),
+                (["full-disk", "--yes"], 1, "GB free, which others may need")):
+            err = p.pioche("drill", *words, expect=status).err
+            assert text in err, (words, err)
+        p.pioche("stop", "d-1")
+        run.communicate(timeout=60)
+        assert "drill: no run is running" in p.pioche("drill", "kill-rank", expect=1).err
+        assert "d-1 is cancelled: there is no attempt" in p.pioche("drill", "kill-rank", "d-1", expect=1).err
+        assert p.sql("SELECT 1 FROM event WHERE kind = 'drill'") == []
+
+
+def table():
+    """All of them, and their times."""
+    for name, function in list(globals().items()):
+        if name.startswith("test_") and not name.startswith("test_what"):
+            try:
+                function()
+            except Skip as why:
+                print(f"left out: {name[5:]}: {why}", file=sys.stderr)
+    print("| drill | noticed after | went on after | what was noticed |\n|---|---|---|---|")
+    for r in RESULTS:
+        noticed = "not noticed" if r["detected_s"] is None else f"{r['detected_s']:.2f} s"
+        print(f"| `{r['kind']}` | {noticed} | {r['recovered_s']:.1f} s | {r['detected'] or ''} |")
+
+
+if sys.argv[1:] == ["--table"]:
+    table()
+else:
+    harness.main()
