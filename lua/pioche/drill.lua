@@ -27,8 +27,8 @@ local function look(case)
   if next(found.ranks) == nil then
     local job = case.attempt.job
     refuse("no rank of attempt %d of %s runs on this machine, or not as this user%s", case.attempt.number,
-      case.run.name, job and (": on its node it works, as `srun --jobid=%s --overlap -w NODE pioche drill ...`")
-        :format(job) or "")
+      case.run.name, job and (": on one of its nodes it works, as `srun --jobid=%s --overlap -w NODE pioche"
+        .. " drill ...`"):format(job) or "")
   end
   return found
 end

@@ -93,6 +93,26 @@ def test_cut_and_resumed_equals_uncut_with_two_ranks():
     resumed(2)
 
 
+def test_a_run_that_is_asked_to_stop_saves_and_goes_on_from_there():
+    with project(1500, 2) as whole, project(1500, 2) as cut:
+        for p in (whole, cut):
+            p.write("recipe.lua", p.read("recipe.lua").replace('["save-every"] = 10', '["save-every"] = 0'))
+        whole.pioche("run", "recipe.lua")
+        process = cut.start("run", "recipe.lua")
+        wait_for(lambda: cut.poll("SELECT 1 FROM series WHERE key = 'train/loss' AND last_step > 50"))
+        assert cut.pioche("stop", "tiny").out == "tiny-1 is asked to stop\n"
+        process.communicate(timeout=60)
+        first = cut.sql("SELECT result, step FROM attempt")[0]
+        assert first["result"] == "cancelled", first
+        saved = cut.sql("SELECT step, state FROM checkpoint")
+        assert saved == [{"step": first["step"], "state": "sealed"}], (saved, first)
+        assert f"step {first['step']} is saved" in cut.pioche("logs", "tiny-1", "--rank", "0", "--stderr").out
+        cut.pioche("run", "recipe.lua")
+        second = cut.sql("SELECT result, resume_checkpoint AS resume FROM attempt WHERE number = 2")[0]
+        assert second["result"] == "ok" and second["resume"], second
+        assert curves(whole) == curves(cut), "no step is missing, none is there twice"
+
+
 def test_the_best_run_beats_the_bigram():
     with project(150, 1) as p:
         p.pioche("run", "recipe.lua")

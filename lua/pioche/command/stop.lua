@@ -31,7 +31,7 @@ local function stop(store, run, lease_held, dry)
   elseif open or run.status == "running" then
     if not dry then store:stop_request(run.id) end
     if lease_held then return "requested", "is asked to stop" end
-    return "requested", "has no supervisor now: the next `pioche run` settles it"
+    return "requested", "has no supervisor now: the next `pioche run` or `pioche supervise` settles it"
   end
   if not dry then
     store:stop_request(run.id)
@@ -74,8 +74,10 @@ return {
   usage = "stop RUN|EXPERIMENT|QUERY... [--dry-run]",
   help = [[
 A run that is going on is asked to stop: its supervisor sends SIGTERM to its
-ranks, SIGKILL after their grace. A run that has not begun becomes cancelled.
-What is over stays as it is. A run that was started without pioche cannot be
+ranks, which is the time to save a checkpoint, and SIGKILL after their grace
+(launch.grace_s, 10 seconds). `pioche run` of its recipe later goes on from that
+checkpoint. A run that has not begun becomes cancelled. What is over stays as it
+is. A run that was started without pioche cannot be
 stopped from here: its process is named, and the exit status is 1.
 
 QUERY stops what it finds, as 'lr > 1' (`pioche help query`); --dry-run shows
