@@ -151,7 +151,7 @@ drill.kinds["kill-controller"] = { summary = "SIGKILL to the supervisor", restar
   prepare = function(case)
     local holder = supervise.holder(case.store)
     if not holder then refuse("nobody supervises the store") end
-    if holder.is_far then refuse("the supervisor is on another machine (%s)", holder.holder) end
+    if not holder.pid then refuse("the supervisor is on another machine (%s)", holder.holder) end
     case.pid = holder.pid
     case.target = "the supervisor, " .. holder.holder
   end,
@@ -183,8 +183,8 @@ local quiet = { text = true, note = true, drill = true, checkpoint = true, stop 
 -- When the agents knew which rank failed first, by their record.
 local function first_ns(case)
   for _, name in ipairs { "exit.json", "exit.0.json" } do
-    local ok, text = pcall(sys.read_file, case.store:path() .. "/" .. case.attempt.dir .. "/" .. name)
-    local record = ok and text and json.decode(text)
+    local text = sys.read_file(case.store:path() .. "/" .. case.attempt.dir .. "/" .. name)
+    local record = text and json.decode(text)
     local first = type(record) == "table" and record.first
     if type(first) == "table" and math.type(first.time_ns) == "integer" then return first.time_ns end
   end

@@ -5,22 +5,22 @@ local sys = require "pioche.core.sys"
 local processes = {}
 
 local function environment(pid)
-  local ok, text = pcall(sys.read_file, "/proc/" .. pid .. "/environ")
-  return ok and text and "\0" .. text .. "\0" or nil
+  local text = sys.read_file("/proc/" .. pid .. "/environ")
+  return text and "\0" .. text .. "\0" or nil
 end
 
 local function parent_and_session(pid)
-  local ok, text = pcall(sys.read_file, "/proc/" .. pid .. "/stat")
+  local text = sys.read_file("/proc/" .. pid .. "/stat") or ""
   -- The name before the last ')' may hold anything.
-  local state, parent, session = (ok and text or ""):match(".*%) (%a) (%d+) %d+ (%d+)")
+  local state, parent, session = text:match(".*%) (%a) (%d+) %d+ (%d+)")
   return state, math.tointeger(tonumber(parent)), math.tointeger(tonumber(session))
 end
 
--- { ranks = { [rank] = { pid, node, agent } }, agents = { [node] = { pid, keeper } },
--- head = pid or nil, all = { pid... } } of the attempt whose directory ends so:
--- "runs/<ulid>/<number>". Another user's processes are not seen.
+-- { ranks = { [rank] = { pid, node } }, agents = { [node] = { pid, keeper } }, head =
+-- pid or nil } of the attempt whose directory ends so: "runs/<ulid>/<number>". Another
+-- user's processes are not seen.
 function processes.of(dir)
-  local found = { ranks = {}, agents = {}, all = {} }
+  local found = { ranks = {}, agents = {} }
   local marked = {}
   local mark = "\0PIOCHE_DIR=[^\0]*/" .. dir:gsub("%p", "%%%0") .. "\0"
   for _, name in ipairs(sys.list("/proc") or {}) do
@@ -30,7 +30,6 @@ function processes.of(dir)
       local state, parent, session = parent_and_session(pid)
       if state and state ~= "Z" and state ~= "X" then
         marked[pid] = { pid = pid, parent = parent, session = session, env = env }
-        found.all[#found.all + 1] = pid
       end
     end
   end
@@ -40,18 +39,16 @@ function processes.of(dir)
     -- A rank leads the session that its agent made for it; what it started does not.
     if rank and process.session == pid and marked[process.parent] then
       local node = math.tointeger(tonumber(process.env:match("\0GROUP_RANK=(%d+)\0"))) or 0
-      local agent = process.parent
-      found.ranks[rank] = { pid = pid, node = node, agent = agent }
-      local keeper = marked[agent].parent
-      found.agents[node] = { pid = agent, keeper = marked[keeper] and keeper ~= found.head and keeper or nil }
+      found.ranks[rank] = { pid = pid, node = node }
+      found.agents[node] = { pid = process.parent }
     elseif command:find("\0agent\0%-%-head\0") then
       found.head = pid
     end
   end
   for _, agent in pairs(found.agents) do
-    if agent.keeper == found.head then agent.keeper = nil end
+    local parent = marked[agent.pid].parent
+    if marked[parent] and parent ~= found.head then agent.keeper = parent end
   end
-  table.sort(found.all)
   return found
 end
 

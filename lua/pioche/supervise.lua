@@ -90,12 +90,21 @@ function supervise.run(session, jobs)
   return failed
 end
 
--- Who holds the lease of a store: { pid, holder, is_far }, or nil.
+-- The holder's pid where it is a process that this one can see: a lock may be held
+-- from another machine or container, where the number names another process.
+local function pid_here(holder)
+  local host, pid, command = holder:match("^(.-), pid (%d+), (.*)$")
+  local words = host == sys.hostname() and sys.read_file("/proc/" .. pid .. "/cmdline")
+  words = words and words:gsub("%c", " ")
+  return words and words:sub(1, #command) == command and math.tointeger(tonumber(pid)) or nil
+end
+
+-- Who holds the lease of a store: { holder, pid (nil when it is not on this machine) },
+-- or nil.
 function supervise.holder(store)
   local look = check(store:lease_look())
   if look.state ~= "held" and look.state ~= "far" then return nil end
-  return { holder = look.holder, is_far = look.state == "far",
-    pid = math.tointeger(tonumber(look.holder:match(", pid (%d+), "))) }
+  return { holder = look.holder, pid = pid_here(look.holder) }
 end
 
 -- ---- in the background ---------------------------------------------------------------

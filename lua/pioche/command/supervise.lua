@@ -98,7 +98,7 @@ local function stop(ctx)
   if not first then
     ctx.out("nobody supervises this store\n")
     return 0
-  elseif first.is_far or not first.pid then
+  elseif not first.pid then
     errors.raise("busy", "the store is held from another machine (%s): stop it there", first.holder)
   end
   errors.check(sys.kill(first.pid, "SIGINT"))
