@@ -39,3 +39,4 @@ if MINE == 0:
 with connect() as connection:
     connection.sendall(f"{MINE}\n".encode())
     print(MINE, "of", COUNT, "sees", connection.makefile().readline().strip())
+print("SLURM_PROCID", os.environ.get("SLURM_PROCID"))

@@ -7,6 +7,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import harness  # noqa: E402
 from harness import ROOT, Project  # noqa: E402
+from pod.project import boxed, enter  # noqa: E402
 
 RECIPE = """local pioche = require "pioche"
 return pioche.sweep { name = "jax", space = { x = { 1, 2 } },
@@ -35,6 +36,16 @@ def test_processes_of_one_node_meet():
         p.pioche("run", "r.lua", timeout=240)
         for run in ("jax-1", "jax-2"):
             check(p, run, 4)
+
+
+def test_processes_of_two_nodes_meet():
+    """Under Slurm, whose own variables count agents, not ranks."""
+    with project() as p, boxed(2) as box:
+        enter(p, box)
+        p.pioche("run", "r.lua", "x=1", "launch.nodes=2", "launch.ranks_per_node=2", timeout=240)
+        assert len(box.jobs()) == 1
+        check(p, "jax-1", 4)
+        assert p.pioche("logs", "jax-1", "--rank", "3").out.count("SLURM_PROCID 1") == 1
 
 
 if __name__ == "__main__":

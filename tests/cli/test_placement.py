@@ -64,6 +64,33 @@ def test_ranks_have_cores_of_their_own():
         assert "CPUs" in text and ranks[0][0]["cpus"] in text, text
 
 
+def test_ranks_are_next_to_their_gpus():
+    """NVML's word, here the stand-in's; driver and GPUs are on record with the attempt."""
+    library = os.path.join(harness.BUILD, "gpu_host")
+    if not os.path.exists(os.path.join(library, "libnvidia-ml.so.1")):
+        raise harness.Skip("build/gpu_host: the stand-in for NVML is not built")
+    first = min(cores(), key=min)
+    mask = sum(1 << cpu for cpu in first)
+    with Project() as p:
+        env = {"LD_LIBRARY_PATH": library, "NVML_GPUS": "4", "NVML_CPUS": hex(mask),
+               "CUDA_VISIBLE_DEVICES": "2"}
+        p.write("r.lua", RECIPE % (1, ""))
+        p.pioche("run", "r.lua", env=env)
+        told = p.pioche("show", "p-1", "--ranks", "--environment", "--json").json
+        bind = told["ranks"][0]["bind"]
+        assert bind["gpu"] == "GPU-2" and members(bind["cpus"]) == set(first), bind
+        machine = told["environment"]["documents"]["machine"]
+        assert machine["driver"] == "580.65.06" and machine["cuda"] == "13.0", machine
+        assert machine["gpus"] == {"Stand-in GPU": 4}, machine
+        assert "GPU-2" in p.pioche("show", "p-1", "--ranks").out
+        p.pioche("run", "r.lua", "--again", "launch.ranks_per_node=2", env=env)
+        told = p.sql("SELECT message FROM event WHERE kind = 'launch.bind'")
+        if len(first) == len(os.sched_getaffinity(0)):
+            assert told, told  # two ranks, and one core in all
+        else:
+            assert not told, told  # they do not fit next to that GPU, and share out the machine
+
+
 def test_taskset_is_respected():
     one = min(os.sched_getaffinity(0))
     with Project() as p:

@@ -11,6 +11,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 import harness  # noqa: E402
 import torch_venv  # noqa: E402
 from harness import ROOT, Project  # noqa: E402
+from pod.project import boxed, enter  # noqa: E402
 
 RECIPE = "recipes/torch_ddp.lua"
 TRAIN = "experiments/torch_ddp/train.py"
@@ -106,6 +107,23 @@ def test_without_a_line_about_pioche_it_runs():
         accuracy = float(re.search(rf"epoch {EPOCHS - 1}: accuracy ([0-9.]+)", said).group(1))
         assert accuracy >= ACCURACY, said
         assert "kernel" in run["environment"]["documents"]["machine"]
+
+
+def test_two_nodes_of_slurm_give_the_same_bits():
+    """Four ranks, on two nodes or on this machine: every point of every rank."""
+    with project() as p, boxed(2) as box:
+        enter(p, box)
+        p.pioche("run", RECIPE, *SHORT, "launch.ranks_per_node=4", timeout=400)
+        p.pioche("run", RECIPE, *SHORT, "launch.ranks_per_node=2", "launch.nodes=2", timeout=400)
+        assert len(box.jobs()) == 1
+        check_metrics(p, "torch-ddp-2", 4)
+        here, there = points(p, "torch-ddp-1"), points(p, "torch-ddp-2")
+        assert len(here) == 5, here.keys()
+        assert here == there
+        told = p.pioche("show", "torch-ddp-2", "--ranks", "--environment", "--json").json
+        assert [r["node"] for r in told["ranks"]] == [n for n in box.nodes for _ in range(2)]
+        assert [n["host"] for n in told["environment"]["nodes"]] == box.nodes
+        assert not any(n["differs"] for n in told["environment"]["nodes"]), told["environment"]["nodes"]
 
 
 if __name__ == "__main__":

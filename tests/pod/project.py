@@ -22,13 +22,18 @@ def boxed(nodes, **options):
     return Box(nodes, **options)
 
 
+def enter(project, box):
+    """From here on what the project starts sees the box's Slurm."""
+    project.env.update({k: v for k, v in box.env.items() if k.startswith("SLURM")})
+
+
 class PodProject(harness.Project):
-    """A project inside a box: what it starts sees the box's Slurm."""
+    """A project inside a box."""
 
     def __init__(self, box):
         super().__init__()
         self.box = box
-        self.env.update({k: v for k, v in box.env.items() if k.startswith("SLURM")})
+        enter(self, box)
         self.program = self.path("rank")
         flags = ["-fsanitize=" + os.environ["SAN"]] if os.environ.get("SAN") else []
         subprocess.run(["cc", "-std=gnu11", "-I" + os.path.join(ROOT, "core"), *flags, "-o", self.program,
