@@ -24,6 +24,7 @@ import array
 import builtins
 import ctypes
 import html
+import itertools
 import math
 import os
 import struct
@@ -480,13 +481,17 @@ def _fail_on_exceptions() -> None:
     sys.excepthook = hook
 
 
+_FOLDER_MAX = 20000  # entries of a folder on the path; one that has more is full of data
+
+
 def _packages() -> Dict[str, str]:
     """What is installed, {name: version}, from the names of folders alone: reading
     what is in them, as importlib.metadata does, takes a hundred times as long."""
     found: Dict[str, str] = {}
     for folder in sys.path:
         try:
-            names = sorted(os.listdir(folder or "."))
+            with os.scandir(folder or ".") as entries:
+                names = [entry.name for entry in itertools.islice(entries, _FOLDER_MAX)]
         except OSError:  # a zip file, or nothing
             continue
         for name in names:

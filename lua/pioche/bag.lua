@@ -37,27 +37,41 @@ local function config_json(run)
   }
 end
 
+-- What the nodes of an attempt were and had: { part, node, host, document =
+-- its SHA-256 }; the documents go into `documents`, each once.
+local function environment(store, attempt, documents)
+  local list = json.array {}
+  for i, row in ipairs(store:rows("SELECT e.part, e.node, e.host, e.sha256, d.document"
+    .. " FROM attempt_environment e JOIN environment d ON d.sha256 = e.sha256"
+    .. " WHERE e.attempt_id = ? ORDER BY e.part, e.node", attempt.id)) do
+    list[i] = { part = row.part, node = row.node, host = row.host, document = row.sha256 }
+    documents[row.sha256] = decoded(row.document)
+  end
+  return list
+end
+
 -- What it met: nodes, processes, how every attempt ended.
 local function env_json(store, run)
-  local attempts = json.array {}
+  local attempts, documents = json.array {}, {}
   for i, attempt in ipairs(run.attempts) do
     local ranks = json.array {}
-    for k, row in ipairs(store:rows("SELECT rank, node, exit_code, signal FROM rank"
+    for k, row in ipairs(store:rows("SELECT rank, node, exit_code, signal, bind FROM rank"
       .. " WHERE attempt_id = ? ORDER BY rank", attempt.id)) do
       ranks[k] = { rank = row.rank, node = row.node ~= "" and row.node or json.null,
         exit_code = or_null(row.exit_code),
-        signal = or_null(row.signal) }
+        signal = or_null(row.signal), bind = decoded(row.bind) }
     end
     attempts[i] = { number = attempt.number, launcher = attempt.launcher,
       world_size = attempt.world_size, result = or_null(attempt.result),
       message = or_null(attempt.message), resume_checkpoint = or_null(attempt.resume_checkpoint),
       started = or_null(runs.time(attempt.started_ns)),
-      ended = or_null(runs.time(attempt.ended_ns)), ranks = ranks }
+      ended = or_null(runs.time(attempt.ended_ns)), ranks = ranks,
+      environment = environment(store, attempt, documents) }
   end
   return pretty { status = run.status, reason = or_null(run.reason),
     created = runs.time(run.created_ns), started = or_null(runs.time(run.started_ns)),
     ended = or_null(runs.time(run.ended_ns)),
-    attempts = attempts }
+    attempts = attempts, environments = next(documents) and documents or json.null }
 end
 
 local function named(text)

@@ -2,6 +2,7 @@
 """What attempts ran on and with is on record: once for all that are alike,
 without secrets, shown and compared."""
 import contextlib
+import hashlib
 import json
 import os
 import platform
@@ -83,6 +84,24 @@ def test_differences_are_shown():
         assert "at least two runs" in p.pioche("compare", "e-1", "--environment", expect=2).err
         same = p.pioche("compare", "e-1", "e-1", "--environment", expect=None)
         assert same.status == 2 or same.out == "", same.out
+
+
+def test_it_travels_in_the_bundle():
+    """Each document once, under its digest, and where every rank was bound."""
+    with Project() as p:
+        p.write("r.lua", RECIPE % (PROGRAM, "WARN"))
+        p.pioche("run", "r.lua", "x=1")
+        p.pioche("export", "e-1", "-o", "e.tar")
+        p.sh("tar xf e.tar")
+        path = p.sh("find e-1 -name env.json").strip()
+        env = json.loads(p.read(path))
+        told, = env["attempts"][0]["environment"]
+        document = env["environments"][told["document"]]
+        assert document == environment(p, "e-1")["documents"]["machine"]
+        canonical = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        assert hashlib.sha256(canonical.encode()).hexdigest() == told["document"]
+        binds = p.pioche("show", "e-1", "--ranks", "--json").json["ranks"]
+        assert [r["bind"] for r in env["attempts"][0]["ranks"]] == [r.get("bind") for r in binds]
 
 
 TRAIN = """
