@@ -95,6 +95,7 @@ struct pio_ring {
 	/* The drainer's own, never read back from shared memory. */
 	uint64_t tail, side_tail, stalls_told, stalled_ns_told, lost_told;
 	int64_t last_step, stuck_since_ns;
+	unsigned idle_looks;       /* in a row */
 	ring_anchor anchor;
 	pio_journal_point *batch;
 	uint8_t *frame;
