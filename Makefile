@@ -29,8 +29,9 @@ LIB_SRC  := $(wildcard core/client/*.c) $(filter-out core/base/json.c core/base/
 CORE_SRC := $(filter-out core/cli/main.c core/bind/precompile.c core/store/extension.c,$(wildcard core/*/*.c))
 # The half of core/store that reads points stands on its own: pioche_sqlite.so
 # goes into a host that brings its SQLite, pioche_read.so into one that does not.
-READ_OBJ      := $(addprefix $(BUILD)/core/,base/crc32c.o base/err.o base/mem.o base/str.o store/chunk_decode.o)
-READ_SQL      := cursor reader
+READ_OBJ      := $(addprefix $(BUILD)/core/,base/crc32c.o base/err.o base/mem.o base/str.o store/chunk_decode.o \
+                   store/chunk_stats.o)
+READ_SQL      := cursor reader recent
 EXTENSION_SQL := $(READ_SQL) bucket extension lod point reader_table sql_functions
 PYTHON   := pioche.py pioche_points.py pioche_values.py
 MIGRATIONS := $(wildcard core/store/migrate_*.sql)

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "bind/store.h"
+#include "store/series_now.h"
 
 #define STATEMENT "pioche.statement"
 
@@ -78,10 +79,12 @@ int pio_bind_statement(lua_State *L, sqlite3_stmt **out, sqlite3 *db)
 	/* The store must outlive its statement. */
 	lua_pushvalue(L, 1);
 	lua_setiuservalue(L, -2, 1);
+	pio_err err = PIO_ERR_INIT;
+	if (strstr(sql, "series") && pio_store_series_now_show(pio_bind_store(L, 1), &err))
+		return pio_bind_fail(L, &err);
 	int code = sqlite3_prepare_v2(db, sql, (int)len + 1, slot, &rest);
 	if (code != SQLITE_OK)
 		return pio_bind_sql_fail(L, db, code);
-	pio_err err = PIO_ERR_INIT;
 	if (!*slot)
 		pio_fail(&err, PIO_EINVAL, "SQL: there is no statement in it");
 	else if (rest[strspn(rest, " \t\r\n;")])

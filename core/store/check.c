@@ -125,7 +125,8 @@ static int compare_series(check *c, int64_t series_id, bool *told, pio_err *err)
 	if (rc)
 		return rc;
 	sqlite3_stmt *row = pio_sql_query(c->store, err, "SELECT count, first_step, last_step, min, max, sum,"
-	                                  " finite, nans, last, last_bits, last_int FROM series WHERE id = ?1",
+	                                  " finite, nans, last, last_bits, last_int FROM main.series WHERE id ="
+	                                  " ?1",
 	                                  "i", series_id);
 	rc = row ? pio_sql_row(c->store, row, err) : -PIO_EIO;
 	*told = rc == 1 && (stats.count ? is_told(row, 0, &stats) && is_last(row, &stats)

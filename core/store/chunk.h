@@ -59,6 +59,9 @@ pio_chunk_point *pio_chunk_scratch(pio_chunk_codec *codec, int which);
 /* 1 to PIO_CHUNK_POINTS_MAX points. *data is borrowed until the next call. */
 int pio_chunk_encode(const uint8_t **data, size_t *size_bytes, pio_chunk_codec *codec,
                      const pio_chunk_point *points, size_t count, pio_err *err);
+/* The same without compression, for what is to be rewritten soon. */
+int pio_chunk_encode_plain(const uint8_t **data, size_t *size_bytes, pio_chunk_codec *codec,
+                           const pio_chunk_point *points, size_t count, pio_err *err);
 /* `points` has room for PIO_CHUNK_POINTS_MAX. PIO_ECORRUPT for anything that
  * pio_chunk_encode cannot have written. */
 int pio_chunk_decode(pio_chunk_point *points, size_t *count, pio_chunk_codec *codec,

@@ -5,19 +5,26 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "store/recent.h"
+
+/* What is known of recent points. */
+typedef struct newest {
+	size_t count;
+	int attempt;
+	int64_t first_step;         /* INT64_MAX: there is none */
+} newest;
 
 /* ---- which chunks ------------------------------------------------------------------------- */
 
-static int push_chunk(pio_series_cursor *cursor, size_t *capacity, const pio_cursor_chunk *chunk,
-                      pio_err *err)
+static int push_chunk(pio_series_cursor *cursor, const pio_cursor_chunk *chunk, pio_err *err)
 {
-	if (cursor->chunks_end == *capacity) {
-		size_t more = *capacity ? *capacity * 2 : 64;
+	if (cursor->chunks_end == cursor->chunks_capacity) {
+		size_t more = cursor->chunks_capacity ? cursor->chunks_capacity * 2 : 64;
 		pio_cursor_chunk *grown = pio_realloc(cursor->chunks, more * sizeof *grown);
 		if (!grown)
 			return pio_fail(err, PIO_ENOMEM, "no memory for a list of %zu chunks", more);
 		cursor->chunks = grown;
-		*capacity = more;
+		cursor->chunks_capacity = more;
 	}
 	cursor->chunks[cursor->chunks_end++] = *chunk;
 	return 0;
@@ -40,13 +47,33 @@ static pio_cursor_chunk read_chunk(sqlite3_stmt *row)
 	};
 }
 
-/* Rows come with the latest attempt first, so that what it hides is known. */
-static int load_chunks(pio_series_cursor *cursor, sqlite3_stmt *row, pio_err *err)
+/* Points that are no chunks yet are like chunks, logged after all others. */
+static int load_recent(pio_series_cursor *cursor, const newest *recent, pio_err *err)
 {
-	size_t capacity = 0;
+	int rc = 0;
+	for (size_t begin = 0, n; !rc && begin < recent->count; begin += n) {
+		n = recent->count - begin < PIO_CHUNK_POINTS_MAX ? recent->count - begin : PIO_CHUNK_POINTS_MAX;
+		pio_chunk_stats s;
+		pio_chunk_stats_init(&s);
+		pio_chunk_stats_add(&s, cursor->recent + begin, n);
+		pio_cursor_chunk chunk = {
+			.id = INT64_MAX - (int64_t)(recent->count - begin), .attempt = recent->attempt,
+			.first_step = s.first_step, .last_step = s.last_step, .count = s.count,
+			.finite = s.finite, .nans = s.nans, .min = s.min, .max = s.max, .sum = s.sum,
+			.points = cursor->recent + begin
+		};
+		if (is_within(cursor, &chunk))
+			rc = push_chunk(cursor, &chunk, err);
+	}
+	return rc;
+}
+
+/* Rows come with the latest attempt first, so that what it hides is known. */
+static int load_chunks(pio_series_cursor *cursor, sqlite3_stmt *row, const newest *recent, pio_err *err)
+{
 	bool cut = false;
-	int64_t hidden_from = 0, first_of_attempt = INT64_MAX;
-	int current = INT_MAX, rc = 0, step;
+	int64_t hidden_from = 0, first_of_attempt = recent->first_step;
+	int current = recent->count ? recent->attempt : INT_MAX, rc = 0, step;
 	while (!rc && (step = sqlite3_step(row)) != SQLITE_DONE) {
 		if (step != SQLITE_ROW)
 			return pio_reader_fail(cursor->reader, err, "listing chunks");
@@ -57,8 +84,9 @@ static int load_chunks(pio_series_cursor *cursor, sqlite3_stmt *row, pio_err *er
 				cut = true;
 			}
 			current = chunk.attempt;
-			first_of_attempt = chunk.first_step; /* rows of one attempt come by first_step */
+			first_of_attempt = INT64_MAX;
 		}
+		first_of_attempt = chunk.first_step < first_of_attempt ? chunk.first_step : first_of_attempt;
 		if (cut && chunk.first_step >= hidden_from)
 			continue;
 		if (cut && chunk.last_step >= hidden_from) {
@@ -67,7 +95,7 @@ static int load_chunks(pio_series_cursor *cursor, sqlite3_stmt *row, pio_err *er
 			chunk.last_step = hidden_from - 1;
 		}
 		if (is_within(cursor, &chunk))
-			rc = push_chunk(cursor, &capacity, &chunk, err);
+			rc = push_chunk(cursor, &chunk, err);
 	}
 	return rc;
 }
@@ -95,23 +123,42 @@ static void set_reach(pio_series_cursor *cursor)
 	}
 }
 
+/* Recent points of the attempt asked for, if there are any. */
+static int find_recent(newest *recent, pio_series_cursor *cursor, int64_t series_id, int attempt,
+                       pio_err *err)
+{
+	int rc = pio_recent_of_series(&cursor->recent, &recent->count, &recent->attempt, cursor->reader,
+	                              series_id, err);
+	recent->first_step = INT64_MAX;
+	if (attempt && attempt != recent->attempt)
+		recent->count = 0;
+	for (size_t i = 0; !rc && i < recent->count; i++)
+		if (cursor->recent[i].step < recent->first_step)
+			recent->first_step = cursor->recent[i].step;
+	return rc;
+}
+
 int pio_series_cursor_open(pio_series_cursor *cursor, pio_reader *reader, int64_t series_id,
                            int64_t step_min, int64_t step_max, int attempt, pio_err *err)
 {
+	newest recent;
 	*cursor = (pio_series_cursor){ .step_min = step_min, .step_max = step_max };
 	int rc = pio_reader_hold(reader, err);
 	if (rc)
 		return rc;
 	cursor->reader = reader;
-	sqlite3_stmt *row = pio_reader_statement(reader, PIO_READER_CHUNKS, err);
+	rc = find_recent(&recent, cursor, series_id, attempt, err);
+	sqlite3_stmt *row = rc ? NULL : pio_reader_statement(reader, PIO_READER_CHUNKS, err);
 	if (row) {
 		sqlite3_bind_int64(row, 1, series_id);
 		sqlite3_bind_int(row, 2, attempt);
-		rc = load_chunks(cursor, row, err);
+		rc = load_chunks(cursor, row, &recent, err);
 		sqlite3_reset(row);
-	} else {
+	} else if (!rc) {
 		rc = pio_err_code(err);
 	}
+	if (!rc)
+		rc = load_recent(cursor, &recent, err);
 	if (rc)
 		pio_series_cursor_close(cursor);
 	else if (cursor->chunks_end)
@@ -123,7 +170,6 @@ int pio_series_cursor_open(pio_series_cursor *cursor, pio_reader *reader, int64_
 int pio_series_cursor_open_part(pio_series_cursor *cursor, const pio_series_cursor *whole,
                                 int64_t step_min, int64_t step_max, pio_err *err)
 {
-	size_t capacity = 0;
 	*cursor = (pio_series_cursor){ .step_min = step_min, .step_max = step_max,
 	                               .no_times = whole->no_times };
 	int rc = pio_reader_hold(whole->reader, err);
@@ -133,7 +179,7 @@ int pio_series_cursor_open_part(pio_series_cursor *cursor, const pio_series_curs
 	for (size_t i = whole->chunks_begin;
 	     !rc && i < whole->chunks_end && whole->chunks[i].first_step <= step_max; i++)
 		if (is_within(cursor, &whole->chunks[i]))
-			rc = push_chunk(cursor, &capacity, &whole->chunks[i], err);
+			rc = push_chunk(cursor, &whole->chunks[i], err);
 	set_reach(cursor);
 	if (rc)
 		pio_series_cursor_close(cursor);
@@ -146,6 +192,7 @@ void pio_series_cursor_close(pio_series_cursor *cursor)
 		pio_reader_release(cursor->reader);
 	pio_free(cursor->chunks);
 	pio_free(cursor->points);
+	pio_free(cursor->recent);
 	*cursor = (pio_series_cursor){ 0 };
 }
 
@@ -181,8 +228,12 @@ static void keep_points(pio_series_cursor *cursor, const pio_cursor_chunk *chunk
 static int load_chunk(pio_series_cursor *cursor, const pio_cursor_chunk *chunk,
                       pio_chunk_point *block, pio_err *err)
 {
-	size_t count;
-	int rc = pio_reader_chunk(block, &count, cursor->reader, chunk->id, !cursor->no_times, err);
+	size_t count = (size_t)chunk->count;
+	int rc = 0;
+	if (chunk->points)
+		memcpy(block, chunk->points, count * sizeof *block);
+	else
+		rc = pio_reader_chunk(block, &count, cursor->reader, chunk->id, !cursor->no_times, err);
 	if (rc)
 		return rc;
 	if (cursor->points_count + count > cursor->points_capacity) {
@@ -248,7 +299,8 @@ void pio_series_cursor_span(int64_t *first, int64_t *last, const pio_series_curs
 bool pio_series_cursor_is_plain(const pio_series_cursor *cursor)
 {
 	size_t next = cursor->chunks_begin + 1;
-	return !cursor->chunks[next - 1].cut && (next >= cursor->chunks_end || !is_joined(cursor, next));
+	const pio_cursor_chunk *chunk = &cursor->chunks[next - 1];
+	return !chunk->cut && !chunk->points && (next >= cursor->chunks_end || !is_joined(cursor, next));
 }
 
 /* Chunks whose steps overlap make one group; most groups are one chunk. Take

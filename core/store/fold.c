@@ -14,6 +14,7 @@
 #include "store/fold.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -26,11 +27,12 @@
 #include "store/sql.h"
 #include "sys/fs.h"
 
-/* With SQLite's cache of 16 MiB, the reader's buffer and the codecs, a fold
- * stays below 64 MiB. */
-#define HELD_BYTES_MAX (32u << 20)
 #define RECORDS_MAX 200000         /* of one batch */
 #define GROUP_NS 100000000         /* others want to write, too */
+#define DIRECT_SERIES 512          /* of each fold become chunks at once */
+#define WAIT_NS 30000000000        /* then recent points become chunks, */
+#define WAIT_NS_MAX 120000000000   /* or, where a fold has much to do, then */
+#define SETTLE_NS 60000000         /* much: so much processor time is gone */
 
 typedef struct journal_row {
 	int64_t offset;
@@ -47,6 +49,9 @@ typedef struct fold_job {
 	char ulid[PIO_ULID_CHARS + 1];
 	char *dir;                 /* of the attempt, relative to the store */
 	bool final;
+	bool may_wait;             /* points may: of the newest attempt, while it goes on */
+	int64_t begin_ns;          /* of the fold, processor time */
+	int64_t direct, direct_max; /* see fold_batch */
 	bool in_group;
 	int64_t group_ns;          /* when it began */
 	pio_encoder *encoder;
@@ -58,6 +63,66 @@ typedef struct fold_job {
 	uint32_t node, segment;
 	uint32_t newest;           /* segment of the journal, when the directory was read */
 } fold_job;
+
+static fold_batch batch_of(fold_job *job)
+{
+	return (fold_batch){ .store = job->store, .result = job->result, .attempt_id = job->attempt_id,
+	                     .run_id = job->run_id, .attempt = job->attempt, .dir = job->dir,
+	                     .encoder = job->encoder, .ready = &job->ready, .ahead = &job->ahead,
+	                     .direct = &job->direct, .direct_max = job->direct_max };
+}
+
+/* ---- recent points that become chunks ------------------------------------------------------------ */
+
+/* Of one journal, as many as a batch may hold. */
+static int settle(bool *more, fold_job *job, int64_t journal_id, int attempt, pio_err *err)
+{
+	fold_batch batch = batch_of(job);
+	batch.journal_id = journal_id;
+	batch.attempt = attempt;
+	int rc = pio_fold_settle(more, &batch, err);
+	pio_fold_batch_fini(&batch);
+	return rc;
+}
+
+/* Of all journals of the run's attempts up to `attempt`: those of the earlier
+ * ones before the first chunk of this one (invariant 3 of recent.h), its own
+ * when it is over, where a journal is gone. */
+static int settle_until(fold_job *job, int attempt, pio_err *err)
+{
+	for (;;) {
+		bool more;
+		sqlite3_stmt *row = pio_sql_query(job->store, err, "SELECT f.journal_id, f.attempt FROM attempt a"
+		                                  " JOIN journal j ON j.attempt_id = a.id JOIN recent f ON"
+		                                  " f.journal_id = j.id WHERE a.run_id = ?1 AND a.number <= ?2"
+		                                  " LIMIT 1", "ii", job->run_id, (int64_t)attempt);
+		int rc = pio_sql_row(job->store, row, err);
+		if (rc <= 0)
+			return rc;
+		int64_t journal_id = sqlite3_column_int64(row, 0);
+		int of = sqlite3_column_int(row, 1);
+		pio_sql_reset(row);
+		rc = settle(&more, job, journal_id, of, err);
+		if (rc)
+			return rc;
+	}
+}
+
+/* *waits: more points have to wait behind those that do already; *more: there
+ * are more to settle than one batch holds. */
+static int settle_due(bool *waits, bool *more, fold_job *job, const fold_batch *batch, pio_err *err)
+{
+	int64_t age_ns;
+	*more = false;
+	int rc = pio_fold_recent_age(waits, &age_ns, batch, err);
+	if (rc || !*waits)
+		return rc;
+	bool has_time = pio_clock_thread_ns() - job->begin_ns < SETTLE_NS;
+	if (job->may_wait && age_ns >= 0 && age_ns < (has_time ? WAIT_NS : WAIT_NS_MAX))
+		return 0;
+	*waits = false;
+	return settle(more, job, batch->journal_id, batch->attempt, err);
+}
 
 /* ---- groups ------------------------------------------------------------------------------------ */
 
@@ -71,7 +136,11 @@ static int group_begin(fold_job *job, pio_err *err)
 	job->in_group = true;
 	job->group_ns = pio_clock_mono_ns();
 	job->committed = *job->result;
-	return 0;
+	int64_t newest = 0;
+	rc = pio_sql_int(&newest, job->store, err, "SELECT max(number) FROM attempt WHERE run_id = ?1", "i",
+	                 job->run_id);
+	job->may_wait = !job->final && newest == job->attempt;
+	return rc ? rc : settle_until(job, job->attempt - 1, err);
 }
 
 static int group_end(fold_job *job, int rc, pio_err *err)
@@ -192,7 +261,7 @@ static int batch_read(fold_batch *batch, pio_journal_reader *reader, int64_t *of
 	int64_t begin = batch->result->records, begin_ns = pio_clock_mono_ns();
 	bool slow = false;
 	for (;;) {
-		*full = batch->held_bytes >= HELD_BYTES_MAX || batch->result->records - begin >= RECORDS_MAX ||
+		*full = batch->held_bytes >= PIO_FOLD_HELD_BYTES_MAX || batch->result->records - begin >= RECORDS_MAX ||
 		        (slow && pio_clock_mono_ns() - begin_ns > GROUP_NS);
 		if (*full)
 			return 0;
@@ -250,6 +319,10 @@ static int batch_fold(fold_job *job, fold_batch *batch, uint32_t node, bool *mor
 	int rc = row_load(&row, batch, node, err);
 	if (rc || row.done)
 		return rc;
+	rc = settle_due(&batch->waits, more, job, batch, err);
+	if (rc || *more)
+		return rc;
+	batch->may_wait = job->may_wait;
 	journal_row before = row;
 	bool successor = row.segment < job->newest;
 	rc = segment_fold(job, batch, node, &row, successor, &ended, err);
@@ -292,10 +365,8 @@ static int journal_fold(fold_job *job, uint32_t node, uint32_t newest, pio_err *
 	int rc = pio_str_check(&path, err);
 	job->newest = newest;
 	for (bool more = true; !rc && more;) {
-		fold_batch batch = { .store = job->store, .result = job->result, .attempt_id = job->attempt_id,
-		                     .run_id = job->run_id, .attempt = job->attempt, .dir = job->dir,
-		                     .path = path.data, .encoder = job->encoder, .ready = &job->ready,
-		                     .ahead = &job->ahead };
+		fold_batch batch = batch_of(job);
+		batch.path = path.data;
 		rc = job->ahead.len ? read_ahead(job, err) : 0;
 		if (!rc)
 			rc = group_begin(job, err);
@@ -357,6 +428,15 @@ static int fold_all(fold_job *job, char **names, size_t count, pio_err *err)
 	return group_end(job, rc, err);
 }
 
+/* What waits of a journal that is not there any more, too. */
+static int settle_rest(fold_job *job, pio_err *err)
+{
+	int rc = group_begin(job, err);
+	if (!rc)
+		rc = settle_until(job, job->attempt, err);
+	return group_end(job, rc, err);
+}
+
 static int load_job(fold_job *job, pio_err *err)
 {
 	sqlite3_stmt *row = pio_sql_query(job->store, err, "SELECT a.run_id, a.number, r.ulid, a.dir FROM"
@@ -376,16 +456,23 @@ static int load_job(fold_job *job, pio_err *err)
 	return job->dir ? 0 : pio_fail(err, PIO_ENOMEM, "out of memory");
 }
 
+/* PIOCHE_FOLD_DIRECT overrides it: a small run folds like a large one. */
+static int64_t direct_series(void)
+{
+	const char *text = getenv("PIOCHE_FOLD_DIRECT");
+	return text ? atoll(text) : DIRECT_SERIES;
+}
+
 int pio_store_fold_attempt(pio_fold_result *result, pio_store *store, int64_t attempt_id,
                            bool final, pio_err *err)
 {
 	fold_job job = { .store = store, .result = result, .attempt_id = attempt_id, .final = final,
-	                 .ahead = PIO_STR_INIT };
+	                 .ahead = PIO_STR_INIT, .direct_max = direct_series() };
 	pio_str path = PIO_STR_INIT;
 	char **names = NULL;
 	size_t count = 0;
 	*result = (pio_fold_result){ .last_step = INT64_MIN };
-	int64_t begin_ns = pio_clock_thread_ns();
+	job.begin_ns = pio_clock_thread_ns();
 	int rc = load_job(&job, err);
 	if (!rc)
 		rc = pio_tail_encoder_new(&job.encoder, store, 0, err);
@@ -398,6 +485,8 @@ int pio_store_fold_attempt(pio_fold_result *result, pio_store *store, int64_t at
 		rc = pio_fs_list(&names, &count, path.data, err);
 	if (!rc)
 		rc = fold_all(&job, names, count, err);
+	if (!rc && final)
+		rc = settle_rest(&job, err);
 	if (!rc)
 		archive_folded(&job, names, count);
 	pio_encoder_free(job.encoder);
@@ -406,7 +495,7 @@ int pio_store_fold_attempt(pio_fold_result *result, pio_store *store, int64_t at
 	pio_fs_list_free(names, count);
 	pio_str_fini(&path);
 	pio_free(job.dir);
-	result->cpu_ns = pio_clock_thread_ns() - begin_ns;
+	result->cpu_ns = pio_clock_thread_ns() - job.begin_ns;
 	return rc;
 }
 

@@ -36,7 +36,7 @@ int pio_store_fold_attempt(pio_fold_result *result, pio_store *store, int64_t at
  * one part in PIO_FOLD_PART of a core; but never more than PIO_FOLD_NS_MAX. */
 #define PIO_FOLD_NS INT64_C(2000000000)
 #define PIO_FOLD_NS_MAX INT64_C(20000000000)
-#define PIO_FOLD_PART 16
+#define PIO_FOLD_PART 8
 int64_t pio_fold_due(int64_t begin_ns, const pio_fold_result *result);
 
 /* Drain the rings that a dead attempt left into its journal

@@ -1,6 +1,7 @@
 /* fold_batch.h: what the files of a fold share: fold.c (attempts, journals,
- * transactions), fold_slot.c (where points wait), fold_record.c (all records
- * but points). For them alone. */
+ * transactions), fold_slot.c (where points wait in memory), fold_recent.c (where
+ * they wait in the store), fold_record.c (all records but points). For them
+ * alone. */
 #ifndef PIO_STORE_FOLD_BATCH_H
 #define PIO_STORE_FOLD_BATCH_H
 
@@ -11,6 +12,7 @@
 #include "base/str.h"
 #include "store/fold.h"
 #include "store/media.h"
+#include "store/recent.h"
 #include "store/tail.h"
 #include "sys/journal.h"
 
@@ -19,6 +21,7 @@ typedef struct fold_slot {
 	pio_chunk_point *points;
 	pio_tail *tail;             /* once something of the series was written */
 	int64_t series_id;
+	uint32_t rank;
 	uint32_t count, capacity;
 	uint32_t limit;             /* at this count they are written; 0: not known yet */
 	bool is_new;                /* the series row was made in this batch */
@@ -48,6 +51,10 @@ typedef struct fold_batch {
 	size_t held_bytes;          /* memory of all of these */
 	size_t new_series;
 	struct pio_encoder *encoder;
+	bool waits;                 /* its points go behind others that wait in `recent` */
+	bool may_wait;              /* they may, if that is cheaper */
+	int64_t *direct;            /* series whose points this fold has made chunks of at once */
+	int64_t direct_max;
 	const pio_media_ready *ready;   /* what the batch may begin with */
 	pio_str *ahead;             /* the record that it ended before, whose file is to be read first */
 	int complaints;
@@ -58,6 +65,12 @@ typedef struct fold_batch {
 #define PIO_FOLD_RANKS_MAX (1u << 20)
 
 /* ---- fold_slot.c ---- */
+/* Of one batch; with SQLite's cache of 16 MiB, the reader's buffer and the codecs
+ * a fold stays below 64 MiB. */
+#define PIO_FOLD_HELD_BYTES_MAX (32u << 20)
+/* With so many points a series, chunks are cheaper. */
+#define PIO_FOLD_WIDE_POINTS 32
+
 /* Bind (rank, key), both in range, to a series. */
 int pio_fold_key(fold_batch *batch, uint32_t rank, uint32_t key, int64_t series_id, bool is_new,
                  pio_err *err);
@@ -65,9 +78,24 @@ int pio_fold_key(fold_batch *batch, uint32_t rank, uint32_t key, int64_t series_
  * cheap to hold; others are asked for when they come. */
 int pio_fold_load_keys(fold_batch *batch, pio_err *err);
 int pio_fold_points(fold_batch *batch, const pio_record *record, pio_err *err);
-/* Everything that waits becomes chunks, and the series rows say so. */
+/* Points of a series of that rank, in the order logged. */
+int pio_fold_add(fold_batch *batch, uint32_t rank, int64_t series_id, const pio_chunk_point *points,
+                 size_t count, pio_err *err);
+/* What came becomes chunks, and the series rows say so; or rows of `recent`. */
 int pio_fold_write(fold_batch *batch, pio_err *err);
 void pio_fold_batch_fini(fold_batch *batch);
+
+/* ---- fold_recent.c ---- */
+/* Are there more series than a fold may make chunks of each time? */
+bool pio_fold_is_wide(const fold_batch *batch);
+/* What came becomes rows of `recent`. */
+int pio_fold_put_recent(fold_batch *batch, pio_err *err);
+/* How long ago the oldest recent row of the journal was folded, if there is one;
+ * negative when the clock was set back. */
+int pio_fold_recent_age(bool *found, int64_t *age_ns, const fold_batch *batch, pio_err *err);
+/* The journal's recent rows become chunks, the oldest first; *more: a batch of its
+ * own is full, the rest is for the next. The batch has to be empty. */
+int pio_fold_settle(bool *more, fold_batch *batch, pio_err *err);
 
 /* ---- fold_record.c ---- */
 /* What a journal says is never a reason to stop folding: record that something

@@ -69,7 +69,7 @@ static int fold_key(fold_batch *batch, pio_cursor *cursor, pio_err *err)
 	if (rank >= PIO_FOLD_RANKS_MAX || key >= PIO_FOLD_KEYS_MAX)
 		return pio_fold_complain(batch, err, "key %u of rank %u is out of range", key, rank);
 	int64_t series_id = 0;
-	int rc = pio_sql_exec(batch->store, err, "INSERT INTO series (run_id, key, rank) VALUES (?1, ?2, ?3)"
+	int rc = pio_sql_exec(batch->store, err, "INSERT INTO main.series (run_id, key, rank) VALUES (?1, ?2, ?3)"
 	                      " ON CONFLICT (run_id, key, rank) DO NOTHING", "isi", batch->run_id, name,
 	                      name_bytes, (int64_t)rank);
 	bool is_new = !rc && sqlite3_changes(pio_store_db(batch->store)) > 0;

@@ -70,14 +70,16 @@ static int grow_slots(fold_batch *batch, pio_err *err)
 }
 
 /* One slot a series, also where a journal gives one name two numbers. */
-static int slot_get(uint32_t *slot, fold_batch *batch, int64_t series_id, bool is_new, pio_err *err)
+static int slot_get(uint32_t *slot, fold_batch *batch, uint32_t rank, int64_t series_id, bool is_new,
+                    pio_err *err)
 {
 	int rc = batch->slots_count == batch->slots_capacity ? grow_slots(batch, err) : 0;
 	if (rc)
 		return rc;
 	size_t at = series_place(batch, series_id);
 	if (!batch->by_series[at]) {
-		batch->slots[batch->slots_count++] = (fold_slot){ .series_id = series_id, .is_new = is_new };
+		batch->slots[batch->slots_count++] = (fold_slot){ .series_id = series_id, .rank = rank,
+		                                                  .is_new = is_new };
 		batch->by_series[at] = (uint32_t)batch->slots_count;
 	}
 	*slot = batch->by_series[at];
@@ -99,7 +101,7 @@ int pio_fold_key(fold_batch *batch, uint32_t rank, uint32_t key, int64_t series_
                  pio_err *err)
 {
 	uint32_t slot;
-	int rc = slot_get(&slot, batch, series_id, is_new, err);
+	int rc = slot_get(&slot, batch, rank, series_id, is_new, err);
 	return rc ? rc : name_set(batch, rank, key, slot, err);
 }
 
@@ -128,7 +130,7 @@ static int ask(uint32_t *slot, fold_batch *batch, uint32_t rank, uint32_t key, p
 	                     (int64_t)rank, (int64_t)key);
 	*slot = FOLD_STRANGER;
 	if (!rc && series_id)
-		rc = slot_get(slot, batch, series_id, false, err);
+		rc = slot_get(slot, batch, rank, series_id, false, err);
 	return rc ? rc : name_set(batch, rank, key, *slot, err);
 }
 
@@ -150,6 +152,7 @@ static int slot_load(fold_batch *batch, fold_slot *slot, pio_err *err)
 static int slot_write(fold_batch *batch, fold_slot *slot, pio_err *err)
 {
 	int rc = slot->tail ? 0 : slot_load(batch, slot, err);
+	batch->may_wait = false;
 	for (uint32_t done = 0; !rc && done < slot->count;) {
 		size_t room = pio_tail_room(slot->tail), left = slot->count - done;
 		size_t n = left < room ? left : room;
@@ -166,14 +169,14 @@ static int slot_write(fold_batch *batch, fold_slot *slot, pio_err *err)
 static int slot_room(fold_batch *batch, fold_slot *slot, pio_err *err)
 {
 	int rc = 0;
-	if (!slot->limit && slot->capacity)
+	if (!batch->waits && !slot->limit && slot->capacity)
 		rc = slot_load(batch, slot, err);
 	if (!rc && slot->limit && slot->count >= slot->limit)
 		rc = slot_write(batch, slot, err);
 	if (rc || slot->count < slot->capacity)
 		return rc;
 	uint32_t capacity = slot->capacity ? slot->capacity * 4 : 4;
-	if (capacity > PIO_CHUNK_POINTS_MAX)
+	if (!batch->waits && capacity > PIO_CHUNK_POINTS_MAX)
 		capacity = PIO_CHUNK_POINTS_MAX;
 	pio_chunk_point *points = pio_realloc(slot->points, capacity * sizeof *points);
 	if (!points)
@@ -182,6 +185,24 @@ static int slot_room(fold_batch *batch, fold_slot *slot, pio_err *err)
 	slot->points = points;
 	slot->capacity = capacity;
 	return 0;
+}
+
+static int slot_put(fold_batch *batch, fold_slot *slot, const pio_chunk_point *point, pio_err *err)
+{
+	int rc = slot->count >= slot->capacity || slot->count == slot->limit ? slot_room(batch, slot, err) : 0;
+	if (!rc)
+		slot->points[slot->count++] = *point;
+	return rc;
+}
+
+int pio_fold_add(fold_batch *batch, uint32_t rank, int64_t series_id, const pio_chunk_point *points,
+                 size_t count, pio_err *err)
+{
+	uint32_t at;
+	int rc = slot_get(&at, batch, rank, series_id, false, err);
+	for (size_t i = 0; !rc && i < count; i++)
+		rc = slot_put(batch, &batch->slots[at - 1], &points[i], err);
+	return rc;
 }
 
 int pio_fold_points(fold_batch *batch, const pio_record *record, pio_err *err)
@@ -204,16 +225,11 @@ int pio_fold_points(fold_batch *batch, const pio_record *record, pio_err *err)
 			strangers++;
 			continue;
 		}
-		fold_slot *slot = &batch->slots[at - 1];
-		if (slot->count >= slot->capacity || slot->count == slot->limit) {
-			rc = slot_room(batch, slot, err);
-			if (rc)
-				return rc;
-		}
-		slot->points[slot->count++] = (pio_chunk_point){
-			point.step, point.time_ns - point.time_ns % TIME_UNIT_NS, point.value_bits,
-			key != point.key
-		};
+		const pio_chunk_point kept = { point.step, point.time_ns - point.time_ns % TIME_UNIT_NS,
+		                               point.value_bits, key != point.key };
+		rc = slot_put(batch, &batch->slots[at - 1], &kept, err);
+		if (rc)
+			return rc;
 		newest = point.step > newest ? point.step : newest;
 	}
 	batch->result->points += count - strangers;
@@ -226,8 +242,11 @@ int pio_fold_points(fold_batch *batch, const pio_record *record, pio_err *err)
 
 int pio_fold_write(fold_batch *batch, pio_err *err)
 {
+	if (batch->waits || (batch->may_wait && pio_fold_is_wide(batch)))
+		return pio_fold_put_recent(batch, err);
 	for (size_t i = 0; i < batch->slots_count; i++) {
 		fold_slot *slot = &batch->slots[i];
+		*batch->direct += slot->count > 0;
 		int rc = slot->count ? slot_write(batch, slot, err) : 0;
 		if (!rc && slot->tail)
 			rc = pio_tail_save(slot->tail, batch->store, err);

@@ -91,7 +91,7 @@ static int find(uint32_t *index, pio_slots *slots, const char *key, size_t bytes
 
 static int find_series(pio_slot *slot, const pio_slots_owner *owner, pio_err *err)
 {
-	int rc = pio_sql_exec(owner->store, err, "INSERT INTO series (run_id, key, rank) VALUES (?1, ?2, 0)"
+	int rc = pio_sql_exec(owner->store, err, "INSERT INTO main.series (run_id, key, rank) VALUES (?1, ?2, 0)"
 	                      " ON CONFLICT (run_id, key, rank) DO NOTHING", "is", owner->run_id,
 	                      slot->key, slot->key_bytes);
 	slot->is_new = !rc && sqlite3_changes(pio_store_db(owner->store)) > 0;

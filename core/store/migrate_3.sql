@@ -36,3 +36,15 @@ CREATE TABLE node_check (
 CREATE INDEX node_check_by_attempt ON node_check (attempt_id);
 CREATE INDEX attempt_by_node ON attempt (node, ended_ns) WHERE node IS NOT NULL;
 ALTER TABLE run ADD COLUMN job TEXT;
+
+CREATE TABLE recent (                          -- points of many series that wait to become chunks
+  id          INTEGER PRIMARY KEY,             -- in the order logged
+  journal_id  INTEGER NOT NULL REFERENCES journal,
+  run_id      INTEGER NOT NULL REFERENCES run,
+  rank        INTEGER NOT NULL,
+  attempt     INTEGER NOT NULL,                -- the newest of its run
+  folded_ns   INTEGER NOT NULL,
+  data        BLOB NOT NULL                    -- core/store/recent.h
+) STRICT;
+CREATE INDEX recent_by_rank ON recent (run_id, rank);
+CREATE INDEX recent_by_journal ON recent (journal_id);

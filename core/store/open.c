@@ -19,6 +19,7 @@
 #include "store/param.h"
 #include "store/run_json.h"
 #include "store/run_set.h"
+#include "store/series_now.h"
 #include "store/sql_extend.h"
 #include "store/store_parts.h"
 #include "sys/fs.h"
@@ -143,6 +144,7 @@ static int configure(pio_store *store, pio_err *err)
 		rc = pio_sql_extend(store->db) == SQLITE_OK ? 0 : pio_store_fail(store, err, "extending SQL");
 	rc = rc ? rc : pio_store_param_register(store, err);
 	rc = rc ? rc : pio_store_run_set_register(store, err);
+	rc = rc ? rc : pio_store_series_now_register(store, err);
 	return rc ? rc : pio_store_run_json_register(store, err);
 }
 

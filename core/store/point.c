@@ -272,7 +272,8 @@ static int select_series(point_cursor *cursor, const struct push **plan, int ord
 			plan[i] = NULL;
 	bool bounded = !cursor->attempt && (cursor->step_min > INT64_MIN || cursor->step_max < INT64_MAX);
 	if (bounded)
-		pio_str_puts(&sql, " AND s.last_step >= ? AND s.first_step <= ?");
+		pio_str_puts(&sql, " AND (s.last_step >= ? AND s.first_step <= ? OR EXISTS (SELECT 1 FROM recent f"
+		             " WHERE f.run_id = s.run_id AND f.rank = s.rank))");
 	pio_str_printf(&sql, " ORDER BY %s, s.key, s.rank", order & BY_RUN ? "2" : "s.run_id");
 	int rc = prepare_series(cursor, &sql, err), at = 0;
 	for (int i = 0; !rc && i < argc; i++)

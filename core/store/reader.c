@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/mem.h"
 #include "base/str.h"
 
 static const char *const queries[PIO_READER_QUERIES] = {
@@ -13,6 +14,8 @@ static const char *const queries[PIO_READER_QUERIES] = {
 		" FROM chunk WHERE series_id = ?1 AND (?2 = 0 OR attempt = ?2)"
 		" ORDER BY attempt DESC, first_step, id",
 	[PIO_READER_DATA] = "SELECT data FROM chunk WHERE id = ?1",
+	[PIO_READER_RECENT] = "SELECT f.id, f.attempt, f.data FROM series s JOIN recent f ON"
+		" f.run_id = s.run_id AND f.rank = s.rank WHERE s.id = ?1 ORDER BY f.id",
 	[PIO_READER_RUN] = "SELECT r.id FROM experiment e JOIN run r ON r.experiment_id = e.id"
 		" WHERE e.name = ?1 AND r.number = ?2",
 	[PIO_READER_ULID] = "SELECT id FROM run WHERE ulid = ?1",
@@ -38,6 +41,7 @@ void pio_reader_fini(pio_reader *reader)
 	for (int i = 0; i < PIO_READER_QUERIES; i++)
 		sqlite3_finalize(reader->statements[i]);
 	pio_chunk_decoder_free(reader->decoder);
+	pio_free(reader->recent);
 	*reader = (pio_reader){ 0 };
 }
 

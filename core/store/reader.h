@@ -16,6 +16,7 @@
 enum pio_reader_query {
 	PIO_READER_CHUNKS,         /* of series ?1 and attempt ?2, 0: of all; the latest attempt first */
 	PIO_READER_DATA,           /* of chunk ?1 */
+	PIO_READER_RECENT,         /* recent rows of the run and rank of series ?1, in the order logged */
 	PIO_READER_RUN,            /* id of run number ?2 of experiment ?1 */
 	PIO_READER_ULID,           /* id of the run with ULID ?1 */
 	PIO_READER_SERIES,         /* id of run id ?1, key ?2, rank ?3 */
@@ -27,6 +28,7 @@ enum pio_reader_query {
 typedef struct pio_reader {
 	sqlite3 *db;               /* borrowed */
 	pio_chunk_decoder *decoder;
+	struct pio_recent *recent; /* for recent.c; NULL: not needed so far */
 	sqlite3_stmt *statements[PIO_READER_QUERIES];
 	int holds;
 } pio_reader;

@@ -220,6 +220,18 @@ CREATE TABLE journal_key (                     -- numbers that the journal gave 
   PRIMARY KEY (journal_id, rank, key)
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE recent (                          -- points of many series that wait to become chunks
+  id          INTEGER PRIMARY KEY,             -- in the order logged
+  journal_id  INTEGER NOT NULL REFERENCES journal,
+  run_id      INTEGER NOT NULL REFERENCES run,
+  rank        INTEGER NOT NULL,
+  attempt     INTEGER NOT NULL,                -- the newest of its run
+  folded_ns   INTEGER NOT NULL,
+  data        BLOB NOT NULL                    -- core/store/recent.h
+) STRICT;
+CREATE INDEX recent_by_rank ON recent (run_id, rank);
+CREATE INDEX recent_by_journal ON recent (journal_id);
+
 CREATE TABLE object (                          -- immutable files under objects/
   sha256      TEXT PRIMARY KEY,
   bytes       INTEGER NOT NULL,

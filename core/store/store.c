@@ -27,6 +27,11 @@ struct pio_lease **pio_store_lease_slot(pio_store *store)
 	return &store->lease;
 }
 
+bool *pio_store_series_now_slot(pio_store *store)
+{
+	return &store->series_now;
+}
+
 struct pio_archiver **pio_store_archiver_slot(pio_store *store)
 {
 	return &store->archiver;

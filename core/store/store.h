@@ -73,6 +73,8 @@ struct pio_lease **pio_store_lease_slot(pio_store *store);
 struct pio_archiver **pio_store_archiver_slot(pio_store *store);
 /* The store's chunk codec, made when first asked for; NULL when memory is out. */
 struct pio_chunk_codec *pio_store_codec(pio_store *store, pio_err *err);
+/* Is the view of series_now.h there? */
+bool *pio_store_series_now_slot(pio_store *store);
 /* What reads points. Borrowed. */
 struct pio_reader *pio_store_reader(pio_store *store);
 

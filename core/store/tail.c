@@ -211,7 +211,7 @@ static int load_series(bool *recalled, pio_tail *tail, pio_store *store, pio_err
 {
 	sqlite3_stmt *row = pio_sql_query(store, err, "SELECT count, first_step, last_step, 0, 0, min,"
 	                                  " min_step, max, max_step, sum, sum_low, finite, nans, last,"
-	                                  " last_bits, last_int, tail FROM series WHERE id = ?1", "i",
+	                                  " last_bits, last_int, tail FROM main.series WHERE id = ?1", "i",
 	                                  tail->series_id);
 	int rc = pio_sql_row(store, row, err);
 	if (rc == 1) {
@@ -348,6 +348,17 @@ static int append_open(pio_tail *tail, pio_store *store, const pio_chunk_point *
 	return rc || tail->open_chunks[0] < MERGE ? rc : merge_tiers(tail, store, all, err);
 }
 
+/* A new smallest step of an attempt hides more of the earlier ones. */
+static void join(pio_tail *tail, const pio_chunk_stats *fresh)
+{
+	if (tail->alone || (tail->newest && fresh->first_step >= tail->first_step))
+		pio_chunk_stats_merge(&tail->shown, fresh);
+	else
+		tail->recount = true;
+	if (fresh->first_step < tail->first_step)
+		tail->first_step = fresh->first_step;
+}
+
 int pio_tail_append(pio_tail *tail, pio_store *store, const pio_chunk_point *points, size_t count,
                     pio_err *err)
 {
@@ -359,13 +370,7 @@ int pio_tail_append(pio_tail *tail, pio_store *store, const pio_chunk_point *poi
 	pio_chunk_stats fresh;
 	pio_chunk_stats_init(&fresh);
 	pio_chunk_stats_add(&fresh, points, count);
-	/* A new smallest step of an attempt hides more of the earlier ones. */
-	if (tail->alone || (tail->newest && fresh.first_step >= tail->first_step))
-		pio_chunk_stats_merge(&tail->shown, &fresh);
-	else
-		tail->recount = true;
-	if (fresh.first_step < tail->first_step)
-		tail->first_step = fresh.first_step;
+	join(tail, &fresh);
 	tail->changed = true;
 	if (!tail->open_points && count == PIO_CHUNK_POINTS_MAX)
 		return insert_chunk(tail, store, 0, points, count, &fresh, err);
@@ -392,7 +397,7 @@ int pio_tail_save(pio_tail *tail, pio_store *store, pio_err *err)
 	tail_memo memo = memo_of(tail);
 	bool odd = !s->last_integer && (isnan(last) || (last == 0 && s->last_bits));
 	int rc = pio_sql_exec(store, err,
-	                      "UPDATE series SET count = ?2, first_step = ?3, last_step = ?4, last = ?5,"
+	                      "UPDATE main.series SET count = ?2, first_step = ?3, last_step = ?4, last = ?5,"
 	                      " last_bits = CASE WHEN ?6 THEN ?7 END, min = ?8,"
 	                      " min_step = CASE WHEN ?8 IS NOT NULL THEN ?9 END, max = ?10,"
 	                      " max_step = CASE WHEN ?8 IS NOT NULL THEN ?11 END, sum = ?12,"
@@ -415,16 +420,17 @@ typedef struct segment {
 } segment;
 
 /* Attempts of a series, the latest first, with the step from which later ones
- * hide them. */
+ * hide them. `recent_of` has points from first_step on that are no chunks; 0: none. */
 static int load_segments(segment **segments, size_t *count, pio_store *store, int64_t series_id,
-                         pio_err *err)
+                         int recent_of, int64_t first_step, pio_err *err)
 {
 	size_t capacity = 0;
 	*segments = NULL;
 	*count = 0;
-	sqlite3_stmt *row = pio_sql_query(store, err, "SELECT attempt, min(first_step) FROM chunk WHERE"
-	                                  " series_id = ?1 GROUP BY attempt ORDER BY attempt DESC", "i",
-	                                  series_id);
+	sqlite3_stmt *row = pio_sql_query(store, err, "SELECT attempt, min(first_step) FROM (SELECT attempt,"
+	                                  " first_step FROM chunk WHERE series_id = ?1 UNION ALL"
+	                                  " SELECT ?2, ?3 WHERE ?2) GROUP BY attempt ORDER BY attempt DESC",
+	                                  "iii", series_id, (int64_t)recent_of, first_step);
 	int rc = pio_sql_row(store, row, err);
 	for (; rc == 1; rc = pio_sql_row(store, row, err)) {
 		if (*count == capacity) {
@@ -506,14 +512,18 @@ static int find_last(pio_chunk_stats *stats, pio_store *store, int64_t chunk_id,
 	return rc;
 }
 
-int pio_tail_recount(pio_chunk_stats *stats, pio_store *store, int64_t series_id, pio_err *err)
+/* `recent` of the latest attempt, logged after its chunks; without points where
+ * there is none. */
+static int recount(pio_chunk_stats *stats, pio_store *store, int64_t series_id, int recent_of,
+                   const pio_chunk_stats *recent, pio_err *err)
 {
 	segment *segments = NULL;
 	size_t count = 0;
 	int64_t last_chunk = 0;
 	pio_chunk_stats_init(stats);
 	pio_chunk_point *points = pio_alloc(sizeof *points * PIO_CHUNK_POINTS_MAX);
-	int rc = points ? load_segments(&segments, &count, store, series_id, err)
+	int rc = points ? load_segments(&segments, &count, store, series_id, recent_of,
+	                                   recent->first_step, err)
 	                : pio_fail(err, PIO_ENOMEM, "out of memory to recount a series");
 	for (size_t i = count; !rc && i-- > 0;) {
 		sqlite3_stmt *row = pio_sql_query(store, err, "SELECT count, first_step, last_step, first_ns,"
@@ -528,9 +538,29 @@ int pio_tail_recount(pio_chunk_stats *stats, pio_store *store, int64_t series_id
 		}
 		pio_sql_reset(row);
 	}
+	if (recent->count && (!stats->count || recent->last_step >= stats->last_step))
+		last_chunk = 0;
+	pio_chunk_stats_merge(stats, recent);
 	if (!rc && last_chunk)
 		rc = find_last(stats, store, last_chunk, points, err);
 	pio_free(segments);
 	pio_free(points);
 	return rc;
+}
+
+int pio_tail_recount(pio_chunk_stats *stats, pio_store *store, int64_t series_id, pio_err *err)
+{
+	return recount(stats, store, series_id, 0, &(pio_chunk_stats){ 0 }, err);
+}
+
+int pio_tail_foresee(pio_chunk_stats *shown, pio_store *store, int64_t series_id, int attempt,
+                     const pio_chunk_stats *recent, pio_err *err)
+{
+	pio_tail tail;
+	int rc = pio_tail_load(&tail, store, series_id, attempt, false, err);
+	if (rc)
+		return rc;
+	join(&tail, recent);
+	*shown = tail.shown;
+	return tail.recount ? recount(shown, store, series_id, attempt, recent, err) : 0;
 }

@@ -53,6 +53,11 @@ int pio_tail_save(pio_tail *tail, pio_store *store, pio_err *err);
  * after loading; whoever made it flushes it before the transaction ends. */
 int pio_tail_encoder_new(struct pio_encoder **encoder, pio_store *store, int threads, pio_err *err);
 
+/* What the series row will say once points of `attempt` with these aggregates,
+ * logged after all in its chunks, are chunks as well. */
+int pio_tail_foresee(pio_chunk_stats *shown, pio_store *store, int64_t series_id, int attempt,
+                     const pio_chunk_stats *recent, pio_err *err);
+
 /* Aggregates of what reads show, from the chunks. */
 int pio_tail_recount(pio_chunk_stats *stats, pio_store *store, int64_t series_id, pio_err *err);
 

@@ -18,6 +18,7 @@
 #include "store/chunk.h"
 #include "store/object.h"
 #include "store/series.h"
+#include "store/series_now.h"
 #include "sys/fs.h"
 #include "sys/shm.h"
 
@@ -269,6 +270,8 @@ bool store_is_sound(scene *s, pio_store *store)
 	sqlite3_finalize(row);
 	if (ok && int_of(store, "SELECT count(*) FROM pragma_foreign_key_check") != 0)
 		ok = found(s, "foreign_key_check has findings");
+	if (ok && pio_store_series_now_show(store, &err) != 0)
+		ok = found(s, "recent points: %s", err.message);
 	ok = ok && chunks_are_sound(s, store) && series_are_sound(s, store);
 	if (ok && pio_store_verify(&result, store, true, keep_finding, s, &err) != 0)
 		ok = found(s, "verify: %s", err.message);

@@ -295,6 +295,15 @@ bool story_fold(scene *s, pio_store *store, bool final, int64_t points)
 	return true;
 }
 
+bool story_age(scene *s, pio_store *store)
+{
+	pio_err err = PIO_ERR_INIT;
+	if (sqlite3_exec(pio_store_db(store), "UPDATE recent SET folded_ns = 0", NULL, NULL, NULL) == SQLITE_OK)
+		return true;
+	pio_store_fail(store, &err, "aging recent points");
+	return found(s, "aging failed: %s", err.message);
+}
+
 bool story_folded(scene *s, pio_store *store, int64_t sent, bool has_checkpoint)
 {
 	bool final = int_of(store, "SELECT count(*) FROM journal WHERE done = 1") == 1;

@@ -38,6 +38,8 @@ bool story_begin(scene *s);
 bool story_journal(scene *s, int64_t from, int64_t to, bool shard);
 /* Fold it. page->acked is set to `points` when that is committed. */
 bool story_fold(scene *s, pio_store *store, bool final, int64_t points);
+/* As if the points that wait to become chunks had done so for long. */
+bool story_age(scene *s, pio_store *store);
 /* The store holds between `acked` and `sent` points and is sound; after a final
  * fold exactly `sent`, all texts, and the checkpoint if there is one. */
 bool story_folded(scene *s, pio_store *store, int64_t sent, bool has_checkpoint);

@@ -24,6 +24,8 @@
 #define FOLDED 6000
 #define MERGES 40
 #define MERGED 120
+#define WAITS 60
+#define WAITED 24
 #define WRITTEN 12
 #define IMPORTED 1500
 #define PARTS 5
@@ -219,6 +221,24 @@ static void fold_parts(scene *s)
 	pio_store_close(&store);
 }
 
+/* Parts so small that their points wait, as those of a large run do, and become
+ * chunks now and then. */
+static void fold_waiting(scene *s)
+{
+	pio_store *store = store_open(s);
+	setenv("PIOCHE_FOLD_DIRECT", "0", 1);
+	scene_mark(s);
+	for (int64_t part = 0; store && part < WAITS; part++) {
+		int64_t n = part * WAITED;
+		s->page->sent = n + WAITED;
+		if (part % 7 == 6 && !story_age(s, store))
+			break;
+		if (!story_journal(s, n, n + WAITED, false) || !story_fold(s, store, false, n + WAITED))
+			break;
+	}
+	pio_store_close(&store);
+}
+
 /* The part that was being written may be torn; the rest is appended again. */
 static bool check_merge(scene *s, pio_store *store)
 {
@@ -280,6 +300,7 @@ const victim victims[] = {
 	{ "adoption", 12, false, prepare_dead, adopt, NULL, check_alone },
 	{ "fold", 14, false, prepare_fold, fold_whole, NULL, check_fold },
 	{ "merge", 14, false, prepare_merge, fold_parts, NULL, check_merge },
+	{ "waiting", 14, false, prepare_merge, fold_waiting, NULL, check_merge },
 	{ "importer", 10, false, prepare_import, import, NULL, check_import },
 	{ "writer with the lease", 10, false, prepare_nothing, write_runs, NULL, check_write },
 };

@@ -264,7 +264,7 @@ static void heavy_folds_are_further_apart(void **unused)
 	const int64_t second = 1000000000;
 	assert_true(pio_fold_due(7, &(pio_fold_result){ .cpu_ns = 0 }) == 7 + 2 * second);
 	assert_true(pio_fold_due(7, &(pio_fold_result){ .cpu_ns = second / 10 }) == 7 + 2 * second);
-	assert_true(pio_fold_due(7, &(pio_fold_result){ .cpu_ns = second / 2 }) == 7 + 8 * second);
+	assert_true(pio_fold_due(7, &(pio_fold_result){ .cpu_ns = second / 2 }) == 7 + 4 * second);
 	assert_true(pio_fold_due(7, &(pio_fold_result){ .cpu_ns = 60 * second }) == 7 + PIO_FOLD_NS_MAX);
 	fixture f = store_up_run();
 	pio_journal_writer *w = journal_up(&f, 1);
