@@ -24,6 +24,7 @@
 #include "store/archiver.h"
 #include "store/encoder.h"
 #include "store/fold_batch.h"
+#include "store/fold_names.h"
 #include "store/sql.h"
 #include "sys/fs.h"
 
@@ -154,8 +155,10 @@ static int group_end(fold_job *job, int rc, pio_err *err)
 	} else {
 		rc = pio_store_commit(job->store, err);
 	}
-	if (rc)
+	if (rc) {
 		*job->result = job->committed;
+		pio_fold_names_forget(job->store);
+	}
 	return rc;
 }
 
@@ -299,7 +302,7 @@ static int segment_fold(fold_job *job, fold_batch *batch, uint32_t node, journal
 		return rc;
 	}
 	rc = set_begin(job, err);
-	if (!rc)
+	if (!rc && !pio_fold_names_take(batch, row->segment, row->offset))
 		rc = pio_fold_load_keys(batch, err);
 	if (!rc)
 		rc = batch_read(batch, job->reader, &row->offset, &full, err);
@@ -338,11 +341,13 @@ static int batch_fold(fold_job *job, fold_batch *batch, uint32_t node, bool *mor
 	}
 	row.done = ended && !successor && job->final;
 	*more = !ended || successor;
-	if (row.offset == before.offset && row.segment == before.segment && !row.done)
-		return 0;
-	return pio_sql_exec(batch->store, err, "UPDATE journal SET segment = ?2, offset = ?3, done = ?4"
-	                    " WHERE id = ?1", "iiii", batch->journal_id, (int64_t)row.segment, row.offset,
-	                    (int64_t)row.done);
+	if (row.offset != before.offset || row.segment != before.segment || row.done)
+		rc = pio_sql_exec(batch->store, err, "UPDATE journal SET segment = ?2, offset = ?3, done = ?4"
+		                  " WHERE id = ?1", "iiii", batch->journal_id, (int64_t)row.segment, row.offset,
+		                  (int64_t)row.done);
+	if (!rc && !job->final)
+		pio_fold_names_keep(batch, row.segment, row.offset);
+	return rc;
 }
 
 /* A large file takes longer to read than others should wait for a transaction. */

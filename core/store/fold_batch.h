@@ -33,6 +33,16 @@ typedef struct fold_name {
 	uint32_t slot;              /* index + 1; 0: this place is free */
 } fold_name;
 
+/* The series of a journal and its names for them. */
+typedef struct fold_index {
+	fold_slot *slots;
+	size_t slots_count, slots_capacity;
+	fold_name *names;           /* hash */
+	size_t names_count, names_size; /* a power of two */
+	uint32_t *by_series;        /* hash of series ids: index of the slot + 1, 0: free */
+	size_t by_series_size;      /* a power of two */
+} fold_index;
+
 #define FOLD_STRANGER UINT32_MAX    /* a slot: nobody ever named that key */
 
 /* What one journal adds to one transaction, and the memory for it. */
@@ -42,13 +52,8 @@ typedef struct fold_batch {
 	int64_t attempt_id, run_id, journal_id;
 	int attempt;
 	const char *dir, *path;     /* of the attempt and the journal, relative to the store */
-	fold_slot *slots;
-	size_t slots_count, slots_capacity;
-	fold_name *names;           /* hash */
-	size_t names_count, names_size; /* a power of two */
-	uint32_t *by_series;        /* hash of series ids: index of the slot + 1, 0: free */
-	size_t by_series_size;      /* a power of two */
-	size_t held_bytes;          /* memory of all of these */
+	fold_index index;
+	size_t held_bytes;          /* memory of all in it */
 	size_t new_series;
 	struct pio_encoder *encoder;
 	bool waits;                 /* its points go behind others that wait in `recent` */
@@ -84,6 +89,10 @@ int pio_fold_add(fold_batch *batch, uint32_t rank, int64_t series_id, const pio_
 /* What came becomes chunks, and the series rows say so; or rows of `recent`. */
 int pio_fold_write(fold_batch *batch, pio_err *err);
 void pio_fold_batch_fini(fold_batch *batch);
+
+/* Forget all points; series and names stay. The bytes that those take. */
+size_t pio_fold_index_empty(fold_index *index);
+void pio_fold_index_fini(fold_index *index);
 
 /* ---- fold_recent.c ---- */
 /* Are there more series than a fold may make chunks of each time? */

@@ -81,11 +81,11 @@ static int compare(const void *a, const void *b)
 /* Slots that have points, rank after rank: rank << 32 | index. */
 static uint64_t *by_rank(size_t *count, const fold_batch *batch)
 {
-	uint64_t *order = pio_alloc((batch->slots_count + 1) * sizeof *order);
+	uint64_t *order = pio_alloc((batch->index.slots_count + 1) * sizeof *order);
 	*count = 0;
-	for (size_t i = 0; order && i < batch->slots_count; i++)
-		if (batch->slots[i].count)
-			order[(*count)++] = (uint64_t)batch->slots[i].rank << 32 | i;
+	for (size_t i = 0; order && i < batch->index.slots_count; i++)
+		if (batch->index.slots[i].count)
+			order[(*count)++] = (uint64_t)batch->index.slots[i].rank << 32 | i;
 	if (order)
 		qsort(order, *count, sizeof *order, compare);
 	return order;
@@ -102,7 +102,7 @@ int pio_fold_put_recent(fold_batch *batch, pio_err *err)
 	                .series = PIO_STR_INIT, .data = PIO_STR_INIT };
 	int rc = 0;
 	for (size_t i = 0; !rc && i < count; i++)
-		rc = row_add(&m, &batch->slots[(uint32_t)order[i]], err);
+		rc = row_add(&m, &batch->index.slots[(uint32_t)order[i]], err);
 	if (!rc)
 		rc = row_end(&m, err);
 	pio_str_fini(&m.series);
@@ -179,9 +179,9 @@ int pio_fold_settle(bool *more, fold_batch *batch, pio_err *err)
 bool pio_fold_is_wide(const fold_batch *batch)
 {
 	int64_t series = 0, points = 0;
-	for (size_t i = 0; i < batch->slots_count; i++) {
-		series += batch->slots[i].count > 0;
-		points += batch->slots[i].count;
+	for (size_t i = 0; i < batch->index.slots_count; i++) {
+		series += batch->index.slots[i].count > 0;
+		points += batch->index.slots[i].count;
 	}
 	return series + *batch->direct > batch->direct_max && points < series * PIO_FOLD_WIDE_POINTS;
 }

@@ -17,30 +17,30 @@ static size_t hash(uint64_t number, size_t size)
 
 static size_t name_place(const fold_batch *batch, uint32_t rank, uint32_t key)
 {
-	const fold_name *names = batch->names;
-	size_t at = hash((uint64_t)rank << 32 | key, batch->names_size);
+	const fold_name *names = batch->index.names;
+	size_t at = hash((uint64_t)rank << 32 | key, batch->index.names_size);
 	while (names[at].slot && (names[at].key != key || names[at].rank != rank))
-		at = (at + 1) & (batch->names_size - 1);
+		at = (at + 1) & (batch->index.names_size - 1);
 	return at;
 }
 
 static size_t series_place(const fold_batch *batch, int64_t series_id)
 {
-	size_t at = hash((uint64_t)series_id, batch->by_series_size);
-	while (batch->by_series[at] && batch->slots[batch->by_series[at] - 1].series_id != series_id)
-		at = (at + 1) & (batch->by_series_size - 1);
+	size_t at = hash((uint64_t)series_id, batch->index.by_series_size);
+	while (batch->index.by_series[at] && batch->index.slots[batch->index.by_series[at] - 1].series_id != series_id)
+		at = (at + 1) & (batch->index.by_series_size - 1);
 	return at;
 }
 
 static int grow_names(fold_batch *batch, pio_err *err)
 {
-	size_t old_size = batch->names_size, size = old_size ? old_size * 2 : 128;
-	fold_name *old = batch->names;
+	size_t old_size = batch->index.names_size, size = old_size ? old_size * 2 : 128;
+	fold_name *old = batch->index.names;
 	fold_name *fresh = pio_calloc(size, sizeof *fresh);
 	if (!fresh)
 		return pio_fail(err, PIO_ENOMEM, "out of memory for %zu names of a fold", size);
-	batch->names = fresh;
-	batch->names_size = size;
+	batch->index.names = fresh;
+	batch->index.names_size = size;
 	for (size_t i = 0; i < old_size; i++)
 		if (old[i].slot)
 			fresh[name_place(batch, old[i].rank, old[i].key)] = old[i];
@@ -51,21 +51,21 @@ static int grow_names(fold_batch *batch, pio_err *err)
 
 static int grow_slots(fold_batch *batch, pio_err *err)
 {
-	size_t more = batch->slots_capacity ? batch->slots_capacity * 2 : 64;
-	fold_slot *slots = pio_realloc(batch->slots, more * sizeof *slots);
+	size_t more = batch->index.slots_capacity ? batch->index.slots_capacity * 2 : 64;
+	fold_slot *slots = pio_realloc(batch->index.slots, more * sizeof *slots);
 	if (slots)
-		batch->slots = slots;
+		batch->index.slots = slots;
 	uint32_t *fresh = slots ? pio_calloc(more * 2, sizeof *fresh) : NULL;
 	if (!fresh)
 		return pio_fail(err, PIO_ENOMEM, "out of memory for %zu series of a fold", more);
-	batch->held_bytes += (more - batch->slots_capacity) * sizeof *slots +
-	                     (more * 2 - batch->by_series_size) * sizeof *fresh;
-	pio_free(batch->by_series);
-	batch->slots_capacity = more;
-	batch->by_series = fresh;
-	batch->by_series_size = more * 2;
-	for (size_t i = 0; i < batch->slots_count; i++)
-		fresh[series_place(batch, batch->slots[i].series_id)] = (uint32_t)i + 1;
+	batch->held_bytes += (more - batch->index.slots_capacity) * sizeof *slots +
+	                     (more * 2 - batch->index.by_series_size) * sizeof *fresh;
+	pio_free(batch->index.by_series);
+	batch->index.slots_capacity = more;
+	batch->index.by_series = fresh;
+	batch->index.by_series_size = more * 2;
+	for (size_t i = 0; i < batch->index.slots_count; i++)
+		fresh[series_place(batch, batch->index.slots[i].series_id)] = (uint32_t)i + 1;
 	return 0;
 }
 
@@ -73,26 +73,26 @@ static int grow_slots(fold_batch *batch, pio_err *err)
 static int slot_get(uint32_t *slot, fold_batch *batch, uint32_t rank, int64_t series_id, bool is_new,
                     pio_err *err)
 {
-	int rc = batch->slots_count == batch->slots_capacity ? grow_slots(batch, err) : 0;
+	int rc = batch->index.slots_count == batch->index.slots_capacity ? grow_slots(batch, err) : 0;
 	if (rc)
 		return rc;
 	size_t at = series_place(batch, series_id);
-	if (!batch->by_series[at]) {
-		batch->slots[batch->slots_count++] = (fold_slot){ .series_id = series_id, .rank = rank,
+	if (!batch->index.by_series[at]) {
+		batch->index.slots[batch->index.slots_count++] = (fold_slot){ .series_id = series_id, .rank = rank,
 		                                                  .is_new = is_new };
-		batch->by_series[at] = (uint32_t)batch->slots_count;
+		batch->index.by_series[at] = (uint32_t)batch->index.slots_count;
 	}
-	*slot = batch->by_series[at];
+	*slot = batch->index.by_series[at];
 	return 0;
 }
 
 static int name_set(fold_batch *batch, uint32_t rank, uint32_t key, uint32_t slot, pio_err *err)
 {
-	int rc = batch->names_count * 2 >= batch->names_size ? grow_names(batch, err) : 0;
+	int rc = batch->index.names_count * 2 >= batch->index.names_size ? grow_names(batch, err) : 0;
 	if (rc)
 		return rc;
-	fold_name *name = &batch->names[name_place(batch, rank, key)];
-	batch->names_count += name->slot == 0;
+	fold_name *name = &batch->index.names[name_place(batch, rank, key)];
+	batch->index.names_count += name->slot == 0;
 	*name = (fold_name){ rank, key, slot };
 	return 0;
 }
@@ -201,7 +201,7 @@ int pio_fold_add(fold_batch *batch, uint32_t rank, int64_t series_id, const pio_
 	uint32_t at;
 	int rc = slot_get(&at, batch, rank, series_id, false, err);
 	for (size_t i = 0; !rc && i < count; i++)
-		rc = slot_put(batch, &batch->slots[at - 1], &points[i], err);
+		rc = slot_put(batch, &batch->index.slots[at - 1], &points[i], err);
 	return rc;
 }
 
@@ -217,7 +217,7 @@ int pio_fold_points(fold_batch *batch, const pio_record *record, pio_err *err)
 		pio_journal_point point;
 		memcpy(&point, cursor.at + i * sizeof point, sizeof point);
 		uint32_t key = point.key & ~PIO_POINT_INTEGER;
-		uint32_t at = batch->names_size ? batch->names[name_place(batch, rank, key)].slot : 0;
+		uint32_t at = batch->index.names_size ? batch->index.names[name_place(batch, rank, key)].slot : 0;
 		int rc = at ? 0 : ask(&at, batch, rank, key, err);
 		if (rc)
 			return rc;
@@ -227,7 +227,7 @@ int pio_fold_points(fold_batch *batch, const pio_record *record, pio_err *err)
 		}
 		const pio_chunk_point kept = { point.step, point.time_ns - point.time_ns % TIME_UNIT_NS,
 		                               point.value_bits, key != point.key };
-		rc = slot_put(batch, &batch->slots[at - 1], &kept, err);
+		rc = slot_put(batch, &batch->index.slots[at - 1], &kept, err);
 		if (rc)
 			return rc;
 		newest = point.step > newest ? point.step : newest;
@@ -240,34 +240,49 @@ int pio_fold_points(fold_batch *batch, const pio_record *record, pio_err *err)
 	                         strangers, rank);
 }
 
+static void slot_empty(fold_slot *slot)
+{
+	pio_free(slot->points);
+	pio_free(slot->tail);
+	*slot = (fold_slot){ .series_id = slot->series_id, .rank = slot->rank };
+}
+
 int pio_fold_write(fold_batch *batch, pio_err *err)
 {
 	if (batch->waits || (batch->may_wait && pio_fold_is_wide(batch)))
 		return pio_fold_put_recent(batch, err);
-	for (size_t i = 0; i < batch->slots_count; i++) {
-		fold_slot *slot = &batch->slots[i];
+	for (size_t i = 0; i < batch->index.slots_count; i++) {
+		fold_slot *slot = &batch->index.slots[i];
 		*batch->direct += slot->count > 0;
 		int rc = slot->count ? slot_write(batch, slot, err) : 0;
 		if (!rc && slot->tail)
 			rc = pio_tail_save(slot->tail, batch->store, err);
 		if (rc)
 			return rc;
-		/* The tails of very many series would be more than their points. */
-		pio_free(slot->points);
-		pio_free(slot->tail);
-		slot->points = NULL;
-		slot->tail = NULL;
+		slot_empty(slot); /* the tails of very many series would be more than their points */
 	}
 	return pio_encoder_flush(batch->encoder, err);
 }
 
+size_t pio_fold_index_empty(fold_index *index)
+{
+	for (size_t i = 0; i < index->slots_count; i++)
+		slot_empty(&index->slots[i]);
+	return index->slots_capacity * sizeof *index->slots +
+	       index->by_series_size * sizeof *index->by_series +
+	       index->names_size * sizeof *index->names;
+}
+
+void pio_fold_index_fini(fold_index *index)
+{
+	pio_fold_index_empty(index);
+	pio_free(index->slots);
+	pio_free(index->names);
+	pio_free(index->by_series);
+	*index = (fold_index){ 0 };
+}
+
 void pio_fold_batch_fini(fold_batch *batch)
 {
-	for (size_t i = 0; i < batch->slots_count; i++) {
-		pio_free(batch->slots[i].points);
-		pio_free(batch->slots[i].tail);
-	}
-	pio_free(batch->slots);
-	pio_free(batch->names);
-	pio_free(batch->by_series);
+	pio_fold_index_fini(&batch->index);
 }

@@ -16,6 +16,7 @@
 #include "base/ulid.h"
 #include "store/archiver.h"
 #include "store/chunk.h"
+#include "store/fold_names.h"
 #include "store/param.h"
 #include "store/run_json.h"
 #include "store/run_set.h"
@@ -452,6 +453,7 @@ void pio_store_close(pio_store **out)
 	pio_chunk_codec_free(store->codec);
 	pio_store_lease_drop(store);
 	pio_archiver_free(store->archiver);
+	pio_fold_names_free(store->fold_names);
 	pio_free(store->path);
 	pio_free(store->db_path);
 	pio_free(store);

@@ -32,6 +32,11 @@ bool *pio_store_series_now_slot(pio_store *store)
 	return &store->series_now;
 }
 
+struct pio_fold_names **pio_store_fold_names_slot(pio_store *store)
+{
+	return &store->fold_names;
+}
+
 struct pio_archiver **pio_store_archiver_slot(pio_store *store)
 {
 	return &store->archiver;

@@ -19,6 +19,7 @@ struct pio_store {
 	void *progress_context;
 	struct pio_lease *lease;   /* NULL: not held */
 	struct pio_archiver *archiver;
+	struct pio_fold_names *fold_names;
 	pio_chunk_codec *codec;
 	pio_reader reader;
 	struct {

@@ -9,7 +9,9 @@
 
 enum {
 	RECORD_HEADER_BYTES = 9,   /* length, crc, type */
-	BUFFER_BYTES = 1 << 20,    /* read at once; more for a record that is larger */
+	FIRST_BYTES = 1 << 12,     /* read at once: at first so many, who folds wants but the last few */
+	GROWTH = 16,               /* then so many times more */
+	BUFFER_BYTES = 1 << 20,    /* up to here; and beyond for a record that is larger */
 };
 
 typedef struct file_source {
@@ -54,8 +56,8 @@ static int fill(pio_journal_reader *reader, size_t want, pio_err *err)
 		memmove(reader->buffer, reader->buffer + reader->begin, reader->end - reader->begin);
 	reader->end -= reader->begin;
 	reader->begin = 0;
-	if (reader->capacity < want) {
-		size_t capacity = reader->capacity ? reader->capacity : BUFFER_BYTES;
+	if (reader->capacity < want || reader->capacity < BUFFER_BYTES) {
+		size_t capacity = reader->capacity ? reader->capacity * GROWTH : FIRST_BYTES;
 		while (capacity < want)
 			capacity *= 2;
 		uint8_t *grown = pio_realloc(reader->buffer, capacity);

@@ -130,6 +130,27 @@ static void a_torn_tail_waits_for_its_rest(void **unused)
 	store_down(&f);
 }
 
+/* A number that was given to another name while another process folded. */
+static void names_are_those_of_the_journal(void **unused)
+{
+	(void)unused;
+	fixture f = store_up_run(), other = f;
+	pio_journal_writer *w = journal_up(&f, 1);
+	check_ok(pio_store_open(&other.store, f.dir, PIO_STORE_WRITE, &err));
+	for (int i = 0; i < 6; i++) {
+		if (i % 2 == 0)
+			put_key(w, 0, 1, i % 4 ? "b" : "a");
+		put_point(w, 0, 1, i, i);
+		check_ok(pio_journal_flush(w, 0, &err));
+		assert_int_equal(fold(i % 3 ? &f : &other, false).points, 1);
+	}
+	journal_down(w);
+	assert_int_equal(fold(&f, true).points, 0);
+	assert_string_equal(sql_text(f.store, "SELECT group_concat(key || step) FROM point"), "a0,a1,a4,a5,b2,b3");
+	pio_store_close(&other.store);
+	store_down(&f);
+}
+
 /* However often it is folded, the rows are those of one fold, and chunks merge. */
 static void many_small_folds_are_one(void **unused)
 {
@@ -476,6 +497,7 @@ int main(void)
 		cmocka_unit_test(integers_survive_from_journal_to_reads),
 		cmocka_unit_test(folding_again_adds_nothing),
 		cmocka_unit_test(a_torn_tail_waits_for_its_rest),
+		cmocka_unit_test(names_are_those_of_the_journal),
 		cmocka_unit_test(many_small_folds_are_one),
 		cmocka_unit_test(a_later_attempt_hides_from_its_first_step),
 		cmocka_unit_test(nonsense_is_passed_over_and_told),

@@ -48,14 +48,24 @@ local function by_time(store, found)
     end
     return { x = x, y = y }
   end
-  local start
-  for row in store:each("SELECT first_ns, last_ns, min, max, sum, sum_low, finite FROM chunk"
+  local start, newest
+  for row in store:each("SELECT first_ns, last_ns, last_step, min, max, sum, sum_low, finite FROM chunk"
     .. " WHERE series_id = ? AND finite > 0 ORDER BY first_ns", found.id) do
-    start = start or row.first_ns
+    start, newest = start or row.first_ns, math.max(newest or row.last_step, row.last_step)
     local n = #x + 1
     x[n] = ((row.first_ns - start) + (row.last_ns - start)) / 2e9
     y[n] = (row.sum + (row.sum_low or 0.0)) / row.finite
     low[n], high[n] = row.min, row.max
+  end
+  -- Those that are no chunk yet, one by one.
+  if not newest or newest < found.last_step then
+    local points = errors.check(store:points(found.source, { min = newest and newest + 1 }))
+    for i = 1, #points.step do
+      local n = #x + 1
+      start = start or points.time_ns[1]
+      x[n], y[n] = (points.time_ns[i] - start) / 1e9, points.value[i]
+      low[n], high[n] = y[n], y[n]
+    end
   end
   return { x = x, y = y, low = low, high = high, band = true }
 end
