@@ -55,7 +55,7 @@ THREADED   := ring client agent rendezvous comm lease fold belt series
 FUZZERS    := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_S     ?= 600
 
-.PHONY: build demo test test-crash test-threads bench drills lint fuzz install clean help deps deps-test gpt lib programs
+.PHONY: build demo test test-crash test-pod test-threads bench drills lint fuzz install clean help deps deps-test gpt lib programs
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -230,6 +230,11 @@ test-crash: programs $(CRASHERS)
 	@for test in $(CRASHERS); do echo "$$test"; \
 	  KILLS=$(or $(KILLS),10000) ALL=1 JOBS=$(or $(JOBS),$(shell nproc)) $$test || exit 1; done
 
+# A Slurm of 127 nodes on this machine, and 1,016 ranks in it: minutes.
+test-pod: deps-test programs
+	@NODES=$(NODES) RANKS=$(RANKS) STEPS=$(STEPS) TRIES=$(TRIES) \
+	  PIOCHE_BUILD="$$(realpath $(BUILD))" python3 tests/pod/pod.py
+
 # ThreadSanitizer cannot place its shadow under all randomizations of addresses,
 # and by itself forbids a child of a threaded process to start threads.
 test-threads: deps-test
@@ -281,6 +286,7 @@ help:
 	@echo "make test      build, then run every test (FILTER=text picks; SAN=address,undefined)"
 	@echo "                 (PIOCHE_PEERS=DIR: where the other trackers are installed, else build/peers)"
 	@echo "make test-crash  10,000 SIGKILLs, and every way a disk can fail (SEED=n repeats)"
+	@echo "make test-pod  1,016 ranks on a Slurm of 127 nodes in a box (NODES=127 RANKS=8 TRIES=3)"
 	@echo "make test-threads  what is concurrent, under ThreadSanitizer"
 	@echo "make drills    every failure that 'pioche drill' can bring about here: a table of their times"
 	@echo "make bench     measure; prints tables, writes build/bench.json (FILTER=text SHORT=1)"

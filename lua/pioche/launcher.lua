@@ -101,7 +101,7 @@ launcher.schema = {
   gpus_per_node = { kind = "positive" }, cpus_per_rank = { kind = "positive" },
   constraint = { kind = kinds.word }, exclude = { kind = kinds.nodes },
   reservation = { kind = kinds.word }, flags = { kind = kinds.flags }, interface = { kind = kinds.word },
-  warn_s = { kind = "positive" },
+  warn_s = { kind = "positive" }, join_s = { kind = "positive" }, spares = { kind = "count" },
 }
 
 -- ---- choosing -----------------------------------------------------------------------
@@ -137,7 +137,8 @@ local function for_slurm(options)
   local given = { nodes = options.nodes, ranks_per_node = options.ranks_per_node,
     time_s = options.time and math.tointeger(seconds_of(options.time)) }
   for _, name in ipairs { "partition", "account", "qos", "gres", "gpus_per_node", "cpus_per_rank",
-    "constraint", "exclude", "reservation", "interface", "warn_s" } do
+    "constraint", "exclude", "reservation", "interface", "warn_s", "join_s",
+    "spares" } do
     given[name] = options[name]
   end
   given.flags = options.flags and json.array(table.move(options.flags, 1, #options.flags, 1, {}))
@@ -184,12 +185,28 @@ end
 
 -- ---- starting ------------------------------------------------------------------------
 
--- Put into a spec of the supervisor where its attempt runs.
+-- Put into a spec of the supervisor where its attempt runs; spec.exclude: names of
+-- nodes to leave out beside those of the launch.
 function launcher.complete(spec, options)
   if launcher.choose(options) == "slurm" then
     spec.launcher, spec.slurm = "slurm", for_slurm(options)
+    local names = { table.unpack(spec.exclude or {}) }
+    if options.exclude then table.insert(names, 1, options.exclude) end
+    spec.slurm.exclude = names[1] and table.concat(names, ",")
   end
+  spec.exclude = nil
   return spec
+end
+
+-- Ask a job to end, where no supervisor does: its head lets the ranks save what they
+-- have; one that `waits` just goes. nil, or what Slurm says against it.
+function launcher.cancel(job, waits)
+  local argv = waits and { "scancel", "--state=PENDING", job }
+    or { "scancel", "--batch", "--signal=TERM", job }
+  local result, message = sys.run { argv = argv, timeout_s = test_timeout_s }
+  if not result then return message end
+  if result.status == 0 then return nil end
+  return select(2, launch.slurm_answer(result.stderr))
 end
 
 -- Where, in few words, as a plan shows it.

@@ -289,7 +289,7 @@ local function attempt_json(attempt)
     rank = or_null(attempt.rank), signal = or_null(attempt.signal),
     exit_code = or_null(attempt.exit_code), step = or_null(attempt.step),
     message = or_null(attempt.message), started = or_null(runs.time(attempt.started_ns)),
-    ended = or_null(runs.time(attempt.ended_ns)),
+    ended = or_null(runs.time(attempt.ended_ns)), job = or_null(attempt.job),
   }
 end
 

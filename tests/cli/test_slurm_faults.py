@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """What goes wrong on a cluster, on a real Slurm in a box: the supervisor, the
-controller or a node dies, an administrator cancels, time runs out."""
+controller or a node dies, an administrator cancels, somebody is more urgent."""
 import os
 import signal
 import sys
@@ -112,6 +112,43 @@ def test_an_administrator_cancels():
         p.check_nothing_left()
 
 
+def test_stop_without_a_supervisor():
+    """`pioche stop` reaches the job although nobody supervises it."""
+    with boxed(1) as box, PodProject(box) as p:
+        p.recipe("nodes = 1, ranks_per_node = 2", space=LONG, attempts=3)
+        run = p.start("run", "recipe.lua")
+        try:
+            p.wait_running()
+        finally:
+            run.kill()
+        run.communicate()
+        job = p.attempts()[0]["job"]
+        assert f"pod-1 is asked to stop, as job {job} of Slurm" in p.pioche("stop", "pod-1").out
+        wait_for(lambda: box.job(job)["JobState"] in ("COMPLETED", "CANCELLED"), 60, "the end of the job")
+        p.pioche("run", "recipe.lua", timeout=120, expect=None)
+        assert [(a["result"], a["status"]) for a in p.attempts()] == [("cancelled", "cancelled")], p.attempts()
+        p.check_nothing_left()
+
+
+def test_a_job_is_preempted():
+    """What a more urgent job takes the nodes of is tried again, and knows why."""
+    with boxed(1) as box, PodProject(box) as p:
+        p.recipe("nodes = 1, ranks_per_node = 2", attempts=2,
+                 space="steps = 150, pause_ms = 50, metrics = 1")
+        run = p.start("run", "recipe.lua")
+        try:
+            p.wait_running()
+            box.run("sbatch", "-p", "urgent", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 5")
+            _, err = run.communicate(timeout=300)
+        finally:
+            run.kill()
+        assert run.returncode == 0, err
+        attempts = p.attempts()
+        assert [a["result"] for a in attempts] == ["preempted", "ok"], attempts
+        assert attempts[0]["message"].startswith(f"job {attempts[0]['job']}: PREEMPTED"), attempts
+        p.check_points(2, 1, 150)
+
+
 def test_a_node_dies():
     """Its attempt is lost with it; the next one runs elsewhere, and finishes."""
     with boxed(3) as box, PodProject(box) as p:
@@ -131,19 +168,6 @@ def test_a_node_dies():
         nodes = [r["node"] for r in p.sql("SELECT DISTINCT node FROM rank WHERE attempt_id = 2 ORDER BY node")]
         assert nodes == ["dgx-001", "dgx-003"], nodes
         p.check_nothing_left()
-
-
-def test_time_runs_out():
-    """Ranks are told ahead of the limit and save; the next attempt goes on from there."""
-    with boxed(1) as box, PodProject(box) as p:
-        p.recipe("nodes = 1, ranks_per_node = 2, time = 3, warn_s = 90", attempts=4,
-                 space="steps = 1500, pause_ms = 100, metrics = 1")
-        p.pioche("run", "recipe.lua", timeout=550)
-        results = [a["result"] for a in p.attempts()]
-        assert len(results) >= 2 and set(results[:-1]) == {"timeout"} and results[-1] == "ok", p.attempts()
-        resumed = p.sql("SELECT resume_checkpoint FROM attempt ORDER BY id")
-        assert resumed[0]["resume_checkpoint"] is None and resumed[1]["resume_checkpoint"], resumed
-        p.check_points(2, 1, 1500)
 
 
 if __name__ == "__main__":

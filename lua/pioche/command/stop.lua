@@ -2,6 +2,7 @@
 local json = require "pioche.core.json"
 local csv = require "pioche.csv"
 local errors = require "pioche.errors"
+local launcher = require "pioche.launcher"
 local query = require "pioche.query"
 local runs = require "pioche.runs"
 
@@ -31,6 +32,11 @@ local function stop(store, run, lease_held, dry)
   elseif open or run.status == "running" then
     if not dry then store:stop_request(run.id) end
     if lease_held then return "requested", "is asked to stop" end
+    if open and open.job then
+      local failure = not dry and launcher.cancel(open.job, open.state == "starting")
+      return failure and "refused" or "requested", failure and "could not be stopped: " .. failure
+        or "is asked to stop, as job " .. open.job .. " of Slurm"
+    end
     return "requested", "has no supervisor now: the next `pioche run` or `pioche supervise` settles it"
   end
   if not dry then
@@ -76,8 +82,9 @@ return {
 A run that is going on is asked to stop: its supervisor sends SIGTERM to its
 ranks, which is the time to save a checkpoint, and SIGKILL after their grace
 (launch.grace_s, 10 seconds). `pioche run` of its recipe later goes on from that
-checkpoint. A run that has not begun becomes cancelled. What is over stays as it
-is. A run that was started without pioche cannot be
+checkpoint. A job of Slurm is asked from here where no supervisor lives. A run that
+has not begun becomes cancelled. What is over stays as it is. A run that was started
+without pioche cannot be
 stopped from here: its process is named, and the exit status is 1.
 
 QUERY stops what it finds, as 'lr > 1' (`pioche help query`); --dry-run shows

@@ -58,13 +58,15 @@ local function check_attempts(report, store, unsupervised)
   if #open == 0 then report("ok", "attempts", "none is open") end
   for _, attempt in ipairs(open) do
     local what = string.format("%s attempt %d is %s (%s%s)", attempt.run, attempt.number,
-      attempt.state, attempt.launcher, attempt.agent_pid and ", pid " .. attempt.agent_pid or "")
+      attempt.state, attempt.launcher, attempt.agent_pid and ", pid " .. attempt.agent_pid
+        or attempt.job and ", job " .. attempt.job or "")
     if is_alive(path, attempt.dir) ~= false or not (attempt.launcher == "standalone" or unsupervised) then
       report("ok", "attempts", what)
     elseif attempt.launcher == "standalone" then
       report("warn", "attempts", what .. ", and its process is gone", nil, adopt(store))
     else
-      report("warn", "attempts", what .. ", without a supervisor", "`pioche run` of its recipe settles it")
+      report("warn", "attempts", what .. ", without a supervisor", attempt.job
+        and "`pioche run` of its recipe goes on with it" or "`pioche run` of its recipe settles it")
     end
   end
 end
