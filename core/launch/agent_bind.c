@@ -276,7 +276,7 @@ int pio_binding_plan(pio_binding *binding, const pio_binding_request *request, p
 		done = split(binding, &m, &request->allowed, NULL, request->ranks, request->ranks);
 		if (!done)
 			snprintf(binding->why, sizeof binding->why, "ranks are not bound: there are %d of them and"
-			         " %d cores", request->ranks, m.count);
+			         " %d core%s", request->ranks, m.count, m.count == 1 ? "" : "s");
 	}
 	if (!rc && done)
 		find_memory(binding, &m, request->ranks);

@@ -108,7 +108,8 @@ def test_more_ranks_than_cores_are_free():
         assert all(bind is None and seen == os.sched_getaffinity(0) for bind, seen, _ in ranks), ranks
         told = p.sql("SELECT message FROM event WHERE kind = 'launch.bind'")
         assert [t["message"] for t in told] == [
-            f"ranks are not bound: there are {count} of them and {count - 1} cores"], told
+            f"ranks are not bound: there are {count} of them and {count - 1} core"
+            f"{'' if count == 2 else 's'}"], told
         assert " any" in p.pioche("show", name, "--ranks").out
 
 

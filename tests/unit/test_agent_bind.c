@@ -105,6 +105,7 @@ static void more_ranks_than_cores_are_not_bound(void **state)
 	(void)state;
 	expect("ranks are not bound: there are 3 of them and 2 cores", "auto", 3, "0-1,16-17", NULL, NULL);
 	expect("ranks are not bound: there are 17 of them and 16 cores", "cores", 17, "0-31", NULL, NULL);
+	expect("ranks are not bound: there are 2 of them and 1 core", "auto", 2, "1,17", NULL, NULL);
 	expect("", "none", 2, "0-31", NULL, NULL);
 }
 
