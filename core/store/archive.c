@@ -7,8 +7,10 @@
 #include <unistd.h>
 #include <zstd.h>
 
+#include "base/crc32c.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "store/archive_points.h"
 #include "sys/fs.h"
 
 #define LEVEL 1
@@ -23,13 +25,15 @@ typedef struct unpacker {
 	char *path;
 	ZSTD_DCtx *zstd;
 	ZSTD_inBuffer in;
-	bool in_frame;          /* of which more is to come */
+	bool begun, in_parts;   /* parts, or the segment as it is */
+	size_t at, end;         /* of the bytes that are being handed out */
+	uint8_t record[PIO_ARCHIVE_RECORD_BYTES_MAX];
+	uint8_t columns[32 * PIO_ARCHIVE_POINTS_MAX];
 	uint8_t packed[BLOCK_BYTES];
 } unpacker;
 
-static int unpack(void *context, void *bytes, size_t size_bytes, size_t *n, pio_err *err)
+static int inflate(unpacker *u, void *bytes, size_t size_bytes, size_t *n, pio_err *err)
 {
-	unpacker *u = context;
 	ZSTD_outBuffer out = { bytes, size_bytes, 0 };
 	while (!out.pos) {
 		if (u->in.pos == u->in.size) {
@@ -48,6 +52,87 @@ static int unpack(void *context, void *bytes, size_t size_bytes, size_t *n, pio_
 	}
 	*n = out.pos;
 	return 0;
+}
+
+/* *n is less than `size_bytes` at the end alone. */
+static int inflate_all(unpacker *u, void *bytes, size_t size_bytes, size_t *n, pio_err *err)
+{
+	*n = 0;
+	for (size_t got = 1; got && *n < size_bytes; *n += got) {
+		int rc = inflate(u, (uint8_t *)bytes + *n, size_bytes - *n, &got, err);
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
+static int begin(unpacker *u, pio_err *err)
+{
+	const size_t bytes = strlen(PIO_ARCHIVE_MAGIC);
+	int rc = inflate_all(u, u->record, bytes, &u->end, err);
+	u->begun = rc == 0;
+	u->in_parts = !rc && u->end == bytes && memcmp(u->record, PIO_ARCHIVE_MAGIC, bytes) == 0;
+	u->end = u->in_parts ? 0 : u->end; /* else the first bytes of the segment */
+	return rc;
+}
+
+/* Of an 'R' its bytes, of a 'P' its record, into `record`; 0 bytes where it is
+ * cut off. */
+static int part_body(unpacker *u, char kind, uint32_t count, size_t *n, pio_err *err)
+{
+	uint32_t rank;
+	bool points = kind == 'P' && count && count <= PIO_ARCHIVE_POINTS_MAX;
+	*n = 0;
+	if (!points && (kind != 'R' || !count || count > PIO_ARCHIVE_RECORD_BYTES_MAX))
+		return pio_fail(err, PIO_ECORRUPT, "%s is no archive of a journal", u->path);
+	size_t bytes = points ? 32 * (size_t)count : count, got = 0;
+	int rc = points ? inflate_all(u, &rank, sizeof rank, &got, err) : 0;
+	if (!rc && (!points || got == sizeof rank))
+		rc = inflate_all(u, points ? u->columns : u->record, bytes, n, err);
+	if (rc || *n < bytes)
+		*n = 0;
+	if (!*n || !points)
+		return rc;
+	pio_archive_join(u->record, rank, u->columns, count);
+	*n = PIO_ARCHIVE_HEAD_BYTES + bytes;
+	return 0;
+}
+
+/* The next part; what was cut off in its middle is none. */
+static int next_part(unpacker *u, pio_err *err)
+{
+	uint8_t head[9];
+	uint32_t count, crc;
+	size_t n;
+	u->at = u->end = 0;
+	int rc = inflate_all(u, head, sizeof head, &n, err);
+	if (rc || n < sizeof head)
+		return rc;
+	memcpy(&count, head + 1, 4);
+	memcpy(&crc, head + 5, 4);
+	rc = part_body(u, (char)head[0], count, &n, err);
+	if (rc)
+		return rc;
+	if (n && pio_crc32c(0, u->record, n) != crc)
+		return pio_fail(err, PIO_ECORRUPT, "%s is damaged", u->path);
+	u->end = n;
+	return 0;
+}
+
+static int unpack(void *context, void *bytes, size_t size_bytes, size_t *n, pio_err *err)
+{
+	unpacker *u = context;
+	int rc = u->begun ? 0 : begin(u, err);
+	*n = 0;
+	if (!rc && u->in_parts && u->at == u->end)
+		rc = next_part(u, err);
+	if (!rc && u->at < u->end) {
+		*n = u->end - u->at < size_bytes ? u->end - u->at : size_bytes;
+		memcpy(bytes, u->record + u->at, *n);
+		u->at += *n;
+		return 0;
+	}
+	return rc || u->in_parts ? rc : inflate(u, bytes, size_bytes, n, err);
 }
 
 static void unpacker_close(void *context)
@@ -115,36 +200,122 @@ int pio_archive_open(pio_journal_reader **reader, pio_journal_header *header, co
 
 /* ---- making one ------------------------------------------------------------------------ */
 
+#define PLAIN_BYTES (2 * PIO_ARCHIVE_RECORD_BYTES_MAX)
+
 typedef struct packer {
 	const char *path;
 	char *archive, *part;   /* its name at last, and while it is written */
 	int in, out;
+	bool ended;             /* the plain file */
+	size_t from, to;        /* of `plain`, what is not yet packed */
 	ZSTD_CCtx *zstd;
-	uint8_t plain[BLOCK_BYTES], packed[BLOCK_BYTES];
+	uint8_t plain[PLAIN_BYTES];
+	uint8_t columns[32 * PIO_ARCHIVE_POINTS_MAX];
+	uint8_t packed[BLOCK_BYTES];
 } packer;
+
+static int deflate(packer *p, const void *bytes, size_t size_bytes, ZSTD_EndDirective how, pio_err *err)
+{
+	ZSTD_inBuffer in = { bytes, size_bytes, 0 };
+	size_t left;
+	do {
+		ZSTD_outBuffer out = { p->packed, sizeof p->packed, 0 };
+		left = ZSTD_compressStream2(p->zstd, &out, &in, how);
+		if (ZSTD_isError(left))
+			return pio_fail(err, PIO_ENOMEM, "%s cannot be compressed: %s", p->path,
+			                ZSTD_getErrorName(left));
+		int rc = out.pos ? pio_fs_write_all(p->out, p->packed, out.pos, p->part, err) : 0;
+		if (rc)
+			return rc;
+	} while (how == ZSTD_e_end ? left != 0 : in.pos < in.size);
+	return 0;
+}
+
+/* Have a whole record of points in `plain`, if there is one. */
+static int refill(packer *p, pio_err *err)
+{
+	if (p->ended || p->to - p->from >= PIO_ARCHIVE_RECORD_BYTES_MAX)
+		return 0;
+	memmove(p->plain, p->plain + p->from, p->to - p->from);
+	p->to -= p->from;
+	p->from = 0;
+	while (!p->ended && p->to < sizeof p->plain) {
+		ssize_t got;
+		int rc = pio_fs_read_some(&got, p->in, p->plain + p->to, sizeof p->plain - p->to, p->path, err);
+		if (rc)
+			return rc;
+		p->ended = got == 0;
+		p->to += (size_t)got;
+	}
+	return 0;
+}
+
+/* A part that stands for the next bytes of `plain`: `body` says them. */
+static int put_part(packer *p, char kind, uint32_t count, size_t plain_bytes, const void *body,
+                    size_t body_bytes, pio_err *err)
+{
+	uint8_t head[9] = { (uint8_t)kind };
+	uint32_t crc = pio_crc32c(0, p->plain + p->from, plain_bytes);
+	memcpy(head + 1, &count, 4);
+	memcpy(head + 5, &crc, 4);
+	int rc = deflate(p, head, sizeof head, ZSTD_e_continue, err);
+	if (!rc && kind == 'P')
+		rc = deflate(p, p->plain + p->from + 9, 4, ZSTD_e_continue, err); /* rank */
+	if (!rc)
+		rc = deflate(p, body, body_bytes, ZSTD_e_continue, err);
+	p->from += plain_bytes;
+	return rc;
+}
+
+/* Bytes of the record at `at` as its length says; what is no record is taken as
+ * it is, up to the end of the file. */
+static uint64_t record_bytes(const packer *p, size_t at)
+{
+	uint32_t length;
+	if (p->to - at < 8)
+		return UINT64_MAX;
+	memcpy(&length, p->plain + at, 4);
+	return length && length <= PIO_JOURNAL_RECORD_BYTES_MAX ? 8 + (uint64_t)length : UINT64_MAX;
+}
+
+/* How many bytes of `plain` come before the next record of points. *whole: those
+ * of the record that begins behind them, or that they are in the middle of. */
+static size_t raw_bytes(const packer *p, uint64_t *whole)
+{
+	size_t n = 0, left = p->to - p->from;
+	while (n < PIO_ARCHIVE_RECORD_BYTES_MAX) {
+		size_t room = left < PIO_ARCHIVE_RECORD_BYTES_MAX ? left : PIO_ARCHIVE_RECORD_BYTES_MAX;
+		size_t step = *whole < room - n ? (size_t)*whole : room - n;
+		n += step;
+		*whole -= step;
+		bool seen = p->ended || left - n >= PIO_ARCHIVE_RECORD_BYTES_MAX;
+		if (*whole || n == left || !seen || pio_archive_points(p->plain + p->from + n, left - n))
+			break;
+		*whole = record_bytes(p, p->from + n);
+	}
+	return n;
+}
 
 static int pack(packer *p, pio_err *err)
 {
-	for (bool last = false; !last;) {
-		ssize_t got;
-		int rc = pio_fs_read_some(&got, p->in, p->plain, sizeof p->plain, p->path, err);
-		if (rc)
-			return rc;
-		last = got == 0;
-		ZSTD_inBuffer in = { p->plain, (size_t)got, 0 };
-		size_t left;
-		do {
-			ZSTD_outBuffer out = { p->packed, sizeof p->packed, 0 };
-			left = ZSTD_compressStream2(p->zstd, &out, &in, last ? ZSTD_e_end : ZSTD_e_continue);
-			if (ZSTD_isError(left))
-				return pio_fail(err, PIO_ENOMEM, "%s cannot be compressed: %s", p->path,
-				                ZSTD_getErrorName(left));
-			rc = pio_fs_write_all(p->out, p->packed, out.pos, p->part, err);
-			if (rc)
-				return rc;
-		} while (last ? left != 0 : in.pos < in.size);
+	uint64_t whole = PIO_JOURNAL_HEADER_BYTES;
+	int rc = deflate(p, PIO_ARCHIVE_MAGIC, strlen(PIO_ARCHIVE_MAGIC), ZSTD_e_continue, err);
+	while (!rc && !(rc = refill(p, err)) && p->from < p->to) {
+		const uint8_t *at = p->plain + p->from;
+		size_t points = whole ? 0 : pio_archive_points(at, p->to - p->from);
+		if (points) {
+			pio_archive_split(p->columns, at, points);
+			rc = put_part(p, 'P', (uint32_t)points, PIO_ARCHIVE_HEAD_BYTES + 32 * points, p->columns,
+			              32 * points, err);
+			continue;
+		}
+		whole = whole ? whole : record_bytes(p, p->from);
+		size_t n = raw_bytes(p, &whole);
+		rc = put_part(p, 'R', (uint32_t)n, n, at, n, err);
 	}
-	return pio_fs_datasync(p->out, p->part, err);
+	if (!rc)
+		rc = deflate(p, NULL, 0, ZSTD_e_end, err);
+	return rc ? rc : pio_fs_datasync(p->out, p->part, err);
 }
 
 /* What was written says what the plain file says. */

@@ -1,10 +1,11 @@
 /* archive.h: journals that are folded, compressed.
  *
- * A segment (sys/journal.h) that is closed and folded is replaced by itself
- * compressed by zstd, with ".zst" behind its name: written, synced, read back
- * and compared byte by byte, renamed, and only then is the plain file unlinked.
- * A death leaves the plain one, or both, or the compressed one. It stands here
- * and not beside the journal, because a training program must not need zstd. */
+ * A segment (sys/journal.h) that is closed and folded is replaced by itself,
+ * its points in columns (archive_points.h), compressed by zstd, with ".zst"
+ * behind its name: written, synced, read back and compared byte by byte,
+ * renamed, and only then is the plain file unlinked. A death leaves the plain
+ * one, or both, or the compressed one. It stands here and not beside the
+ * journal, because a training program must not need zstd. */
 #ifndef PIO_STORE_ARCHIVE_H
 #define PIO_STORE_ARCHIVE_H
 
