@@ -224,6 +224,11 @@ local function newest_step(case)
   return case.store:one("SELECT max(last_step) AS step FROM series WHERE run_id = ?", case.run.id).step
 end
 
+-- May the attempt itself go on? A job of Slurm does not need its supervisor.
+local function lives_on(case)
+  return drill.kinds[case.kind].in_place or (case.restarted and case.attempt.launcher == "slurm")
+end
+
 -- When work went on; nil while it does not. An attempt that lives through it is well
 -- when it steps after the harm is over; else the next one is, when it logs.
 local function recovered_ns(case)
@@ -231,9 +236,10 @@ local function recovered_ns(case)
   if again then return again end
   local row = case.store:one("SELECT state, result, ended_ns FROM attempt WHERE id = ?", case.attempt.id)
   if row.state == "ended" then return row.result == "ok" and row.ended_ns or nil end
-  if not drill.kinds[case.kind].in_place then return nil end
   local now_ns = sys.now_ns()
-  if now_ns < case.began_ns + (case.seconds + 1) * 1000000000 then return nil end
+  if not lives_on(case) or now_ns < case.began_ns + ((case.seconds or 0) + 1) * 1000000000 then
+    return nil
+  end
   case.step_then = case.step_then or newest_step(case) or 0
   return (newest_step(case) or 0) > case.step_then and now_ns or nil
 end
@@ -261,7 +267,7 @@ function drill.run(case, timeout_s)
     if kind.restarts then restart(case) end
     case.detected = detected(case)
     case.recovered_ns = recovered_ns(case)
-    if case.recovered_ns and (case.detected or kind.in_place) then return end
+    if case.recovered_ns and (case.detected or lives_on(case)) then return end
     local row = case.store:one("SELECT status FROM run WHERE id = ?", case.run.id)
     if over[row.status] then return end
     sys.sleep_ms(100)

@@ -1,5 +1,5 @@
 -- processes.lua: which processes on this machine belong to an attempt: by the mark
--- that all of them carry in their environment.
+-- that agents and ranks carry in their environment, the head by its command line.
 local sys = require "pioche.core.sys"
 
 local processes = {}
@@ -22,7 +22,8 @@ end
 function processes.of(dir)
   local found = { ranks = {}, agents = {} }
   local marked = {}
-  local mark = "\0PIOCHE_DIR=[^\0]*/" .. dir:gsub("%p", "%%%0") .. "\0"
+  local place = "[^\0]*/" .. dir:gsub("%p", "%%%0") .. "\0"
+  local mark, head = "\0PIOCHE_DIR=" .. place, "\0agent\0%-%-head\0" .. place
   for _, name in ipairs(sys.list("/proc") or {}) do
     local pid = name:match("^%d+$") and math.tointeger(tonumber(name))
     local env = pid and environment(pid)
@@ -31,18 +32,17 @@ function processes.of(dir)
       if state and state ~= "Z" and state ~= "X" then
         marked[pid] = { pid = pid, parent = parent, session = session, env = env }
       end
+    elseif env and (sys.read_file("/proc/" .. pid .. "/cmdline") or ""):find(head) then
+      found.head = pid
     end
   end
   for pid, process in pairs(marked) do
     local rank = math.tointeger(tonumber(process.env:match("\0RANK=(%d+)\0")))
-    local command = sys.read_file("/proc/" .. pid .. "/cmdline") or ""
     -- A rank leads the session that its agent made for it; what it started does not.
     if rank and process.session == pid and marked[process.parent] then
       local node = math.tointeger(tonumber(process.env:match("\0GROUP_RANK=(%d+)\0"))) or 0
       found.ranks[rank] = { pid = pid, node = node }
       found.agents[node] = { pid = process.parent }
-    elseif command:find("\0agent\0%-%-head\0") then
-      found.head = pid
     end
   end
   for _, agent in pairs(found.agents) do

@@ -50,13 +50,14 @@ local function spec_of(store, row, kept)
     from = from, stop = kept.stop, rule = rule_of(kept.stop, goal) }
 end
 
--- Jobs of the open runs, those in the set `only` where one is given; and names of
+-- Jobs of the open runs, those in the set `only` where one is given, and in any case
+-- those that run or wait in a scheduler's queue: they were taken over; and names of
 -- runs that keep too little, an older pioche having planned them.
 function supervise.jobs(session, only)
   local store, jobs, specs, unknown = session.store, {}, {}, {}
   local open, ids = {}, {}
   for _, row in ipairs(check(store:rows(open_sql))) do
-    if only and not only[row.id] then
+    if only and not only[row.id] and row.status ~= "queued" and row.status ~= "running" then
       goto continue
     elseif not row.job or not row.commit_id then
       unknown[#unknown + 1] = row.name
