@@ -233,7 +233,7 @@ test-crash: programs $(CRASHERS)
 # A Slurm of 127 nodes on this machine, and 1,016 ranks in it: minutes.
 test-pod: deps-test programs
 	@NODES=$(NODES) RANKS=$(RANKS) STEPS=$(STEPS) TRIES=$(TRIES) \
-	  PIOCHE_BUILD="$$(realpath $(BUILD))" python3 tests/pod/pod.py
+	  PIOCHE_BUILD="$$(realpath $(BUILD))" python3 tests/pod/whole.py
 
 # ThreadSanitizer cannot place its shadow under all randomizations of addresses,
 # and by itself forbids a child of a threaded process to start threads.

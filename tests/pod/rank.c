@@ -1,7 +1,7 @@
 /* rank: a small program of many ranks, for the tests of many nodes: logs METRICS
  * metrics at each of STEPS steps, with a barrier before the first and after the
- * last, and a pause of PAUSE_MS between steps. Rank 0 saves the step it has come
- * to when it is told to stop, and goes on from there.
+ * last, and a pause of PAUSE_MS between steps. When they are told to stop, rank 0
+ * saves the step that all have done; from there they go on.
  *
  *   rank --steps=STEPS --metrics=METRICS --pause_ms=PAUSE_MS */
 #include <signal.h>
@@ -37,10 +37,30 @@ static int fail(const char *what)
 	return 1;
 }
 
-static int save(pio_run *run, int64_t step)
+/* The step before which every rank has logged. */
+static int agree(pio_comm *comm, const pio_info *info, int64_t *step)
 {
+	float *steps = calloc((size_t)info->world, sizeof *steps);
+	if (!steps)
+		return 1;
+	steps[info->rank] = (float)*step;
+	int rc = pio_comm_allreduce(comm, steps, (size_t)info->world);
+	for (int i = 0; i < info->world && !rc; i++)
+		if ((int64_t)steps[i] < *step)
+			*step = (int64_t)steps[i];
+	free(steps);
+	return rc;
+}
+
+static int save(pio_run *run, pio_comm *comm, int64_t step)
+{
+	const pio_info *info = pio_info_get(run);
 	pio_checkpoint *checkpoint;
 	int64_t one = 1;
+	if (agree(comm, info, &step))
+		return fail("agree on a step");
+	if (info->rank > 0)
+		return 0;
 	if (pio_checkpoint_begin(&checkpoint, run, step, 1) ||
 	    pio_checkpoint_add(checkpoint, "model", "step", PIO_I64, 1, &one, &step) ||
 	    pio_checkpoint_commit(&checkpoint))
@@ -73,7 +93,7 @@ int main(int argc, char **argv)
 		nanosleep(&pause, NULL);
 	}
 	if (stopped)
-		return info->rank == 0 && save(run, step) ? 1 : 0;
+		return save(run, comm, step);
 	if (pio_comm_barrier(comm))
 		return fail("the last barrier");
 	pio_comm_close(&comm, NULL);
