@@ -378,17 +378,23 @@ static int take_answer(pio_supervisor *s, pio_err *err)
 	return 0;
 }
 
+bool pio_job_is_on_its_way(const pio_supervisor *s, const pio_active *a)
+{
+	return s->jobs->desk.pid > 0 && s->jobs->call == PIO_CALL_SUBMIT && s->jobs->attempt_id == a->ref.id;
+}
+
 int pio_jobs_turn(pio_supervisor *s, pio_err *err)
 {
 	pio_jobs *jobs = s->jobs;
 	int rc = 0;
 	if (pio_slurm_desk_has_answer(&jobs->desk)) {
-		rc = take_answer(s, err);
-		if (rc == -PIO_EBUSY)
-			return 0; /* somebody reads the store: at the next turn */
+		/* What the store could not take is taken at the next turn: an id that got
+		 * lost would be a job submitted twice. */
+		if ((rc = take_answer(s, err)) != 0)
+			return rc == -PIO_EBUSY ? 0 : rc;
 		pio_slurm_desk_clear(&jobs->desk);
 	}
-	if (!rc && pio_slurm_desk_is_free(&jobs->desk) && pio_clock_mono_ns() >= jobs->pause_ns)
+	if (pio_slurm_desk_is_free(&jobs->desk) && pio_clock_mono_ns() >= jobs->pause_ns)
 		rc = call_next(s, err);
 	return rc;
 }

@@ -64,6 +64,8 @@ int pio_jobs_new(pio_supervisor *supervisor, pio_err *err);
 void pio_jobs_free(pio_supervisor *supervisor);
 /* Take the answer that came, and make the next call that is due. */
 int pio_jobs_turn(pio_supervisor *supervisor, pio_err *err);
+/* Is sbatch at work for it? Then nobody knows yet whether there is a job. */
+bool pio_job_is_on_its_way(const pio_supervisor *supervisor, const pio_active *active);
 /* Something happened: ask the queue as soon as may be. */
 void pio_jobs_hurry(pio_supervisor *supervisor);
 

@@ -290,9 +290,10 @@ int pio_job_tend(pio_supervisor *s, pio_active *a, pio_err *err)
 	int64_t now_ns = pio_clock_mono_ns();
 	bool is_network = job->stage == PIO_JOB_OVER && pio_fs_is_network(a->ref.dir);
 	int rc = 0;
-	if (a->was_stopped && job->stage == PIO_JOB_NEW)
+	if (a->was_stopped && job->stage == PIO_JOB_NEW && !pio_job_is_on_its_way(s, a))
 		return pio_job_finish(s, a, "cancelled", "stopped before its job was submitted", err);
-	if (now_ns > job->look_ns && (rc = look(s, a, err)) != 0)
+	/* A job that is over may have begun, and ended, between two looks. */
+	if ((now_ns > job->look_ns || job->stage == PIO_JOB_OVER) && (rc = look(s, a, err)) != 0)
 		return rc;
 	if (a->record && says_it_all(a))
 		return pio_job_finish(s, a, NULL, NULL, err);

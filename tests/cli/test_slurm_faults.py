@@ -34,6 +34,25 @@ def test_a_job_is_submitted_once():
         p.check_nothing_left()
 
 
+def test_stopped_while_it_is_submitted():
+    """A job that sbatch is about to make is not forgotten by who stops the run meanwhile."""
+    with boxed(1) as box, PodProject(box) as p:
+        env = p.wrap("sbatch", 'case "$*" in *--test-only*) exec $REAL "$@";; esac\n'
+                     'mkdir "$DIR/begun"; sleep 3; exec $REAL "$@"')
+        p.recipe("nodes = 1", space=LONG)
+        run = p.start("run", "recipe.lua", env=env)
+        try:
+            wait_for(lambda: os.path.exists(p.path("begun")), 60, "the submission")
+            run.send_signal(signal.SIGINT)
+            _, err = run.communicate(timeout=120)
+        finally:
+            run.kill()
+        assert run.returncode == 130, err
+        assert [(a["result"], a["status"]) for a in p.attempts()] == [("cancelled", "cancelled")], p.attempts()
+        assert box.jobs() == [p.attempts()[0]["job"]], p.attempts()
+        p.check_nothing_left()
+
+
 def test_sbatch_that_says_nothing():
     """An answer that gets lost is looked for in the queue; a call that got nowhere is made again."""
     with boxed(1) as box, PodProject(box) as p:
