@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "store/fold.h"
+#include "store/recent.h"
 #include "store/sql.h"
 #include "store/tail.h"
 #include "sys/journal.h"
@@ -167,6 +168,39 @@ static int check_series(check *c, int64_t series_id, pio_err *err)
 	return !rc && c->fix ? recount_series(c, series_id, err) : rc;
 }
 
+/* ---- points that are no chunks yet ------------------------------------------------------------ */
+
+static int check_recent_row(check *c, pio_recent *recent, pio_chunk_decoder *decoder, sqlite3_stmt *row,
+                            pio_err *err)
+{
+	pio_err why = PIO_ERR_INIT;
+	int rc = pio_recent_decode(recent, decoder, sqlite3_column_blob(row, 1),
+	                           (size_t)sqlite3_column_bytes(row, 1), &why);
+	if (rc && rc != -PIO_ECORRUPT && rc != -PIO_EVERSION)
+		return pio_fail(err, why.code, "%s", why.message);
+	c->result->points += rc ? 0 : (int64_t)recent->count;
+	c->result->bad_chunks += rc != 0;
+	return rc ? tell(c, err, "recent row %lld %s", sqlite3_column_int64(row, 0), "cannot be decoded") : 0;
+}
+
+static int check_recent(check *c, pio_err *err)
+{
+	pio_chunk_decoder *decoder = NULL;
+	pio_recent *recent = pio_alloc(sizeof *recent);
+	int rc = recent ? pio_chunk_decoder_new(&decoder, err)
+	                : pio_fail(err, PIO_ENOMEM, "out of memory to check recent points");
+	sqlite3_stmt *row = rc ? NULL : pio_sql_query(c->store, err, "SELECT id, data FROM recent", "");
+	rc = rc ? rc : pio_sql_row(c->store, row, err);
+	while (rc == 1) {
+		int failed = check_recent_row(c, recent, decoder, row, err);
+		rc = failed ? failed : pio_sql_row(c->store, row, err);
+	}
+	pio_sql_reset(row);
+	pio_chunk_decoder_free(decoder);
+	pio_free(recent);
+	return rc;
+}
+
 /* One look a series, so that a writer need not wait for all of them. */
 static int next_series(int64_t *series_id, pio_store *store, pio_err *err)
 {
@@ -192,6 +226,8 @@ int pio_store_check_points(pio_check_result *result, pio_store *store, bool fix,
 		if (!rc)
 			rc = next_series(&series_id, store, err);
 	}
+	if (!rc)
+		rc = check_recent(&c, err);
 	pio_free(c.points);
 	return rc;
 }

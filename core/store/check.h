@@ -14,7 +14,7 @@
 
 typedef struct pio_check_result {
 	int64_t series, chunks, points;
-	int64_t bad_chunks;       /* cannot be decoded, or hold other points than their row says */
+	int64_t bad_chunks;       /* and recent rows: cannot be decoded, or hold other points than their row says */
 	int64_t bad_series;       /* the row says other than its chunks */
 	int64_t fixed;            /* series that were counted anew */
 } pio_check_result;

@@ -78,9 +78,11 @@ static fold_batch batch_of(fold_job *job)
 /* Of one journal, as many as a batch may hold. */
 static int settle(bool *more, fold_job *job, int64_t journal_id, int attempt, pio_err *err)
 {
+	int64_t settled = 0; /* that is no reason for others to wait */
 	fold_batch batch = batch_of(job);
 	batch.journal_id = journal_id;
 	batch.attempt = attempt;
+	batch.direct = &settled;
 	int rc = pio_fold_settle(more, &batch, err);
 	pio_fold_batch_fini(&batch);
 	return rc;

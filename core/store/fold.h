@@ -2,8 +2,10 @@
  *
  * Exactly once: the place in a journal moves in the transaction that inserts
  * what was read up to it. All the memory of a fold, with the cache of SQLite,
- * stays below 64 MiB, whatever the journal. Media become rows and objects
- * (media.h) and a checkpoint whose last report arrives is published
+ * stays below 64 MiB, whatever the journal. Of a run with very many series that
+ * goes on, the few points that a fold brings of each wait for half a minute before
+ * they become chunks (recent.h); every reader sees them at once. Media become rows
+ * and objects (media.h) and a checkpoint whose last report arrives is published
  * (checkpoint.h) in the same transaction. Times are kept to the microsecond. A
  * record that makes no sense is passed over and told in an event of kind
  * 'journal'; a run of more than 100,000 keys gets one of kind 'keys'. Full

@@ -162,6 +162,10 @@ CREATE INDEX event_by_run ON event (run_id, id);
 CREATE INDEX event_note ON event (run_id) WHERE kind = 'note';
 CREATE INDEX event_lost ON event (run_id) WHERE kind = 'log.lost';
 
+-- Statistics are of the points that are chunks. While a run of many hundreds of
+-- series goes on, those of its later ranks are half a minute behind; pioche's own
+-- SQL sees them as of now (core/store/series_now.h), as the table point does
+-- everywhere.
 CREATE TABLE series (                          -- all points of (run, key, rank)
   id          INTEGER PRIMARY KEY,
   run_id      INTEGER NOT NULL REFERENCES run,

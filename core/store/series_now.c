@@ -209,8 +209,13 @@ static int look_up(const pio_chunk_stats **stats, now *n, int64_t series_id, int
 {
 	*stats = NULL;
 	int rc = refresh(n, err);
-	if (rc || !has_recent(n, run_id) || (rc = load_rank(n, run_id, rank, err)) != 0)
+	if (rc || !has_recent(n, run_id))
 		return rc;
+	rc = load_rank(n, run_id, rank, err);
+	if (rc) { /* half of its rows may be there */
+		n->is_valid = false;
+		return rc;
+	}
 	known *k = n->series_size ? place_of(n, series_id) : NULL;
 	if (!k || !k->series_id)
 		return 0;

@@ -501,6 +501,9 @@ static void a_damaged_row_is_an_error(void **unused)
 		write_sql(&f, sql);
 		check_fails(pio_store_series_read(&points, &count, f.store, 1, INT64_MIN, INT64_MAX, 0, &err),
 		            PIO_ECORRUPT, "recent row 1");
+		pio_check_result checked;
+		check_ok(pio_store_check_points(&checked, f.store, false, NULL, NULL, &err));
+		assert_int_equal(checked.bad_chunks, RANKS);
 		check_fails(pio_store_fold_attempt(&result, f.store, f.attempt, true, &err), PIO_ECORRUPT,
 		            "recent row 1");
 		assert_int_equal(sqlite3_exec(pio_store_db(f.store), "SELECT max(last) FROM series", NULL, NULL, NULL),
@@ -542,6 +545,36 @@ static void memory_may_run_out_anywhere(void **unused)
 	store_down(&f);
 }
 
+/* A view that ran out of memory amid a rank counts none of its points twice. */
+static void a_view_may_run_out_of_memory(void **unused)
+{
+	(void)unused;
+	fixture f = store_up_run();
+	pio_journal_writer *w = journal_up(&f, 1);
+	put_keys(w);
+	for (int64_t step = 0; step < 4; step++) {
+		put_steps(w, step, step + 1);
+		fold_as(&f, waiting, false);
+	}
+	check_ok(pio_store_series_now_show(f.store, &err));
+	sqlite3_stmt *row;
+	assert_int_equal(sqlite3_prepare_v2(pio_store_db(f.store), "SELECT sum(count) FROM series", -1, &row,
+	                                    NULL), SQLITE_OK);
+	int step = SQLITE_NOMEM;
+	for (uint64_t n = 1; step != SQLITE_ROW; n++) {
+		pio_mem_fail_at(n);
+		step = sqlite3_step(row);
+		pio_mem_fail_at(0);
+		assert_true(step == SQLITE_ROW || step == SQLITE_NOMEM);
+		if (step == SQLITE_ROW)
+			assert_int_equal(sqlite3_column_int64(row, 0), 4 * RANKS * KEYS);
+		sqlite3_reset(row);
+	}
+	sqlite3_finalize(row);
+	journal_down(w);
+	store_down(&f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -557,6 +590,7 @@ int main(void)
 		cmocka_unit_test(the_view_is_of_now),
 		cmocka_unit_test(a_damaged_row_is_an_error),
 		cmocka_unit_test(memory_may_run_out_anywhere),
+		cmocka_unit_test(a_view_may_run_out_of_memory),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
