@@ -25,7 +25,7 @@ LDFLAGS  = $(SANFLAGS) -pthread
 
 # The client library needs libc and libcrypto alone: no SQLite, Lua, jansson or libuv.
 LIB_SRC  := $(wildcard core/client/*.c) $(filter-out core/base/json.c core/base/safetensors.c,$(wildcard core/base/*.c)) \
-            $(addprefix core/sys/,fs.c fs_place.c fs_tree.c hash.c journal.c journal_read.c shm.c sock.c)
+            $(addprefix core/sys/,fs.c fs_place.c fs_tree.c hash.c journal.c journal_read.c library.c shm.c sock.c)
 CORE_SRC := $(filter-out core/cli/main.c core/bind/precompile.c core/store/extension.c,$(wildcard core/*/*.c))
 # The half of core/store that reads points stands on its own: pioche_sqlite.so
 # goes into a host that brings its SQLite, pioche_read.so into one that does not.
@@ -199,6 +199,81 @@ $(BUILD)/gpu_host/libnvidia-ml.so.1: tests/gpu_host/nvml.c
 $(BUILD)/tests/test_nvml: LDFLAGS += -Wl,--disable-new-dtags,-rpath,'$$ORIGIN/../gpu_host'
 $(BUILD)/tests/test_nvml: $(BUILD)/gpu_host/libnvidia-ml.so.1
 
+# A GPU and NCCL on the host's threads, for tests alone. Programs of tests/gpu and
+# gpt_cuda are built of the same sources for it as nvcc builds for a GPU.
+CXX      ?= g++
+HOST_CXX  = $(CXX) -std=gnu++17 -O2 -g -Wall -Wextra -Werror $(SANFLAGS) -fPIC -ffp-contract=off \
+            -pthread -Itests/gpu_host/include -Icore -Iexperiments/gpt -MMD -MP
+HOST_LIBS = $(BUILD)/gpu_host/libcuda.so.1 $(BUILD)/gpu_host/libnccl.so.2 $(BUILD)/gpu_host/old/libnccl.so.2
+
+$(BUILD)/gpu_host/libcuda.so.1: tests/gpu_host/device.cpp
+	@mkdir -p $(@D)
+	@echo "LD $@"
+	$(Q)$(HOST_CXX) -shared -Wl,-soname,$(@F) -o $@ $<
+
+$(BUILD)/gpu_host/libnccl.so.2: tests/gpu_host/nccl.cpp $(BUILD)/gpu_host/libcuda.so.1
+	@echo "LD $@"
+	$(Q)$(HOST_CXX) -shared -Wl,-soname,$(@F) -o $@ $^
+
+$(BUILD)/gpu_host/old/libnccl.so.2: tests/gpu_host/nccl.cpp $(BUILD)/gpu_host/libcuda.so.1
+	@mkdir -p $(@D)
+	@echo "LD $@"
+	$(Q)$(HOST_CXX) -DGPU_HOST_NCCL_OLD -shared -Wl,-soname,$(@F) -o $@ $^
+
+$(BUILD)/gpu_host/%.o: tests/gpu_host/%.cpp
+	@mkdir -p $(@D)
+	@echo "CXX $<"
+	$(Q)$(HOST_CXX) -c -o $@ $<
+
+$(BUILD)/gpu_host/%.o: tests/gpu/%.cu
+	@mkdir -p $(@D)
+	@echo "CXX $< (host)"
+	$(Q)$(HOST_CXX) -x c++ -c -o $@ $<
+
+$(BUILD)/tests/nccl_ranks: $(BUILD)/gpu_host/nccl_ranks.o $(BUILD)/gpu_host/grid.o $(HOST_LIBS) \
+    $(BUILD)/lib/libpioche.a
+	@mkdir -p $(@D)
+	@echo "LD $@"
+	$(Q)$(CXX) $(LDFLAGS) -o $@ $(filter %.o %.a,$^) $(BUILD)/gpu_host/libcuda.so.1 -lcrypto
+
+# ---- CUDA: where there is an nvcc -----------------------------------------------
+
+NVCC     ?= $(or $(shell command -v nvcc 2>/dev/null),$(wildcard /usr/local/cuda/bin/nvcc))
+CUDA     := $(BUILD)/cuda
+CUDA_INC  = -Icore -Iexperiments/gpt -isystem $(CUDA)/include
+
+.PHONY: cuda cuda-programs
+ifeq ($(NVCC),)
+cuda:
+	@echo "cuda: no nvcc on this machine. Left out: gpt_cuda, and the tests of tests/gpu"
+else
+cuda:
+	@sh core/gpu/toolkit.sh "$(NVCC)" $(CUDA)
+	@$(MAKE) --no-print-directory BUILD=$(BUILD) cuda-programs
+endif
+
+# sm_90 is the H100 and the H200; newer GPUs compile the PTX for themselves.
+CUDA_ARCH  ?= 90
+NVCC_FLAGS  = -std=c++17 -O3 -g -lineinfo -gencode arch=compute_$(CUDA_ARCH),code=[sm_$(CUDA_ARCH),compute_$(CUDA_ARCH)] \
+              -Werror all-warnings -Xcompiler -Wall,-Wextra,-Werror,-fPIC $(CUDA_INC)
+CUDA_BUILT  = $(addprefix $(CUDA)/,abi.o nccl_ranks)
+
+cuda-programs: $(CUDA_BUILT)
+	@:
+
+$(CUDA)/%.o: tests/gpu/%.cu
+	@echo "NVCC $<"
+	$(Q)$(NVCC) $(NVCC_FLAGS) -MMD -MP -c -o $@ $<
+
+$(CUDA)/nccl_ranks: $(CUDA)/nccl_ranks.o $(BUILD)/lib/libpioche.a
+	@echo "LD $@"
+	$(Q)$(NVCC) -o $@ $^ -lcrypto
+
+# nvcc for its include path alone: a host compiler does the work.
+$(CUDA)/abi.o: tests/gpu/abi.c core/client/nccl_library.h
+	@echo "NVCC $<"
+	$(Q)$(NVCC) -x c -Xcompiler -std=gnu11,-Wall,-Wextra,-Werror $(CUDA_INC) -c -o $@ $<
+
 # Alone, so that it is small itself.
 $(BUILD)/bench/spawn: tests/bench/spawn.c
 	@mkdir -p $(@D)
@@ -222,7 +297,7 @@ test: deps-test
 	@$(MAKE) --no-print-directory BUILD=$(BUILD) run-tests
 
 .PHONY: run-tests
-run-tests: programs $(UNIT_TESTS) $(CRASHERS) $(FUZZERS:%=$(BUILD)/tests/%) $(BUILD)/tests/lua_host
+run-tests: programs $(BUILD)/tests/nccl_ranks $(UNIT_TESTS) $(CRASHERS) $(FUZZERS:%=$(BUILD)/tests/%) $(BUILD)/tests/lua_host
 	@SAN=$(SAN) python3 tests/run --build $(BUILD) --filter "$(FILTER)" $(UNIT_TESTS) $(CRASHERS) $(FUZZERS:%=$(BUILD)/tests/%) $(SCRIPTS)
 
 # The sample of `make test`, made whole: minutes.
@@ -272,7 +347,7 @@ install: programs
 	install -m 644 $(BUILD)/lib/libpioche.a "$(DEST)/lib/libpioche.a"
 	install -m 644 $(PYTHON:%=core/client/%) "$(DEST)/lib/pioche/"
 	install -m 755 $(BUILD)/lib/pioche/pioche_sqlite.so $(BUILD)/lib/pioche/pioche_read.so "$(DEST)/lib/pioche/"
-	install -m 644 core/client/pioche.h "$(DEST)/include/pioche.h"
+	install -m 644 core/client/pioche.h core/client/pioche_nccl.h "$(DEST)/include/"
 	install -m 644 recipes/*.lua "$(DEST)/share/pioche/recipes/"
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' core/client/pioche.pc.in \
 	  > "$(DEST)/lib/pkgconfig/pioche.pc"
@@ -290,6 +365,7 @@ help:
 	@echo "make test-pod  1,016 ranks on a Slurm of 127 nodes in a box (NODES=127 RANKS=8 TRIES=3)"
 	@echo "make test-threads  what is concurrent, under ThreadSanitizer"
 	@echo "make drills    every failure that 'pioche drill' can bring about here: a table of their times"
+	@echo "make cuda      build gpt_cuda with nvcc, where there is one; says what is left out"
 	@echo "make bench     measure; prints tables, writes build/bench.json (FILTER=text SHORT=1)"
 	@echo "make lint      check layout, includes, sizes, forbidden calls, Lua"
 	@echo "make fuzz      run each fuzzer for FUZZ_S=600 seconds "

@@ -1,0 +1,77 @@
+/* What core/ declares of NCCL, CUDA and NVML instead of including their headers,
+ * held against these headers; it compiles or it does not. */
+#include <assert.h>
+#include <stddef.h>
+
+#include <cuda.h>
+#include <nccl.h>
+#include <nvml.h>
+
+#include "client/nccl_library.h"
+
+#define SAME(ours, theirs) static_assert((long)(ours) == (long)(theirs), #theirs)
+#define SAME_PLACE(ours, theirs)                                                     \
+	SAME(offsetof(pio_nccl_config, ours), offsetof(ncclConfig_t, theirs));       \
+	SAME(sizeof(((pio_nccl_config *)0)->ours), sizeof(((ncclConfig_t *)0)->theirs))
+
+SAME(PIO_NCCL_ID_BYTES, NCCL_UNIQUE_ID_BYTES);
+SAME(sizeof(pio_nccl_id), sizeof(ncclUniqueId));
+SAME(PIO_NCCL_MAGIC, NCCL_API_MAGIC);
+SAME(PIO_NCCL_UNDEFINED, NCCL_CONFIG_UNDEF_INT);
+SAME(PIO_NCCL_NO_COLOR, NCCL_SPLIT_NOCOLOR);
+SAME(PIO_NCCL_CONFIG_VERSION, NCCL_VERSION(2, 18, 1));
+SAME_PLACE(size, size);
+SAME_PLACE(magic, magic);
+SAME_PLACE(version, version);
+SAME_PLACE(blocking, blocking);
+SAME_PLACE(cga_cluster_size, cgaClusterSize);
+SAME_PLACE(ctas_min, minCTAs);
+SAME_PLACE(ctas_max, maxCTAs);
+SAME_PLACE(net_name, netName);
+SAME_PLACE(split_share, splitShare);
+SAME(PIO_NCCL_SUCCESS, ncclSuccess);
+SAME(PIO_NCCL_SYSTEM_ERROR, ncclSystemError);
+SAME(PIO_NCCL_REMOTE_ERROR, ncclRemoteError);
+SAME(PIO_NCCL_IN_PROGRESS, ncclInProgress);
+SAME(PIO_NCCL_SUM, ncclSum);
+SAME(PIO_NCCL_INT8, ncclInt8);
+SAME(PIO_NCCL_UINT8, ncclUint8);
+SAME(PIO_NCCL_INT32, ncclInt32);
+SAME(PIO_NCCL_UINT32, ncclUint32);
+SAME(PIO_NCCL_INT64, ncclInt64);
+SAME(PIO_NCCL_UINT64, ncclUint64);
+SAME(PIO_NCCL_FLOAT16, ncclFloat16);
+SAME(PIO_NCCL_FLOAT32, ncclFloat32);
+SAME(PIO_NCCL_FLOAT64, ncclFloat64);
+SAME(PIO_NCCL_BFLOAT16, ncclBfloat16);
+SAME(PIO_CUDA_NOT_READY, CUDA_ERROR_NOT_READY);
+
+/* Each call has the arguments that it is called with, enums being ints. */
+#define CALL(call, ...) static_assert(                                               \
+	__builtin_types_compatible_p(__typeof__(call), __VA_ARGS__), #call)
+CALL(ncclGetUniqueId, ncclResult_t(ncclUniqueId *));
+CALL(ncclCommInitRankConfig, ncclResult_t(ncclComm_t *, int, ncclUniqueId, int, ncclConfig_t *));
+CALL(ncclCommInitRankScalable,
+     ncclResult_t(ncclComm_t *, int, int, int, ncclUniqueId *, ncclConfig_t *));
+CALL(ncclCommSplit, ncclResult_t(ncclComm_t, int, int, ncclComm_t *, ncclConfig_t *));
+CALL(ncclCommFinalize, ncclResult_t(ncclComm_t));
+CALL(ncclCommDestroy, ncclResult_t(ncclComm_t));
+CALL(ncclCommAbort, ncclResult_t(ncclComm_t));
+CALL(ncclCommGetAsyncError, ncclResult_t(ncclComm_t, ncclResult_t *));
+CALL(ncclGetErrorString, const char *(ncclResult_t));
+CALL(ncclGetLastError, const char *(ncclComm_t));
+CALL(ncclGetVersion, ncclResult_t(int *));
+CALL(ncclAllReduce, ncclResult_t(const void *, void *, size_t, ncclDataType_t, ncclRedOp_t,
+                                 ncclComm_t, cudaStream_t));
+CALL(ncclBroadcast, ncclResult_t(const void *, void *, size_t, ncclDataType_t, int, ncclComm_t,
+                                 cudaStream_t));
+CALL(cuStreamQuery, CUresult(CUstream));
+CALL(cuGetErrorString, CUresult(CUresult, const char **));
+SAME(sizeof(ncclResult_t), sizeof(int));
+SAME(sizeof(ncclDataType_t), sizeof(int));
+SAME(sizeof(ncclRedOp_t), sizeof(int));
+SAME(sizeof(CUresult), sizeof(int));
+
+/* core/gpu/nvml.c */
+SAME(sizeof(nvmlMemory_t), 3 * sizeof(unsigned long long));
+SAME(offsetof(nvmlMemory_t, total), 0);
