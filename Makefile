@@ -39,8 +39,10 @@ LUA_SRC  := $(shell find lua -name '*.lua' 2>/dev/null | LC_ALL=C sort)
 LIB_OBJ  := $(LIB_SRC:%.c=$(BUILD)/%.o)
 CORE_OBJ := $(CORE_SRC:%.c=$(BUILD)/%.o) $(addprefix $(BUILD)/gen/,lua_modules.o schema.o git.o)
 
-GPT_SRC    := $(wildcard experiments/gpt/*.c)
-GPT_OBJ    := $(GPT_SRC:%.c=$(BUILD)/%.o)
+# The trainer, and what it computes on: cpu/ makes gpt of it, cuda/ gpt_cuda.
+GPT_SHARED := $(patsubst %.c,$(BUILD)/%.o,$(wildcard experiments/gpt/*.c))
+GPT_CPU    := $(patsubst %.c,$(BUILD)/%.o,$(wildcard experiments/gpt/cpu/*.c))
+GPT_OBJ    := $(GPT_SHARED) $(GPT_CPU)
 GPT_ARCH   ?= $(if $(filter x86_64,$(shell uname -m)),x86-64-v3,native)
 GPT_CFLAGS ?= -std=gnu11 -O3 -march=$(GPT_ARCH) -fno-math-errno -fno-trapping-math -fopenmp-simd \
               -ffp-contract=fast -g $(WARN) $(SANFLAGS)
@@ -119,7 +121,7 @@ $(BUILD)/gpt: $(GPT_OBJ) $(BUILD)/lib/libpioche.a
 $(BUILD)/experiments/gpt/%.o: experiments/gpt/%.c
 	@mkdir -p $(@D)
 	@echo "CC $<"
-	$(Q)$(CC) $(GPT_CFLAGS) -Icore -D_GNU_SOURCE -MMD -MP -c -o $@ $<
+	$(Q)$(CC) $(GPT_CFLAGS) -Icore -Iexperiments/gpt -D_GNU_SOURCE -MMD -MP -c -o $@ $<
 
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
@@ -158,7 +160,8 @@ $(BUILD)/gen/%.o: $(BUILD)/gen/%.c
 $(BUILD)/tests/test_gpt_%: tests/unit/test_gpt_%.c $(filter-out %/main.o,$(GPT_OBJ)) $(BUILD)/lib/libpioche.a
 	@mkdir -p $(@D)
 	@echo "LD $@"
-	$(Q)$(CC) $(CPPFLAGS) -Iexperiments $(CFLAGS) $(LDFLAGS) -o $@ $^ -lcmocka -lopenblas -lcrypto -lm -lpthread
+	$(Q)$(CC) $(CPPFLAGS) -Iexperiments -Iexperiments/gpt $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.c %.o %.a,$^) \
+	  -lcmocka -lopenblas -lcrypto -lm -lpthread
 
 $(BUILD)/tests/%: tests/unit/%.c $(CORE_OBJ)
 	@mkdir -p $(@D)
@@ -196,7 +199,8 @@ $(BUILD)/gpu_host/libnvidia-ml.so.1: tests/gpu_host/nvml.c
 	$(Q)$(CC) -std=gnu11 -O1 $(SANFLAGS) -shared -fPIC -Wl,-soname,$(@F) -o $@ $<
 
 # An old-style RPATH: a sanitizer's own dlopen looks nowhere else.
-$(BUILD)/tests/test_nvml: LDFLAGS += -Wl,--disable-new-dtags,-rpath,'$$ORIGIN/../gpu_host'
+$(BUILD)/tests/test_nvml $(BUILD)/tests/test_cuda: LDFLAGS += -Wl,--disable-new-dtags,-rpath,'$$ORIGIN/../gpu_host'
+$(BUILD)/tests/test_cuda: $(BUILD)/gpu_host/libcuda.so.1
 $(BUILD)/tests/test_nvml: $(BUILD)/gpu_host/libnvidia-ml.so.1
 
 # A GPU and NCCL on the host's threads, for tests alone. Programs of tests/gpu and
@@ -204,6 +208,7 @@ $(BUILD)/tests/test_nvml: $(BUILD)/gpu_host/libnvidia-ml.so.1
 CXX      ?= g++
 HOST_CXX  = $(CXX) -std=gnu++17 -O2 -g -Wall -Wextra -Werror $(SANFLAGS) -fPIC -ffp-contract=off \
             -pthread -Itests/gpu_host/include -Icore -Iexperiments/gpt -MMD -MP
+HOST_PROGRAMS = $(addprefix $(BUILD)/,gpu_host/gpt_cuda tests/nccl_ranks tests/kernels_cpu tests/kernels_host)
 HOST_LIBS = $(BUILD)/gpu_host/libcuda.so.1 $(BUILD)/gpu_host/libnccl.so.2 $(BUILD)/gpu_host/old/libnccl.so.2
 
 $(BUILD)/gpu_host/libcuda.so.1: tests/gpu_host/device.cpp
@@ -229,6 +234,34 @@ $(BUILD)/gpu_host/%.o: tests/gpu/%.cu
 	@mkdir -p $(@D)
 	@echo "CXX $< (host)"
 	$(Q)$(HOST_CXX) -x c++ -c -o $@ $<
+
+$(BUILD)/gpu_host/gpt/%.o: experiments/gpt/cuda/%.cu
+	@mkdir -p $(@D)
+	@echo "CXX $< (host)"
+	$(Q)$(HOST_CXX) -DGPT_BUCKET_FLOATS=3000 -x c++ -c -o $@ $<
+
+# gpt_cuda as the tests run it, all but its main(), and what it is made of.
+GPT_GPU_OBJ := $(addprefix $(BUILD)/core/gpu/,cuda.o driver.o staging.o)
+GPT_HOST    := $(patsubst experiments/gpt/cuda/%.cu,$(BUILD)/gpu_host/gpt/%.o,$(wildcard experiments/gpt/cuda/*.cu)) \
+               $(BUILD)/gpu_host/grid.o $(BUILD)/gpu_host/blas.o $(GPT_GPU_OBJ) $(BUILD)/lib/libpioche.a
+
+$(BUILD)/gpu_host/gpt_cuda: $(GPT_SHARED) $(GPT_HOST) $(HOST_LIBS)
+	@echo "LD $@"
+	$(Q)$(CXX) $(LDFLAGS) -o $@ $(filter %.o %.a,$^) $(BUILD)/gpu_host/libcuda.so.1 -lopenblas -lcrypto -lm
+
+# The same kernels on the same inputs: on the CPU, on the stand-in, on a GPU.
+$(BUILD)/tests/kernels.o: tests/gpu/kernels.c
+	@mkdir -p $(@D)
+	@echo "CC $<"
+	$(Q)$(CC) $(CPPFLAGS) -Iexperiments/gpt $(CFLAGS) -c -o $@ $<
+
+$(BUILD)/tests/kernels_cpu: $(BUILD)/tests/kernels.o $(filter-out %/main.o,$(GPT_OBJ)) $(BUILD)/lib/libpioche.a
+	@echo "LD $@"
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lopenblas -lcrypto -lm
+
+$(BUILD)/tests/kernels_host: $(BUILD)/tests/kernels.o $(filter-out %/main.o,$(GPT_SHARED)) $(GPT_HOST) $(HOST_LIBS)
+	@echo "LD $@"
+	$(Q)$(CXX) $(LDFLAGS) -o $@ $(filter %.o %.a,$^) $(BUILD)/gpu_host/libcuda.so.1 -lopenblas -lcrypto -lm
 
 $(BUILD)/tests/nccl_ranks: $(BUILD)/gpu_host/nccl_ranks.o $(BUILD)/gpu_host/grid.o $(HOST_LIBS) \
     $(BUILD)/lib/libpioche.a
@@ -256,7 +289,11 @@ endif
 CUDA_ARCH  ?= 90
 NVCC_FLAGS  = -std=c++17 -O3 -g -lineinfo -gencode arch=compute_$(CUDA_ARCH),code=[sm_$(CUDA_ARCH),compute_$(CUDA_ARCH)] \
               -Werror all-warnings -Xcompiler -Wall,-Wextra,-Werror,-fPIC $(CUDA_INC)
-CUDA_BUILT  = $(addprefix $(CUDA)/,abi.o nccl_ranks)
+CUDA_BUILT  = $(addprefix $(CUDA)/,abi.o nccl_ranks kernels) $(BUILD)/gpt_cuda
+GPT_CUDA    = $(patsubst experiments/gpt/cuda/%.cu,$(CUDA)/%.o,$(wildcard experiments/gpt/cuda/*.cu))
+# Out of a toolkit that has it, else out of the packages, where it is found again.
+CUBLAS      = $(if $(wildcard $(CUDA)/lib/libcublas.so.13),-L$(CUDA)/lib -l:libcublas.so.13 \
+              -Xlinker '-rpath=$$ORIGIN/cuda/lib:$$ORIGIN/lib' -Xlinker -rpath-link=$(CUDA)/lib,-lcublas)
 
 cuda-programs: $(CUDA_BUILT)
 	@:
@@ -265,12 +302,24 @@ $(CUDA)/%.o: tests/gpu/%.cu
 	@echo "NVCC $<"
 	$(Q)$(NVCC) $(NVCC_FLAGS) -MMD -MP -c -o $@ $<
 
+$(CUDA)/%.o: experiments/gpt/cuda/%.cu
+	@echo "NVCC $<"
+	$(Q)$(NVCC) $(NVCC_FLAGS) -MMD -MP -c -o $@ $<
+
+$(BUILD)/gpt_cuda: $(GPT_SHARED) $(GPT_CUDA) $(GPT_GPU_OBJ) $(BUILD)/lib/libpioche.a
+	@echo "LD $@"
+	$(Q)$(NVCC) -o $@ $^ $(CUBLAS) -lcrypto -lm
+
+$(CUDA)/kernels: $(BUILD)/tests/kernels.o $(filter-out %/main.o,$(GPT_SHARED)) $(GPT_CUDA) $(GPT_GPU_OBJ) $(BUILD)/lib/libpioche.a
+	@echo "LD $@"
+	$(Q)$(NVCC) -o $@ $^ $(CUBLAS) -lcrypto -lm
+
 $(CUDA)/nccl_ranks: $(CUDA)/nccl_ranks.o $(BUILD)/lib/libpioche.a
 	@echo "LD $@"
 	$(Q)$(NVCC) -o $@ $^ -lcrypto
 
 # nvcc for its include path alone: a host compiler does the work.
-$(CUDA)/abi.o: tests/gpu/abi.c core/client/nccl_library.h
+$(CUDA)/abi.o: tests/gpu/abi.c core/client/nccl_library.h core/gpu/driver.h
 	@echo "NVCC $<"
 	$(Q)$(NVCC) -x c -Xcompiler -std=gnu11,-Wall,-Wextra,-Werror $(CUDA_INC) -c -o $@ $<
 
@@ -297,8 +346,15 @@ test: deps-test
 	@$(MAKE) --no-print-directory BUILD=$(BUILD) run-tests
 
 .PHONY: run-tests
-run-tests: programs $(BUILD)/tests/nccl_ranks $(UNIT_TESTS) $(CRASHERS) $(FUZZERS:%=$(BUILD)/tests/%) $(BUILD)/tests/lua_host
+run-tests: programs $(HOST_PROGRAMS) $(UNIT_TESTS) $(CRASHERS) $(FUZZERS:%=$(BUILD)/tests/%) $(BUILD)/tests/lua_host
 	@SAN=$(SAN) python3 tests/run --build $(BUILD) --filter "$(FILTER)" $(UNIT_TESTS) $(CRASHERS) $(FUZZERS:%=$(BUILD)/tests/%) $(SCRIPTS)
+
+# What needs a GPU, one program after the other.
+.PHONY: test-gpu
+test-gpu: deps-test cuda
+	@$(MAKE) --no-print-directory BUILD=$(BUILD) programs $(BUILD)/tests/kernels_cpu
+	@PIOCHE_BUILD=$(abspath $(BUILD)) python3 tests/gpu/test_gpu.py test_the_machine
+	@python3 tests/run --build $(BUILD) --jobs 1 tests/gpu/test_gpu.py
 
 # The sample of `make test`, made whole: minutes.
 test-crash: programs $(CRASHERS)
@@ -363,6 +419,7 @@ help:
 	@echo "                 PIOCHE_TORCH=DIR: where PyTorch is, else build/torch)"
 	@echo "make test-crash  10,000 SIGKILLs, and every way a disk can fail (SEED=n repeats)"
 	@echo "make test-pod  1,016 ranks on a Slurm of 127 nodes in a box (NODES=127 RANKS=8 TRIES=3)"
+	@echo "make test-gpu  what needs a GPU, on those that are here; each test names what it lacks"
 	@echo "make test-threads  what is concurrent, under ThreadSanitizer"
 	@echo "make drills    every failure that 'pioche drill' can bring about here: a table of their times"
 	@echo "make cuda      build gpt_cuda with nvcc, where there is one; says what is left out"

@@ -53,14 +53,13 @@ static void abort_handle(pio_nccl *n)
 	n->handle = NULL;
 }
 
-/* NCCL says that another rank is gone; the rendezvous says which, and why. */
+/* NCCL saw a connection break: the rendezvous says who is gone, and why. */
 static void find_culprit(pio_nccl *n, pio_err *err)
 {
 	pio_err told = PIO_ERR_INIT;
 	int64_t deadline_ns = pio_clock_mono_ns() + CULPRIT_MS * NS_PER_MS;
 	if (n->comm->world == 1)
 		return;
-	err->code = PIO_EPEER;
 	while (pio_clock_mono_ns() < deadline_ns) {
 		if (pio_comm_listen(n->comm, &told)) {
 			*err = told;
@@ -76,6 +75,8 @@ static int give_up(pio_nccl *n, int result, pio_err *err)
 	if (n->broken.code)
 		return -n->broken.code;
 	abort_handle(n);
+	if (result == PIO_NCCL_REMOTE_ERROR)
+		err->code = PIO_EPEER; /* a system error that nobody explains is this rank's own */
 	if (result == PIO_NCCL_REMOTE_ERROR || result == PIO_NCCL_SYSTEM_ERROR)
 		find_culprit(n, err);
 	n->broken = *err;
@@ -108,7 +109,10 @@ static int fail_with(pio_nccl *n, int result, const char *call, const char *file
 		size_t used = strlen(err->message);
 		snprintf(err->message + used, sizeof err->message - used, "; NCCL: %s", detail);
 	}
-	return give_up(n, result, err);
+	if (result != PIO_NCCL_INVALID_ARGUMENT)
+		return give_up(n, result, err);
+	err->code = PIO_EINVAL; /* such a call has done nothing */
+	return -PIO_EINVAL;
 }
 
 /* One look at all that can end a wait early. */

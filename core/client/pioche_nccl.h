@@ -9,8 +9,8 @@
  * Communicators are non-blocking. Every wait has a deadline, and meanwhile
  * looks at NCCL's asynchronous errors and at the rendezvous: when that tells of
  * a rank's death, the communicator is aborted and the wait fails with
- * -PIO_EPEER (-13) and the name of the culprit. After a failure the
- * communicator and its pio_comm are broken: every later call fails at once with
+ * -PIO_EPEER (-13) and the name of the culprit. After a failure (but a refused
+ * argument, -1) the communicator and its pio_comm are broken: every later call fails at once with
  * the same message; close both, with that message as the reason.
  *
  * Threads: a pio_nccl is used by one thread at a time, the one that uses its
@@ -35,7 +35,8 @@ typedef struct pio_nccl pio_nccl;
 PIO_API int pio_nccl_init(pio_nccl **nccl, pio_comm *comm, int timeout_ms);
 
 /* One communicator for each `color`, ranks in the order of `key`, then of their
- * rank; everyone calls it. A negative color joins none: *group is NULL. */
+ * rank; everyone calls it, with nothing of the parent's on a stream. A negative
+ * color joins none: *group is NULL. */
 PIO_API int pio_nccl_split(pio_nccl **group, pio_nccl *parent, int color, int key, int timeout_ms);
 
 /* Sum over the ranks of n elements, from `from` to `to` (which may be the same),

@@ -1,15 +1,13 @@
-/* gpt: the reference training program. See options.h for its command line and
+/* gpt, and of the same source gpt_cuda: the reference training program. See options.h for its command line and
  * train.h for what it does; exit status 0, 1 (a mistake of the user's), 2
  * (wrong usage), 3 (the system's failure), 128 + n (stopped by signal n). */
+#include "device.h"
 #include "err.h"
 #include "options.h"
 #include "train.h"
 
-#include <cblas.h>
 #include <stdio.h>
 #include <stdlib.h>
-
-void openblas_set_num_threads(int count);
 
 static void log_parameter(void *run, const char *name, const char *json)
 {
@@ -44,12 +42,14 @@ int main(int argc, char **argv)
 		gpt_options_print(stdout);
 		return GPT_OK;
 	}
-	openblas_set_num_threads(1); /* one thread a rank: fixed order of additions */
 	if (status == GPT_OK)
 		status = open_run(&run, &options, &err);
 	if (status == GPT_OK)
+		status = gpt_device_open(&options, pio_info_get(run)->local_rank, &err);
+	if (status == GPT_OK)
 		status = options.generate ? gpt_generate(&options, run, &err)
 		                          : gpt_train(&options, run, &err);
+	gpt_device_close();
 	if (err.text[0])
 		fprintf(stderr, "gpt: %s\n", err.text);
 	if (pio_close(&run, status) && status == GPT_OK) {

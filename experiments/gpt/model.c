@@ -1,6 +1,7 @@
 #include "model.h"
 
 #include "attention.h"
+#include "device.h"
 #include "kernel.h"
 #include "rng.h"
 
@@ -18,13 +19,14 @@ enum {
 };
 
 enum { ALIGN = 16 };           /* floats: one cache line */
-enum { ROWS_AT_ONCE = 256 };   /* tokens that go through the layers together */
+enum { ALIGN_BYTES = 256 };    /* what a GPU reads fastest */
 
 /* What one block keeps of a pass for the way back; rows x width each unless
- * said otherwise. */
+ * said otherwise. What is added up along the blocks is floats. */
 typedef struct block_pass {
-	float *in, *norm1, *stats1, *qkv, *prob, *mixed, *mid, *norm2, *stats2;
-	float *up, *act; /* rows x 4 width */
+	float *in, *stats1, *kept, *mid, *stats2;
+	gpt_cell *norm1, *qkv, *mixed, *norm2; /* qkv: rows x 3 width */
+	gpt_cell *up, *act;                    /* rows x 4 width */
 } block_pass;
 
 struct gpt_model {
@@ -33,12 +35,17 @@ struct gpt_model {
 	size_t tensor_count, size, parameters;
 	gpt_tensor *tensors;
 	float *weights, *gradients;
+	gpt_cell *operands;  /* the weights as cells: themselves, where cells are floats */
 	size_t together;     /* windows in one pass */
-	float *pass;         /* memory of everything below */
+	char *pass;          /* memory of everything below */
 	block_pass *blocks;  /* depth of them */
-	float *last, *norm, *stats, *logits, *scratch;
-	float *d_x, *d_narrow, *d_wide; /* rows x width, width, 4 width */
-	unsigned char *targets;
+	float *last, *stats, *logits, *scratch, *d_x;
+	gpt_cell *norm, *cells;         /* rows x width, rows x max(width, vocabulary) */
+	gpt_cell *d_narrow, *d_wide;    /* rows x width, 4 width */
+	unsigned char *bytes, *targets;
+	double *loss;
+	unsigned char *host_bytes;      /* a pass of bytes and targets, gathered */
+	float host_logits[GPT_VOCABULARY];
 };
 
 static void add_tensor(gpt_model *m, const char *name, size_t rows, size_t columns, int decays)
@@ -102,15 +109,25 @@ static float *block_part(const gpt_model *m, float *arena, size_t block, size_t 
 	return part(m, arena, GLOBALS + block * BLOCK + index);
 }
 
+static const gpt_cell *operand(const gpt_model *m, size_t index)
+{
+	return gpt_device_at(m->operands, m->tensors[index].offset);
+}
+
+static const gpt_cell *block_operand(const gpt_model *m, size_t block, size_t index)
+{
+	return operand(m, GLOBALS + block * BLOCK + index);
+}
+
 /* Matrices are normal with deviation 1 / sqrt(3 width), which at the width of
  * GPT-2 is its 0.02 (Radford et al. 2019); those that write into the residual
  * stream (out, down) smaller by sqrt(2 depth), so that its variance does not
  * grow with depth. Gains are 1, biases 0. */
-static void draw(gpt_model *m, uint64_t seed)
+static void draw(const gpt_model *m, float *weights, uint64_t seed)
 {
 	for (size_t i = 0; i < m->tensor_count; i++) {
 		const gpt_tensor *t = &m->tensors[i];
-		float *w = m->weights + t->offset;
+		float *w = weights + t->offset;
 		size_t kind = i < GLOBALS ? BLOCK : (i - GLOBALS) % BLOCK;
 		double deviation = 1.0 / sqrt(3.0 * (double)m->shape.width);
 
@@ -126,58 +143,67 @@ static void draw(gpt_model *m, uint64_t seed)
 	}
 }
 
-static float *floats_new(size_t count)
+static int draw_weights(gpt_model *m, uint64_t seed, gpt_err *err)
 {
-	size_t bytes = (count * sizeof(float) + 63) / 64 * 64;
-	float *floats = aligned_alloc(64, bytes);
+	float *weights = calloc(m->size, sizeof *weights);
 
-	if (floats)
-		memset(floats, 0, bytes);
-	return floats;
+	if (!weights)
+		return gpt_err_set(err, GPT_SYSTEM, "no memory to draw weights in");
+	draw(m, weights, seed);
+	gpt_device_write(m->weights, weights, m->size * sizeof *weights);
+	free(weights);
+	gpt_model_changed(m);
+	return GPT_OK;
 }
 
-/* Cut `count` floats off *free; with *free NULL only the total grows, so that
+/* Cut so many bytes off *free_bytes; with it NULL only the total grows, so that
  * the same walk first measures and then places. */
-static float *take(float **free_floats, size_t *total, size_t count)
+static void *take(char **free_bytes, size_t *total, size_t bytes)
 {
-	float *taken = *free_floats;
+	char *taken = *free_bytes;
 
-	count = (count + ALIGN - 1) / ALIGN * ALIGN;
-	*total += count;
+	bytes = (bytes + ALIGN_BYTES - 1) / ALIGN_BYTES * ALIGN_BYTES;
+	*total += bytes;
 	if (taken)
-		*free_floats += count;
+		*free_bytes += bytes;
 	return taken;
 }
 
-static size_t place(gpt_model *m, float *at)
+static size_t place(gpt_model *m, char *at)
 {
 	size_t total = 0, rows = m->together * m->shape.context, c = m->shape.width;
 	size_t kept = m->together * gpt_attention_kept(&m->attention);
+	size_t f = sizeof(float), cell = gpt_device_cell_bytes();
+	size_t widest = c > GPT_VOCABULARY ? c : GPT_VOCABULARY;
 
 	for (size_t i = 0; i < m->shape.depth; i++) {
 		block_pass *b = &m->blocks[i];
 
-		b->in = take(&at, &total, rows * c);
-		b->norm1 = take(&at, &total, rows * c);
-		b->stats1 = take(&at, &total, rows * 2);
-		b->qkv = take(&at, &total, rows * 3 * c);
-		b->prob = take(&at, &total, kept);
-		b->mixed = take(&at, &total, rows * c);
-		b->mid = take(&at, &total, rows * c);
-		b->norm2 = take(&at, &total, rows * c);
-		b->stats2 = take(&at, &total, rows * 2);
-		b->up = take(&at, &total, rows * 4 * c);
-		b->act = take(&at, &total, rows * 4 * c);
+		b->in = take(&at, &total, rows * c * f);
+		b->norm1 = take(&at, &total, rows * c * cell);
+		b->stats1 = take(&at, &total, rows * 2 * f);
+		b->qkv = take(&at, &total, rows * 3 * c * cell);
+		b->kept = take(&at, &total, kept * f);
+		b->mixed = take(&at, &total, rows * c * cell);
+		b->mid = take(&at, &total, rows * c * f);
+		b->norm2 = take(&at, &total, rows * c * cell);
+		b->stats2 = take(&at, &total, rows * 2 * f);
+		b->up = take(&at, &total, rows * 4 * c * cell);
+		b->act = take(&at, &total, rows * 4 * c * cell);
 	}
-	m->last = take(&at, &total, rows * c);
-	m->norm = take(&at, &total, rows * c);
-	m->stats = take(&at, &total, rows * 2);
-	m->logits = take(&at, &total, rows * GPT_VOCABULARY);
-	m->scratch = take(&at, &total, gpt_attention_scratch(&m->attention));
-	m->d_x = take(&at, &total, rows * c);
-	m->d_narrow = take(&at, &total, rows * c);
-	m->d_wide = take(&at, &total, rows * 4 * c);
-	m->targets = (unsigned char *)take(&at, &total, rows);
+	m->last = take(&at, &total, rows * c * f);
+	m->norm = take(&at, &total, rows * c * cell);
+	m->stats = take(&at, &total, rows * 2 * f);
+	m->logits = take(&at, &total, rows * GPT_VOCABULARY * f);
+	m->scratch = take(&at, &total, gpt_attention_scratch(&m->attention, m->together) * f);
+	m->d_x = take(&at, &total, rows * c * f);
+	/* Nothing is converted into these where cells are floats. */
+	m->cells = take(&at, &total, cell == f ? 0 : rows * widest * cell);
+	m->d_narrow = take(&at, &total, rows * c * cell);
+	m->d_wide = take(&at, &total, rows * 4 * c * cell);
+	m->bytes = take(&at, &total, 2 * rows);
+	m->targets = at ? m->bytes + rows : NULL;
+	m->loss = take(&at, &total, sizeof *m->loss);
 	return total;
 }
 
@@ -201,12 +227,29 @@ static int check_shape(const gpt_shape *s, gpt_err *err)
 		return gpt_err_set(err, GPT_MISTAKE,
 		                   "--heads=%zu: expected a divisor of --width=%zu", s->heads,
 		                   s->width);
-	return GPT_OK;
+	return gpt_attention_check(&(gpt_attention_shape){s->context, s->width, s->heads}, err);
 }
 
-int gpt_model_new(gpt_model **model, const gpt_shape *shape, uint64_t seed, gpt_err *err)
+static int allocate(gpt_model *m)
+{
+	size_t cell = gpt_device_cell_bytes();
+
+	m->weights = gpt_device_new(m->size * sizeof *m->weights);
+	m->gradients = gpt_device_new((m->size + GPT_SPARE) * sizeof *m->gradients);
+	m->operands = cell == sizeof(float) ? (gpt_cell *)m->weights : gpt_device_new(m->size * cell);
+	m->pass = gpt_device_new(place(m, NULL));
+	m->host_bytes = malloc(2 * m->together * m->shape.context);
+	if (!m->weights || !m->gradients || !m->operands || !m->pass || !m->host_bytes)
+		return -1;
+	place(m, m->pass);
+	return 0;
+}
+
+int gpt_model_new(gpt_model **model, const gpt_shape *shape, size_t windows, uint64_t seed,
+                  gpt_err *err)
 {
 	gpt_model *m = NULL;
+	size_t rows = gpt_device_rows();
 	int status = check_shape(shape, err);
 
 	*model = NULL;
@@ -217,21 +260,21 @@ int gpt_model_new(gpt_model **model, const gpt_shape *shape, uint64_t seed, gpt_
 		goto no_memory;
 	m->shape = *shape;
 	m->attention = (gpt_attention_shape){shape->context, shape->width, shape->heads};
-	m->together = shape->context >= ROWS_AT_ONCE ? 1 : ROWS_AT_ONCE / shape->context;
+	m->together = shape->context >= rows ? 1 : rows / shape->context;
+	m->together = m->together < windows ? m->together : windows;
 	m->tensors = calloc(GLOBALS + shape->depth * BLOCK, sizeof *m->tensors);
 	m->blocks = calloc(shape->depth, sizeof *m->blocks);
 	if (!m->tensors || !m->blocks)
 		goto no_memory;
 	lay_out(m);
-	m->weights = floats_new(m->size);
-	m->gradients = floats_new(m->size + GPT_SPARE);
-	m->pass = floats_new(place(m, NULL));
-	if (!m->weights || !m->gradients || !m->pass)
+	if (allocate(m))
 		goto no_memory;
-	place(m, m->pass);
-	draw(m, seed);
-	*model = m;
-	return GPT_OK;
+	status = draw_weights(m, seed, err);
+	if (status)
+		gpt_model_free(m);
+	else
+		*model = m;
+	return status;
 no_memory:
 	gpt_model_free(m);
 	return gpt_err_set(err, GPT_SYSTEM,
@@ -243,12 +286,21 @@ void gpt_model_free(gpt_model *model)
 {
 	if (!model)
 		return;
+	if (model->operands != (gpt_cell *)model->weights)
+		gpt_device_free(model->operands);
+	gpt_device_free(model->weights);
+	gpt_device_free(model->gradients);
+	gpt_device_free(model->pass);
 	free(model->tensors);
 	free(model->blocks);
-	free(model->weights);
-	free(model->gradients);
-	free(model->pass);
+	free(model->host_bytes);
 	free(model);
+}
+
+void gpt_model_changed(gpt_model *model)
+{
+	if (model->operands != (gpt_cell *)model->weights)
+		(void)gpt_cells_of(model->operands, model->weights, model->size);
 }
 
 const gpt_tensor *gpt_model_tensors(const gpt_model *model, size_t *count)
@@ -283,16 +335,9 @@ typedef struct span {
 	size_t at, rows, windows;
 } span;
 
-static void attend(gpt_model *m, block_pass *b, span s)
+static gpt_cell *row(gpt_cell *cells, size_t at, size_t width)
 {
-	size_t t = m->shape.context, c = m->shape.width;
-	size_t kept = gpt_attention_kept(&m->attention);
-	size_t last = s.windows > 1 ? t : s.at + s.rows;
-
-	for (size_t i = 0; i < s.windows; i++)
-		gpt_attention_forward(b->mixed + i * t * c, b->prob + i * kept,
-		                      b->qkv + i * t * 3 * c, s.at, last, &m->attention,
-		                      m->scratch);
+	return gpt_device_at(cells, at * width);
 }
 
 static void forward_block(gpt_model *m, size_t i, span s)
@@ -302,122 +347,119 @@ static void forward_block(gpt_model *m, size_t i, span s)
 	float *out = i + 1 < m->shape.depth ? m->blocks[i + 1].in : m->last;
 	float *w = m->weights;
 
-	gpt_norm_forward(b->norm1 + at * c, b->stats1 + at * 2, b->in + at * c,
+	gpt_norm_forward(row(b->norm1, at, c), b->stats1 + at * 2, b->in + at * c,
 	                 block_part(m, w, i, NORM1_GAIN), block_part(m, w, i, NORM1_BIAS), rows,
 	                 c);
-	gpt_linear_forward(b->qkv + at * 3 * c, b->norm1 + at * c,
-	                   block_part(m, w, i, QKV_WEIGHT), block_part(m, w, i, QKV_BIAS), rows,
+	gpt_linear_forward(row(b->qkv, at, 3 * c), row(b->norm1, at, c),
+	                   block_operand(m, i, QKV_WEIGHT), block_part(m, w, i, QKV_BIAS), rows,
 	                   c, 3 * c);
-	attend(m, b, s);
-	gpt_linear_residual(b->mid + at * c, b->in + at * c, b->mixed + at * c,
-	                    block_part(m, w, i, OUT_WEIGHT), block_part(m, w, i, OUT_BIAS), rows,
+	gpt_attention_forward(b->mixed, b->kept, b->qkv, at,
+	                      s.windows > 1 ? m->shape.context : at + rows, s.windows,
+	                      &m->attention, m->scratch);
+	gpt_linear_residual(b->mid + at * c, b->in + at * c, row(b->mixed, at, c),
+	                    block_operand(m, i, OUT_WEIGHT), block_part(m, w, i, OUT_BIAS), rows,
 	                    c, c);
-	gpt_norm_forward(b->norm2 + at * c, b->stats2 + at * 2, b->mid + at * c,
+	gpt_norm_forward(row(b->norm2, at, c), b->stats2 + at * 2, b->mid + at * c,
 	                 block_part(m, w, i, NORM2_GAIN), block_part(m, w, i, NORM2_BIAS), rows,
 	                 c);
-	gpt_linear_forward(b->up + at * 4 * c, b->norm2 + at * c, block_part(m, w, i, UP_WEIGHT),
-	                   block_part(m, w, i, UP_BIAS), rows, c, 4 * c);
-	gpt_gelu_forward(b->act + at * 4 * c, b->up + at * 4 * c, rows * 4 * c);
-	gpt_linear_residual(out + at * c, b->mid + at * c, b->act + at * 4 * c,
-	                    block_part(m, w, i, DOWN_WEIGHT), block_part(m, w, i, DOWN_BIAS),
+	gpt_linear_forward(row(b->up, at, 4 * c), row(b->norm2, at, c),
+	                   block_operand(m, i, UP_WEIGHT), block_part(m, w, i, UP_BIAS), rows, c,
+	                   4 * c);
+	gpt_gelu_forward(row(b->act, at, 4 * c), row(b->up, at, 4 * c), rows * 4 * c);
+	gpt_linear_residual(out + at * c, b->mid + at * c, row(b->act, at, 4 * c),
+	                    block_operand(m, i, DOWN_WEIGHT), block_part(m, w, i, DOWN_BIAS),
 	                    rows, 4 * c, c);
-}
-
-/* One sequence's bytes at positions [at, at + count) into rows from `row`. */
-static void embed(gpt_model *m, const unsigned char *bytes, size_t row, size_t at, size_t count)
-{
-	size_t c = m->shape.width;
-	const float *token = part(m, m->weights, TOKEN);
-	const float *position = part(m, m->weights, POSITION);
-	float *to = m->blocks[0].in + row * c;
-
-	for (size_t i = 0; i < count; i++)
-		for (size_t j = 0; j < c; j++)
-			to[i * c + j] = token[bytes[i] * c + j] + position[(at + i) * c + j];
 }
 
 static void forward(gpt_model *m, span s)
 {
 	size_t c = m->shape.width;
 
+	gpt_embed_forward(m->blocks[0].in + s.at * c, m->bytes + s.at, part(m, m->weights, TOKEN),
+	                  part(m, m->weights, POSITION), s.at, s.rows, m->shape.context, c);
 	for (size_t i = 0; i < m->shape.depth; i++)
 		forward_block(m, i, s);
-	gpt_norm_forward(m->norm + s.at * c, m->stats + s.at * 2, m->last + s.at * c,
+	gpt_norm_forward(row(m->norm, s.at, c), m->stats + s.at * 2, m->last + s.at * c,
 	                 part(m, m->weights, LAST_GAIN), part(m, m->weights, LAST_BIAS), s.rows,
 	                 c);
 }
 
-/* Loss summed over the windows of one pass; logits become their gradient when
- * scale is not 0. */
-static double pass_loss(gpt_model *m, const unsigned char *const *windows, span s, float scale)
+/* Adds the loss of the windows of one pass to *m->loss; logits become their
+ * gradient when scale is not 0. */
+static void pass_loss(gpt_model *m, const unsigned char *const *windows, span s, float scale)
 {
-	size_t t = m->shape.context;
+	size_t t = m->shape.context, rows = m->together * t;
 
 	for (size_t i = 0; i < s.windows; i++) {
-		embed(m, windows[i], i * t, 0, t);
-		memcpy(m->targets + i * t, windows[i] + 1, t);
+		memcpy(m->host_bytes + i * t, windows[i], t);
+		memcpy(m->host_bytes + rows + i * t, windows[i] + 1, t);
 	}
+	gpt_device_write(m->bytes, m->host_bytes, s.rows);
+	gpt_device_write(m->targets, m->host_bytes + rows, s.rows);
 	forward(m, s);
-	gpt_linear_forward(m->logits, m->norm, part(m, m->weights, HEAD), NULL, s.rows,
-	                   m->shape.width, GPT_VOCABULARY);
-	return gpt_cross_entropy(m->logits, m->targets, s.rows, GPT_VOCABULARY, scale);
+	gpt_linear_logits(m->logits, m->norm, operand(m, HEAD), s.rows, m->shape.width,
+	                  GPT_VOCABULARY);
+	gpt_cross_entropy(m->loss, m->logits, m->targets, s.rows, GPT_VOCABULARY, scale);
 }
 
 /* d_x holds the gradient of the block's output and becomes that of its input. */
 static void backward_block(gpt_model *m, size_t i, span s)
 {
 	block_pass *b = &m->blocks[i];
-	size_t c = m->shape.width, t = m->shape.context, rows = s.rows;
-	size_t kept = gpt_attention_kept(&m->attention);
+	size_t c = m->shape.width, rows = s.rows;
 	float *w = m->weights, *g = m->gradients;
 
 	gpt_linear_backward(m->d_wide, block_part(m, g, i, DOWN_WEIGHT),
-	                    block_part(m, g, i, DOWN_BIAS), m->d_x, b->act,
-	                    block_part(m, w, i, DOWN_WEIGHT), rows, 4 * c, c);
+	                    block_part(m, g, i, DOWN_BIAS), gpt_cells_of(m->cells, m->d_x, rows * c),
+	                    b->act, block_operand(m, i, DOWN_WEIGHT), rows, 4 * c, c);
 	gpt_gelu_backward(m->d_wide, block_part(m, g, i, UP_BIAS), b->up, rows, 4 * c);
 	gpt_linear_backward(m->d_narrow, block_part(m, g, i, UP_WEIGHT), NULL, m->d_wide,
-	                    b->norm2, block_part(m, w, i, UP_WEIGHT), rows, c, 4 * c);
+	                    b->norm2, block_operand(m, i, UP_WEIGHT), rows, c, 4 * c);
 	gpt_norm_backward(m->d_x, block_part(m, g, i, NORM2_GAIN),
 	                  block_part(m, g, i, NORM2_BIAS), m->d_narrow, b->mid, b->stats2,
 	                  block_part(m, w, i, NORM2_GAIN), rows, c);
 	gpt_linear_backward(m->d_narrow, block_part(m, g, i, OUT_WEIGHT),
-	                    block_part(m, g, i, OUT_BIAS), m->d_x, b->mixed,
-	                    block_part(m, w, i, OUT_WEIGHT), rows, c, c);
-	for (size_t n = 0; n < s.windows; n++)
-		gpt_attention_backward(m->d_wide + n * t * 3 * c, m->d_narrow + n * t * c,
-		                       b->prob + n * kept, b->qkv + n * t * 3 * c, t,
-		                       &m->attention, m->scratch);
+	                    block_part(m, g, i, OUT_BIAS), gpt_cells_of(m->cells, m->d_x, rows * c),
+	                    b->mixed, block_operand(m, i, OUT_WEIGHT), rows, c, c);
+	gpt_attention_backward(m->d_wide, m->d_narrow, b->mixed, b->kept, b->qkv, s.windows,
+	                       &m->attention, m->scratch);
 	gpt_linear_backward(m->d_narrow, block_part(m, g, i, QKV_WEIGHT),
 	                    block_part(m, g, i, QKV_BIAS), m->d_wide, b->norm1,
-	                    block_part(m, w, i, QKV_WEIGHT), rows, c, 3 * c);
+	                    block_operand(m, i, QKV_WEIGHT), rows, c, 3 * c);
 	gpt_norm_backward(m->d_x, block_part(m, g, i, NORM1_GAIN),
 	                  block_part(m, g, i, NORM1_BIAS), m->d_narrow, b->in, b->stats1,
 	                  block_part(m, w, i, NORM1_GAIN), rows, c);
 }
 
-static void backward(gpt_model *m, const unsigned char *const *windows, span s)
+/* Tell that the gradients from tensor `index` to where the last telling began
+ * are final. */
+static void tell(const gpt_model *m, size_t index, size_t *end, gpt_ready *ready, void *context)
 {
-	size_t c = m->shape.width, t = m->shape.context;
-	float *w = m->weights, *g = m->gradients;
-	float *token = part(m, g, TOKEN), *position = part(m, g, POSITION);
+	size_t at = m->tensors[index].offset;
 
-	gpt_linear_backward(m->d_narrow, part(m, g, HEAD), NULL, m->logits, m->norm,
-	                    part(m, w, HEAD), s.rows, c, GPT_VOCABULARY);
-	memset(m->d_x, 0, s.rows * c * sizeof *m->d_x);
+	if (ready)
+		ready(context, at, *end - at);
+	*end = at;
+}
+
+static void backward(gpt_model *m, span s, gpt_ready *ready, void *context)
+{
+	size_t c = m->shape.width, end = m->size + GPT_SPARE;
+	float *w = m->weights, *g = m->gradients;
+
+	gpt_linear_backward(m->d_narrow, part(m, g, HEAD), NULL,
+	                    gpt_cells_of(m->cells, m->logits, s.rows * GPT_VOCABULARY), m->norm,
+	                    operand(m, HEAD), s.rows, c, GPT_VOCABULARY);
+	gpt_device_zero(m->d_x, s.rows * c * sizeof *m->d_x);
 	gpt_norm_backward(m->d_x, part(m, g, LAST_GAIN), part(m, g, LAST_BIAS), m->d_narrow,
 	                  m->last, m->stats, part(m, w, LAST_GAIN), s.rows, c);
-	for (size_t i = m->shape.depth; i-- > 0;)
+	for (size_t i = m->shape.depth; i-- > 0;) {
 		backward_block(m, i, s);
-	for (size_t i = 0; i < s.rows; i++) {
-		const float *d = m->d_x + i * c;
-		float *to_token = token + windows[i / t][i % t] * c;
-		float *to_position = position + i % t * c;
-
-		for (size_t j = 0; j < c; j++) {
-			to_token[j] += d[j];
-			to_position[j] += d[j];
-		}
+		tell(m, GLOBALS + i * BLOCK, &end, ready, context);
 	}
+	gpt_embed_backward(part(m, g, TOKEN), part(m, g, POSITION), m->d_x, m->bytes, s.rows,
+	                   m->shape.context, c);
+	tell(m, 0, &end, ready, context);
 }
 
 static span pass_span(const gpt_model *m, size_t left)
@@ -427,42 +469,53 @@ static span pass_span(const gpt_model *m, size_t left)
 	return (span){.at = 0, .rows = windows * m->shape.context, .windows = windows};
 }
 
-double gpt_model_loss(gpt_model *model, const unsigned char *const *windows, size_t count)
+int gpt_model_loss(double *loss, gpt_model *model, const unsigned char *const *windows,
+                   size_t count, gpt_err *err)
 {
-	double total = 0;
+	int status;
 	span s;
 
+	gpt_device_zero(model->loss, sizeof *model->loss);
 	for (size_t i = 0; i < count; i += s.windows) {
 		s = pass_span(model, count - i);
-		total += pass_loss(model, windows + i, s, 0);
+		pass_loss(model, windows + i, s, 0);
 	}
-	return total / (double)(count * model->shape.context);
+	status = gpt_device_read(loss, model->loss, sizeof *loss, err);
+	*loss /= (double)(count * model->shape.context);
+	return status;
 }
 
-double gpt_model_learn(gpt_model *model, const unsigned char *const *windows, size_t count)
+void gpt_model_learn(gpt_model *model, const unsigned char *const *windows, size_t count,
+                     gpt_ready *ready, void *context)
 {
-	float scale = 1.0f / (float)(count * model->shape.context);
-	double total = 0;
+	double mean = 1.0 / (double)(count * model->shape.context);
 	span s;
 
-	memset(model->gradients, 0, model->size * sizeof *model->gradients);
+	gpt_device_zero(model->gradients, model->size * sizeof *model->gradients);
+	gpt_device_zero(model->loss, sizeof *model->loss);
 	for (size_t i = 0; i < count; i += s.windows) {
+		bool is_last;
+
 		s = pass_span(model, count - i);
-		total += pass_loss(model, windows + i, s, scale);
-		backward(model, windows + i, s);
+		is_last = i + s.windows == count;
+		pass_loss(model, windows + i, s, (float)mean);
+		if (is_last)
+			gpt_scale(model->gradients + model->size + GPT_LOSS, model->loss, mean);
+		backward(model, s, is_last ? ready : NULL, context);
 	}
-	return total / (double)(count * model->shape.context);
 }
 
-const float *gpt_model_feed(gpt_model *model, const unsigned char *bytes, size_t at, size_t count)
+int gpt_model_feed(const float **logits, gpt_model *model, const unsigned char *bytes, size_t at,
+                   size_t count, gpt_err *err)
 {
 	span s = {.at = at, .rows = count, .windows = 1};
 	size_t c = model->shape.width;
 
 	assert(count > 0 && at + count <= model->shape.context);
-	embed(model, bytes, at, at, count);
+	gpt_device_write(model->bytes + at, bytes, count);
 	forward(model, s);
-	gpt_linear_forward(model->logits, model->norm + (at + count - 1) * c,
-	                   part(model, model->weights, HEAD), NULL, 1, c, GPT_VOCABULARY);
-	return model->logits;
+	gpt_linear_logits(model->logits, row(model->norm, at + count - 1, c), operand(model, HEAD), 1,
+	                  c, GPT_VOCABULARY);
+	*logits = model->host_logits;
+	return gpt_device_read(model->host_logits, model->logits, sizeof model->host_logits, err);
 }

@@ -8,12 +8,15 @@
  * Parameters are named tensors in one array of floats (the arena), gradients
  * an array of the same layout: an optimizer, an all-reduce or a norm is a loop
  * over one array. One model is used by one thread at a time. The loss and the
- * gradient are the same bits whenever weights and windows are. */
+ * gradient are the same bits whenever weights, windows and device are.
+ *
+ * Weights and gradients are the device's (device.h). */
 #ifndef GPT_MODEL_H
 #define GPT_MODEL_H
 
 #include "err.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -33,34 +36,44 @@ typedef struct gpt_tensor {
 
 typedef struct gpt_model gpt_model;
 
-/* A model with weights drawn from `seed`. The caller owns *model. GPT_MISTAKE
- * if the shape is not possible, GPT_SYSTEM if there is no memory. */
-int gpt_model_new(gpt_model **model, const gpt_shape *shape, uint64_t seed, gpt_err *err);
+/* A model with weights drawn from `seed`, for calls of up to `windows` windows
+ * (more go through it one part after the other). The caller owns *model.
+ * GPT_MISTAKE if the shape is not possible, GPT_SYSTEM if there is no memory. */
+int gpt_model_new(gpt_model **model, const gpt_shape *shape, size_t windows, uint64_t seed,
+                  gpt_err *err);
 void gpt_model_free(gpt_model *model);
 
 /* Tensors in arena order; borrowed. */
 const gpt_tensor *gpt_model_tensors(const gpt_model *model, size_t *count);
 
-/* The arenas, 64-byte aligned; borrowed. Gaps between tensors are zeros in
- * both. `spare` floats behind the gradients are free for the caller, so that
- * a flag can travel with them. */
-enum { GPT_SPARE = 16 };
+/* The arenas; borrowed. Gaps between tensors are zeros in both. Behind the
+ * gradients are floats that travel with them: the loss, and a flag of the
+ * caller's. Who writes weights says so by gpt_model_changed. */
+enum { GPT_LOSS, GPT_FLAG, GPT_SPARE };
 float *gpt_model_weights(gpt_model *model);
+void gpt_model_changed(gpt_model *model);
 float *gpt_model_gradients(gpt_model *model);
 size_t gpt_model_size(const gpt_model *model);       /* floats in an arena */
 size_t gpt_model_parameters(const gpt_model *model); /* without gaps */
 
-/* Mean cross-entropy in nats a byte of predicting bytes 1 to context of each
- * window from those before; a window is context + 1 bytes. */
-double gpt_model_loss(gpt_model *model, const unsigned char *const *windows, size_t count);
+/* *loss: mean cross-entropy in nats a byte of predicting bytes 1 to context of
+ * each window from those before; a window is context + 1 bytes. Here and below
+ * GPT_SYSTEM if the device fails. */
+int gpt_model_loss(double *loss, gpt_model *model, const unsigned char *const *windows,
+                   size_t count, gpt_err *err);
 
-/* The same, and the gradients are set to those of the mean. */
-double gpt_model_learn(gpt_model *model, const unsigned char *const *windows, size_t count);
+/* Set the gradients to those of the mean, and the float behind them to the mean.
+ * `ready`, unless NULL, is called for each range [at, at + count) of them that is
+ * final, from the end to the beginning; what stands behind them goes with the
+ * first. The device may still be at it when this returns. */
+typedef void gpt_ready(void *context, size_t at, size_t count);
+void gpt_model_learn(gpt_model *model, const unsigned char *const *windows, size_t count,
+                     gpt_ready *ready, void *context);
 
 /* Feed `count` bytes at positions [at, at + count); positions before must have
- * been fed. Returns the 256 logits of the byte to follow, borrowed until the
- * next call. at + count <= context, count > 0. */
-const float *gpt_model_feed(gpt_model *model, const unsigned char *bytes, size_t at,
-                            size_t count);
+ * been fed. *logits: the 256 of the byte to follow, borrowed until the next
+ * call. at + count <= context, count > 0. */
+int gpt_model_feed(const float **logits, gpt_model *model, const unsigned char *bytes, size_t at,
+                   size_t count, gpt_err *err);
 
 #endif

@@ -3,8 +3,8 @@
  * AdamW (Loshchilov and Hutter 2019: weight decay apart from the gradient,
  * scaled by the learning rate) and SGD with momentum and the same decay. Decay
  * touches matrices alone: biases, norms and embeddings are left to the data.
- * State is two arrays in the layout of the model's arena. One thread; fixed
- * order of operations. */
+ * State is two arrays in the layout of the model's arena, on the device
+ * (device.h). Fixed order of operations. */
 #ifndef GPT_OPTIM_H
 #define GPT_OPTIM_H
 
@@ -32,9 +32,6 @@ void gpt_optim_step(gpt_optim *optim, gpt_model *model, int64_t step, double lr,
 /* Learning rate of a step in [1, steps]: linear from 0 over `warmup` steps,
  * then half a cosine down to a tenth at the last step. */
 double gpt_optim_rate(double lr, int64_t step, int64_t warmup, int64_t steps);
-
-/* Euclidean norm, added up in double. */
-double gpt_optim_norm(const float *x, size_t count);
 
 /* What to multiply a gradient of this norm with so that it is at most `clip`;
  * 1 where clip is 0. */

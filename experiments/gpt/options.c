@@ -38,6 +38,8 @@ static const flag flags[] = {
 	{"weight-decay", NUMBER, AT(weight_decay), NULL, 0, 1e6, 0,
 	 "of matrices, times lr; left out: 0.1 for adamw, 0 for sgd, whose lr is large"},
 	{"clip", NUMBER, AT(clip), "1", 0, 1e30, 0, "largest norm of a gradient; 0: any"},
+	{"precision", CHOICE, AT(precision), "f32", 0, 0, 0,
+	 "f32, or bf16 with weights of f32 (gpt_cuda)"},
 	{"seed", INTEGER, AT(seed), "1", 0, ANY_INT, 0, "of weights, windows and samples"},
 	{"log-every", INTEGER, AT(log_every), "1", 1, ANY_INT, 0, "steps between points"},
 	{"eval-every", INTEGER, AT(eval_every), "100", 0, ANY_INT, 0, "0: at the end alone"},
@@ -50,6 +52,10 @@ static const flag flags[] = {
 	{"generate", INTEGER, AT(generate), "0", 0, 1 << 30, 0,
 	 "print so many bytes from the checkpoint, do not train"},
 };
+
+static const struct {
+	const char *name, *one, *other;
+} choices[] = {{"optimizer", "adamw", "sgd"}, {"precision", "f32", "bf16"}};
 
 enum { FLAGS = sizeof flags / sizeof *flags };
 
@@ -89,25 +95,40 @@ static int set_number(gpt_options *o, const flag *f, const char *name, const cha
 	return GPT_OK;
 }
 
+static int check_choice(const flag *f, const char *name, const char *value, gpt_err *err)
+{
+	char what[32];
+	size_t i = 0;
+
+	while (strcmp(choices[i].name, f->name) != 0)
+		i++;
+	snprintf(what, sizeof what, "%s or %s", choices[i].one, choices[i].other);
+	if (strcmp(value, choices[i].one) != 0 && strcmp(value, choices[i].other) != 0)
+		return expected(err, name, value, what);
+	return GPT_OK;
+}
+
 static int set_flag(gpt_options *o, const flag *f, const char *name, const char *value,
                     gpt_err *err)
 {
+	int status = GPT_OK;
+
 	switch (f->kind) {
 	case INTEGER:
 		return set_integer(o, f, name, value, err);
 	case NUMBER:
 		return set_number(o, f, name, value, err);
 	case CHOICE:
-		if (strcmp(value, "adamw") != 0 && strcmp(value, "sgd") != 0)
-			return expected(err, name, value, "adamw or sgd");
+		status = check_choice(f, name, value, err);
 		break;
 	case STRING:
 		if (*value == 0)
-			return expected(err, name, value, "at least one byte");
+			status = expected(err, name, value, "at least one byte");
 		break;
 	}
-	memcpy((char *)o + f->offset, &value, sizeof value);
-	return GPT_OK;
+	if (status == GPT_OK)
+		memcpy((char *)o + f->offset, &value, sizeof value);
+	return status;
 }
 
 static const flag *find_flag(const char *name)

@@ -14,7 +14,7 @@
 #include <stdio.h>
 
 typedef struct gpt_options {
-	const char *text, *optimizer, *prompt;
+	const char *text, *optimizer, *precision, *prompt;
 	int64_t width, heads, depth, context, batch, steps, warmup, seed;
 	int64_t log_every, eval_every, eval_batches, save_every; /* 0: at the end alone */
 	int64_t sample_bytes, sample_every, generate;

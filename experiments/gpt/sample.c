@@ -38,12 +38,15 @@ int gpt_sample(unsigned char *out, size_t count, gpt_model *model, size_t contex
 	size_t used = prompt_bytes < context ? prompt_bytes : context, fed = 0;
 	unsigned char *seen = malloc(context);
 	const float *logits;
+	int status = GPT_OK;
 
 	if (!seen)
 		return gpt_err_set(err, GPT_SYSTEM, "no memory for a sample");
 	memcpy(seen, prompt + prompt_bytes - used, used);
 	for (size_t i = 0; i < count; i++) {
-		logits = gpt_model_feed(model, seen + fed, fed, used - fed);
+		status = gpt_model_feed(&logits, model, seen + fed, fed, used - fed, err);
+		if (status)
+			break;
 		fed = used;
 		out[i] = choose(logits, sampling, i);
 		if (used == context) {
@@ -54,7 +57,7 @@ int gpt_sample(unsigned char *out, size_t count, gpt_model *model, size_t contex
 		seen[used++] = out[i];
 	}
 	free(seen);
-	return GPT_OK;
+	return status;
 }
 
 /* Length of the UTF-8 character at `s`, 0 if it is none (RFC 3629). */

@@ -14,7 +14,8 @@ typedef struct gpt_sampling {
 } gpt_sampling;
 
 /* Continue `prompt` (its last context bytes count; size > 0) by `count` bytes
- * into `out`, which the caller owns. GPT_SYSTEM if there is no memory. */
+ * into `out`, which the caller owns. GPT_SYSTEM if there is no memory, or the
+ * device fails. */
 int gpt_sample(unsigned char *out, size_t count, gpt_model *model, size_t context,
                const char *prompt, size_t prompt_bytes, const gpt_sampling *sampling,
                gpt_err *err);

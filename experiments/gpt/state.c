@@ -1,13 +1,23 @@
 #include "state.h"
 
+#include "device.h"
+
+#include <stdlib.h>
 #include <string.h>
 
 enum { VERSION = 1, NOT_FOUND = -3 };
 enum { AT_VERSION, AT_STEP, AT_SEED, AT_WIDTH, AT_HEADS, AT_DEPTH, AT_CONTEXT, AT_OPTIMIZER,
        FIELDS };
 
+enum { ARENAS = 3 };
+
+typedef struct arena {
+	const char *role;
+	float *data;         /* on the device; NULL: the optimizer has none */
+} arena;
+
 static int add_all(pio_checkpoint *checkpoint, const char *role, const gpt_model *model,
-                   const float *arena)
+                   const float *floats)
 {
 	size_t count;
 	const gpt_tensor *t = gpt_model_tensors(model, &count);
@@ -15,7 +25,7 @@ static int add_all(pio_checkpoint *checkpoint, const char *role, const gpt_model
 
 	for (size_t i = 0; i < count && code == 0; i++)
 		code = pio_checkpoint_add(checkpoint, role, t[i].name, PIO_F32, t[i].ndim,
-		                          t[i].shape, arena + t[i].offset);
+		                          t[i].shape, floats + t[i].offset);
 	return code;
 }
 
@@ -33,42 +43,76 @@ int gpt_state_save(pio_run *run, const gpt_options *options, gpt_model *model,
 		[AT_OPTIMIZER] = optim->kind,
 	};
 	const int64_t fields = FIELDS;
+	const arena arenas[] = {
+		{"model", gpt_model_weights(model)}, {"optim.m", optim->m}, {"optim.v", optim->v},
+	};
+	const float *hosts[ARENAS] = {NULL};
 	pio_checkpoint *checkpoint = NULL;
-	int code = pio_checkpoint_begin(&checkpoint, run, step, 1);
+	int status = GPT_OK, code = pio_checkpoint_begin(&checkpoint, run, step, 1);
 
-	if (code == 0)
-		code = add_all(checkpoint, "model", model, gpt_model_weights(model));
-	if (code == 0)
-		code = add_all(checkpoint, "optim.m", model, optim->m);
-	if (code == 0 && optim->v)
-		code = add_all(checkpoint, "optim.v", model, optim->v);
-	if (code == 0)
+	for (size_t i = 0; i < ARENAS && code == 0 && status == GPT_OK; i++) {
+		if (!arenas[i].data)
+			continue;
+		status = gpt_device_borrow(&hosts[i], arenas[i].data, gpt_model_size(model), err);
+		if (status == GPT_OK)
+			code = add_all(checkpoint, arenas[i].role, model, hosts[i]);
+	}
+	if (code == 0 && status == GPT_OK)
 		code = pio_checkpoint_add(checkpoint, "extra", "state", PIO_I64, 1, &fields,
 		                          state);
 	/* What could not be added whole is not committed: it stays absent. */
-	if (code == 0)
+	if (code == 0 && status == GPT_OK)
 		code = pio_checkpoint_commit(&checkpoint);
+	for (size_t i = 0; i < ARENAS; i++)
+		gpt_device_give_back(hosts[i]);
 	if (code)
 		return gpt_err_set(err, GPT_SYSTEM, "checkpoint of step %lld: %s",
 		                   (long long)step, pio_error());
-	return GPT_OK;
+	return status;
 }
 
-static int read_all(pio_run *run, const char *role, const gpt_model *model, float *arena,
+/* By way of `room`, which has space for the largest tensor. */
+static int read_all(pio_run *run, const arena *to, const gpt_model *model, float *room,
                     gpt_err *err)
 {
 	size_t count;
 	const gpt_tensor *t = gpt_model_tensors(model, &count);
 
-	for (size_t i = 0; i < count; i++) {
-		int code = pio_resume_read(run, role, t[i].name, PIO_F32,
-		                           t[i].count * sizeof *arena, arena + t[i].offset);
+	for (size_t i = 0; to->data && i < count; i++) {
+		size_t bytes = t[i].count * sizeof *room;
+		int code = pio_resume_read(run, to->role, t[i].name, PIO_F32, bytes, room);
 
 		if (code)
 			return gpt_err_set(err, code == NOT_FOUND ? GPT_MISTAKE : GPT_SYSTEM,
-			                   "resume: %s of %s: %s", t[i].name, role, pio_error());
+			                   "resume: %s of %s: %s", t[i].name, to->role,
+			                   pio_error());
+		gpt_device_write(to->data + t[i].offset, room, bytes);
 	}
 	return GPT_OK;
+}
+
+static int read_arenas(pio_run *run, gpt_model *model, const gpt_optim *optim, gpt_err *err)
+{
+	const arena arenas[] = {
+		{"model", gpt_model_weights(model)},
+		{"optim.m", optim ? optim->m : NULL},
+		{"optim.v", optim ? optim->v : NULL},
+	};
+	size_t count, largest = 0;
+	const gpt_tensor *t = gpt_model_tensors(model, &count);
+	int status = GPT_OK;
+	float *room;
+
+	for (size_t i = 0; i < count; i++)
+		largest = t[i].count > largest ? t[i].count : largest;
+	room = malloc(largest * sizeof *room);
+	if (!room)
+		return gpt_err_set(err, GPT_SYSTEM, "resume: no memory for %zu floats", largest);
+	for (size_t i = 0; i < ARENAS && status == GPT_OK; i++)
+		status = read_all(run, &arenas[i], model, room, err);
+	free(room);
+	gpt_model_changed(model);
+	return status;
 }
 
 static int read_state(pio_run *run, int64_t *state, gpt_err *err)
@@ -112,13 +156,7 @@ int gpt_state_load(pio_run *run, const gpt_options *options, gpt_model *model, g
 		                     "--optimizer=%s: the checkpoint to start from has %s",
 		                     options->optimizer,
 		                     state[AT_OPTIMIZER] == GPT_SGD ? "sgd" : "adamw");
-	if (status == 0)
-		status = read_all(run, "model", model, gpt_model_weights(model), err);
-	if (status == 0 && optim)
-		status = read_all(run, "optim.m", model, optim->m, err);
-	if (status == 0 && optim && optim->v)
-		status = read_all(run, "optim.v", model, optim->v, err);
-	return status;
+	return status ? status : read_arenas(run, model, optim, err);
 }
 
 int gpt_state_shape(pio_run *run, gpt_options *options, gpt_err *err)

@@ -1,8 +1,11 @@
 #include "train.h"
 
 #include "data.h"
+#include "device.h"
+#include "kernel.h"
 #include "model.h"
 #include "optim.h"
+#include "reduce.h"
 #include "sample.h"
 #include "state.h"
 
@@ -16,8 +19,7 @@
 enum { JOIN_TIMEOUT_MS = 120000 };
 
 /* What travels behind the gradients: one float each. */
-enum { STOP, LOSS, TRAVELLERS };
-_Static_assert((int)TRAVELLERS <= (int)GPT_SPARE, "no room behind the gradients");
+enum { LOSS = GPT_LOSS, STOP = GPT_FLAG, TRAVELLERS = GPT_SPARE };
 
 typedef struct trainer {
 	const gpt_options *o;
@@ -25,8 +27,10 @@ typedef struct trainer {
 	pio_run *run;
 	const pio_info *info;
 	pio_comm *comm; /* NULL when the world is one rank */
+	gpt_reduce *reduce;
 	gpt_model *model;
 	gpt_optim optim;
+	double *square;      /* of the gradient's norm; on the device */
 	gpt_data data;
 	const unsigned char **windows;
 	size_t first, count;      /* this rank's slice of a batch */
@@ -77,14 +81,6 @@ static int communication_failed(trainer *t)
 	return gpt_err_set(t->err, GPT_SYSTEM, "rank %d: %s", t->info->rank, pio_error());
 }
 
-/* Sum over ranks, in place. */
-static int reduce(trainer *t, float *data, size_t count)
-{
-	if (t->comm && pio_comm_allreduce(t->comm, data, count))
-		return communication_failed(t);
-	return GPT_OK;
-}
-
 static int is_due(int64_t step, int64_t every, int64_t last)
 {
 	return step == last || (every > 0 && step % every == 0);
@@ -133,19 +129,21 @@ static int evaluate(trainer *t, int64_t step)
 {
 	size_t all = (size_t)(t->o->eval_batches * t->o->batch);
 	size_t count = all / (size_t)t->info->world, first = count * (size_t)t->info->rank;
-	double total = 0;
+	double total = 0, loss;
 	float mean;
 	int status;
 
 	for (size_t i = 0; i < count; i += t->count) {
 		for (size_t j = 0; j < t->count; j++)
 			t->windows[j] = gpt_data_validation(&t->data, first + i + j, all);
-		total += gpt_model_loss(t->model, t->windows, t->count);
+		status = gpt_model_loss(&loss, t->model, t->windows, t->count, t->err);
+		if (status)
+			return status;
+		total += loss;
 	}
 	mean = (float)(total / (double)t->o->eval_batches);
-	status = reduce(t, &mean, 1);
-	if (status)
-		return status;
+	if (t->comm && pio_comm_allreduce(t->comm, &mean, 1))
+		return communication_failed(t);
 	t->val_loss = (double)mean / t->info->world;
 	if (t->info->rank == 0) {
 		pio_log(t->run, t->key_val, step, t->val_loss);
@@ -181,24 +179,46 @@ static void log_step(trainer *t, int64_t step, double loss, double norm, double 
 	t->steps = 0;
 }
 
+static void ready(void *context, size_t at, size_t count)
+{
+	gpt_reduce_ready(context, at, count);
+}
+
+/* This rank's gradient, then that of all ranks: its norm, and what travelled. */
+static int learn(trainer *t, int64_t step, float travel[TRAVELLERS], double *norm)
+{
+	size_t size = gpt_model_size(t->model);
+	float *g = gpt_model_gradients(t->model), stop = stop_signal ? 1.0f : 0.0f;
+	double square;
+	int status = GPT_OK;
+
+	for (size_t i = 0; i < t->count; i++)
+		t->windows[i] = gpt_data_train(&t->data, (uint64_t)t->o->seed, step, t->first + i);
+	gpt_device_write(g + size + STOP, &stop, sizeof stop);
+	gpt_model_learn(t->model, t->windows, t->count, t->reduce ? ready : NULL, t->reduce);
+	if (t->reduce)
+		status = gpt_reduce_finish(t->reduce, t->err);
+	gpt_square_sum(t->square, g, size);
+	if (status == GPT_OK)
+		status = gpt_device_read(&square, t->square, sizeof square, t->err);
+	if (status == GPT_OK)
+		status = gpt_device_read(travel, g + size, TRAVELLERS * sizeof *travel, t->err);
+	if (status == GPT_OK)
+		*norm = sqrt(square) / t->info->world;
+	return status;
+}
+
 /* One update. *stop is set, on all ranks alike, when any of them was told to
- * stop before its gradient was sent. */
+ * stop before its gradient was computed. */
 static int take_step(trainer *t, int64_t step, int *stop)
 {
 	const gpt_options *o = t->o;
-	size_t size = gpt_model_size(t->model);
-	float *g = gpt_model_gradients(t->model), *travel = g + size;
 	double begin = now_s(), world = (double)t->info->world, norm, lr;
-	int status;
+	float travel[TRAVELLERS];
+	int status = learn(t, step, travel, &norm);
 
-	for (size_t i = 0; i < t->count; i++)
-		t->windows[i] = gpt_data_train(&t->data, (uint64_t)o->seed, step, t->first + i);
-	travel[LOSS] = (float)gpt_model_learn(t->model, t->windows, t->count);
-	travel[STOP] = stop_signal ? 1.0f : 0.0f;
-	status = reduce(t, g, size + TRAVELLERS);
 	if (status)
 		return status;
-	norm = gpt_optim_norm(g, size) / world;
 	lr = gpt_optim_rate(o->lr, step, o->warmup, o->steps);
 	gpt_optim_step(&t->optim, t->model, step, lr,
 	               gpt_optim_clip(norm, o->clip) / (float)world);
@@ -262,6 +282,14 @@ static int get_keys(trainer *t)
 	return GPT_OK;
 }
 
+static int join(trainer *t)
+{
+	if (pio_comm_init(&t->comm, t->run, JOIN_TIMEOUT_MS))
+		return communication_failed(t);
+	return gpt_reduce_open(&t->reduce, t->comm, gpt_model_gradients(t->model),
+	                       gpt_model_size(t->model) + TRAVELLERS, JOIN_TIMEOUT_MS, t->err);
+}
+
 static int prepare(trainer *t)
 {
 	const gpt_options *o = t->o;
@@ -273,7 +301,7 @@ static int prepare(trainer *t)
 	if (status == GPT_OK)
 		status = gpt_data_open(&t->data, o->text, shape.context, t->err);
 	if (status == GPT_OK)
-		status = gpt_model_new(&t->model, &shape, (uint64_t)o->seed, t->err);
+		status = gpt_model_new(&t->model, &shape, t->count, (uint64_t)o->seed, t->err);
 	if (status == GPT_OK)
 		status = gpt_optim_init(&t->optim, t->model, t->err);
 	if (status == GPT_OK)
@@ -281,11 +309,10 @@ static int prepare(trainer *t)
 	if (status)
 		return status;
 	t->windows = malloc(t->count * sizeof *t->windows);
-	if (!t->windows)
+	t->square = gpt_device_new(sizeof *t->square);
+	if (!t->windows || !t->square)
 		return gpt_err_set(t->err, GPT_SYSTEM, "no memory for a batch");
-	if (t->info->world > 1 && pio_comm_init(&t->comm, t->run, JOIN_TIMEOUT_MS))
-		return communication_failed(t);
-	return GPT_OK;
+	return t->info->world > 1 ? join(t) : GPT_OK;
 }
 
 /* Facts that do not depend on where the run starts from. */
@@ -352,9 +379,12 @@ int gpt_train(const gpt_options *options, pio_run *run, gpt_err *err)
 		status = sample(&t, from);
 	if (status == GPT_OK)
 		status = loop(&t, from);
+	if (t.reduce)
+		gpt_reduce_close(&t.reduce, status > 0 && status < 128 ? err->text : NULL);
 	if (t.comm)
 		pio_comm_close(&t.comm, status > 0 && status < 128 ? err->text : NULL);
 	free(t.windows);
+	gpt_device_free(t.square);
 	gpt_optim_fini(&t.optim);
 	gpt_model_free(t.model);
 	gpt_data_close(&t.data);
@@ -380,7 +410,7 @@ int gpt_generate(gpt_options *options, pio_run *run, gpt_err *err)
 		return status;
 	shape = (gpt_shape){(size_t)options->width, (size_t)options->heads,
 	                    (size_t)options->depth, (size_t)options->context};
-	status = gpt_model_new(&model, &shape, 0, err);
+	status = gpt_model_new(&model, &shape, 1, 0, err);
 	if (status == GPT_OK)
 		status = gpt_state_load(run, options, model, NULL, err);
 	text = malloc(count);

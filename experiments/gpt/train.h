@@ -1,10 +1,12 @@
 /* train.h: the training loop, on one rank or on many.
  *
  * Every rank computes the gradient of its slice of the global batch; the sum
- * goes round by pio_comm, and every rank takes the same step. Rank 0 alone
+ * goes round (reduce.h), and every rank takes the same step. Rank 0 alone
  * logs and saves. Steps are numbered from 1 and logged after the update;
  * val/bigram stands at step 0. The same options, seed and world size give the
  * same bits of every loss, whether or not the run was interrupted and resumed.
+ *
+ * On a GPU also on the same GPU and the same libraries.
  *
  * SIGTERM or SIGINT on any rank: all ranks agree at the end of the step, rank
  * 0 saves, and the status is 128 plus the signal. */

@@ -30,8 +30,12 @@ def test_everything_compiles_for_sm_90():
     if "pip could not get" in done.stderr:
         raise Skip("pip cannot get NVIDIA's packages here")
     assert done.returncode == 0, done.stdout + done.stderr
-    for name in ("abi.o", "nccl_ranks"):
-        assert os.path.exists(os.path.join(ROOT, build, "cuda", name)), name
+    for name in ("cuda/abi.o", "cuda/nccl_ranks", "cuda/kernels", "gpt_cuda"):
+        assert os.path.exists(os.path.join(ROOT, build, name)), name
+    with open(os.path.join(ROOT, build, "gpt_cuda"), "rb") as f:
+        program = f.read()
+    assert b"gpu_host" not in program and b"libcublas.so" in program, "it is not the stand-in's"
+    assert b"sm_90" in program
 
 
 def test_without_nvcc_it_says_what_is_left_out():

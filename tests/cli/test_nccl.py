@@ -73,7 +73,12 @@ def test_an_old_library_makes_do_with_one_id_and_says_that_it_has_no_groups():
 
 
 def test_a_killed_rank_is_named_to_those_who_wait_for_it():
-    world = World(4, "death")
+    """Whether NCCL tells of a lost connection, or a rank's end is the rendezvous's to tell."""
+    for env in ({}, {"GPU_HOST_NCCL_SILENT": "1"}):
+        named_to_all(World(4, "death", **env))
+
+
+def named_to_all(world):
     assert world.status == 1
     assert (world.attempt["result"], world.attempt["rank"], world.attempt["signal"]) == ("signal", 1, 9)
     said = [t for r, t in enumerate(world.out) if r != 1 and "wait failed with -13: " in t]
@@ -103,6 +108,14 @@ def test_an_asynchronous_error_tells_what_where_and_who():
     assert said, world.out
     assert re.search(r"internal error \(3\); \S+, pid \d+, rank [01], comm_nccl\.c:\d+; "
                      r"NCCL: as the test wants it", said[0]), said
+
+
+def test_a_broken_connection_that_nobody_explains():
+    """Is another rank's fault if NCCL says so, else this rank's own."""
+    for result, code, words in ((6, -13, "remote process exited"), (2, -8, "unhandled system error")):
+        world = World(2, "error", GPU_HOST_NCCL_FAIL=f"1:{result}")
+        said = "".join(world.out)
+        assert f"failed with {code}: " in said and words in said, world.out
 
 
 def test_without_a_library_the_message_names_it():

@@ -8,6 +8,7 @@
 #include <nvml.h>
 
 #include "client/nccl_library.h"
+#include "gpu/driver.h"
 
 #define SAME(ours, theirs) static_assert((long)(ours) == (long)(theirs), #theirs)
 #define SAME_PLACE(ours, theirs)                                                     \
@@ -31,6 +32,7 @@ SAME_PLACE(net_name, netName);
 SAME_PLACE(split_share, splitShare);
 SAME(PIO_NCCL_SUCCESS, ncclSuccess);
 SAME(PIO_NCCL_SYSTEM_ERROR, ncclSystemError);
+SAME(PIO_NCCL_INVALID_ARGUMENT, ncclInvalidArgument);
 SAME(PIO_NCCL_REMOTE_ERROR, ncclRemoteError);
 SAME(PIO_NCCL_IN_PROGRESS, ncclInProgress);
 SAME(PIO_NCCL_SUM, ncclSum);
@@ -71,6 +73,27 @@ SAME(sizeof(ncclResult_t), sizeof(int));
 SAME(sizeof(ncclDataType_t), sizeof(int));
 SAME(sizeof(ncclRedOp_t), sizeof(int));
 SAME(sizeof(CUresult), sizeof(int));
+
+CALL(cuInit, CUresult(unsigned));
+CALL(cuDeviceGetCount, CUresult(int *));
+CALL(cuDeviceGet, CUresult(CUdevice *, int));
+CALL(cuDeviceGetName, CUresult(char *, int, CUdevice));
+CALL(cuDeviceTotalMem, CUresult(size_t *, CUdevice));
+CALL(cuDeviceGetAttribute, CUresult(int *, CUdevice_attribute, CUdevice));
+CALL(cuMemHostAlloc, CUresult(void **, size_t, unsigned));
+CALL(cuMemFreeHost, CUresult(void *));
+CALL(cuMemcpyDtoHAsync, CUresult(void *, CUdeviceptr, size_t, CUstream));
+CALL(cuEventCreate, CUresult(CUevent *, unsigned));
+CALL(cuEventRecord, CUresult(CUevent, CUstream));
+CALL(cuEventSynchronize, CUresult(CUevent));
+CALL(cuEventDestroy, CUresult(CUevent));
+SAME(sizeof(CUdevice), sizeof(int));
+SAME(sizeof(CUdeviceptr), sizeof(uintptr_t));
+SAME(sizeof(CUdevice_attribute), sizeof(int));
+SAME(PIO_CUDA_NO_DEVICE, CUDA_ERROR_NO_DEVICE);
+SAME(PIO_CUDA_MAJOR, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR);
+SAME(PIO_CUDA_MINOR, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR);
+SAME(PIO_CUDA_EVENT_NO_TIMING, CU_EVENT_DISABLE_TIMING);
 
 /* core/gpu/nvml.c */
 SAME(sizeof(nvmlMemory_t), 3 * sizeof(unsigned long long));

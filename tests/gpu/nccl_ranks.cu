@@ -119,7 +119,10 @@ static void sum_scene()
 		expect(holds(nccl, float(round % info->world)), "what the root has");
 	}
 	expect(pio_nccl_allreduce(nccl, data, data, N, PIO_BOOL, stream) == -1, "a type that is refused");
+	expect(pio_nccl_broadcast(nccl, data, N, PIO_F32, info->world, stream) == -1, "a root that is none");
 	expect(pio_nccl_handle(nccl) != NULL, "a refused call breaks nothing");
+	add_up(nccl);
+	expect(holds(nccl, sum_of_ranks()), "the sum of all ranks");
 }
 
 static void play(const char *scene)

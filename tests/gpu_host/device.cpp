@@ -12,6 +12,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <thread>
 #include <vector>
 
@@ -134,6 +135,23 @@ struct CUstream_st {
 };
 
 namespace {
+
+struct streams {
+	std::mutex lock;
+	std::set<CUstream_st *> all;
+
+	std::set<CUstream_st *> copy()
+	{
+		std::lock_guard<std::mutex> guard(lock);
+		return all;
+	}
+};
+
+streams &all_streams()
+{
+	static streams *all = new streams;
+	return *all;
+}
 
 struct marks {
 	std::mutex lock;
@@ -293,21 +311,25 @@ EXPORT cudaError_t cudaMalloc(void **at, size_t size)
 		return cudaErrorInvalidValue;
 	if (m.live + size > number("GPU_HOST_MEMORY", size_t(1) << 30) || m.used + step > REGION_BYTES)
 		return cudaErrorMemoryAllocation;
-	*at = m.region + m.used;
-	/* Fresh memory is whatever was there before: not zeros. */
-	mprotect(m.region + m.used, step, PROT_READ | PROT_WRITE);
-	memset(*at, 0xff, size);
-	ASAN_POISON_MEMORY_REGION(m.region + m.used + size, step - size);
+	char *block = m.region + m.used;
+	*at = block;
 	m.used += step;
 	m.live += size;
+	m.protect(PROT_READ | PROT_WRITE);
+	/* Fresh memory is whatever was there before: not zeros. */
+	memset(block, 0xff, size);
+	ASAN_POISON_MEMORY_REGION(block + size, step - size);
 	m.blocks[*at] = size;
 	m.protect(m.running ? PROT_READ | PROT_WRITE : PROT_NONE);
 	return cudaSuccess;
 }
 
+/* Waits for all streams first, as the real one does. */
 EXPORT cudaError_t cudaFree(void *at)
 {
 	memory &m = mem();
+	for (CUstream_st *stream : all_streams().copy())
+		cudaStreamSynchronize(stream);
 	std::lock_guard<std::mutex> guard(m.lock);
 	if (!at)
 		return cudaSuccess;
@@ -407,11 +429,17 @@ EXPORT cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flag
 {
 	(void)flags;
 	*stream = new CUstream_st;
+	std::lock_guard<std::mutex> guard(all_streams().lock);
+	all_streams().all.insert(*stream);
 	return cudaSuccess;
 }
 
 EXPORT cudaError_t cudaStreamDestroy(cudaStream_t stream)
 {
+	{
+		std::lock_guard<std::mutex> guard(all_streams().lock);
+		all_streams().all.erase(stream);
+	}
 	{
 		std::lock_guard<std::mutex> guard(stream->lock);
 		stream->stop = true;

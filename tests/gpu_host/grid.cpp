@@ -1,10 +1,10 @@
-/* The threads of a block, as fibers of one thread (setjmp within stacks that
- * makecontext entered once, as QEMU's coroutines do). A fiber whose thread ends
- * goes on with the next thread that has not begun, so that a kernel without
- * barriers never changes stacks. */
+/* The threads of a block, as fibers of one thread: makecontext enters a stack
+ * once, and then the compiler's own setjmp and longjmp change between stacks, in a
+ * few instructions and unseen by AddressSanitizer, which is told of each change.
+ * A fiber whose thread ends goes on with the next thread that has not begun, so
+ * that a kernel without barriers never changes stacks. */
 #include "cuda_runtime.h"
 
-#include <csetjmp>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
@@ -22,38 +22,41 @@
 
 enum { WARP = 32, THREADS_MAX = 1024 };
 
-thread_local uint3 threadIdx, blockIdx;
-thread_local dim3 blockDim, gridDim;
+__thread uint3 threadIdx, blockIdx;
+__thread dim3 blockDim, gridDim;
 
 namespace {
 
 enum class state { NEW, READY, AT_WARP, AT_BLOCK, DONE };
 
+using place = void *[5]; /* of __builtin_setjmp */
+
 struct fiber {
-	jmp_buf at;
+	place at;
 	char *stack = nullptr;
 	void *fake = nullptr;           /* AddressSanitizer's */
 	unsigned thread = 0;            /* of the block, that it runs now */
 	bool idle = true;
 };
 
-struct lane_thread {
+struct block_thread {
 	state now;
 	fiber *on;
+	uint3 index;
 };
 
 struct machine {
 	std::vector<std::unique_ptr<fiber>> fibers;
 	std::vector<fiber *> idle;
-	std::vector<lane_thread> threads;
+	std::vector<block_thread> threads;
 	const std::function<void()> *body = nullptr;
 	unsigned count = 0, begun = 0;
 	fiber *current = nullptr;
-	jmp_buf scheduler;
+	place scheduler;
 	void *scheduler_fake = nullptr;
 	const void *scheduler_stack = nullptr;
 	size_t scheduler_bytes = 0;
-	ucontext_t entered, first;
+	ucontext_t first;
 	unsigned turn[THREADS_MAX / WARP][WARP];
 	unsigned char lanes[THREADS_MAX / WARP][2][WARP][8];
 	bool reverse = false;
@@ -65,12 +68,15 @@ struct machine {
 	}
 };
 
-thread_local machine m;
+/* A stream's own, made when it first runs a kernel. The pointer beside the owner
+ * is read without asking whether that was made. */
+thread_local std::unique_ptr<machine> owner;
+__thread machine *m;
 
 void leave_for(fiber *from, bool to_scheduler, const void *bottom, size_t bytes)
 {
 #ifdef __SANITIZE_ADDRESS__
-	__sanitizer_start_switch_fiber(to_scheduler ? &from->fake : &m.scheduler_fake, bottom, bytes);
+	__sanitizer_start_switch_fiber(to_scheduler ? &from->fake : &m->scheduler_fake, bottom, bytes);
 #else
 	(void)from, (void)to_scheduler, (void)bottom, (void)bytes;
 #endif
@@ -85,54 +91,58 @@ void arrived(void *fake)
 #endif
 }
 
-void back_to_scheduler(fiber *f)
+__attribute__((noinline, no_sanitize_address)) void jump(void **to)
 {
-	leave_for(f, true, m.scheduler_stack, m.scheduler_bytes);
-	if (_setjmp(f->at) == 0)
-		_longjmp(m.scheduler, 1);
-	arrived(f->fake);
+	__builtin_longjmp(to, 1);
 }
 
-void place_thread(unsigned thread)
+__attribute__((noinline)) void back_to_scheduler(fiber *f)
 {
-	threadIdx = uint3{thread % blockDim.x, thread / blockDim.x % blockDim.y,
-	                  thread / blockDim.x / blockDim.y};
+	leave_for(f, true, m->scheduler_stack, m->scheduler_bytes);
+	if (__builtin_setjmp(f->at) == 0)
+		jump(m->scheduler);
+	arrived(m->current->fake);
+}
+
+uint3 place_of(unsigned thread)
+{
+	return uint3{thread % blockDim.x, thread / blockDim.x % blockDim.y, thread / blockDim.x / blockDim.y};
 }
 
 unsigned number_of(unsigned index)
 {
-	return m.reverse ? m.count - 1 - index : index;
+	return m->reverse ? m->count - 1 - index : index;
 }
 
 [[noreturn]] void live(fiber *f)
 {
 	for (;;) {
-		while (m.begun < m.count) {
-			f->thread = number_of(m.begun++);
-			m.threads[f->thread] = {state::READY, f};
-			place_thread(f->thread);
-			(*m.body)();
-			m.threads[f->thread].now = state::DONE;
+		while (m->begun < m->count) {
+			f->thread = number_of(m->begun++);
+			threadIdx = place_of(f->thread);
+			m->threads[f->thread] = {state::READY, f, threadIdx};
+			(*m->body)();
+			m->threads[f->thread].now = state::DONE;
 		}
 		f->idle = true;
-		m.idle.push_back(f);
+		m->idle.push_back(f);
 		back_to_scheduler(f);
 	}
 }
 
 void enter()
 {
-	fiber *f = m.current;
+	fiber *f = m->current;
 #ifdef __SANITIZE_ADDRESS__
-	__sanitizer_finish_switch_fiber(nullptr, &m.scheduler_stack, &m.scheduler_bytes);
+	__sanitizer_finish_switch_fiber(nullptr, &m->scheduler_stack, &m->scheduler_bytes);
 #endif
 	live(f);
 }
 
-void resume(fiber *f)
+__attribute__((noinline)) void resume(fiber *f)
 {
 	bool fresh = !f->stack;
-	m.current = f;
+	m->current = f;
 	f->idle = false;
 	if (fresh) {
 		void *stack = mmap(nullptr, STACK_BYTES, PROT_READ | PROT_WRITE,
@@ -142,27 +152,27 @@ void resume(fiber *f)
 		f->stack = static_cast<char *>(stack);
 	}
 	leave_for(f, false, f->stack, STACK_BYTES);
-	if (_setjmp(m.scheduler) == 0) {
+	if (__builtin_setjmp(m->scheduler) == 0) {
 		if (!fresh)
-			_longjmp(f->at, 1);
-		getcontext(&m.first);
-		m.first.uc_stack.ss_sp = f->stack;
-		m.first.uc_stack.ss_size = STACK_BYTES;
-		m.first.uc_link = nullptr;
-		makecontext(&m.first, enter, 0);
-		setcontext(&m.first);
+			jump(f->at);
+		getcontext(&m->first);
+		m->first.uc_stack.ss_sp = f->stack;
+		m->first.uc_stack.ss_size = STACK_BYTES;
+		m->first.uc_link = nullptr;
+		makecontext(&m->first, enter, 0);
+		setcontext(&m->first);
 	}
-	arrived(m.scheduler_fake);
+	arrived(m->scheduler_fake);
 }
 
 fiber *new_fiber()
 {
-	if (m.idle.empty()) {
-		m.fibers.push_back(std::make_unique<fiber>());
-		return m.fibers.back().get();
+	if (m->idle.empty()) {
+		m->fibers.push_back(std::make_unique<fiber>());
+		return m->fibers.back().get();
 	}
-	fiber *f = m.idle.back();
-	m.idle.pop_back();
+	fiber *f = m->idle.back();
+	m->idle.pop_back();
 	return f;
 }
 
@@ -171,8 +181,8 @@ bool release(unsigned begin, unsigned end, state where)
 {
 	unsigned at = 0, done = 0;
 	for (unsigned i = begin; i < end; i++) {
-		at += m.threads[i].now == where;
-		done += m.threads[i].now == state::DONE;
+		at += m->threads[i].now == where;
+		done += m->threads[i].now == state::DONE;
 	}
 	if (at == 0 || at + done < end - begin)
 		return false;
@@ -180,38 +190,38 @@ bool release(unsigned begin, unsigned end, state where)
 		gpu_host_die("block (%u, %u, %u): %u of %u threads ended while the others wait at a barrier",
 		             blockIdx.x, blockIdx.y, blockIdx.z, done, end - begin);
 	for (unsigned i = begin; i < end; i++)
-		m.threads[i].now = state::READY;
+		m->threads[i].now = state::READY;
 	return true;
 }
 
 bool release_any()
 {
 	bool any = false;
-	for (unsigned begin = 0; begin < m.count; begin += WARP)
-		any |= release(begin, begin + WARP < m.count ? begin + WARP : m.count, state::AT_WARP);
-	return any || release(0, m.count, state::AT_BLOCK);
+	for (unsigned begin = 0; begin < m->count; begin += WARP)
+		any |= release(begin, begin + WARP < m->count ? begin + WARP : m->count, state::AT_WARP);
+	return any || release(0, m->count, state::AT_BLOCK);
 }
 
 void run_block(const std::function<void()> &body)
 {
-	m.body = &body;
-	m.count = blockDim.x * blockDim.y * blockDim.z;
-	m.begun = 0;
-	m.threads.assign(m.count, {state::NEW, nullptr});
-	memset(m.turn, 0, sizeof m.turn);
-	while (m.begun < m.count)
+	m->body = &body;
+	m->count = blockDim.x * blockDim.y * blockDim.z;
+	m->begun = 0;
+	m->threads.assign(m->count, {state::NEW, nullptr, {}});
+	memset(m->turn, 0, sizeof m->turn);
+	while (m->begun < m->count)
 		resume(new_fiber());
 	for (;;) {
 		unsigned done = 0;
-		for (unsigned i = 0; i < m.count; i++) {
-			lane_thread *t = &m.threads[number_of(i)];
+		for (unsigned i = 0; i < m->count; i++) {
+			block_thread *t = &m->threads[number_of(i)];
 			if (t->now == state::READY) {
-				place_thread(t->on->thread);
+				threadIdx = t->index;
 				resume(t->on);
 			}
 			done += t->now == state::DONE;
 		}
-		if (done == m.count)
+		if (done == m->count)
 			return;
 		if (!release_any())
 			gpu_host_die("block (%u, %u, %u): its threads wait for each other at different barriers",
@@ -221,9 +231,9 @@ void run_block(const std::function<void()> &body)
 
 void wait_at(state where)
 {
-	fiber *f = m.current;
+	fiber *f = m->current;
 	unsigned thread = f->thread;
-	m.threads[thread].now = where;
+	m->threads[thread].now = where;
 	back_to_scheduler(f);
 }
 
@@ -232,7 +242,11 @@ void wait_at(state where)
 void gpu_host_grid(dim3 grid, dim3 block, const std::function<void()> &thread)
 {
 	const char *order = getenv("GPU_HOST_ORDER");
-	m.reverse = order && strcmp(order, "reverse") == 0;
+	if (!m) {
+		owner = std::make_unique<machine>();
+		m = owner.get();
+	}
+	m->reverse = order && strcmp(order, "reverse") == 0;
 	gridDim = grid;
 	blockDim = block;
 	for (unsigned z = 0; z < grid.z; z++)
@@ -255,11 +269,11 @@ void gpu_host_sync_warp()
 
 unsigned gpu_host_lane()
 {
-	return m.current->thread % WARP;
+	return m->current->thread % WARP;
 }
 
 unsigned char (*gpu_host_lanes())[8]
 {
-	unsigned warp = m.current->thread / WARP;
-	return m.lanes[warp][m.turn[warp][gpu_host_lane()]++ % 2];
+	unsigned warp = m->current->thread / WARP;
+	return m->lanes[warp][m->turn[warp][gpu_host_lane()]++ % 2];
 }

@@ -15,12 +15,41 @@
 #include "gpt/kernel.h"
 #include "gpt/model.h"
 #include "gpt/rng.h"
-#include "gpt/simd.h"
+#include "gpt/cpu/simd.h"
 
 enum { TEXT = 4096, WINDOWS = 21 };
 
 static unsigned char text[TEXT];
 static const unsigned char *windows[WINDOWS];
+
+static gpt_cell *cells(const float *x)
+{
+	return (gpt_cell *)(uintptr_t)x;
+}
+
+static double loss_of(gpt_model *model, size_t count)
+{
+	gpt_err err;
+	double loss;
+
+	assert_int_equal(gpt_model_loss(&loss, model, windows, count, &err), 0);
+	return loss;
+}
+
+static double learned(gpt_model *model)
+{
+	gpt_model_learn(model, windows, WINDOWS, NULL, NULL);
+	return (double)gpt_model_gradients(model)[gpt_model_size(model) + GPT_LOSS];
+}
+
+static const float *feed(gpt_model *model, const unsigned char *bytes, size_t at, size_t count)
+{
+	const float *logits;
+	gpt_err err;
+
+	assert_int_equal(gpt_model_feed(&logits, model, bytes, at, count, &err), 0);
+	return logits;
+}
 
 static double normal(uint64_t a, uint64_t b)
 {
@@ -35,7 +64,7 @@ static gpt_model *model_of(const gpt_shape *shape)
 	size_t count;
 	const gpt_tensor *t;
 
-	assert_int_equal(gpt_model_new(&model, shape, 5, &err), 0);
+	assert_int_equal(gpt_model_new(&model, shape, WINDOWS, 5, &err), 0);
 	t = gpt_model_tensors(model, &count);
 	for (size_t i = 0; i < count; i++)
 		for (size_t j = 0; j < t[i].count; j++)
@@ -63,7 +92,7 @@ static double slope(gpt_model *model, const gpt_tensor *t, const float *directio
 	for (size_t k = 0; k < 4; k++) {
 		for (size_t j = 0; j < t->count; j++)
 			w[j] = keep[j] + (float)(at[k] * step) * direction[j];
-		sum += weight[k] * gpt_model_loss(model, windows, WINDOWS);
+		sum += weight[k] * loss_of(model, WINDOWS);
 	}
 	memcpy(w, keep, t->count * sizeof *w);
 	free(keep);
@@ -104,9 +133,9 @@ static void check_gradients(gpt_shape shape)
 	gpt_model *model = model_of(&shape);
 	size_t count;
 	const gpt_tensor *t = gpt_model_tensors(model, &count);
-	double learned = gpt_model_learn(model, windows, WINDOWS);
+	double mean = learned(model);
 
-	assert_true(learned == gpt_model_loss(model, windows, WINDOWS));
+	assert_true(mean == (double)(float)loss_of(model, WINDOWS));
 	for (size_t i = 0; i < count; i++)
 		check_tensor(model, &t[i]);
 	gpt_model_free(model);
@@ -171,20 +200,22 @@ static void test_attention_is_its_formula(void **state)
 		gpt_attention_shape shape = {rows, width, cases[n].heads};
 		float *qkv = malloc(rows * 3 * width * sizeof *qkv);
 		float *out = malloc(rows * width * sizeof *out);
-		float *scratch = malloc(gpt_attention_scratch(&shape) * sizeof *scratch);
+		float *scratch = malloc(gpt_attention_scratch(&shape, 1) * sizeof *scratch);
+		float *kept = malloc(gpt_attention_kept(&shape) * sizeof *kept);
 		double *plain = malloc(rows * width * sizeof *plain);
 
-		assert_true(qkv && out && scratch && plain);
+		assert_true(qkv && out && scratch && kept && plain);
 		for (size_t i = 0; i < rows * 3 * width; i++)
 			qkv[i] = (float)normal(n, i);
-		memset(scratch, 0xff, gpt_attention_scratch(&shape) * sizeof *scratch);
-		gpt_attention_forward(out, NULL, qkv, 0, rows, &shape, scratch);
+		memset(scratch, 0xff, gpt_attention_scratch(&shape, 1) * sizeof *scratch);
+		gpt_attention_forward(cells(out), kept, cells(qkv), 0, rows, 1, &shape, scratch);
 		attention_plainly(plain, qkv, rows, width, cases[n].heads);
 		for (size_t i = 0; i < rows * width; i++)
 			assert_true(fabs((double)out[i] - plain[i]) < 3e-6);
 		free(qkv);
 		free(out);
 		free(scratch);
+		free(kept);
 		free(plain);
 	}
 }
@@ -192,7 +223,7 @@ static void test_attention_is_its_formula(void **state)
 static void test_kernels_are_their_formulas(void **state)
 {
 	float x[9], y[9], stats[2], gain[9], bias[9], logits[9];
-	double mean = 0, square = 0, sum = 0;
+	double mean = 0, square = 0, sum = 0, loss = 0;
 	const unsigned char target = 4;
 
 	(void)state;
@@ -204,11 +235,11 @@ static void test_kernels_are_their_formulas(void **state)
 	}
 	for (size_t i = 0; i < 9; i++)
 		square += ((double)x[i] - mean) * ((double)x[i] - mean) / 9;
-	gpt_norm_forward(y, stats, x, gain, bias, 1, 9);
+	gpt_norm_forward(cells(y), stats, x, gain, bias, 1, 9);
 	for (size_t i = 0; i < 9; i++)
 		assert_true(fabs((double)y[i] - (((double)x[i] - mean) / sqrt(square + 1e-5)
 		                                 * (double)gain[i] + (double)bias[i])) < 1e-5);
-	gpt_gelu_forward(y, x, 9);
+	gpt_gelu_forward(cells(y), cells(x), 9);
 	for (size_t i = 0; i < 9; i++) {
 		double v = (double)x[i];
 		double u = sqrt(2 / 3.14159265358979) * (v + 0.044715 * v * v * v);
@@ -219,7 +250,7 @@ static void test_kernels_are_their_formulas(void **state)
 	memset(logits, 0, sizeof logits);
 	for (size_t i = 0; i < 9; i++)
 		y[i] = 2;
-	gpt_gelu_backward(y, logits, x, 1, 9);
+	gpt_gelu_backward(cells(y), logits, cells(x), 1, 9);
 	for (size_t i = 0; i < 9; i++) {
 		double v = (double)x[i], k = sqrt(2 / 3.14159265358979);
 		double th = tanh(k * (v + 0.044715 * v * v * v));
@@ -229,8 +260,8 @@ static void test_kernels_are_their_formulas(void **state)
 		assert_true(y[i] == logits[i]);
 	}
 	memcpy(logits, x, sizeof x);
-	assert_true(fabs(gpt_cross_entropy(logits, &target, 1, 9, 0.5f)
-	                 - (log(sum) - (double)x[4])) < 1e-6);
+	gpt_cross_entropy(&loss, logits, &target, 1, 9, 0.5f);
+	assert_true(fabs(loss - (log(sum) - (double)x[4])) < 1e-6);
 	for (size_t i = 0; i < 9; i++)
 		assert_true(fabs((double)logits[i]
 		                 - 0.5 * (exp((double)x[i]) / sum - (i == target))) < 1e-6);
@@ -262,7 +293,7 @@ static void test_no_position_sees_what_follows(void **state)
 	(void)state;
 	for (size_t i = 0; i < 2; i++)
 		for (size_t t = 0; t < shape.context; t++) {
-			const float *logits = gpt_model_feed(model, windows[i] + t, t, 1);
+			const float *logits = feed(model, windows[i] + t, t, 1);
 			double sum = 0;
 
 			for (size_t j = 0; j < GPT_VOCABULARY; j++)
@@ -270,7 +301,7 @@ static void test_no_position_sees_what_follows(void **state)
 			total += log(sum) - (double)logits[windows[i][t + 1]];
 		}
 	total /= 2 * (double)shape.context;
-	assert_true(fabs(total - gpt_model_loss(model, windows, 2)) < 1e-5);
+	assert_true(fabs(total - loss_of(model, 2)) < 1e-5);
 	gpt_model_free(model);
 }
 
@@ -282,9 +313,9 @@ static void test_feeding_at_once_or_byte_by_byte(void **state)
 	const float *logits = NULL;
 
 	(void)state;
-	memcpy(once, gpt_model_feed(model, text, 0, 22), sizeof once);
+	memcpy(once, feed(model, text, 0, 22), sizeof once);
 	for (size_t t = 0; t < 22; t++)
-		logits = gpt_model_feed(model, text + t, t, 1);
+		logits = feed(model, text + t, t, 1);
 	for (size_t j = 0; j < GPT_VOCABULARY; j++)
 		assert_true(fabsf(once[j] - logits[j]) < 1e-4f);
 	gpt_model_free(model);
@@ -298,16 +329,16 @@ static void test_same_seed_same_bits(void **state)
 	size_t bytes;
 
 	(void)state;
-	assert_int_equal(gpt_model_new(&a, &shape, 1, &err), 0);
-	assert_int_equal(gpt_model_new(&b, &shape, 1, &err), 0);
-	assert_int_equal(gpt_model_new(&c, &shape, 2, &err), 0);
+	assert_int_equal(gpt_model_new(&a, &shape, WINDOWS, 1, &err), 0);
+	assert_int_equal(gpt_model_new(&b, &shape, WINDOWS, 1, &err), 0);
+	assert_int_equal(gpt_model_new(&c, &shape, WINDOWS, 2, &err), 0);
 	bytes = gpt_model_size(a) * sizeof(float);
 	for (size_t i = 0; i < WINDOWS; i++)
 		windows[i] = text + 7 * i;
 	assert_memory_equal(gpt_model_weights(a), gpt_model_weights(b), bytes);
 	assert_true(memcmp(gpt_model_weights(a), gpt_model_weights(c), bytes) != 0);
-	gpt_model_loss(b, windows + 3, 5); /* leaves no trace */
-	assert_true(gpt_model_learn(a, windows, WINDOWS) == gpt_model_learn(b, windows, WINDOWS));
+	loss_of(b, 5); /* leaves no trace */
+	assert_true(learned(a) == learned(b));
 	assert_memory_equal(gpt_model_gradients(a), gpt_model_gradients(b), bytes);
 	gpt_model_free(a);
 	gpt_model_free(b);
@@ -323,7 +354,7 @@ static void test_tensors_fill_the_arena_once(void **state)
 	const gpt_tensor *t;
 
 	(void)state;
-	assert_int_equal(gpt_model_new(&model, &shape, 1, &err), 0);
+	assert_int_equal(gpt_model_new(&model, &shape, 1, 1, &err), 0);
 	t = gpt_model_tensors(model, &count);
 	assert_int_equal(count, 5 + 2 * 12);
 	for (size_t i = 0; i < count; i++) {
@@ -349,10 +380,10 @@ static void test_impossible_shapes_are_refused(void **state)
 	gpt_err err;
 
 	(void)state;
-	assert_int_equal(gpt_model_new(&model, &(gpt_shape){10, 3, 1, 8}, 1, &err), GPT_MISTAKE);
+	assert_int_equal(gpt_model_new(&model, &(gpt_shape){10, 3, 1, 8}, 1, 1, &err), GPT_MISTAKE);
 	assert_string_equal(err.text, "--heads=3: expected a divisor of --width=10");
 	assert_null(model);
-	assert_int_equal(gpt_model_new(&model, &(gpt_shape){0, 1, 1, 8}, 1, &err), GPT_MISTAKE);
+	assert_int_equal(gpt_model_new(&model, &(gpt_shape){0, 1, 1, 8}, 1, 1, &err), GPT_MISTAKE);
 	assert_string_equal(err.text, "--width=0: expected 1 to 8192");
 	gpt_model_free(model);
 }

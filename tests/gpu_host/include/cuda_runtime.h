@@ -14,15 +14,16 @@
 #define __global__
 #define __device__
 #define __forceinline__ inline __attribute__((always_inline))
-#define __shared__ static thread_local
+#define __shared__ static __thread
 #define __launch_bounds__(...)
 #define __restrict__ __restrict
 
 struct uint3 {
 	unsigned x, y, z;
 };
-extern thread_local uint3 threadIdx, blockIdx;
-extern thread_local dim3 blockDim, gridDim;
+/* __thread: of what may need no constructor, the compiler asks not whether it ran. */
+extern __thread uint3 threadIdx, blockIdx;
+extern __thread dim3 blockDim, gridDim;
 constexpr int warpSize = 32;
 
 enum cudaError_t {

@@ -1,4 +1,7 @@
-/* One head is copied out of the rows of all heads into matrices of its own
+/* The heads are small (a few thousand products a tile), where BLAS spends more
+ * on copying than on multiplying; so the tiles are written here.
+ *
+ * One head is copied out of the rows of all heads into matrices of its own
  * (queries already scaled by 1 / sqrt(head width)), whose row length is rounded
  * up to LANES with zeros; each step is then a sum of outer products
  *
@@ -9,7 +12,7 @@
  * masked probabilities are zeros. */
 #include "attention.h"
 
-#include "simd.h"
+#include "cpu/simd.h"
 
 #include <math.h>
 #include <string.h>
@@ -99,13 +102,21 @@ static size_t span_size(const gpt_attention_shape *shape)
 	return round_up(shape->context, 2 * LANES);
 }
 
+int gpt_attention_check(const gpt_attention_shape *shape, gpt_err *err)
+{
+	(void)shape;
+	(void)err;
+	return GPT_OK;
+}
+
 size_t gpt_attention_kept(const gpt_attention_shape *shape)
 {
 	return shape->heads * span_size(shape) * span_size(shape);
 }
 
-size_t gpt_attention_scratch(const gpt_attention_shape *shape)
+size_t gpt_attention_scratch(const gpt_attention_shape *shape, size_t windows)
 {
+	(void)windows; /* one after the other */
 	return span_size(shape) * (10 * head_size(shape) + span_size(shape));
 }
 
@@ -197,7 +208,7 @@ static void forward_head(const head *h, float *prob, size_t first, size_t last)
 	}
 }
 
-void gpt_attention_forward(float *out, float *kept, const float *qkv, size_t first, size_t last,
+static void forward_window(float *out, float *kept, const float *qkv, size_t first, size_t last,
                            const gpt_attention_shape *shape, float *scratch)
 {
 	size_t row = 3 * shape->width;
@@ -206,7 +217,7 @@ void gpt_attention_forward(float *out, float *kept, const float *qkv, size_t fir
 
 	for (size_t n = 0; n < shape->heads; n++) {
 		const float *q = qkv + n * h.width;
-		float *prob = kept ? kept + n * h.span * h.span : h.score;
+		float *prob = kept + n * h.span * h.span;
 
 		gather(h.q + first * h.size, q + first * row, row, last - first, &h, scale);
 		gather(h.k, q + shape->width, row, last, &h, 1);
@@ -216,6 +227,17 @@ void gpt_attention_forward(float *out, float *kept, const float *qkv, size_t fir
 		scatter(out + first * shape->width + n * h.width, shape->width,
 		        h.o + first * h.size, last - first, &h, 1);
 	}
+}
+
+void gpt_attention_forward(gpt_cell *out, float *kept, const gpt_cell *qkv, size_t first,
+                           size_t last, size_t windows, const gpt_attention_shape *shape,
+                           float *scratch)
+{
+	size_t rows = shape->context * shape->width;
+
+	for (size_t i = 0; i < windows; i++)
+		forward_window((float *)out + i * rows, kept + i * gpt_attention_kept(shape),
+		               (const float *)qkv + i * 3 * rows, first, last, shape, scratch);
 }
 
 /* row: d loss / d probability in, d loss / d score out. */
@@ -255,11 +277,10 @@ static void backward_head(const head *h, const float *prob, size_t last)
 	}
 }
 
-void gpt_attention_backward(float *d_qkv, const float *d_out, const float *kept,
-                            const float *qkv, size_t rows, const gpt_attention_shape *shape,
-                            float *scratch)
+static void backward_window(float *d_qkv, const float *d_out, const float *kept,
+                            const float *qkv, const gpt_attention_shape *shape, float *scratch)
 {
-	size_t row = 3 * shape->width;
+	size_t rows = shape->context, row = 3 * shape->width;
 	head h = head_init(shape, scratch);
 	float scale = 1.0f / sqrtf((float)h.width);
 
@@ -277,4 +298,17 @@ void gpt_attention_backward(float *d_qkv, const float *d_out, const float *kept,
 		scatter(to + shape->width, row, h.d_k, rows, &h, 1);
 		scatter(to + 2 * shape->width, row, h.d_v, rows, &h, 1);
 	}
+}
+
+void gpt_attention_backward(gpt_cell *d_qkv, const gpt_cell *d_out, const gpt_cell *out,
+                            const float *kept, const gpt_cell *qkv, size_t windows,
+                            const gpt_attention_shape *shape, float *scratch)
+{
+	size_t rows = shape->context * shape->width;
+
+	(void)out; /* the probabilities are kept, which say more */
+	for (size_t i = 0; i < windows; i++)
+		backward_window((float *)d_qkv + i * 3 * rows, (const float *)d_out + i * rows,
+		                kept + i * gpt_attention_kept(shape),
+		                (const float *)qkv + i * 3 * rows, shape, scratch);
 }

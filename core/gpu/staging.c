@@ -1,0 +1,95 @@
+#include "gpu/staging.h"
+
+#include <stdint.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "gpu/driver.h"
+
+#define BUFFERS 2
+
+struct pio_staging {
+	const pio_cuda_driver *api;
+	size_t buffer_bytes;
+	void *buffers[BUFFERS];
+	void *filled[BUFFERS];          /* events */
+};
+
+int pio_staging_open(pio_staging **staging, size_t buffer_bytes, pio_err *err)
+{
+	pio_staging *s = pio_calloc(1, sizeof *s);
+	*staging = NULL;
+	if (!s)
+		return pio_fail(err, PIO_ENOMEM, "out of memory for staging buffers");
+	s->buffer_bytes = buffer_bytes;
+	int rc = pio_cuda_driver_get(&s->api, err);
+	if (rc)
+		goto failed;
+	for (int i = 0; i < BUFFERS; i++) {
+		PIO_CHECK_GOTO(rc, failed, err, pio_cuda_driver_words,
+		               s->api->cuMemHostAlloc(&s->buffers[i], buffer_bytes, 0));
+		PIO_CHECK_GOTO(rc, failed, err, pio_cuda_driver_words,
+		               s->api->cuEventCreate(&s->filled[i], PIO_CUDA_EVENT_NO_TIMING));
+	}
+	*staging = s;
+	return 0;
+failed:
+	pio_staging_close(&s);
+	return rc;
+}
+
+static size_t chunk(const pio_staging *s, size_t size_bytes, size_t at)
+{
+	size_t left = size_bytes - at;
+	return left < s->buffer_bytes ? left : s->buffer_bytes;
+}
+
+static int fill(pio_staging *s, int buffer, const void *device, size_t at, size_t size_bytes,
+                void *stream, pio_err *err)
+{
+	uintptr_t from = (uintptr_t)device + at;
+	PIO_CHECK_RETURN(err, pio_cuda_driver_words,
+	                 s->api->cuMemcpyDtoHAsync_v2(s->buffers[buffer], from, chunk(s, size_bytes, at),
+	                                              stream));
+	PIO_CHECK_RETURN(err, pio_cuda_driver_words, s->api->cuEventRecord(s->filled[buffer], stream));
+	return 0;
+}
+
+int pio_staging_fetch(pio_staging *s, void *to, const void *device, size_t size_bytes, void *stream,
+                      pio_err *err)
+{
+	size_t asked = 0;               /* of the device */
+	int buffer = 0, rc = 0;
+	for (; asked < size_bytes && buffer < BUFFERS && !rc; buffer++) {
+		rc = fill(s, buffer, device, asked, size_bytes, stream, err);
+		asked += chunk(s, size_bytes, asked);
+	}
+	buffer = 0;
+	for (size_t done = 0; done < size_bytes && !rc; buffer = (buffer + 1) % BUFFERS) {
+		size_t n = chunk(s, size_bytes, done);
+		PIO_CHECK_RETURN(err, pio_cuda_driver_words, s->api->cuEventSynchronize(s->filled[buffer]));
+		memcpy((char *)to + done, s->buffers[buffer], n);
+		done += n;
+		if (asked < size_bytes) {
+			rc = fill(s, buffer, device, asked, size_bytes, stream, err);
+			asked += chunk(s, size_bytes, asked);
+		}
+	}
+	return rc;
+}
+
+void pio_staging_close(pio_staging **staging)
+{
+	pio_staging *s = *staging;
+	pio_err err = PIO_ERR_INIT; /* nobody can do anything about it */
+	if (!s)
+		return;
+	*staging = NULL;
+	for (int i = 0; i < BUFFERS; i++) {
+		if (s->filled[i])
+			PIO_CHECK_KEEP(&err, pio_cuda_driver_words, s->api->cuEventDestroy_v2(s->filled[i]));
+		if (s->buffers[i])
+			PIO_CHECK_KEEP(&err, pio_cuda_driver_words, s->api->cuMemFreeHost(s->buffers[i]));
+	}
+	pio_free(s);
+}
