@@ -22,7 +22,6 @@ struct pio_comm {
 	pio_str shared;                 /* SHARE frames that nobody has asked for yet */
 	int releases;                   /* barriers that all ranks have come to, likewise */
 	uint64_t calls;
-	int64_t deadline_ns;            /* of collectives, monotonic; 0: none */
 	uint8_t *scratch;
 	pio_err broken;                 /* code 0 while all is well */
 };

@@ -199,7 +199,7 @@ int pio_nccl_id_maker(int world, int ids, int index)
 }
 
 /* Everyone's ids, each from its maker. */
-static int share_ids(pio_nccl *n, pio_nccl_id *ids, int count, pio_err *err)
+static int share_ids(pio_nccl *n, pio_nccl_id *ids, int count, int64_t deadline_ns, pio_err *err)
 {
 	for (int i = 0; i < count; i++) {
 		int maker = pio_nccl_id_maker(n->comm->world, count, i);
@@ -208,9 +208,9 @@ static int share_ids(pio_nccl *n, pio_nccl_id *ids, int count, pio_err *err)
 	}
 	for (int i = 0; i < count; i++) {
 		int maker = pio_nccl_id_maker(n->comm->world, count, i);
-		int rc = pio_comm_broadcast(n->comm, &ids[i], sizeof ids[i], maker);
+		int rc = pio_comm_share(n->comm, &ids[i], sizeof ids[i], maker, deadline_ns, err);
 		if (rc)
-			return rc; /* in err, which is this thread's last */
+			return rc;
 	}
 	return 0;
 }
@@ -225,11 +225,11 @@ static int join(pio_nccl *n, int ranks_per_id, pio_err *err)
 	pio_nccl_id *ids = pio_calloc((size_t)count, sizeof *ids);
 	if (!ids)
 		return pio_fail(err, PIO_ENOMEM, "out of memory for %d ids", count);
-	int64_t begin_ns = pio_clock_mono_ns();
-	comm->deadline_ns = begin_ns + n->timeout_ms * NS_PER_MS;
-	int rc = share_ids(n, ids, count, err);
-	comm->deadline_ns = 0;
-	int left_ms = n->timeout_ms - (int)((pio_clock_mono_ns() - begin_ns) / NS_PER_MS);
+	int64_t deadline_ns = pio_clock_mono_ns() + n->timeout_ms * NS_PER_MS;
+	int rc = share_ids(n, ids, count, deadline_ns, err);
+	if (rc)
+		(void)pio_comm_break(comm, err);
+	int left_ms = (int)((deadline_ns - pio_clock_mono_ns()) / NS_PER_MS);
 	if (!rc && count == 1)
 		rc = SETTLE(n, left_ms, "ncclCommInitRankConfig",
 		            ncclCommInitRankConfig(&n->handle, world, ids[0], comm->rank, &config), err);
@@ -255,7 +255,7 @@ int pio_nccl_open(pio_nccl **nccl, pio_comm *comm, int ranks_per_id, int timeout
 		return pio_fail(err, PIO_ENOMEM, "out of memory for a communicator");
 	made->comm = comm;
 	made->timeout_ms = timeout_ms;
-	int rc = pio_nccl_library_get(&made->api, err);
+	int rc = comm->broken.code ? refuse_broken(made, err) : pio_nccl_library_get(&made->api, err);
 	if (!rc)
 		rc = join(made, ranks_per_id, err);
 	if (rc)
