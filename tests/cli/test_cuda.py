@@ -44,5 +44,12 @@ def test_without_nvcc_it_says_what_is_left_out():
     assert done.stdout == "cuda: no nvcc on this machine. Left out: gpt_cuda, and the tests of tests/gpu\n"
 
 
+def test_the_stand_in_is_not_installed():
+    done = make("-n", f"BUILD={os.path.relpath(BUILD, ROOT)}", "install")
+    installs = [line for line in done.stdout.splitlines() if line.lstrip().startswith("install")]
+    assert done.returncode == 0 and len(installs) > 5, done
+    assert not any("gpu_host" in line or "gpt_cuda" in line for line in installs), installs
+
+
 if __name__ == "__main__":
     harness.main()

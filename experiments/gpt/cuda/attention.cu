@@ -92,6 +92,7 @@ __device__ static float dot(const float *a, const float *b, size_t size)
 template <int STRIDE>
 __device__ static void add_weighted(float *sum, const float *weight, const float (*tile)[STRIDE], size_t size)
 {
+	UNROLL
 	for (int part = 0; part < PARTS; part++) {
 		size_t column = size_t(part) * WARP + threadIdx.x % WARP;
 
@@ -104,6 +105,7 @@ __device__ static void add_weighted(float *sum, const float *weight, const float
 template <typename T>
 __device__ static void put(T *to, const float *sum, float factor, size_t size)
 {
+	UNROLL
 	for (int part = 0; part < PARTS; part++) {
 		size_t column = size_t(part) * WARP + threadIdx.x % WARP;
 
@@ -130,6 +132,7 @@ __device__ static void see(seen *r, const float *q, size_t row, const float (*k)
 
 	r->sum = r->sum * shrink + warp_sum(mine);
 	r->max = max;
+	UNROLL
 	for (int part = 0; part < PARTS; part++)
 		r->out[part] *= shrink;
 	p[lane] = mine;
@@ -149,6 +152,7 @@ __global__ static void __launch_bounds__(BLOCK)
 	size_t end = begin + WARPS * ROWS_EACH < last ? begin + WARPS * ROWS_EACH : last;
 	seen rows[ROWS_EACH];
 
+	UNROLL
 	for (int i = 0; i < ROWS_EACH; i++)
 		rows[i] = seen{-INFINITY, 0, {0}};
 	fetch<T, HEAD_MAX>(q, rows_of(qkv, h, 0), step, begin, end, WARPS * ROWS_EACH, h.size);
@@ -157,6 +161,7 @@ __global__ static void __launch_bounds__(BLOCK)
 		fetch<T, HEAD_MAX + 1>(k, rows_of(qkv, h, 1), step, tile, last, WARP, h.size);
 		fetch<T, HEAD_MAX + 1>(v, rows_of(qkv, h, 2), step, tile, last, WARP, h.size);
 		__syncthreads();
+		UNROLL
 		for (size_t i = 0; i < ROWS_EACH; i++) {
 			size_t row = begin + warp * ROWS_EACH + i;
 
@@ -164,6 +169,7 @@ __global__ static void __launch_bounds__(BLOCK)
 				see(&rows[i], q[row - begin], row, k, v, tile, h, p[warp]);
 		}
 	}
+	UNROLL
 	for (size_t i = 0; i < ROWS_EACH; i++) {
 		size_t row = begin + warp * ROWS_EACH + i;
 

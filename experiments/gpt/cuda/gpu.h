@@ -87,6 +87,13 @@ template <typename T> const T *as(T *type, const gpt_cell *cells)
 
 /* ---- in kernels ------------------------------------------------------------- */
 
+/* Before a loop over an array that is to stay in registers. */
+#ifdef __CUDACC__
+#define UNROLL _Pragma("unroll")
+#else
+#define UNROLL
+#endif
+
 __device__ inline float load(const float *at)
 {
 	return *at;
