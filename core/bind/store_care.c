@@ -2,6 +2,7 @@
 #include "bind/store.h"
 #include "store/check.h"
 #include "store/lease.h"
+#include "store/node.h"
 
 static int store_lease(lua_State *L)
 {
@@ -112,8 +113,24 @@ static int store_journal_look(lua_State *L)
 	return 1;
 }
 
+/* node_exclude(name, until_ns, reason) */
+static int store_node_exclude(lua_State *L)
+{
+	pio_err err = PIO_ERR_INIT;
+	int rc = pio_store_node_exclude(pio_bind_store(L, 1), luaL_checkstring(L, 2), luaL_checkinteger(L, 3),
+	                                luaL_checkstring(L, 4), &err);
+	return pio_bind_done(L, rc, &err);
+}
+
+static int store_node_clear(lua_State *L)
+{
+	pio_err err = PIO_ERR_INIT;
+	return pio_bind_done(L, pio_store_node_clear(pio_bind_store(L, 1), luaL_checkstring(L, 2), &err), &err);
+}
+
 const luaL_Reg pio_bind_store_care_methods[] = {
 	{ "lease", store_lease }, { "lease_drop", store_lease_drop }, { "lease_look", store_lease_look },
 	{ "is_network", store_is_network }, { "check_points", store_check_points },
-	{ "journal_look", store_journal_look }, { "refold", store_refold }, { NULL, NULL },
+	{ "journal_look", store_journal_look }, { "refold", store_refold },
+	{ "node_exclude", store_node_exclude }, { "node_clear", store_node_clear }, { NULL, NULL },
 };

@@ -13,8 +13,10 @@ local json = require "pioche.core.json"
 local launch = require "pioche.core.launch"
 local launcher = require "pioche.launcher"
 local plan = require "pioche.plan"
+local nodes = require "pioche.nodes"
 local progress = require "pioche.progress"
 local recipe = require "pioche.recipe"
+local retry = require "pioche.retry"
 local sys = require "pioche.core.sys"
 local term = require "pioche.term"
 
@@ -266,6 +268,18 @@ local function prepare_start(self, job)
   return nil
 end
 
+-- The nodes that this run's next attempt does without, sorted: those that failed
+-- it, and those that failed others.
+local function left_out(self, job)
+  if job.spec.launch.nodes == 1 then return nil end -- on this machine there is no other
+  local names, lines = nodes.excluded(self.store, sys.now_ns())
+  for _, line in ipairs(lines) do self.progress:say("%s", line) end
+  local seen = {}
+  for _, name in ipairs(names) do seen[name] = true end
+  for _, name in ipairs(job.exclude or {}) do seen[name] = true end
+  return json.array(fields.sorted(seen))
+end
+
 local function start(self, job)
   local spec, program = job.spec, job.spec.program
   local resume = check(self.store:checkpoint_newest(job.id)) or spec.from and spec.from.id
@@ -277,6 +291,9 @@ local function start(self, job)
     return
   end
   if is_unwanted(self, job) then return cancel(self, job) end
+  if job.status == "failed" or job.status == "cancelled" then retry.afresh(self.store, job.id) end
+  job.first_attempt = job.first_attempt or 1 + check(self.store:one(
+    "SELECT coalesce(max(number), 0) AS newest FROM attempt WHERE run_id = ?", job.id)).newest
   job.attempt, job.stop_ns = job.attempt + 1, nil -- a new attempt is asked for nothing yet
   local attempt, message, word = self.supervisor:start(job.id, launcher.complete({
     command = json.array(job.run.words), env = program.env or {}, setup = program.setup,
@@ -285,7 +302,7 @@ local function start(self, job)
     keep_code = spec.keep.code or nil, nodes = spec.launch.nodes,
     ranks_per_node = spec.launch.ranks_per_node, timeout_s = spec.launch.timeout_s,
     grace_s = spec.launch.grace_s, hang_s = spec.launch.hang_s, resume = resume,
-    mpi_env = spec.launch.mpi_env or nil, bind = spec.launch.bind,
+    exclude = left_out(self, job), mpi_env = spec.launch.mpi_env or nil, bind = spec.launch.bind,
     max_restarts = spec.retry.attempts - 1,
   }, spec.launch))
   if attempt then
@@ -332,19 +349,20 @@ local function on_ended(self, event)
       or message)
     return self.progress:say("%s %s: %s", job.name, status, job.reason)
   end
-  local retry = job.spec.retry
-  if job.attempt < retry.attempts and self.interrupts == 0 then
-    local wait_s = math.min(300, retry.backoff_s * 2 ^ (job.attempt - 1))
-    job.ready_ns = sys.mono_ns() + math.floor(wait_s * 1e9)
-    job.status = "planned"
+  local next_try = self.interrupts == 0 and retry.decide(job.spec.retry,
+    retry.history(self.store, job.id, job.first_attempt or event.attempt)) or { again = false }
+  if next_try.again then
+    job.ready_ns = sys.mono_ns() + math.floor(next_try.wait_s * 1e9)
+    job.status, job.exclude = "planned", next_try.exclude
     check(self.store:run_set_status(job.id, "planned", message))
     self.progress:ended(job)
     table.insert(self.queue, 1, job)
-    local what = ("%s; attempt %d of %d in %.3g s"):format(message, job.attempt + 1, retry.attempts,
-      wait_s)
+    local what = ("%s; attempt %d of %d in %.3g s"):format(message, next_try.number, next_try.of,
+      next_try.wait_s)
     check(self.store:event(job.id, { kind = "retry", message = what }))
     return self.progress:say("%s: %s", job.name, what)
   end
+  if next_try.why then message = ("%s; not tried again: %s"):format(message, next_try.why) end
   fail(self, job, message)
 end
 

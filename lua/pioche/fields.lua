@@ -89,6 +89,11 @@ function fields.one_of(...)
   end
 end
 
+function kinds.hours(value)
+  if type(value) == "number" and value > 0 and value < math.huge then return value end
+  return nil, "a number of hours, more than 0"
+end
+
 -- An array of strings with at least one item.
 function kinds.words(value)
   local expected = "a list of strings, such as { \"make\", \"gpt\" }"

@@ -16,13 +16,16 @@ project.launch = {
   bind = { kind = fields.one_of("auto", "gpu", "cores", "none") },
 }
 for name, rule in next, launcher.schema do project.launch[name] = rule end
-project.retry = { attempts = { kind = "positive" }, backoff_s = { kind = "seconds" } }
+project.retry = {
+  attempts = { kind = "positive" }, backoff_s = { kind = "seconds" }, total = { kind = "positive" },
+  node_hours = { kind = "hours" }, exclude = { kind = "boolean" },
+}
 project.keep = { last = { kind = "count" }, best = { kind = "count" }, code = { kind = "boolean" } }
 
 -- What holds where neither the recipe nor the project says otherwise.
 project.defaults = {
   launch = { nodes = 1, ranks_per_node = 1, parallel = 1 },
-  retry = { attempts = 1, backoff_s = 1 },
+  retry = { attempts = 1, backoff_s = 1, total = 20, exclude = true },
   keep = { last = 1, best = 1, code = false },
 }
 

@@ -18,6 +18,8 @@ local of_nothing = { doctor = true, sql = true }
 -- Words that a verb takes beside runs.
 local words_of = { drill = drill.names }
 
+local nodes_query = "SELECT name FROM node"
+
 local function bash_cases()
   local lines = {}
   for _, verb in ipairs(cli.verbs) do
@@ -81,6 +83,8 @@ local function bash()
     "    ", joined(of_files), ") COMPREPLY=($(compgen -f -- \"$word\")) ;;\n",
     "    ", joined(of_nothing), ") ;;\n",
     "    help) COMPREPLY=($(compgen -W \"query ", table.concat(cli.verbs, " "), "\" -- \"$word\")) ;;\n",
+    "    nodes) COMPREPLY=($(compgen -W \"exclude clear $(pioche sql \"", nodes_query,
+    "\" --csv 2>/dev/null | tail -n +2 | tr -d '\\r')\" -- \"$word\")) ;;\n",
     "    completion) COMPREPLY=($(compgen -W \"bash zsh\" -- \"$word\")) ;;\n",
     "    *) COMPREPLY=($(compgen -W \"$words $(pioche sql \"", runs_query,
     "\" --csv 2>/dev/null | tail -n +2 | tr -d '\\r')\" -- \"$word\")) ;;\n",
