@@ -113,10 +113,9 @@ function retry.history(store, run_id, first)
   local attempts = {}
   for _, row in ipairs(errors.check(store:rows([[
     SELECT a.number, a.result, a.step, a.exit_code, a.signal, a.message, a.node, a.launcher,
-           a.started_ns, a.ended_ns,
+           a.started_ns, a.ended_ns, a.nodes,
            (SELECT max(c.created_ns) FROM checkpoint c
-             WHERE c.run_id = a.run_id AND c.attempt_id = a.id AND c.state = 'sealed') AS saved_ns,
-           (SELECT count(DISTINCT r.node) FROM rank r WHERE r.attempt_id = a.id) AS nodes
+             WHERE c.run_id = a.run_id AND c.attempt_id = a.id AND c.state = 'sealed') AS saved_ns
       FROM attempt a WHERE a.run_id = ?1 AND a.state = 'ended' AND a.id >
            coalesce((SELECT max(attempt_id) FROM event WHERE run_id = ?1 AND kind = 'again'), 0)
      ORDER BY a.number]], run_id))) do
