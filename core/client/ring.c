@@ -104,6 +104,11 @@ static size_t file_bytes(uint32_t slots, uint32_t side_bytes)
 	return (size_t)RING_HEADER_BYTES + (size_t)slots * sizeof(ring_slot) + side_bytes;
 }
 
+size_t pio_ring_bytes(uint32_t slots, uint32_t side_bytes)
+{
+	return file_bytes(slots ? slots : PIO_RING_SLOTS, side_bytes ? side_bytes : PIO_RING_SIDE_BYTES);
+}
+
 static bool is_power_of_two(uint32_t n)
 {
 	return n && !(n & (n - 1));

@@ -33,6 +33,8 @@ typedef struct pio_ring pio_ring;
 /* Make the ring of `rank` at `path` (sys/shm.h); 0 for a default size. */
 int pio_ring_create(pio_ring **ring, const char *path, uint32_t rank, uint32_t slots,
                     uint32_t side_bytes, pio_err *err);
+/* What such a ring takes of memory. */
+size_t pio_ring_bytes(uint32_t slots, uint32_t side_bytes);
 int pio_ring_attach(pio_ring **ring, const char *path, pio_err *err);
 void pio_ring_close(pio_ring **ring);
 uint32_t pio_ring_rank(const pio_ring *ring);

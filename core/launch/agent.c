@@ -204,6 +204,8 @@ static int work(pio_agent *agent, pio_err *err)
 	agent->started_ns = pio_clock_wall_ns();
 	rc = prepare(agent, err);
 	if (!rc)
+		rc = pio_agent_preflight(agent, err);
+	if (!rc)
 		rc = pio_agent_ranks_start(agent, err);
 	if (rc)
 		pio_agent_fail(agent, err);
@@ -227,6 +229,7 @@ static int run(pio_agent *agent, pio_err *err)
 	pio_agent_place_end(agent);
 	(void)pio_journal_close(&agent->journal, NULL);
 	pio_agent_watch_close(agent);
+	json_decref(agent->checks);
 	pio_free(agent->ranks);
 	if (agent->lock_fd >= 0)
 		(void)pio_fs_close(&agent->lock_fd, "agent.lock", NULL);

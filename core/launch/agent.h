@@ -23,7 +23,7 @@
  * stops their process trees, and writes exit.<node>.json atomically:
  *
  *   { "version": 1, "run": ulid, "attempt": n, "node": i, "host": name,
- *     "result": "ok|failed|signal|timeout|hang|cancelled|lost",
+ *     "result": "ok|failed|signal|timeout|hang|oom|node_fail|cancelled|lost",
  *     "message": why, one line, or null where all is well,
  *     "first": null or { "rank", "pid", "exit_code" or "signal", "time_ns", "clock_ns",
  *                        "victim": did it fail because a peer had, "step",
@@ -32,6 +32,7 @@
  *     "ranks": [ { "rank", "pid", "exit_code" or "signal", "started_ns", "ended_ns",
  *                  "ended_clock_ns", "last_step", "stdout_tail", "stderr_tail",
  *                  "bind": where it was bound (agent_bind.h) or null } ],
+ *     "checks": [ what preflight found, preflight.h ] or null,
  *     "started_ns", "ended_ns" }
  *
  * clock_ns and ended_clock_ns are of the head's monotonic clock, as this agent
@@ -47,6 +48,9 @@
  *
  * SIGTERM is as "stop"; SIGUSR2 says that a time limit is near: the ranks get SIGTERM
  * and their grace, and the result is 'timeout'.
+ *
+ * A rank that the kernel killed because memory was out (oom.h) gives 'oom', with
+ * figures in the message.
  *
  * The agent holds a lock on <attempt>/agent.lock as long as it lives. */
 #ifndef PIO_LAUNCH_AGENT_H

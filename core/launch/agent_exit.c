@@ -125,6 +125,7 @@ static void put_what(pio_str *text, const pio_agent *agent, const pio_agent_rank
 		pio_str_printf(text, " at step %lld", (long long)step);
 	if (first->signal <= 0)
 		quote_last_line(text, stderr_tail);
+	pio_agent_watch_put_oom(text, agent, first);
 }
 
 static void put_waited(pio_str *text, const pio_agent *agent, const pio_agent_rank *first)
@@ -201,13 +202,15 @@ static json_t *first_record(const pio_agent *agent, const json_t *ranks, const c
 	*result = agent->verdict;
 	if (agent->verdict)
 		return pio_agent_watch_first(agent);
-	*result = "failed";
+	*result = agent->is_unfit ? "node_fail" : "failed";
 	if (agent->trouble.code)
-		return trouble_record(agent);
+		return agent->is_unfit ? pio_agent_unfit_record(agent) : trouble_record(agent);
 	const pio_agent_rank *first = pio_agent_first(agent);
-	*result = !first ? agent->failed_elsewhere ? "cancelled" : "ok" : first->signal > 0 ? "signal" : "failed";
-	if (!first)
+	if (!first) {
+		*result = agent->failed_elsewhere ? "cancelled" : "ok";
 		return json_null();
+	}
+	*result = pio_agent_watch_is_oom(agent, first) ? "oom" : first->signal > 0 ? "signal" : "failed";
 	return rank_record(agent, first,
 	                   json_object_get(json_array_get(ranks, (size_t)(first - agent->ranks)), "stderr_tail"));
 }
@@ -242,9 +245,9 @@ json_t *pio_agent_exit_record(pio_agent *agent)
 	json_t *first = first_record(agent, ranks, &result);
 	json_t *message = json_is_object(first) ? json_incref(json_object_get(first, "message"))
 	                                        : verdict_message(agent);
-	return json_pack("{s:i, s:s, s:i, s:i, s:s, s:s, s:o, s:o, s:o, s:I, s:I}",
+	return json_pack("{s:i, s:s, s:i, s:i, s:s, s:s, s:o, s:o, s:o, s:O?, s:I, s:I}",
 	                 "version", 1, "run", agent->spec.run, "attempt", agent->spec.attempt,
 	                 "node", agent->spec.node, "host", agent->spec.host, "result", result,
-	                 "message", message, "first", first, "ranks", ranks,
+	                 "message", message, "first", first, "ranks", ranks, "checks", agent->checks,
 	                 "started_ns", (json_int_t)agent->started_ns, "ended_ns", (json_int_t)agent->ended_ns);
 }

@@ -2,7 +2,8 @@
  * agent_loop.c (orders, timers, stages of an ending), agent_head.c (the
  * connection to the head), agent_meet.c (where ranks meet), agent_rank.c (starting,
  * reaping and stopping ranks), agent_place.c (where they run), agent_exit.c (the
- * exit record), agent_watch.c (hangs and stragglers). For them alone.
+ * exit record), agent_watch.c (hangs, stragglers, lack of memory),
+ * agent_preflight.c (is the node fit?). For them alone.
  *
  * An ending goes through stages, only upwards:
  *
@@ -62,6 +63,8 @@ typedef struct pio_agent {
 	bool is_journal_broken, is_orphan;
 	bool failed_elsewhere;        /* a rank of another node: stopped for that */
 	int told_failure;             /* to the head; 1: a victim's, 2: a culprit's */
+	json_t *checks;               /* what preflight found; NULL: it was not asked for */
+	bool is_unfit;                /* by preflight: no rank was started */
 	pio_agent_watch *watch;
 	pio_rendezvous *rendezvous;
 	pio_assembly *assembly;       /* NULL where there is a head, which has it */
@@ -135,6 +138,12 @@ const pio_agent_rank *pio_agent_first(const pio_agent *agent);
 /* It failed because a peer had (client/ring.h). */
 bool pio_agent_is_victim(const pio_agent_rank *rank);
 
+/* ---- agent_preflight.c ---- */
+/* Fails where the node is unfit. Nothing to do unless the orders ask for it. */
+int pio_agent_preflight(pio_agent *agent, pio_err *err);
+/* `first` of the exit record of an unfit node. */
+json_t *pio_agent_unfit_record(const pio_agent *agent);
+
 /* ---- agent_watch.c ---- */
 int pio_agent_watch_open(pio_agent *agent, pio_err *err);
 void pio_agent_watch_close(pio_agent *agent);
@@ -142,6 +151,10 @@ void pio_agent_watch_close(pio_agent *agent);
 void pio_agent_watch_beat(pio_agent *agent);
 /* `first` of the exit record where the node hangs, else null. */
 json_t *pio_agent_watch_first(const pio_agent *agent);
+/* It was killed because memory was out, and by nobody else. */
+bool pio_agent_watch_is_oom(const pio_agent *agent, const pio_agent_rank *rank);
+/* "; out of memory: ..." where that is so. */
+void pio_agent_watch_put_oom(pio_str *text, const pio_agent *agent, const pio_agent_rank *rank);
 
 /* ---- agent_place.c ---- */
 /* Find the GPUs and decide the binding. What cannot be had is told. */

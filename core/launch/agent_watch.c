@@ -10,6 +10,7 @@
  * after one does, and one that does not may have ended its part. Who is named is
  * chosen among them afterwards. A hung node first tells the stacks of its ranks
  * (in a thread: nothing here waits), then it ends with the result 'hang'. */
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +19,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "launch/agent_parts.h"
+#include "launch/oom.h"
 #include "launch/pace.h"
 #include "launch/stacks.h"
 #include "sys/proc.h"
@@ -27,6 +29,7 @@
 #define PROCESSES_MAX 4096
 #define BUSY_BYTES (1u << 20)
 #define CHAIN_MAX 8
+#define OOM_BEATS 4
 #define SLOW 1.3                   /* times the median: a straggler */
 #define SLOW_NO_MORE 1.15
 
@@ -50,6 +53,9 @@ struct pio_agent_watch {
 	pio_pace_book book;
 	pio_pace *paces;           /* one a rank */
 	bool *slow;                /* is in an episode of slow steps */
+	pio_oom *ooms;             /* where its memory is counted */
+	int64_t machine_kills[2];  /* for lack of memory: at the last two looks, the older one first */
+	int beats;
 	int64_t beat_ns;
 	int64_t noted_ns;          /* when the two below were noted; 0: nobody is suspected */
 	int64_t cpu_ns;
@@ -68,8 +74,10 @@ int pio_agent_watch_open(pio_agent *agent, pio_err *err)
 		watch->message = (pio_str)PIO_STR_INIT;
 		watch->paces = pio_calloc((size_t)n, sizeof *watch->paces);
 		watch->slow = pio_calloc((size_t)n, sizeof *watch->slow);
+		watch->ooms = pio_calloc((size_t)n, sizeof *watch->ooms);
+		watch->machine_kills[0] = watch->machine_kills[1] = pio_oom_machine_kills();
 	}
-	if (!watch || !watch->paces || !watch->slow)
+	if (!watch || !watch->paces || !watch->slow || !watch->ooms)
 		return pio_fail(err, PIO_ENOMEM, "out of memory to watch %d ranks", n);
 	for (int i = 0; i < n; i++)
 		watch->paces[i] = (pio_pace)PIO_PACE_INIT;
@@ -84,6 +92,7 @@ void pio_agent_watch_close(pio_agent *agent)
 	pio_str_fini(&watch->message);
 	pio_free(watch->paces);
 	pio_free(watch->slow);
+	pio_free(watch->ooms);
 	pio_free(watch);
 	agent->watch = NULL;
 }
@@ -334,6 +343,39 @@ json_t *pio_agent_watch_first(const pio_agent *agent)
 	                 pio_agent_json_text(watch->message.data, watch->message.len));
 }
 
+/* ---- memory -------------------------------------------------------------------------------------- */
+
+/* Once a second: the ranks may have been moved into cgroups of their own. */
+static void look_at_memory(pio_agent *agent)
+{
+	pio_agent_watch *watch = agent->watch;
+	if (watch->beats++ % OOM_BEATS)
+		return;
+	for (int i = 0; i < agent->spec.ranks_per_node; i++)
+		if (agent->ranks[i].pid && !agent->ranks[i].has_ended)
+			pio_oom_find(&watch->ooms[i], agent->ranks[i].pid);
+	watch->machine_kills[0] = watch->machine_kills[1];
+	watch->machine_kills[1] = pio_oom_machine_kills();
+}
+
+bool pio_agent_watch_is_oom(const pio_agent *agent, const pio_agent_rank *rank)
+{
+	const pio_agent_watch *watch = agent->watch;
+	if (rank->signal != SIGKILL || rank->was_stopped)
+		return false;
+	return pio_oom_has_struck(&watch->ooms[rank - agent->ranks]) ||
+	       (watch->machine_kills[0] >= 0 && pio_oom_machine_kills() > watch->machine_kills[0]);
+}
+
+void pio_agent_watch_put_oom(pio_str *text, const pio_agent *agent, const pio_agent_rank *rank)
+{
+	const pio_oom *oom = &agent->watch->ooms[rank - agent->ranks];
+	if (pio_agent_watch_is_oom(agent, rank))
+		pio_oom_put_figures(text, oom);
+	else if (rank->exit_code > 0 && pio_oom_has_struck(oom))
+		pio_str_puts(text, "; a process of its memory cgroup was killed because memory was out");
+}
+
 /* ---- silence ------------------------------------------------------------------------------------- */
 
 /* What all that the ranks started has done so far. */
@@ -412,6 +454,7 @@ void pio_agent_watch_beat(pio_agent *agent)
 	watch->beat_ns = now_ns;
 	if (agent->stage != PIO_STAGE_RUNNING || watch->is_hung)
 		return;
+	look_at_memory(agent);
 	for (int i = 0; i < agent->spec.ranks_per_node; i++) {
 		pio_pace *pace = &watch->paces[i];
 		const pio_ring *ring = agent->ranks[i].ring;

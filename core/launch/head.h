@@ -30,7 +30,7 @@
  *
  *   { "version": 1, "run": ulid, "attempt": n,
  *     "job": SLURM_JOB_ID or null, "restart": SLURM_RESTART_COUNT or 0,
- *     "result": "ok|failed|signal|timeout|node_fail|hang|cancelled|lost",
+ *     "result": "ok|failed|signal|timeout|node_fail|hang|oom|cancelled|lost",
  *     "message": why, one line, or null where all is well,
  *     "first": null or as in the record of an agent, with "node" and "host";
  *              rank, pid and step are null where a node as a whole is to blame,

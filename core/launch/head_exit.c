@@ -15,7 +15,7 @@ typedef struct candidate {
 
 bool pio_head_is_failure(const char *result)
 {
-	static const char *const words[] = { "failed", "signal", "lost", "hang" };
+	static const char *const words[] = { "failed", "signal", "lost", "hang", "oom", "node_fail" };
 	for (size_t i = 0; i < sizeof words / sizeof *words; i++)
 		if (strcmp(result, words[i]) == 0)
 			return true;

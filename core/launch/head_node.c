@@ -67,6 +67,8 @@ static void give_orders(pio_head *head, pio_place *place, int node)
 		json_object_del(orders, own[i]);
 	json_object_set_new(orders, "node", json_integer(node));
 	json_object_set_new(orders, "master_addr", json_string(head->address));
+	json_object_set_new(orders, "head_clock", json_pack("{s:I, s:I}", "wall_ns",
+		(json_int_t)pio_clock_wall_ns(), "mono_ns", (json_int_t)pio_clock_mono_ns()));
 	json_object_set_new(orders, "master_port", json_integer(head->spec.master_port));
 	char *text = orders ? pio_json_canonical(orders) : NULL;
 	json_decref(orders);

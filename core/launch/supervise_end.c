@@ -12,6 +12,7 @@
 #include "client/env.h"
 #include "launch/supervise_parts.h"
 #include "store/fold.h"
+#include "store/node.h"
 #include "store/run.h"
 #include "sys/fs.h"
 #include "sys/proc.h"
@@ -161,6 +162,23 @@ static int write_ranks(pio_store *store, const pio_attempt_ref *ref, const json_
 	return 0;
 }
 
+static int write_node(pio_store *store, const pio_attempt_ref *ref, const json_t *record, pio_err *err)
+{
+	size_t i;
+	json_t *check;
+	int rc = write_ranks(store, ref, record, err);
+	json_array_foreach(json_object_get(record, "checks"), i, check) {
+		const char *state = pio_json_string_or(check, "state", "");
+		if (rc || (strcmp(state, "ok") && strcmp(state, "warning") && strcmp(state, "failed")))
+			return rc; /* or nothing that an agent wrote */
+		rc = pio_store_node_check(store, pio_json_string_or(record, "host", ""), ref->id,
+		                          pio_json_string_or(check, "name", ""), state,
+		                          pio_json_string_or(check, "message", ""),
+		                          pio_json_int_or(check, "time_ns", 0), err);
+	}
+	return rc;
+}
+
 /* A result that the schema does not know, from a file that somebody changed. */
 static const char *known_result(const char *word)
 {
@@ -198,7 +216,7 @@ int pio_attempt_write_end(pio_store *store, const pio_attempt_ref *ref, const js
 	if (rc)
 		return rc;
 	for (i = 0; !rc && i < json_array_size(nodes); i++)
-		rc = write_ranks(store, ref, json_array_get(nodes, i), err);
+		rc = write_node(store, ref, json_array_get(nodes, i), err);
 	if (!rc)
 		rc = pio_store_attempt_finish(store, ref->id, &row, err);
 	if (rc) {

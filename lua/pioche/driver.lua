@@ -303,6 +303,7 @@ local function start(self, job)
     ranks_per_node = spec.launch.ranks_per_node, timeout_s = spec.launch.timeout_s,
     grace_s = spec.launch.grace_s, hang_s = spec.launch.hang_s, resume = resume,
     exclude = left_out(self, job), mpi_env = spec.launch.mpi_env or nil, bind = spec.launch.bind,
+    preflight = spec.launch.preflight or nil,
     max_restarts = spec.retry.attempts - 1,
   }, spec.launch))
   if attempt then

@@ -42,8 +42,8 @@ RECIPES = {
     "unknown key of launch": (sweep(rest='launch = { parralel = 3 },'), [], 1,
         "recipe.lua:6: launch.parralel: there is no such key, did you mean 'parallel'?; "
         "expected one of account, bind, constraint, cpus_per_rank, exclude, flags, gpus_per_node, grace_s, "
-        "gres, hang_s, interface, join_s, mpi_env, nodes, on, parallel, partition, qos, ranks_per_node, "
-        "reservation, share_code, spares, time, timeout_s, warn_s"),
+        "gres, hang_s, interface, join_s, mpi_env, nodes, on, parallel, partition, preflight, qos, "
+        "ranks_per_node, reservation, share_code, spares, time, timeout_s, warn_s"),
     "uniform low above high": (sweep("lr = pioche.uniform(3, 1)"), [], 1,
         "recipe.lua:5: space.lr: uniform(3, 1): low must be smaller than high"),
     "log uniform from zero": (sweep("lr = pioche.log_uniform(0, 1)"), [], 1,
@@ -99,6 +99,8 @@ RECIPES = {
         "'launch.parallel'?"),
     "setting of wrong type": (GOOD, ["launch.parallel=many"], 1,
         "launch.parallel=many: expected a number, got 'many'"),
+    "preflight of a list": (sweep(rest='launch = { preflight = { "shm" } },'), [], 1,
+        "recipe.lua:6: launch.preflight: expected true or false, got a table"),
     "limit of a hang below zero": (sweep(rest="launch = { hang_s = -1 },"), [], 1,
         "recipe.lua:6: launch.hang_s: expected a whole number, at least 0, got -1"),
     "limit of a hang as a word": (GOOD, ["launch.hang_s=never"], 1,

@@ -1,6 +1,7 @@
 /* What an agent says of ranks that make no steps, or slow ones. This program is
  * also the agent (first argument "agent") and the ranks ("rank"). */
 #include <signal.h>
+#include <sys/stat.h>
 
 #include "agent_fixture.h"
 #include "base/mem.h"
@@ -10,9 +11,28 @@
 
 static int64_t step;
 
+/* Into the memory cgroup of the test. */
+static void join_group(void)
+{
+	char path[200];
+	snprintf(path, sizeof path, "%s/cgroup.procs", getenv("TEST_GROUP"));
+	FILE *procs = fopen(path, "we");
+	if (!procs || fputs("0", procs) < 0 || fclose(procs) != 0)
+		_exit(98);
+}
+
+static void grow(size_t size_bytes)
+{
+	char *bytes = malloc(size_bytes);
+	for (size_t i = 0; bytes && i < size_bytes; i += 4096)
+		((volatile char *)bytes)[i] = 1;
+	_exit(bytes ? 97 : 96); /* it should not have lived to get here */
+}
+
 /* Words, each with a number behind it: "log N" logs N steps, more than a beat of
  * the agent apart; "pace MS" logs for 12 s, a step each MS milliseconds; "stop 0"
- * stops the process, "spin MS" works, "sleep MS" does not. */
+ * stops the process, "spin MS" works, "sleep MS" does not; "join 0" and "grow MB"
+ * are for lack of memory. */
 static void act(pio_ring *ring, uint32_t key, const char *word, int64_t n)
 {
 	int64_t end_ns = pio_clock_mono_ns() + n * 1000000;
@@ -28,6 +48,10 @@ static void act(pio_ring *ring, uint32_t key, const char *word, int64_t n)
 		}
 	else if (strcmp(word, "stop") == 0)
 		raise(SIGSTOP);
+	else if (strcmp(word, "join") == 0)
+		join_group();
+	else if (strcmp(word, "grow") == 0)
+		grow((size_t)n << 20);
 	else if (strcmp(word, "sleep") == 0)
 		pio_clock_sleep_ms(n);
 	else if (strcmp(word, "spin") == 0)
@@ -243,6 +267,60 @@ static void a_straggler_is_told_once_an_episode(void **state)
 	contains(message, " times the median of ");
 }
 
+/* A memory cgroup of 64 MiB; false: none can be made here. */
+static bool make_group(char *group, size_t group_bytes, bool *is_version_1)
+{
+	static const char *const roots[] = { "/sys/fs/cgroup/memory", "/sys/fs/cgroup" };
+	for (int i = 0; i < 2; i++) {
+		char path[200];
+		snprintf(group, group_bytes, "%s/pioche-test-%d", roots[i], (int)getpid());
+		if (mkdir(group, 0755) != 0)
+			continue;
+		snprintf(path, sizeof path, "%s/%s", group, i ? "memory.max" : "memory.limit_in_bytes");
+		FILE *limit = access(path, W_OK) == 0 ? fopen(path, "we") : NULL;
+		bool is_set = limit && fputs("67108864", limit) >= 0 && fclose(limit) == 0;
+		*is_version_1 = i == 0;
+		if (is_set)
+			return true;
+		rmdir(group);
+	}
+	return false;
+}
+
+static void lack_of_memory_is_told_with_its_figures(void **state)
+{
+	(void)state;
+	char group[128], expected[300];
+	bool is_version_1 = false;
+	if (!make_group(group, sizeof group, &is_version_1)) {
+		printf("# no memory cgroup can be made here\n");
+		skip();
+	}
+	setenv("TEST_GROUP", group, 1);
+	/* After more than a second in it: where it is has been seen. */
+	run r = start(words(2, "sleep 60000", "join 0 log 6 grow 1024"));
+	json_t *record = end(&r);
+	assert_string_equal(text_of(record, "result"), "oom");
+	assert_int_equal(json_integer_value(json_object_get(first_of(record), "rank")), 1);
+	snprintf(expected, sizeof expected, "died: SIGKILL at step 5; out of memory: 64 MiB used of 64 MiB"
+	         " (cgroup /%s)", strrchr(group, '/') + 1);
+	contains(text_of(record, "message"), expected);
+	json_decref(record);
+	assert_int_equal(rmdir(group), 0);
+	unsetenv("TEST_GROUP");
+}
+
+/* Who kills it from outside is not the kernel. */
+static void a_killed_rank_is_not_out_of_memory(void **state)
+{
+	(void)state;
+	run r = start(orders(1, json_pack("[s, s, s]", "sh", "-c", "sleep 1.5; kill -9 $$")));
+	json_t *record = end(&r);
+	assert_string_equal(text_of(record, "result"), "signal");
+	assert_null(strstr(text_of(record, "message"), "memory"));
+	json_decref(record);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(int argc, char **argv)
@@ -256,6 +334,7 @@ int main(int argc, char **argv)
 		T(a_stopped_rank_is_named_with_the_stacks_of_all), T(the_program_behind_a_shell_is_looked_at),
 		T(idle_ranks_hang_by_the_learned_limit), T(a_long_step_is_no_hang), T(no_second_step_no_hang),
 		T(a_kill_during_the_stacks_is_heard), T(a_straggler_is_told_once_an_episode),
+		T(lack_of_memory_is_told_with_its_figures), T(a_killed_rank_is_not_out_of_memory),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
