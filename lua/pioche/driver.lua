@@ -268,16 +268,23 @@ local function prepare_start(self, job)
   return nil
 end
 
--- The nodes that this run's next attempt does without, sorted: those that failed
--- it, and those that failed others.
-local function left_out(self, job)
-  if job.spec.launch.nodes == 1 then return nil end -- on this machine there is no other
+-- The launch of the next attempt: under Slurm without the nodes that failed this
+-- run, and those that are left out of everything (nodes.lua).
+local function launch_of(self, job)
+  local options = job.spec.launch
+  if launcher.choose(options) ~= "slurm" then return options end -- here there is no other node
   local names, lines = nodes.excluded(self.store, sys.now_ns())
   for _, line in ipairs(lines) do self.progress:say("%s", line) end
-  local seen = {}
-  for _, name in ipairs(names) do seen[name] = true end
-  for _, name in ipairs(job.exclude or {}) do seen[name] = true end
-  return json.array(fields.sorted(seen))
+  local seen, words = {}, { options.exclude }
+  for _, list in ipairs { names, job.exclude or {} } do
+    for _, name in ipairs(list) do seen[name] = true end
+  end
+  for _, name in ipairs(fields.sorted(seen)) do words[#words + 1] = name end
+  if #words == 0 then return options end
+  local copy = {}
+  for name, value in next, options do copy[name] = value end
+  copy.exclude = table.concat(words, ",")
+  return copy
 end
 
 local function start(self, job)
@@ -302,10 +309,10 @@ local function start(self, job)
     keep_code = spec.keep.code or nil, nodes = spec.launch.nodes,
     ranks_per_node = spec.launch.ranks_per_node, timeout_s = spec.launch.timeout_s,
     grace_s = spec.launch.grace_s, hang_s = spec.launch.hang_s, resume = resume,
-    exclude = left_out(self, job), mpi_env = spec.launch.mpi_env or nil, bind = spec.launch.bind,
+    mpi_env = spec.launch.mpi_env or nil, bind = spec.launch.bind,
     preflight = spec.launch.preflight or nil,
     max_restarts = spec.retry.attempts - 1,
-  }, spec.launch))
+  }, launch_of(self, job)))
   if attempt then
     job.place, job.where, job.step, job.first_step = launcher.choose(spec.launch), nil, nil, nil
     job.status = job.place == "slurm" and "queued" or "running"

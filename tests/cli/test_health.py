@@ -1,0 +1,76 @@
+#!/usr/bin/env python3
+"""What pioche finds out about nodes and ranks while it runs them: an unfit node, a
+rank that hangs; and that the run goes on afterwards."""
+import os
+import socket
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+import harness  # noqa: E402
+from harness import Project  # noqa: E402
+
+RECIPE = """local pioche = require "pioche"
+return pioche.sweep {{ name = "w", space = {{ x = 1 }}, {rest}
+  program = pioche.program {{ command = {{ {command} }} }} }}
+"""
+
+TRAIN = """
+import os, signal, time, pioche
+with pioche.init() as run:
+    for step in range(8):
+        run.log({"loss": 1.0 / (step + 1)}, step=step)
+        time.sleep(0.5)
+        if step == 3 and os.environ["RANK"] == "1" and os.environ["PIOCHE_ATTEMPT"] == "1":
+            os.kill(os.getpid(), signal.SIGSTOP)
+"""
+
+HOST = socket.gethostname()
+
+
+def checks(p):
+    return {c["name"]: c for n in p.pioche("nodes", "--json").json for c in n["checks"]}
+
+
+def test_a_fit_node_runs_and_what_was_found_is_kept():
+    with Project() as p:
+        p.write("r.lua", RECIPE.format(rest="launch = { preflight = true },", command='"true"'))
+        p.pioche("run", "r.lua")
+        found = checks(p)
+        assert sorted(found) == ["clock", "files", "gpus", "host", "memory", "shm", "store", "tmp"], found
+        assert found["store"]["state"] == "ok" and " has " in found["store"]["message"], found
+        p.check_store()
+
+
+def test_an_unfit_node_starts_nothing():
+    with Project() as p:
+        p.write("r.lua", RECIPE.format(rest="launch = { preflight = true },",
+                                       command='"sh", "-c", "touch ../started"'))
+        err = p.pioche("run", "r.lua", expect=1, env={"TMPDIR": "/no/such/place"}).err
+        assert f"w-1 failed: preflight: {HOST}: /no/such/place cannot be looked at\n" in err, err
+        assert p.sql("SELECT result, node FROM attempt") == [{"result": "node_fail", "node": HOST}]
+        assert checks(p)["tmp"]["state"] == "failed"
+        assert "/no/such/place" in p.pioche("nodes").out
+        # Nobody asked: nobody looks.
+        p.pioche("run", "r.lua", "launch.preflight=false", env={"TMPDIR": "/no/such/place"})
+
+
+def test_a_hang_is_named_and_the_run_tried_again():
+    harness.python_library()
+    with Project() as p:
+        p.write("t.py", TRAIN)
+        p.write("r.lua", RECIPE.format(
+            rest="launch = { ranks_per_node = 2, hang_s = 3, grace_s = 1 }, "
+                 "retry = { attempts = 2, backoff_s = 0 },", command=f'"{sys.executable}", "t.py"'))
+        err = p.pioche("run", "r.lua").err
+        assert f"w-1: hang: rank 1 ({HOST}) has made no step since 3, " in err, err
+        assert "(limit 3 s); it is stopped (T); attempt 2 of 2 in 0 s" in err, err
+        rows = p.sql("SELECT result, rank, step, signal FROM attempt ORDER BY number")
+        assert rows[0] == {"result": "hang", "rank": 1, "step": 3, "signal": None}, rows
+        assert rows[1]["result"] == "ok", rows
+        stacks = p.sql("SELECT message FROM event WHERE kind = 'stacks'")
+        with open(stacks[0]["message"], encoding="utf-8") as f:
+            assert "rank 1: 1 process" in f.read()
+        p.check_store()
+
+
+harness.main()
