@@ -92,10 +92,8 @@ int main(int argc, char **argv)
 				return fail("log");
 		nanosleep(&pause, NULL);
 	}
-	if (stopped)
-		return save(run, comm, step);
-	if (pio_comm_barrier(comm))
-		return fail("the last barrier");
+	free(keys);
+	int status = stopped ? save(run, comm, step) : pio_comm_barrier(comm) ? fail("the last barrier") : 0;
 	pio_comm_close(&comm, NULL);
-	return pio_close(&run, 0) ? fail("close") : 0;
+	return pio_close(&run, status) ? fail("close") : status;
 }
