@@ -82,6 +82,8 @@ void pio_agent_obey(pio_agent *agent, const char *word)
 	} else if (strcmp(word, "peers") == 0) {
 		agent->failed_elsewhere = true;
 		pio_agent_escalate(agent, PIO_STAGE_PEERS);
+	} else {
+		pio_agent_watch_obey(agent, word);
 	}
 }
 

@@ -149,6 +149,9 @@ int pio_agent_watch_open(pio_agent *agent, pio_err *err);
 void pio_agent_watch_close(pio_agent *agent);
 /* At each beat: how far the ranks are. A node that hangs gets the verdict. */
 void pio_agent_watch_beat(pio_agent *agent);
+/* Words of the head: "hang" (the first to stand is here) and "stacks" (it is
+ * elsewhere); others change nothing. */
+void pio_agent_watch_obey(pio_agent *agent, const char *word);
 /* `first` of the exit record where the node hangs, else null. */
 json_t *pio_agent_watch_first(const pio_agent *agent);
 /* It was killed because memory was out, and by nobody else. */

@@ -8,7 +8,8 @@
  *
  * All ranks, not one: in a program that works together all come to a stand soon
  * after one does, and one that does not may have ended its part. Who is named is
- * chosen among them afterwards. A hung node first tells the stacks of its ranks
+ * chosen among them afterwards. Under a head a node only reports that it is silent:
+ * it may be waiting for another. A hung node first tells the stacks of its ranks
  * (in a thread: nothing here waits), then it ends with the result 'hang'. */
 #include <signal.h>
 #include <stdio.h>
@@ -61,8 +62,9 @@ struct pio_agent_watch {
 	int64_t cpu_ns;
 	uint64_t io_bytes;
 	bool is_hung;
+	bool has_steps, is_silent; /* as the head was told */
 	int first;                 /* index of the rank that is named */
-	pio_str message;
+	pio_str what;              /* "rank 3 (dgx-002) has made no step since 812, ..." */
 };
 
 int pio_agent_watch_open(pio_agent *agent, pio_err *err)
@@ -71,7 +73,7 @@ int pio_agent_watch_open(pio_agent *agent, pio_err *err)
 	pio_agent_watch *watch = pio_calloc(1, sizeof *watch);
 	if (watch) {
 		agent->watch = watch;
-		watch->message = (pio_str)PIO_STR_INIT;
+		watch->what = (pio_str)PIO_STR_INIT;
 		watch->paces = pio_calloc((size_t)n, sizeof *watch->paces);
 		watch->slow = pio_calloc((size_t)n, sizeof *watch->slow);
 		watch->ooms = pio_calloc((size_t)n, sizeof *watch->ooms);
@@ -89,7 +91,7 @@ void pio_agent_watch_close(pio_agent *agent)
 	pio_agent_watch *watch = agent->watch;
 	if (!watch)
 		return;
-	pio_str_fini(&watch->message);
+	pio_str_fini(&watch->what);
 	pio_free(watch->paces);
 	pio_free(watch->slow);
 	pio_free(watch->ooms);
@@ -250,20 +252,20 @@ static void put_doing(pio_str *text, const pio_proc_look *look)
 		pio_str_puts(text, look->state == 'D' ? "it waits for a device (D)" : "it sleeps");
 }
 
-/* "hang: rank 3 (dgx-002) has made no step since 812, 64 s ago (limit 60 s); it
- * waits in futex_wait_queue" */
-static void put_message(pio_str *text, const pio_agent *agent, const suspect *first, int64_t newest_ns,
+/* "rank 3 (dgx-002) has made no step since 812, 64 s ago (limit 60 s); it waits in
+ * futex_wait_queue" */
+static void put_what(pio_str *text, const pio_agent *agent, const suspect *first, int64_t newest_ns,
                         int64_t limit_ns, int64_t now_ns)
 {
 	const pio_pace *pace = &agent->watch->paces[first->index];
 	int rank = agent->ranks[first->index].rank;
 	double limit_s = (double)limit_ns / 1e9;
 	if (first->has_steps)
-		pio_str_printf(text, "hang: rank %d (%s) has made no step since %lld, %.0f s ago (limit %.0f s); ",
+		pio_str_printf(text, "rank %d (%s) has made no step since %lld, %.0f s ago (limit %.0f s); ",
 		               rank, agent->spec.host, (long long)pace->step,
 		               (double)(now_ns - pace->alive_ns) / 1e9, limit_s);
 	else
-		pio_str_printf(text, "hang: no rank has logged anything for %.0f s (limit %.0f s); rank %d (%s) logs"
+		pio_str_printf(text, "no rank has logged anything for %.0f s (limit %.0f s); rank %d (%s) logs"
 		               " no steps; ", (double)(now_ns - newest_ns) / 1e9, limit_s, rank, agent->spec.host);
 	put_doing(text, &first->look);
 }
@@ -315,32 +317,77 @@ static bool start_stacks(pio_agent *agent, const suspect *suspects, int count)
 	return false;
 }
 
+static void end_with_stacks(pio_agent *agent)
+{
+	static suspect suspects[PIO_RANKS_PER_NODE_MAX];
+	agent->watch->is_hung = true;
+	if (!start_stacks(agent, suspects, line_up(suspects, agent)))
+		pio_agent_escalate(agent, PIO_STAGE_TERM);
+}
+
+static void say_state(pio_agent *agent, const char *state)
+{
+	pio_agent_say(agent, json_pack("{s:s, s:s}", "event", "watch", "state", state));
+}
+
+/* The head hears who came to a stand first here, and decides when all nodes that
+ * log steps have said so (head_watch.c). */
+static void report(pio_agent *agent, const suspect *first)
+{
+	const pio_pace *pace = &agent->watch->paces[first->index];
+	agent->watch->is_silent = true;
+	pio_agent_say(agent, json_pack("{s:s, s:s, s:b, s:b, s:I, s:I}", "event", "watch", "state", "silent",
+		"is_stopped", first->is_stopped, "is_odd", first->is_odd, "step", (json_int_t)pace->step,
+		"clock_ns", (json_int_t)pio_agent_head_clock_ns(agent, pace->alive_ns)));
+}
+
 static void declare(pio_agent *agent, int64_t newest_ns, int64_t limit_ns, int64_t now_ns)
 {
 	static suspect suspects[PIO_RANKS_PER_NODE_MAX];
 	pio_agent_watch *watch = agent->watch;
-	int count = line_up(suspects, agent);
-	if (count == 0)
+	if (watch->is_silent || line_up(suspects, agent) == 0)
 		return;
-	watch->is_hung = true;
 	watch->first = suspects[0].index;
-	put_message(&watch->message, agent, &suspects[0], newest_ns, limit_ns, now_ns);
-	agent->verdict = "hang";
-	if (!start_stacks(agent, suspects, count))
-		pio_agent_escalate(agent, PIO_STAGE_TERM);
+	pio_str_clear(&watch->what);
+	put_what(&watch->what, agent, &suspects[0], newest_ns, limit_ns, now_ns);
+	if (agent->joined) {
+		report(agent, &suspects[0]);
+	} else {
+		agent->verdict = "hang";
+		end_with_stacks(agent);
+	}
+}
+
+void pio_agent_watch_obey(pio_agent *agent, const char *word)
+{
+	bool is_here = strcmp(word, "hang") == 0;
+	if ((!is_here && strcmp(word, "stacks") != 0) || agent->stage != PIO_STAGE_RUNNING ||
+	    agent->watch->is_hung || agent->verdict)
+		return;
+	if (is_here)
+		agent->verdict = "hang";
+	else
+		agent->failed_elsewhere = true;
+	end_with_stacks(agent);
 }
 
 json_t *pio_agent_watch_first(const pio_agent *agent)
 {
 	const pio_agent_watch *watch = agent->watch;
-	if (!watch || !watch->is_hung)
+	if (!watch || !agent->verdict || strcmp(agent->verdict, "hang") != 0)
 		return json_null();
 	const pio_agent_rank *rank = &agent->ranks[watch->first];
-	int64_t step = watch->paces[watch->first].step;
-	return json_pack("{s:i, s:i, s:I, s:o, s:o}", "rank", rank->rank, "pid", (int)rank->pid, "time_ns",
-	                 (json_int_t)rank->ended_ns, "step",
-	                 step == INT64_MIN ? json_null() : json_integer(step), "message",
-	                 pio_agent_json_text(watch->message.data, watch->message.len));
+	const pio_pace *pace = &watch->paces[watch->first];
+	pio_str message = PIO_STR_INIT;
+	pio_str_printf(&message, "hang: %s", watch->what.data);
+	json_t *record = json_pack("{s:i, s:i, s:I, s:I, s:b, s:o, s:o, s:o}", "rank", rank->rank,
+		"pid", (int)rank->pid, "time_ns", (json_int_t)rank->ended_ns, "clock_ns",
+		(json_int_t)pio_agent_head_clock_ns(agent, pace->alive_ns), "victim", 0, "step",
+		pace->step == INT64_MIN ? json_null() : json_integer(pace->step), "what",
+		pio_agent_json_text(message.data, message.len), "message",
+		pio_agent_json_text(message.data, message.len));
+	pio_str_fini(&message);
+	return record;
 }
 
 /* ---- memory -------------------------------------------------------------------------------------- */
@@ -431,6 +478,9 @@ static void judge(pio_agent *agent, int64_t newest_ns, bool is_first, int64_t no
 		limit_ns = fixed_ns;
 	if (silent_ns < limit_ns / 2) {
 		watch->noted_ns = 0;
+		if (watch->is_silent)
+			say_state(agent, "moving");
+		watch->is_silent = false;
 	} else if (is_first || fixed_ns > 0) {
 		if (silent_ns >= limit_ns)
 			declare(agent, newest_ns, limit_ns, now_ns);
@@ -469,6 +519,9 @@ void pio_agent_watch_beat(pio_agent *agent)
 		if (pace->rises > rises)
 			rises = pace->rises;
 	}
+	if (rises > 0 && agent->joined && !watch->has_steps)
+		say_state(agent, "steps");
+	watch->has_steps |= rises > 0;
 	if (rises > 0 && agent->spec.hang_s != 0)
 		judge(agent, newest_ns, rises < 2, now_ns);
 }

@@ -184,8 +184,10 @@ static int work(pio_head *head, pio_err *err)
 
 static void fini(pio_head *head)
 {
-	for (int i = 0; i < head->place_count && head->places; i++)
+	for (int i = 0; i < head->place_count && head->places; i++) {
 		json_decref(head->places[i].record);
+		json_decref(head->places[i].silence);
+	}
 	pio_free(head->places);
 	pio_free(head->place_of);
 	pio_assembly_free(head->assembly);

@@ -57,6 +57,11 @@ void pio_head_order(pio_head *head, const char *word)
 			send_word(head->places[i].guest, PIO_FRAME_ORDER, word);
 }
 
+void pio_head_order_one(pio_head *head, int place, const char *word)
+{
+	send_word(head->places[place].guest, PIO_FRAME_ORDER, word);
+}
+
 static void give_orders(pio_head *head, pio_place *place, int node)
 {
 	pio_str frame = PIO_STR_INIT;
@@ -212,7 +217,9 @@ static void hear_event(pio_head *head, int index, json_t *event)
 {
 	pio_place *place = &head->places[index];
 	const char *kind = pio_json_string_or(event, "event", "");
-	if (strcmp(kind, "failed") == 0) {
+	if (pio_head_watch_hear(head, index, event)) {
+		return;
+	} else if (strcmp(kind, "failed") == 0) {
 		hear_failure(head, index, event);
 	} else if (strcmp(kind, "ended") == 0) {
 		if (place->node >= 0)

@@ -1,6 +1,7 @@
 /* head_parts.h: what the files of the head share: head.c (its life), head_loop.c
  * (signals, timers, the command that starts the agents), head_node.c (what
- * agents say), head_exit.c (who failed first, and exit.json). For them alone.
+ * agents say), head_watch.c (hangs), head_exit.c (who failed first, and exit.json).
+ * For them alone.
  *
  *   JOINING --all are here--> RUNNING --a failure, a signal--> ENDING
  *      |--a signal, too late-------------------------------------^
@@ -43,6 +44,8 @@ typedef struct pio_place {
 	pio_guest *guest;             /* NULL: not connected */
 	int64_t lost_ns;              /* monotonic; the connection broke */
 	json_t *record;               /* its exit record; NULL: none */
+	bool has_steps;               /* its ranks log them */
+	json_t *silence;              /* its report that they make none now; NULL: they do */
 } pio_place;
 
 typedef struct pio_head {
@@ -103,12 +106,18 @@ void pio_head_send(void *head, int node, pio_str *frames);
 void pio_head_put_node(void *head, int node, pio_str *text);
 /* One of pio_agent_obey's words, to all that work. */
 void pio_head_order(pio_head *head, const char *word);
+void pio_head_order_one(pio_head *head, int place, const char *word);
 /* A failure on this node: tell the ranks and the agents of the others. */
 void pio_head_spread(pio_head *head, const char *what);
 /* The place's name, in messages. */
 void pio_head_put_host(pio_str *text, const pio_head *head, int place);
 /* "3 of 127 nodes: dgx-017, dgx-044, dgx-101"; how many are missing. */
 int pio_head_put_missing(pio_str *text, const pio_head *head);
+
+/* ---- head_watch.c ---- */
+/* Takes note of what an agent says of its ranks' progress, and ends an attempt
+ * that hangs. False: the event is another one. */
+bool pio_head_watch_hear(pio_head *head, int index, json_t *event);
 
 /* ---- head_exit.c ---- */
 /* The result word of a node: one that is a reason to end all the others. */

@@ -53,12 +53,58 @@ static int sum_main(void)
 	return 0;
 }
 
+/* A step each half second; from step 4 on rank 3 is stopped, and all others wait. */
+static int hang_main(void)
+{
+	pio_run *run;
+	int rank = atoi(getenv("RANK"));
+	if (pio_open(&run, NULL))
+		return 98;
+	pio_key key = pio_key_get(run, "loss");
+	for (int step = 0; step < 5; step++) {
+		pio_log(run, key, step, 0);
+		pio_clock_sleep_ms(500);
+		if (step == 3 && rank == 3)
+			raise(SIGSTOP);
+	}
+	pio_clock_sleep_ms(60000);
+	return 0;
+}
+
+/* Node 0 evaluates for longer than the limit, node 1 waits for it. */
+static int wait_main(void)
+{
+	pio_run *run;
+	if (pio_open(&run, NULL))
+		return 98;
+	/* They begin together: who has made no step yet is not waited for. */
+	char path[400];
+	snprintf(path, sizeof path, "%s/begun.%s", getenv(PIO_ENV_DIR), getenv("RANK"));
+	(void)pio_fs_write(path, "", 0, 0666, NULL);
+	snprintf(path, sizeof path, "%s/begun.%d", getenv(PIO_ENV_DIR), 1 - atoi(getenv("RANK")));
+	while (pio_fs_type(path) == PIO_FS_NONE)
+		pio_clock_sleep_ms(10);
+	pio_key key = pio_key_get(run, "loss");
+	for (int step = 0; step < 6; step++) {
+		pio_log(run, key, step, 0);
+		pio_clock_sleep_ms(500);
+		int64_t end_ns = pio_clock_mono_ns() + 8000000000;
+		while (step == 3 && atoi(getenv("RANK")) == 0 && pio_clock_mono_ns() < end_ns)
+			continue;
+		if (step == 3 && atoi(getenv("RANK")) != 0)
+			pio_clock_sleep_ms(8000);
+	}
+	pio_close(&run, 0);
+	return 0;
+}
+
 /* ---- running a head --------------------------------------------------------------- */
 
 static json_t *orders(int nodes, int ranks_per_node, const char *shell)
 {
-	json_t *command = strcmp(shell, "sum") == 0 ? json_pack("[s, s, s]", self, "rank", "sum")
-	                                            : json_pack("[s, s, s]", "sh", "-c", shell);
+	bool is_own = strcmp(shell, "sum") == 0 || strcmp(shell, "hang") == 0 || strcmp(shell, "wait") == 0;
+	json_t *command = is_own ? json_pack("[s, s, s]", self, "rank", shell)
+	                         : json_pack("[s, s, s]", "sh", "-c", shell);
 	json_t *spec = json_pack("{s:i, s:s, s:i, s:i, s:i, s:s, s:s, s:s, s:s, s:s, s:o, s:i, s:i}",
 	                         "version", 1, "run", ulid, "attempt", 1, "nodes", nodes, "ranks_per_node",
 	                         ranks_per_node, "dir", dir, "cwd", dir, "store", root, "staging", root,
@@ -173,6 +219,42 @@ static int tear_down(void **state)
 {
 	(void)state;
 	return pio_fs_remove_tree(root, NULL);
+}
+
+static void a_hang_is_found_over_all_nodes(void **state)
+{
+	(void)state;
+	json_t *spec = orders(3, 2, "hang");
+	json_object_set_new(spec, "hang_s", json_integer(3));
+	json_t *record = end(start(spec)), *first = json_object_get(record, "first");
+	assert_string_equal(text_of(record, "result"), "hang");
+	assert_int_equal(int_of(first, "rank"), 3);
+	assert_int_equal(int_of(first, "step"), 3);
+	assert_string_equal(text_of(first, "host"), "dgx-001");
+	if (!strstr(text_of(record, "message"), "hang: rank 3 (dgx-001) has made no step since 3, ") ||
+	    !strstr(text_of(record, "message"), " s ago (limit 3 s); it is stopped (T)"))
+		fail_msg("%s", text_of(record, "message"));
+	expect_node(record, 1, "hang", "hang: rank 3");
+	expect_node(record, 0, "cancelled", "failure on another node");
+	for (int node = 0; node < 3; node++) { /* of all, before anybody was stopped */
+		char name[32];
+		snprintf(name, sizeof name, "stacks.%d.txt", node);
+		pio_str text = read_text(name);
+		assert_non_null(strstr(text.data, "stacks of 2 ranks"));
+		pio_str_fini(&text);
+	}
+	json_decref(record);
+}
+
+static void a_node_that_waits_for_another_does_not_hang(void **state)
+{
+	(void)state;
+	json_t *spec = orders(2, 1, "wait");
+	json_object_set_new(spec, "hang_floor_s", json_integer(3));
+	json_t *record = end(start(spec));
+	if (strcmp(text_of(record, "result"), "ok") != 0)
+		fail_msg("%s", text_of(record, "message"));
+	json_decref(record);
 }
 
 /* ---- the promises --------------------------------------------------------------------- */
@@ -417,7 +499,8 @@ int main(int argc, char **argv)
 	if (argc == 4 && strcmp(argv[2], "--head") == 0)
 		return pio_head_main(argv[3]);
 	if (argc == 3 && strcmp(argv[1], "rank") == 0)
-		_exit(sum_main());
+		_exit(strcmp(argv[2], "hang") == 0 ? hang_main() : strcmp(argv[2], "wait") == 0 ? wait_main()
+		                                                                           : sum_main());
 	if (readlink("/proc/self/exe", self, sizeof self - 1) < 0)
 		return 1;
 	const struct CMUnitTest tests[] = {
@@ -425,6 +508,7 @@ int main(int argc, char **argv)
 		T(a_failure_ends_all_nodes_and_is_named), T(missing_nodes_are_named),
 		T(a_start_that_fails_tells_why), T(signals_say_how_to_end),
 		T(agents_stop_when_the_head_is_gone), T(a_spare_takes_no_part),
+		T(a_hang_is_found_over_all_nodes), T(a_node_that_waits_for_another_does_not_hang),
 		T(wrong_interfaces_and_late_heads_are_refused), T(host_lists_are_read),
 		T(addresses_are_chosen_in_words),
 	};
