@@ -76,7 +76,7 @@ static void facts(void **state)
 	(void)state;
 	static const int kinds[] = { 0, 'x', 'P', -1, 255 };
 	for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
-		refused(pio_fact(run, (char)kinds[i], "a", "1"), PIO_EINVAL, "'p', 't', 's' or 'e' expected");
+		refused(pio_fact(run, (char)kinds[i], "a", "1"), PIO_EINVAL, "'p', 't', 's', 'e' or 'v' expected");
 	refused(pio_fact(run, 'p', "a", NULL), PIO_EINVAL, "parameter \"a\": its value is NULL");
 	refused(pio_fact(run, 'e', "a", NULL), PIO_EINVAL, "event \"a\": its value is NULL");
 	refused(pio_fact(run, 'e', "a", "b\xff"), PIO_EINVAL, "event \"a\" is not UTF-8");
