@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "base/ulid.h"
+#include "store/archive.h"
 #include "store/fold.h"
 #include "store/run.h"
 #include "store/sql.h"
@@ -87,8 +88,8 @@ static int find_last_word(stray *s, pio_err *err)
 	return rc;
 }
 
-/* The RUN record's JSON, from the first segment, which is there as long as the
- * run has no row; *json empty when there is none (yet). *any: the journal holds
+/* The RUN record's JSON, from the first segment, which is archived where the
+ * database that knew it is gone; *json empty when there is none (yet). *any: the journal holds
  * anything at all. */
 static int find_description(pio_str *json, bool *any, stray *s, pio_err *err)
 {
@@ -99,10 +100,8 @@ static int find_description(pio_str *json, bool *any, stray *s, pio_err *err)
 	*any = false;
 	pio_str_printf(&path, "%s/journal.0", s->dir);
 	int rc = pio_str_check(&path, err);
-	if (!rc && pio_fs_type(path.data) != PIO_FS_FILE)
-		goto out;
 	if (!rc)
-		rc = pio_journal_reader_open(&reader, &header, path.data, err);
+		rc = pio_archive_open(&reader, &header, path.data, err);
 	if (!rc && header.created_ns > 0)
 		s->begun_ns = header.created_ns;
 	for (int i = 0; !rc && i < LOOK_RECORDS_MAX; i++) {
@@ -122,11 +121,10 @@ static int find_description(pio_str *json, bool *any, stray *s, pio_err *err)
 		rc = pio_str_check(json, err);
 		break;
 	}
-	/* A header that is not synced yet is no reason to stop. */
-	if (rc == -PIO_ECORRUPT)
+	/* None yet, or a header that is not synced yet, is no reason to stop. */
+	if (rc == -PIO_ECORRUPT || rc == -PIO_ENOTFOUND)
 		rc = 0;
 	pio_journal_reader_close(reader);
-out:
 	pio_str_fini(&path);
 	return rc;
 }

@@ -7,6 +7,7 @@
 
 #include "base/mem.h"
 #include "base/str.h"
+#include "store/archive.h"
 #include "store/fold.h"
 #include "store/recent.h"
 #include "store/sql.h"
@@ -262,7 +263,7 @@ int pio_journal_look_at(pio_journal_look *look, const char *path, int64_t from, 
 	pio_err why = PIO_ERR_INIT;
 	struct stat st;
 	*look = (pio_journal_look){ .bytes = stat(path, &st) == 0 ? (int64_t)st.st_size : 0 };
-	int rc = pio_journal_reader_open(&reader, &header, path, &why);
+	int rc = pio_archive_open(&reader, &header, path, &why);
 	look->readable = rc == 0;
 	if (rc == -PIO_ECORRUPT || rc == -PIO_EVERSION) {
 		snprintf(look->why, sizeof look->why, "%s", why.message);
@@ -273,7 +274,7 @@ int pio_journal_look_at(pio_journal_look *look, const char *path, int64_t from, 
 			*err = why;
 		return rc;
 	}
-	if (look->bytes >= PIO_JOURNAL_HEADER_BYTES) {
+	if (header.created_ns) {
 		pio_ulid_format(&header.run, look->ulid);
 		look->attempt = (int)header.attempt;
 		look->node = (int)header.node;

@@ -35,11 +35,11 @@ typedef struct pio_journal_look {
 	char ulid[PIO_ULID_CHARS + 1]; /* of its run; empty: too short */
 	int attempt, node;
 	bool standalone;          /* its run describes itself */
-	int64_t bytes;            /* of the file */
+	int64_t bytes;            /* of the file; 0: it is archived */
 	int64_t records, end;     /* whole ones behind `from`, and where the last ends */
 } pio_journal_look;
 
-/* What is in a journal behind an offset (0: all of it). An error only where the
+/* What is in a segment, archived or not, behind an offset (0: all of it). An error only where the
  * file cannot be read. */
 int pio_journal_look_at(pio_journal_look *look, const char *path, int64_t from, pio_err *err);
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """What a training program gets when it links libpioche: libc and libcrypto, the
-names of pioche.h, and nothing else."""
+names of its headers, and nothing else."""
 import os
 import re
 import subprocess
@@ -11,7 +11,7 @@ import harness  # noqa: E402
 from harness import BUILD, ROOT, Skip  # noqa: E402
 
 LIBRARY = os.path.join(BUILD, "lib", "libpioche.so")
-HEADER = os.path.join(ROOT, "core", "client", "pioche.h")
+HEADERS = [os.path.join(ROOT, "core", "client", name) for name in ("pioche.h", "pioche_nccl.h")]
 
 # Of libc itself: the dynamic linker, and what glibc before 2.34 kept apart.
 LIBC = {"libc", "ld-linux-x86-64", "ld-linux-aarch64", "libpthread"}
@@ -33,10 +33,12 @@ def test_it_needs_libc_and_libcrypto_alone():
     assert needed - LIBC - sanitizers == {"libcrypto"}, needed
 
 
-def test_it_exports_what_the_header_declares():
+def test_it_exports_what_the_headers_declare():
     """No more: an internal name that a program could reach is a promise unmade."""
-    with open(HEADER, encoding="utf-8") as f:
-        text = re.sub(r"/\*.*?\*/", "", f.read(), flags=re.S)
+    text = ""
+    for header in HEADERS:
+        with open(header, encoding="utf-8") as f:
+            text += re.sub(r"/\*.*?\*/", "", f.read(), flags=re.S)
     declared = set(re.findall(r"^PIO_API[^;(]*?(\w+)\(", text, flags=re.M))
     assert len(declared) >= 15, declared
     exported = {line.split()[-1] for line in tool("nm", "-D", "--defined-only", LIBRARY).splitlines()}

@@ -224,7 +224,8 @@ local function check_strangers(report, store)
     if name:match(ulid_pattern) and not known[name] and sys.type(path .. "/staging/" .. name) == nil
       and is_alive(path, "runs/" .. name .. "/1") == false then
       local file = "runs/" .. name .. "/1/journal.0"
-      local look = sys.type(path .. "/" .. file) == "file" and store:journal_look(file)
+      local is_there = sys.type(path .. "/" .. file) or sys.type(path .. "/" .. file .. ".zst")
+      local look = is_there == "file" and store:journal_look(file)
       table.insert(look and look.standalone and alone or others, name)
     end
   end
