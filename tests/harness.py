@@ -133,6 +133,17 @@ class Project:
         assert self.sql("PRAGMA foreign_key_check") == []
 
 
+def kill_agent(pid):
+    """An agent and its keeper at once, as when their machine loses power."""
+    try:
+        with open(f"/proc/{pid}/stat") as f:
+            keeper = int(f.read().rsplit(")", 1)[1].split()[1])
+        os.kill(keeper, signal.SIGKILL)
+        os.kill(pid, signal.SIGKILL)
+    except (OSError, IndexError):
+        pass  # it has ended by itself
+
+
 def seed_from(variable):
     """Chance that can be repeated: the seed is the variable's, or a new one, and printed."""
     seed = int(os.environ.get(variable, random.SystemRandom().randrange(1 << 31)))

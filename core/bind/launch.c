@@ -1,8 +1,10 @@
 /* require "pioche.core.launch": the supervisor, and what Slurm is asked for. */
 #include <lauxlib.h>
+#include <unistd.h>
 
 #include "base/mem.h"
 #include "bind/bind.h"
+#include "launch/address.h"
 #include "launch/agent_spec.h"
 #include "launch/slurm.h"
 #include "launch/supervise.h"
@@ -197,6 +199,24 @@ static int launch_slurm_answer(lua_State *L)
 	return 2;
 }
 
+/* address(interface, other_node) -> the address that a head on this machine would
+ * take, and why in words; either argument may be nil */
+static int launch_address(lua_State *L)
+{
+	char address[PIO_ADDRESS_BYTES], own_name[256] = "";
+	pio_err err = PIO_ERR_INIT;
+	pio_str why = PIO_STR_INIT;
+	pio_address_wish wish = { luaL_optstring(L, 1, NULL), luaL_optstring(L, 2, NULL), own_name };
+	void **guard = pio_bind_guard(L, free_string);
+	gethostname(own_name, sizeof own_name - 1);
+	if (pio_address_choose(address, &why, &wish, &err) != 0)
+		return pio_bind_fail(L, &err);
+	*guard = pio_str_take(&why);
+	lua_pushstring(L, address);
+	lua_pushstring(L, *guard ? *guard : "");
+	return 2;
+}
+
 int pio_bind_open_launch(lua_State *L)
 {
 	static const luaL_Reg methods[] = {
@@ -206,7 +226,8 @@ int pio_bind_open_launch(lua_State *L)
 	};
 	static const luaL_Reg functions[] = {
 		{ "supervisor", launch_supervisor }, { "slurm_options", launch_slurm_options },
-		{ "slurm_script", launch_slurm_script }, { "slurm_answer", launch_slurm_answer }, { NULL, NULL },
+		{ "slurm_script", launch_slurm_script }, { "slurm_answer", launch_slurm_answer },
+		{ "address", launch_address }, { NULL, NULL },
 	};
 	pio_bind_type(L, SUPERVISOR, methods, supervisor_close, supervisor_tostring);
 	luaL_newlib(L, functions);

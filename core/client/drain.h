@@ -46,13 +46,14 @@ void pio_ring_kick(pio_ring *ring);
 /* Nobody will drain this ring any more: writers neither wait nor keep. */
 void pio_ring_shut(pio_ring *ring);
 
-/* Drain the rings that ranks [0, world) of a dead attempt left on this node
- * into <dir>/journal.<node> and unlink them. The caller makes sure that no
+/* Drain the rings that ranks [first, first + count) of a dead attempt left on this
+ * node into <dir>/journal.<node> and unlink them. The caller makes sure that no
  * other drainer lives (the lock of the attempt, DIR/agent.lock). 0 also when
- * there is none. */
-int pio_ring_recover_node(const char *dir, const char *ulid, int attempt, int node, int world,
-                          pio_err *err);
-/* The same for node 0. */
+ * there is none. `last_steps`, where not NULL, are count steps, raised to the
+ * newest that was found in each ring. */
+int pio_ring_recover_node(const char *dir, const char *ulid, int attempt, int node, int first, int count,
+                          int64_t *last_steps, pio_err *err);
+/* The same for ranks [0, world) and node 0. */
 int pio_ring_recover(const char *dir, const char *ulid, int attempt, int world, pio_err *err);
 
 #endif

@@ -254,7 +254,7 @@ static int note_unreadable(pio_journal_writer *journal, int rank, const char *wh
 }
 
 static int recover_path(const char *ring_path, const char *journal_path,
-                        const pio_journal_header *header, int rank, pio_err *err)
+                        const pio_journal_header *header, int rank, int64_t *last_step, pio_err *err)
 {
 	pio_ring *ring = NULL;
 	pio_journal_writer *journal = NULL;
@@ -280,14 +280,16 @@ static int recover_path(const char *ring_path, const char *journal_path,
 		if (!rc)
 			rc = recover_ring(ring, journal, err);
 	}
+	if (ring && last_step && pio_ring_last_step(ring) > *last_step)
+		*last_step = pio_ring_last_step(ring);
 	pio_ring_close(&ring);
 	int closed = pio_journal_close(&journal, rc ? NULL : err);
 	rc = rc ? rc : closed;
 	return rc ? rc : pio_fs_unlink(ring_path, err);
 }
 
-int pio_ring_recover_node(const char *dir, const char *ulid, int attempt, int node, int world,
-                          pio_err *err)
+int pio_ring_recover_node(const char *dir, const char *ulid, int attempt, int node, int first, int count,
+                          int64_t *last_steps, pio_err *err)
 {
 	pio_journal_header header = { .attempt = (uint32_t)attempt, .node = (uint32_t)node,
 	                              .created_ns = pio_clock_wall_ns() };
@@ -297,11 +299,12 @@ int pio_ring_recover_node(const char *dir, const char *ulid, int attempt, int no
 		return pio_fail(err, PIO_EINVAL, "\"%s\" is no ULID: 26 characters expected", ulid);
 	pio_str_printf(&journal_path, "%s/journal.%d", dir, node);
 	rc = pio_str_check(&journal_path, err);
-	for (int rank = 0; !rc && rank < world; rank++) {
+	for (int rank = first; !rc && rank < first + count; rank++) {
 		pio_str_clear(&ring_path);
 		rc = pio_ring_path(&ring_path, ulid, attempt, rank, err);
 		if (!rc && pio_fs_type(ring_path.data) == PIO_FS_FILE)
-			rc = recover_path(ring_path.data, journal_path.data, &header, rank, err);
+			rc = recover_path(ring_path.data, journal_path.data, &header, rank,
+			                  last_steps ? &last_steps[rank - first] : NULL, err);
 	}
 	pio_str_fini(&ring_path);
 	pio_str_fini(&journal_path);
@@ -310,5 +313,5 @@ int pio_ring_recover_node(const char *dir, const char *ulid, int attempt, int no
 
 int pio_ring_recover(const char *dir, const char *ulid, int attempt, int world, pio_err *err)
 {
-	return pio_ring_recover_node(dir, ulid, attempt, 0, world, err);
+	return pio_ring_recover_node(dir, ulid, attempt, 0, 0, world, NULL, err);
 }

@@ -13,6 +13,7 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "launch/agent_parts.h"
+#include "launch/keeper.h"
 #include "sys/fs.h"
 #include "sys/proc.h"
 
@@ -68,9 +69,9 @@ static int in_dir(pio_str *path, const pio_agent *agent, pio_err *err, const cha
 	return pio_str_check(path, err);
 }
 
-/* Whoever holds the lock owns the attempt; one that has an exit record is over,
- * and an agent that comes late (its supervisor died meanwhile) must not touch it. */
-static int take_attempt(pio_agent *agent, pio_err *err)
+/* One that has an exit record is over, and an agent that comes late (its
+ * supervisor died meanwhile) must not touch it. */
+int pio_agent_take_attempt(pio_agent *agent, pio_err *err)
 {
 	pio_str path = PIO_STR_INIT;
 	int rc = in_dir(&path, agent, err, agent->spec.node ? "agent.%d.lock" : "agent.lock",
@@ -103,12 +104,6 @@ static int open_journal(pio_agent *agent, pio_err *err)
 
 static int prepare(pio_agent *agent, pio_err *err)
 {
-	agent->ranks = pio_calloc((size_t)agent->spec.ranks_per_node, sizeof *agent->ranks);
-	if (!agent->ranks)
-		return pio_fail(err, PIO_ENOMEM, "out of memory for %d ranks", agent->spec.ranks_per_node);
-	for (int i = 0; i < agent->spec.ranks_per_node; i++)
-		agent->ranks[i] = (pio_agent_rank){ .rank = agent->spec.first_rank + i, .exit_code = -1,
-		                                    .signal = -1 };
 	int rc = pio_agent_watch_open(agent, err);
 	if (!rc)
 		rc = pio_proc_adopt_orphans(err);
@@ -146,16 +141,35 @@ static void drain_last(pio_agent *agent)
 		pio_agent_fail_journal(agent, &err);
 }
 
-/* What the ranks wrote is in the record's file; the head has no use for it. */
-static void tell_end(pio_agent *agent, json_t *record)
+void pio_agent_slim(json_t *record)
 {
 	size_t i;
 	json_t *rank;
+	json_array_foreach(json_object_get(record, "ranks"), i, rank) {
+		json_object_del(rank, "stdout_tail");
+		json_object_del(rank, "stderr_tail");
+	}
+}
+
+int pio_agent_write_record(pio_agent *agent, json_t **record, pio_err *err)
+{
+	pio_str path = PIO_STR_INIT;
+	if (!*record)
+		*record = pio_agent_exit_record(agent);
+	char *text = *record ? pio_json_canonical(*record) : NULL;
+	int rc = text ? in_dir(&path, agent, err, "exit.%d.json", agent->spec.node)
+	              : pio_fail(err, PIO_ENOMEM, "out of memory for the exit record");
+	if (!rc)
+		rc = pio_fs_write(path.data, text, strlen(text), 0666, err);
+	pio_str_fini(&path);
+	free(text);
+	return rc;
+}
+
+static void tell_end(pio_agent *agent, json_t *record)
+{
 	if (agent->joined)
-		json_array_foreach(json_object_get(record, "ranks"), i, rank) {
-			json_object_del(rank, "stdout_tail");
-			json_object_del(rank, "stderr_tail");
-		}
+		pio_agent_slim(record);
 	json_object_set_new(record, "event", json_string("ended"));
 	pio_agent_say(agent, json_incref(record));
 	if (agent->joined)
@@ -166,7 +180,6 @@ static void tell_end(pio_agent *agent, json_t *record)
  * journal in trouble does not keep the record from being written. */
 static int finish(pio_agent *agent, pio_err *err)
 {
-	pio_str path = PIO_STR_INIT;
 	int rc = 0, killed = pio_agent_leftovers_kill();
 	if (killed)
 		pio_agent_say(agent, json_pack("{s:s, s:s, s:o}", "event", "note", "kind", "leftover", "message",
@@ -185,12 +198,9 @@ static int finish(pio_agent *agent, pio_err *err)
 	if (agent->is_journal_broken && text)
 		rc = 0;
 	if (!rc)
-		rc = in_dir(&path, agent, err, "exit.%d.json", agent->spec.node);
-	if (!rc)
-		rc = pio_fs_write(path.data, text, strlen(text), 0666, err);
+		rc = pio_agent_write_record(agent, &record, err);
 	if (!rc)
 		tell_end(agent, record);
-	pio_str_fini(&path);
 	free(text);
 	json_decref(record);
 	return rc;
@@ -198,10 +208,9 @@ static int finish(pio_agent *agent, pio_err *err)
 
 static int work(pio_agent *agent, pio_err *err)
 {
-	int rc = take_attempt(agent, err);
+	int rc = pio_agent_take_attempt(agent, err);
 	if (rc)
 		return rc;
-	agent->started_ns = pio_clock_wall_ns();
 	rc = prepare(agent, err);
 	if (!rc)
 		rc = pio_agent_preflight(agent, err);
@@ -230,29 +239,9 @@ static int run(pio_agent *agent, pio_err *err)
 	(void)pio_journal_close(&agent->journal, NULL);
 	pio_agent_watch_close(agent);
 	json_decref(agent->checks);
-	pio_free(agent->ranks);
 	if (agent->lock_fd >= 0)
 		(void)pio_fs_close(&agent->lock_fd, "agent.lock", NULL);
 	return rc;
-}
-
-int pio_agent_main(void)
-{
-	pio_agent agent = { .lock_fd = -1, .trouble_rank = -1 };
-	pio_err err = PIO_ERR_INIT;
-	pio_str orders = PIO_STR_INIT;
-
-	signal(SIGPIPE, SIG_IGN);
-	int rc = read_orders(&orders, &err);
-	if (!rc)
-		rc = pio_agent_spec_parse(&agent.spec, orders.data, orders.len, NULL, &err);
-	pio_str_fini(&orders);
-	if (!rc)
-		rc = run(&agent, &err);
-	if (rc)
-		fprintf(stderr, "pioche agent: %s\n", err.message);
-	pio_agent_spec_fini(&agent.spec);
-	return rc ? 3 : 0;
 }
 
 /* ---- under a head ---------------------------------------------------------------------------- */
@@ -284,28 +273,61 @@ static void tell_trouble(pio_joined *joined, const char *why)
 	json_decref(event);
 }
 
+/* ---- the verbs ------------------------------------------------------------------------------- */
+
+/* Split, then work or watch. */
+static int live(pio_agent *agent, int rc, pio_err *err)
+{
+	pid_t worker = 0;
+	bool is_ready = rc == 0;
+	if (!rc)
+		rc = pio_keeper_split(agent, &worker, err);
+	if (!rc && worker)
+		return pio_keeper_watch(agent, worker);
+	if (!rc)
+		rc = run(agent, err);
+	if (rc)
+		fprintf(stderr, "pioche agent: %s\n", err->message);
+	if (rc && is_ready && agent->joined)
+		tell_trouble(agent->joined, err->message);
+	return rc ? 3 : 0;
+}
+
+int pio_agent_main(void)
+{
+	pio_agent agent = { .lock_fd = -1, .trouble_rank = -1 };
+	pio_err err = PIO_ERR_INIT;
+	pio_str orders = PIO_STR_INIT;
+
+	signal(SIGPIPE, SIG_IGN);
+	int rc = read_orders(&orders, &err);
+	if (!rc)
+		rc = pio_agent_spec_parse(&agent.spec, orders.data, orders.len, NULL, &err);
+	pio_str_fini(&orders);
+	int status = live(&agent, rc, &err);
+	pio_agent_spec_fini(&agent.spec);
+	return status;
+}
+
 int pio_agent_join_main(void)
 {
 	pio_joined joined;
 	pio_agent agent = { .lock_fd = -1, .trouble_rank = -1, .joined = &joined };
 	pio_err err = PIO_ERR_INIT;
+	int status = 0;
 
 	signal(SIGPIPE, SIG_IGN);
 	int rc = pio_join(&joined, &err);
-	bool is_needed = !rc && joined.orders.len, is_known = is_needed;
-	if (is_needed)
+	bool is_needed = rc || joined.orders.len;
+	if (!rc && is_needed)
 		rc = pio_agent_spec_parse(&agent.spec, joined.orders.data, joined.orders.len,
 		                          json_pack("{s:s, s:s}", "token", joined.self.token, "host",
 		                                    joined.self.host), &err);
 	if (!rc && is_needed)
 		rc = open_errors(&agent, &err);
-	if (!rc && is_needed)
-		rc = run(&agent, &err);
-	if (rc)
-		fprintf(stderr, "pioche agent %s: %s\n", joined.self.host, err.message);
-	if (rc && is_known)
-		tell_trouble(&joined, err.message);
+	if (is_needed)
+		status = live(&agent, rc, &err);
 	pio_agent_spec_fini(&agent.spec);
 	pio_join_fini(&joined);
-	return rc ? 3 : 0;
+	return status;
 }

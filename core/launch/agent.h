@@ -4,7 +4,7 @@
  * that pipe: a line "stop" ends the ranks politely, "kill" at once, and end of
  * file means the supervisor is gone, which is as "stop" with result 'lost'. So
  * no rank outlives its supervisor by more than the grace time, at most 10 s.
- * It tells on stdout, one JSON line each: {"event":"started","pids":[...]},
+ * It tells on stdout, one JSON line each: {"event":"started","agent":pid,"pids":[...]},
  * {"event":"note","kind":k,"message":m} for the run's history, and
  * {"event":"ended", ...the exit record}.
  *
@@ -33,6 +33,8 @@
  *                  "ended_clock_ns", "last_step", "stdout_tail", "stderr_tail",
  *                  "bind": where it was bound (agent_bind.h) or null } ],
  *     "checks": [ what preflight found, preflight.h ] or null,
+ *     "clock_ns": when the agent itself came into trouble, or null,
+ *     "cwd", "core_limit": in bytes (RLIMIT_CORE), null: none,
  *     "started_ns", "ended_ns" }
  *
  * clock_ns and ended_clock_ns are of the head's monotonic clock, as this agent
@@ -52,7 +54,9 @@
  * A rank that the kernel killed because memory was out (oom.h) gives 'oom', with
  * figures in the message.
  *
- * The agent holds a lock on <attempt>/agent.lock as long as it lives. */
+ * The process splits in two (launch/keeper.h), so that all this holds when the
+ * agent itself is killed; "agent" in "started" is the half that works, which holds
+ * a lock on <attempt>/agent.lock as long as it lives. */
 #ifndef PIO_LAUNCH_AGENT_H
 #define PIO_LAUNCH_AGENT_H
 

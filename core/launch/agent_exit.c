@@ -1,6 +1,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -10,7 +11,8 @@
 #include "sys/fs.h"
 #include "sys/proc.h"
 
-#define TAIL_BYTES_MAX 16384
+#define TAIL_BYTES 16384         /* of each rank and stream, */
+#define FIRST_TAIL_BYTES 65536   /* and of what the first that failed wrote to its standard error */
 #define TAIL_LINES_MAX 64
 #define QUOTE_HEAD_BYTES 120   /* of a long last line: its beginning, */
 #define QUOTE_TAIL_BYTES 200   /* and its end, where the reason stands */
@@ -26,9 +28,9 @@ json_t *pio_agent_json_text(const char *bytes, size_t size_bytes)
 
 /* The last lines of what a rank wrote; empty where nothing can be read: a lost
  * tail must not lose the exit record. */
-static json_t *tail(const pio_agent *agent, int rank, const char *suffix)
+static json_t *tail(const pio_agent *agent, int rank, const char *suffix, off_t bytes_max)
 {
-	static char bytes[TAIL_BYTES_MAX];
+	static char bytes[FIRST_TAIL_BYTES];
 	pio_str path = PIO_STR_INIT;
 	struct stat st;
 	int fd = -1, lines = 0;
@@ -36,7 +38,7 @@ static json_t *tail(const pio_agent *agent, int rank, const char *suffix)
 
 	pio_str_printf(&path, "%s/rank-%d.%s", agent->spec.dir, rank, suffix);
 	if (!path.failed && pio_fs_open(&fd, path.data, O_RDONLY, 0, NULL) == 0 && fstat(fd, &st) == 0) {
-		n = st.st_size < TAIL_BYTES_MAX ? (size_t)st.st_size : TAIL_BYTES_MAX;
+		n = (size_t)(st.st_size < bytes_max ? st.st_size : bytes_max);
 		if (pio_fs_pread_all(fd, bytes, n, st.st_size - (int64_t)n, path.data, NULL) != 0)
 			n = 0;
 	}
@@ -78,8 +80,7 @@ void pio_agent_describe(pio_str *text, const pio_agent *agent, const pio_agent_r
 
 static json_t *json_step(const pio_agent_rank *rank)
 {
-	int64_t step = rank->ring ? pio_ring_last_step(rank->ring) : INT64_MIN;
-	return step == INT64_MIN ? json_null() : json_integer(step);
+	return rank->last_step == INT64_MIN ? json_null() : json_integer(rank->last_step);
 }
 
 static void put_ending(json_t *object, const pio_agent_rank *rank)
@@ -119,22 +120,23 @@ static void quote_last_line(pio_str *text, const json_t *stderr_tail)
 static void put_what(pio_str *text, const pio_agent *agent, const pio_agent_rank *first,
                      const json_t *stderr_tail)
 {
-	int64_t step = first->ring ? pio_ring_last_step(first->ring) : INT64_MIN;
 	pio_agent_describe(text, agent, first);
-	if (step != INT64_MIN)
-		pio_str_printf(text, " at step %lld", (long long)step);
+	if (first->last_step != INT64_MIN)
+		pio_str_printf(text, " at step %lld", (long long)first->last_step);
 	if (first->signal <= 0)
 		quote_last_line(text, stderr_tail);
 	pio_agent_watch_put_oom(text, agent, first);
 }
 
+/* All but those that had ended well before. */
 static void put_waited(pio_str *text, const pio_agent *agent, const pio_agent_rank *first)
 {
 	int waited = 0;
 	int64_t last_ns = first->ended_mono_ns;
 	for (int i = 0; i < agent->spec.ranks_per_node; i++) {
 		const pio_agent_rank *rank = &agent->ranks[i];
-		waited += rank->ended_mono_ns > first->ended_mono_ns;
+		waited += rank != first && rank->pid &&
+		          (rank->exit_code != 0 || rank->ended_mono_ns > first->ended_mono_ns);
 		if (rank->ended_mono_ns > last_ns)
 			last_ns = rank->ended_mono_ns;
 	}
@@ -156,8 +158,8 @@ static json_t *ranks_record(const pio_agent *agent)
 		                    json_integer(pio_agent_head_clock_ns(agent, rank->ended_mono_ns)));
 		json_object_set_new(entry, "last_step", json_step(rank));
 		json_object_set_new(entry, "bind", pio_binding_json(&agent->binding, i));
-		json_object_set_new(entry, "stdout_tail", tail(agent, rank->rank, "out"));
-		json_object_set_new(entry, "stderr_tail", tail(agent, rank->rank, "err"));
+		json_object_set_new(entry, "stdout_tail", tail(agent, rank->rank, "out", TAIL_BYTES));
+		json_object_set_new(entry, "stderr_tail", tail(agent, rank->rank, "err", TAIL_BYTES));
 		json_array_append_new(list, entry);
 	}
 	return list;
@@ -175,9 +177,9 @@ static json_t *trouble_record(const pio_agent *agent)
 	                 "step", "what", message, "message", message);
 }
 
-static json_t *rank_record(const pio_agent *agent, const pio_agent_rank *first, json_t *stderr_tail)
+static json_t *rank_record(const pio_agent *agent, const pio_agent_rank *first)
 {
-	json_t *record = json_object();
+	json_t *record = json_object(), *stderr_tail = tail(agent, first->rank, "err", FIRST_TAIL_BYTES);
 	pio_str text = PIO_STR_INIT;
 	json_object_set_new(record, "rank", json_integer(first->rank));
 	json_object_set_new(record, "pid", json_integer(first->pid));
@@ -187,7 +189,7 @@ static json_t *rank_record(const pio_agent *agent, const pio_agent_rank *first, 
 	                    json_integer(pio_agent_head_clock_ns(agent, first->ended_mono_ns)));
 	json_object_set_new(record, "victim", json_boolean(pio_agent_is_victim(first)));
 	json_object_set_new(record, "step", json_step(first));
-	json_object_set(record, "stderr_tail", stderr_tail);
+	json_object_set_new(record, "stderr_tail", stderr_tail);
 	put_what(&text, agent, first, stderr_tail);
 	json_object_set_new(record, "what", pio_agent_json_text(text.data, text.len));
 	put_waited(&text, agent, first);
@@ -197,7 +199,7 @@ static json_t *rank_record(const pio_agent *agent, const pio_agent_rank *first, 
 }
 
 /* The `first` member, and the result word. */
-static json_t *first_record(const pio_agent *agent, const json_t *ranks, const char **result)
+static json_t *first_record(const pio_agent *agent, const char **result)
 {
 	*result = agent->verdict;
 	if (agent->verdict)
@@ -211,8 +213,7 @@ static json_t *first_record(const pio_agent *agent, const json_t *ranks, const c
 		return json_null();
 	}
 	*result = pio_agent_watch_is_oom(agent, first) ? "oom" : first->signal > 0 ? "signal" : "failed";
-	return rank_record(agent, first,
-	                   json_object_get(json_array_get(ranks, (size_t)(first - agent->ranks)), "stderr_tail"));
+	return rank_record(agent, first);
 }
 
 /* Why, where it is not the failure of a rank. */
@@ -230,7 +231,8 @@ static json_t *verdict_message(const pio_agent *agent)
 	else if (strcmp(agent->verdict, "timeout") == 0)
 		pio_str_puts(&text, "stopped because the time limit of the job was near");
 	else if (strcmp(agent->verdict, "lost") == 0)
-		pio_str_printf(&text, "stopped because the %s was gone", agent->joined ? "head" : "supervisor");
+		pio_str_printf(&text, "stopped because %s was gone",
+		               agent->has_lost_keeper ? "its keeper" : agent->joined ? "the head" : "the supervisor");
 	else
 		pio_str_puts(&text, "stopped on request");
 	json_t *value = pio_agent_json_text(text.data, text.len);
@@ -238,16 +240,27 @@ static json_t *verdict_message(const pio_agent *agent)
 	return value;
 }
 
+static json_t *core_limit(void)
+{
+	struct rlimit limit;
+	if (getrlimit(RLIMIT_CORE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
+		return json_null();
+	return json_integer((json_int_t)limit.rlim_cur);
+}
+
 json_t *pio_agent_exit_record(pio_agent *agent)
 {
 	const char *result;
-	json_t *ranks = ranks_record(agent);
-	json_t *first = first_record(agent, ranks, &result);
+	json_t *first = first_record(agent, &result);
 	json_t *message = json_is_object(first) ? json_incref(json_object_get(first, "message"))
 	                                        : verdict_message(agent);
-	return json_pack("{s:i, s:s, s:i, s:i, s:s, s:s, s:o, s:o, s:o, s:O?, s:I, s:I}",
+	json_t *clock = agent->trouble.code
+	                ? json_integer(pio_agent_head_clock_ns(agent, agent->trouble_mono_ns)) : json_null();
+	return json_pack("{s:i, s:s, s:i, s:i, s:s, s:s, s:o, s:o, s:o, s:o, s:O?, s:s, s:o, s:I, s:I}",
 	                 "version", 1, "run", agent->spec.run, "attempt", agent->spec.attempt,
 	                 "node", agent->spec.node, "host", agent->spec.host, "result", result,
-	                 "message", message, "first", first, "ranks", ranks, "checks", agent->checks,
+	                 "message", message, "first", first, "clock_ns", clock, "ranks", ranks_record(agent),
+	                 "checks", agent->checks,
+	                 "cwd", agent->spec.cwd, "core_limit", core_limit(),
 	                 "started_ns", (json_int_t)agent->started_ns, "ended_ns", (json_int_t)agent->ended_ns);
 }

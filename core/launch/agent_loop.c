@@ -127,10 +127,17 @@ static void child_died(uv_signal_t *handle, int signal_number)
 	pio_agent_ranks_reap(handle->data);
 }
 
+/* By somebody, or by the kernel, because the keeper is dead. */
 static void told_to_end(uv_signal_t *handle, int signal_number)
 {
+	pio_agent *agent = handle->data;
 	(void)signal_number;
-	conclude(handle->data, "cancelled", PIO_STAGE_TERM);
+	if (getppid() == agent->keeper_pid) {
+		conclude(agent, "cancelled", PIO_STAGE_TERM);
+	} else {
+		agent->has_lost_keeper = agent->stage == PIO_STAGE_RUNNING;
+		pio_agent_orphaned(agent);
+	}
 }
 
 static void limit_is_near(uv_signal_t *handle, int signal_number)

@@ -42,13 +42,15 @@ typedef struct pio_agent_rank {
 	int batch;                    /* deaths seen at once share it */
 	int64_t started_ns, ended_ns; /* wall; 0: not */
 	int64_t started_mono_ns, ended_mono_ns;
+	int64_t last_step;            /* drained; INT64_MIN: none */
 	pio_ring *ring;
 	char *ring_path;
 } pio_agent_rank;
 
 typedef struct pio_agent {
 	pio_agent_spec spec;
-	pio_agent_rank *ranks;        /* ranks_per_node */
+	pio_agent_rank *ranks;        /* ranks_per_node, in memory that the keeper sees too */
+	pid_t keeper_pid;             /* of this agent's parent; 0 in that itself */
 	pio_gpus gpus;                /* of the node */
 	pio_binding binding;
 	int alive, batches;
@@ -60,7 +62,7 @@ typedef struct pio_agent {
 	int64_t started_ns, ended_ns; /* wall */
 	int lock_fd;
 	pio_journal_writer *journal;
-	bool is_journal_broken, is_orphan;
+	bool is_journal_broken, is_orphan, has_lost_keeper;
 	bool failed_elsewhere;        /* a rank of another node: stopped for that */
 	int told_failure;             /* to the head; 1: a victim's, 2: a culprit's */
 	json_t *checks;               /* what preflight found; NULL: it was not asked for */
@@ -86,6 +88,12 @@ typedef struct pio_agent {
 /* ---- agent.c ---- */
 /* One event to the supervisor, or to the head; takes the reference. */
 void pio_agent_say(pio_agent *agent, json_t *message);
+/* Whoever holds the lock owns the attempt. -PIO_EEXIST when that is over. */
+int pio_agent_take_attempt(pio_agent *agent, pio_err *err);
+/* Write exit.<node>.json; the caller owns *record. */
+int pio_agent_write_record(pio_agent *agent, json_t **record, pio_err *err);
+/* Without what the ranks wrote, which is in the record's file: for the head. */
+void pio_agent_slim(json_t *record);
 
 /* ---- agent_loop.c ---- */
 int pio_agent_loop_start(pio_agent *agent, pio_err *err);
@@ -123,6 +131,8 @@ void pio_agent_meet_close(pio_agent *agent);
 
 /* ---- agent_rank.c ---- */
 int pio_agent_ranks_start(pio_agent *agent, pio_err *err);
+/* A child was reaped; one that is no rank changes nothing. */
+void pio_agent_rank_ended(pio_agent *agent, pid_t pid, int status, bool was_stopped);
 /* Collect all dead children; on a first failure go to PEERS. */
 void pio_agent_ranks_reap(pio_agent *agent);
 /* Ranks and all they started. */

@@ -103,7 +103,8 @@ int pio_agent_ranks_start(pio_agent *agent, pio_err *err)
 	json_t *pids = json_array();
 	for (int i = 0; i < n; i++)
 		json_array_append_new(pids, json_integer(agent->ranks[i].pid));
-	pio_agent_say(agent, json_pack("{s:s, s:o}", "event", "started", "pids", pids));
+	pio_agent_say(agent, json_pack("{s:s, s:i, s:o}", "event", "started", "agent", (int)getpid(), "pids",
+	                               pids));
 	tell_of_threads(agent);
 	return pio_agent_facts_tell(agent, err);
 }
@@ -148,25 +149,28 @@ const pio_agent_rank *pio_agent_first(const pio_agent *agent)
 	return first;
 }
 
+void pio_agent_rank_ended(pio_agent *agent, pid_t pid, int status, bool was_stopped)
+{
+	pio_agent_rank *rank = find_pid(agent, pid);
+	if (!rank)
+		return; /* an orphan of a rank */
+	rank->was_stopped = was_stopped;
+	rank->batch = agent->batches;
+	rank->ended_ns = pio_clock_wall_ns();
+	rank->ended_mono_ns = pio_clock_mono_ns();
+	rank->exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+	rank->signal = WIFSIGNALED(status) ? WTERMSIG(status) : -1;
+	rank->has_ended = true;
+	agent->alive--;
+}
+
 void pio_agent_ranks_reap(pio_agent *agent)
 {
 	int status;
 	pid_t pid;
-	int64_t wall_ns = pio_clock_wall_ns(), mono_ns = pio_clock_mono_ns();
 	agent->batches++;
-	while ((pid = waitpid(-1, &status, WNOHANG)) > 0 || (pid < 0 && errno == EINTR)) {
-		pio_agent_rank *rank = find_pid(agent, pid);
-		if (!rank)
-			continue; /* an orphan of a rank */
-		rank->has_ended = true;
-		rank->was_stopped = agent->stage >= PIO_STAGE_TERM;
-		rank->batch = agent->batches;
-		rank->ended_ns = wall_ns;
-		rank->ended_mono_ns = mono_ns;
-		rank->exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-		rank->signal = WIFSIGNALED(status) ? WTERMSIG(status) : -1;
-		agent->alive--;
-	}
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0 || (pid < 0 && errno == EINTR))
+		pio_agent_rank_ended(agent, pid, status, agent->stage >= PIO_STAGE_TERM);
 	const pio_agent_rank *first = pio_agent_first(agent);
 	if (first && agent->stage == PIO_STAGE_RUNNING) {
 		pio_str reason = PIO_STR_INIT;
@@ -215,6 +219,7 @@ int pio_agent_drain(pio_agent *agent, bool dead, uint64_t *moved, pio_err *err)
 		int rc = pio_ring_drain(agent->ranks[i].ring, agent->journal, dead, &n, err);
 		if (rc)
 			return rc;
+		agent->ranks[i].last_step = pio_ring_last_step(agent->ranks[i].ring);
 		*moved += n;
 	}
 	return 0;

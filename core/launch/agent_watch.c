@@ -408,7 +408,7 @@ static void look_at_memory(pio_agent *agent)
 bool pio_agent_watch_is_oom(const pio_agent *agent, const pio_agent_rank *rank)
 {
 	const pio_agent_watch *watch = agent->watch;
-	if (rank->signal != SIGKILL || rank->was_stopped)
+	if (!watch || rank->signal != SIGKILL || rank->was_stopped) /* a keeper has none */
 		return false;
 	return pio_oom_has_struck(&watch->ooms[rank - agent->ranks]) ||
 	       (watch->machine_kills[0] >= 0 && pio_oom_machine_kills() > watch->machine_kills[0]);
@@ -416,6 +416,8 @@ bool pio_agent_watch_is_oom(const pio_agent *agent, const pio_agent_rank *rank)
 
 void pio_agent_watch_put_oom(pio_str *text, const pio_agent *agent, const pio_agent_rank *rank)
 {
+	if (!agent->watch)
+		return;
 	const pio_oom *oom = &agent->watch->ooms[rank - agent->ranks];
 	if (pio_agent_watch_is_oom(agent, rank))
 		pio_oom_put_figures(text, oom);

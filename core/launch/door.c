@@ -10,7 +10,7 @@
 
 #define TICK_MS 50
 #define FIRST_WORD_MS 10000      /* silence of a stranger */
-#define STRANGERS_MAX 256        /* who just connect; the oldest goes */
+#define STRANGERS_MAX 256        /* beside those who are expected */
 #define STRANGER_BYTES_MAX 4096u /* of a first frame: nobody unknown makes us allocate more */
 #define NS_PER_MS INT64_C(1000000)
 
@@ -42,7 +42,7 @@ struct pio_door {
 	uv_timer_t tick;
 	uv_loop_t *loop;
 	struct guests strangers, known;
-	int stranger_count;
+	int stranger_count, stranger_max;
 	uint64_t refused;
 	bool is_local, is_closing, has_told_refusal;
 	int handles;                 /* of libuv that are not closed yet */
@@ -277,7 +277,7 @@ static void connected(uv_stream_t *listener, int status)
 		uv_tcp_nodelay(&guest->uv.tcp, 1);
 		uv_tcp_keepalive(&guest->uv.tcp, 1, 15);
 	}
-	if (door->stranger_count > STRANGERS_MAX)
+	if (door->stranger_count > door->stranger_max)
 		pio_guest_refuse(TAILQ_FIRST(&door->strangers), "too many connections that say nothing");
 }
 
@@ -319,7 +319,7 @@ static int serve(pio_door *door, int *fd, pio_err *err)
 	return 0;
 }
 
-int pio_door_open(pio_door **door_out, uv_loop_t *loop, int *listen_fd, const char *what,
+int pio_door_open(pio_door **door_out, uv_loop_t *loop, int *listen_fd, const char *what, int expected,
                   const pio_door_owner *owner, pio_err *err)
 {
 	pio_door *door = pio_calloc(1, sizeof *door);
@@ -328,6 +328,7 @@ int pio_door_open(pio_door **door_out, uv_loop_t *loop, int *listen_fd, const ch
 		return pio_fail(err, PIO_ENOMEM, "out of memory for %s", what);
 	door->loop = loop;
 	door->what = what;
+	door->stranger_max = STRANGERS_MAX + expected;
 	door->owner = *owner;
 	door->is_local = is_local(*listen_fd);
 	TAILQ_INIT(&door->strangers);

@@ -37,8 +37,9 @@ typedef struct pio_door_owner {
 } pio_door_owner;
 
 /* Takes the listening socket, TCP or unix, and sets *listen_fd to -1; `what`
- * names the place in messages and outlives the door. */
-int pio_door_open(pio_door **door, uv_loop_t *loop, int *listen_fd, const char *what,
+ * names the place in messages and outlives the door; `expected` guests may come
+ * all at once. */
+int pio_door_open(pio_door **door, uv_loop_t *loop, int *listen_fd, const char *what, int expected,
                   const pio_door_owner *owner, pio_err *err);
 /* Connections that were refused. */
 uint64_t pio_door_refused(const pio_door *door);

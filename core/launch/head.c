@@ -133,7 +133,7 @@ static int open_ports(pio_head *head, pio_err *err)
 	if (!rc)
 		rc = pio_sock_listen(&fd, head->address, &port, err);
 	if (!rc)
-		rc = pio_door_open(&head->door, &head->loop, &fd, "the head", &owner, err);
+		rc = pio_door_open(&head->door, &head->loop, &fd, "the head", head->place_count, &owner, err);
 	pio_sock_close(&fd);
 	if (!rc)
 		rc = pio_assembly_new(&head->assembly, head->spec.nodes, head->spec.ranks_per_node, &of_assembly, err);

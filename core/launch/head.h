@@ -35,10 +35,13 @@
  *     "first": null or as in the record of an agent, with "node" and "host";
  *              rank, pid and step are null where a node as a whole is to blame,
  *     "nodes": [ { "node", "host", "result", "message" } ],
+ *     "refused": connections of those who do not belong to it,
  *     "started_ns", "ended_ns" }
  *
+ * A connection that brings no token, a wrong one or that of another attempt, is
+ * refused (launch/door.h) and harms nothing; of the first one there is a note.
  * A node whose agent is gone without a word, and without one of its keeper
- * within 30 s, is `node_fail`. DIR/head.lock is held as long as the head lives. */
+ * within 15 s, is `node_fail`. DIR/head.lock is held as long as the head lives. */
 #ifndef PIO_LAUNCH_HEAD_H
 #define PIO_LAUNCH_HEAD_H
 

@@ -6,10 +6,12 @@
 #include "launch/blame.h"
 #include "launch/head_parts.h"
 
+#define DOUBT_NS INT64_C(20000000)   /* how late an agent hears of a death, and clocks are off */
+
 /* One node's word for what went wrong there. */
 typedef struct candidate {
 	int place;             /* -1: none */
-	bool is_victim;
+	bool is_victim, by_signal;
 	int64_t clock_ns;      /* monotonic, the head's clock */
 } candidate;
 
@@ -28,41 +30,58 @@ static candidate candidate_of(const pio_head *head, int index)
 	const json_t *first = json_object_get(place->record, "first");
 	candidate none = { .place = -1 };
 	if (place->state == PIO_PLACE_GONE)
-		return (candidate){ index, false, place->lost_ns };
+		return (candidate){ index, false, false, place->lost_ns };
 	if (!place->record || !pio_head_is_failure(pio_json_string_or(place->record, "result", "lost")))
 		return none;
 	/* Without a rank that failed, the agent itself did: when it fell silent, or when it says. */
 	int64_t otherwise_ns = place->lost_ns ? place->lost_ns
 	                                      : pio_json_int_or(place->record, "clock_ns", INT64_MAX);
 	return (candidate){ index, json_is_true(json_object_get(first, "victim")),
+	                    json_is_integer(json_object_get(first, "signal")),
 	                    pio_json_int_or(first, "clock_ns", otherwise_ns) };
 }
 
+/* Culprits before victims, earlier before later. */
+static bool is_earlier(const candidate *a, const candidate *b)
+{
+	return a->is_victim != b->is_victim ? b->is_victim : a->clock_ns < b->clock_ns;
+}
+
+/* As in an agent: of deaths so close together that their order is doubtful, a
+ * signal rather is the cause than an exit status. */
 static candidate find_first(const pio_head *head)
 {
-	candidate first = { .place = -1 };
+	candidate first = { .place = -1 }, signalled = { .place = -1 };
 	for (int i = 0; i < head->place_count; i++) {
 		candidate c = candidate_of(head, i);
 		if (c.place < 0)
 			continue;
-		if (first.place < 0 || (c.is_victim != first.is_victim ? first.is_victim
-		                                                       : c.clock_ns < first.clock_ns))
+		if (first.place < 0 || is_earlier(&c, &first))
 			first = c;
+		if (c.by_signal && (signalled.place < 0 || is_earlier(&c, &signalled)))
+			signalled = c;
 	}
+	if (signalled.place >= 0 && signalled.is_victim == first.is_victim &&
+	    signalled.clock_ns - first.clock_ns < DOUBT_NS)
+		return signalled;
 	return first;
 }
 
-/* Ranks that ended after it, and when the last one did. */
-static void put_waited(pio_str *text, const pio_head *head, int64_t first_ns)
+/* All ranks but those that had ended well before, and when the last one ended;
+ * `but`: a place whose ranks went down with their agent, and waited for nobody.
+ * -1: none. */
+static void put_waited(pio_str *text, const pio_head *head, int64_t first_ns, int64_t first_rank, int but)
 {
 	int waited = 0;
 	int64_t last_ns = first_ns;
 	for (int i = 0; i < head->place_count; i++) {
 		size_t k;
 		json_t *rank;
-		json_array_foreach(json_object_get(head->places[i].record, "ranks"), k, rank) {
+		json_array_foreach(i == but ? NULL : json_object_get(head->places[i].record, "ranks"), k, rank) {
 			int64_t ended_ns = pio_json_int_or(rank, "ended_clock_ns", INT64_MIN);
-			waited += ended_ns > first_ns;
+			waited += pio_json_int_or(rank, "rank", -1) != first_rank &&
+			          !json_is_null(json_object_get(rank, "pid")) &&
+			          (pio_json_int_or(rank, "exit_code", -1) != 0 || ended_ns > first_ns);
 			if (ended_ns > last_ns)
 				last_ns = ended_ns;
 		}
@@ -86,12 +105,15 @@ static json_t *first_record(const pio_head *head, const candidate *first)
 	const json_t *of_agent = json_object_get(place->record, "first");
 	pio_str text = PIO_STR_INIT;
 	json_t *record = json_is_object(of_agent) ? json_copy((json_t *)of_agent) : json_object();
-	const char *what = pio_json_string_or(of_agent, "what", pio_json_string_or(place->record, "message", NULL));
+	const char *what = pio_json_string_or(of_agent, "what", NULL);
 	if (what)
 		pio_str_printf(&text, "%s %s", place->host, what);
+	else if (place->record)
+		pio_str_printf(&text, "%s: %s", place->host, pio_json_string_or(place->record, "message", "failed"));
 	else
 		pio_str_printf(&text, "%s is gone: its agent fell silent", place->host);
-	put_waited(&text, head, first->clock_ns);
+	put_waited(&text, head, first->clock_ns, pio_json_int_or(of_agent, "rank", -1),
+	           what ? -1 : first->place);
 	if (!json_is_object(of_agent)) {
 		json_object_set_new(record, "rank", json_null());
 		json_object_set_new(record, "pid", json_null());
@@ -141,9 +163,10 @@ json_t *pio_head_exit_record(pio_head *head)
 	json_t *message = json_is_object(first) ? json_incref(json_object_get(first, "message"))
 	                  : head->verdict       ? json_string(head->why)
 	                                        : json_null();
-	return json_pack("{s:i, s:s, s:i, s:s?, s:i, s:s, s:o, s:o, s:o, s:I, s:I}", "version", 1,
+	return json_pack("{s:i, s:s, s:i, s:s?, s:i, s:s, s:o, s:o, s:o, s:I, s:I, s:I}", "version", 1,
 	                 "run", head->spec.run, "attempt", head->spec.attempt, "job", job,
 	                 "restart", restart ? atoi(restart) : 0, "result", result_of(head, &found),
 	                 "message", message, "first", first, "nodes", nodes_record(head),
+	                 "refused", (json_int_t)head->refused,
 	                 "started_ns", (json_int_t)head->started_ns, "ended_ns", (json_int_t)head->ended_ns);
 }

@@ -15,7 +15,7 @@
 #define NS_PER_MS INT64_C(1000000)
 #define NS_PER_S INT64_C(1000000000)
 #define JOIN_S 300
-#define KEEPER_NS (30 * NS_PER_S)   /* it kills, drains and writes before it speaks */
+#define KEEPER_NS (15 * NS_PER_S)   /* it kills, drains and writes before it speaks */
 #define VICTIM_NS (500 * NS_PER_MS) /* from a victim's failure to the abort it causes */
 #define ENDING_NS (60 * NS_PER_S)   /* beyond the grace of the ranks */
 #define START_NS (5 * NS_PER_S)     /* agents may join after the command that started them ended */
@@ -305,8 +305,10 @@ static void close_handle(uv_handle_t *handle, void *context)
 void pio_head_loop_end(pio_head *head)
 {
 	end_start(head);
+	head->refused = head->door ? pio_door_refused(head->door) : 0;
 	pio_door_close(&head->door);
 	uv_walk(&head->loop, close_handle, NULL);
-	uv_run(&head->loop, UV_RUN_DEFAULT);
-	uv_loop_close(&head->loop);
+	do /* a uv_stop from before ends the first run at once */
+		uv_run(&head->loop, UV_RUN_DEFAULT);
+	while (uv_loop_close(&head->loop) == UV_EBUSY);
 }

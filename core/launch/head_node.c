@@ -167,8 +167,10 @@ static void hear_join(pio_head *head, pio_guest *guest, const pio_frame *frame)
 		return;
 	}
 	place = &head->places[join.place];
+	/* An agent may come anew before the end of its first connection is heard of. */
+	bool is_again = place->state == PIO_PLACE_JOINED && strcmp(place->host, join.host) == 0;
 	if (join.is_keeper ? place->state != PIO_PLACE_WORKING && place->state != PIO_PLACE_SILENT
-	                   : place->guest != NULL || place->state != PIO_PLACE_ABSENT)
+	                   : place->state != PIO_PLACE_ABSENT && !is_again)
 		refuse(guest, "a JOIN for a place that is taken");
 	else
 		admit(head, guest, &join);

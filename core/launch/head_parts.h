@@ -11,7 +11,7 @@
  *
  *   ABSENT --JOIN--> JOINED --orders--> WORKING --its exit record--> ENDED
  *                                          |--connection broke--> SILENT --its keeper--> ENDED
- *                                                                    |------30 s-------> GONE
+ *                                                                    |------15 s-------> GONE
  */
 #ifndef PIO_LAUNCH_HEAD_PARTS_H
 #define PIO_LAUNCH_HEAD_PARTS_H
@@ -77,6 +77,7 @@ typedef struct pio_head {
 	char last_words[512];         /* last line of its standard error */
 	size_t last_bytes;
 	int terms;
+	uint64_t refused;             /* connections, once the door is closed */
 } pio_head;
 
 /* ---- head.c ---- */

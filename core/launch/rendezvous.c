@@ -290,7 +290,7 @@ int pio_rendezvous_open(pio_rendezvous **rendezvous, uv_loop_t *loop, const char
 		rc = pio_sock_listen_local(&fd, r->name, sizeof r->name, err);
 	if (!rc) {
 		pio_door_owner of_door = { r, hear, lost, tick, tell };
-		rc = pio_door_open(&r->door, loop, &fd, "the rendezvous", &of_door, err);
+		rc = pio_door_open(&r->door, loop, &fd, "the rendezvous", ranks, &of_door, err);
 	}
 	pio_sock_close(&fd);
 	*rendezvous = r;

@@ -21,7 +21,8 @@ static int take_event(pio_supervisor *s, pio_active *a, json_t *event, pio_err *
 	const char *kind = pio_json_string_or(event, "event", "");
 	if (strcmp(kind, "started") == 0 && !a->has_started) {
 		a->has_started = true;
-		return pio_store_attempt_started(s->store, a->ref.id, a->agent_pid, err);
+		return pio_store_attempt_started(s->store, a->ref.id,
+		                                 (pid_t)pio_json_int_or(event, "agent", a->agent_pid), err);
 	}
 	if (strcmp(kind, "note") == 0)
 		return pio_store_event_add(s->store, a->ref.run_id, a->ref.id, -1, INT64_MIN, pio_clock_wall_ns(),
@@ -122,7 +123,7 @@ static int tend(pio_supervisor *s, pio_active *a, pio_err *err)
 		return rc == -PIO_EBUSY ? 0 : rc; /* somebody reads the store: at the next turn */
 	}
 	if (!a->has_died && a->kill_ns && now_ns > a->kill_ns)
-		kill(a->agent_pid, SIGKILL); /* its ranks go with it */
+		pio_proc_signal_tree(a->agent_pid, SIGKILL); /* keeper, agent and ranks */
 	if (a->has_started && now_ns > a->fold_ns)
 		return pio_active_fold(s, a, &records, err);
 	return 0;

@@ -208,6 +208,22 @@ out:
 	return rc;
 }
 
+int pio_proc_fork(pid_t *pid, int signal_number, pio_err *err)
+{
+	pid_t parent = getpid();
+	fflush(NULL); /* or what is buffered comes twice */
+	*pid = fork();
+	if (*pid < 0)
+		return pio_fail_errno(err, errno, "fork");
+	if (*pid > 0)
+		return 0;
+	if (prctl(PR_SET_PDEATHSIG, signal_number) != 0)
+		return pio_fail_errno(err, errno, "ask for the death of the parent");
+	if (getppid() != parent) /* it died before the line above */
+		raise(signal_number);
+	return 0;
+}
+
 int pio_proc_adopt_orphans(pio_err *err)
 {
 	if (prctl(PR_SET_CHILD_SUBREAPER, 1) != 0)

@@ -25,6 +25,10 @@ typedef struct pio_proc_spec {
  * the program's name and the reason), not as an exit status of the child. */
 int pio_proc_spawn(pid_t *pid, const pio_proc_spec *spec, pio_err *err);
 
+/* The calling process twice, before it has threads: *pid is 0 in the child, which
+ * gets `signal_number` when its parent dies. */
+int pio_proc_fork(pid_t *pid, int signal_number, pio_err *err);
+
 /* Signal every process of the child's session, and their descendants also
  * where those left it. The leader must not have been reaped, or its number may
  * already name somebody else. Repeats until no new process appears. 0 is a

@@ -88,7 +88,8 @@ def test_gpus_are_listed_and_a_lost_one_is_named():
 def test_before_there_is_a_store_the_machine_is_told():
     with project() as p:
         found = checks(p)
-        assert {"versions", "client library", "shared memory"} <= set(found), found
+        assert {"versions", "client library", "shared memory", "network"} <= set(found), found
+        one(found["network"], "ok", ": ")
         one(found["store"], "ok", "`pioche run` makes one")
         assert not os.path.exists(p.store)
         assert "not a store" in p.pioche("doctor", "--store", p.path("x"), expect=1).err
@@ -169,10 +170,7 @@ def killed_run(p):
     wait_for(lambda: p.poll("SELECT 1 FROM attempt WHERE state = 'running'"), 20, "a running attempt")
     agent = p.sql("SELECT agent_pid AS pid, dir FROM attempt")[0]
     os.kill(supervisor.pid, signal.SIGKILL)
-    try:
-        os.kill(agent["pid"], signal.SIGKILL)
-    except ProcessLookupError:
-        pass
+    harness.kill_agent(agent["pid"])
     supervisor.communicate()
     return os.path.join(p.store, agent["dir"])
 

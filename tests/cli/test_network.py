@@ -41,10 +41,7 @@ def start(p):
 def kill(process, agent):
     """Both at once, as when a machine loses power."""
     os.kill(process.pid, signal.SIGKILL)
-    try:
-        os.kill(agent, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
+    harness.kill_agent(agent)
     process.communicate()
 
 

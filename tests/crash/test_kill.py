@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""SIGKILL of the supervisor, of an agent and of a rank at random moments of a
+"""SIGKILL of the supervisor, of an agent, of its keeper and of a rank at random moments of a
 sweep: running it again finishes it, no run is there twice, and its table is
 bit for bit that of an undisturbed sweep. The seed is printed; KILL_SEED=N
 repeats it."""
@@ -56,11 +56,11 @@ def children(pid):
 def victim(kind, supervisor):
     if kind == "supervisor":
         return supervisor
-    agents = children(supervisor)
-    if kind == "agent" or not agents:
-        return random.choice(agents) if agents else None
-    ranks = children(random.choice(agents))
-    return random.choice(ranks) if ranks else None
+    found = [supervisor]
+    for level in ("keeper", "agent", "rank"):
+        found = [child for pid in found for child in children(pid)]
+        if kind == level:
+            return random.choice(found) if found else None
 
 
 def alive(pid):
@@ -79,7 +79,7 @@ def disturbed(kind):
             # A killed supervisor ends the round; it survives the death of its children.
             while killed < 5 and run.poll() is None:
                 time.sleep(0.2 + random.random() * 1.5)
-                ranks = [r for a in children(run.pid) for r in children(a)]
+                ranks = [r for k in children(run.pid) for a in children(k) for r in children(a)]
                 pid = victim(kind, run.pid)
                 if pid:
                     os.kill(pid, signal.SIGKILL)
@@ -121,6 +121,10 @@ def test_killed_supervisor():
 
 def test_killed_agent():
     disturbed("agent")
+
+
+def test_killed_keeper():
+    disturbed("keeper")
 
 
 def test_killed_rank():

@@ -78,18 +78,28 @@ static inline json_t *next_event(run *r)
 {
 	pio_str line = PIO_STR_INIT;
 	char c;
-	while (read(r->out, &c, 1) == 1 && c != '\n')
-		pio_str_putc(&line, c);
+	/* An empty line is what a killed agent's last one may be. */
+	while (read(r->out, &c, 1) == 1 && (c != '\n' || line.len == 0))
+		if (c != '\n')
+			pio_str_putc(&line, c);
 	json_t *event = json_loadb(line.data, line.len, 0, NULL);
 	pio_str_fini(&line);
 	return event;
 }
 
-static inline void expect_started(run *r)
+/* The pid of the agent proper: the process that was started is its keeper. */
+static inline pid_t expect_started(run *r)
 {
 	json_t *event = next_event(r);
-	assert_string_equal(json_string_value(json_object_get(event, "event")), "started");
+	while (event && strcmp(json_string_value(json_object_get(event, "event")), "started") != 0) {
+		json_decref(event);
+		event = next_event(r);
+	}
+	assert_non_null(event);
+	pid_t pid = (pid_t)json_integer_value(json_object_get(event, "agent"));
+	assert_true(pid > 0 && pid != r->pid);
 	json_decref(event);
+	return pid;
 }
 
 static inline void command(run *r, const char *line)

@@ -186,6 +186,22 @@ static void exit_code_is_named(void **state)
 	json_decref(record);
 }
 
+/* Of the one to blame the last 50 lines at least, however long they are, and how
+ * it could leave a core. */
+static void much_is_kept_of_the_culprit(void **state)
+{
+	(void)state;
+	run r = start(orders(2, json_pack("[s, s, s]", "sh", "-c", "[ $RANK = 0 ] && exec sleep 60; "
+		"i=0; while [ $i -lt 80 ]; do i=$((i+1)); printf '%d %800s\\n' $i x >&2; done; exit 4")));
+	json_t *record = end(&r), *first = json_object_get(record, "first");
+	const char *tail = text_of(first, "stderr_tail");
+	assert_true(strncmp(tail, "80 ", 3) != 0 && atoi(tail) <= 31);
+	assert_non_null(strstr(tail, "\n80 "));
+	assert_string_equal(text_of(record, "cwd"), dir);
+	assert_non_null(json_object_get(record, "core_limit"));
+	json_decref(record);
+}
+
 static void signal_is_named_and_points_survive(void **state)
 {
 	(void)state;
@@ -307,19 +323,91 @@ static void wait_output(int rank)
 	pio_str_fini(&text);
 }
 
-static void ranks_die_with_the_agent(void **state)
+static pid_t start_two(run *r)
 {
-	(void)state;
-	run r = start(orders(2, rank_command("10", "sleep")));
-	expect_started(&r);
+	*r = start(orders(2, rank_command("10", "sleep")));
+	pid_t pid = expect_started(r);
 	wait_output(0);
 	wait_output(1);
 	assert_int_equal(pio_proc_signal_marked(mark, 0), 2);
-	kill(r.pid, SIGKILL);
-	assert_int_equal(wait_exit(&r), -SIGKILL);
-	for (int i = 0; i < 200 && pio_proc_signal_marked(mark, 0); i++)
+	return pid;
+}
+
+static void wait_gone(void)
+{
+	for (int i = 0; i < 1000 && pio_proc_signal_marked(mark, 0); i++)
 		pio_clock_sleep_ms(10);
 	assert_int_equal(pio_proc_signal_marked(mark, 0), 0);
+}
+
+/* The agent is killed: its keeper does what is left to do. */
+static void keeper_settles_what_a_killed_agent_left(void **state)
+{
+	(void)state;
+	bool has_exit;
+	run r;
+	kill(start_two(&r), SIGKILL);
+	json_t *record = end(&r);
+	assert_string_equal(text_of(record, "result"), "lost");
+	assert_string_equal(text_of(record, "message"), "the agent died: SIGKILL");
+	assert_true(json_is_null(json_object_get(record, "first")));
+	for (size_t i = 0; i < 2; i++) {
+		json_t *rank = json_array_get(json_object_get(record, "ranks"), i);
+		assert_int_equal(json_integer_value(json_object_get(rank, "signal")), SIGKILL);
+		assert_int_equal(json_integer_value(json_object_get(rank, "last_step")), 9);
+		assert_string_equal(text_of(rank, "stdout_tail"), "logged\n");
+	}
+	json_decref(record);
+	assert_int_equal(points_in_journal(&has_exit), 20);
+}
+
+/* A rank that had failed before its agent died is to blame, not the agent. */
+static void keeper_knows_who_failed_before(void **state)
+{
+	(void)state;
+	run r = start(orders(2, json_pack("[s, s, s]", "sh", "-c",
+		"[ $RANK = 1 ] && { sleep 0.3; kill -SEGV $$; }; exec sleep 60")));
+	pid_t agent = expect_started(&r);
+	pio_clock_sleep_ms(100);
+	kill(agent, SIGSTOP); /* so that it hears of nothing */
+	pio_clock_sleep_ms(600);
+	kill(agent, SIGKILL);
+	json_t *record = end(&r), *first = json_object_get(record, "first");
+	assert_string_equal(text_of(record, "result"), "signal");
+	assert_int_equal(json_integer_value(json_object_get(first, "rank")), 1);
+	assert_int_equal(json_integer_value(json_object_get(first, "signal")), SIGSEGV);
+	json_decref(record);
+}
+
+static void an_agent_without_keeper_stops_its_ranks(void **state)
+{
+	(void)state;
+	bool has_exit;
+	run r;
+	start_two(&r);
+	kill(r.pid, SIGKILL);
+	json_t *record = NULL;
+	for (int i = 0; i < 1000 && !(record = read_json("exit.0.json")); i++)
+		pio_clock_sleep_ms(10);
+	assert_int_equal(wait_exit(&r), -SIGKILL);
+	wait_gone();
+	assert_string_equal(text_of(record, "result"), "lost");
+	assert_string_equal(text_of(record, "message"), "stopped because its keeper was gone");
+	json_decref(record);
+	assert_int_equal(points_in_journal(&has_exit), 20);
+	assert_true(has_exit);
+}
+
+static void ranks_die_with_both(void **state)
+{
+	(void)state;
+	run r;
+	pid_t agent = start_two(&r);
+	kill(r.pid, SIGSTOP);
+	kill(agent, SIGKILL);
+	kill(r.pid, SIGKILL);
+	assert_int_equal(wait_exit(&r), -SIGKILL);
+	wait_gone();
 	assert_null(read_json("exit.0.json"));
 	assert_int_equal(pio_ring_recover(dir, ulid, 1, 2, NULL), 0);
 	bool has_exit;
@@ -429,10 +517,14 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		T(points_arrive_and_all_is_recorded), T(environment_contract), T(threads_are_told_once),
 		T(setup_line_and_wrap),
-		T(exit_code_is_named), T(signal_is_named_and_points_survive), T(consequence_is_not_the_cause),
+		T(exit_code_is_named), T(much_is_kept_of_the_culprit),
+		T(signal_is_named_and_points_survive), T(consequence_is_not_the_cause),
 		T(collective_names_the_dead), T(stop_is_polite_then_hard), T(kill_is_at_once),
 		T(end_of_file_is_lost), T(time_limit),
-		T(ranks_die_with_the_agent), T(leftovers_are_killed), T(missing_program),
+		T(keeper_settles_what_a_killed_agent_left),
+		T(keeper_knows_who_failed_before),
+		T(an_agent_without_keeper_stops_its_ranks), T(ranks_die_with_both), T(leftovers_are_killed),
+		T(missing_program),
 		T(broken_journal_fails_the_attempt), T(orphans_get_less_grace),
 		T(odd_output_survives_as_tail), T(late_and_broken_agents_refuse),
 	};

@@ -102,10 +102,11 @@ return {
   summary = "is everything in order, and what to do if not",
   usage = "doctor [--full] [--fix]",
   help = [[
-Versions, shared memory and clock of the machine; the store's file system and
-mode, room and permissions; who supervises; attempts, journals and rings without
-a process; what waits to be taken in; the database, and that all objects are
-there. One line each: OK, WARN (worth a look) or BAD, with what to do.
+Versions, shared memory, network address and clock of the machine; the store's
+file system and mode, room and permissions; who supervises; attempts, journals
+and rings without a process; what waits to be taken in; the database, and that
+all objects are there. One line each: OK, WARN (worth a look) or BAD, with what
+to do.
 
 --full also reads every page and decodes every chunk of points, and counts every
 series anew. --fix does what cannot do harm, and says so with FIXED: it takes in

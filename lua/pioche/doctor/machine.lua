@@ -1,5 +1,6 @@
 -- What the machine and the installation have, with a store or without.
 local gpu = require "pioche.core.gpu"
+local launch = require "pioche.core.launch"
 local sys = require "pioche.core.sys"
 local format = require "pioche.format"
 
@@ -60,10 +61,17 @@ local function check_shared_memory(report)
   end
 end
 
+-- Where ranks of other nodes would find this one, if it were the first of a job.
+local function check_network(report)
+  local _, why = launch.address()
+  report("ok", "network", why)
+end
+
 function machine.check(report)
   check_versions(report)
   check_gpus(report)
   check_shared_memory(report)
+  check_network(report)
 end
 
 -- The newest record of the store must not be of the future.
