@@ -269,22 +269,22 @@ local function prepare_start(self, job)
 end
 
 -- The launch of the next attempt: under Slurm without the nodes that failed this
--- run, and those that are left out of everything (nodes.lua).
+-- run, and those that are left out of everything (nodes.lua), where it can do without.
 local function launch_of(self, job)
   local options = job.spec.launch
   if launcher.choose(options) ~= "slurm" then return options end -- here there is no other node
   local names, lines = nodes.excluded(self.store, sys.now_ns())
   for _, line in ipairs(lines) do self.progress:say("%s", line) end
-  local seen, words = {}, { options.exclude }
+  local seen = {}
   for _, list in ipairs { names, job.exclude or {} } do
     for _, name in ipairs(list) do seen[name] = true end
   end
-  for _, name in ipairs(fields.sorted(seen)) do words[#words + 1] = name end
-  if #words == 0 then return options end
-  local copy = {}
-  for name, value in next, options do copy[name] = value end
-  copy.exclude = table.concat(words, ",")
-  return copy
+  local unwanted = fields.sorted(seen)
+  if #unwanted == 0 then return options end
+  local narrower, words = launcher.without(options, unwanted)
+  if narrower then return narrower end
+  self.progress:say("%s: %s cannot be left out: %s", job.name, table.concat(unwanted, ", "), words)
+  return options
 end
 
 local function start(self, job)

@@ -185,16 +185,22 @@ end
 
 -- ---- starting ------------------------------------------------------------------------
 
--- Put into a spec of the supervisor where its attempt runs; spec.exclude: names of
--- nodes to leave out beside those of the launch.
+-- The options without these nodes too; nil and Slurm's words where it would refuse
+-- such a job, because too few are left.
+function launcher.without(options, names)
+  local copy = {}
+  for name, value in next, options do copy[name] = value end
+  copy.exclude = (options.exclude and options.exclude .. "," or "") .. table.concat(names, ",")
+  local words = objection(copy)
+  if words then return nil, words end
+  return copy
+end
+
+-- Put into a spec of the supervisor where its attempt runs.
 function launcher.complete(spec, options)
   if launcher.choose(options) == "slurm" then
     spec.launcher, spec.slurm = "slurm", for_slurm(options)
-    local names = { table.unpack(spec.exclude or {}) }
-    if options.exclude then table.insert(names, 1, options.exclude) end
-    spec.slurm.exclude = names[1] and table.concat(names, ",")
   end
-  spec.exclude = nil
   return spec
 end
 

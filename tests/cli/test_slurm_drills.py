@@ -17,8 +17,8 @@ return pioche.sweep {
   name = "d",
   program = pioche.program { command = { "%s" }, inputs = { text = "text.txt" } },
   space = {
-    lr = 3e-3, width = 16, heads = 2, depth = 1, context = 32, batch = 8, steps = 1500,
-    ["save-every"] = 50, ["eval-every"] = 200, ["sample-bytes"] = 0,
+    lr = 3e-3, width = 16, heads = 2, depth = 1, context = 32, batch = 8, steps = 5000,
+    ["save-every"] = 100, ["eval-every"] = 500, ["sample-bytes"] = 0,
   },
   goal = pioche.minimize "val/loss",
   launch = { on = "slurm", nodes = 4, ranks_per_node = 1, time = "10m", hang_s = 5, grace_s = 5 },
