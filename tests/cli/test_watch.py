@@ -72,6 +72,15 @@ class Terminal:
         self.play()
         return len(got)
 
+    def wait(self, seconds):
+        """The status it ends with. A terminal reads all the while: one that does not
+        holds up whoever writes to it."""
+        deadline = time.monotonic() + seconds
+        while self.process.poll() is None:
+            assert time.monotonic() < deadline, f"still there after {seconds} s"
+            self.pump(0.05)
+        return self.process.returncode
+
     def play(self):
         text, self.text = self.text, ""
         row, at = None, 0
@@ -181,7 +190,7 @@ def test_it_follows_a_run_that_a_supervisor_holds():
             t.see("^pioche watch  1 finished, 1 failed  nobody supervises")
             assert all(len(c) <= t.cols for c in t.cells), t.cells
             t.press("q")
-            assert t.process.wait(10) == 0
+            assert t.wait(10) == 0
             assert t.is_as_before()
         run.communicate(timeout=60)
 
@@ -213,7 +222,7 @@ def ended(p, t, status, end=None):
     assert not t.is_as_before(), "keys are raw meanwhile"
     if end:
         end()
-    assert t.process.wait(20) == status
+    assert t.wait(20) == status
     t.pump(0.2)
     assert t.is_as_before(), "the terminal's settings are what they were"
     assert LEAVE in t.raw and not t.alternate, t.raw[-200:]
@@ -264,7 +273,7 @@ def test_ctrl_z_gives_the_terminal_back_and_fg_takes_it_again():
             t.see("✓ finished")
             assert t.alternate and not t.is_as_before()
             t.press("q")
-            assert t.process.wait(10) == 0
+            assert t.wait(10) == 0
             t.pump(0.1)
             assert not t.alternate and t.is_as_before()
 
@@ -281,7 +290,7 @@ def test_a_stop_that_nothing_can_catch_is_made_good_when_it_goes_on():
             t.see("✓ finished")
             assert "rubbish" not in t.cells and not t.is_as_before()
             t.press("q")
-            assert t.process.wait(10) == 0 and t.is_as_before()
+            assert t.wait(10) == 0 and t.is_as_before()
 
 
 def test_where_there_is_no_terminal_it_says_what_else_there_is():
@@ -290,7 +299,7 @@ def test_where_there_is_no_terminal_it_says_what_else_there_is():
         assert err == ("pioche: watch draws on a terminal, and standard output is none: `pioche ls`, `pioche attach"
                        " RUN` and `pioche logs RUN --follow` print lines\n"), err
         with Terminal(p, "watch", "w-9") as t:
-            assert t.process.wait(20) == 1
+            assert t.wait(20) == 1
             t.pump(0.1)
             assert "w-9" in t.raw and "\x1b" not in t.raw, t.raw
 
