@@ -276,12 +276,12 @@ static void tell_trouble(pio_joined *joined, const char *why)
 /* ---- the verbs ------------------------------------------------------------------------------- */
 
 /* Split, then work or watch. */
-static int live(pio_agent *agent, int rc, pio_err *err)
+static int live(pio_agent *agent, bool is_kept, int rc, pio_err *err)
 {
 	pid_t worker = 0;
 	bool is_ready = rc == 0;
 	if (!rc)
-		rc = pio_keeper_split(agent, &worker, err);
+		rc = is_kept ? pio_keeper_split(agent, &worker, err) : pio_keeper_none(agent, err);
 	if (!rc && worker)
 		return pio_keeper_watch(agent, worker);
 	if (!rc)
@@ -293,7 +293,7 @@ static int live(pio_agent *agent, int rc, pio_err *err)
 	return rc ? 3 : 0;
 }
 
-int pio_agent_main(void)
+static int obey_standard_input(bool is_kept)
 {
 	pio_agent agent = { .lock_fd = -1, .trouble_rank = -1 };
 	pio_err err = PIO_ERR_INIT;
@@ -304,9 +304,19 @@ int pio_agent_main(void)
 	if (!rc)
 		rc = pio_agent_spec_parse(&agent.spec, orders.data, orders.len, NULL, &err);
 	pio_str_fini(&orders);
-	int status = live(&agent, rc, &err);
+	int status = live(&agent, is_kept, rc, &err);
 	pio_agent_spec_fini(&agent.spec);
 	return status;
+}
+
+int pio_agent_main(void)
+{
+	return obey_standard_input(true);
+}
+
+int pio_agent_main_alone(void)
+{
+	return obey_standard_input(false);
 }
 
 int pio_agent_join_main(void)
@@ -326,7 +336,7 @@ int pio_agent_join_main(void)
 	if (!rc && is_needed)
 		rc = open_errors(&agent, &err);
 	if (is_needed)
-		status = live(&agent, rc, &err);
+		status = live(&agent, true, rc, &err);
 	pio_agent_spec_fini(&agent.spec);
 	pio_join_fini(&joined);
 	return status;

@@ -63,6 +63,9 @@
 /* The verb: returns the exit status of the process (0 also when ranks failed:
  * the exit record says so; 3 when the agent itself could not work). */
 int pio_agent_main(void);
+/* The same without a keeper: who kills this kills all that knows of its ranks. For
+ * those who want to see what is left then. */
+int pio_agent_main_alone(void);
 /* With --join. */
 int pio_agent_join_main(void);
 

@@ -43,13 +43,18 @@ static int share_ranks(pio_agent *agent, pio_err *err)
 	return 0;
 }
 
+int pio_keeper_none(pio_agent *agent, pio_err *err)
+{
+	int rc = share_ranks(agent, err);
+	agent->started_ns = pio_clock_wall_ns();
+	agent->keeper_pid = getppid();
+	return rc ? rc : pio_proc_adopt_orphans(err);
+}
+
 int pio_keeper_split(pio_agent *agent, pid_t *worker, pio_err *err)
 {
 	struct sigaction forward = { .sa_handler = pass_on };
-	int rc = share_ranks(agent, err);
-	agent->started_ns = pio_clock_wall_ns();
-	if (!rc)
-		rc = pio_proc_adopt_orphans(err);
+	int rc = pio_keeper_none(agent, err);
 	if (!rc)
 		rc = pio_proc_fork(worker, SIGTERM, err);
 	if (rc)

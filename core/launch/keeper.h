@@ -23,6 +23,8 @@
 /* Split. *worker is 0 in the worker, its pid in the keeper. The ranks of the
  * agent are made here, in memory that both see. */
 int pio_keeper_split(pio_agent *agent, pid_t *worker, pio_err *err);
+/* Be the worker, and have no keeper: whoever started this is in its place. */
+int pio_keeper_none(pio_agent *agent, pio_err *err);
 /* The keeper's life: the exit status of the process. */
 int pio_keeper_watch(pio_agent *agent, pid_t worker);
 

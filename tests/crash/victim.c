@@ -118,7 +118,7 @@ static void be_agent(scene *s)
 	dup2(orders[0], STDIN_FILENO);
 	dup2(nowhere, STDOUT_FILENO);
 	dup2(nowhere, STDERR_FILENO);
-	pio_agent_main();
+	pio_agent_main_alone();
 }
 
 /* The rank is killed by the kernel when its agent dies, soon. */
