@@ -21,6 +21,7 @@
 #include "base/str.h"
 #include "base/ulid.h"
 #include "client/pioche.h"
+#include "client/drain.h"
 #include "launch/agent.h"
 #include "launch/head.h"
 #include "sys/fs.h"

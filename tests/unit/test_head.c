@@ -254,6 +254,10 @@ static void a_dead_node_is_named(void **state)
 	assert_int_equal(int_of(first, "node"), 1);
 	assert_non_null(strstr(text_of(record, "message"), "dgx-001 is gone: its agent fell silent"));
 	json_decref(record);
+	pio_str ring = PIO_STR_INIT; /* it would have gone with the machine */
+	assert_int_equal(pio_ring_path(&ring, ulid, 1, 1, NULL), 0);
+	assert_int_equal(pio_fs_unlink(ring.data, NULL), 0);
+	pio_str_fini(&ring);
 }
 
 static void a_spare_takes_no_part(void **state)
