@@ -1,5 +1,13 @@
 """A drill amid a run of the experiment `d`, and what has to come of it."""
-from harness import wait_for
+import os
+
+from harness import Skip, wait_for
+
+
+def quick_trainer():
+    """A drill has to come amid a run that is long for that, and short for a test."""
+    if os.environ.get("SAN"):
+        raise Skip("a trainer without sanitizers, in which it is too slow to be drilled")
 
 
 def drilled(p, reference, kind, *options, recipe="r.lua", detected=None, attempts=2, saved=300):

@@ -38,6 +38,7 @@ def project(box):
 
 
 def test_drills_of_four_nodes():
+    drills.quick_trainer()
     with boxed(4) as box:
         with project(box) as p:
             p.pioche("run", "r.lua", timeout=300)

@@ -51,6 +51,7 @@ def undisturbed():
 
 
 def drilled(kind, *options, p=None, **wanted):
+    drills.quick_trainer()
     if p is None:
         with project() as p:
             return drilled(kind, *options, p=p, **wanted)
