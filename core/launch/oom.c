@@ -74,7 +74,7 @@ static bool find_group(char *path, size_t path_bytes, bool *is_version_1, pid_t 
 void pio_oom_find(pio_oom *oom, pid_t pid)
 {
 	char group[sizeof oom->group];
-	bool is_version_1;
+	bool is_version_1 = false;
 	if (!find_group(group, sizeof group, &is_version_1, pid) || strcmp(group, oom->group) == 0)
 		return;
 	memcpy(oom->group, group, sizeof group);
