@@ -38,7 +38,7 @@ function processes.of(dir)
   end
   for pid, process in pairs(marked) do
     local rank = math.tointeger(tonumber(process.env:match("\0RANK=(%d+)\0")))
-    -- A rank leads the session that its agent made for it; what it started does not.
+    -- A rank leads the group of processes that its agent put it into (setsid); what it started does not.
     if rank and process.session == pid and marked[process.parent] then
       local node = math.tointeger(tonumber(process.env:match("\0GROUP_RANK=(%d+)\0"))) or 0
       found.ranks[rank] = { pid = pid, node = node }

@@ -141,7 +141,7 @@ def test_its_end_is_polite_and_it_goes_on_from_there():
         assert "and nobody supervises the store: `pioche supervise --detach` goes on with it" in err, err
         said = p.pioche("supervise", "--detach").out
         assert re.fullmatch(r"supervising: pid \d+ on \S+, log .*/supervise\.log\n", said), said
-        # The first attempts are those of the session that was killed.
+        # The first attempts are those of the command that was killed.
         wait_for(lambda: len(p.poll("SELECT 1 FROM attempt WHERE state = 'running' AND number = 2")) == 2)
         out = p.pioche("supervise", "--stop").out
         assert out.startswith("stopped: ") and "pioche supervise --store" in out, out
