@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +12,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/clock.h"
+
 /* What a child that could not exec writes into the pipe to its parent. */
 enum stage { STAGE_SESSION, STAGE_FDS, STAGE_CWD, STAGE_EXEC };
 struct failure {
@@ -18,6 +21,7 @@ struct failure {
 };
 
 #define DEFAULT_PATH "/usr/local/bin:/usr/bin:/bin"
+#define REAP_MS 1000     /* within which a killed child ends, unless the kernel holds it */
 
 /* ---- the child: between fork and exec only calls that need no lock ------------- */
 
@@ -43,13 +47,17 @@ static void reset_signals(void)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-static void close_on_exec_from(int first)
+/* Those from `first` on, now or when the child execs. */
+static void close_from(int first, bool on_exec)
 {
-	if (close_range((unsigned)first, ~0u, CLOSE_RANGE_CLOEXEC) == 0)
+	if (close_range((unsigned)first, ~0u, on_exec ? CLOSE_RANGE_CLOEXEC : 0) == 0)
 		return;
 	long most = sysconf(_SC_OPEN_MAX); /* kernels before 5.11 */
 	for (int fd = first; fd < (most < 0 || most > 65536 ? 65536 : (int)most); fd++)
-		fcntl(fd, F_SETFD, FD_CLOEXEC);
+		if (on_exec)
+			fcntl(fd, F_SETFD, FD_CLOEXEC);
+		else
+			close(fd);
 }
 
 /* Put the three standard descriptors in place. They are lifted above 2 first,
@@ -68,7 +76,7 @@ static int place_fds(int *report_fd, const int wanted[3], int null_fd)
 	for (int i = 0; i < 3; i++)
 		if (dup2(lifted[i], i) < 0)
 			return -1;
-	close_on_exec_from(3);
+	close_from(3, true);
 	return 0;
 }
 
@@ -222,6 +230,110 @@ int pio_proc_fork(pid_t *pid, int signal_number, pio_err *err)
 	if (getppid() != parent) /* it died before the line above */
 		raise(signal_number);
 	return 0;
+}
+
+/* ---- work apart ------------------------------------------------------------------------ */
+
+static bool write_all(int fd, const void *bytes, size_t size_bytes)
+{
+	for (size_t done = 0; done < size_bytes;) {
+		ssize_t n = write(fd, (const char *)bytes + done, size_bytes - done);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return false;
+		done += (size_t)n;
+	}
+	return true;
+}
+
+/* Standard streams are nowhere, the answer goes to 3, and nothing else is open:
+ * a child that cannot be killed holds no port, no lock and no pipe of ours. */
+static void work_apart(int answer_fd, pid_t parent, pio_proc_work *work, void *context)
+{
+	pio_str answer = PIO_STR_INIT;
+	pio_err failure = PIO_ERR_INIT;
+	int high_fd = fcntl(answer_fd, F_DUPFD, 3), null_fd = open("/dev/null", O_RDWR);
+	if (high_fd < 0 || null_fd < 0 || prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != parent)
+		_exit(127);
+	for (int i = 0; i < 3; i++)
+		dup2(null_fd, i);
+	if (dup2(high_fd, 3) < 0)
+		_exit(127);
+	close_from(4, false);
+	if (work(&answer, context, &failure) == 0)
+		(void)pio_str_check(&answer, &failure);
+	_exit(write_all(3, &failure, sizeof failure) && write_all(3, answer.data, answer.len) ? 0 : 127);
+}
+
+/* All that the child writes until it ends; false: the deadline passed. */
+static bool read_answer(pio_str *answer, int fd, int64_t deadline_ns)
+{
+	for (;;) {
+		char bytes[4096];
+		struct pollfd one = { .fd = fd, .events = POLLIN };
+		int64_t left_ms = (deadline_ns - pio_clock_mono_ns()) / INT64_C(1000000);
+		if (left_ms <= 0)
+			return false;
+		if (poll(&one, 1, left_ms > INT_MAX ? INT_MAX : (int)left_ms) <= 0)
+			continue;
+		ssize_t n = read(fd, bytes, sizeof bytes);
+		if (n == 0)
+			return true;
+		if (n > 0)
+			pio_str_append(answer, bytes, (size_t)n);
+	}
+}
+
+/* One that cannot be reaped now is left to whoever reaps for this process. */
+static int end_child(pid_t child)
+{
+	int status = -1;
+	int64_t deadline_ns = pio_clock_mono_ns() + REAP_MS * INT64_C(1000000);
+	while (waitpid(child, &status, WNOHANG) != child && pio_clock_mono_ns() < deadline_ns)
+		pio_clock_sleep_ms(1);
+	return status;
+}
+
+int pio_proc_apart(pio_str *answer, pio_proc_work *work, void *context, const char *what,
+                   int timeout_ms, pio_err *err)
+{
+	pio_err told;
+	int fds[2], status;
+	sigset_t all, before;
+	pio_str_clear(answer);
+	if (pipe2(fds, O_CLOEXEC) != 0)
+		return pio_fail_errno(err, errno, "%s: make a pipe", what);
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before); /* no handler of ours runs in the child */
+	pid_t parent = getpid(), child = fork();
+	if (child == 0)
+		work_apart(fds[1], parent, work, context);
+	int sys_errno = errno;
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	close(fds[1]);
+	if (child < 0) {
+		close(fds[0]);
+		return pio_fail_errno(err, sys_errno, "%s: fork", what);
+	}
+	bool in_time = read_answer(answer, fds[0], pio_clock_mono_ns() + timeout_ms * INT64_C(1000000));
+	close(fds[0]);
+	if (!in_time)
+		kill(child, SIGKILL);
+	status = end_child(child);
+	if (!in_time)
+		return pio_fail(err, PIO_ETIMEOUT, "%s did not answer within %d ms", what, timeout_ms);
+	if (pio_str_check(answer, err) != 0)
+		return -PIO_ENOMEM;
+	if (answer->len < sizeof told)
+		return pio_fail(err, PIO_EIO, "%s: its process died: %s", what,
+		                WIFSIGNALED(status) ? pio_proc_signal_name(WTERMSIG(status)) : "without a word");
+	memcpy(&told, answer->data, sizeof told);
+	memmove(answer->data, answer->data + sizeof told, answer->len - sizeof told);
+	answer->len -= sizeof told;
+	if (told.code && err)
+		*err = told;
+	return -told.code;
 }
 
 int pio_proc_adopt_orphans(pio_err *err)

@@ -12,6 +12,7 @@
 #include <sys/types.h>
 
 #include "base/err.h"
+#include "base/str.h"
 
 typedef struct pio_proc_spec {
 	const char *const *argv;   /* NULL-terminated; argv[0] is searched in the child's PATH */
@@ -28,6 +29,15 @@ int pio_proc_spawn(pid_t *pid, const pio_proc_spec *spec, pio_err *err);
 /* The calling process twice, before it has threads: *pid is 0 in the child, which
  * gets `signal_number` when its parent dies. */
 int pio_proc_fork(pid_t *pid, int signal_number, pio_err *err);
+
+/* What may wait for hardware that does not answer, or crash: a driver's library.
+ * `work` runs in a child process with no file open but its answer, and what it
+ * returns, with what it put into `answer`, is returned here. PIO_ETIMEOUT after
+ * `timeout_ms`; the child is killed, and what the kernel does not let die holds
+ * nothing of this process. `what` names it in errors. */
+typedef int pio_proc_work(pio_str *answer, void *context, pio_err *err);
+int pio_proc_apart(pio_str *answer, pio_proc_work *work, void *context, const char *what,
+                   int timeout_ms, pio_err *err);
 
 /* Signal every process of the child's session, and their descendants also
  * where those left it. The leader must not have been reaped, or its number may

@@ -185,6 +185,96 @@ static void signal_marked_matches_whole_entries(void **state)
 	assert_true(WIFSIGNALED(reap(pid)));
 }
 
+/* ---- work apart ---- */
+
+enum { ANSWER_BYTES = 300000 };  /* more than a pipe holds */
+
+static int answer_at_length(pio_str *answer, void *context, pio_err *err)
+{
+	(void)err;
+	for (size_t i = 0; i < ANSWER_BYTES; i++)
+		pio_str_putc(answer, (char)(i * 7 + *(const unsigned char *)context));
+	return 0;
+}
+
+static int fail_in_words(pio_str *answer, void *context, pio_err *err)
+{
+	(void)answer;
+	return pio_fail(err, PIO_EVERSION, "%s is too old", (const char *)context);
+}
+
+/* Bytes: is this descriptor open? */
+static int look_at_files(pio_str *answer, void *context, pio_err *err)
+{
+	(void)context;
+	(void)err;
+	for (int fd = 0; fd < 64; fd++)
+		pio_str_putc(answer, fcntl(fd, F_GETFD) >= 0 ? '1' : '0');
+	return 0;
+}
+
+static int hang(pio_str *answer, void *context, pio_err *err)
+{
+	(void)answer;
+	(void)context;
+	(void)err;
+	while (pause() < 0)
+		continue;
+	return 0;
+}
+
+static int die(pio_str *answer, void *context, pio_err *err)
+{
+	(void)answer;
+	(void)context;
+	(void)err;
+	return raise(SIGKILL);
+}
+
+static void expect_no_child(void)
+{
+	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
+	assert_int_equal(errno, ECHILD);
+}
+
+static void work_apart_answers_or_fails_as_it_would_here(void **state)
+{
+	(void)state;
+	pio_err err = PIO_ERR_INIT;
+	pio_str answer = PIO_STR_INIT;
+	unsigned char first = 3;
+	char name[] = "it";
+	assert_int_equal(pio_proc_apart(&answer, answer_at_length, &first, "work", 60000, &err), 0);
+	assert_int_equal(answer.len, ANSWER_BYTES);
+	for (size_t i = 0; i < ANSWER_BYTES; i++)
+		assert_int_equal(answer.data[i], (char)(i * 7 + 3));
+	assert_int_equal(pio_proc_apart(&answer, fail_in_words, name, "work", 60000, &err), -PIO_EVERSION);
+	assert_string_equal(err.message, "it is too old");
+	assert_int_equal(pio_proc_apart(&answer, fail_in_words, name, "work", 60000, NULL), -PIO_EVERSION);
+	int fd = fcntl(STDOUT_FILENO, F_DUPFD, 20);
+	assert_true(fd >= 20);
+	assert_int_equal(pio_proc_apart(&answer, look_at_files, NULL, "work", 60000, &err), 0);
+	close(fd);
+	assert_int_equal(strspn(answer.data, "1"), 4);
+	assert_int_equal(strspn(answer.data + 4, "0"), 60);
+	pio_str_fini(&answer);
+	expect_no_child();
+}
+
+static void work_apart_may_hang_or_die(void **state)
+{
+	(void)state;
+	pio_err err = PIO_ERR_INIT;
+	pio_str answer = PIO_STR_INIT;
+	assert_int_equal(pio_proc_apart(&answer, hang, NULL, "work", 50, &err), -PIO_ETIMEOUT);
+	assert_string_equal(err.message, "work did not answer within 50 ms");
+	expect_no_child();
+	assert_int_equal(pio_proc_apart(&answer, die, NULL, "work", 60000, &err), -PIO_EIO);
+	assert_string_equal(err.message, "work: its process died: SIGKILL");
+	expect_no_child();
+	pio_str_fini(&answer);
+}
+
 static void signal_names(void **state)
 {
 	(void)state;
@@ -202,6 +292,8 @@ int main(void)
 		cmocka_unit_test(signal_tree_reaches_everybody),
 		cmocka_unit_test(child_dies_with_parent),
 		cmocka_unit_test(signal_marked_matches_whole_entries),
+		cmocka_unit_test(work_apart_answers_or_fails_as_it_would_here),
+		cmocka_unit_test(work_apart_may_hang_or_die),
 		cmocka_unit_test(signal_names),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
