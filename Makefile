@@ -192,16 +192,16 @@ $(BUILD)/tests/lua_host: tests/lua/host.c $(CORE_OBJ)
 	@echo "LD $@"
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.c %.o,$^) $(LDLIBS)
 
-# The stand-in for NVIDIA's library, for test_nvml alone.
+# The stand-in for NVIDIA's library.
 $(BUILD)/gpu_host/libnvidia-ml.so.1: tests/gpu_host/nvml.c
 	@mkdir -p $(@D)
 	@echo "LD $@"
 	$(Q)$(CC) -std=gnu11 -O1 $(SANFLAGS) -shared -fPIC -Wl,-soname,$(@F) -o $@ $<
 
 # An old-style RPATH: a sanitizer's own dlopen looks nowhere else.
-$(BUILD)/tests/test_nvml $(BUILD)/tests/test_cuda: LDFLAGS += -Wl,--disable-new-dtags,-rpath,'$$ORIGIN/../gpu_host'
+$(BUILD)/tests/test_nvml $(BUILD)/tests/test_preflight $(BUILD)/tests/test_cuda: LDFLAGS += -Wl,--disable-new-dtags,-rpath,'$$ORIGIN/../gpu_host'
 $(BUILD)/tests/test_cuda: $(BUILD)/gpu_host/libcuda.so.1
-$(BUILD)/tests/test_nvml: $(BUILD)/gpu_host/libnvidia-ml.so.1
+$(BUILD)/tests/test_nvml $(BUILD)/tests/test_preflight: $(BUILD)/gpu_host/libnvidia-ml.so.1
 
 # A GPU and NCCL on the host's threads, for tests alone. Programs of tests/gpu and
 # gpt_cuda are built of the same sources for it as nvcc builds for a GPU.
@@ -319,7 +319,7 @@ $(CUDA)/nccl_ranks: $(CUDA)/nccl_ranks.o $(BUILD)/lib/libpioche.a
 	$(Q)$(NVCC) -o $@ $^ -lcrypto
 
 # nvcc for its include path alone: a host compiler does the work.
-$(CUDA)/abi.o: tests/gpu/abi.c core/client/nccl_library.h core/gpu/driver.h
+$(CUDA)/abi.o: tests/gpu/abi.c core/client/nccl_library.h core/gpu/driver.h core/gpu/nvml_library.h
 	@echo "NVCC $<"
 	$(Q)$(NVCC) -x c -Xcompiler -std=gnu11,-Wall,-Wextra,-Werror $(CUDA_INC) -c -o $@ $<
 

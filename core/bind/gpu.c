@@ -5,15 +5,22 @@
 #include "bind/bind.h"
 #include "gpu/nvml.h"
 
-static void free_list(void *list)
+typedef struct listing {
+	pio_gpus list;
+	pio_str faults;
+} listing;
+
+static void free_listing(void *value)
 {
-	pio_gpus_free(list);
-	pio_free(list);
+	listing *l = value;
+	pio_gpus_free(&l->list);
+	pio_str_fini(&l->faults);
+	pio_free(l);
 }
 
-static void push_gpu(lua_State *L, const pio_gpu *gpu)
+static void push_gpu(lua_State *L, const pio_gpu *gpu, pio_str *faults)
 {
-	lua_createtable(L, 0, 4);
+	lua_createtable(L, 0, 5);
 	lua_pushinteger(L, gpu->index);
 	lua_setfield(L, -2, "index");
 	lua_pushstring(L, gpu->name);
@@ -22,26 +29,33 @@ static void push_gpu(lua_State *L, const pio_gpu *gpu)
 	lua_setfield(L, -2, "uuid");
 	lua_pushinteger(L, (lua_Integer)gpu->memory_bytes);
 	lua_setfield(L, -2, "memory_bytes");
+	pio_str_clear(faults);
+	if (pio_gpu_put_faults(faults, gpu)) {
+		lua_pushlstring(L, faults->data, faults->len);
+		lua_setfield(L, -2, "faults");
+	}
 }
 
-/* list() -> { driver = text or "", gpus = { { index, name, uuid, memory_bytes } } } */
+/* list() -> { driver = text or "", gpus = { { index, name, uuid, memory_bytes,
+ * faults = text or nil } } } */
 static int gpu_list(lua_State *L)
 {
 	pio_err err = PIO_ERR_INIT;
-	void **slot = pio_bind_guard(L, free_list);
-	pio_gpus *list = *slot = pio_calloc(1, sizeof *list);
-	if (!list) {
+	void **slot = pio_bind_guard(L, free_listing);
+	listing *l = *slot = pio_calloc(1, sizeof *l);
+	if (!l) {
 		pio_fail(&err, PIO_ENOMEM, "out of memory for the list of GPUs");
 		return pio_bind_fail(L, &err);
 	}
-	if (pio_gpus_list(list, &err))
+	l->faults = (pio_str)PIO_STR_INIT;
+	if (pio_gpus_list(&l->list, PIO_GPUS_TIMEOUT_MS, &err))
 		return pio_bind_fail(L, &err);
 	lua_createtable(L, 0, 2);
-	lua_pushstring(L, list->driver);
+	lua_pushstring(L, l->list.driver);
 	lua_setfield(L, -2, "driver");
-	lua_createtable(L, (int)list->count, 0);
-	for (size_t i = 0; i < list->count; i++) {
-		push_gpu(L, &list->gpus[i]);
+	lua_createtable(L, (int)l->list.count, 0);
+	for (size_t i = 0; i < l->list.count; i++) {
+		push_gpu(L, &l->list.gpus[i], &l->faults);
 		lua_rawseti(L, -2, (lua_Integer)i + 1);
 	}
 	lua_setfield(L, -2, "gpus");

@@ -172,13 +172,9 @@ static const pio_gpu *visible_gpu(const pio_gpus *gpus, const char *visible, int
 	for (size_t skip = (size_t)place % count; skip; skip--)
 		visible = strchr(visible, ',') + 1;
 	size_t n = strcspn(visible, ",");
-	for (size_t i = 0; n && i < gpus->count; i++) {
-		char *end;
-		long number = strtol(visible, &end, 10);
-		bool by_number = end == visible + n && number == gpus->gpus[i].index;
-		if (by_number || (n > 4 && strncmp(gpus->gpus[i].uuid, visible, n) == 0))
+	for (size_t i = 0; i < gpus->count; i++)
+		if (pio_gpu_has_name(&gpus->gpus[i], visible, n))
 			return &gpus->gpus[i];
-	}
 	return NULL;
 }
 

@@ -11,7 +11,8 @@ int pio_agent_place(pio_agent *agent, pio_err *err)
 	const char *visible = pio_json_string_or(spec->env, "CUDA_VISIBLE_DEVICES",
 	                                         getenv("CUDA_VISIBLE_DEVICES"));
 	pio_err why = PIO_ERR_INIT;
-	if (pio_gpus_list(&agent->gpus, &why) != 0)
+	int listed = pio_gpus_list(&agent->gpus, PIO_GPUS_TIMEOUT_MS, &why);
+	if (listed && listed != -PIO_ENOTFOUND)
 		pio_agent_note(agent, "launch.gpu", why.message);
 	pio_binding_request request = { .mode = spec->bind, .ranks = spec->ranks_per_node, .sys = "/sys",
 	                                .gpus = &agent->gpus, .visible = visible };

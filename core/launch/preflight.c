@@ -160,7 +160,7 @@ static void check_gpus(finding *found, const pio_agent_spec *spec, int64_t skew_
 	long long expected = text ? strtoll(text, NULL, 10) : 0;
 	(void)spec;
 	(void)skew_ns;
-	if (pio_gpus_list(&list, &err) != 0) {
+	if (pio_gpus_list(&list, PIO_GPUS_TIMEOUT_MS, &err) != 0) {
 		found->state = "failed";
 		pio_str_puts(&found->message, err.message);
 		return;

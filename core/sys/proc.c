@@ -261,8 +261,10 @@ static void work_apart(int answer_fd, pid_t parent, pio_proc_work *work, void *c
 	if (dup2(high_fd, 3) < 0)
 		_exit(127);
 	close_from(4, false);
-	if (work(&answer, context, &failure) == 0)
+	if (work(&answer, context, &failure) == 0) {
+		failure.code = 0; /* of what it tried and can do without */
 		(void)pio_str_check(&answer, &failure);
+	}
 	_exit(write_all(3, &failure, sizeof failure) && write_all(3, answer.data, answer.len) ? 0 : 127);
 }
 

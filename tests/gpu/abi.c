@@ -9,6 +9,7 @@
 
 #include "client/nccl_library.h"
 #include "gpu/driver.h"
+#include "gpu/nvml_library.h"
 
 #define SAME(ours, theirs) static_assert((long)(ours) == (long)(theirs), #theirs)
 #define SAME_PLACE(ours, theirs)                                                     \
@@ -95,6 +96,35 @@ SAME(PIO_CUDA_MAJOR, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR);
 SAME(PIO_CUDA_MINOR, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR);
 SAME(PIO_CUDA_EVENT_NO_TIMING, CU_EVENT_DISABLE_TIMING);
 
-/* core/gpu/nvml.c */
-SAME(sizeof(nvmlMemory_t), 3 * sizeof(unsigned long long));
-SAME(offsetof(nvmlMemory_t, total), 0);
+CALL(nvmlInit_v2, nvmlReturn_t(void));
+CALL(nvmlErrorString, const char *(nvmlReturn_t));
+CALL(nvmlSystemGetDriverVersion, nvmlReturn_t(char *, unsigned));
+CALL(nvmlSystemGetCudaDriverVersion_v2, nvmlReturn_t(int *));
+CALL(nvmlDeviceGetCount_v2, nvmlReturn_t(unsigned *));
+CALL(nvmlDeviceGetHandleByIndex_v2, nvmlReturn_t(unsigned, nvmlDevice_t *));
+CALL(nvmlDeviceGetName, nvmlReturn_t(nvmlDevice_t, char *, unsigned));
+CALL(nvmlDeviceGetUUID, nvmlReturn_t(nvmlDevice_t, char *, unsigned));
+CALL(nvmlDeviceGetMemoryInfo, nvmlReturn_t(nvmlDevice_t, nvmlMemory_t *));
+CALL(nvmlDeviceGetCpuAffinity, nvmlReturn_t(nvmlDevice_t, unsigned, unsigned long *));
+CALL(nvmlDeviceGetTotalEccErrors,
+     nvmlReturn_t(nvmlDevice_t, nvmlMemoryErrorType_t, nvmlEccCounterType_t, unsigned long long *));
+CALL(nvmlDeviceGetRemappedRows,
+     nvmlReturn_t(nvmlDevice_t, unsigned *, unsigned *, unsigned *, unsigned *));
+CALL(nvmlDeviceGetRetiredPagesPendingStatus, nvmlReturn_t(nvmlDevice_t, nvmlEnableState_t *));
+CALL(nvmlDeviceGetFieldValues, nvmlReturn_t(nvmlDevice_t, int, nvmlFieldValue_t *));
+SAME(sizeof(nvmlReturn_t), sizeof(int));
+SAME(sizeof(nvmlMemoryErrorType_t), sizeof(int));
+SAME(sizeof(nvmlEccCounterType_t), sizeof(int));
+SAME(sizeof(nvmlEnableState_t), sizeof(int));
+SAME(sizeof(nvmlDevice_t), sizeof(void *));
+SAME(PIO_NVML_NOT_SUPPORTED, NVML_ERROR_NOT_SUPPORTED);
+SAME(PIO_NVML_NO_DRIVER, NVML_ERROR_DRIVER_NOT_LOADED);
+SAME(PIO_NVML_UNCORRECTED, NVML_MEMORY_ERROR_TYPE_UNCORRECTED);
+SAME(PIO_NVML_VOLATILE, NVML_VOLATILE_ECC);
+SAME(PIO_NVML_RECOVERY_ACTION, NVML_FI_DEV_GET_GPU_RECOVERY_ACTION);
+SAME(sizeof(pio_nvml_memory), sizeof(nvmlMemory_t));
+SAME(offsetof(pio_nvml_memory, total), offsetof(nvmlMemory_t, total));
+SAME(sizeof(pio_nvml_field), sizeof(nvmlFieldValue_t));
+SAME(offsetof(pio_nvml_field, field), offsetof(nvmlFieldValue_t, fieldId));
+SAME(offsetof(pio_nvml_field, result), offsetof(nvmlFieldValue_t, nvmlReturn));
+SAME(offsetof(pio_nvml_field, value), offsetof(nvmlFieldValue_t, value));

@@ -1,15 +1,25 @@
 /* A stand-in for libnvidia-ml.so.1 with $NVML_GPUS GPUs, for tests on machines
  * without one; half of them is next to CPUs 0 to 7, the others are next to 8 to
- * 15, or all to the CPUs whose bits $NVML_CPUS has. It is a test tool: never installed, never found by accident. */
+ * 15, or all to the CPUs whose bits $NVML_CPUS has. It is a test tool: never
+ * installed, never found by accident.
+ *
+ *   NVML_LOST=N        GPU N has fallen off its bus
+ *   NVML_INIT=RESULT   how nvmlInit ends; "hang": it does not
+ *   NVML_MUTE=1        GPUs tell neither memory nor health: the calls are not supported
+ *   NVML_ECC=N:COUNT NVML_PENDING=N NVML_FAILED=N NVML_RECOVERY=N:ACTION
+ *                      what ails GPU N
+ *   NVML_RETIRED=N     likewise, and rows are not remapped: pages are retired */
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 struct memory {
 	unsigned long long total, free, used;
 };
 
 int nvmlInit_v2(void);
-int nvmlShutdown(void);
 const char *nvmlErrorString(int result);
 int nvmlSystemGetDriverVersion(char *text, unsigned bytes);
 int nvmlDeviceGetCount_v2(unsigned *count);
@@ -20,21 +30,53 @@ int nvmlDeviceGetMemoryInfo(void *device, struct memory *memory);
 int nvmlDeviceGetCpuAffinity(void *device, unsigned words, unsigned long *cpus);
 int nvmlSystemGetCudaDriverVersion_v2(int *version);
 
+int nvmlDeviceGetTotalEccErrors(void *device, int type, int counter, unsigned long long *errors);
+int nvmlDeviceGetRemappedRows(void *device, unsigned *corrected, unsigned *uncorrected, unsigned *pending,
+                              unsigned *failed);
+int nvmlDeviceGetRetiredPagesPendingStatus(void *device, int *is_pending);
+
+/* nvmlFieldValue_t */
+struct field {
+	unsigned id, scope;
+	long long time_us, latency_us;
+	int type, result;
+	union {
+		unsigned as_unsigned;
+		double as_double;
+	} value;
+};
+int nvmlDeviceGetFieldValues(void *device, int count, struct field *fields);
+
+enum { NOT_SUPPORTED = 3, NO_DRIVER = 9, LOST = 15 };
+
 static char devices[16];
+
+/* What $NAME says of this GPU: 1, or the number behind "N:"; 0: nothing. */
+static unsigned ails(const char *name, const void *device)
+{
+	const char *text = getenv(name);
+	unsigned index, much = 1;
+	if (!text || sscanf(text, "%u:%u", &index, &much) < 1)
+		return 0;
+	return index == (unsigned)((const char *)device - devices) ? much : 0;
+}
 
 int nvmlInit_v2(void)
 {
-	return 0;
-}
-
-int nvmlShutdown(void)
-{
-	return 0;
+	const char *text = getenv("NVML_INIT");
+	while (text && strcmp(text, "hang") == 0)
+		pause();
+	return text ? atoi(text) : 0;
 }
 
 const char *nvmlErrorString(int result)
 {
-	return result == 15 ? "GPU is lost" : "Unknown Error";
+	switch (result) {
+	case NOT_SUPPORTED: return "Not Supported";
+	case NO_DRIVER: return "Driver Not Loaded";
+	case LOST: return "GPU is lost";
+	}
+	return "Unknown Error";
 }
 
 int nvmlSystemGetDriverVersion(char *text, unsigned bytes)
@@ -71,9 +113,10 @@ int nvmlDeviceGetUUID(void *device, char *text, unsigned bytes)
 
 int nvmlDeviceGetMemoryInfo(void *device, struct memory *memory)
 {
-	const char *lost = getenv("NVML_LOST");
-	if (lost && atoi(lost) == (char *)device - devices)
-		return 15;
+	if (ails("NVML_LOST", device))
+		return LOST;
+	if (getenv("NVML_MUTE"))
+		return NOT_SUPPORTED;
 	memory->total = 80ull << 30;
 	return 0;
 }
@@ -94,5 +137,44 @@ int nvmlDeviceGetCpuAffinity(void *device, unsigned words, unsigned long *cpus)
 int nvmlSystemGetCudaDriverVersion_v2(int *version)
 {
 	*version = 13000;
+	return 0;
+}
+
+int nvmlDeviceGetTotalEccErrors(void *device, int type, int counter, unsigned long long *errors)
+{
+	if (getenv("NVML_MUTE") || type != 1 || counter != 0) /* uncorrected, since the driver was loaded */
+		return NOT_SUPPORTED;
+	*errors = ails("NVML_ECC", device);
+	return 0;
+}
+
+int nvmlDeviceGetRemappedRows(void *device, unsigned *corrected, unsigned *uncorrected, unsigned *pending,
+                              unsigned *failed)
+{
+	if (getenv("NVML_MUTE") || getenv("NVML_RETIRED"))
+		return NOT_SUPPORTED;
+	*corrected = *uncorrected = 0;
+	*pending = ails("NVML_PENDING", device);
+	*failed = ails("NVML_FAILED", device);
+	return 0;
+}
+
+int nvmlDeviceGetRetiredPagesPendingStatus(void *device, int *is_pending)
+{
+	if (!getenv("NVML_RETIRED"))
+		return NOT_SUPPORTED;
+	*is_pending = (int)ails("NVML_RETIRED", device);
+	return 0;
+}
+
+int nvmlDeviceGetFieldValues(void *device, int count, struct field *fields)
+{
+	for (int i = 0; i < count; i++) {
+		bool told = fields[i].id == 230 && !getenv("NVML_MUTE"); /* the recovery action */
+		fields[i].result = told ? 0 : NOT_SUPPORTED;
+		fields[i].value.as_double = -1;
+		if (told)
+			fields[i].value.as_unsigned = ails("NVML_RECOVERY", device);
+	}
 	return 0;
 }

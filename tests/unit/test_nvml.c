@@ -5,12 +5,14 @@
 #include "gpu/nvml.h"
 #include "test.h"
 
+#define PATIENCE_MS 60000
+
 static void every_gpu_is_listed(void **state)
 {
 	(void)state;
 	pio_gpus list;
 	setenv("NVML_GPUS", "8", 1);
-	check_ok(pio_gpus_list(&list, &err));
+	check_ok(pio_gpus_list(&list, PATIENCE_MS, &err));
 	assert_int_equal(list.count, 8);
 	assert_string_equal(list.driver, "580.65.06");
 	assert_string_equal(list.gpus[7].uuid, "GPU-7");
@@ -27,7 +29,7 @@ static void no_gpu_is_no_error(void **state)
 	(void)state;
 	pio_gpus list;
 	setenv("NVML_GPUS", "0", 1);
-	check_ok(pio_gpus_list(&list, &err));
+	check_ok(pio_gpus_list(&list, PATIENCE_MS, &err));
 	assert_int_equal(list.count, 0);
 	pio_gpus_free(&list);
 }
@@ -38,9 +40,82 @@ static void a_lost_gpu_is_named_in_nvmls_words(void **state)
 	pio_gpus list;
 	setenv("NVML_GPUS", "4", 1);
 	setenv("NVML_LOST", "2", 1);
-	check_fails(pio_gpus_list(&list, &err), PIO_EIO, "nvmlDeviceGetMemoryInfo: GPU is lost");
+	check_fails(pio_gpus_list(&list, PATIENCE_MS, &err), PIO_EIO, 
+	            "gpu 2: NVML: nvmlDeviceGetMemoryInfo: GPU is lost");
 	assert_null(list.gpus);
 	unsetenv("NVML_LOST");
+}
+
+static void a_driver_that_does_not_answer_is_not_waited_for(void **state)
+{
+	(void)state;
+	pio_gpus list;
+	setenv("NVML_INIT", "hang", 1);
+	check_fails(pio_gpus_list(&list, 50, &err), PIO_ETIMEOUT, "NVML did not answer within 50 ms");
+	assert_null(list.gpus);
+	setenv("NVML_INIT", "9", 1);
+	check_fails(pio_gpus_list(&list, PATIENCE_MS, &err), PIO_ENOTFOUND,
+	            "NVML: nvmlInit_v2: Driver Not Loaded");
+	setenv("NVML_INIT", "999", 1);
+	check_fails(pio_gpus_list(&list, PATIENCE_MS, &err), PIO_EIO, "NVML: nvmlInit_v2: Unknown Error");
+	unsetenv("NVML_INIT");
+}
+
+/* What ails GPU `index` of four; the others are well. */
+static void expect_faults(int index, const char *words)
+{
+	pio_gpus list;
+	pio_str text = PIO_STR_INIT;
+	setenv("NVML_GPUS", "4", 1);
+	check_ok(pio_gpus_list(&list, PATIENCE_MS, &err));
+	for (int i = 0; i < 4; i++) {
+		pio_str_clear(&text);
+		assert_int_equal(pio_gpu_put_faults(&text, &list.gpus[i]), i == index);
+		assert_string_equal(text.data, i == index ? words : "");
+	}
+	pio_str_fini(&text);
+	pio_gpus_free(&list);
+}
+
+static void what_ails_a_gpu_is_told(void **state)
+{
+	(void)state;
+	expect_faults(-1, "");
+	setenv("NVML_ECC", "3:2", 1);
+	expect_faults(3, "gpu 3: 2 uncorrected errors of its memory");
+	setenv("NVML_ECC", "3:1", 1);
+	setenv("NVML_PENDING", "3", 1);
+	setenv("NVML_FAILED", "3", 1);
+	setenv("NVML_RECOVERY", "3:1", 1);
+	expect_faults(3, "gpu 3: 1 uncorrected error of its memory, a bad row of its memory waits for a reset "
+	              "to be replaced, a bad row of its memory could not be replaced, an error left it in need "
+	              "of a reset");
+	setenv("NVML_MUTE", "1", 1);
+	expect_faults(-1, "");
+	unsetenv("NVML_MUTE");
+	unsetenv("NVML_ECC");
+	unsetenv("NVML_PENDING");
+	unsetenv("NVML_FAILED");
+	setenv("NVML_RECOVERY", "1:2", 1);
+	expect_faults(1, "gpu 1: an error left its node in need of a reboot");
+	setenv("NVML_RECOVERY", "1:77", 1); /* of a newer driver */
+	expect_faults(1, "gpu 1: an error left it in need of recovery");
+	unsetenv("NVML_RECOVERY");
+	setenv("NVML_RETIRED", "0", 1);
+	expect_faults(0, "gpu 0: a bad row of its memory waits for a reset to be replaced");
+	unsetenv("NVML_RETIRED");
+}
+
+static void visible_is_what_cuda_is_told(void **state)
+{
+	(void)state;
+	const pio_gpu gpu = { .index = 3, .uuid = "GPU-3a8f" };
+	static const char *const yes[] = { "3", "0,3", "3,0", "GPU-3a8f", "0,GPU-3a", "MIG-1", NULL };
+	static const char *const no[] = { "", "0,1,2", "33", "3x", "-1", "GPU-", "GPU-3a8f0", "GPU-4" };
+	for (size_t i = 0; i < sizeof yes / sizeof yes[0]; i++)
+		assert_true(pio_gpu_is_visible(&gpu, yes[i]));
+	for (size_t i = 0; i < sizeof no / sizeof no[0]; i++)
+		assert_false(pio_gpu_is_visible(&gpu, no[i]));
 }
 
 int main(void)
@@ -49,6 +124,9 @@ int main(void)
 		cmocka_unit_test(every_gpu_is_listed),
 		cmocka_unit_test(no_gpu_is_no_error),
 		cmocka_unit_test(a_lost_gpu_is_named_in_nvmls_words),
+		cmocka_unit_test(a_driver_that_does_not_answer_is_not_waited_for),
+		cmocka_unit_test(what_ails_a_gpu_is_told),
+		cmocka_unit_test(visible_is_what_cuda_is_told),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,47 @@
+/* nvml_library.h: what nvml.c uses of NVIDIA's management library; private to
+ * core/gpu. Calls are under their own names; enums are ints. */
+#ifndef PIO_GPU_NVML_LIBRARY_H
+#define PIO_GPU_NVML_LIBRARY_H
+
+/* nvmlReturn_t, as far as it is told apart. */
+enum { PIO_NVML_NOT_SUPPORTED = 3, PIO_NVML_NO_DRIVER = 9 };
+/* nvmlMemoryErrorType_t, nvmlEccCounterType_t: since the driver took the GPU. */
+enum { PIO_NVML_UNCORRECTED = 1, PIO_NVML_VOLATILE = 0 };
+/* NVML_FI_DEV_GET_GPU_RECOVERY_ACTION */
+enum { PIO_NVML_RECOVERY_ACTION = 230 };
+
+typedef struct pio_nvml_memory {
+	unsigned long long total, free, used;
+} pio_nvml_memory;
+
+/* nvmlFieldValue_t */
+typedef struct pio_nvml_field {
+	unsigned field, scope;
+	long long time_us, latency_us;
+	int type, result;
+	union {
+		unsigned as_unsigned;
+		double as_double;
+	} value;
+} pio_nvml_field;
+
+typedef struct pio_nvml {
+	int (*nvmlInit_v2)(void);
+	const char *(*nvmlErrorString)(int result);
+	int (*nvmlSystemGetDriverVersion)(char *text, unsigned bytes);
+	int (*nvmlDeviceGetCount_v2)(unsigned *count);
+	int (*nvmlDeviceGetHandleByIndex_v2)(unsigned index, void **device);
+	int (*nvmlDeviceGetName)(void *device, char *text, unsigned bytes);
+	int (*nvmlDeviceGetUUID)(void *device, char *text, unsigned bytes);
+	int (*nvmlDeviceGetMemoryInfo)(void *device, pio_nvml_memory *memory);
+	/* Or NULL, these: */
+	int (*nvmlSystemGetCudaDriverVersion_v2)(int *version);
+	int (*nvmlDeviceGetCpuAffinity)(void *device, unsigned words, unsigned long *cpus);
+	int (*nvmlDeviceGetTotalEccErrors)(void *device, int type, int counter, unsigned long long *errors);
+	int (*nvmlDeviceGetRemappedRows)(void *device, unsigned *corrected, unsigned *uncorrected,
+	                                 unsigned *pending, unsigned *failed);
+	int (*nvmlDeviceGetRetiredPagesPendingStatus)(void *device, int *is_pending);
+	int (*nvmlDeviceGetFieldValues)(void *device, int count, pio_nvml_field *fields);
+} pio_nvml;
+
+#endif
