@@ -9,7 +9,9 @@
  *   host         does the node's name resolve?
  *   clock        how far the wall clock is from the head's, on several nodes
  *   gpus         does the driver answer for each, are as many there as the
- *                scheduler says, and may a process lock memory, as RDMA needs?
+ *                scheduler says, is each that the ranks see free of errors (its
+ *                memory's, and those that left it in need of a reset: nvml.h), and
+ *                may a process lock memory, as RDMA needs?
  *
  * A check is 'ok', a 'warning', or has 'failed': then nothing is started. */
 #ifndef PIO_LAUNCH_PREFLIGHT_H

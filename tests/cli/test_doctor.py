@@ -82,7 +82,9 @@ def test_gpus_are_listed_and_a_lost_one_is_named():
         library = os.path.join(BUILD, "gpu_host")
         one(checks(p, LD_LIBRARY_PATH=library, NVML_GPUS="2")["GPUs"], "ok", "1 Stand-in GPU")
         one(checks(p, LD_LIBRARY_PATH=library, NVML_GPUS="2", NVML_LOST="1", expect=1)["GPUs"], "warn",
-            "GPU is lost")
+            "gpu 1: NVML: nvmlDeviceGetMemoryInfo: GPU is lost")
+        one(checks(p, LD_LIBRARY_PATH=library, NVML_GPUS="2", NVML_RECOVERY="1:1", expect=1)["GPUs"], "warn",
+            "1 Stand-in GPU 86 GB; gpu 1: an error left it in need of a reset")
 
 
 def test_before_there_is_a_store_the_machine_is_told():

@@ -54,6 +54,19 @@ def test_an_unfit_node_starts_nothing():
         p.pioche("run", "r.lua", "launch.preflight=false", env={"TMPDIR": "/no/such/place"})
 
 
+def test_a_gpu_with_errors_starts_nothing():
+    """NVML's word, here the stand-in's."""
+    library = os.path.join(harness.BUILD, "gpu_host")
+    with Project() as p:
+        p.write("r.lua", RECIPE.format(rest="launch = { preflight = true },", command='"true"'))
+        env = {"LD_LIBRARY_PATH": library, "NVML_GPUS": "4", "NVML_ECC": "3:2"}
+        err = p.pioche("run", "r.lua", expect=1, env=env).err
+        assert f"w-1 failed: preflight: {HOST}: 4 GPUs, driver 580.65.06; " \
+               "gpu 3: 2 uncorrected errors of its memory" in err, err
+        assert checks(p)["gpus"]["state"] == "failed"
+        p.pioche("run", "r.lua", env={**env, "CUDA_VISIBLE_DEVICES": "0,1,2"})
+
+
 def test_a_hang_is_named_and_the_run_tried_again():
     harness.python_library()
     with Project() as p:

@@ -64,6 +64,7 @@ static void lack_of_room_is_told_in_figures(void **state)
 	setenv("TMPDIR", "/no/such/directory", 1);
 	look(1 << 20, "localhost", PIO_SKEW_UNKNOWN);
 	unsetenv("PIOCHE_SHM");
+	unsetenv("TMPDIR");
 	expect("shm", "failed", "1048576 rings need ");
 	expect("memory", "failed", "1048576 ranks need at least 67108864 MiB");
 	expect("tmp", "failed", "/no/such/directory cannot be looked at");
@@ -100,6 +101,47 @@ static void a_clock_that_is_off_is_told(void **state)
 	assert_non_null(strstr(failures.data, "the clock is 61.000 s ahead of the head's"));
 }
 
+/* On the stand-in of tests/gpu_host. */
+static void a_gpu_in_trouble_is_named(void **state)
+{
+	(void)state;
+	setenv("NVML_GPUS", "4", 1);
+	look(1, "localhost", PIO_SKEW_UNKNOWN);
+	assert_string_equal(failures.data, "");
+	setenv("NVML_ECC", "3:2", 1);
+	look(1, "localhost", PIO_SKEW_UNKNOWN);
+	expect("gpus", "failed", "4 GPUs, driver 580.65.06; gpu 3: 2 uncorrected errors of its memory");
+	assert_non_null(strstr(failures.data, "gpu 3: 2 uncorrected errors of its memory"));
+	setenv("CUDA_VISIBLE_DEVICES", "0,1", 1); /* the ranks do not see it */
+	look(1, "localhost", PIO_SKEW_UNKNOWN);
+	assert_string_equal(failures.data, "");
+	unsetenv("CUDA_VISIBLE_DEVICES");
+	unsetenv("NVML_ECC");
+	setenv("NVML_PENDING", "0", 1);
+	look(1, "localhost", PIO_SKEW_UNKNOWN);
+	expect("gpus", "failed", "; gpu 0: a bad row of its memory waits for a reset to be replaced");
+	unsetenv("NVML_PENDING");
+	setenv("NVML_LOST", "2", 1);
+	look(1, "localhost", PIO_SKEW_UNKNOWN);
+	expect("gpus", "failed", "gpu 2: NVML: nvmlDeviceGetMemoryInfo: GPU is lost");
+	unsetenv("NVML_LOST");
+}
+
+static void a_library_without_a_driver_fails_where_gpus_are_expected(void **state)
+{
+	(void)state;
+	setenv("NVML_INIT", "9", 1);
+	look(1, "localhost", PIO_SKEW_UNKNOWN);
+	expect("gpus", "ok", "Driver Not Loaded");
+	setenv("SLURM_GPUS_ON_NODE", "8", 1);
+	look(1, "localhost", PIO_SKEW_UNKNOWN);
+	expect("gpus", "failed", "Driver Not Loaded");
+	unsetenv("NVML_INIT");
+	look(1, "localhost", PIO_SKEW_UNKNOWN);
+	expect("gpus", "failed", "4 GPUs, driver 580.65.06, 8 expected");
+	unsetenv("SLURM_GPUS_ON_NODE");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -107,6 +149,8 @@ int main(void)
 		cmocka_unit_test_teardown(lack_of_room_is_told_in_figures, tear_down),
 		cmocka_unit_test_teardown(limits_and_names_warn, tear_down),
 		cmocka_unit_test_teardown(a_clock_that_is_off_is_told, tear_down),
+		cmocka_unit_test_teardown(a_gpu_in_trouble_is_named, tear_down),
+		cmocka_unit_test_teardown(a_library_without_a_driver_fails_where_gpus_are_expected, tear_down),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

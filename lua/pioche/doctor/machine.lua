@@ -32,13 +32,20 @@ local function check_gpus(report)
   elseif found.driver == "" then
     report("ok", "GPUs", "none: no NVIDIA driver")
   else
-    local names = {}
+    local names, faults = {}, {}
     for _, device in ipairs(found.gpus) do
+      faults[#faults + 1] = device.faults
       names[#names + 1] = string.format("%d %s %s", device.index, device.name,
         format.bytes(device.memory_bytes))
     end
-    report("ok", "GPUs", string.format("driver %s: %s", found.driver,
-      #names > 0 and table.concat(names, ", ") or "no GPU"))
+    local text = string.format("driver %s: %s", found.driver,
+      #names > 0 and table.concat(names, ", ") or "no GPU")
+    if #faults > 0 then
+      report("warn", "GPUs", text .. "; " .. table.concat(faults, "; "),
+        "reset it (nvidia-smi --gpu-reset), or leave it out of CUDA_VISIBLE_DEVICES")
+    else
+      report("ok", "GPUs", text)
+    end
   end
 end
 
