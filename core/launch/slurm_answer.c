@@ -89,7 +89,10 @@ static bool read_line(pio_slurm_line *line, const char *text, const char *end)
 	line->nodes = atoi(field[2]);
 	if (!copy(line->key, sizeof line->key, field[4], stop[4]))
 		line->key[0] = '\0'; /* too long to be ours */
-	if (!copy(line->reason, sizeof line->reason, field[3], stop[3]) || strcmp(line->reason, "None") == 0)
+	/* Its beginning says what it is; names of nodes without end may follow. */
+	const char *last = field[3] + sizeof line->reason - 1;
+	if (!copy(line->reason, sizeof line->reason, field[3], stop[3] < last ? stop[3] : last) ||
+	    strcmp(line->reason, "None") == 0)
 		line->reason[0] = '\0';
 	return is_id(field[0], stop[0]) && copy(line->id, sizeof line->id, field[0], stop[0]) &&
 	       copy(line->state, sizeof line->state, field[1], stop[1]);

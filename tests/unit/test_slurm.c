@@ -153,7 +153,8 @@ static void test_queue(void **state)
 {
 	(void)state;
 	const char *at = "CLUSTER: pod\n7|PENDING|4|Resources|pioche:U:1:ab\nJOBID|STATE|NODES|REASON|COMMENT\n"
-	                 "8|RUNNING|127|None|a|b\n9|COMPLETING|1|None|(null)";
+	                 "8|RUNNING|127|None|a|b\n9|COMPLETING|1|None|(null)\n10|PENDING|99|ReqNodeNotAvail, "
+	                 "UnavailableNodes:dgx-[003,017,021,034-037,052,066,081,090-093,112]|k";
 	pio_slurm_line line;
 	assert_true(pio_slurm_line_next(&line, &at));
 	assert_string_equal(line.id, "7");
@@ -166,6 +167,8 @@ static void test_queue(void **state)
 	assert_string_equal(line.reason, "");
 	assert_true(pio_slurm_line_next(&line, &at));
 	assert_string_equal(line.id, "9");
+	assert_true(pio_slurm_line_next(&line, &at));
+	assert_string_equal(line.reason, "ReqNodeNotAvail, UnavailableNodes:dgx-[003,017,021,034-037,052,"); /* cut */
 	assert_false(pio_slurm_line_next(&line, &at));
 	assert_int_equal(pio_slurm_phase("PENDING"), PIO_SLURM_WAITING);
 	assert_int_equal(pio_slurm_phase("COMPLETING"), PIO_SLURM_RUNNING);
