@@ -7,6 +7,7 @@ local errors = require "pioche.errors"
 local fields = require "pioche.fields"
 local json = require "pioche.core.json"
 local launch = require "pioche.core.launch"
+local partition = require "pioche.partition"
 local sys = require "pioche.core.sys"
 
 local launcher = {}
@@ -123,13 +124,7 @@ end
 
 -- GPUs a node that the launch asks for; nil where it asks for none.
 local function gpus_asked(options)
-  if options.gpus_per_node then return options.gpus_per_node end
-  for item in (options.gres or ""):gmatch("[^,]+") do
-    local rest = item:match("^gpu(.*)$") or item:match("^gres/gpu(.*)$")
-    if rest and (rest == "" or rest:sub(1, 1) == ":") then
-      return tonumber(rest:match(":(%d+)$") or rest:match(":(%d+)%(") or 1)
-    end
-  end
+  return options.gpus_per_node or partition.gpus(options.gres or "")
 end
 
 -- A launch's options as C has them.
@@ -146,8 +141,8 @@ local function for_slurm(options)
 end
 
 -- What Slurm says of such a job, submitting nothing; nil where it has nothing
--- against it, or cannot be asked now.
-local function objection(options)
+-- against it, or cannot be asked now. It counts on nodes that work now.
+local function refusal(options)
   local argv = { "sbatch", "--test-only", "--wrap=true" }
   for _, word in ipairs(errors.check(launch.slurm_options(for_slurm(options)))) do
     argv[#argv + 1] = word
@@ -157,6 +152,18 @@ local function objection(options)
   local kind, words = launch.slurm_answer(result.stderr)
   if kind ~= "refused" or words == "" then return nil end
   return words
+end
+
+-- What Slurm has against such a job for ever: where nodes are down, drained or
+-- reserved it waits for them, as any other job does.
+local function objection(options)
+  local words = refusal(options)
+  if not words or not words:find("Requested node configuration is not available", 1, true) then
+    return words
+  end
+  local never, why = partition.never_has(options, { nodes = options.nodes + (options.spares or 0),
+    cpus = options.ranks_per_node * (options.cpus_per_rank or 1), gpus = gpus_asked(options) or 0 })
+  return never and words .. (why and ": " .. why or "") or nil
 end
 
 -- What can be wrong with a launch before anything is made; raises at the recipe's line.
@@ -185,13 +192,16 @@ end
 
 -- ---- starting ------------------------------------------------------------------------
 
--- The options without these nodes too; nil and Slurm's words where it would refuse
--- such a job, because too few are left.
+-- The options without these nodes too; nil and Slurm's words where too few are left
+-- that work now: a bad node may do, one that is down surely does not. A name that is
+-- no node of the partition needs no leaving out, and Slurm would not take it.
 function launcher.without(options, names)
   local copy = {}
+  names = partition.known(options, names)
+  if #names == 0 then return options end
   for name, value in next, options do copy[name] = value end
   copy.exclude = (options.exclude and options.exclude .. "," or "") .. table.concat(names, ",")
-  local words = objection(copy)
+  local words = refusal(copy)
   if words then return nil, words end
   return copy
 end
