@@ -4,28 +4,13 @@
 #define PIO_AGENT_FIXTURE_H
 
 #include <fcntl.h>
-#include <jansson.h>
-#include <string.h>
 #include <sys/wait.h>
 
-#include "base/clock.h"
-#include "base/str.h"
-#include "base/ulid.h"
+#include "attempt_fixture.h"
 #include "client/ring.h"
-#include "client/drain.h"
 #include "launch/agent.h"
-#include "sys/proc.h"
-#include "test.h"
 
 #define TOKEN "00112233445566778899aabbccddeeff"
-
-static char root[256], dir[300], ulid[PIO_ULID_CHARS + 1], self[4096], mark[400];
-
-static inline void find_self(void)
-{
-	if (readlink("/proc/self/exe", self, sizeof self - 1) < 0)
-		abort();
-}
 
 /* The program as an agent: quiet, but with V in the environment. */
 static inline int agent_main(void)
@@ -117,17 +102,9 @@ static inline int wait_exit(run *r)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
 }
 
-static inline json_t *read_json(const char *name)
-{
-	char path[400];
-	snprintf(path, sizeof path, "%s/%s", dir, name);
-	return json_load_file(path, 0, NULL);
-}
-
 /* Wait for the end: status 0, exit record, nobody and no ring left. */
 static inline json_t *end(run *r)
 {
-	char path[400];
 	json_t *event, *last = NULL;
 	while ((event = next_event(r))) {
 		json_decref(last);
@@ -147,33 +124,8 @@ static inline json_t *end(run *r)
 		assert_int_equal(pio_fs_type(ring.data), PIO_FS_NONE);
 		pio_str_fini(&ring);
 	}
-	snprintf(path, sizeof path, "%s/journal.0", dir);
-	assert_int_equal(pio_fs_type(path), PIO_FS_FILE);
+	assert_int_equal(pio_fs_type(path_in(dir, "journal.0")), PIO_FS_FILE);
 	return record;
-}
-
-static inline const char *text_of(const json_t *record, const char *name)
-{
-	const char *text = json_string_value(json_object_get(record, name));
-	return text ? text : "(none)";
-}
-
-static inline int set_up(void **state)
-{
-	(void)state;
-	pio_ulid id;
-	pio_ulid_new(&id);
-	pio_ulid_format(&id, ulid);
-	snprintf(root, sizeof root, "/tmp/pioche-agent-%d", (int)getpid());
-	snprintf(dir, sizeof dir, "%s/attempt", root);
-	snprintf(mark, sizeof mark, "PIOCHE_DIR=%s", dir);
-	return pio_fs_mkdirs(dir, 0755, NULL);
-}
-
-static inline int tear_down(void **state)
-{
-	(void)state;
-	return pio_fs_remove_tree(root, NULL);
 }
 
 #endif

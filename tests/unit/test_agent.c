@@ -68,29 +68,6 @@ static json_t *rank_command(const char *points, const char *what)
 	return json_pack("[s, s, s, s]", self, "rank", points, what);
 }
 
-static int64_t points_in_journal(bool *has_exit)
-{
-	char path[400];
-	pio_journal_reader *reader;
-	pio_journal_header header;
-	pio_record record;
-	int64_t points = 0;
-	snprintf(path, sizeof path, "%s/journal.0", dir);
-	assert_int_equal(pio_journal_reader_open(&reader, &header, path, NULL), 0);
-	assert_int_equal(header.attempt, 1);
-	*has_exit = false;
-	while (pio_journal_next(reader, &record, NULL) == 1) {
-		assert_false(*has_exit); /* it is the last one */
-		pio_cursor cursor = { record.payload, record.payload + record.size_bytes, 0 };
-		pio_cursor_u32(&cursor);
-		if (record.type == PIO_RECORD_POINTS)
-			points += pio_cursor_u32(&cursor);
-		*has_exit = record.type == PIO_RECORD_EXIT;
-	}
-	pio_journal_reader_close(reader);
-	return points;
-}
-
 /* ---- the promises --------------------------------------------------------------------- */
 
 static void points_arrive_and_all_is_recorded(void **state)
@@ -109,7 +86,7 @@ static void points_arrive_and_all_is_recorded(void **state)
 		assert_int_equal(json_integer_value(json_object_get(rank, "last_step")), 49999);
 	}
 	json_decref(record);
-	assert_int_equal(points_in_journal(&has_exit), 100000);
+	assert_int_equal(points_in_journal(0, &has_exit), 100000);
 	assert_true(has_exit);
 }
 
@@ -214,7 +191,7 @@ static void signal_is_named_and_points_survive(void **state)
 	assert_int_equal(json_integer_value(json_object_get(first, "step")), 999);
 	assert_non_null(strstr(text_of(first, "message"), "rank 1 died: SIGKILL at step 999; 1 rank waited 3."));
 	json_decref(record);
-	assert_int_equal(points_in_journal(&has_exit), 2000);
+	assert_int_equal(points_in_journal(0, &has_exit), 2000);
 }
 
 /* Rank 0 fails first, but because a collective told it of rank 1. */
@@ -310,34 +287,14 @@ static void time_limit(void **state)
 	json_decref(record);
 }
 
-static void wait_output(int rank)
-{
-	char path[400];
-	pio_str text = PIO_STR_INIT;
-	snprintf(path, sizeof path, "%s/rank-%d.out", dir, rank);
-	for (int i = 0; i < 1000 && !text.len; i++) {
-		pio_clock_sleep_ms(10);
-		assert_int_equal(pio_fs_read(&text, path, NULL), 0);
-	}
-	assert_string_equal(text.data, "logged\n");
-	pio_str_fini(&text);
-}
-
 static pid_t start_two(run *r)
 {
 	*r = start(orders(2, rank_command("10", "sleep")));
 	pid_t pid = expect_started(r);
-	wait_output(0);
-	wait_output(1);
+	wait_for_text("rank-0.out", "logged\n", 1);
+	wait_for_text("rank-1.out", "logged\n", 1);
 	assert_int_equal(pio_proc_signal_marked(mark, 0), 2);
 	return pid;
-}
-
-static void wait_gone(void)
-{
-	for (int i = 0; i < 1000 && pio_proc_signal_marked(mark, 0); i++)
-		pio_clock_sleep_ms(10);
-	assert_int_equal(pio_proc_signal_marked(mark, 0), 0);
 }
 
 /* The agent is killed: its keeper does what is left to do. */
@@ -358,7 +315,7 @@ static void keeper_settles_what_a_killed_agent_left(void **state)
 		assert_string_equal(text_of(rank, "stdout_tail"), "logged\n");
 	}
 	json_decref(record);
-	assert_int_equal(points_in_journal(&has_exit), 20);
+	assert_int_equal(points_in_journal(0, &has_exit), 20);
 }
 
 /* A rank that had failed before its agent died is to blame, not the agent. */
@@ -394,7 +351,7 @@ static void an_agent_without_keeper_stops_its_ranks(void **state)
 	assert_string_equal(text_of(record, "result"), "lost");
 	assert_string_equal(text_of(record, "message"), "stopped because its keeper was gone");
 	json_decref(record);
-	assert_int_equal(points_in_journal(&has_exit), 20);
+	assert_int_equal(points_in_journal(0, &has_exit), 20);
 	assert_true(has_exit);
 }
 
@@ -411,7 +368,7 @@ static void ranks_die_with_both(void **state)
 	assert_null(read_json("exit.0.json"));
 	assert_int_equal(pio_ring_recover(dir, ulid, 1, 2, NULL), 0);
 	bool has_exit;
-	assert_int_equal(points_in_journal(&has_exit), 20);
+	assert_int_equal(points_in_journal(0, &has_exit), 20);
 	assert_false(has_exit);
 }
 
@@ -454,7 +411,7 @@ static void broken_journal_fails_the_attempt(void **state)
 	json_decref(record);
 	assert_int_equal(pio_proc_signal_marked(mark, 0), 0);
 	assert_int_equal(pio_ring_recover(dir, ulid, 1, 2, NULL), 0);
-	assert_int_equal(points_in_journal(&has_exit), 20);
+	assert_int_equal(points_in_journal(0, &has_exit), 20);
 }
 
 /* Whatever grace_s says, ranks that ignore SIGTERM do not outlive a supervisor
@@ -503,8 +460,6 @@ static void late_and_broken_agents_refuse(void **state)
 	r.in = -1;
 	assert_int_equal(wait_exit(&r), 3);
 }
-
-#define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(int argc, char **argv)
 {

@@ -4,7 +4,6 @@
 #include <sys/stat.h>
 
 #include "agent_fixture.h"
-#include "base/mem.h"
 #include "client/env.h"
 
 /* ---- the ranks ---------------------------------------------------------------------- */
@@ -88,21 +87,6 @@ static json_t *first_of(const json_t *record)
 	return json_object_get(record, "first");
 }
 
-static void contains(const char *text, const char *part)
-{
-	if (!strstr(text, part))
-		fail_msg("\"%s\" is not in:\n%s", part, text);
-}
-
-static char *read_text(const char *name)
-{
-	char path[400];
-	pio_str text = PIO_STR_INIT;
-	snprintf(path, sizeof path, "%s/%s", dir, name);
-	assert_int_equal(pio_fs_read(&text, path, NULL), 0);
-	return pio_str_take(&text);
-}
-
 /* ---- the promises ------------------------------------------------------------------------ */
 
 static void a_stopped_rank_is_named_with_the_stacks_of_all(void **state)
@@ -119,7 +103,8 @@ static void a_stopped_rank_is_named_with_the_stacks_of_all(void **state)
 	assert_null(json_object_get(first, "signal"));
 	contains(text_of(record, "message"), "hang: rank 1 (dgx-002) has made no step since 2, ");
 	contains(text_of(record, "message"), " s ago (limit 2 s); it is stopped (T)");
-	char *stacks = read_text("stacks.0.txt");
+	pio_str text = read_text("stacks.0.txt");
+	const char *stacks = text.data;
 	contains(stacks, "stacks of 3 ranks at ");
 	contains(stacks, "rank 1: 1 process\n");
 	contains(stacks, "rank 0: 1 process\n");
@@ -130,7 +115,7 @@ static void a_stopped_rank_is_named_with_the_stacks_of_all(void **state)
 	contains(stacks, "    syscall ");
 	if (access("/usr/bin/gdb", X_OK) == 0)
 		contains(stacks, "rank_main");
-	pio_free(stacks);
+	pio_str_fini(&text);
 	json_decref(record);
 }
 
@@ -145,9 +130,10 @@ static void the_program_behind_a_shell_is_looked_at(void **state)
 	run r = start(spec);
 	json_t *record = end(&r);
 	contains(text_of(record, "message"), "it is stopped (T)");
-	char *stacks = read_text("stacks.0.txt");
+	pio_str text = read_text("stacks.0.txt");
+	const char *stacks = text.data;
 	contains(stacks, "rank 0: 2 processes\n");
-	pio_free(stacks);
+	pio_str_fini(&text);
 	pio_str_fini(&script);
 	json_decref(record);
 }
@@ -210,9 +196,7 @@ static void a_kill_during_the_stacks_is_heard(void **state)
 	run r = start(spec);
 	expect_started(&r);
 	for (int i = 0; i < 2000; i++) { /* until the file is begun */
-		char path[400];
-		snprintf(path, sizeof path, "%s/stacks.0.txt", dir);
-		if (pio_fs_type(path) == PIO_FS_FILE)
+		if (pio_fs_type(path_in(dir, "stacks.0.txt")) == PIO_FS_FILE)
 			break;
 		pio_clock_sleep_ms(10);
 	}
@@ -222,50 +206,22 @@ static void a_kill_during_the_stacks_is_heard(void **state)
 	json_decref(record);
 }
 
-/* Events in the journal; the last one's rank, kind and message. */
-static int events(int *rank, char *kind, char *message, size_t size_bytes)
-{
-	char path[400];
-	int count = 0;
-	pio_journal_reader *reader;
-	pio_journal_header header;
-	pio_record record;
-	snprintf(path, sizeof path, "%s/journal.0", dir);
-	assert_int_equal(pio_journal_reader_open(&reader, &header, path, NULL), 0);
-	while (pio_journal_next(reader, &record, NULL) == 1) {
-		if (record.type != PIO_RECORD_EVENT)
-			continue;
-		size_t kind_bytes, message_bytes;
-		pio_cursor cursor = { record.payload, record.payload + record.size_bytes, 0 };
-		*rank = (int)pio_cursor_u32(&cursor);
-		pio_cursor_i64(&cursor);
-		const char *text = pio_cursor_str(&cursor, &kind_bytes);
-		snprintf(kind, size_bytes, "%.*s", (int)kind_bytes, text);
-		text = pio_cursor_str(&cursor, &message_bytes);
-		snprintf(message, size_bytes, "%.*s", (int)message_bytes, text);
-		count++;
-	}
-	pio_journal_reader_close(reader);
-	return count;
-}
-
 static void a_straggler_is_told_once_an_episode(void **state)
 {
 	(void)state;
-	int rank = -1;
-	char kind[300] = "", message[300] = "";
 	json_t *spec = words(3, "pace 50", "pace 200");
 	json_object_set_new(spec, "host", json_string("dgx-002"));
 	run r = start(spec);
 	json_t *record = end(&r);
 	assert_string_equal(text_of(record, "result"), "ok");
 	json_decref(record);
-	assert_int_equal(events(&rank, kind, message, sizeof kind), 1);
-	assert_int_equal(rank, 1);
-	assert_string_equal(kind, "straggler");
-	contains(message, "rank 1 (dgx-002) takes 0.");
-	contains(message, " s a step, ");
-	contains(message, " times the median of ");
+	heard_events events = events_in_journal(0);
+	assert_int_equal(events.count, 1);
+	assert_int_equal(events.rank, 1);
+	assert_string_equal(events.kind, "straggler");
+	contains(events.message, "rank 1 (dgx-002) takes 0.");
+	contains(events.message, " s a step, ");
+	contains(events.message, " times the median of ");
 }
 
 /* A memory cgroup of 64 MiB; false: none can be made here. */
@@ -321,8 +277,6 @@ static void a_killed_rank_is_not_out_of_memory(void **state)
 	assert_null(strstr(text_of(record, "message"), "memory"));
 	json_decref(record);
 }
-
-#define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(int argc, char **argv)
 {

@@ -69,7 +69,7 @@ static void come_in_a_crowd(const pio_frame_address *at)
 /* In no file below `dir`, and on no process's command line. */
 static void expect_nowhere(const char *token, const char *where)
 {
-	char shell[700];
+	char shell[8192];
 	snprintf(shell, sizeof shell, "if grep -rqF -e \"$0\" '%s'; then exit 1; fi; for p in /proc/[0-9]*; do"
 	         " tr '\\0' ' ' < $p/cmdline; done 2>/dev/null | grep -v 'expect-nowhere' | grep -qF -e"
 	         " \"$0\" && exit 2; exit 0 # expect-nowhere", where);
@@ -84,9 +84,8 @@ static void expect_nowhere(const char *token, const char *where)
 
 static pio_str wait_outside(const char *name)
 {
-	char path[400];
+	const char *path = path_in(root, name);
 	pio_str text = PIO_STR_INIT;
-	snprintf(path, sizeof path, "%s/%s", root, name);
 	for (int i = 0; i < 3000 && (pio_fs_read(&text, path, NULL) != 0 || !strchr(text.data, '\n')); i++) {
 		pio_str_clear(&text);
 		pio_clock_sleep_ms(10);
@@ -99,7 +98,6 @@ static pio_str wait_outside(const char *name)
 static void strangers_harm_nobody_and_the_token_is_told_nowhere(void **state)
 {
 	(void)state;
-	char path[400];
 	pio_frame_address at;
 	json_t *spec = orders(2, 1, "log");
 	json_object_set_new(spec, "join_s", json_integer(300));
@@ -113,8 +111,7 @@ static void strangers_harm_nobody_and_the_token_is_told_nowhere(void **state)
 	expect_refusal(&at, "", 0, "a wrong token");
 	expect_refusal(&at, token.data, 2, "a JOIN with a place that this attempt has not");
 	come_in_a_crowd(&at);
-	snprintf(path, sizeof path, "%s/go", root);
-	assert_int_equal(pio_fs_write(path, "", 0, 0600, NULL), 0);
+	assert_int_equal(pio_fs_write(path_in(root, "go"), "", 0, 0600, NULL), 0);
 	come_in_a_crowd(&at);
 	wait_for_text("rank-0.out", "logged", 1);
 	wait_for_text("rank-1.out", "logged", 1);
@@ -127,7 +124,7 @@ static void strangers_harm_nobody_and_the_token_is_told_nowhere(void **state)
 	json_decref(record);
 	expect_nowhere(token.data, dir);
 	for (int node = 0; node < 2; node++)
-		assert_int_equal(points_in_journal(node), 1000);
+		assert_int_equal(points_in_journal(node, NULL), 1000);
 	pio_str events = read_text("head.events");
 	const char *first = strstr(events.data, "refused a connection");
 	assert_non_null(first);

@@ -2,19 +2,11 @@
  * agent (first argument "agent"), a rank ("rank") and a supervisor to be
  * killed ("supervisor"). */
 #include <fcntl.h>
-#include <setjmp.h>
+#include <jansson.h>
 #include <signal.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <unistd.h>
-#include <cmocka.h>
-#include <jansson.h>
 
 #include "base/clock.h"
 #include "base/str.h"
@@ -25,10 +17,10 @@
 #include "store/lease.h"
 #include "store/run.h"
 #include "store/store.h"
-#include "sys/fs.h"
 #include "sys/proc.h"
+#include "test.h"
 
-static char root[200], store_dir[256], work_dir[256], self[4096];
+static char *root, store_dir[4096], work_dir[4096], self[4096];
 static pio_store *store;
 static pio_supervisor *supervisor;
 static pio_err err;
@@ -184,7 +176,7 @@ static void close_supervisor(void)
 static int set_up(void **state)
 {
 	(void)state;
-	snprintf(root, sizeof root, "/tmp/pioche-supervise-%d", (int)getpid());
+	root = scratch_new();
 	snprintf(store_dir, sizeof store_dir, "%s/.pioche", root);
 	snprintf(work_dir, sizeof work_dir, "%s/work", root);
 	if (pio_fs_mkdirs(work_dir, 0755, NULL) != 0)
@@ -223,7 +215,8 @@ static int tear_down(void **state)
 	assert_int_equal(n, 0);
 	close_supervisor();
 	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
-	return pio_fs_remove_tree(root, NULL);
+	scratch_remove(root);
+	return 0;
 }
 
 /* ---- the promises ------------------------------------------------------------------------ */
