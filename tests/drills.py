@@ -10,7 +10,7 @@ def quick_trainer():
         raise Skip("a trainer without sanitizers, in which it is too slow to be drilled")
 
 
-def drilled(p, reference, kind, *options, recipe="r.lua", detected=None, attempts=2, saved=300):
+def drilled(p, reference, kind, *options, recipe="r.lua", detected=(), attempts=2, saved=300):
     """The drill is noticed, the run goes on, and ends as if nothing had happened: with
     the table `reference`. Returns what the drill reported."""
     run = p.start("run", recipe)
@@ -20,7 +20,8 @@ def drilled(p, reference, kind, *options, recipe="r.lua", detected=None, attempt
         assert said.status == 0, (said.out, said.err)
         report = said.json
         assert report["recovered"] and report["kind"] == kind and report["attempt"] == 1, report
-        assert detected is None or detected in report["detected"], report
+        for part in detected:
+            assert part in report["detected"], report
         wait_for(lambda: p.poll("SELECT 1 FROM run WHERE status IN ('finished', 'failed')"), 300, "the end")
     finally:
         if run.poll() is None and not p.poll("SELECT 1 FROM run WHERE status = 'finished'"):

@@ -13,7 +13,19 @@
  * is near) and "peers" (a failure on another node), and tells the same events
  * over the same connection, of the record without the tails, and
  * {"event":"failed","victim":b,"what":w} as soon as a rank has failed. When the
- * head is gone, that is as the end of file.
+ * head is gone, that is as the end of file. Of the ranks' progress (head_watch.c):
+ *
+ *   {"event":"watch","state":s}   s: "steps", a rank has made its first one; "silent",
+ *       none makes any, with since_ns, limit_ns, busy_ns: for so long they may make none
+ *       while some work; "moving", they do again
+ *   {"event":"watch","state":"looked","is_busy":b,"ranks":[...]}   the answer to "look",
+ *       2 s later: do the ranks work, and what each does (suspect.h)
+ *   {"event":"pace","step_ns":[t...]}   what a step takes, of each rank that logs
+ *       them; 0: not known yet
+ *
+ *   "look"; "hang RANK SILENT_S LIMIT_S": this node is to blame, by that rank; "stacks":
+ *   another one is, tell what the ranks do and end them; "pace MEDIAN_NS RANKS": the
+ *   median of all, compare
  *
  * It makes the rings, sets every environment contract (client/env.h,
  * torchrun's), starts the ranks in sessions of their own, copies their stdout
@@ -45,8 +57,8 @@
  * Where no rank makes a step for longer than they ever took (pace.h, or hang_s of
  * the orders), the result is 'hang', `first` is the rank that stands longest and
  * has neither exit_code nor signal, and stacks.<node>.txt shows what each thread
- * did. A rank whose steps take 1.3 times the median is told in the journal, as
- * an event 'straggler', once an episode; nothing else happens to it.
+ * did. A rank whose steps take 1.3 times the median over all nodes is told in the
+ * journal, as an event 'straggler', once an episode; nothing else happens to it.
  *
  * SIGTERM is as "stop"; SIGUSR2 says that a time limit is near: the ranks get SIGTERM
  * and their grace, and the result is 'timeout'.

@@ -76,7 +76,7 @@ void pio_agent_head_tell_failure(pio_agent *agent)
 
 static void hear_frame(pio_agent *agent, const pio_frame *frame)
 {
-	char word[32];
+	char word[64];
 	int64_t sent_ns, head_ns;
 	if (frame->type == PIO_FRAME_PONG) {
 		if (pio_frame_get_pong(&sent_ns, &head_ns, frame, NULL) == 0)

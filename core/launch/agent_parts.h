@@ -2,8 +2,8 @@
  * agent_loop.c (orders, timers, stages of an ending), agent_head.c (the
  * connection to the head), agent_meet.c (where ranks meet), agent_rank.c (starting,
  * reaping and stopping ranks), agent_place.c (where they run), agent_exit.c (the
- * exit record), agent_watch.c (hangs, stragglers, lack of memory),
- * agent_preflight.c (is the node fit?). For them alone.
+ * exit record), agent_watch.c (hangs, lack of memory),
+ * agent_straggler.c (slow ranks), agent_preflight.c (is the node fit?). For them alone.
  *
  * An ending goes through stages, only upwards:
  *
@@ -26,6 +26,7 @@
 #include "launch/agent_spec.h"
 #include "launch/assembly.h"
 #include "launch/join.h"
+#include "launch/pace.h"
 #include "launch/rendezvous.h"
 #include "sys/journal.h"
 #include "sys/proc.h"
@@ -68,6 +69,9 @@ typedef struct pio_agent {
 	json_t *checks;               /* what preflight found; NULL: it was not asked for */
 	bool is_unfit;                /* by preflight: no rank was started */
 	pio_agent_watch *watch;
+	pio_pace *paces;              /* one a rank */
+	bool has_new_paces;           /* some step_ns is new since paces_told_ns */
+	int64_t paces_told_ns;        /* monotonic */
 	pio_rendezvous *rendezvous;
 	pio_assembly *assembly;       /* NULL where there is a head, which has it */
 	uv_timer_t assembly_tick;
@@ -159,8 +163,7 @@ int pio_agent_watch_open(pio_agent *agent, pio_err *err);
 void pio_agent_watch_close(pio_agent *agent);
 /* At each beat: how far the ranks are. A node that hangs gets the verdict. */
 void pio_agent_watch_beat(pio_agent *agent);
-/* Words of the head: "hang" (the first to stand is here) and "stacks" (it is
- * elsewhere); others change nothing. */
+/* Words of the head (launch/agent.h) on hangs and stragglers; others change nothing. */
 void pio_agent_watch_obey(pio_agent *agent, const char *word);
 /* `first` of the exit record where the node hangs, else null. */
 json_t *pio_agent_watch_first(const pio_agent *agent);
@@ -168,6 +171,12 @@ json_t *pio_agent_watch_first(const pio_agent *agent);
 bool pio_agent_watch_is_oom(const pio_agent *agent, const pio_agent_rank *rank);
 /* "; out of memory: ..." where that is so. */
 void pio_agent_watch_put_oom(pio_str *text, const pio_agent *agent, const pio_agent_rank *rank);
+
+/* ---- agent_straggler.c ---- */
+/* At each beat, after the paces were seen. */
+void pio_agent_straggler_beat(pio_agent *agent, int64_t now_ns);
+/* The head's "pace"; other words change nothing. */
+void pio_agent_straggler_obey(pio_agent *agent, const char *word);
 
 /* ---- agent_place.c ---- */
 /* Find the GPUs and decide the binding. What cannot be had is told. */

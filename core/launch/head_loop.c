@@ -145,6 +145,8 @@ void pio_head_tick(void *context)
 	if (head->has_failed && !head->end_ns)
 		set_patience(head);
 	watch_silence(head, now_ns);
+	if (head->stage == PIO_HEAD_RUNNING)
+		pio_head_watch_tick(head, now_ns);
 	pio_head_check_end(head);
 }
 

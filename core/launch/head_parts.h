@@ -1,6 +1,6 @@
 /* head_parts.h: what the files of the head share: head.c (its life), head_loop.c
  * (signals, timers, the command that starts the agents), head_node.c (what
- * agents say), head_watch.c (hangs), head_exit.c (who failed first, and exit.json).
+ * agents say), head_watch.c (hangs, stragglers), head_exit.c (who failed first, and exit.json).
  * For them alone.
  *
  *   JOINING --all are here--> RUNNING --a failure, a signal--> ENDING
@@ -46,6 +46,8 @@ typedef struct pio_place {
 	json_t *record;               /* its exit record; NULL: none */
 	bool has_steps;               /* its ranks log them */
 	json_t *silence;              /* its report that they make none now; NULL: they do */
+	json_t *look;                 /* its answer to what they do; NULL: none since it was asked */
+	json_t *pace;                 /* what a step takes, a rank; NULL: not told */
 } pio_place;
 
 typedef struct pio_head {
@@ -60,6 +62,9 @@ typedef struct pio_head {
 	enum pio_head_stage stage;
 	const char *verdict;          /* result word, where no failure is the reason */
 	char why[PIO_ERR_MESSAGE_BYTES];   /* of the verdict */
+	int64_t asked_ns, ask_ns;     /* monotonic; what ranks do, 0: not; when to ask again, 0: never */
+	bool has_new_paces;           /* since paces_ns */
+	int64_t paces_ns;             /* monotonic; the median was told last */
 	bool has_failed;              /* the others were told of a failure */
 	int64_t victim_ns;            /* a victim's failure was heard of; 0: none, or a culprit's */
 	char victim[PIO_ERR_MESSAGE_BYTES];
@@ -116,9 +121,13 @@ void pio_head_put_host(pio_str *text, const pio_head *head, int place);
 int pio_head_put_missing(pio_str *text, const pio_head *head);
 
 /* ---- head_watch.c ---- */
-/* Takes note of what an agent says of its ranks' progress, and ends an attempt
- * that hangs. False: the event is another one. */
+/* Takes note of what an agent says of its ranks' progress. False: the event is
+ * another one. */
 bool pio_head_watch_hear(pio_head *head, int index, json_t *event);
+/* While nothing ends: end an attempt that hangs, tell the median of a step. */
+void pio_head_watch_tick(pio_head *head, int64_t now_ns);
+/* A place's reports. */
+void pio_head_watch_forget(pio_place *place);
 
 /* ---- head_exit.c ---- */
 /* The result word of a node: one that is a reason to end all the others. */

@@ -1,5 +1,7 @@
 #include "launch/pace.h"
 
+#include <stdlib.h>
+
 #define SECOND_NS INT64_C(1000000000)
 #define BUCKET_MIN_NS INT64_C(1000000)
 #define WINDOW_STEPS 20
@@ -10,6 +12,8 @@
 #define FIRST_NS (1800 * SECOND_NS)  /* a large model compiles that long */
 #define BUSY_FLOORS 10
 #define FACTOR 5
+#define SLOW 1.3                   /* times the median */
+#define SLOW_NO_MORE 1.15
 
 /* Upper ends of the four quarters of an octave, in 1/1024: 2^(1/4) to 2. */
 static const int64_t quarters[4] = { 1218, 1448, 1722, 2048 };
@@ -67,6 +71,35 @@ void pio_pace_forgive(pio_pace *pace, int64_t gap_ns)
 	pace->rose_ns += gap_ns;
 	pace->alive_ns += gap_ns;
 	pace->window_ns += gap_ns;
+}
+
+static int by_value(const void *a, const void *b)
+{
+	int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+	return (x > y) - (x < y);
+}
+
+int64_t pio_pace_median_ns(int64_t *steps_ns, size_t *count)
+{
+	size_t logging = *count, unknown = 0;
+	qsort(steps_ns, logging, sizeof *steps_ns, by_value);
+	while (unknown < logging && steps_ns[unknown] <= 0)
+		unknown++;
+	*count = logging - unknown;
+	if (*count < 2 || 2 * *count < logging)
+		return 0;
+	return steps_ns[unknown + (*count - 1) / 2];
+}
+
+bool pio_pace_falls_behind(pio_pace *pace, int64_t median_ns)
+{
+	double ratio = (double)pace->step_ns / (double)median_ns;
+	bool begins = ratio > SLOW && !pace->is_slow;
+	if (begins)
+		pace->is_slow = true;
+	else if (ratio < SLOW_NO_MORE)
+		pace->is_slow = false;
+	return begins;
 }
 
 int64_t pio_pace_p99_ns(const pio_pace_book *book)

@@ -18,6 +18,7 @@
 #define PIO_LAUNCH_PACE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 enum pio_pace_phase { PIO_PACE_FIRST, PIO_PACE_BUSY, PIO_PACE_IDLE };
@@ -41,6 +42,7 @@ typedef struct pio_pace {
 	int64_t alive_ns;          /* when it last logged anything */
 	int64_t window_step, window_ns;  /* where the present window began */
 	int64_t step_ns;           /* a step in the last whole window; 0: none yet */
+	bool is_slow;              /* in an episode of slow steps */
 } pio_pace;
 #define PIO_PACE_INIT { .step = INT64_MIN, .window_step = INT64_MIN }
 
@@ -51,6 +53,14 @@ bool pio_pace_see(pio_pace *pace, pio_pace_book *book, int64_t step, uint64_t ta
 void pio_pace_forgive(pio_pace *pace, int64_t gap_ns);
 /* The longest silence of a phase. */
 int64_t pio_pace_limit_ns(const pio_pace_book *book, enum pio_pace_phase phase, int64_t floor_ns);
+/* What a step takes in the middle one of `*count` ranks that log steps, which is
+ * the lower one of an even number: of two, the slower one is the straggler. 0 in
+ * `steps_ns` is who has not told it yet; 0 is the answer where less than half have,
+ * or less than two. Sorts them; *count becomes how many have. */
+int64_t pio_pace_median_ns(int64_t *steps_ns, size_t *count);
+/* True when an episode begins: its steps take more than 1.3 times the median. It
+ * ends below 1.15. */
+bool pio_pace_falls_behind(pio_pace *pace, int64_t median_ns);
 /* Upper bound, within a fifth, of what 99 of 100 steps took; 0 when none is known. */
 int64_t pio_pace_p99_ns(const pio_pace_book *book);
 

@@ -45,12 +45,13 @@ def test_drills_of_four_nodes():
             reference = p.table("d")
             assert len(reference) == 1 and "finished" in str(reference)
         for kind, options, detected, attempts in (
-                ("kill-rank", ("--rank", "2"), "SIGKILL", 2),
-                ("hang-rank", ("--rank", "1"), "hang: ", 2),
-                ("kill-agent", ("--rank", "3"), "", 2),
-                ("kill-node", ("--rank", "1"), "", 2),
-                ("time-limit", (), "timeout", 2),
-                ("kill-controller", (), None, 1)):
+                ("kill-rank", ("--rank", "2"), ("SIGKILL",), 2),
+                # It is named though rank 0 alone logs.
+                ("hang-rank", ("--rank", "1"), ("hang: ", "rank 1 (", "it is stopped (T)"), 2),
+                ("kill-agent", ("--rank", "3"), (), 2),
+                ("kill-node", ("--rank", "1"), (), 2),
+                ("time-limit", (), ("timeout",), 2),
+                ("kill-controller", (), (), 1)):
             with project(box) as p:
                 report = drills.drilled(p, reference, kind, *options, detected=detected, attempts=attempts,
                                         saved=150)

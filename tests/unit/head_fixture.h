@@ -28,13 +28,11 @@ static inline int log_main(void)
 
 /* ---- running a head --------------------------------------------------------------- */
 
-/* `shell`: a line for sh, or one word that a rank of this program understands. */
+/* `shell`: a line for sh, or one word of small letters that a rank of this program
+ * understands. */
 static inline json_t *orders(int nodes, int ranks_per_node, const char *shell)
 {
-	static const char *const own[] = { "sum", "log", "hang", "wait" };
-	bool is_ours = false;
-	for (size_t i = 0; i < sizeof own / sizeof *own; i++)
-		is_ours |= strcmp(shell, own[i]) == 0;
+	bool is_ours = shell[strspn(shell, "abcdefghijklmnopqrstuvwxyz")] == 0;
 	json_t *command = is_ours ? json_pack("[s, s, s]", self, "rank", shell)
 	                          : json_pack("[s, s, s]", "sh", "-c", shell);
 	json_t *spec = json_pack("{s:i, s:s, s:i, s:i, s:i, s:s, s:s, s:s, s:s, s:s, s:o, s:i, s:i}",

@@ -106,6 +106,44 @@ static void any_step_is_taken(void **state)
 	assert_int_equal(pace.step_ns, 0); /* 10 s over 2^64 steps */
 }
 
+static int64_t median(int64_t a, int64_t b, int64_t c, int64_t d, size_t *told)
+{
+	int64_t steps_ns[] = { a, b, c, d };
+	*told = 4;
+	return pio_pace_median_ns(steps_ns, told);
+}
+
+static void the_median_is_of_those_who_told(void **state)
+{
+	(void)state;
+	size_t told;
+	assert_int_equal(median(40, 10, 30, 20, &told), 20); /* of two in the middle the lower one */
+	assert_int_equal(told, 4);
+	assert_int_equal(median(0, 40, 0, 10, &told), 10);
+	assert_int_equal(told, 2);
+	assert_int_equal(median(0, 0, 0, 10, &told), 0); /* less than half */
+	int64_t alone[] = { 10 };
+	told = 1;
+	assert_int_equal(pio_pace_median_ns(alone, &told), 0);
+	told = 0;
+	assert_int_equal(pio_pace_median_ns(alone, &told), 0);
+}
+
+static void an_episode_begins_once(void **state)
+{
+	(void)state;
+	pio_pace pace = PIO_PACE_INIT;
+	static const struct { int64_t step_ns; bool begins; } seen[] = {
+		{ 100 * MS, false }, { 129 * MS, false }, { 131 * MS, true }, { 200 * MS, false },
+		{ 120 * MS, false }, { 140 * MS, false }, /* still the same one */
+		{ 114 * MS, false }, { 131 * MS, true },
+	};
+	for (size_t i = 0; i < sizeof seen / sizeof *seen; i++) {
+		pace.step_ns = seen[i].step_ns;
+		assert_int_equal(pio_pace_falls_behind(&pace, 100 * MS), seen[i].begins);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -115,6 +153,7 @@ int main(void)
 		cmocka_unit_test(whatever_is_logged_is_a_sign_of_life),
 		cmocka_unit_test(a_window_is_20_steps_and_5_seconds),
 		cmocka_unit_test(any_step_is_taken),
+		cmocka_unit_test(the_median_is_of_those_who_told), cmocka_unit_test(an_episode_begins_once),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
