@@ -35,7 +35,6 @@ int pio_comm_lost(pio_comm *comm, int peer, pio_err *err);
 /* Remember the first failure, tell the agent that this rank is a victim. */
 int pio_comm_break(pio_comm *comm, const pio_err *err);
 
-
 /* Through the agents, without the ring, for what is small and rare: the latency
  * does not grow with the world. All ranks call them in the same order; on failure
  * the caller decides whether that breaks the comm. */

@@ -10,6 +10,7 @@
  *     by the rendezvous. */
 #include "client/pioche_nccl.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -31,6 +32,7 @@ struct pio_nccl {
 	pio_comm *comm;
 	const pio_nccl_library *api;
 	void *handle;              /* ncclComm_t; NULL when aborted */
+	int size;                  /* its ranks */
 	int timeout_ms;            /* for NCCL's own connecting */
 	pio_err broken;            /* code 0 while all is well */
 };
@@ -94,25 +96,51 @@ static int refuse_broken(const pio_nccl *n, pio_err *err)
 
 /* ---- waiting ---------------------------------------------------------------- */
 
+static int check_timeout(int timeout_ms, pio_err *err)
+{
+	if (timeout_ms < 1)
+		return pio_fail(err, PIO_EINVAL, "timeout of %d ms: at least 1 expected", timeout_ms);
+	return 0;
+}
+
 static void nap(int64_t begin_ns)
 {
 	if (pio_clock_mono_ns() - begin_ns > EAGER_NS)
 		nanosleep(&(struct timespec){ .tv_nsec = NAP_NS }, NULL);
 }
 
-static int fail_with(pio_nccl *n, int result, const char *call, const char *file, int line,
-                     pio_err *err)
+/* -PIO_EIO, with NCCL's own last words; it has them before there is a communicator. */
+static int describe(const pio_nccl *n, int result, const char *call, const char *file, int line,
+                    pio_err *err)
 {
-	const char *detail = n->handle ? n->api->ncclGetLastError(n->handle) : NULL;
-	(void)pio_check_fail(err, result, n->api->ncclGetErrorString, call, file, line);
+	const char *detail = n->api->ncclGetLastError(n->handle);
+	int rc = pio_check_fail(err, result, n->api->ncclGetErrorString, call, file, line);
 	if (detail && *detail) {
 		size_t used = strlen(err->message);
 		snprintf(err->message + used, sizeof err->message - used, "; NCCL: %s", detail);
 	}
-	if (result != PIO_NCCL_INVALID_ARGUMENT)
-		return give_up(n, result, err);
-	err->code = PIO_EINVAL; /* such a call has done nothing */
-	return -PIO_EINVAL;
+	return rc;
+}
+
+/* A call that NCCL refuses does nothing; but most of them leave the refusal as the
+ * communicator's state, and then it takes no other call. */
+static bool is_unharmed(const pio_nccl *n)
+{
+	int state;
+	return n->handle && n->api->ncclCommGetAsyncError(n->handle, &state) == 0 &&
+	       state == PIO_NCCL_SUCCESS;
+}
+
+static int fail_with(pio_nccl *n, int result, const char *call, const char *file, int line,
+                     pio_err *err)
+{
+	(void)describe(n, result, call, file, line, err);
+	if (result == PIO_NCCL_INVALID_ARGUMENT) {
+		err->code = PIO_EINVAL;
+		if (is_unharmed(n))
+			return -PIO_EINVAL;
+	}
+	return give_up(n, result, err);
 }
 
 /* One look at all that can end a wait early. */
@@ -173,7 +201,9 @@ int pio_nccl_wait(pio_nccl *nccl, void *stream, int timeout_ms)
 	if (!nccl)
 		return 0;
 	int64_t begin_ns = pio_clock_mono_ns();
-	int rc = refuse_broken(nccl, err);
+	int rc = check_timeout(timeout_ms, err);
+	if (!rc)
+		rc = refuse_broken(nccl, err);
 	if (rc)
 		return rc;
 	while ((rc = ask(nccl, stream, err)) == 1) {
@@ -203,8 +233,9 @@ static int share_ids(pio_nccl *n, pio_nccl_id *ids, int count, int64_t deadline_
 {
 	for (int i = 0; i < count; i++) {
 		int maker = pio_nccl_id_maker(n->comm->world, count, i);
-		if (n->comm->rank == maker)
-			PIO_CHECK_RETURN(err, n->api->ncclGetErrorString, n->api->ncclGetUniqueId(&ids[i]));
+		int result = n->comm->rank == maker ? n->api->ncclGetUniqueId(&ids[i]) : PIO_NCCL_SUCCESS;
+		if (result)
+			return describe(n, result, "ncclGetUniqueId", __FILE__, __LINE__, err);
 	}
 	for (int i = 0; i < count; i++) {
 		int maker = pio_nccl_id_maker(n->comm->world, count, i);
@@ -248,14 +279,16 @@ int pio_nccl_open(pio_nccl **nccl, pio_comm *comm, int ranks_per_id, int timeout
 		return pio_fail(err, PIO_EINVAL, "pio_nccl_init: %s is NULL",
 		                nccl ? "the pio_comm" : "where to put the communicator");
 	*nccl = NULL;
-	if (timeout_ms < 1)
-		return pio_fail(err, PIO_EINVAL, "timeout of %d ms: at least 1 expected", timeout_ms);
+	int rc = check_timeout(timeout_ms, err);
+	if (rc)
+		return rc;
 	pio_nccl *made = pio_calloc(1, sizeof *made);
 	if (!made)
 		return pio_fail(err, PIO_ENOMEM, "out of memory for a communicator");
 	made->comm = comm;
+	made->size = comm->world;
 	made->timeout_ms = timeout_ms;
-	int rc = comm->broken.code ? refuse_broken(made, err) : pio_nccl_library_get(&made->api, err);
+	rc = comm->broken.code ? refuse_broken(made, err) : pio_nccl_library_get(&made->api, err);
 	if (!rc)
 		rc = join(made, ranks_per_id, err);
 	if (rc)
@@ -277,7 +310,9 @@ int pio_nccl_split(pio_nccl **group, pio_nccl *parent, int color, int key, int t
 		return pio_fail(err, PIO_EINVAL, "pio_nccl_split: %s is NULL",
 		                group ? "the communicator to split" : "where to put the group");
 	*group = NULL;
-	int rc = refuse_broken(parent, err);
+	int rc = check_timeout(timeout_ms, err);
+	if (!rc)
+		rc = refuse_broken(parent, err);
 	if (rc)
 		return rc;
 	if (!parent->api->ncclCommSplit)
@@ -294,6 +329,8 @@ int pio_nccl_split(pio_nccl **group, pio_nccl *parent, int color, int key, int t
 	                          &made->handle, &config), err);
 	if (!rc && made->handle)
 		rc = settle(made, PIO_NCCL_IN_PROGRESS, timeout_ms, "ncclCommSplit", __FILE__, __LINE__, err);
+	if (!rc && made->handle)
+		rc = SETTLE(made, timeout_ms, "ncclCommCount", ncclCommCount(made->handle, &made->size), err);
 	if (rc || !made->handle)
 		pio_nccl_close(&made, "the split failed");
 	*group = made;
@@ -364,6 +401,8 @@ int pio_nccl_broadcast(pio_nccl *nccl, void *data, size_t n, pio_dtype dtype, in
 	if (!nccl)
 		return 0;
 	int rc = prepare(nccl, &type, "broadcast", dtype, err);
+	if (!rc && (root < 0 || root >= nccl->size))
+		rc = pio_fail(err, PIO_EINVAL, "broadcast: root %d: expected 0 to %d", root, nccl->size - 1);
 	return rc ? rc : SETTLE(nccl, nccl->timeout_ms, "ncclBroadcast",
 	                        ncclBroadcast(data, data, n, type, root, nccl->handle, stream), err);
 }

@@ -30,6 +30,7 @@ static int load_nccl(pio_nccl_library *l, pio_err *err)
 		{ "ncclCommInitRankConfig", (void **)&l->ncclCommInitRankConfig, false },
 		{ "ncclCommInitRankScalable", (void **)&l->ncclCommInitRankScalable, true },
 		{ "ncclCommSplit", (void **)&l->ncclCommSplit, true },
+		{ "ncclCommCount", (void **)&l->ncclCommCount, false },
 		{ "ncclCommFinalize", (void **)&l->ncclCommFinalize, false },
 		{ "ncclCommDestroy", (void **)&l->ncclCommDestroy, false },
 		{ "ncclCommAbort", (void **)&l->ncclCommAbort, false },

@@ -58,6 +58,7 @@ typedef struct pio_nccl_library {
 	                                pio_nccl_id *ids, pio_nccl_config *config); /* or NULL: < 2.23.4 */
 	int (*ncclCommSplit)(void *comm, int color, int key, void **group,
 	                     pio_nccl_config *config);                          /* or NULL: < 2.18.1 */
+	int (*ncclCommCount)(void *comm, int *count);
 	int (*ncclCommFinalize)(void *comm);
 	int (*ncclCommDestroy)(void *comm);
 	int (*ncclCommAbort)(void *comm);

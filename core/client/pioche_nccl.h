@@ -9,9 +9,11 @@
  * Communicators are non-blocking. Every wait has a deadline, and meanwhile
  * looks at NCCL's asynchronous errors and at the rendezvous: when that tells of
  * a rank's death, the communicator is aborted and the wait fails with
- * -PIO_EPEER (-13) and the name of the culprit. After a failure (but a refused
- * argument, -1) the communicator and its pio_comm are broken: every later call fails at once with
- * the same message; close both, with that message as the reason.
+ * -PIO_EPEER (-13) and the name of the culprit. After a failure the communicator
+ * and its pio_comm are broken: every later call fails at once with the same
+ * message; close both, with that message as the reason. An argument that is
+ * refused here (-1: a root or a type that is none, a timeout of 0) breaks nothing;
+ * one that NCCL refuses leaves the communicator broken wherever NCCL does.
  *
  * Threads: a pio_nccl is used by one thread at a time, the one that uses its
  * pio_comm, with the rank's device current. */

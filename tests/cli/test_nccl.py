@@ -110,6 +110,23 @@ def test_an_asynchronous_error_tells_what_where_and_who():
                      r"NCCL: as the test wants it", said[0]), said
 
 
+def test_a_call_that_nccl_refuses_breaks_the_communicator():
+    """As a non-blocking one of NCCL is broken by it: nothing else is called on that."""
+    world = World(2, "refused")
+    assert world.status == 1
+    said = [t for t in world.out if "call failed with -1: " in t]
+    assert said and not any("not so" in t for t in world.out), world.out
+    assert re.search(r"add: invalid argument \(4\); .*; NCCL: no such type or operation", said[0]), said
+
+
+def test_a_node_without_a_network_says_so_in_nccls_words():
+    world = World(2, "sum", GPU_HOST_NCCL_NO_NETWORK="1")
+    assert world.status == 1
+    assert re.search(r"init failed with -8: ncclGetUniqueId: unhandled system error \(2\); .*, rank 0, .*; "
+                     r"NCCL: no socket interface found", world.out[0]), world.out
+    assert "rank 0: ncclGetUniqueId" in world.out[1], world.out
+
+
 def test_a_broken_connection_that_nobody_explains():
     """Is another rank's fault if NCCL says so, else this rank's own."""
     for result, code, words in ((6, -13, "remote process exited"), (2, -8, "unhandled system error")):

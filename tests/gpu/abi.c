@@ -57,6 +57,7 @@ CALL(ncclCommInitRankConfig, ncclResult_t(ncclComm_t *, int, ncclUniqueId, int, 
 CALL(ncclCommInitRankScalable,
      ncclResult_t(ncclComm_t *, int, int, int, ncclUniqueId *, ncclConfig_t *));
 CALL(ncclCommSplit, ncclResult_t(ncclComm_t, int, int, ncclComm_t *, ncclConfig_t *));
+CALL(ncclCommCount, ncclResult_t(ncclComm_t, int *));
 CALL(ncclCommFinalize, ncclResult_t(ncclComm_t));
 CALL(ncclCommDestroy, ncclResult_t(ncclComm_t));
 CALL(ncclCommAbort, ncclResult_t(ncclComm_t));

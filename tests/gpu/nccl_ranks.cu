@@ -10,6 +10,7 @@
 #include <cstring>
 #include <vector>
 
+#include <dlfcn.h>
 #include <unistd.h>
 
 extern "C" {
@@ -102,6 +103,8 @@ static void groups()
 	fill(float(rank));
 	check(pio_nccl_broadcast(group, data, N, PIO_F32, 0, stream), "broadcast");
 	expect(holds(group, float(last)), "a group's ranks are in the order of their keys");
+	expect(pio_nccl_broadcast(group, data, N, PIO_F32, (world + 1 - color) / 2, stream) == -1,
+	       "a root beyond the group");
 	pio_nccl_close(&group, NULL);
 	check(pio_nccl_split(&group, nccl, rank == 0 ? -1 : 0, 0, PATIENCE_MS), "split");
 	expect((group == NULL) == (rank == 0), "who has no color has no group");
@@ -120,6 +123,8 @@ static void sum_scene()
 	}
 	expect(pio_nccl_allreduce(nccl, data, data, N, PIO_BOOL, stream) == -1, "a type that is refused");
 	expect(pio_nccl_broadcast(nccl, data, N, PIO_F32, info->world, stream) == -1, "a root that is none");
+	expect(pio_nccl_broadcast(nccl, data, N, PIO_F32, -1, stream) == -1, "nor is that one");
+	expect(pio_nccl_wait(nccl, stream, 0) == -1, "a timeout that is none");
 	expect(pio_nccl_handle(nccl) != NULL, "a refused call breaks nothing");
 	add_up(nccl);
 	expect(holds(nccl, sum_of_ranks()), "the sum of all ranks");
@@ -134,6 +139,15 @@ static void play(const char *scene)
 	if (strcmp(scene, "error") == 0) {
 		add_up(nccl);
 		check(pio_nccl_wait(nccl, stream, PATIENCE_MS), "wait");
+	}
+	if (strcmp(scene, "refused") == 0) {
+		/* Straight to NCCL, with an operation that is none. */
+		auto add = reinterpret_cast<int (*)(const void *, void *, size_t, int, int, void *, void *)>(
+			dlsym(dlopen("libnccl.so.2", RTLD_NOW), "ncclAllReduce"));
+		int code = PIO_NCCL(nccl, add(data, data, N, 7, 99, pio_nccl_handle(nccl), stream));
+		expect(code == -1 && pio_nccl_handle(nccl) == NULL, "what NCCL refuses breaks");
+		expect(pio_nccl_wait(nccl, stream, PATIENCE_MS) == code, "broken stays broken");
+		check(code, "call");
 	}
 	if (strcmp(scene, "death") == 0) {
 		add_up(nccl);

@@ -3,12 +3,14 @@
  * The process that makes a unique id serves it by a thread: all ranks connect to
  * that, and what they add up it adds up, in the order of the ranks. Kept of the
  * real one is what a caller can get wrong: calls that answer "in progress" and
- * must be polled; a collective that never ends once a rank is gone, until the
+ * must be polled; a refused argument, after which a communicator takes no other
+ * call (ncclEnqueueCheck of a non-blocking one); a collective that never ends once a rank is gone, until the
  * communicator is aborted; ids that must come from evenly spaced ranks. Misuse
  * ends the program with a message.
  *
  *   GPU_HOST_NCCL_FAIL=N:RESULT   this process's Nth collective fails so
  *   GPU_HOST_NCCL_SILENT=1        a rank that is gone is no error, only missing
+ *   GPU_HOST_NCCL_NO_NETWORK=1    there is no interface to make an id with
  *
  * With GPU_HOST_NCCL_OLD it is version 2.14.3. */
 #include "gpu_host.h"
@@ -21,7 +23,6 @@
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
-#include <string>
 #include <thread>
 #include <vector>
 
@@ -208,9 +209,16 @@ int make_id(ncclUniqueId *id, int maker)
 
 } // namespace
 
+/* Of the process, whatever the communicator. */
+static std::atomic<const char *> last_words{""};
+
 EXPORT int ncclGetUniqueId(ncclUniqueId *id)
 {
 	const char *rank = getenv("RANK");
+	if (getenv("GPU_HOST_NCCL_NO_NETWORK")) {
+		last_words = "no socket interface found";
+		return SYSTEM_ERROR;
+	}
 	return make_id(id, rank ? atoi(rank) : 0);
 }
 
@@ -224,7 +232,6 @@ struct ncclComm {
 	clock_type::time_point connected{};
 	std::mutex lock;                /* of the connection */
 	std::thread starter;
-	std::string words;
 
 	~ncclComm()
 	{
@@ -241,10 +248,10 @@ struct ncclComm {
 		return state == SUCCESS && used && clock_type::now() < connected ? int(IN_PROGRESS) : int(state);
 	}
 
-	void fail(int result, const char *why)
+	int fail(int result, const char *why)
 	{
-		words = why;
-		error = result;
+		last_words = why;
+		return error = result;
 	}
 
 	bool call(header h, const void *mine, std::vector<char> &result, size_t result_bytes)
@@ -293,11 +300,11 @@ void start(ncclComm *c, const std::vector<ncclUniqueId> &ids)
 	if (share > 0) {
 		int fd = meet(c, ids[size_t(share)], count, share);
 		if (fd < 0)
-			return c->fail(REMOTE_ERROR, "the root of this share is gone");
+			return void(c->fail(REMOTE_ERROR, "the root of this share is gone"));
 		close(fd);
 	}
 	if (meet(c, ids[0], count, 0) < 0)
-		return c->fail(REMOTE_ERROR, "the root is gone");
+		return void(c->fail(REMOTE_ERROR, "the root is gone"));
 	c->state = SUCCESS;
 }
 
@@ -404,7 +411,8 @@ EXPORT const char *ncclGetErrorString(int result)
 
 EXPORT const char *ncclGetLastError(ncclComm *c)
 {
-	return c ? c->words.c_str() : "";
+	(void)c;
+	return last_words;
 }
 
 EXPORT int ncclCommInitRankConfig(ncclComm **comm, int world, ncclUniqueId id, int rank, config *c)
@@ -439,7 +447,7 @@ void split(ncclComm *parent, ncclComm *child, choice mine)
 		if (!parent->call(h, &mine, gathered, all.size() * sizeof mine)) {
 			if (child)
 				child->fail(REMOTE_ERROR, "a connection was closed");
-			return parent->fail(REMOTE_ERROR, "a connection was closed");
+			return void(parent->fail(REMOTE_ERROR, "a connection was closed"));
 		}
 		memcpy(all.data(), gathered.data(), gathered.size());
 		if (!child)
@@ -481,6 +489,13 @@ EXPORT int ncclCommSplit(ncclComm *parent, int color, int key, ncclComm **comm, 
 }
 #endif
 
+EXPORT int ncclCommCount(ncclComm *c, int *count)
+{
+	check_ready(c, "ncclCommCount");
+	*count = c->world;
+	return SUCCESS;
+}
+
 EXPORT int ncclCommGetAsyncError(ncclComm *c, int *result)
 {
 	*result = c->now();
@@ -520,7 +535,7 @@ EXPORT int ncclAllReduce(const void *from, void *to, size_t count, int type, int
                          CUstream_st *stream)
 {
 	if (!type_bytes(type) || what != SUM)
-		return INVALID_ARGUMENT;
+		return c->fail(INVALID_ARGUMENT, "no such type or operation");
 	header h{};
 	h.what = op::REDUCE;
 	h.type = type;
@@ -532,7 +547,7 @@ EXPORT int ncclBroadcast(const void *from, void *to, size_t count, int type, int
                          CUstream_st *stream)
 {
 	if (!type_bytes(type) || root < 0 || root >= c->world)
-		return INVALID_ARGUMENT;
+		return c->fail(INVALID_ARGUMENT, "no such type or root");
 	header h{};
 	h.what = op::BROADCAST;
 	h.type = type;
