@@ -21,6 +21,7 @@ static void load(void)
 		{ "cuMemHostAlloc", (void **)&loaded.cuMemHostAlloc, false },
 		{ "cuMemFreeHost", (void **)&loaded.cuMemFreeHost, false },
 		{ "cuMemcpyDtoHAsync_v2", (void **)&loaded.cuMemcpyDtoHAsync_v2, false },
+		{ "cuMemcpyHtoDAsync_v2", (void **)&loaded.cuMemcpyHtoDAsync_v2, false },
 		{ "cuEventCreate", (void **)&loaded.cuEventCreate, false },
 		{ "cuEventRecord", (void **)&loaded.cuEventRecord, false },
 		{ "cuEventSynchronize", (void **)&loaded.cuEventSynchronize, false },

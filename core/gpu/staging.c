@@ -12,7 +12,8 @@ struct pio_staging {
 	const pio_cuda_driver *api;
 	size_t buffer_bytes;
 	void *buffers[BUFFERS];
-	void *filled[BUFFERS];          /* events */
+	void *done[BUFFERS];            /* events: the device has filled or read it */
+	int next;                       /* to be sent from */
 };
 
 int pio_staging_open(pio_staging **staging, size_t buffer_bytes, pio_err *err)
@@ -29,7 +30,7 @@ int pio_staging_open(pio_staging **staging, size_t buffer_bytes, pio_err *err)
 		PIO_CHECK_GOTO(rc, failed, err, pio_cuda_driver_words,
 		               s->api->cuMemHostAlloc(&s->buffers[i], buffer_bytes, 0));
 		PIO_CHECK_GOTO(rc, failed, err, pio_cuda_driver_words,
-		               s->api->cuEventCreate(&s->filled[i], PIO_CUDA_EVENT_NO_TIMING));
+		               s->api->cuEventCreate(&s->done[i], PIO_CUDA_EVENT_NO_TIMING));
 	}
 	*staging = s;
 	return 0;
@@ -48,10 +49,11 @@ static int fill(pio_staging *s, int buffer, const void *device, size_t at, size_
                 void *stream, pio_err *err)
 {
 	uintptr_t from = (uintptr_t)device + at;
+	PIO_CHECK_RETURN(err, pio_cuda_driver_words, s->api->cuEventSynchronize(s->done[buffer]));
 	PIO_CHECK_RETURN(err, pio_cuda_driver_words,
 	                 s->api->cuMemcpyDtoHAsync_v2(s->buffers[buffer], from, chunk(s, size_bytes, at),
 	                                              stream));
-	PIO_CHECK_RETURN(err, pio_cuda_driver_words, s->api->cuEventRecord(s->filled[buffer], stream));
+	PIO_CHECK_RETURN(err, pio_cuda_driver_words, s->api->cuEventRecord(s->done[buffer], stream));
 	return 0;
 }
 
@@ -67,7 +69,7 @@ int pio_staging_fetch(pio_staging *s, void *to, const void *device, size_t size_
 	buffer = 0;
 	for (size_t done = 0; done < size_bytes && !rc; buffer = (buffer + 1) % BUFFERS) {
 		size_t n = chunk(s, size_bytes, done);
-		PIO_CHECK_RETURN(err, pio_cuda_driver_words, s->api->cuEventSynchronize(s->filled[buffer]));
+		PIO_CHECK_RETURN(err, pio_cuda_driver_words, s->api->cuEventSynchronize(s->done[buffer]));
 		memcpy((char *)to + done, s->buffers[buffer], n);
 		done += n;
 		if (asked < size_bytes) {
@@ -78,6 +80,24 @@ int pio_staging_fetch(pio_staging *s, void *to, const void *device, size_t size_
 	return rc;
 }
 
+int pio_staging_send(pio_staging *s, void *device, const void *from, size_t size_bytes, void *stream,
+                     pio_err *err)
+{
+	for (size_t at = 0; at < size_bytes;) {
+		size_t n = chunk(s, size_bytes, at);
+		int buffer = s->next;
+		s->next = (s->next + 1) % BUFFERS;
+		PIO_CHECK_RETURN(err, pio_cuda_driver_words, s->api->cuEventSynchronize(s->done[buffer]));
+		memcpy(s->buffers[buffer], (const char *)from + at, n);
+		PIO_CHECK_RETURN(err, pio_cuda_driver_words,
+		                 s->api->cuMemcpyHtoDAsync_v2((uintptr_t)device + at, s->buffers[buffer], n,
+		                                              stream));
+		PIO_CHECK_RETURN(err, pio_cuda_driver_words, s->api->cuEventRecord(s->done[buffer], stream));
+		at += n;
+	}
+	return 0;
+}
+
 void pio_staging_close(pio_staging **staging)
 {
 	pio_staging *s = *staging;
@@ -86,8 +106,10 @@ void pio_staging_close(pio_staging **staging)
 		return;
 	*staging = NULL;
 	for (int i = 0; i < BUFFERS; i++) {
-		if (s->filled[i])
-			PIO_CHECK_KEEP(&err, pio_cuda_driver_words, s->api->cuEventDestroy_v2(s->filled[i]));
+		if (s->done[i]) {
+			PIO_CHECK_KEEP(&err, pio_cuda_driver_words, s->api->cuEventSynchronize(s->done[i]));
+			PIO_CHECK_KEEP(&err, pio_cuda_driver_words, s->api->cuEventDestroy_v2(s->done[i]));
+		}
 		if (s->buffers[i])
 			PIO_CHECK_KEEP(&err, pio_cuda_driver_words, s->api->cuMemFreeHost(s->buffers[i]));
 	}

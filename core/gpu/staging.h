@@ -1,10 +1,12 @@
-/* staging.h: a GPU's memory onto the host at the speed of its bus.
+/* staging.h: between a GPU's memory and the host's at the speed of the bus.
  *
- * What CUDA copies into ordinary memory goes through a small buffer of its own,
- * at a fraction of that. Here two pinned buffers take turns: while the GPU fills
- * one, the other is copied to where it belongs. Pinned memory is dear (it can
- * not be swapped, and takes long to allocate), so it is two buffers that are
- * kept, not a checkpoint. One thread, with the device current. */
+ * What CUDA copies from or to ordinary memory goes through a small buffer of its
+ * own, at a fraction of that; or, where host and device share page tables, is read
+ * by the device itself at a time of its own, after the call. Here two pinned buffers
+ * take turns: while the GPU has one, the other is copied from or to where it belongs.
+ * Pinned memory is dear (it can not be swapped, and takes long to allocate), so it
+ * is two buffers that are kept, not a checkpoint. One thread, with the device
+ * current. */
 #ifndef PIO_GPU_STAGING_H
 #define PIO_GPU_STAGING_H
 
@@ -23,7 +25,12 @@ int pio_staging_open(pio_staging **staging, size_t buffer_bytes, pio_err *err);
 int pio_staging_fetch(pio_staging *staging, void *to, const void *device, size_t size_bytes,
                       void *stream, pio_err *err);
 
-/* Sets *staging to NULL. */
+/* Copy `size_bytes` to the device, after what was put on `stream` before and ahead of
+ * what will be. `from` may change when it returns, which is before they are there. */
+int pio_staging_send(pio_staging *staging, void *device, const void *from, size_t size_bytes,
+                     void *stream, pio_err *err);
+
+/* Waits for what is under way; sets *staging to NULL. */
 void pio_staging_close(pio_staging **staging);
 
 #endif

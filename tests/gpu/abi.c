@@ -85,6 +85,7 @@ CALL(cuDeviceGetAttribute, CUresult(int *, CUdevice_attribute, CUdevice));
 CALL(cuMemHostAlloc, CUresult(void **, size_t, unsigned));
 CALL(cuMemFreeHost, CUresult(void *));
 CALL(cuMemcpyDtoHAsync, CUresult(void *, CUdeviceptr, size_t, CUstream));
+CALL(cuMemcpyHtoDAsync, CUresult(CUdeviceptr, const void *, size_t, CUstream));
 CALL(cuEventCreate, CUresult(CUevent *, unsigned));
 CALL(cuEventRecord, CUresult(CUevent, CUstream));
 CALL(cuEventSynchronize, CUresult(CUevent));

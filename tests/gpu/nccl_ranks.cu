@@ -60,6 +60,7 @@ static void fill(float factor)
 	for (int i = 0; i < N; i++)
 		host[size_t(i)] = factor * float(i);
 	cuda(cudaMemcpyAsync(data, host.data(), N * sizeof(float), cudaMemcpyHostToDevice, stream), "copy");
+	cuda(cudaStreamSynchronize(stream), "synchronize");
 }
 
 /* Every element is factor times its index, once the stream is done. */

@@ -14,7 +14,6 @@
 #include <mutex>
 #include <set>
 #include <thread>
-#include <vector>
 
 #include <sys/mman.h>
 
@@ -382,13 +381,8 @@ cudaError_t copy(void *to, const void *from, size_t size, cudaStream_t stream)
 	bool to_device = mem().owns(to), from_device = mem().owns(from);
 	if (!to_device && !from_device)
 		return cudaErrorInvalidValue;
-	if (!from_device && !is_pinned(from)) {
-		/* Pageable memory is read before the call returns. */
-		auto kept = std::make_shared<std::vector<char>>(static_cast<const char *>(from),
-		                                                static_cast<const char *>(from) + size);
-		gpu_host_run(stream, [=]() { memcpy(to, kept->data(), size); });
-		return cudaSuccess;
-	}
+	/* Pageable memory too is read when the stream comes to it, as a device does that
+	 * shares the host's page tables; others read it before the call returns. */
 	gpu_host_run(stream, [=]() { memcpy(to, from, size); });
 	/* Pageable memory is written before the call returns. */
 	return to_device || is_pinned(to) ? cudaSuccess : cudaStreamSynchronize(stream);

@@ -88,12 +88,41 @@ static void memory_comes_whole_whatever_its_size(void **state)
 	pio_staging_close(&staging);
 }
 
+/* There and back, several on their way at once; the source is overwritten as soon as
+ * a call returns. */
+static void memory_goes_whole_and_leaves_its_source_free(void **state)
+{
+	enum { PARTS = 5, PART = 3 * BUFFER_BYTES + 11 };
+	static unsigned char source[PART], got[PARTS * PART];
+	pio_staging *staging;
+	void *device, *stream;
+	(void)state;
+	check_ok(pio_staging_open(&staging, BUFFER_BYTES, &err));
+	assert_int_equal(cuda_malloc(&device, sizeof got), 0);
+	assert_int_equal(cuda_stream(&stream, 1), 0);
+	for (int part = 0; part < PARTS; part++) {
+		memset(source, 'a' + part, PART);
+		check_ok(pio_staging_send(staging, (char *)device + part * PART, source, PART, stream, &err));
+		memset(source, 0xee, PART);
+	}
+	check_ok(pio_staging_fetch(staging, got, device, sizeof got, stream, &err));
+	for (size_t i = 0; i < sizeof got; i++)
+		assert_int_equal(got[i], 'a' + i / PART);
+	check_ok(pio_staging_send(staging, device, source, 0, stream, &err));
+	check_fails(pio_staging_send(staging, source, got, 10, stream, &err), PIO_EIO,
+	            "cuMemcpyHtoDAsync_v2: invalid argument (1); ");
+	cuda_stream_destroy(stream);
+	cuda_free(device);
+	pio_staging_close(&staging);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_visible_gpu_is_listed),
 		cmocka_unit_test(no_gpu_is_no_error),
 		cmocka_unit_test(memory_comes_whole_whatever_its_size),
+		cmocka_unit_test(memory_goes_whole_and_leaves_its_source_free),
 	};
 	return cmocka_run_group_tests(tests, find_runtime, NULL);
 }

@@ -1,5 +1,6 @@
 /* A GPU as the device of device.h: one stream for all computation, memory by
- * cudaMalloc, large arrays to the host by way of pinned buffers (core/gpu). */
+ * cudaMalloc, arrays from the host, and large ones to it, by way of pinned buffers
+ * (core/gpu). */
 #include "cuda/gpu.h"
 
 #include <cstdlib>
@@ -121,10 +122,13 @@ void gpt_device_zero(void *memory, size_t size_bytes)
 	KEEP(cudaMemsetAsync(memory, 0, size_bytes, gpt_gpu.stream));
 }
 
-/* What is not pinned is copied before the call returns. */
+/* By way of pinned buffers: when a device has read what is not pinned, CUDA does
+ * not promise. */
 void gpt_device_write(void *memory, const void *from, size_t size_bytes)
 {
-	KEEP(cudaMemcpyAsync(memory, from, size_bytes, cudaMemcpyHostToDevice, gpt_gpu.stream));
+	if (!gpt_gpu.failed.code)
+		(void)pio_staging_send(gpt_gpu.staging, memory, from, size_bytes, gpt_gpu.stream,
+		                       &gpt_gpu.failed);
 }
 
 int gpt_device_read(void *to, const void *memory, size_t size_bytes, gpt_err *err)
