@@ -49,6 +49,8 @@ static const flag flags[] = {
 	{"sample-every", INTEGER, AT(sample_every), "0", 0, ANY_INT, 0, "0: at the end alone"},
 	{"temperature", NUMBER, AT(temperature), "0.8", 0, 1e6, 0, "0: the likeliest byte"},
 	{"prompt", STRING, AT(prompt), "\n", 0, 0, 0, "what a sample begins after"},
+	{"patience", INTEGER, AT(patience), "1800", 1, 1 << 20, 0,
+	 "gpt_cuda: seconds that a step waits for other ranks"},
 	{"generate", INTEGER, AT(generate), "0", 0, 1 << 30, 0,
 	 "print so many bytes from the checkpoint, do not train"},
 };

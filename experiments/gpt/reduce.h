@@ -26,8 +26,9 @@ int gpt_reduce_open(gpt_reduce **reduce, pio_comm *comm, float *data, size_t cou
  * before began. */
 void gpt_reduce_ready(gpt_reduce *reduce, size_t at, size_t count);
 
-/* All was told: wait until all is summed. */
-int gpt_reduce_finish(gpt_reduce *reduce, gpt_err *err);
+/* All was told: wait until all is summed; on a GPU for `patience_ms` at most, since a
+ * rank that lives may never come. */
+int gpt_reduce_finish(gpt_reduce *reduce, int patience_ms, gpt_err *err);
 
 /* With `abort_reason` NULL in good order: all ranks must come. */
 void gpt_reduce_close(gpt_reduce **reduce, const char *abort_reason);

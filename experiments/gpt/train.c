@@ -197,7 +197,7 @@ static int learn(trainer *t, int64_t step, float travel[TRAVELLERS], double *nor
 	gpt_device_write(g + size + STOP, &stop, sizeof stop);
 	gpt_model_learn(t->model, t->windows, t->count, t->reduce ? ready : NULL, t->reduce);
 	if (t->reduce)
-		status = gpt_reduce_finish(t->reduce, t->err);
+		status = gpt_reduce_finish(t->reduce, (int)(t->o->patience * 1000), t->err);
 	gpt_square_sum(t->square, g, size);
 	if (status == GPT_OK)
 		status = gpt_device_read(&square, t->square, sizeof square, t->err);

@@ -182,6 +182,20 @@ def test_a_killed_rank_leaves_no_trace_in_the_curve():
         assert curves(whole) == curves(cut)
 
 
+def test_a_rank_that_stands_still_is_waited_for_no_longer_than_told():
+    with project(GPT_CUDA, ranks=3, save_every=2) as p:
+        p.write("recipe.lua", p.read("recipe.lua").replace("batch = 8", "batch = 6, patience = 2")
+                .replace("steps = 12", "steps = 1000000").replace("ranks_per_node = 3", "ranks_per_node = 3, grace_s = 1")
+                .replace("attempts = 3", "attempts = 1"))
+        process = p.start("run", "recipe.lua")
+        wait_for(lambda: glob.glob(f"{p.store}/staging/*/step-4"), 60, "a checkpoint")
+        os.kill(ranks_of(p)[1], signal.SIGSTOP)
+        process.communicate(timeout=120)
+        assert process.returncode == 1
+        said = "".join(open(n, encoding="utf-8").read() for n in glob.glob(f"{p.store}/runs/*/1/rank-*.err"))
+        assert "a collective was not done within 2000 ms: another rank has not come to it" in said, said
+
+
 def says(status, words, *flags, program=GPT_CUDA, **env):
     with Project(git=False) as p:
         p.write("t.txt", lines(200))

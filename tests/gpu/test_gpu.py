@@ -73,9 +73,10 @@ def test_two_and_four_ranks_add_up():
     gpt.test_two_and_four_ranks_add_up()
 
 
-def test_a_killed_rank_leaves_no_trace_in_the_curve():
+def test_ranks_that_are_killed_or_stand_still():
     gpus(3)
     gpt.test_a_killed_rank_leaves_no_trace_in_the_curve()
+    gpt.test_a_rank_that_stands_still_is_waited_for_no_longer_than_told()
 
 
 def test_communicators():

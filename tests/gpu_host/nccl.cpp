@@ -4,9 +4,9 @@
  * that, and what they add up it adds up, in the order of the ranks. Kept of the
  * real one is what a caller can get wrong: calls that answer "in progress" and
  * must be polled; a refused argument, after which a communicator takes no other
- * call (ncclEnqueueCheck of a non-blocking one); a collective that never ends once a rank is gone, until the
- * communicator is aborted; ids that must come from evenly spaced ranks. Misuse
- * ends the program with a message.
+ * call (ncclEnqueueCheck of a non-blocking one); a collective that never ends once
+ * a rank is gone, until the communicator is aborted; ids that must come from evenly
+ * spaced ranks. Misuse ends the program with a message.
  *
  *   GPU_HOST_NCCL_FAIL=N:RESULT   this process's Nth collective fails so
  *   GPU_HOST_NCCL_SILENT=1        a rank that is gone is no error, only missing

@@ -26,8 +26,9 @@ void gpt_reduce_ready(gpt_reduce *reduce, size_t at, size_t count)
 	(void)count;
 }
 
-int gpt_reduce_finish(gpt_reduce *reduce, gpt_err *err)
+int gpt_reduce_finish(gpt_reduce *reduce, int patience_ms, gpt_err *err)
 {
+	(void)patience_ms; /* the agents tell who is gone */
 	if (pio_comm_allreduce(reduce->comm, reduce->data, reduce->count))
 		return gpt_err_set(err, GPT_SYSTEM, "%s", pio_error());
 	return GPT_OK;

@@ -15,11 +15,6 @@ extern "C" {
 #define GPT_BUCKET_FLOATS (4u << 20)
 #endif
 
-/* A rank may be busy with something else before it comes: rank 0 saves a
- * checkpoint alone. What is too long for a run its supervisor knows better; this
- * is for a program that has none. */
-enum { STEP_TIMEOUT_MS = 30 * 60 * 1000 };
-
 struct gpt_reduce {
 	pio_nccl *nccl;
 	cudaStream_t stream;
@@ -67,10 +62,10 @@ void gpt_reduce_ready(gpt_reduce *r, size_t at, size_t count)
 		send_bucket(r);
 }
 
-int gpt_reduce_finish(gpt_reduce *r, gpt_err *err)
+int gpt_reduce_finish(gpt_reduce *r, int patience_ms, gpt_err *err)
 {
 	if (!r->status)
-		r->status = pio_nccl_wait(r->nccl, r->stream, STEP_TIMEOUT_MS);
+		r->status = pio_nccl_wait(r->nccl, r->stream, patience_ms);
 	if (r->status)
 		return gpt_err_set(err, GPT_SYSTEM, "%s", pio_error());
 	return gpt_gpu_status(err);
