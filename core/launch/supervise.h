@@ -24,7 +24,8 @@ typedef struct pio_supervisor pio_supervisor;
 
 /* Borrows the store, whose lease the caller holds. `executable` is this
  * program (its `agent` verb is started), `lib_dir` holds libpioche.so and
- * pioche/pioche.py. From here on SIGINT and SIGTERM are events. */
+ * pioche/pioche.py; jobs of Slurm run a copy of these (own_copy.h). From here on
+ * SIGINT and SIGTERM are events. */
 int pio_supervisor_new(pio_supervisor **supervisor, pio_store *store, const char *executable,
                        const char *lib_dir, pio_err *err);
 /* Stops the agents of this machine at once, waits for them, folds, frees. Jobs of

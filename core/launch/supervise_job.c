@@ -27,11 +27,18 @@ int pio_jobs_new(pio_supervisor *s, pio_err *err)
 	pio_slurm_desk_init(&s->jobs->desk, &s->loop);
 	s->jobs->apart_ns = APART_NS;
 	s->jobs->asked_ns = INT64_MIN / 2;
+	/* Where that fails, the first job tells. */
+	(void)pio_own_copy_new(&s->jobs->own, s->executable, s->lib_dir, NULL);
 	return 0;
 }
 
 void pio_jobs_free(pio_supervisor *s)
 {
+	if (!s->jobs)
+		return;
+	pio_own_copy_free(s->jobs->own);
+	pio_free(s->jobs->executable);
+	pio_free(s->jobs->lib_dir);
 	pio_free(s->jobs);
 	s->jobs = NULL;
 }

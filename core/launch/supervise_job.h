@@ -19,6 +19,7 @@
 #ifndef PIO_LAUNCH_SUPERVISE_JOB_H
 #define PIO_LAUNCH_SUPERVISE_JOB_H
 
+#include "launch/own_copy.h"
 #include "launch/slurm.h"
 #include "launch/slurm_desk.h"
 #include "launch/supervise_parts.h"
@@ -57,6 +58,8 @@ struct pio_jobs {
 	int64_t pause_ns;             /* no call before that */
 	bool is_silent;               /* Slurm does not answer, which was told */
 	bool has_no_accounting;
+	pio_own_copy *own;            /* NULL: it could not be opened */
+	char *executable, *lib_dir;   /* what jobs run and load; NULL: not made yet */
 };
 
 /* ---- supervise_job.c ---- */

@@ -68,7 +68,36 @@ static int write_file(const pio_attempt_ref *ref, const char *name, const char *
 	return rc;
 }
 
-static int write_orders(const pio_active *a, json_t *orders, const pio_slurm_job *job, pio_err *err)
+/* What jobs run: made with the first of them, and again where somebody removed it. */
+static int provide_program(pio_supervisor *s, pio_err *err)
+{
+	pio_jobs *jobs = s->jobs;
+	pio_str dir = PIO_STR_INIT, program = PIO_STR_INIT, lib = PIO_STR_INIT;
+	int rc = 0;
+	if (jobs->executable && pio_fs_type(jobs->executable) == PIO_FS_FILE)
+		return 0;
+	if (!jobs->own)
+		rc = pio_own_copy_new(&jobs->own, s->executable, s->lib_dir, err);
+	if (!rc)
+		rc = pio_own_copy_make(&dir, jobs->own, pio_store_path(s->store), err);
+	if (!rc) {
+		pio_str_printf(&program, dir.len ? "%s/pioche" : "%s", dir.len ? dir.data : s->executable);
+		pio_str_printf(&lib, dir.len ? "%s/lib" : "%s", dir.len ? dir.data : s->lib_dir);
+		if ((rc = pio_str_check(&program, err)) == 0 && (rc = pio_str_check(&lib, err)) == 0) {
+			pio_free(jobs->executable);
+			pio_free(jobs->lib_dir);
+			jobs->executable = pio_str_take(&program);
+			jobs->lib_dir = pio_str_take(&lib);
+		}
+	}
+	pio_str_fini(&dir);
+	pio_str_fini(&program);
+	pio_str_fini(&lib);
+	return rc;
+}
+
+static int write_orders(const pio_active *a, json_t *orders, const pio_slurm_job *job, const char *lib_dir,
+                        pio_err *err)
 {
 	json_t *start = NULL;
 	int rc = pio_slurm_start(&start, job, err);
@@ -81,6 +110,7 @@ static int write_orders(const pio_active *a, json_t *orders, const pio_slurm_job
 			json_object_set(orders, of_head[i], member);
 	}
 	json_object_set_new(orders, "start", start);
+	json_object_set_new(orders, "lib_dir", json_string(lib_dir));
 	json_object_set(orders, "launch", a->job->launch);
 	json_object_set_new(orders, "keep_code", json_boolean(a->keep_code));
 	char *text = pio_json_canonical(orders);
@@ -105,7 +135,7 @@ static int run_name(char **name, pio_store *store, int64_t run_id, pio_err *err)
 
 int pio_job_write(pio_supervisor *s, pio_active *a, json_t *orders, const json_t *spec, pio_err *err)
 {
-	pio_slurm_job job = { .key = a->job->key, .dir = a->ref.dir, .executable = s->executable,
+	pio_slurm_job job = { .key = a->job->key, .dir = a->ref.dir,
 	                      .warn_s = pio_slurm_warn_s(a->grace_s) };
 	pio_str script = PIO_STR_INIT;
 	char *name = NULL;
@@ -113,12 +143,15 @@ int pio_job_write(pio_supervisor *s, pio_active *a, json_t *orders, const json_t
 	a->job->launch = launch ? json_incref(launch) : json_object();
 	int rc = pio_slurm_job_read(&job, a->job->launch, err);
 	if (!rc)
+		rc = provide_program(s, err);
+	if (!rc)
 		rc = run_name(&name, s->store, a->ref.run_id, err);
 	if (!rc) {
 		job.name = name;
+		job.executable = s->jobs->executable;
 		job.nodes = a->job->nodes;
 		job.ranks_per_node = a->ref.world / a->job->nodes;
-		rc = write_orders(a, orders, &job, err);
+		rc = write_orders(a, orders, &job, s->jobs->lib_dir, err);
 	}
 	if (!rc)
 		rc = pio_slurm_script(&script, &job, err);

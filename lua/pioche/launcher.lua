@@ -236,7 +236,8 @@ end
 function launcher.script(options, name, store_path)
   local given = for_slurm(options)
   given.name, given.key = name, "pioche:RUN:ATTEMPT:RANDOM"
-  given.dir, given.executable = store_path .. "/runs/RUN/ATTEMPT", sys.executable()
+  given.dir = store_path .. "/runs/RUN/ATTEMPT"
+  given.executable = store_path .. "/cache/pioche-VERSION/pioche"
   given.grace_s = options.grace_s
   return errors.check(launch.slurm_script(given))
 end

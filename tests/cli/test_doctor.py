@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """`pioche doctor` says what is in order and what is not, writes nothing, and with
 --fix does what is safe, so that a second look finds nothing."""
+import fcntl
+import fcntl
 import glob
 import os
 import signal
@@ -300,6 +302,31 @@ def test_a_store_without_some_of_its_folders_is_still_one():
         assert len(p.pioche("ls", "--json").json) == 2
         p.write("r2.lua", (RECIPE % '"true"').replace("x = 1", "x = 2"))
         p.pioche("run", "r2.lua")
+
+
+def test_what_in_the_cache_may_be_removed():
+    """Nothing while an attempt is open; then --fix takes old copies of pioche, not what was built."""
+    with project() as p:
+        p.pioche("run", "r.lua")
+        names = ["built", "pioche-old", "pioche-old.build", "pioche-new"]
+        p.sh("cd .pioche/cache && mkdir " + " ".join(names))
+        p.sh("cd .pioche/cache && touch pioche-old/pioche && touch -d '40 days ago' built pioche-old*")
+        open_one = "INSERT INTO attempt (id, run_id, number, state, launcher, dir, world_size, created_ns)" \
+            " VALUES (99, 1, 2, 'starting', 'slurm', 'x', 1, 1)"
+        p.sql(open_one)
+        one(checks(p, "--fix", expect=None)["checkouts"], "ok", "5 in cache/")
+        p.sql("DELETE FROM attempt WHERE id = 99")
+        built, copies = checks(p, expect=1)["checkouts"]
+        assert built["message"] == "1 of 5 in cache/ were not used for 30 days: built", built
+        assert copies["message"].endswith("30 days: pioche-old pioche-old.build"), copies
+        with open(os.path.join(p.store, "lease"), "w", encoding="utf-8") as lease:
+            fcntl.lockf(lease, fcntl.LOCK_EX)
+            copies = checks(p, "--fix", expect=1)["checkouts"][1]
+            assert copies["state"] == "warn" and "could not be fixed" in copies["advice"], copies
+        kept = set(os.listdir(os.path.join(p.store, "cache"))) - {"pioche-old", "pioche-old.build"}
+        built, copies = checks(p, "--fix", expect=1)["checkouts"]
+        assert (built["state"], copies["state"]) == ("warn", "fixed"), (built, copies)
+        assert set(os.listdir(os.path.join(p.store, "cache"))) == kept and len(kept) == 3
 
 
 def test_the_table_is_one_line_a_finding():

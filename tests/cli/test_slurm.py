@@ -1,12 +1,16 @@
 #!/usr/bin/env python3
 """Runs as jobs of a real Slurm, four nodes of it in a box."""
+import glob
+import json
 import os
+import shutil
 import signal
 import sys
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import harness  # noqa: E402
+import places  # noqa: E402
 from harness import wait_for  # noqa: E402
 from pod.project import PodProject, boxed  # noqa: E402
 
@@ -90,6 +94,54 @@ def test_where_auto_runs():
         assert not box.jobs()
         p.pioche("run", "recipe.lua", "launch.nodes=2", timeout=300)
         assert len(box.jobs()) == 1 and [a["result"] for a in p.attempts()] == ["ok", "ok"]
+
+
+def copies(store):
+    """Of pioche itself."""
+    return sorted(name for name in os.listdir(os.path.join(store, "cache")) if name.startswith("pioche-"))
+
+
+def test_jobs_run_what_their_supervisor_is():
+    """Whatever is installed over pioche while jobs wait: they run, and load, the version that
+    submitted them; one copy serves them all, and those of later sessions."""
+    with boxed(1) as box, PodProject(box) as p:
+        installed = p.path("installed")
+        os.mkdir(installed)
+        shutil.copy(harness.PIOCHE, installed)
+        shutil.copytree(os.path.join(harness.BUILD, "lib"), p.path("installed/lib"))
+        p.recipe("nodes = 1", space="x = { 1, 2 }, steps = 100, pause_ms = 50")
+        run = p.start("run", "recipe.lua", executable=os.path.join(installed, "pioche"))
+        try:
+            p.wait_running()
+            p.write("new", f"#!/bin/sh\ntouch '{p.path('another version ran')}'\nexit 1\n", 0o755)
+            os.replace(p.path("new"), p.path("installed/pioche"))
+            shutil.rmtree(p.path("installed/lib"))
+            _, err = run.communicate(timeout=240)
+        finally:
+            run.kill()
+        assert run.returncode == 0, err
+        assert [a["result"] for a in p.attempts()] == ["ok", "ok"], p.attempts()
+        assert not os.path.exists(p.path("another version ran"))
+        kept = copies(p.store)
+        assert len(kept) == 1, kept
+        for run in p.sql("SELECT ulid FROM run"):
+            with open(os.path.join(p.store, "runs", run["ulid"], "1", "orders.json"), encoding="utf-8") as f:
+                assert json.load(f)["lib_dir"] == os.path.join(p.store, "cache", kept[0], "lib")
+        found = sorted(os.listdir(os.path.join(p.store, "cache", kept[0], "lib", "pioche")))
+        assert {"pioche.py", "pioche_sqlite.so"} <= set(found), found
+        p.pioche("run", "recipe.lua", "x=3", "steps=2", timeout=240)
+        assert copies(p.store) == kept
+
+
+def test_a_store_that_starts_no_programs():
+    """There jobs run pioche from where it is."""
+    with boxed(1) as box, PodProject(box) as p, places.small_disk(p.dir, 1 << 29, ",noexec") as disk:
+        p.recipe("nodes = 1", space="steps = 2")
+        store = os.path.join(disk, "store")
+        p.pioche("run", "recipe.lua", "--store", store, timeout=240)
+        script = glob.glob(os.path.join(store, "runs", "*", "1", "job.sh"))
+        assert len(script) == 1 and os.path.realpath(harness.PIOCHE) in open(script[0], encoding="utf-8").read()
+        assert p.pioche("ls", "--store", store, "--json").json[0]["status"] == "finished"
 
 
 def test_a_hundred_in_the_queue_cost_one_call():

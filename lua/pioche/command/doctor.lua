@@ -89,7 +89,7 @@ local function run(ctx)
   local store = opened and opened(report)
   if store then
     machine.check_clock(report, store)
-    place.check(report, path)
+    place.check(report, store, path)
     work.check(report, store)
     database.check(report, store, ctx.options, show_progress(ctx))
   elseif not path then

@@ -83,32 +83,57 @@ local function check_parts(report, path)
   end)
 end
 
-local function check_cache(report, path)
-  local count, unused = 0, {}
+local function count_open(store)
+  return store:one("SELECT count(*) AS n FROM attempt WHERE state <> 'ended'").n
+end
+
+-- Copies of pioche that jobs ran, an older version's for the most part. With the
+-- lease nobody else makes an attempt that runs one.
+local function remove_copies(store, path, names)
+  return function()
+    store:lease()
+    local ok, message = pcall(function()
+      if count_open(store) > 0 then error("an attempt was begun meanwhile", 0) end
+      for _, name in ipairs(names) do assert(sys.remove_tree(path .. "/cache/" .. name)) end
+    end)
+    store:lease_drop()
+    if not ok then error(message, 0) end
+    return "removed"
+  end
+end
+
+-- Code that was checked out, and copies of pioche. What is open may run them, since
+-- whenever.
+local function check_cache(report, store, path)
+  local count, unused, copies, is_open = 0, {}, {}, count_open(store) > 0
   for _, name in ipairs(sys.list(path .. "/cache") or {}) do
     local stat = sys.type(path .. "/cache/" .. name) == "dir" and sys.stat(path .. "/cache/" .. name)
     if stat then
       count = count + 1
-      if sys.now_ns() - math.max(stat.atime_ns, stat.mtime_ns) > unused_days * day_ns then
-        unused[#unused + 1] = name
+      if not is_open and sys.now_ns() - math.max(stat.atime_ns, stat.mtime_ns) > unused_days * day_ns then
+        table.insert(name:find("^pioche%-") and copies or unused, name)
       end
     end
   end
-  if #unused > 0 then
-    report("warn", "checkouts", string.format("%d of %d in cache/ were not used for %d days", #unused,
-      count, unused_days), "may be removed, pioche makes them again: " .. table.concat(unused, " "))
-  else
+  local function tell(names, advice, fix)
+    if #names == 0 then return end
+    report("warn", "checkouts", string.format("%d of %d in cache/ were not used for %d days: %s", #names,
+      count, unused_days, table.concat(names, " ")), advice, fix)
+  end
+  tell(unused, "may be removed, pioche makes them again")
+  tell(copies, nil, remove_copies(store, path, copies))
+  if #unused + #copies == 0 then
     report("ok", "checkouts", count == 0 and "none" or count .. " in cache/")
   end
 end
 
-function place.check(report, path)
+function place.check(report, store, path)
   local found = sys.place(path)
   check_file_system(report, path, found)
   check_room(report, found)
   check_permissions(report, path)
   check_parts(report, path)
-  check_cache(report, path)
+  check_cache(report, store, path)
 end
 
 return place
