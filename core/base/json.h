@@ -15,6 +15,10 @@
 /* The caller owns *value (json_decref). `what` names the text in messages. */
 int pio_json_parse(json_t **value, const char *text, size_t size_bytes, const char *what,
                    pio_err *err);
+/* By other rules: jansson's json_loadb with its flags, but for memory that is
+ * out, which is PIO_ENOMEM and never a value that lacks something. PIO_ECORRUPT:
+ * *where says what is wrong. */
+int pio_json_load(json_t **value, const char *text, size_t size_bytes, size_t flags, json_error_t *where);
 /* Canonical text; the caller frees it with free(). NULL when memory is out. */
 char *pio_json_canonical(const json_t *value);
 /* The same for people: a member a line, indented by two spaces. */

@@ -171,24 +171,24 @@ static void quote_specials(pio_str *out, const char *text, size_t n)
 }
 
 /* A later member of one name wins, as where such texts come from. */
-static json_t *load(const char *text, size_t n, json_error_t *where)
+static int load(json_t **value, const char *text, size_t n, json_error_t *where)
 {
-	return json_loadb(text, n, JSON_DECODE_ANY | JSON_ALLOW_NUL, where);
+	return pio_json_load(value, text, n, JSON_DECODE_ANY | JSON_ALLOW_NUL, where);
 }
 
 int pio_exchange_json(json_t **value, const char *text, size_t size_bytes, pio_err *err)
 {
 	json_error_t where;
-	*value = load(text, size_bytes, &where);
-	if (*value)
-		return 0;
 	pio_str quoted = PIO_STR_INIT;
-	quote_specials(&quoted, text, size_bytes);
-	int rc = pio_str_check(&quoted, err);
-	if (!rc && !(*value = load(quoted.data, quoted.len, &where)))
-		rc = pio_fail(err, PIO_ECORRUPT, "JSON at byte %d: %s", where.position, where.text);
+	int rc = load(value, text, size_bytes, &where);
+	if (rc == -PIO_ECORRUPT) {
+		quote_specials(&quoted, text, size_bytes);
+		rc = quoted.failed ? -PIO_ENOMEM : load(value, quoted.data, quoted.len, &where);
+	}
 	pio_str_fini(&quoted);
-	return rc;
+	if (rc == -PIO_ENOMEM)
+		return pio_fail(err, PIO_ENOMEM, "out of memory for JSON of %zu bytes", size_bytes);
+	return !rc ? 0 : pio_fail(err, PIO_ECORRUPT, "JSON at byte %d: %s", where.position, where.text);
 }
 
 bool pio_exchange_number(double *number, const json_t *value)

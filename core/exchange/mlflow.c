@@ -29,12 +29,14 @@ typedef struct reader {
 /* ---- one run -------------------------------------------------------------------------------- */
 
 /* MLflow keeps every parameter as text: what reads as a JSON number is one, and
- * Python's True and False are truth values. */
+ * Python's True and False are truth values. NULL when memory is out. */
 static json_t *param_value(const char *text, size_t n)
 {
 	json_t *value = NULL;
-	if (n && (strchr("-0123456789", text[0]) != NULL) && n < 64)
-		value = json_loadb(text, n, JSON_DECODE_ANY, NULL);
+	json_error_t unused;
+	if (n && (strchr("-0123456789", text[0]) != NULL) && n < 64 &&
+	    pio_json_load(&value, text, n, JSON_DECODE_ANY, &unused) == -PIO_ENOMEM)
+		return NULL;
 	if (json_is_number(value))
 		return value;
 	json_decref(value);

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/json.h"
 #include "launch/agent_parts.h"
 #include "launch/blame.h"
 #include "sys/fs.h"
@@ -21,7 +22,9 @@ json_t *pio_agent_json_text(const char *bytes, size_t size_bytes)
 {
 	pio_str quoted = PIO_STR_INIT;
 	pio_str_put_json(&quoted, bytes, size_bytes);
-	json_t *value = quoted.failed ? NULL : json_loadb(quoted.data, quoted.len, JSON_DECODE_ANY, NULL);
+	json_t *value = NULL;
+	if (!quoted.failed)
+		(void)pio_json_parse(&value, quoted.data, quoted.len, "a text", NULL);
 	pio_str_fini(&quoted);
 	return value;
 }

@@ -46,7 +46,9 @@ void pio_head_note(void *context, const char *kind, const char *message)
 	pio_str text = PIO_STR_INIT;
 	fprintf(stderr, "pioche head: %s\n", message);
 	pio_str_put_json(&text, message, strlen(message));
-	json_t *value = json_loadb(text.data, text.len, JSON_DECODE_ANY, NULL);
+	json_t *value = NULL;
+	if (!text.failed)
+		(void)pio_json_parse(&value, text.data, text.len, "a note", NULL);
 	pio_head_say(context, json_pack("{s:s, s:s, s:o, s:I}", "event", "note", "kind", kind, "message", value,
 	                                "time_ns", (json_int_t)pio_clock_wall_ns()));
 	pio_str_fini(&text);

@@ -45,17 +45,9 @@ static void *sqlite_realloc(void *block, int n)
 	return runs_out(&left_sqlite) ? NULL : sqlite_memory.xRealloc(block, n);
 }
 
-/* The text of a token grows so. Where it cannot, jansson 2.14 goes on without the
- * character (lex_save), and reads past the end of a string that has lost its closing
- * quote: not to be tried. */
-static bool is_growth_of_a_token(size_t n)
-{
-	return n >= 32 && (n & (n - 1)) == 0;
-}
-
 static void *json_alloc(size_t n)
 {
-	return !is_growth_of_a_token(n) && runs_out(&left_json) ? NULL : malloc(n);
+	return runs_out(&left_json) ? NULL : malloc(n);
 }
 
 static void take_allocators(void)

@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -129,6 +130,61 @@ static void json_is_strict_and_canonical(void **state)
 	json_decref(value);
 }
 
+static uint64_t json_left;
+static int64_t json_live;
+
+static void *json_alloc(size_t n)
+{
+	if (json_left && --json_left == 0)
+		return NULL;
+	json_live++;
+	return malloc(n);
+}
+
+static void json_free(void *block)
+{
+	json_live--;
+	free(block);
+}
+
+/* Whichever allocation fails, jansson's or what is kept of them, a text is
+ * refused or read whole: no token of it is cut short. */
+static void json_is_whole_or_refused(void **state)
+{
+	(void)state;
+	pio_str text = PIO_STR_INIT;
+	pio_str_putc(&text, '{');
+	for (int n = 80; n > 12; n--) /* each length of a token; longer keys come first */
+		pio_str_printf(&text, "\"%0*d\":[%d,1.%0*d,\"%0*d\"],", n, 1, n, n % 15 + 1, 2, n, 3);
+	pio_str_puts(&text, "\"z\":{}}");
+	for (int own = 0; own < 2; own++) {
+		int64_t live = json_live, blocks = pio_mem_live();
+		int rc = -PIO_ENOMEM, refused = 0;
+		for (uint64_t n = 1; rc; n++, refused++) {
+			json_t *value;
+			pio_err err = PIO_ERR_INIT;
+			json_left = own ? 0 : n;
+			pio_mem_fail_at(own ? n : 0);
+			rc = pio_json_parse(&value, text.data, text.len, "spec", &err);
+			json_left = 0;
+			pio_mem_fail_at(0);
+			char *back = rc ? NULL : pio_json_canonical(value);
+			if (rc) {
+				assert_int_equal(rc, -PIO_ENOMEM);
+				assert_string_equal(err.message, "spec: out of memory");
+			} else {
+				assert_string_equal(back, text.data);
+				json_free(back);
+			}
+			json_decref(value);
+			assert_int_equal(json_live, live);
+			assert_int_equal(pio_mem_live(), blocks);
+		}
+		assert_true(refused > (own ? 4 : 68 * 6));
+	}
+	pio_str_fini(&text);
+}
+
 /* Reals are as short as they can be, stay reals, and read back bit for bit;
  * digits inside strings are left alone. */
 static void json_reals_are_shortest(void **state)
@@ -176,6 +232,7 @@ static void hex_is_lower_case(void **state)
 
 int main(void)
 {
+	json_set_alloc_funcs(json_alloc, json_free);
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(error_carries_code_errno_and_place),
 		cmocka_unit_test(full_disk_has_its_own_code),
@@ -187,6 +244,7 @@ int main(void)
 		cmocka_unit_test(crc32c_has_the_published_value),
 		cmocka_unit_test(time_text_is_rfc3339),
 		cmocka_unit_test(json_is_strict_and_canonical),
+		cmocka_unit_test(json_is_whole_or_refused),
 		cmocka_unit_test(json_reals_are_shortest),
 		cmocka_unit_test(hex_is_lower_case),
 	};
