@@ -2,6 +2,7 @@
 #include "bind/store.h"
 #include "store/check.h"
 #include "store/lease.h"
+#include "store/mend.h"
 #include "store/node.h"
 
 static int store_lease(lua_State *L)
@@ -84,6 +85,18 @@ static int store_refold(lua_State *L)
 	return pio_bind_done(L, pio_store_refold(pio_bind_store(L, 1), luaL_checkinteger(L, 2), &err), &err);
 }
 
+/* mend_points(attempt id, rank) -> how many points its journals have */
+static int store_mend_points(lua_State *L)
+{
+	int64_t points;
+	pio_err err = PIO_ERR_INIT;
+	if (pio_mend_points(&points, pio_bind_store(L, 1), luaL_checkinteger(L, 2),
+	                    (int)luaL_checkinteger(L, 3), &err))
+		return pio_bind_fail(L, &err);
+	lua_pushinteger(L, points);
+	return 1;
+}
+
 /* journal_look(path relative to the store, offset) -> { readable, why, ulid (nil:
  * too short for one), attempt, node, standalone, bytes, records, end_offset } */
 static int store_journal_look(lua_State *L)
@@ -131,6 +144,6 @@ static int store_node_clear(lua_State *L)
 const luaL_Reg pio_bind_store_care_methods[] = {
 	{ "lease", store_lease }, { "lease_drop", store_lease_drop }, { "lease_look", store_lease_look },
 	{ "is_network", store_is_network }, { "check_points", store_check_points },
-	{ "journal_look", store_journal_look }, { "refold", store_refold },
+	{ "journal_look", store_journal_look }, { "refold", store_refold }, { "mend_points", store_mend_points },
 	{ "node_exclude", store_node_exclude }, { "node_clear", store_node_clear }, { NULL, NULL },
 };

@@ -9,12 +9,19 @@
 #include "base/str.h"
 #include "store/archive.h"
 #include "store/fold.h"
+#include "store/mend.h"
 #include "store/recent.h"
 #include "store/sql.h"
 #include "store/tail.h"
 #include "sys/journal.h"
 
 #define CLOSE 1e-9 /* sums of the same values, added in another order */
+
+typedef struct damage {
+	int64_t id;
+	bool is_recent;             /* a row of `recent`; else a chunk */
+	char why[120];
+} damage;
 
 typedef struct check {
 	pio_check_result *result;
@@ -24,6 +31,8 @@ typedef struct check {
 	void *context;
 	int64_t chunks_total;
 	pio_chunk_point *points;
+	damage *found;              /* what cannot be decoded, or is not what it says */
+	size_t found_count, found_capacity;
 } check;
 
 static int tell(const check *c, pio_err *err, const char *format, int64_t id, const char *what)
@@ -34,6 +43,48 @@ static int tell(const check *c, pio_err *err, const char *format, int64_t id, co
 	if (!rc && c->report)
 		c->report(c->context, finding.data, c->result->chunks, c->chunks_total);
 	pio_str_fini(&finding);
+	return rc;
+}
+
+/* ---- damage ------------------------------------------------------------------------------ */
+
+static int keep(check *c, int64_t id, bool is_recent, const char *why, pio_err *err)
+{
+	c->result->bad_chunks++;
+	if (c->found_count == c->found_capacity) {
+		size_t capacity = c->found_capacity ? 2 * c->found_capacity : 16;
+		damage *grown = pio_realloc(c->found, capacity * sizeof *grown);
+		if (!grown)
+			return pio_fail(err, PIO_ENOMEM, "out of memory for %zu damaged rows", capacity);
+		c->found = grown;
+		c->found_capacity = capacity;
+	}
+	damage *d = &c->found[c->found_count++];
+	*d = (damage){ .id = id, .is_recent = is_recent };
+	snprintf(d->why, sizeof d->why, "%s", why);
+	return tell(c, err, is_recent ? "recent row %lld: %s" : "chunk %lld: %s", id, d->why);
+}
+
+static int note(pio_store *store, const damage *d, pio_err *err)
+{
+	if (!d->is_recent)
+		return pio_mend_note_chunk(store, d->id, d->why, err);
+	int rc = pio_mend_note_recent(store, d->id, d->why, err);
+	return rc ? rc : pio_sql_exec(store, err, "DELETE FROM recent WHERE id = ?1", "i", d->id);
+}
+
+/* So that it can be mended; a row of `recent`, which would keep the others from
+ * being read, is taken out. */
+static int note_all(check *c, pio_err *err)
+{
+	int rc = c->found_count ? pio_store_begin(c->store, err) : 0;
+	if (rc || !c->found_count)
+		return rc;
+	for (size_t i = 0; !rc && i < c->found_count; i++)
+		rc = note(c->store, &c->found[i], err);
+	if (!rc)
+		return pio_store_commit(c->store, err);
+	pio_store_rollback(c->store);
 	return rc;
 }
 
@@ -75,15 +126,12 @@ static int check_chunk(check *c, sqlite3_stmt *row, bool *good, pio_err *err)
 	                          (size_t)sqlite3_column_bytes(row, 1), &why);
 	c->result->chunks++;
 	c->result->points += (int64_t)count;
-	if (rc && rc != -PIO_ECORRUPT && rc != -PIO_EVERSION)
+	if (rc && !pio_chunk_is_damaged(rc))
 		return pio_fail(err, why.code, "%s", why.message);
 	pio_chunk_stats_init(&stats);
 	pio_chunk_stats_add(&stats, c->points, count);
 	*good = !rc && is_told(row, 2, &stats);
-	if (*good)
-		return 0;
-	c->result->bad_chunks++;
-	return tell(c, err, "chunk %lld %s", id, rc ? "cannot be decoded" : "holds other points than its row says");
+	return *good ? 0 : keep(c, id, false, rc ? why.message : "it holds other points than its row says", err);
 }
 
 static int check_chunks(check *c, int64_t series_id, bool *good, pio_err *err)
@@ -137,14 +185,12 @@ static int compare_series(check *c, int64_t series_id, bool *told, pio_err *err)
 	return rc < 0 ? rc : 0;
 }
 
-/* As a tail of no attempt, so that the next fold does not take its memory for its own. */
 static int recount_series(check *c, int64_t series_id, pio_err *err)
 {
-	pio_tail tail = { .series_id = series_id, .loaded = true, .changed = true, .recount = true };
 	int rc = pio_store_begin(c->store, err);
 	if (rc)
 		return rc;
-	rc = pio_tail_save(&tail, c->store, err);
+	rc = pio_tail_save_anew(c->store, series_id, err);
 	if (!rc)
 		rc = pio_store_commit(c->store, err);
 	else
@@ -177,11 +223,10 @@ static int check_recent_row(check *c, pio_recent *recent, pio_chunk_decoder *dec
 	pio_err why = PIO_ERR_INIT;
 	int rc = pio_recent_decode(recent, decoder, sqlite3_column_blob(row, 1),
 	                           (size_t)sqlite3_column_bytes(row, 1), &why);
-	if (rc && rc != -PIO_ECORRUPT && rc != -PIO_EVERSION)
+	if (rc && !pio_chunk_is_damaged(rc))
 		return pio_fail(err, why.code, "%s", why.message);
 	c->result->points += rc ? 0 : (int64_t)recent->count;
-	c->result->bad_chunks += rc != 0;
-	return rc ? tell(c, err, "recent row %lld %s", sqlite3_column_int64(row, 0), "cannot be decoded") : 0;
+	return rc ? keep(c, sqlite3_column_int64(row, 0), true, why.message, err) : 0;
 }
 
 static int check_recent(check *c, pio_err *err)
@@ -229,6 +274,9 @@ int pio_store_check_points(pio_check_result *result, pio_store *store, bool fix,
 	}
 	if (!rc)
 		rc = check_recent(&c, err);
+	if (!rc && fix)
+		rc = note_all(&c, err);
+	pio_free(c.found);
 	pio_free(c.points);
 	return rc;
 }

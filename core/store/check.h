@@ -21,7 +21,8 @@ typedef struct pio_check_result {
 
 /* Decode every chunk and count every series anew. `report` hears of each finding
  * and of progress in chunks. With `fix` a series whose chunks are all good is
- * corrected, each in a transaction. */
+ * corrected, each in a transaction, and what cannot be decoded is noted, to be
+ * mended (mend.h). */
 int pio_store_check_points(pio_check_result *result, pio_store *store, bool fix,
                            pio_verify_report *report, void *context, pio_err *err);
 

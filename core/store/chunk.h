@@ -67,6 +67,12 @@ int pio_chunk_encode_plain(const uint8_t **data, size_t *size_bytes, pio_chunk_c
 int pio_chunk_decode(pio_chunk_point *points, size_t *count, pio_chunk_codec *codec,
                      const uint8_t *data, size_t size_bytes, pio_err *err);
 
+/* An error of decoding that says something of the bytes, and not of this machine. */
+static inline bool pio_chunk_is_damaged(int rc)
+{
+	return rc == -PIO_ECORRUPT || rc == -PIO_EVERSION;
+}
+
 /* ---- reading alone, without what it takes to encode ---- */
 typedef struct pio_chunk_decoder pio_chunk_decoder;
 int pio_chunk_decoder_new(pio_chunk_decoder **decoder, pio_err *err);

@@ -45,10 +45,7 @@ typedef struct fold_job {
 	pio_store *store;
 	pio_fold_result *result;
 	pio_fold_result committed;
-	int64_t attempt_id, run_id;
-	int attempt;
-	char ulid[PIO_ULID_CHARS + 1];
-	char *dir;                 /* of the attempt, relative to the store */
+	fold_attempt of;
 	bool final;
 	bool may_wait;             /* points may: of the newest attempt, while it goes on */
 	int64_t begin_ns;          /* of the fold, processor time */
@@ -67,8 +64,8 @@ typedef struct fold_job {
 
 static fold_batch batch_of(fold_job *job)
 {
-	return (fold_batch){ .store = job->store, .result = job->result, .attempt_id = job->attempt_id,
-	                     .run_id = job->run_id, .attempt = job->attempt, .dir = job->dir,
+	return (fold_batch){ .store = job->store, .result = job->result, .attempt_id = job->of.id,
+	                     .run_id = job->of.run_id, .attempt = job->of.number, .dir = job->of.dir,
 	                     .encoder = job->encoder, .ready = &job->ready, .ahead = &job->ahead,
 	                     .direct = &job->direct, .direct_max = job->direct_max };
 }
@@ -98,7 +95,7 @@ static int settle_until(fold_job *job, int attempt, pio_err *err)
 		sqlite3_stmt *row = pio_sql_query(job->store, err, "SELECT f.journal_id, f.attempt FROM attempt a"
 		                                  " JOIN journal j ON j.attempt_id = a.id JOIN recent f ON"
 		                                  " f.journal_id = j.id WHERE a.run_id = ?1 AND a.number <= ?2"
-		                                  " LIMIT 1", "ii", job->run_id, (int64_t)attempt);
+		                                  " LIMIT 1", "ii", job->of.run_id, (int64_t)attempt);
 		int rc = pio_sql_row(job->store, row, err);
 		if (rc <= 0)
 			return rc;
@@ -141,9 +138,9 @@ static int group_begin(fold_job *job, pio_err *err)
 	job->committed = *job->result;
 	int64_t newest = 0;
 	rc = pio_sql_int(&newest, job->store, err, "SELECT max(number) FROM attempt WHERE run_id = ?1", "i",
-	                 job->run_id);
-	job->may_wait = !job->final && newest == job->attempt;
-	return rc ? rc : settle_until(job, job->attempt - 1, err);
+	                 job->of.run_id);
+	job->may_wait = !job->final && newest == job->of.number;
+	return rc ? rc : settle_until(job, job->of.number - 1, err);
 }
 
 static int group_end(fold_job *job, int rc, pio_err *err)
@@ -196,21 +193,11 @@ static int set_begin(const fold_job *job, pio_err *err)
 	if (job->begun_ns <= 0)
 		return 0;
 	return pio_sql_exec(job->store, err, "UPDATE attempt SET started_ns = ?2 WHERE id = ?1 AND"
-	                    " (started_ns IS NULL OR started_ns > ?2)", "ii", job->attempt_id,
+	                    " (started_ns IS NULL OR started_ns > ?2)", "ii", job->of.id,
 	                    job->begun_ns);
 }
 
 /* ---- segments -------------------------------------------------------------------------------------- */
-
-static int segment_path(pio_str *path, const fold_job *job, uint32_t node, uint32_t segment,
-                        pio_err *err)
-{
-	pio_str_clear(path);
-	pio_str_printf(path, "%s/%s/journal.%u", pio_store_path(job->store), job->dir, node);
-	if (segment)
-		pio_str_printf(path, ".%u", segment);
-	return pio_str_check(path, err);
-}
 
 static void segment_close(fold_job *job)
 {
@@ -218,38 +205,21 @@ static void segment_close(fold_job *job)
 	job->reader = NULL;
 }
 
-/* A file too short for a header reads as zeros, and holds nothing. */
-static bool is_ours(const fold_job *job, const pio_journal_header *header)
-{
-	static const pio_ulid zero;
-	if (memcmp(&header->run, &zero, sizeof zero) == 0 && header->attempt == 0)
-		return true;
-	char ulid[PIO_ULID_CHARS + 1];
-	pio_ulid_format(&header->run, ulid);
-	return strcmp(ulid, job->ulid) == 0 && header->attempt == (uint32_t)job->attempt;
-}
-
 /* Open the segment of the row, at its offset. PIO_ECORRUPT: nothing in this
  * file can be used, for the reason in err. */
 static int segment_open(fold_job *job, uint32_t node, const journal_row *row, pio_err *err)
 {
 	pio_journal_header header;
-	pio_str path = PIO_STR_INIT;
 	int rc = 0;
 	if (!job->reader || job->node != node || job->segment != row->segment) {
 		segment_close(job);
-		rc = segment_path(&path, job, node, row->segment, err);
-		if (!rc)
-			rc = pio_archive_open(&job->reader, &header, path.data, err);
+		rc = pio_fold_segment_open(&job->reader, &header, job->store, &job->of, node, row->segment, err);
 		if (rc == -PIO_EVERSION || rc == -PIO_ENOTFOUND)
 			rc = -PIO_ECORRUPT;
-		if (!rc && !is_ours(job, &header))
-			rc = pio_fail(err, PIO_ECORRUPT, "it is not of this attempt");
 		job->begun_ns = rc ? 0 : header.created_ns;
 		job->node = node;
 		job->segment = row->segment;
 	}
-	pio_str_fini(&path);
 	if (!rc)
 		rc = pio_journal_seek(job->reader, row->offset, err);
 	if (rc)
@@ -355,7 +325,7 @@ static int batch_fold(fold_job *job, fold_batch *batch, uint32_t node, bool *mor
 /* A large file takes longer to read than others should wait for a transaction. */
 static int read_ahead(fold_job *job, pio_err *err)
 {
-	pio_media_record record = { job->run_id, job->attempt_id, job->dir, (uint8_t *)job->ahead.data,
+	pio_media_record record = { job->of.run_id, job->of.id, job->of.dir, (uint8_t *)job->ahead.data,
 	                            job->ahead.len };
 	pio_media_ready_fini(&job->ready);
 	int rc = pio_media_ready_init(&job->ready, job->store, &record, err);
@@ -368,7 +338,7 @@ static int read_ahead(fold_job *job, pio_err *err)
 static int journal_fold(fold_job *job, uint32_t node, uint32_t newest, pio_err *err)
 {
 	pio_str path = PIO_STR_INIT;
-	pio_str_printf(&path, "%s/journal.%u", job->dir, node);
+	pio_str_printf(&path, "%s/journal.%u", job->of.dir, node);
 	int rc = pio_str_check(&path, err);
 	job->newest = newest;
 	for (bool more = true; !rc && more;) {
@@ -402,9 +372,9 @@ static void archive_folded(const fold_job *job, char **names, size_t count)
 		if (!pio_journal_name_parse(&node, &segment, &archived, names[i]) || archived)
 			continue;
 		int rc = pio_sql_int(&folded, job->store, NULL, "SELECT segment > ?3 + 1 OR done FROM journal WHERE"
-		                     " attempt_id = ?1 AND node = ?2", "iii", job->attempt_id, (int64_t)node,
+		                     " attempt_id = ?1 AND node = ?2", "iii", job->of.id, (int64_t)node,
 		                     (int64_t)segment);
-		if (rc || !folded || segment_path(&path, job, node, segment, NULL) != 0)
+		if (rc || !folded || pio_fold_segment_path(&path, job->store, &job->of, node, segment, NULL) != 0)
 			continue;
 		(void)pio_archiver_put(pio_store_archiver_slot(job->store), path.data, NULL);
 	}
@@ -440,27 +410,8 @@ static int settle_rest(fold_job *job, pio_err *err)
 {
 	int rc = group_begin(job, err);
 	if (!rc)
-		rc = settle_until(job, job->attempt, err);
+		rc = settle_until(job, job->of.number, err);
 	return group_end(job, rc, err);
-}
-
-static int load_job(fold_job *job, pio_err *err)
-{
-	sqlite3_stmt *row = pio_sql_query(job->store, err, "SELECT a.run_id, a.number, r.ulid, a.dir FROM"
-	                                  " attempt a JOIN run r ON r.id = a.run_id WHERE a.id = ?1", "i",
-	                                  job->attempt_id);
-	int rc = pio_sql_row(job->store, row, err);
-	if (rc == 0)
-		return pio_fail(err, PIO_ENOTFOUND, "there is no attempt with id %lld",
-		                (long long)job->attempt_id);
-	if (rc < 0)
-		return rc;
-	job->run_id = sqlite3_column_int64(row, 0);
-	job->attempt = sqlite3_column_int(row, 1);
-	snprintf(job->ulid, sizeof job->ulid, "%s", (const char *)sqlite3_column_text(row, 2));
-	job->dir = pio_sql_text_copy(row, 3);
-	pio_sql_reset(row);
-	return job->dir ? 0 : pio_fail(err, PIO_ENOMEM, "out of memory");
 }
 
 /* PIOCHE_FOLD_DIRECT overrides it: a small run folds like a large one. */
@@ -473,18 +424,18 @@ static int64_t direct_series(void)
 int pio_store_fold_attempt(pio_fold_result *result, pio_store *store, int64_t attempt_id,
                            bool final, pio_err *err)
 {
-	fold_job job = { .store = store, .result = result, .attempt_id = attempt_id, .final = final,
-	                 .ahead = PIO_STR_INIT, .direct_max = direct_series() };
+	fold_job job = { .store = store, .result = result, .final = final, .ahead = PIO_STR_INIT,
+	                 .direct_max = direct_series() };
 	pio_str path = PIO_STR_INIT;
 	char **names = NULL;
 	size_t count = 0;
 	*result = (pio_fold_result){ .last_step = INT64_MIN };
 	job.begin_ns = pio_clock_thread_ns();
-	int rc = load_job(&job, err);
+	int rc = pio_fold_attempt_load(&job.of, store, attempt_id, err);
 	if (!rc)
 		rc = pio_tail_encoder_new(&job.encoder, store, 0, err);
 	if (!rc) {
-		pio_str_printf(&path, "%s/%s", pio_store_path(store), job.dir);
+		pio_str_printf(&path, "%s/%s", pio_store_path(store), job.of.dir);
 		rc = pio_str_check(&path, err);
 	}
 	/* Before the agent has begun there is no directory, and nothing to fold. */
@@ -501,7 +452,7 @@ int pio_store_fold_attempt(pio_fold_result *result, pio_store *store, int64_t at
 	pio_str_fini(&job.ahead);
 	pio_fs_list_free(names, count);
 	pio_str_fini(&path);
-	pio_free(job.dir);
+	pio_free(job.of.dir);
 	result->cpu_ns = pio_clock_thread_ns() - job.begin_ns;
 	return rc;
 }

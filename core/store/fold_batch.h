@@ -1,7 +1,7 @@
-/* fold_batch.h: what the files of a fold share: fold.c (attempts, journals,
- * transactions), fold_slot.c (where points wait in memory), fold_recent.c (where
- * they wait in the store), fold_record.c (all records but points). For them
- * alone. */
+/* fold_batch.h: what the files of a fold share: fold.c (journals, transactions),
+ * fold_attempt.c (attempts and their files), fold_slot.c (where points wait in
+ * memory), fold_recent.c (where they wait in the store), fold_record.c (all records
+ * but points), and mend.c, which folds again. For them alone. */
 #ifndef PIO_STORE_FOLD_BATCH_H
 #define PIO_STORE_FOLD_BATCH_H
 
@@ -45,6 +45,14 @@ typedef struct fold_index {
 
 #define FOLD_STRANGER UINT32_MAX    /* a slot: nobody ever named that key */
 
+/* What is folded. */
+typedef struct fold_attempt {
+	int64_t id, run_id;
+	int number;
+	char ulid[PIO_ULID_CHARS + 1];
+	char *dir;                  /* relative to the store; pio_free */
+} fold_attempt;
+
 /* What one journal adds to one transaction, and the memory for it. */
 typedef struct fold_batch {
 	pio_store *store;
@@ -68,6 +76,15 @@ typedef struct fold_batch {
 /* Numbers above these are no client's. */
 #define PIO_FOLD_KEYS_MAX PIO_POINT_INTEGER
 #define PIO_FOLD_RANKS_MAX (1u << 20)
+
+/* ---- fold_attempt.c ---- */
+int pio_fold_attempt_load(fold_attempt *attempt, pio_store *store, int64_t attempt_id, pio_err *err);
+int pio_fold_segment_path(pio_str *path, pio_store *store, const fold_attempt *attempt, uint32_t node,
+                          uint32_t segment, pio_err *err);
+/* Errors as pio_archive_open; PIO_ECORRUPT also where it is of another attempt. The
+ * caller closes *reader in any case. */
+int pio_fold_segment_open(pio_journal_reader **reader, pio_journal_header *header, pio_store *store,
+                          const fold_attempt *attempt, uint32_t node, uint32_t segment, pio_err *err);
 
 /* ---- fold_slot.c ---- */
 /* Of one batch; with SQLite's cache of 16 MiB, the reader's buffer and the codecs
@@ -109,6 +126,7 @@ int pio_fold_settle(bool *more, fold_batch *batch, pio_err *err);
 /* ---- fold_record.c ---- */
 /* What a journal says is never a reason to stop folding: record that something
  * in it was passed over, a few times a batch. */
+#define PIO_FOLD_COMPLAINTS_MAX 8
 int pio_fold_complain(fold_batch *batch, pio_err *err, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 /* Any record but POINTS. 1: it was not folded, the batch ends before it. */

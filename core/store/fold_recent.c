@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "store/fold_batch.h"
+#include "store/mend.h"
 #include "store/sql.h"
 
 /* What one row will hold. */
@@ -125,16 +126,18 @@ int pio_fold_recent_age(bool *found, int64_t *age_ns, const fold_batch *batch, p
 
 /* ---- becoming chunks ------------------------------------------------------------------------------ */
 
-/* Hand the points of one row to their slots. */
+/* Hand the points of one row to their slots. One that cannot be decoded keeps no
+ * others out: its points are in the journal still. */
 static int take_row(fold_batch *batch, pio_recent *recent, pio_chunk_decoder *decoder, sqlite3_stmt *row,
                     pio_err *err)
 {
+	pio_err why = PIO_ERR_INIT;
 	int rc = pio_recent_decode(recent, decoder, sqlite3_column_blob(row, 2),
-	                           (size_t)sqlite3_column_bytes(row, 2), err);
-	if (rc) {
-		pio_err_context(err, "recent row %lld", (long long)sqlite3_column_int64(row, 0));
-		return rc;
-	}
+	                           (size_t)sqlite3_column_bytes(row, 2), &why);
+	if (pio_chunk_is_damaged(rc))
+		return pio_mend_note_recent(batch->store, sqlite3_column_int64(row, 0), why.message, err);
+	if (rc)
+		return pio_fail(err, why.code, "%s", why.message);
 	uint32_t rank = (uint32_t)sqlite3_column_int64(row, 1);
 	const pio_chunk_point *points = recent->points;
 	for (size_t i = 0; !rc && i < recent->series_count; points += recent->series_points[i++])

@@ -12,14 +12,13 @@
 #include "store/sql.h"
 
 #define KEY_BYTES_MAX 4096
-#define COMPLAINTS_MAX 8
 #define MANY_KEYS 100000
 
 int pio_fold_complain(fold_batch *batch, pio_err *err, const char *format, ...)
 {
 	char text[300];
 	va_list args;
-	if (batch->complaints++ >= COMPLAINTS_MAX)
+	if (batch->complaints++ >= PIO_FOLD_COMPLAINTS_MAX)
 		return 0;
 	va_start(args, format);
 	vsnprintf(text, sizeof text, format, args);

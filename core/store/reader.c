@@ -100,7 +100,7 @@ int pio_reader_data(const uint8_t **data, size_t *size_bytes, sqlite3_stmt **row
 /* Where a chunk is from, before what is wrong with it. */
 static int finish_chunk(pio_reader *reader, sqlite3_stmt *row, int64_t chunk_id, int rc, pio_err *err)
 {
-	if (rc == -PIO_ECORRUPT || rc == -PIO_EVERSION)
+	if (pio_chunk_is_damaged(rc))
 		pio_err_context(err, "%s, chunk %lld", sqlite3_db_filename(reader->db, "main"),
 		                (long long)chunk_id);
 	sqlite3_reset(row);

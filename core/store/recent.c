@@ -132,7 +132,7 @@ int pio_recent_of_series(pio_chunk_point **points, size_t *count, int *attempt, 
 		if (!rc)
 			rc = take_row(&all, reader, series_id, sqlite3_column_blob(row, 2),
 			              (size_t)sqlite3_column_bytes(row, 2), err);
-		if (rc == -PIO_ECORRUPT || rc == -PIO_EVERSION)
+		if (pio_chunk_is_damaged(rc))
 			pio_err_context(err, "%s, recent row %lld", sqlite3_db_filename(reader->db, "main"),
 			                (long long)sqlite3_column_int64(row, 0));
 	}

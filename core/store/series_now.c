@@ -98,6 +98,9 @@ static int add_row(now *n, pio_recent *recent, pio_chunk_decoder *decoder, sqlit
 {
 	int rc = pio_recent_decode(recent, decoder, sqlite3_column_blob(row, 1),
 	                           (size_t)sqlite3_column_bytes(row, 1), err);
+	if (pio_chunk_is_damaged(rc))
+		pio_err_context(err, "recent row %lld (`pioche doctor --full --fix` mends it)",
+		                (long long)sqlite3_column_int64(row, 2));
 	const pio_chunk_point *points = recent->points;
 	for (size_t i = 0; !rc && i < recent->series_count; points += recent->series_points[i++])
 		rc = add_points(n, recent->series_id[i], sqlite3_column_int(row, 0), points,
@@ -112,7 +115,7 @@ static int read_rank(now *n, int64_t run_id, int64_t rank, pio_err *err)
 	int rc = recent ? pio_chunk_decoder_new(&decoder, err)
 	                : pio_fail(err, PIO_ENOMEM, "no memory to read recent points");
 	sqlite3_stmt *row = rc ? NULL
-		: pio_sql_query(n->store, err, "SELECT attempt, data FROM recent WHERE run_id = ?1 AND rank = ?2"
+		: pio_sql_query(n->store, err, "SELECT attempt, data, id FROM recent WHERE run_id = ?1 AND rank = ?2"
 		                " ORDER BY id", "ii", run_id, rank);
 	rc = rc ? rc : pio_sql_row(n->store, row, err);
 	while (rc == 1) {

@@ -5,6 +5,8 @@
 
 #include "base/mem.h"
 #include "store/encoder.h"
+#include "store/mend.h"
+#include "store/recount.h"
 #include "store/sql.h"
 
 #define MERGE 16 /* open chunks of one tier become one of the next */
@@ -23,33 +25,6 @@ typedef struct tail_memo {
 _Static_assert(sizeof(tail_memo) == 32, "a tail is remembered in 32 bytes");
 
 /* ---- rows and aggregates ------------------------------------------------------------- */
-
-static double column_real(sqlite3_stmt *row, int column)
-{
-	return sqlite3_column_type(row, column) == SQLITE_NULL ? (double)NAN
-	                                                       : sqlite3_column_double(row, column);
-}
-
-/* Columns from `at`: count, first_step, last_step, first_ns, last_ns, min,
- * min_step, max, max_step, sum, sum_low, finite, nans. */
-static void read_stats(pio_chunk_stats *stats, sqlite3_stmt *row, int at)
-{
-	*stats = (pio_chunk_stats){
-		.count = sqlite3_column_int64(row, at),
-		.first_step = sqlite3_column_int64(row, at + 1),
-		.last_step = sqlite3_column_int64(row, at + 2),
-		.first_ns = sqlite3_column_int64(row, at + 3),
-		.last_ns = sqlite3_column_int64(row, at + 4),
-		.min = column_real(row, at + 5),
-		.min_step = sqlite3_column_int64(row, at + 6),
-		.max = column_real(row, at + 7),
-		.max_step = sqlite3_column_int64(row, at + 8),
-		.sum = column_real(row, at + 9),
-		.sum_low = sqlite3_column_double(row, at + 10),
-		.finite = sqlite3_column_int64(row, at + 11),
-		.nans = sqlite3_column_int64(row, at + 12),
-	};
-}
 
 static int insert_row(pio_store *store, const pio_encoder_chunk *chunk, const uint8_t *data,
                       size_t size_bytes, pio_err *err)
@@ -91,37 +66,63 @@ static int insert_chunk(pio_tail *tail, pio_store *store, int tier, const pio_ch
 	return rc ? rc : insert_row(store, &chunk, data, size_bytes, err);
 }
 
-/* Decode the open chunks of a tier (tier < 0: all) in the order logged, and
- * delete them. `points` is the first scratch block of the store's codec. */
-static int take_open(pio_tail *tail, pio_store *store, int tier, pio_chunk_point *points,
-                     size_t *count, pio_err *err)
+/* A chunk that cannot be decoded keeps no later point out: it stays as it is, and
+ * grows and merges no more. `rc` and `why` are of the decoding. */
+static int leave_alone(pio_store *store, int64_t chunk_id, int rc, const pio_err *why, pio_err *err)
+{
+	if (!pio_chunk_is_damaged(rc))
+		return pio_fail(err, why->code, "%s", why->message);
+	rc = pio_sql_exec(store, err, "UPDATE chunk SET tier = 4 WHERE id = ?1", "i", chunk_id);
+	return rc ? rc : pio_mend_note_chunk(store, chunk_id, why->message, err);
+}
+
+/* Decode the open chunks of a tier (tier < 0: all) in the order logged. *bad: the
+ * one where that failed, for the reason in `why`. */
+static int decode_open(int64_t *bad, pio_err *why, const pio_tail *tail, pio_store *store, int tier,
+                       pio_chunk_point *points, size_t *count, pio_err *err)
 {
 	pio_chunk_codec *codec = pio_store_codec(store, err);
 	*count = 0;
+	*bad = 0;
 	if (!codec)
 		return -PIO_ENOMEM;
 	pio_chunk_point *block = pio_chunk_scratch(codec, 1);
-	sqlite3_stmt *row = pio_sql_query(store, err, "SELECT data FROM chunk WHERE series_id = ?1"
+	sqlite3_stmt *row = pio_sql_query(store, err, "SELECT data, id FROM chunk WHERE series_id = ?1"
 	                                  " AND attempt = ?2 AND tier < 4 AND (?3 < 0 OR tier = ?3)"
 	                                  " ORDER BY id", "iii", tail->series_id, (int64_t)tail->attempt,
 	                                  (int64_t)tier);
 	int rc = row ? pio_sql_row(store, row, err) : -PIO_EIO;
 	while (rc == 1) {
 		size_t n = 0;
-		int bad = pio_chunk_decode(block, &n, codec, sqlite3_column_blob(row, 0),
-		                           (size_t)sqlite3_column_bytes(row, 0), err);
-		if (!bad && *count + n > PIO_CHUNK_POINTS_MAX)
-			bad = pio_fail(err, PIO_ECORRUPT, "series %lld has too many open points",
-			               (long long)tail->series_id);
-		if (bad) {
+		rc = pio_chunk_decode(block, &n, codec, sqlite3_column_blob(row, 0),
+		                      (size_t)sqlite3_column_bytes(row, 0), why);
+		if (!rc && *count + n > PIO_CHUNK_POINTS_MAX)
+			rc = pio_fail(why, PIO_ECORRUPT, "it is more than its series has room for");
+		if (rc) {
+			*bad = sqlite3_column_int64(row, 1);
 			pio_sql_reset(row);
-			rc = bad;
-			break;
+			return rc;
 		}
 		memcpy(points + *count, block, n * sizeof *block);
 		*count += n;
 		rc = pio_sql_row(store, row, err);
 	}
+	return rc;
+}
+
+/* Take them out of the table. `points` is the first scratch block of the store's
+ * codec. */
+static int take_open(pio_tail *tail, pio_store *store, int tier, pio_chunk_point *points,
+                     size_t *count, pio_err *err)
+{
+	int64_t bad = 0;
+	int rc;
+	do {
+		pio_err why = PIO_ERR_INIT;
+		rc = decode_open(&bad, &why, tail, store, tier, points, count, err);
+		if (bad)
+			rc = leave_alone(store, bad, rc, &why, err);
+	} while (!rc && bad);
 	if (rc)
 		return rc;
 	return pio_sql_exec(store, err, "DELETE FROM chunk WHERE series_id = ?1 AND attempt = ?2"
@@ -139,6 +140,7 @@ static int grow_chunk(bool *grown, pio_tail *tail, pio_store *store, const pio_c
 	size_t held = 0, size_bytes;
 	const uint8_t *data;
 	pio_chunk_stats s;
+	pio_err why = PIO_ERR_INIT;
 	*grown = false;
 	pio_chunk_codec *codec = pio_store_codec(store, err);
 	if (!codec)
@@ -149,11 +151,13 @@ static int grow_chunk(bool *grown, pio_tail *tail, pio_store *store, const pio_c
 	if (rc <= 0)
 		return rc;
 	rc = pio_chunk_decode(all, &held, codec, sqlite3_column_blob(row, 0),
-	                      (size_t)sqlite3_column_bytes(row, 0), err);
+	                      (size_t)sqlite3_column_bytes(row, 0), &why);
 	int64_t first_step = sqlite3_column_int64(row, 1);
 	pio_sql_reset(row);
-	if (rc || held + count > PIO_CHUNK_POINTS_MAX)
-		return rc;
+	if (rc)
+		return leave_alone(store, tail->growing, rc, &why, err);
+	if (held + count > PIO_CHUNK_POINTS_MAX)
+		return 0;
 	memcpy(all + held, points, count * sizeof *points);
 	pio_chunk_stats_init(&s);
 	pio_chunk_stats_add(&s, all, held + count);
@@ -215,7 +219,7 @@ static int load_series(bool *recalled, pio_tail *tail, pio_store *store, pio_err
 	                                  tail->series_id);
 	int rc = pio_sql_row(store, row, err);
 	if (rc == 1) {
-		read_stats(&tail->shown, row, 0);
+		pio_stats_read(&tail->shown, row, 0);
 		double last = sqlite3_column_double(row, 13);
 		memcpy(&tail->shown.last_bits, &last, 8);
 		if (sqlite3_column_type(row, 14) != SQLITE_NULL)
@@ -289,20 +293,22 @@ static int merge_tiers(pio_tail *tail, pio_store *store, pio_chunk_point *points
 		int rc = take_open(tail, store, tier, points, &count, err);
 		if (rc)
 			return rc;
+		tail->growing = 0;
+		tail->open_chunks[tier] = 0;
+		if (!count)
+			return 0;
 		pio_chunk_stats_init(&stats);
 		pio_chunk_stats_add(&stats, points, count);
 		rc = insert_chunk(tail, store, tier + 1, points, count, &stats, err);
 		if (rc)
 			return rc;
-		tail->growing = 0;
-		tail->open_chunks[tier] = 0;
 		tail->open_chunks[tier + 1]++;
 	}
 	return 0;
 }
 
 /* The open chunks and the new points, which fit into one chunk exactly or with
- * a rest, become full. */
+ * a rest, become full; or not, where a damaged one of them was left out. */
 static int close_open(pio_tail *tail, pio_store *store, const pio_chunk_point *points,
                       size_t count, pio_chunk_point *all, pio_err *err)
 {
@@ -317,7 +323,8 @@ static int close_open(pio_tail *tail, pio_store *store, const pio_chunk_point *p
 	pio_chunk_stats_add(&stats, all, held + take);
 	rc = insert_chunk(tail, store, 0, all, held + take, &stats, err);
 	memset(tail->open_chunks, 0, sizeof tail->open_chunks);
-	tail->open_points = 0;
+	tail->open_chunks[0] = held + take < PIO_CHUNK_POINTS_MAX;
+	tail->open_points = tail->open_chunks[0] ? held + take : 0;
 	tail->growing = 0;
 	if (!rc && take < count) {
 		pio_chunk_stats_init(&stats);
@@ -413,144 +420,15 @@ int pio_tail_save(pio_tail *tail, pio_store *store, pio_err *err)
 
 /* ---- recount -------------------------------------------------------------------------------- */
 
-typedef struct segment {
-	int attempt;
-	int64_t first_step, hidden_from; /* INT64_MAX with `whole`: nothing is hidden */
-	bool whole;
-} segment;
-
-/* Attempts of a series, the latest first, with the step from which later ones
- * hide them. `recent_of` has points from first_step on that are no chunks; 0: none. */
-static int load_segments(segment **segments, size_t *count, pio_store *store, int64_t series_id,
-                         int recent_of, int64_t first_step, pio_err *err)
-{
-	size_t capacity = 0;
-	*segments = NULL;
-	*count = 0;
-	sqlite3_stmt *row = pio_sql_query(store, err, "SELECT attempt, min(first_step) FROM (SELECT attempt,"
-	                                  " first_step FROM chunk WHERE series_id = ?1 UNION ALL"
-	                                  " SELECT ?2, ?3 WHERE ?2) GROUP BY attempt ORDER BY attempt DESC",
-	                                  "iii", series_id, (int64_t)recent_of, first_step);
-	int rc = pio_sql_row(store, row, err);
-	for (; rc == 1; rc = pio_sql_row(store, row, err)) {
-		if (*count == capacity) {
-			capacity = capacity ? capacity * 2 : 16;
-			segment *grown = pio_realloc(*segments, capacity * sizeof *grown);
-			if (!grown) {
-				pio_sql_reset(row);
-				return pio_fail(err, PIO_ENOMEM, "out of memory to recount a series");
-			}
-			*segments = grown;
-		}
-		segment *s = *segments + *count;
-		*s = (segment){ sqlite3_column_int(row, 0), sqlite3_column_int64(row, 1), INT64_MAX,
-		                *count == 0 };
-		if (*count) {
-			int64_t later = s[-1].first_step;
-			s->hidden_from = !s[-1].whole && s[-1].hidden_from < later ? s[-1].hidden_from : later;
-		}
-		++*count;
-	}
-	return rc;
-}
-
-/* Columns from `at`: data. */
-static int decode_row(pio_chunk_point *points, size_t *count, pio_store *store, sqlite3_stmt *row,
-                      int at, pio_err *err)
-{
-	pio_chunk_codec *codec = pio_store_codec(store, err);
-	return codec ? pio_chunk_decode(points, count, codec, sqlite3_column_blob(row, at),
-	                                (size_t)sqlite3_column_bytes(row, at), err) : -PIO_ENOMEM;
-}
-
-/* *last_chunk: the chunk that holds the newest value at stats->last_step, when
- * that value itself is not in stats yet; else 0. */
-static int add_visible(pio_chunk_stats *stats, int64_t *last_chunk, pio_store *store,
-                       const segment *s, pio_chunk_point *points, sqlite3_stmt *row, pio_err *err)
-{
-	pio_chunk_stats chunk;
-	read_stats(&chunk, row, 0);
-	if (!s->whole && chunk.first_step >= s->hidden_from)
-		return 0;
-	if (s->whole || chunk.last_step < s->hidden_from) {
-		if (!stats->count || chunk.last_step >= stats->last_step)
-			*last_chunk = sqlite3_column_int64(row, 14);
-		pio_chunk_stats_merge(stats, &chunk);
-		return 0;
-	}
-	size_t count, kept = 0;
-	int rc = decode_row(points, &count, store, row, 13, err);
-	if (rc)
-		return rc;
-	for (size_t i = 0; i < count; i++)
-		if (points[i].step < s->hidden_from)
-			points[kept++] = points[i];
-	pio_chunk_stats part;
-	pio_chunk_stats_init(&part);
-	pio_chunk_stats_add(&part, points, kept);
-	if (kept && (!stats->count || part.last_step >= stats->last_step))
-		*last_chunk = 0;
-	pio_chunk_stats_merge(stats, &part);
-	return 0;
-}
-
-static int find_last(pio_chunk_stats *stats, pio_store *store, int64_t chunk_id,
-                     pio_chunk_point *points, pio_err *err)
-{
-	sqlite3_stmt *row = pio_sql_query(store, err, "SELECT data FROM chunk WHERE id = ?1", "i",
-	                                  chunk_id);
-	int rc = pio_sql_row(store, row, err);
-	size_t count = 0;
-	if (rc == 1)
-		rc = decode_row(points, &count, store, row, 0, err);
-	pio_sql_reset(row);
-	for (size_t i = 0; !rc && i < count; i++)
-		if (points[i].step == stats->last_step) {
-			stats->last_bits = points[i].bits;
-			stats->last_integer = points[i].integer;
-		}
-	return rc;
-}
-
-/* `recent` of the latest attempt, logged after its chunks; without points where
- * there is none. */
-static int recount(pio_chunk_stats *stats, pio_store *store, int64_t series_id, int recent_of,
-                   const pio_chunk_stats *recent, pio_err *err)
-{
-	segment *segments = NULL;
-	size_t count = 0;
-	int64_t last_chunk = 0;
-	pio_chunk_stats_init(stats);
-	pio_chunk_point *points = pio_alloc(sizeof *points * PIO_CHUNK_POINTS_MAX);
-	int rc = points ? load_segments(&segments, &count, store, series_id, recent_of,
-	                                   recent->first_step, err)
-	                : pio_fail(err, PIO_ENOMEM, "out of memory to recount a series");
-	for (size_t i = count; !rc && i-- > 0;) {
-		sqlite3_stmt *row = pio_sql_query(store, err, "SELECT count, first_step, last_step, first_ns,"
-		                                  " last_ns, min, min_step, max, max_step, sum, sum_low,"
-		                                  " finite, nans, data, id FROM chunk WHERE"
-		                                  " series_id = ?1 AND attempt = ?2 ORDER BY id", "ii", series_id,
-		                                  (int64_t)segments[i].attempt);
-		rc = pio_sql_row(store, row, err);
-		while (rc == 1) {
-			int bad = add_visible(stats, &last_chunk, store, &segments[i], points, row, err);
-			rc = bad ? bad : pio_sql_row(store, row, err);
-		}
-		pio_sql_reset(row);
-	}
-	if (recent->count && (!stats->count || recent->last_step >= stats->last_step))
-		last_chunk = 0;
-	pio_chunk_stats_merge(stats, recent);
-	if (!rc && last_chunk)
-		rc = find_last(stats, store, last_chunk, points, err);
-	pio_free(segments);
-	pio_free(points);
-	return rc;
-}
-
 int pio_tail_recount(pio_chunk_stats *stats, pio_store *store, int64_t series_id, pio_err *err)
 {
-	return recount(stats, store, series_id, 0, &(pio_chunk_stats){ 0 }, err);
+	return pio_recount(stats, store, series_id, 0, &(pio_chunk_stats){ 0 }, err);
+}
+
+int pio_tail_save_anew(pio_store *store, int64_t series_id, pio_err *err)
+{
+	pio_tail tail = { .series_id = series_id, .loaded = true, .changed = true, .recount = true };
+	return pio_tail_save(&tail, store, err);
 }
 
 int pio_tail_foresee(pio_chunk_stats *shown, pio_store *store, int64_t series_id, int attempt,
@@ -562,5 +440,5 @@ int pio_tail_foresee(pio_chunk_stats *shown, pio_store *store, int64_t series_id
 		return rc;
 	join(&tail, recent);
 	*shown = tail.shown;
-	return tail.recount ? recount(shown, store, series_id, attempt, recent, err) : 0;
+	return tail.recount ? pio_recount(shown, store, series_id, attempt, recent, err) : 0;
 }

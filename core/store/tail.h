@@ -58,6 +58,10 @@ int pio_tail_encoder_new(struct pio_encoder **encoder, pio_store *store, int thr
 int pio_tail_foresee(pio_chunk_stats *shown, pio_store *store, int64_t series_id, int attempt,
                      const pio_chunk_stats *recent, pio_err *err);
 
+/* Count the series anew and write its row, as a tail of no attempt, so that the
+ * next fold does not take its memory for its own. */
+int pio_tail_save_anew(pio_store *store, int64_t series_id, pio_err *err);
+
 /* Aggregates of what reads show, from the chunks. */
 int pio_tail_recount(pio_chunk_stats *stats, pio_store *store, int64_t series_id, pio_err *err);
 

@@ -275,9 +275,36 @@ def test_points_and_their_sums_are_counted_anew():
         assert loss["count"] == 100 and loss["max"] == 1.0, loss
         p.sql("UPDATE chunk SET max = 98")
         one(checks(p, "--full", expect=1)["points"], "bad", "holds other points than its row says")
+
+
+def test_points_that_the_database_lost_are_read_from_their_journal():
+    points = ("sql", "--csv", "SELECT key, step, time_ns, value FROM point")
+    with project() as p:
+        log(p)
+        p.pioche("ls")
+        before = p.pioche(*points).out
+        for damage in ("data = x'00'", "max = 98"):
+            p.sql("UPDATE chunk SET " + damage)
+            one(checks(p, "--full", expect=1)["points"], "bad", "chunk ")
+            found = one(checks(p, "--full", "--fix")["points"], "fixed", "alone-1 attempt 1, points of rank 0: chunk ")
+            assert "100 points were read again" in found["message"], found
+            is_well(p, "--full")
+            assert p.pioche(*points).out == before
+        # Once noted it is told without a look at every chunk; nothing is made up.
         p.sql("UPDATE chunk SET data = x'00'")
-        one(checks(p, "--full", "--fix", expect=1)["points"], "bad", "cannot be decoded")
+        for journal in glob.glob(os.path.join(p.store, "runs", "*", "1", "journal.*")):
+            os.rename(journal, journal + ".away")
+        for args in (("--full", "--fix"), ("--fix",)):
+            found = one(checks(p, *args, expect=1)["points"], "bad", "too short")
+            assert "could not be fixed: segment 0 of journal.0" in found["advice"], found
         assert p.pioche("ls", "--json").json[0]["metrics"]["loss"]["max"] == 1.0
+        for journal in glob.glob(os.path.join(p.store, "runs", "*", "1", "journal.*")):
+            os.rename(journal, journal.removesuffix(".away"))
+        found = one(checks(p, expect=1)["points"], "bad", "too short")
+        assert found["advice"] == "`pioche doctor --fix` does it", found
+        one(checks(p, "--fix")["points"], "fixed", "100 points were read again")
+        is_well(p, "--full")
+        assert p.pioche(*points).out == before
 
 
 def test_a_clock_that_runs_behind_and_a_group_shut_out_are_told():

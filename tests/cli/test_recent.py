@@ -77,29 +77,55 @@ def waiting(p):
     return p.poll("SELECT (SELECT count(*) FROM recent) AS recent, (SELECT count(*) FROM chunk) AS chunks")
 
 
-def test_what_waits_is_shown():
+def start_waiting(p):
+    """A run that has logged everything, and whose points wait until there is a file `go`."""
     harness.python_library()
+    p.env["PIOCHE_FOLD_DIRECT"] = "0"
+    p.write("t.py", TRAIN % (STEPS, p.path("go")))
+    p.write("recipe.lua", RECIPE % (sys.executable, RANKS))
+    p.write(".gitignore", "go\nread.py\n")
+    p.sh("git add -A && git commit -qm start")
+    run = p.start("run", "recipe.lua")
+    wait_for(lambda: os.path.exists(p.store) and p.poll("SELECT 1 AS there FROM recent"), 60, "a fold")
+    wait_for(lambda: p.pioche("sql", "--csv", "SELECT count(*) FROM point").out.split()[-1]
+             == str(RANKS * STEPS * 3), 60, "all points")
+    return run
+
+
+def finish(p, run):
+    p.write("go", "")
+    out, err = run.communicate(timeout=60)
+    assert run.returncode == 0, out + err
+
+
+def test_what_waits_is_shown():
     with Project() as p:
-        p.env["PIOCHE_FOLD_DIRECT"] = "0"
-        p.write("t.py", TRAIN % (STEPS, p.path("go")))
-        p.write("recipe.lua", RECIPE % (sys.executable, RANKS))
-        p.write(".gitignore", "go\nread.py\n")
-        p.sh("git add -A && git commit -qm start")
-        run = p.start("run", "recipe.lua")
-        everything = RANKS * STEPS * 3
-        wait_for(lambda: os.path.exists(p.store) and p.poll("SELECT 1 AS there FROM recent"), 60, "a fold")
-        wait_for(lambda: p.pioche("sql", "--csv", "SELECT count(*) FROM point").out.split()[-1]
-                 == str(everything), 60, "all points")
+        run = start_waiting(p)
         before = waiting(p)[0]
         assert before["recent"] >= RANKS and before["chunks"] == 0, before
         during = shown(p)
-        p.write("go", "")
-        out, err = run.communicate(timeout=60)
-        assert run.returncode == 0, out + err
+        finish(p, run)
         after = waiting(p)[0]
         assert after == {"recent": 0, "chunks": RANKS * 3}, after
         for words, then, now in zip(COMMANDS + (("read",),), during, shown(p)):
             assert then == now, f"{words}:\nwaiting: {then}\nchunks:  {now}"
+        p.check_store()
+
+
+def test_a_damaged_row_is_mended_while_its_run_goes_on():
+    with Project() as p:
+        run = start_waiting(p)
+        before = shown(p)
+        p.sql("UPDATE recent SET data = x'00' WHERE rank = 1")
+        failed = p.pioche("ls", "loss.count < 25", expect=1)
+        assert "recent row" in failed.err and "pioche doctor --full --fix" in failed.err, failed.err
+        findings = [c for c in p.pioche("doctor", "--full", "--fix", "--json").json if c["check"] == "points"]
+        assert len(findings) == 1 and findings[0]["state"] == "fixed", findings
+        assert "r-1 attempt 1, points of rank 1: recent row" in findings[0]["message"], findings
+        for words, then, now in zip(COMMANDS + (("read",),), before, shown(p)):
+            assert then == now, f"{words}:\nbefore: {then}\nmended: {now}"
+        finish(p, run)
+        assert p.sql("SELECT count(*) AS n FROM event WHERE kind = 'mended'")[0]["n"] == 1
         p.check_store()
 
 

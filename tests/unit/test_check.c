@@ -92,13 +92,13 @@ static void a_broken_chunk_is_named_and_its_series_left(void **unused)
 	int64_t count = sql_int(f.store, "SELECT count(*) FROM chunk");
 	check_ok(pio_sql_exec(f.store, &err, "UPDATE chunk SET min = 7 WHERE id = 1", ""));
 	assert_int_equal(check_now(&f, true).bad_chunks, 1);
-	assert_string_equal(said, "chunk 1 holds other points than its row says");
+	assert_string_equal(said, "chunk 1: it holds other points than its row says");
 	check_ok(pio_sql_exec(f.store, &err, "UPDATE chunk SET data = x'0102' WHERE id = 1", ""));
 	pio_check_result r = check_now(&f, true);
 	assert_int_equal(r.chunks, count);
 	assert_int_equal(r.bad_chunks, 1);
 	assert_int_equal(r.fixed, 0);
-	assert_string_equal(said, "chunk 1 cannot be decoded");
+	assert_string_equal(said, "chunk 1: a chunk of 2 bytes is too short");
 	assert_int_equal(sql_int(f.store, "SELECT count FROM series WHERE key = 'loss'"), POINTS);
 	store_down(&f);
 }

@@ -5,6 +5,7 @@
 #include "store_fixture.h"
 
 #include "store/check.h"
+#include "store/mend.h"
 #include "store/read.h"
 #include "store/recent.h"
 #include "store/reduce.h"
@@ -45,6 +46,53 @@ static void put_steps(pio_journal_writer *w, int64_t from, int64_t to)
 			for (uint32_t key = 1; key <= KEYS; key++)
 				put_point(w, rank, key, step, (double)(step * 100 + rank * 10 + key));
 	check_ok(pio_journal_flush(w, 0, &err));
+}
+
+/* A run, and its journal with all names. */
+static fixture up(pio_journal_writer **w)
+{
+	fixture f = store_up_run();
+	*w = journal_up(&f, 1);
+	put_keys(*w);
+	return f;
+}
+
+/* Log steps and fold them, as few points of many series. */
+static void log_steps(const fixture *f, pio_journal_writer *w, int64_t from, int64_t to)
+{
+	put_steps(w, from, to);
+	assert_int_equal(fold_as(f, waiting, false).points, (to - from) * RANKS * KEYS);
+}
+
+static fixture up_waiting(pio_journal_writer **w, int64_t steps)
+{
+	fixture f = up(w);
+	log_steps(&f, *w, 0, steps);
+	return f;
+}
+
+static void down(fixture *f, pio_journal_writer *w)
+{
+	journal_down(w);
+	store_down(f);
+}
+
+static void expect(const fixture *f, int64_t value, const char *sql)
+{
+	int64_t found = sql_int(f->store, sql);
+	if (found != value)
+		fail_msg("%s: %" PRId64 ", expected %" PRId64, sql, found, value);
+}
+
+static void expect_rows(const fixture *f, int64_t recent, int64_t points)
+{
+	expect(f, recent, "SELECT count(*) FROM recent");
+	expect(f, points, "SELECT count(*) FROM point");
+}
+
+static void age(const fixture *f)
+{
+	write_sql(f, "UPDATE recent SET folded_ns = 0");
 }
 
 /* ---- everything that can be read, as text -------------------------------------------------- */
@@ -159,22 +207,21 @@ static void assert_alike(const fixture *a, const fixture *b)
 static void few_points_of_many_series_wait(void **unused)
 {
 	(void)unused;
-	fixture f = store_up_run();
-	pio_journal_writer *w = journal_up(&f, 1);
-	put_keys(w);
+	pio_journal_writer *w;
+	fixture f = up(&w);
 	for (int64_t step = 0; step < 6; step += 2) {
 		put_steps(w, step, step + 2);
 		assert_int_equal(fold_as(&f, waiting, false).points, 2 * RANKS * KEYS);
 	}
-	assert_int_equal(sql_int(f.store, "SELECT count(*) FROM chunk"), 0);
-	assert_int_equal(sql_int(f.store, "SELECT count(*) FROM recent"), 3 * RANKS); /* one a rank and fold */
-	assert_int_equal(sql_int(f.store, "SELECT count(*) FROM point"), 6 * RANKS * KEYS);
+	expect(&f, 0, "SELECT count(*) FROM chunk");
+	expect(&f, 3 * RANKS, "SELECT count(*) FROM recent"); /* one a rank and fold */
+	expect(&f, 6 * RANKS * KEYS, "SELECT count(*) FROM point");
 	journal_down(w);
 	assert_int_equal(fold_as(&f, waiting, true).points, 0);
-	assert_int_equal(sql_int(f.store, "SELECT count(*) FROM recent"), 0);
-	assert_int_equal(sql_int(f.store, "SELECT sum(count) FROM chunk"), 6 * RANKS * KEYS);
-	assert_int_equal(sql_int(f.store, "SELECT count(*) FROM chunk"), RANKS * KEYS);
-	assert_int_equal(sql_int(f.store, "SELECT done FROM journal"), 1);
+	expect(&f, 0, "SELECT count(*) FROM recent");
+	expect(&f, 6 * RANKS * KEYS, "SELECT sum(count) FROM chunk");
+	expect(&f, RANKS * KEYS, "SELECT count(*) FROM chunk");
+	expect(&f, 1, "SELECT done FROM journal");
 	store_down(&f);
 }
 
@@ -183,26 +230,23 @@ static void few_points_of_many_series_wait(void **unused)
 static void what_is_cheap_does_not_wait(void **unused)
 {
 	(void)unused;
-	fixture f = store_up_run();
-	pio_journal_writer *w = journal_up(&f, 1);
-	put_keys(w);
+	pio_journal_writer *w;
+	fixture f = up(&w);
 	put_steps(w, 0, 1);
 	fold(&f, false);
-	assert_int_equal(sql_int(f.store, "SELECT count(*) FROM recent"), 0);
-	assert_int_equal(sql_int(f.store, "SELECT count(*) FROM series WHERE count = 1"), RANKS * KEYS);
-	put_steps(w, 1, 33);
-	fold_as(&f, waiting, false);
-	assert_int_equal(sql_int(f.store, "SELECT count(*) FROM recent"), 0);
-	put_steps(w, 33, 34);
-	fold_as(&f, waiting, false);
-	assert_int_equal(sql_int(f.store, "SELECT count(*) FROM recent"), RANKS);
+	expect(&f, 0, "SELECT count(*) FROM recent");
+	expect(&f, RANKS * KEYS, "SELECT count(*) FROM series WHERE count = 1");
+	log_steps(&f, w, 1, 33);
+	expect(&f, 0, "SELECT count(*) FROM recent");
+	log_steps(&f, w, 33, 34);
+	expect(&f, RANKS, "SELECT count(*) FROM recent");
 	/* What comes now has to stand behind what waits. */
 	put_steps(w, 34, 100);
 	fold(&f, false);
-	assert_int_equal(sql_int(f.store, "SELECT max(count) FROM chunk"), 33);
+	expect(&f, 33, "SELECT max(count) FROM chunk");
 	journal_down(w);
 	fold(&f, true);
-	assert_int_equal(sql_int(f.store, "SELECT count(*) FROM series WHERE count = 100"), RANKS * KEYS);
+	expect(&f, RANKS * KEYS, "SELECT count(*) FROM series WHERE count = 100");
 	store_down(&f);
 }
 
@@ -211,59 +255,49 @@ static void what_is_cheap_does_not_wait(void **unused)
 static void waiting_has_an_end(void **unused)
 {
 	(void)unused;
-	fixture f = store_up_run();
-	pio_journal_writer *w = journal_up(&f, 1);
-	put_keys(w);
-	put_steps(w, 0, 1);
-	fold_as(&f, waiting, false);
-	put_steps(w, 1, 2);
-	fold_as(&f, waiting, false);
-	assert_int_equal(sql_int(f.store, "SELECT count(*) FROM recent"), 2 * RANKS);
+	pio_journal_writer *w;
+	fixture f = up_waiting(&w, 1);
+	log_steps(&f, w, 1, 2);
+	expect(&f, 2 * RANKS, "SELECT count(*) FROM recent");
 	write_sql(&f, "UPDATE recent SET folded_ns = folded_ns - 31000000000 WHERE id <= 3");
-	put_steps(w, 2, 3);
-	fold_as(&f, waiting, false);
-	assert_int_equal(sql_int(f.store, "SELECT min(count) + max(count) FROM chunk"), 4);
-	assert_int_equal(sql_int(f.store, "SELECT count(*) FROM recent"), RANKS);
+	log_steps(&f, w, 2, 3);
+	expect(&f, 4, "SELECT min(count) + max(count) FROM chunk");
+	expect(&f, RANKS, "SELECT count(*) FROM recent");
 	write_sql(&f, "UPDATE recent SET folded_ns = folded_ns + 3600000000000");
 	fold_as(&f, waiting, false);
-	assert_int_equal(sql_int(f.store, "SELECT min(count) + max(count) FROM chunk"), 6);
-	assert_int_equal(sql_int(f.store, "SELECT count(*) FROM recent"), 0);
-	journal_down(w);
-	store_down(&f);
+	expect(&f, 6, "SELECT min(count) + max(count) FROM chunk");
+	expect(&f, 0, "SELECT count(*) FROM recent");
+	down(&f, w);
 }
 
 static void those_of_an_older_attempt_go_first(void **unused)
 {
 	(void)unused;
-	fixture f = store_up_run();
-	pio_journal_writer *w = journal_up(&f, 1);
-	put_keys(w);
-	put_steps(w, 0, 4);
-	fold_as(&f, waiting, false);
+	pio_journal_writer *w;
+	fixture f = up_waiting(&w, 4);
 	int64_t first = f.attempt;
 	check_ok(pio_store_attempt_create(&f.attempt, &f.number, f.store, f.run, "local", 1, NULL, &err));
 	pio_journal_writer *w2 = journal_up(&f, 2);
 	put_keys(w2);
 	put_steps(w2, 2, 3);
 	fold_as(&f, waiting, false);
-	assert_int_equal(sql_int(f.store, "SELECT min(attempt) FROM recent"), 2);
-	assert_int_equal(sql_int(f.store, "SELECT sum(count) FROM chunk WHERE attempt = 1"), 4 * RANKS * KEYS);
+	expect(&f, 2, "SELECT min(attempt) FROM recent");
+	expect(&f, 4 * RANKS * KEYS, "SELECT sum(count) FROM chunk WHERE attempt = 1");
 	/* A straggler of the older attempt does not wait. */
 	put_steps(w, 4, 5);
 	int64_t second = f.attempt;
 	f.attempt = first;
 	fold_as(&f, waiting, false);
-	assert_int_equal(sql_int(f.store, "SELECT sum(count) FROM chunk WHERE attempt = 1"), 5 * RANKS * KEYS);
-	assert_int_equal(sql_int(f.store, "SELECT min(attempt) FROM recent"), 2);
-	assert_int_equal(sql_int(f.store, "SELECT count(*) FROM point WHERE key = 'k1' AND rank = 0"), 3);
+	expect(&f, 5 * RANKS * KEYS, "SELECT sum(count) FROM chunk WHERE attempt = 1");
+	expect(&f, 2, "SELECT min(attempt) FROM recent");
+	expect(&f, 3, "SELECT count(*) FROM point WHERE key = 'k1' AND rank = 0");
 	check_ok(pio_store_series_now_show(f.store, &err));
-	assert_int_equal(sql_int(f.store, "SELECT count * 100 + last_step FROM series WHERE key = 'k1' AND rank = 0"),
-	                 302);
+	expect(&f, 302, "SELECT count * 100 + last_step FROM series WHERE key = 'k1' AND rank = 0");
 	journal_down(w);
 	journal_down(w2);
 	f.attempt = second;
 	fold_as(&f, waiting, true);
-	assert_int_equal(sql_int(f.store, "SELECT count FROM main.series WHERE key = 'k1' AND rank = 0"), 3);
+	expect(&f, 3, "SELECT count FROM main.series WHERE key = 'k1' AND rank = 0");
 	store_down(&f);
 }
 
@@ -271,17 +305,16 @@ static void those_of_an_older_attempt_go_first(void **unused)
 static void a_journal_that_is_gone_takes_nothing_along(void **unused)
 {
 	(void)unused;
-	fixture f = store_up_run();
-	pio_journal_writer *w = journal_up(&f, 1);
-	put_keys(w);
+	pio_journal_writer *w;
+	fixture f = up(&w);
 	put_steps(w, 0, 4);
 	journal_down(w);
 	fold_as(&f, waiting, false);
-	assert_int_equal(sql_int(f.store, "SELECT count(*) FROM recent"), RANKS);
+	expect(&f, RANKS, "SELECT count(*) FROM recent");
 	check_ok(pio_fs_unlink(journal_path(&f, 1, 0), &err));
 	fold_as(&f, waiting, true);
-	assert_int_equal(sql_int(f.store, "SELECT count(*) FROM recent"), 0);
-	assert_int_equal(sql_int(f.store, "SELECT sum(count) FROM chunk"), 4 * RANKS * KEYS);
+	expect(&f, 0, "SELECT count(*) FROM recent");
+	expect(&f, 4 * RANKS * KEYS, "SELECT sum(count) FROM chunk");
 	store_down(&f);
 }
 
@@ -347,7 +380,7 @@ static void a_story(uint64_t state)
 			begin_attempt(&t, ++attempt);
 			t.step -= (int64_t)(next_random(&state) % 60);
 		} else if (what == 1) {
-			write_sql(&t.waiting, "UPDATE recent SET folded_ns = 0");
+			age(&t.waiting);
 		} else if (what == 2) {
 			store_reopen(&t.waiting);
 		}
@@ -381,22 +414,18 @@ static void a_long_wait_is_many_rows(void **unused)
 {
 	enum { N = 9001 };
 	(void)unused;
-	fixture f = store_up_run();
-	pio_journal_writer *w = journal_up(&f, 1);
-	put_keys(w);
-	put_steps(w, 0, 1);
-	fold_as(&f, waiting, false);
+	pio_journal_writer *w;
+	fixture f = up_waiting(&w, 1);
 	for (int64_t i = 1; i < N; i++)
 		put_point(w, 0, 1, i, (double)(100 * i + 1));
 	journal_down(w);
 	assert_int_equal(fold_as(&f, waiting, false).points, N - 1);
-	assert_int_equal(sql_int(f.store, "SELECT count(*) FROM recent"), RANKS + 3);
-	assert_int_equal(sql_int(f.store, "SELECT count(*) FROM point WHERE key = 'k1' AND rank = 0"), N);
-	assert_int_equal(sql_int(f.store, "SELECT sum(value) FROM point WHERE key = 'k1' AND rank = 0"),
-	                 (int64_t)N * (N - 1) / 2 * 100 + N);
+	expect(&f, RANKS + 3, "SELECT count(*) FROM recent");
+	expect(&f, N, "SELECT count(*) FROM point WHERE key = 'k1' AND rank = 0");
+	expect(&f, (int64_t)N * (N - 1) / 2 * 100 + N, "SELECT sum(value) FROM point WHERE key = 'k1' AND rank = 0");
 	fold_as(&f, waiting, true);
-	assert_int_equal(sql_int(f.store, "SELECT count(*) FROM chunk WHERE count = 4096"), 2);
-	assert_int_equal(sql_int(f.store, "SELECT count FROM series WHERE key = 'k1' AND rank = 0"), N);
+	expect(&f, 2, "SELECT count(*) FROM chunk WHERE count = 4096");
+	expect(&f, N, "SELECT count FROM series WHERE key = 'k1' AND rank = 0");
 	store_down(&f);
 }
 
@@ -417,11 +446,11 @@ static void the_view_is_planned_like_the_table(void **unused)
 	put_steps(w, 0, 1);
 	journal_down(w);
 	check_ok(pio_store_series_now_show(f.store, &err));
-	assert_int_equal(sql_int(f.store, "SELECT count(*) FROM temp.sqlite_schema"), 0); /* nothing waits */
+	expect(&f, 0, "SELECT count(*) FROM temp.sqlite_schema"); /* nothing waits */
 	put_rows(&table, f.store, sql);
 	fold_as(&f, waiting, false);
 	check_ok(pio_store_series_now_show(f.store, &err));
-	assert_int_equal(sql_int(f.store, "SELECT count(*) FROM temp.sqlite_schema"), 1);
+	expect(&f, 1, "SELECT count(*) FROM temp.sqlite_schema");
 	put_rows(&view, f.store, sql);
 	static const char *const steps[] = { "COVERING INDEX series_by_key (key=? AND run_id=?)",
 	                                     "COVERING INDEX sqlite_autoindex_series_1 (run_id=? AND key=? AND" };
@@ -437,9 +466,8 @@ static void the_view_is_planned_like_the_table(void **unused)
 static void the_view_has_the_columns_of_the_table(void **unused)
 {
 	(void)unused;
-	fixture f = store_up_run();
-	pio_journal_writer *w = journal_up(&f, 1);
-	put_keys(w);
+	pio_journal_writer *w;
+	fixture f = up(&w);
 	put_steps(w, 0, 1);
 	journal_down(w);
 	fold_as(&f, waiting, false);
@@ -459,26 +487,52 @@ static void the_view_is_of_now(void **unused)
 	pio_store *reader;
 	pio_journal_writer *w = journal_up(&f, 1);
 	put_keys(w);
-	put_steps(w, 0, 1);
-	fold_as(&f, waiting, false);
+	log_steps(&f, w, 0, 1);
 	check_ok(pio_store_open(&reader, f.dir, PIO_STORE_READ, &err));
 	check_ok(pio_store_series_now_show(reader, &err));
 	for (int64_t step = 1; step < 4; step++) {
-		put_steps(w, step, step + 1);
-		fold_as(&f, waiting, false);
+		log_steps(&f, w, step, step + 1);
 		assert_int_equal(sql_int(reader, sql), 300 * step + 33);
 		if (step == 2)
-			write_sql(&f, "UPDATE recent SET folded_ns = 0");
+			age(&f);
 	}
 	assert_int_equal(sql_int(reader, "SELECT count(*) FROM chunk"), RANKS * KEYS);
 	pio_store_close(&reader);
-	journal_down(w);
-	store_down(&f);
+	down(&f, w);
 }
 
 /* ---- bad days -------------------------------------------------------------------------------------- */
 
-static void a_damaged_row_is_an_error(void **unused)
+static pio_check_result check_points(const fixture *f, bool fix)
+{
+	pio_check_result result;
+	check_ok(pio_store_check_points(&result, f->store, fix, NULL, NULL, &err));
+	return result;
+}
+
+static void mend(const fixture *f, int rank, int64_t steps)
+{
+	int64_t points;
+	check_ok(pio_mend_points(&points, f->store, f->attempt, rank, &err));
+	assert_int_equal(points, steps * KEYS);
+	expect(f, 0, "SELECT count(*) FROM event WHERE kind = 'damage'");
+	assert_int_equal(check_points(f, false).bad_chunks + check_points(f, false).bad_series, 0);
+}
+
+/* Steps 0 .. n-1, undisturbed. */
+static void assert_whole(const fixture *f, int64_t n)
+{
+	pio_journal_writer *w;
+	fixture other = up(&w);
+	put_steps(w, 0, n);
+	fold_as(&other, at_once, false);
+	assert_alike(&other, f);
+	down(&other, w);
+}
+
+/* Whoever reads its points is told; no fold ends there, and what the row held is
+ * read again from the journal, while the run goes on and afterwards. */
+static void a_damaged_row_keeps_no_other_out(void **unused)
 {
 	static const char *const damage[] = {
 		"x''", "x'00'", "x'ffffffffffffffffffff01'", "x'0102'", "substr(data, 1, length(data) - 1)",
@@ -489,38 +543,148 @@ static void a_damaged_row_is_an_error(void **unused)
 		char sql[200];
 		pio_point *points;
 		size_t count;
-		pio_fold_result result;
-		fixture f = store_up_run();
-		pio_journal_writer *w = journal_up(&f, 1);
-		put_keys(w);
-		put_steps(w, 0, 2);
-		journal_down(w);
-		fold_as(&f, waiting, false);
+		pio_journal_writer *w;
+		fixture f = up_waiting(&w, 2);
 		check_ok(pio_store_series_now_show(f.store, &err));
-		snprintf(sql, sizeof sql, "UPDATE recent SET data = %s", damage[i]);
+		snprintf(sql, sizeof sql, "UPDATE recent SET data = %s WHERE rank = 1", damage[i]);
 		write_sql(&f, sql);
-		check_fails(pio_store_series_read(&points, &count, f.store, 1, INT64_MIN, INT64_MAX, 0, &err),
-		            PIO_ECORRUPT, "recent row 1");
-		pio_check_result checked;
-		check_ok(pio_store_check_points(&checked, f.store, false, NULL, NULL, &err));
-		assert_int_equal(checked.bad_chunks, RANKS);
-		check_fails(pio_store_fold_attempt(&result, f.store, f.attempt, true, &err), PIO_ECORRUPT,
-		            "recent row 1");
+		check_fails(pio_store_series_read(&points, &count, f.store, KEYS + 1, INT64_MIN, INT64_MAX, 0, &err),
+		            PIO_ECORRUPT, "recent row 2");
 		assert_int_equal(sqlite3_exec(pio_store_db(f.store), "SELECT max(last) FROM series", NULL, NULL, NULL),
 		                 SQLITE_ERROR);
+		assert_non_null(strstr(sqlite3_errmsg(pio_store_db(f.store)), "recent row 2"));
+		assert_int_equal(check_points(&f, false).bad_chunks, 1);
+		log_steps(&f, w, 2, 3);
+		age(&f);
+		log_steps(&f, w, 3, 4);
+		expect_rows(&f, RANKS, 4 * RANKS * KEYS - 2 * KEYS);
+		expect(&f, 1, "SELECT count(*) FROM event WHERE kind = 'damage' AND rank = 1 AND attempt_id = 1"
+		       " AND message LIKE 'recent row 2: _%'");
+		mend(&f, 1, 4);
+		assert_whole(&f, 4);
+		expect(&f, 1, "SELECT count(*) FROM event WHERE kind = 'mended'");
+		log_steps(&f, w, 4, 6);
+		journal_down(w);
+		fold_as(&f, waiting, true);
+		assert_whole(&f, 6);
 		store_down(&f);
 	}
+}
+
+/* A look that fixes sets it aside, so that all others can be read. */
+static void a_damaged_row_is_set_aside(void **unused)
+{
+	(void)unused;
+	pio_journal_writer *w;
+	fixture f = up_waiting(&w, 2);
+	write_sql(&f, "UPDATE recent SET data = x'00' WHERE rank IN (0, 2)");
+	assert_int_equal(check_points(&f, true).bad_chunks, 2);
+	expect_rows(&f, RANKS - 2, 2 * KEYS);
+	expect(&f, 2, "SELECT count(DISTINCT rank) FROM event WHERE kind = 'damage' AND rank <> 1");
+	int64_t points;
+	check_ok(pio_mend_points(&points, f.store, f.attempt, 2, &err));
+	mend(&f, 0, 2);
+	assert_whole(&f, 2);
+	down(&f, w);
+}
+
+/* Chunks that grow, that are to be merged, and that are full. */
+static void damaged_chunks_keep_no_point_out(void **unused)
+{
+	enum { FOLDS = 70, STEPS = 66 };
+	(void)unused;
+	pio_journal_writer *w;
+	fixture f = up(&w);
+	for (int64_t i = 0; i < FOLDS; i++) {
+		put_steps(w, i * STEPS, (i + 1) * STEPS);
+		fold_as(&f, at_once, false);
+		if (i % 9 == 4) /* one of the key's, whatever it is to become */
+			write_sql(&f, "UPDATE chunk SET data = x'00' WHERE id = (SELECT max(c.id) FROM chunk c JOIN"
+			          " series s ON s.id = c.series_id WHERE s.rank = 1 AND s.key = 'k2')");
+	}
+	expect(&f, 1, "SELECT count(*) > 3 FROM event WHERE kind = 'damage' AND rank = 1 AND message LIKE 'chunk %'");
+	expect(&f, (int64_t)FOLDS * STEPS, "SELECT sum(c.count) FROM chunk c JOIN series s ON s.id = c.series_id"
+	       " WHERE s.rank = 1 AND s.key = 'k2'");
+	expect(&f, 0, "SELECT count(*) FROM event WHERE kind = 'damage' AND rank <> 1");
+	mend(&f, 1, (int64_t)FOLDS * STEPS);
+	assert_whole(&f, (int64_t)FOLDS * STEPS);
+	/* Also from archives, and of one that is full. */
+	journal_down(w);
+	fold_as(&f, at_once, true);
+	store_reopen(&f);
+	assert_int_equal(pio_fs_type(journal_path(&f, 1, 0)), PIO_FS_NONE);
+	write_sql(&f, "UPDATE chunk SET data = x'00' WHERE tier = 4");
+	assert_int_equal(check_points(&f, true).bad_chunks, RANKS * KEYS);
+	assert_int_equal(check_points(&f, true).bad_chunks, RANKS * KEYS);
+	expect(&f, RANKS * KEYS, "SELECT count(*) FROM event WHERE kind = 'damage'");
+	for (int rank = 0; rank < RANKS; rank++) {
+		int64_t points;
+		check_ok(pio_mend_points(&points, f.store, f.attempt, rank, &err));
+	}
+	assert_whole(&f, (int64_t)FOLDS * STEPS);
+	store_down(&f);
+}
+
+/* A restart hides half of a chunk that cannot be decoded. */
+static void a_damaged_chunk_stops_no_later_attempt(void **unused)
+{
+	(void)unused;
+	twin t = { .at_once = store_up_run(), .waiting = store_up_run() };
+	fixture *both[2] = { &t.at_once, &t.waiting };
+	begin_attempt(&t, 1);
+	for (int k = 0; k < 2; k++) {
+		put_steps(t.writers[k], 0, 40);
+		fold_as(both[k], at_once, false);
+	}
+	write_sql(&t.waiting, "UPDATE chunk SET data = x'00'");
+	begin_attempt(&t, 2);
+	for (int k = 0; k < 2; k++) {
+		put_steps(t.writers[k], 20, 30);
+		fold_as(both[k], at_once, false);
+		journal_down(t.writers[k]);
+	}
+	for (int rank = 0; rank < RANKS; rank++) {
+		int64_t points;
+		check_ok(pio_mend_points(&points, t.waiting.store, 1, rank, &err));
+		assert_int_equal(points, 40 * KEYS);
+	}
+	assert_alike(&t.at_once, &t.waiting);
+	store_down(&t.at_once);
+	store_down(&t.waiting);
+}
+
+/* What the journals do not have is not taken from the database. */
+static void without_its_journal_nothing_is_mended(void **unused)
+{
+	(void)unused;
+	int64_t points;
+	pio_journal_writer *w;
+	fixture f = up(&w);
+	put_steps(w, 0, 600);
+	journal_down(w);
+	fold_as(&f, at_once, false);
+	write_sql(&f, "UPDATE chunk SET data = x'00' WHERE id = 1");
+	assert_int_equal(check_points(&f, true).bad_chunks, 1);
+	char *before = strdup(sql_text(f.store, "SELECT group_concat(id || ' ' || count || hex(data)) FROM chunk"));
+	check_fails(pio_mend_points(&points, f.store, f.attempt, 7, &err), PIO_ENOTFOUND, "rank 7");
+	check_fails(pio_mend_points(&points, f.store, 99, 0, &err), PIO_ENOTFOUND, "id 99");
+	assert_int_equal(truncate(journal_path(&f, 1, 0), 20000), 0);
+	check_fails(pio_mend_points(&points, f.store, f.attempt, 0, &err), PIO_ECORRUPT, "of rank 0, and the database");
+	check_ok(pio_fs_unlink(journal_path(&f, 1, 0), &err));
+	check_fails(pio_mend_points(&points, f.store, f.attempt, 0, &err), PIO_ENOTFOUND, "segment 0 of journal.0");
+	assert_string_equal(sql_text(f.store, "SELECT group_concat(id || ' ' || count || hex(data)) FROM chunk"), before);
+	expect(&f, 1, "SELECT count(*) FROM event WHERE kind = 'damage'");
+	expect(&f, 600, "SELECT count FROM series WHERE id = 2");
+	free(before);
+	store_down(&f);
 }
 
 /* Wherever memory runs out, the fold did all of its work or nothing of it. */
 static void memory_may_run_out_anywhere(void **unused)
 {
 	(void)unused;
-	fixture f = store_up_run();
-	pio_journal_writer *w = journal_up(&f, 1);
-	put_keys(w);
-	put_steps(w, 0, 2);
-	fold_as(&f, waiting, false);
+	pio_journal_writer *w;
+	fixture f = up_waiting(&w, 2);
 	put_steps(w, 2, 4);
 	pio_fold_result result;
 	setenv("PIOCHE_FOLD_DIRECT", waiting, 1);
@@ -534,27 +698,24 @@ static void memory_may_run_out_anywhere(void **unused)
 			assert_true(rc == 0 || rc == -PIO_ENOMEM);
 			assert_true(pio_mem_live() <= live + 2); /* codecs stay */
 			if (rc)
-				assert_int_equal(sql_int(f.store, "SELECT count(*) FROM point"), there);
+				expect(&f, there, "SELECT count(*) FROM point");
 		}
-		write_sql(&f, "UPDATE recent SET folded_ns = 0");
+		age(&f);
 	}
 	unsetenv("PIOCHE_FOLD_DIRECT");
-	assert_int_equal(sql_int(f.store, "SELECT count(*) FROM recent"), 0);
-	assert_int_equal(sql_int(f.store, "SELECT count(*) FROM point"), 4 * RANKS * KEYS);
-	journal_down(w);
-	store_down(&f);
+	expect(&f, 0, "SELECT count(*) FROM recent");
+	expect(&f, 4 * RANKS * KEYS, "SELECT count(*) FROM point");
+	down(&f, w);
 }
 
 /* A view that ran out of memory amid a rank counts none of its points twice. */
 static void a_view_may_run_out_of_memory(void **unused)
 {
 	(void)unused;
-	fixture f = store_up_run();
-	pio_journal_writer *w = journal_up(&f, 1);
-	put_keys(w);
+	pio_journal_writer *w;
+	fixture f = up(&w);
 	for (int64_t step = 0; step < 4; step++) {
-		put_steps(w, step, step + 1);
-		fold_as(&f, waiting, false);
+		log_steps(&f, w, step, step + 1);
 	}
 	check_ok(pio_store_series_now_show(f.store, &err));
 	sqlite3_stmt *row;
@@ -571,8 +732,7 @@ static void a_view_may_run_out_of_memory(void **unused)
 		sqlite3_reset(row);
 	}
 	sqlite3_finalize(row);
-	journal_down(w);
-	store_down(&f);
+	down(&f, w);
 }
 
 int main(void)
@@ -588,7 +748,11 @@ int main(void)
 		cmocka_unit_test(the_view_is_planned_like_the_table),
 		cmocka_unit_test(the_view_has_the_columns_of_the_table),
 		cmocka_unit_test(the_view_is_of_now),
-		cmocka_unit_test(a_damaged_row_is_an_error),
+		cmocka_unit_test(a_damaged_row_keeps_no_other_out),
+		cmocka_unit_test(a_damaged_row_is_set_aside),
+		cmocka_unit_test(damaged_chunks_keep_no_point_out),
+		cmocka_unit_test(a_damaged_chunk_stops_no_later_attempt),
+		cmocka_unit_test(without_its_journal_nothing_is_mended),
 		cmocka_unit_test(memory_may_run_out_anywhere),
 		cmocka_unit_test(a_view_may_run_out_of_memory),
 	};

@@ -111,8 +111,9 @@ to do.
 --full also reads every page and decodes every chunk of points, and counts every
 series anew. --fix does what cannot do harm, and says so with FIXED: it takes in
 runs and journals that wait, gives a dead supervisor's lease back, sweeps what
-nobody works with any more, sets journals aside that cannot be read, and with
---full corrects counts of series by their points. It removes nothing that was
+nobody works with any more, sets journals aside that cannot be read, reads points
+that cannot be decoded again from their journals, and with --full looks for such
+and corrects counts of series by their points. It removes nothing that was
 logged. Without --fix nothing is written.
 
 Where there is no store yet: what the machine and the installation have.

@@ -45,13 +45,27 @@ local function check_points(report, store, fix, progress)
     elseif finding:find("^series") then
       say(fix and "fixed" or "bad", finding .. (fix and ": counted anew" or ""),
         not fix and "`pioche doctor --full --fix` counts it anew" or nil)
-    else
-      say("bad", finding, "its points are lost unless a backup of pioche.db has them; the others are fine")
+    elseif not fix then
+      say("bad", finding, "`pioche doctor --full --fix` reads its points again from the journal")
     end
   end }
-  if close() == 0 then
+  if close() == 0 and result.bad_chunks == 0 then
     report("ok", "points", string.format("%s in %s chunks of %s series, all as their rows say",
       format.count(result.points), format.count(result.chunks), format.count(result.series)))
+  end
+end
+
+-- What a check or a fold could not decode, and noted.
+local function check_damage(report, store)
+  for _, row in ipairs(store:rows("SELECT e.attempt_id, e.rank, x.name || '-' || r.number AS run,"
+    .. " a.number, count(*) AS count, max(e.message) AS message FROM event e JOIN attempt a"
+    .. " ON a.id = e.attempt_id JOIN run r ON r.id = e.run_id JOIN experiment x ON x.id = r.experiment_id"
+    .. " WHERE e.kind = 'damage' GROUP BY e.attempt_id, e.rank ORDER BY e.attempt_id, e.rank")) do
+    report("bad", "points", string.format("%s attempt %d, points of rank %d: %s%s", row.run, row.number,
+      row.rank, row.message, row.count > 1 and " (and " .. row.count - 1 .. " more)" or ""), nil, function()
+      return format.count(store:mend_points(row.attempt_id, row.rank))
+        .. " points were read again from the journal"
+    end)
   end
 end
 
@@ -78,6 +92,7 @@ end
 function database.check(report, store, options, progress)
   check_pages(report, store, options.full)
   if options.full then check_points(report, store, options.fix, progress) end
+  check_damage(report, store)
   check_objects(report, store, progress)
 end
 
