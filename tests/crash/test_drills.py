@@ -18,7 +18,7 @@ return pioche.sweep {
   name = "d",
   program = pioche.program { command = { "%s" }, inputs = { text = "text.txt" } },
   space = {
-    lr = 3e-3, width = 16, heads = 2, depth = 1, context = 32, batch = 8, steps = 2000,
+    lr = 3e-3, width = 16, heads = 2, depth = 1, context = 32, batch = 8, steps = 4000,
     ["save-every"] = 100, ["eval-every"] = 200, ["sample-bytes"] = 0,
   },
   goal = pioche.minimize "val/loss",
