@@ -1,16 +1,8 @@
 """A drill amid a run of the experiment `d`, and what has to come of it."""
-import os
-
-from harness import Skip, wait_for
+from harness import wait_for
 
 
-def quick_trainer():
-    """A drill has to come amid a run that is long for that, and short for a test."""
-    if os.environ.get("SAN"):
-        raise Skip("a trainer without sanitizers, in which it is too slow to be drilled")
-
-
-def drilled(p, reference, kind, *options, recipe="r.lua", detected=(), attempts=2, saved=300):
+def drilled(p, reference, kind, *options, recipe="r.lua", detected=(), attempts=2, saved=40):
     """The drill is noticed, the run goes on, and ends as if nothing had happened: with
     the table `reference`. Returns what the drill reported."""
     run = p.start("run", recipe)

@@ -42,6 +42,7 @@ static const flag flags[] = {
 	 "f32, or bf16 with weights of f32 (gpt_cuda)"},
 	{"seed", INTEGER, AT(seed), "1", 0, ANY_INT, 0, "of weights, windows and samples"},
 	{"log-every", INTEGER, AT(log_every), "1", 1, ANY_INT, 0, "steps between points"},
+	{"step-ms", INTEGER, AT(step_ms), "0", 0, 3600000, 0, "a step takes at least so long"},
 	{"eval-every", INTEGER, AT(eval_every), "100", 0, ANY_INT, 0, "0: at the end alone"},
 	{"eval-batches", INTEGER, AT(eval_batches), "8", 1, 1048576, 0, "batches of validation"},
 	{"save-every", INTEGER, AT(save_every), "0", 0, ANY_INT, 0, "0: at the end alone"},

@@ -208,6 +208,15 @@ static int learn(trainer *t, int64_t step, float travel[TRAVELLERS], double *nor
 	return status;
 }
 
+/* The rest of a step that is not to take less than --step-ms; a signal ends it. */
+static void rest(double begin, int64_t step_ms)
+{
+	double left = begin + 1e-3 * (double)step_ms - now_s();
+
+	if (left > 0)
+		nanosleep(&(struct timespec){(time_t)left, (long)(1e9 * (left - floor(left)))}, NULL);
+}
+
 /* One update. *stop is set, on all ranks alike, when any of them was told to
  * stop before its gradient was computed. */
 static int take_step(trainer *t, int64_t step, int *stop)
@@ -222,6 +231,7 @@ static int take_step(trainer *t, int64_t step, int *stop)
 	lr = gpt_optim_rate(o->lr, step, o->warmup, o->steps);
 	gpt_optim_step(&t->optim, t->model, step, lr,
 	               gpt_optim_clip(norm, o->clip) / (float)world);
+	rest(begin, o->step_ms);
 	t->seconds += now_s() - begin;
 	t->steps++;
 	if (is_due(step, o->log_every, o->steps))

@@ -157,21 +157,31 @@ drill.kinds["kill-controller"] = { summary = "SIGKILL to the supervisor", restar
   end,
   inject = function(case) kill(case.pid, "SIGKILL") end }
 
+-- The largest file of the newest checkpoint: { step, sha256, bytes }; nil while there
+-- is none.
+local function newest_checkpoint(case)
+  return case.store:one([[SELECT c.step, f.sha256, o.bytes FROM checkpoint c
+    JOIN checkpoint_file f ON f.checkpoint_id = c.id JOIN object o ON o.sha256 = f.sha256
+    WHERE c.run_id = ? AND c.state = 'sealed' ORDER BY c.step DESC, o.bytes DESC LIMIT 1]], case.run.id)
+end
+
 drill.kinds["torn-checkpoint"] = { summary = "the newest checkpoint is cut short, then a rank is killed",
   prepare = function(case)
     choose_rank(case)
-    local row = case.store:one([[SELECT c.id, c.step, f.sha256, o.bytes FROM checkpoint c
-      JOIN checkpoint_file f ON f.checkpoint_id = c.id JOIN object o ON o.sha256 = f.sha256
-      WHERE c.run_id = ? AND c.state = 'sealed' ORDER BY c.step DESC, o.bytes DESC LIMIT 1]], case.run.id)
-    if not row then refuse("%s has no checkpoint yet", case.run.name) end
-    case.file, case.bytes = case.store:object_path(row.sha256), row.bytes
-    case.target = ("checkpoint of step %d, then %s"):format(row.step, case.target)
+    if not newest_checkpoint(case) then refuse("%s has no checkpoint yet", case.run.name) end
+    case.rank = case.target
+    case.target = "the newest checkpoint, then " .. case.rank
   end,
+  -- Looked up anew: a run that saves often has let go of the one that was newest before
+  -- somebody said yes.
   inject = function(case)
+    local newest = newest_checkpoint(case)
+    local file = case.store:object_path(newest.sha256)
     local result = errors.check(sys.run { argv = { "sh", "-c",
-      'chmod u+w "$1" && truncate -s "$2" "$1" && chmod a-w "$1"', "sh", case.file,
-      tostring(case.bytes // 2) } })
-    if result.status ~= 0 then refuse("%s: %s", case.file, result.stderr) end
+      'chmod u+w "$1" && truncate -s "$2" "$1" && chmod a-w "$1"', "sh", file,
+      tostring(newest.bytes // 2) } })
+    if result.status ~= 0 then refuse("%s: %s", file, result.stderr) end
+    case.target = ("checkpoint of step %d, then %s"):format(newest.step, case.rank)
     kill(case.pid, "SIGKILL")
   end }
 

@@ -48,6 +48,17 @@ def test_same_seed_and_world_size_give_the_same_bits():
         assert curves(a) == curves(b)
 
 
+def test_a_step_takes_as_long_as_it_is_told_and_gives_the_same_bits():
+    with project(20, 1) as a, project(20, 1) as b:
+        b.write("recipe.lua", (RECIPE % (GPT, 20, 1)).replace("batch = 8,", 'batch = 8, ["step-ms"] = 50,'))
+        a.pioche("run", "recipe.lua")
+        b.pioche("run", "recipe.lua")
+        assert curves(a) == curves(b)
+        quickest = max(r["value"] for r in b.pioche(
+            "sql", "--json", "SELECT value FROM point WHERE key = 'tokens_per_s'").json)
+        assert quickest <= 8 * 32 / 0.05, quickest
+
+
 def resumed(ranks):
     with project(1500, ranks) as whole, project(1500, ranks) as cut:
         whole.pioche("run", "recipe.lua")

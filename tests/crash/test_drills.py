@@ -18,8 +18,8 @@ return pioche.sweep {
   name = "d",
   program = pioche.program { command = { "%s" }, inputs = { text = "text.txt" } },
   space = {
-    lr = 3e-3, width = 16, heads = 2, depth = 1, context = 32, batch = 8, steps = 4000,
-    ["save-every"] = 100, ["eval-every"] = 200, ["sample-bytes"] = 0,
+    lr = 3e-3, width = 16, heads = 2, depth = 1, context = 32, batch = 8, steps = 400,
+    ["step-ms"] = 20, ["save-every"] = 10, ["eval-every"] = 20, ["sample-bytes"] = 0,
   },
   goal = pioche.minimize "val/loss",
   launch = { ranks_per_node = 2, hang_s = 5 },
@@ -51,7 +51,6 @@ def undisturbed():
 
 
 def drilled(kind, *options, p=None, **wanted):
-    drills.quick_trainer()
     if p is None:
         with project() as p:
             return drilled(kind, *options, p=p, **wanted)
