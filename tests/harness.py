@@ -144,6 +144,22 @@ def kill_agent(pid):
         pass  # it has ended by itself
 
 
+def ranks_of(project, program):
+    """Pids of what runs this program as a rank for the project."""
+    found = []
+    for name in os.listdir("/proc"):
+        try:
+            with open(f"/proc/{name}/environ", "rb") as f:
+                environ = f.read()
+            with open(f"/proc/{name}/cmdline", "rb") as f:
+                command = f.read().split(b"\0")[0]
+        except OSError:
+            continue
+        if project.dir.encode() in environ and b"RANK=" in environ and command.endswith(b"/" + program.encode()):
+            found.append(int(name))
+    return sorted(found)
+
+
 def seed_from(variable):
     """Chance that can be repeated: the seed is the variable's, or a new one, and printed."""
     seed = int(os.environ.get(variable, random.SystemRandom().randrange(1 << 31)))

@@ -8,7 +8,7 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import harness  # noqa: E402
-from harness import GPT, Project, wait_for  # noqa: E402
+from harness import GPT, Project, ranks_of, wait_for  # noqa: E402
 
 RECIPE = """
 local pioche = require "pioche"
@@ -65,7 +65,7 @@ def resumed(ranks):
         process = cut.start("run", "recipe.lua")
         # Some checkpoints are complete when the fifth is being written.
         wait_for(lambda: glob.glob(f"{cut.store}/staging/*/step-50"), 30, "a checkpoint")
-        victim = ranks_of(cut)[0]
+        victim = ranks_of(cut, "gpt")[0]
         os.kill(victim, signal.SIGKILL)
         process.communicate(timeout=120)
         assert process.returncode == 0
@@ -79,21 +79,6 @@ def resumed(ranks):
         assert curves(whole) == curves(cut)
         assert len(whole.sql("SELECT 1 FROM attempt")) == 1
         cut.check_store()
-
-
-def ranks_of(p):
-    found = []
-    for name in os.listdir("/proc"):
-        try:
-            with open(f"/proc/{name}/environ", "rb") as f:
-                environ = f.read()
-            with open(f"/proc/{name}/cmdline", "rb") as f:
-                command = f.read().split(b"\0")[0]
-        except OSError:
-            continue
-        if p.dir.encode() in environ and b"RANK=" in environ and command.endswith(b"/gpt"):
-            found.append(int(name))
-    return sorted(found)
 
 
 def test_cut_and_resumed_equals_uncut_with_one_rank():

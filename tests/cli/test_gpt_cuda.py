@@ -13,7 +13,7 @@ TESTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
 sys.path[:0] = [TESTS, os.path.join(TESTS, "gpu")]
 import compare  # noqa: E402
 import harness  # noqa: E402
-from harness import BUILD, GPT, Project, lines, wait_for  # noqa: E402
+from harness import BUILD, GPT, Project, lines, ranks_of, wait_for  # noqa: E402
 
 # tests/gpu/test_gpu.py puts a GPU's in their place.
 HOST = os.path.join(BUILD, "gpu_host")
@@ -152,21 +152,6 @@ def test_two_and_four_ranks_add_up():
     assert gpu == trained(GPT_CUDA, ranks=4), "the same bits again"
 
 
-def ranks_of(p):
-    found = []
-    for name in os.listdir("/proc"):
-        try:
-            with open(f"/proc/{name}/environ", "rb") as f:
-                environ = f.read()
-            with open(f"/proc/{name}/cmdline", "rb") as f:
-                command = f.read().split(b"\0")[0]
-        except OSError:
-            continue
-        if p.dir.encode() in environ and b"RANK=" in environ and command.endswith(b"/gpt_cuda"):
-            found.append(int(name))
-    return sorted(found)
-
-
 def test_a_killed_rank_leaves_no_trace_in_the_curve():
     with project(GPT_CUDA, ranks=3, save_every=2) as whole, project(GPT_CUDA, ranks=3, save_every=2) as cut:
         for p in (whole, cut):
@@ -174,7 +159,7 @@ def test_a_killed_rank_leaves_no_trace_in_the_curve():
         whole.pioche("run", "recipe.lua")
         process = cut.start("run", "recipe.lua")
         wait_for(lambda: glob.glob(f"{cut.store}/staging/*/step-4"), 60, "a checkpoint")
-        os.kill(ranks_of(cut)[1], signal.SIGKILL)
+        os.kill(ranks_of(cut, "gpt_cuda")[1], signal.SIGKILL)
         process.communicate(timeout=120)
         assert process.returncode == 0
         attempts = cut.sql("SELECT result, signal FROM attempt ORDER BY number")
@@ -189,7 +174,7 @@ def test_a_rank_that_stands_still_is_waited_for_no_longer_than_told():
                 .replace("attempts = 3", "attempts = 1"))
         process = p.start("run", "recipe.lua")
         wait_for(lambda: glob.glob(f"{p.store}/staging/*/step-4"), 60, "a checkpoint")
-        os.kill(ranks_of(p)[1], signal.SIGSTOP)
+        os.kill(ranks_of(p, "gpt_cuda")[1], signal.SIGSTOP)
         process.communicate(timeout=120)
         assert process.returncode == 1
         said = "".join(open(n, encoding="utf-8").read() for n in glob.glob(f"{p.store}/runs/*/1/rank-*.err"))

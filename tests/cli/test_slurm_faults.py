@@ -97,17 +97,11 @@ def test_the_controller_dies():
     with boxed(2) as box, PodProject(box) as p:
         p.recipe("nodes = 2, ranks_per_node = 2", attempts=3,
                  space="steps = 600, pause_ms = 50, metrics = 2")
-        run = p.start("run", "recipe.lua")
-        try:
-            p.wait_running()
+        with p.running():
             box.wait_saved()
             box.kill_controller()
             time.sleep(20)
             box.start_controller()
-            _, err = run.communicate(timeout=300)
-        finally:
-            run.kill()
-        assert run.returncode == 0, err
         assert [(a["number"], a["result"]) for a in p.attempts()] == [(1, "ok")], p.attempts()
         p.check_points(4, 2, 600)
 
@@ -154,14 +148,8 @@ def test_a_job_is_preempted():
     with boxed(1) as box, PodProject(box) as p:
         p.recipe("nodes = 1, ranks_per_node = 2", attempts=2,
                  space="steps = 150, pause_ms = 50, metrics = 1")
-        run = p.start("run", "recipe.lua")
-        try:
-            p.wait_running()
+        with p.running():
             box.run("sbatch", "-p", "urgent", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 5")
-            _, err = run.communicate(timeout=300)
-        finally:
-            run.kill()
-        assert run.returncode == 0, err
         attempts = p.attempts()
         assert [a["result"] for a in attempts] == ["preempted", "ok"], attempts
         assert attempts[0]["message"].startswith(f"job {attempts[0]['job']}: PREEMPTED"), attempts
@@ -173,14 +161,8 @@ def test_a_node_dies():
     with boxed(3) as box, PodProject(box) as p:
         p.recipe("nodes = 2, ranks_per_node = 2", attempts=2,
                  space="steps = 200, pause_ms = 50, metrics = 2")
-        run = p.start("run", "recipe.lua")
-        try:
-            p.wait_running()
+        with p.running():
             box.kill_node("dgx-002")
-            _, err = run.communicate(timeout=300)
-        finally:
-            run.kill()
-        assert run.returncode == 0, err
         attempts = p.attempts()
         assert len(attempts) == 2 and attempts[0]["result"] in ("node_fail", "lost"), attempts
         assert attempts[1]["result"] == "ok", attempts

@@ -1,5 +1,6 @@
 """What tests on a cluster in a box share: a project whose recipe starts
 tests/pod/rank.c as jobs of Slurm, and looks at what came of it."""
+import contextlib
 import os
 import subprocess
 
@@ -9,7 +10,7 @@ from pod.box import Box, missing
 
 RECIPE = """local pioche = require "pioche"
 return pioche.sweep {
-  name = "pod", space = { %(space)s }, retry = { attempts = %(attempts)d },
+  name = "pod", space = { %(space)s }, retry = { attempts = %(attempts)s },
   program = pioche.program { command = { "%(program)s" }, %(of_program)s },
   launch = { on = "slurm", grace_s = 5, %(launch)s },
 }
@@ -64,6 +65,18 @@ class PodProject(harness.Project):
         """Until ranks log."""
         self.wait_attempt(lambda a: a["state"] == "running", seconds)
         wait_for(lambda: self.poll("SELECT 1 FROM series WHERE count > 0 LIMIT 1"), seconds, "points")
+
+    @contextlib.contextmanager
+    def running(self, seconds=300):
+        """`pioche run` of the recipe, from its first points on; behind the block it has ended well."""
+        run = self.start("run", "recipe.lua")
+        try:
+            self.wait_running()
+            yield run
+            _, err = run.communicate(timeout=seconds)
+        finally:
+            run.kill()
+        assert run.returncode == 0, err
 
     def check_points(self, ranks, metrics, steps):
         """All of them, none twice, each the right one."""
