@@ -158,11 +158,17 @@ static int count_good(int64_t *points, const mend *m, pio_err *err)
 	sqlite3_stmt *row = pio_sql_query(m->store, err, "SELECT data" CHUNKS, "iii", m->of.run_id,
 	                                  (int64_t)m->rank, (int64_t)m->of.number);
 	int rc = pio_sql_row(m->store, row, err);
-	for (; rc == 1; rc = pio_sql_row(m->store, row, err)) {
+	while (rc == 1) {
 		size_t count;
-		if (pio_chunk_decode(pio_chunk_scratch(codec, 0), &count, codec, sqlite3_column_blob(row, 0),
-		                     (size_t)sqlite3_column_bytes(row, 0), NULL) == 0)
-			*points += (int64_t)count;
+		pio_err why = PIO_ERR_INIT;
+		rc = pio_chunk_decode(pio_chunk_scratch(codec, 0), &count, codec, sqlite3_column_blob(row, 0),
+		                      (size_t)sqlite3_column_bytes(row, 0), &why);
+		if (rc && !pio_chunk_is_damaged(rc)) {
+			pio_sql_reset(row);
+			return pio_fail(err, why.code, "%s", why.message);
+		}
+		*points += rc ? 0 : (int64_t)count;
+		rc = pio_sql_row(m->store, row, err);
 	}
 	return rc;
 }
