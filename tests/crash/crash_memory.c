@@ -17,8 +17,10 @@
 #include "client/drain.h"
 #include "store/checkpoint.h"
 #include "store/fold.h"
+#include "store/mend.h"
 #include "store/object.h"
 #include "store/series.h"
+#include "store/series_now.h"
 #include "story.h"
 #include "sys/fs.h"
 
@@ -86,6 +88,17 @@ static bool was_felt(enum allocator which)
 /* ---- operations -------------------------------------------------------------------------- */
 
 #define POINTS 700
+#define WAITED 40
+
+typedef struct operation {
+	const char *name;
+	bool (*prepare)(scene *s);
+	int (*run)(scene *s, pio_err *err);
+	bool once;                 /* it changes the store: to be prepared again when it succeeded */
+	int64_t points;            /* "loss" has them afterwards */
+} operation;
+
+static const operation *current;
 
 static int on_store(scene *s, pio_err *err, int (*act)(scene *s, pio_store *store, pio_err *err))
 {
@@ -124,7 +137,7 @@ static bool prepare_folded(scene *s)
 	pio_store *store = prepare_fold(s) ? store_open(s) : NULL;
 	bool ok = store && story_fold(s, store, true, POINTS);
 	pio_store_close(&store);
-	return ok;
+	return ok && story_archived(s);
 }
 
 static int fold_act(scene *s, pio_store *store, pio_err *err)
@@ -139,6 +152,59 @@ static int fold_store(scene *s, pio_err *err)
 	return on_store(s, err, fold_act);
 }
 
+/* The first half of the points waits, the others are in the journal. */
+static bool prepare_waiting(scene *s)
+{
+	setenv("PIOCHE_FOLD_DIRECT", "0", 1);
+	pio_store *store = story_begin(s) && story_journal(s, 0, WAITED / 2, false) ? store_open(s) : NULL;
+	bool ok = store && story_fold(s, store, false, WAITED / 2) &&
+	          story_journal(s, WAITED / 2, WAITED, false);
+	pio_store_close(&store);
+	return ok;
+}
+
+static bool prepare_waited(scene *s)
+{
+	pio_store *store = prepare_waiting(s) ? store_open(s) : NULL;
+	bool ok = store && story_fold(s, store, false, WAITED);
+	if (ok && int_of(store, "SELECT count(*) FROM recent") != 2)
+		ok = found(s, "points do not wait");
+	pio_store_close(&store);
+	return ok;
+}
+
+static bool prepare_aged(scene *s)
+{
+	pio_store *store = prepare_waited(s) ? store_open(s) : NULL;
+	bool ok = store && story_age(s, store);
+	pio_store_close(&store);
+	return ok;
+}
+
+static int fold_some_act(scene *s, pio_store *store, pio_err *err)
+{
+	(void)s;
+	pio_fold_result result;
+	return pio_store_fold_attempt(&result, store, 1, false, err);
+}
+
+static int fold_some(scene *s, pio_err *err)
+{
+	return on_store(s, err, fold_some_act);
+}
+
+static int mend_act(scene *s, pio_store *store, pio_err *err)
+{
+	(void)s;
+	int64_t points;
+	return pio_mend_points(&points, store, 1, 0, err);
+}
+
+static int mend_store(scene *s, pio_err *err)
+{
+	return on_store(s, err, mend_act);
+}
+
 static int read_act(scene *s, pio_store *store, pio_err *err)
 {
 	(void)s;
@@ -146,7 +212,7 @@ static int read_act(scene *s, pio_store *store, pio_err *err)
 	pio_bucket *buckets = NULL;
 	size_t count = 0;
 	int rc = pio_store_series_read(&points, &count, store, 1, INT64_MIN, INT64_MAX, 0, err);
-	if (!rc && count != POINTS)
+	if (!rc && (int64_t)count != current->points)
 		rc = pio_fail(err, PIO_ECORRUPT, "%zu points were read", count);
 	if (!rc)
 		rc = pio_store_series_buckets(&buckets, &count, store, 1, INT64_MIN, INT64_MAX, 20, err);
@@ -173,7 +239,7 @@ static int query_act(scene *s, pio_store *store, pio_err *err)
 		count += rc == SQLITE_ROW;
 	}
 	int result = rc != SQLITE_DONE ? pio_store_fail(store, err, "reading points")
-	             : count == POINTS ? 0 : pio_fail(err, PIO_ECORRUPT, "%d rows", (int)count);
+	             : count == current->points ? 0 : pio_fail(err, PIO_ECORRUPT, "%d rows", (int)count);
 	sqlite3_finalize(row);
 	return result;
 }
@@ -181,6 +247,27 @@ static int query_act(scene *s, pio_store *store, pio_err *err)
 static int query_store(scene *s, pio_err *err)
 {
 	return on_store(s, err, query_act);
+}
+
+/* What is known of each series, as it is with the points that wait. */
+static int series_act(scene *s, pio_store *store, pio_err *err)
+{
+	(void)s;
+	sqlite3_stmt *row = NULL;
+	int rc = pio_store_series_now_show(store, err);
+	if (rc)
+		return rc;
+	rc = sqlite3_prepare_v2(pio_store_db(store), "SELECT count FROM series WHERE key = 'loss'", -1, &row, NULL);
+	int64_t count = rc == SQLITE_OK && sqlite3_step(row) == SQLITE_ROW ? sqlite3_column_int64(row, 0) : -1;
+	int result = count < 0 ? pio_store_fail(store, err, "reading series")
+	             : count == current->points ? 0 : pio_fail(err, PIO_ECORRUPT, "%d points", (int)count);
+	sqlite3_finalize(row);
+	return result;
+}
+
+static int know_series(scene *s, pio_err *err)
+{
+	return on_store(s, err, series_act);
 }
 
 static int verify_act(scene *s, pio_store *store, pio_err *err)
@@ -303,19 +390,17 @@ static int log_alone(scene *s, pio_err *err)
 	return 0;
 }
 
-typedef struct operation {
-	const char *name;
-	bool (*prepare)(scene *s);
-	int (*run)(scene *s, pio_err *err);
-	bool once;                 /* it changes the store: to be prepared again when it succeeded */
-	int64_t points;            /* "loss" has them afterwards */
-} operation;
-
 static const operation operations[] = {
 	{ "making a store", prepare_nothing, make_store, false, 0 },
 	{ "opening a store", story_begin, open_store, false, 0 },
 	{ "folding and publishing", prepare_fold, fold_store, true, POINTS },
+	{ "folding points that are to wait", prepare_waiting, fold_some, true, WAITED },
+	{ "making chunks of points that waited", prepare_aged, fold_some, true, WAITED },
+	{ "mending from an archive", prepare_folded, mend_store, false, POINTS },
 	{ "reading a series", prepare_folded, read_store, false, POINTS },
+	{ "reading points that wait", prepare_waited, read_store, false, WAITED },
+	{ "asking for points that wait", prepare_waited, query_store, false, WAITED },
+	{ "knowing a series whose points wait", prepare_waited, know_series, false, WAITED },
 	{ "asking for points", prepare_folded, query_store, false, POINTS },
 	{ "verifying", prepare_folded, verify_store, false, POINTS },
 	{ "choosing and keeping checkpoints", prepare_folded, retain_store, false, POINTS },
@@ -329,7 +414,6 @@ static const operation operations[] = {
 
 /* ---- trials ---------------------------------------------------------------------------------- */
 
-static const operation *current;
 static enum allocator current_allocator;
 
 static bool one_trial(scene *s, uint64_t n, bool *felt)

@@ -24,6 +24,7 @@
 #include "sys/fs.h"
 
 #define MARKS 64
+#define PARTS 5
 #define BEAT_US 1300000         /* what was logged is synced each second */
 
 static const char *const loss_names[DISK_LOSSES] = { "all that was not synced", "nothing",
@@ -80,23 +81,41 @@ static bool check_alone(scene *s, pio_store *store)
 	return story_adopt(s, store) && story_logged(s, store, true);
 }
 
-static void fold_parts(scene *s)
+/* With a checkpoint in the third part; the last fold is the final one, after which the
+ * journal is compressed. */
+static void fold_parts_of(scene *s, int64_t points, bool wait)
 {
 	if (!story_begin(s))
 		return;
 	acknowledged(s);
 	pio_store *store = store_open(s);
-	for (int64_t n = 0; store && n < 1200; n += 240) {
-		s->page->sent = n + 240;
-		if (!story_journal(s, n, n + 240, n == 480))
+	for (int64_t part = 0; store && part < PARTS; part++) {
+		int64_t end = (part + 1) * points;
+		bool final = part == PARTS - 1;
+		s->page->sent = end;
+		if (!story_journal(s, end - points, end, part == 2))
 			break;
 		acknowledged(s);
-		if (!story_fold(s, store, n == 960, n + 240))
+		if ((part == 3 && !story_age(s, store)) || !story_fold(s, store, final, end))
 			break;
-		s->page->checkpoints = n >= 480;
+		s->page->checkpoints = part >= 2;
 		acknowledged(s);
+		if ((int_of(store, "SELECT count(*) FROM recent") > 0) != (wait && !final))
+			found(s, "points %s", wait && !final ? "do not wait" : "wait still");
 	}
 	pio_store_close(&store);
+	story_archived(s);
+}
+
+static void fold_parts(scene *s)
+{
+	fold_parts_of(s, 240, false);
+}
+
+static void fold_waiting(scene *s)
+{
+	setenv("PIOCHE_FOLD_DIRECT", "0", 1);
+	fold_parts_of(s, 30, true);
 }
 
 static bool check_fold(scene *s, pio_store *store)
@@ -120,7 +139,7 @@ static bool check_fold(scene *s, pio_store *store)
 		             told->checkpoints);
 	if (texts != points / 64 && !(points % 64 == 0 && texts == points / 64 - 1))
 		return found(s, "%" PRId64 " texts beside %" PRId64 " points", texts, points);
-	return true;
+	return story_mend(s, store);
 }
 
 static void write_runs(scene *s)
@@ -162,6 +181,7 @@ static bool check_write(scene *s, pio_store *store)
 static const power_story stories[] = {
 	{ "a rank alone", log_alone, check_alone },
 	{ "journal, fold and publish", fold_parts, check_fold },
+	{ "points that wait", fold_waiting, check_fold },
 	{ "a writer with the lease", write_runs, check_write },
 };
 

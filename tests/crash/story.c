@@ -16,6 +16,7 @@
 #include "store/checkpoint.h"
 #include "store/fold.h"
 #include "store/lease.h"
+#include "store/mend.h"
 #include "store/run.h"
 #include "sys/fs.h"
 #include "sys/hash.h"
@@ -302,6 +303,24 @@ bool story_age(scene *s, pio_store *store)
 		return true;
 	pio_store_fail(store, &err, "aging recent points");
 	return found(s, "aging failed: %s", err.message);
+}
+
+bool story_archived(scene *s)
+{
+	char path[500];
+	snprintf(path, sizeof path, "%s/runs/" STORY_ULID "/1/journal.0" PIO_JOURNAL_ARCHIVED, s->store);
+	return pio_fs_type(path) == PIO_FS_FILE || found(s, "there is no %s", path);
+}
+
+bool story_mend(scene *s, pio_store *store)
+{
+	pio_err err = PIO_ERR_INIT;
+	int64_t folded = int_of(store, "SELECT count(*) FROM point"), mended = 0;
+	if (folded && pio_mend_points(&mended, store, attempt_of(store), 0, &err) != 0)
+		return found(s, "mending failed: %s", err.message);
+	if (mended != folded)
+		return found(s, "the journal has %" PRId64 " points, %" PRId64 " were folded", mended, folded);
+	return points_are_whole(s, store, "loss", folded, folded);
 }
 
 bool story_folded(scene *s, pio_store *store, int64_t sent, bool has_checkpoint)

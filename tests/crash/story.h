@@ -40,6 +40,10 @@ bool story_journal(scene *s, int64_t from, int64_t to, bool shard);
 bool story_fold(scene *s, pio_store *store, bool final, int64_t points);
 /* As if the points that wait to become chunks had done so for long. */
 bool story_age(scene *s, pio_store *store);
+/* After a final fold the journal, unless it is small, is compressed. */
+bool story_archived(scene *s);
+/* What is folded is read again from the journal, plain or compressed, and is the same. */
+bool story_mend(scene *s, pio_store *store);
 /* The store holds between `acked` and `sent` points and is sound; after a final
  * fold exactly `sent`, all texts, and the checkpoint if there is one. */
 bool story_folded(scene *s, pio_store *store, int64_t sent, bool has_checkpoint);

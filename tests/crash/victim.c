@@ -201,7 +201,7 @@ static bool check_fold(scene *s, pio_store *store)
 {
 	return story_folded(s, store, FOLDED, true) && story_fold(s, store, true, FOLDED) &&
 	       story_folded(s, store, FOLDED, true) && story_fold(s, store, true, FOLDED) &&
-	       story_folded(s, store, FOLDED, true);
+	       story_archived(s) && story_mend(s, store) && story_folded(s, store, FOLDED, true);
 }
 
 static bool prepare_merge(scene *s)
@@ -249,7 +249,7 @@ static bool check_merge(scene *s, pio_store *store)
 	if (there % 64 == 0 && there != int_of(store, "SELECT 64 * count(*) FROM event WHERE kind = 'text'"))
 		return true; /* torn between the points and the text behind them */
 	return story_journal(s, there, there + MERGED, false) &&
-	       story_fold(s, store, true, there + MERGED) &&
+	       story_fold(s, store, true, there + MERGED) && story_mend(s, store) &&
 	       story_folded(s, store, there + MERGED, false);
 }
 
