@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "client/drain.h"
+#include "launch/leftover.h"
 #include "store/checkpoint.h"
 #include "store/fold.h"
 #include "store/run.h"
@@ -226,10 +227,16 @@ static int store_event(lua_State *L)
 	return pio_bind_done(L, rc, &err);
 }
 
+/* Also what a dead agent of another attempt left on this node. */
 static int store_adopt(lua_State *L)
 {
-	pio_err err = PIO_ERR_INIT;
-	return pio_bind_done(L, pio_store_adopt(pio_bind_store(L, 1), pio_ring_recover, &err), &err);
+	pio_store *store = pio_bind_store(L, 1);
+	pio_str told = PIO_STR_INIT;
+	pio_err err = PIO_ERR_INIT, why = PIO_ERR_INIT;
+	int left = pio_leftover_drain(&told, pio_store_path(store), &why);
+	pio_str_fini(&told);
+	int rc = pio_store_adopt(store, pio_ring_recover, &err);
+	return rc ? pio_bind_fail(L, &err) : pio_bind_done(L, left, &why);
 }
 
 /* fold(attempt_id, final) -> { points, records, last_step, checkpoints } */

@@ -14,6 +14,7 @@
 #include "base/err.h"
 #include "base/str.h"
 #include "client/ring.h"
+#include "sys/journal.h"
 
 /* Append <pio_shm_dir()>/pioche-<ulid>-<attempt>-<rank>.ring to `path`. */
 int pio_ring_path(pio_str *path, const char *ulid, int attempt, int rank, pio_err *err);
@@ -46,14 +47,26 @@ void pio_ring_kick(pio_ring *ring);
 /* Nobody will drain this ring any more: writers neither wait nor keep. */
 void pio_ring_shut(pio_ring *ring);
 
-/* Drain the rings that ranks [first, first + count) of a dead attempt left on this
- * node into <dir>/journal.<node> and unlink them. The caller makes sure that no
- * other drainer lives (the lock of the attempt, DIR/agent.lock). 0 also when
- * there is none. `last_steps`, where not NULL, are count steps, raised to the
- * newest that was found in each ring. */
-int pio_ring_recover_node(const char *dir, const char *ulid, int attempt, int node, int first, int count,
-                          int64_t *last_steps, pio_err *err);
-/* The same for ranks [0, world) and node 0. */
+/* Opens a segment of a journal: pio_journal_reader_open, or what also reads those
+ * that are archived (store/archive.h). PIO_ENOTFOUND: there is none to open. */
+typedef int pio_ring_open_segment(pio_journal_reader **reader, pio_journal_header *header,
+                                  const char *path, pio_err *err);
+
+/* Ranks [first, first + count) of a dead attempt. */
+typedef struct pio_ring_node {
+	const char *dir, *ulid;      /* of the attempt */
+	int attempt, node, first, count;
+	int64_t *last_steps;         /* count steps, raised to the newest of each ring; or NULL */
+	pio_ring_open_segment *open; /* NULL: archived segments are older than what is in the rings */
+} pio_ring_node;
+
+/* Drain the rings that they left on this node into <dir>/journal.<node> and unlink
+ * them. The caller makes sure that no other drainer lives (the lock of the attempt,
+ * DIR/agent.lock). 0 also when there is none. */
+int pio_ring_recover_node(const pio_ring_node *node, pio_err *err);
+/* Those of ranks [0, world), into the journal of node 0. */
 int pio_ring_recover(const char *dir, const char *ulid, int attempt, int world, pio_err *err);
+/* Is any ring of them on this node? */
+bool pio_ring_is_left(const pio_ring_node *node);
 
 #endif

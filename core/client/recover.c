@@ -95,14 +95,20 @@ typedef struct newest_point {
 } newest_point;
 
 static int read_segment(newest_point *newest, seen_frames *list, const pio_ring *ring,
-                        const char *path, pio_err *err)
+                        pio_ring_open_segment *open, const char *path, pio_err *err)
 {
 	pio_journal_reader *reader;
 	pio_journal_header header;
 	pio_record record;
-	int rc = pio_journal_reader_open(&reader, &header, path, err);
-	if (rc)
+	pio_err why = PIO_ERR_INIT;
+	int rc = open(&reader, &header, path, &why);
+	if (rc == -PIO_ENOTFOUND)
+		return 0;
+	if (rc) {
+		if (err)
+			*err = why;
 		return rc;
+	}
 	while ((rc = pio_journal_next(reader, &record, err)) == 1) {
 		pio_cursor cursor = { record.payload, record.payload + record.size_bytes, 0 };
 		if (record.type != PIO_RECORD_POINTS) {
@@ -117,10 +123,10 @@ static int read_segment(newest_point *newest, seen_frames *list, const pio_ring 
 	return rc;
 }
 
-/* All segments in order. One that is archived was left behind long before the
- * drainer died, and what is in it has left the ring. */
+/* All segments in order. While the attempt goes on, one that is archived was left
+ * behind long before the drainer died, and what is in it has left the ring. */
 static int read_segments(newest_point *newest, seen_frames *list, const pio_ring *ring,
-                         const char *journal_path, pio_err *err)
+                         pio_ring_open_segment *open, const char *journal_path, pio_err *err)
 {
 	uint32_t count;
 	pio_str path = PIO_STR_INIT;
@@ -128,15 +134,15 @@ static int read_segments(newest_point *newest, seen_frames *list, const pio_ring
 	for (uint32_t segment = 0; !rc && segment < count; segment++) {
 		pio_str_clear(&path);
 		rc = pio_journal_segment_path(&path, journal_path, segment, err);
-		if (!rc && pio_fs_type(path.data) == PIO_FS_FILE)
-			rc = read_segment(newest, list, ring, path.data, err);
+		if (!rc)
+			rc = read_segment(newest, list, ring, open, path.data, err);
 	}
 	pio_str_fini(&path);
 	return rc;
 }
 
 /* Only what was published in order can be there. */
-int pio_ring_skip_journaled(pio_ring *ring, const char *journal_path, pio_err *err)
+static int skip_journaled(pio_ring *ring, pio_ring_open_segment *open, const char *journal_path, pio_err *err)
 {
 	seen_frames list = { NULL, 0, 0 };
 	newest_point newest = { 0, false };
@@ -145,7 +151,7 @@ int pio_ring_skip_journaled(pio_ring *ring, const char *journal_path, pio_err *e
 		rc = list_frames(&list, ring, err);
 	sort_frames(&list, by_hash);
 	if (!rc)
-		rc = read_segments(&newest, &list, ring, journal_path, err);
+		rc = read_segments(&newest, &list, ring, open, journal_path, err);
 	if (rc)
 		goto out;
 	sort_frames(&list, by_order);
@@ -157,6 +163,11 @@ int pio_ring_skip_journaled(pio_ring *ring, const char *journal_path, pio_err *e
 out:
 	pio_free(list.frames);
 	return rc;
+}
+
+int pio_ring_skip_journaled(pio_ring *ring, const char *journal_path, pio_err *err)
+{
+	return skip_journaled(ring, pio_journal_reader_open, journal_path, err);
 }
 
 /* RING.spill is a backlog that was left; while it is being moved, RING.taken.
@@ -253,24 +264,25 @@ static int note_unreadable(pio_journal_writer *journal, int rank, const char *wh
 	return rc;
 }
 
-static int recover_path(const char *ring_path, const char *journal_path,
-                        const pio_journal_header *header, int rank, int64_t *last_step, pio_err *err)
+static int recover_path(const char *ring_path, const char *journal_path, const pio_journal_header *header,
+                        const pio_ring_node *node, int i, pio_err *err)
 {
 	pio_ring *ring = NULL;
 	pio_journal_writer *journal = NULL;
 	pio_err why = PIO_ERR_INIT;
-	/* Opened first: it cuts a torn tail, so that pio_ring_skip_journaled sees whole records. */
+	int64_t *last_step = node->last_steps ? &node->last_steps[i] : NULL;
+	/* Opened first: it cuts a torn tail, so that skip_journaled sees whole records. */
 	int rc = pio_journal_open(&journal, journal_path, header, err);
 	if (rc)
 		return rc;
 	rc = pio_ring_attach(&ring, ring_path, &why);
 	if (rc == -PIO_ECORRUPT || rc == -PIO_EVERSION) {
-		rc = note_unreadable(journal, rank, why.message, err);
+		rc = note_unreadable(journal, node->first + i, why.message, err);
 	} else if (rc) {
 		if (err)
 			*err = why;
 	} else {
-		rc = pio_ring_skip_journaled(ring, journal_path, err);
+		rc = skip_journaled(ring, node->open ? node->open : pio_journal_reader_open, journal_path, err);
 		if (!rc)
 			rc = recover_backlog(ring, journal, ring_path, journal_path, err);
 		if (!rc)
@@ -288,23 +300,21 @@ static int recover_path(const char *ring_path, const char *journal_path,
 	return rc ? rc : pio_fs_unlink(ring_path, err);
 }
 
-int pio_ring_recover_node(const char *dir, const char *ulid, int attempt, int node, int first, int count,
-                          int64_t *last_steps, pio_err *err)
+int pio_ring_recover_node(const pio_ring_node *node, pio_err *err)
 {
-	pio_journal_header header = { .attempt = (uint32_t)attempt, .node = (uint32_t)node,
+	pio_journal_header header = { .attempt = (uint32_t)node->attempt, .node = (uint32_t)node->node,
 	                              .created_ns = pio_clock_wall_ns() };
 	pio_str ring_path = PIO_STR_INIT, journal_path = PIO_STR_INIT;
 	int rc = 0;
-	if (!pio_ulid_parse(&header.run, ulid))
-		return pio_fail(err, PIO_EINVAL, "\"%s\" is no ULID: 26 characters expected", ulid);
-	pio_str_printf(&journal_path, "%s/journal.%d", dir, node);
+	if (!pio_ulid_parse(&header.run, node->ulid))
+		return pio_fail(err, PIO_EINVAL, "\"%s\" is no ULID: 26 characters expected", node->ulid);
+	pio_str_printf(&journal_path, "%s/journal.%d", node->dir, node->node);
 	rc = pio_str_check(&journal_path, err);
-	for (int rank = first; !rc && rank < first + count; rank++) {
+	for (int i = 0; !rc && i < node->count; i++) {
 		pio_str_clear(&ring_path);
-		rc = pio_ring_path(&ring_path, ulid, attempt, rank, err);
+		rc = pio_ring_path(&ring_path, node->ulid, node->attempt, node->first + i, err);
 		if (!rc && pio_fs_type(ring_path.data) == PIO_FS_FILE)
-			rc = recover_path(ring_path.data, journal_path.data, &header, rank,
-			                  last_steps ? &last_steps[rank - first] : NULL, err);
+			rc = recover_path(ring_path.data, journal_path.data, &header, node, i, err);
 	}
 	pio_str_fini(&ring_path);
 	pio_str_fini(&journal_path);
@@ -313,5 +323,18 @@ int pio_ring_recover_node(const char *dir, const char *ulid, int attempt, int no
 
 int pio_ring_recover(const char *dir, const char *ulid, int attempt, int world, pio_err *err)
 {
-	return pio_ring_recover_node(dir, ulid, attempt, 0, 0, world, NULL, err);
+	const pio_ring_node node = { .dir = dir, .ulid = ulid, .attempt = attempt, .count = world };
+	return pio_ring_recover_node(&node, err);
+}
+
+bool pio_ring_is_left(const pio_ring_node *node)
+{
+	bool is_left = false;
+	for (int i = 0; !is_left && i < node->count; i++) {
+		pio_str path = PIO_STR_INIT;
+		is_left = pio_ring_path(&path, node->ulid, node->attempt, node->first + i, NULL) == 0 &&
+		          pio_fs_type(path.data) == PIO_FS_FILE;
+		pio_str_fini(&path);
+	}
+	return is_left;
 }

@@ -218,6 +218,8 @@ static int work(pio_agent *agent, pio_err *err)
 		rc = pio_agent_ranks_start(agent, err);
 	if (rc)
 		pio_agent_fail(agent, err);
+	else
+		pio_agent_leftover_start(agent);
 	if (agent->alive)
 		uv_run(&agent->loop, UV_RUN_DEFAULT);
 	rc = finish(agent, err);

@@ -3,7 +3,8 @@
  * connection to the head), agent_meet.c (where ranks meet), agent_rank.c (starting,
  * reaping and stopping ranks), agent_place.c (where they run), agent_exit.c (the
  * exit record), agent_watch.c (hangs, lack of memory),
- * agent_straggler.c (slow ranks), agent_preflight.c (is the node fit?). For them alone.
+ * agent_straggler.c (slow ranks), agent_preflight.c (is the node fit?),
+ * agent_leftover.c (what dead ones left here). For them alone.
  *
  * An ending goes through stages, only upwards:
  *
@@ -62,6 +63,7 @@ typedef struct pio_agent {
 	int64_t trouble_mono_ns;
 	int64_t started_ns, ended_ns; /* wall */
 	int lock_fd;
+	int note_fd;                  /* under a head: holds the lock of its note (leftover.h) */
 	pio_journal_writer *journal;
 	bool is_journal_broken, is_orphan, has_lost_keeper;
 	bool failed_elsewhere;        /* a rank of another node: stopped for that */
@@ -177,6 +179,10 @@ void pio_agent_watch_put_oom(pio_str *text, const pio_agent *agent, const pio_ag
 void pio_agent_straggler_beat(pio_agent *agent, int64_t now_ns);
 /* The head's "pace"; other words change nothing. */
 void pio_agent_straggler_obey(pio_agent *agent, const char *word);
+
+/* ---- agent_leftover.c ---- */
+/* Begin to drain what dead agents left on this node. */
+void pio_agent_leftover_start(pio_agent *agent);
 
 /* ---- agent_place.c ---- */
 /* Find the GPUs and decide the binding. What cannot be had is told. */

@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "client/drain.h"
+#include "launch/leftover.h"
 #include "sys/fs.h"
 #include "sys/proc.h"
 #include "sys/sock.h"
@@ -55,6 +56,8 @@ int pio_keeper_split(pio_agent *agent, pid_t *worker, pio_err *err)
 {
 	struct sigaction forward = { .sa_handler = pass_on };
 	int rc = pio_keeper_none(agent, err);
+	if (!rc && agent->joined)
+		rc = pio_leftover_announce(&agent->note_fd, &agent->spec, err);
 	if (!rc)
 		rc = pio_proc_fork(worker, SIGTERM, err);
 	if (rc)
@@ -106,10 +109,11 @@ static int drain_rings(pio_agent *agent, pio_err *err)
 	const pio_agent_spec *spec = &agent->spec;
 	int64_t steps[PIO_RANKS_PER_NODE_MAX], deadline_ns = pio_clock_mono_ns() + ROOM_MS * INT64_C(1000000);
 	int n = spec->ranks_per_node, rc;
+	pio_ring_node node = pio_leftover_rings(spec);
+	node.last_steps = steps;
 	for (int i = 0; i < n; i++)
 		steps[i] = agent->ranks[i].last_step;
-	while ((rc = pio_ring_recover_node(spec->dir, spec->run, spec->attempt, spec->node, spec->first_rank, n,
-	                                   steps, err)) == -PIO_ENOSPC &&
+	while ((rc = pio_ring_recover_node(&node, err)) == -PIO_ENOSPC &&
 	       agent->joined && pio_clock_mono_ns() < deadline_ns)
 		pio_clock_sleep_ms(ROOM_AGAIN_MS); /* nobody else can reach this node's memory */
 	for (int i = 0; i < n; i++)
@@ -188,6 +192,8 @@ int pio_keeper_watch(pio_agent *agent, pid_t worker)
 		rc = drain_rings(agent, &err);
 	if (rc && err.code)
 		fprintf(stderr, "pioche keeper: %s\n", err.message);
+	if (agent->joined)
+		pio_leftover_end(&agent->spec);
 	munmap(agent->ranks, (size_t)agent->spec.ranks_per_node * sizeof *agent->ranks);
 	return rc ? 3 : 0;
 }

@@ -12,7 +12,8 @@
  *
  * If the keeper dies, the worker is told by SIGTERM and stops its ranks in good
  * order ("lost"). Whoever kills both leaves rings behind: those of the
- * supervisor's own machine are drained when it recovers. */
+ * supervisor's own machine are drained when it recovers, those of another node by
+ * the next agent there (leftover.h). */
 #ifndef PIO_LAUNCH_KEEPER_H
 #define PIO_LAUNCH_KEEPER_H
 

@@ -223,6 +223,7 @@ void pio_supervisor_drop(pio_supervisor *s, pio_active *a)
 			*at = a->next;
 			break;
 		}
+	s->late_ns = 0;
 	uv_close((uv_handle_t *)&a->orders, pipe_closed);
 	uv_close((uv_handle_t *)&a->events, pipe_closed);
 }

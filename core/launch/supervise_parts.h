@@ -56,6 +56,7 @@ struct pio_supervisor {
 	json_t *events;
 	int interrupts;
 	int64_t poll_ns;              /* of the next look for stop requests */
+	int64_t late_ns;              /* of the next one for journals that grew (late.h) */
 };
 
 /* ---- supervise.c ---- */

@@ -8,11 +8,13 @@
 #include "launch/supervise_job.h"
 #include "launch/supervise_parts.h"
 #include "store/fold.h"
+#include "store/late.h"
 #include "store/run.h"
 #include "store/sql.h"
 #include "sys/proc.h"
 
 #define POLL_NS INT64_C(1000000000)
+#define LATE_NS INT64_C(10000000000)
 /* From an agent's death to the end of its pipe, should something hold that. */
 #define PIPE_NS INT64_C(2000000000)
 
@@ -151,6 +153,18 @@ static int poll_stops(pio_supervisor *s, pio_err *err)
 	return rc;
 }
 
+/* The next attempt's agents drain what a dead one left on their nodes: looked for
+ * when an attempt has ended, and now and then. What cannot be folded keeps its
+ * marker, and is told by whatever command takes it in. */
+static void fold_late(pio_supervisor *s)
+{
+	int64_t now_ns = pio_clock_mono_ns();
+	if (now_ns < s->late_ns)
+		return;
+	s->late_ns = now_ns + LATE_NS;
+	(void)pio_store_fold_late(s->store, NULL);
+}
+
 int pio_supervisor_turn(pio_supervisor *s, uv_run_mode mode, pio_err *err)
 {
 	uv_run(&s->loop, mode);
@@ -162,5 +176,7 @@ int pio_supervisor_turn(pio_supervisor *s, uv_run_mode mode, pio_err *err)
 		else if ((rc = pio_job_tend(s, a, err)) == -PIO_EBUSY)
 			rc = 0; /* somebody reads the store: at the next turn */
 	}
+	if (!rc)
+		fold_late(s);
 	return rc ? rc : pio_jobs_turn(s, err);
 }

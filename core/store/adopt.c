@@ -11,6 +11,7 @@
 #include "base/ulid.h"
 #include "store/archive.h"
 #include "store/fold.h"
+#include "store/late.h"
 #include "store/run.h"
 #include "store/sql.h"
 #include "sys/fs.h"
@@ -328,5 +329,6 @@ int pio_store_adopt(pio_store *store, pio_store_recover_rings *recover_rings, pi
 	}
 	pio_fs_list_free(names, count);
 	pio_str_fini(&path);
-	return first;
+	int rc = pio_store_fold_late(store, first ? NULL : err);
+	return first ? first : rc;
 }

@@ -50,6 +50,7 @@ typedef int pio_store_recover_rings(const char *attempt_dir, const char *ulid, i
  * their run rows, fold what is there, and end those whose process is gone
  * (finished or failed as their EXIT record says; failed, result lost, without
  * one). A process is alive as long as it holds the lock runs/<ulid>/1/agent.lock.
+ * Attempts whose journals grew after their end are folded again (late.h).
  * recover_rings may be NULL. A run that cannot be adopted does not keep others
  * from it; the first such error is returned. */
 int pio_store_adopt(pio_store *store, pio_store_recover_rings *recover_rings, pio_err *err);

@@ -110,7 +110,7 @@ local function sort_staging(store, unsupervised)
       waiting[#waiting + 1] = name
     elseif attempt and attempt:match(ulid_pattern) and not known[name] and unsupervised then
       dead[#dead + 1] = name
-    else
+    elseif not name:find("^late%.") then -- its journals are looked at
       busy = busy + 1
     end
   end
@@ -257,7 +257,8 @@ local function check_rings(report, store)
   end
   if #left > 0 then
     report("warn", "rings", count_of(#left, "ring") .. " of dead processes in " .. dir,
-      "a verb that reads drains those of standalone runs, `pioche run` those of its own", adopt(store))
+      "a verb that reads drains those of standalone runs and of nodes that died, `pioche run` those of"
+      .. " its own", adopt(store))
   end
 end
 
