@@ -15,9 +15,9 @@
  *
  * The head opens the rendezvous at a port of the kernel's choice, makes the
  * token, and gives both to `start`, in the environment alone. Once all agents
- * have joined, all get their orders; who is missing is named after a tenth of
- * join_s, and ends the attempt after all of it. The first failure on any node
- * is told to the other agents, which stop their ranks.
+ * have joined, all get their orders. After a tenth of join_s, `nodes` of them are
+ * enough; who is missing then is named, and ends the attempt after all of it. The
+ * first failure on any node is told to the other agents, which stop their ranks.
  *
  * Signals: SIGTERM stops politely (`cancelled`), the second one, or SIGINT,
  * kills; SIGUSR2 says that the time limit is near (`timeout`). If the head dies

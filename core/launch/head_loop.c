@@ -97,15 +97,28 @@ static void start_failed(pio_head *head)
 	pio_str_fini(&why);
 }
 
+/* Where spares came, those who did not are not needed. */
+static bool has_enough(const pio_head *head)
+{
+	int joined = 0;
+	for (int i = 0; i < head->place_count; i++)
+		joined += head->places[i].state == PIO_PLACE_JOINED;
+	return joined >= head->spec.nodes;
+}
+
 static void watch_joining(pio_head *head, int64_t now_ns)
 {
 	int64_t join_ns = pio_json_int_or(head->spec.json, "join_s", JOIN_S) * NS_PER_S;
 	pio_str text = PIO_STR_INIT;
-	if (head->start_ended_ns && now_ns - head->start_ended_ns > START_NS) {
+	bool is_late = now_ns - head->begun_ns > join_ns / 10;
+	if (is_late && has_enough(head)) {
+		pio_str_puts(&text, "spares are here: no longer waiting for ");
+		pio_head_put_missing(&text, head);
+		pio_head_note(head, "join", text.data);
+		pio_head_begin(head);
+	} else if (head->start_ended_ns && now_ns - head->start_ended_ns > START_NS) {
 		start_failed(head);
-		return;
-	}
-	if (!head->named_ns && now_ns - head->begun_ns > join_ns / 10) {
+	} else if (!head->named_ns && is_late) {
 		head->named_ns = now_ns;
 		pio_str_puts(&text, "waiting for ");
 		pio_head_put_missing(&text, head);

@@ -88,8 +88,7 @@ static void give_orders(pio_head *head, pio_place *place, int node)
 	pio_guest_send(place->guest, &frame);
 }
 
-/* All are here: the first `nodes` of them work, the others are not needed. */
-static void begin(pio_head *head)
+void pio_head_begin(pio_head *head)
 {
 	head->stage = PIO_HEAD_RUNNING;
 	pio_sock_close(&head->master_fd); /* rank 0 binds it now */
@@ -144,10 +143,10 @@ static void admit(pio_head *head, pio_guest *guest, const pio_frame_join *join)
 	int absent = 0;
 	for (int i = 0; i < head->place_count; i++)
 		absent += head->places[i].state == PIO_PLACE_ABSENT;
-	if (head->stage == PIO_HEAD_ENDING)
+	if (head->stage != PIO_HEAD_JOINING) /* it was begun without this one, or ends */
 		send_word(guest, PIO_FRAME_ORDER, "stop");
 	else if (absent == 0)
-		begin(head);
+		pio_head_begin(head);
 }
 
 static void hear_join(pio_head *head, pio_guest *guest, const pio_frame *frame)

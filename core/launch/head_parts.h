@@ -107,6 +107,8 @@ void pio_head_check_end(pio_head *head);
 /* What the door tells. */
 void pio_head_hear(void *head, pio_guest *guest, const pio_frame *frame);
 void pio_head_lost(void *head, pio_guest *guest);
+/* Enough are here: the first `nodes` of them work, the others are not needed. */
+void pio_head_begin(pio_head *head);
 /* What the assembly says to a node, and the node's name. */
 void pio_head_send(void *head, int node, pio_str *frames);
 void pio_head_put_node(void *head, int node, pio_str *text);

@@ -273,6 +273,29 @@ static void a_spare_takes_no_part(void **state)
 	assert_null(own);
 }
 
+/* Late spares are sent away, also one that takes the place of a missing node. */
+static void who_does_not_come_is_not_waited_for_where_a_spare_is(void **state)
+{
+	(void)state;
+	json_t *spec = orders(2, 1, "echo $RANK of $WORLD_SIZE; sleep 2");
+	json_object_set_new(spec, "spares", json_integer(1));
+	json_object_set_new(spec, "join_s", json_integer(10));
+	json_object_set_new(spec, "hosts", json_pack("[s, s, s]", "dgx-000", "dgx-001", "dgx-002"));
+	put_start(spec, "for i in 0 2; do PIOCHE_NODE=$i SLURMD_NODENAME=dgx-00$i \"$1\" agent --join & done;"
+	          "sleep 2; PIOCHE_NODE=1 SLURMD_NODENAME=dgx-001 \"$1\" agent --join; wait");
+	json_t *record = end(start(spec));
+	assert_string_equal(text_of(record, "result"), "ok");
+	assert_int_equal(json_array_size(json_object_get(record, "nodes")), 2);
+	expect_node(record, 0, "ok", "");
+	expect_node(record, 1, "ok", "");
+	assert_string_equal(text_of(json_array_get(json_object_get(record, "nodes"), 1), "host"), "dgx-002");
+	json_decref(record);
+	pio_str out = read_text("rank-1.out");
+	assert_string_equal(out.data, "1 of 2\n");
+	pio_str_fini(&out);
+	wait_for_text("head.events", "spares are here: no longer waiting for 1 of 3 nodes: dgx-001", 1);
+}
+
 static void wrong_interfaces_and_late_heads_are_refused(void **state)
 {
 	(void)state;
@@ -300,6 +323,7 @@ int main(int argc, char **argv)
 		T(a_start_that_fails_tells_why), T(signals_say_how_to_end),
 		T(agents_stop_when_the_head_is_gone), T(a_killed_agent_loses_no_point),
 		T(a_dead_node_is_named), T(a_spare_takes_no_part),
+		T(who_does_not_come_is_not_waited_for_where_a_spare_is),
 		T(wrong_interfaces_and_late_heads_are_refused),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
