@@ -293,7 +293,7 @@ function lab.run(ctx, self, session)
     not launched and problems == 0 and "nothing to do: " or "", finished, total,
     failed > 0 and (", %d failed"):format(failed) or ""))
   if ctx.json then runs.print_json(ctx, session.store, session.ids) end
-  return problems + failed > 0 and 1 or 0
+  return (problems > 0 or finished < total) and 1 or 0
 end
 
 -- ---- pioche plan ------------------------------------------------------------------------------

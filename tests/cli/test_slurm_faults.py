@@ -121,7 +121,7 @@ def test_an_administrator_cancels():
         attempts = p.attempts()
         assert [(a["result"], a["status"]) for a in attempts] == [("cancelled", "cancelled")], attempts
         assert attempts[0]["message"].startswith(f"job {job} was cancelled, not by pioche"), attempts
-        assert run.returncode == 1 or "0 of 1 runs are finished" in err, err
+        assert run.returncode == 1 and "0 of 1 runs are finished" in err, err
         p.check_nothing_left()
 
 

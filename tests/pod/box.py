@@ -28,6 +28,9 @@ import sys
 import tempfile
 import time
 
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+from pod import accounting  # noqa: E402
+
 GPUS = 8
 CPUS = 8
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "scancel", "sinfo")
@@ -74,9 +77,10 @@ PartitionName=urgent Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=10
 """
 
 
-def missing():
+def missing(with_accounting=False):
     """Slurm's programs that this machine lacks."""
-    return [name for name in PROGRAMS if not program(name)]
+    wanted = PROGRAMS + accounting.PROGRAMS if with_accounting else PROGRAMS
+    return [name for name in wanted if not program(name)]
 
 
 def program(name):
@@ -133,10 +137,10 @@ def processes():
 
 
 class Box:
-    def __init__(self, nodes=4, node_timeout_s=10, config=""):
-        """`config`: further lines of slurm.conf."""
+    def __init__(self, nodes=4, node_timeout_s=10, config="", with_accounting=False):
+        """`config`: further lines of slurm.conf, which outdo those above."""
         self.nodes = [f"dgx-{i:03}" for i in range(1, nodes + 1)]
-        self.node_timeout_s, self.more = node_timeout_s, config
+        self.node_timeout_s, self.more, self.with_accounting = node_timeout_s, config, with_accounting
         self.daemons = {}
 
     # ---- life ----
@@ -145,8 +149,10 @@ class Box:
         self.dir = tempfile.mkdtemp(prefix="pioche-box-")
         self.ports = None
         try:
-            self.ports = Ports(1 + len(self.nodes))
+            self.ports = Ports(1 + len(self.nodes) + accounting.PORTS)
             self.configure()
+            if self.with_accounting:
+                accounting.start(self, program, self.port_of_accounting())
             self.start_controller(clean=True)
             for node in self.nodes:
                 self.start_node(node)
@@ -173,13 +179,18 @@ class Box:
             nodes=len(self.nodes), node_timeout_s=self.node_timeout_s,
             first=self.ports.first + 1, last=self.ports.first + len(self.nodes),
             gres="GresTypes=gpu\n" if devices else "",
-            node_gres=f"Gres=gpu:h100:{self.gpus}" if devices else "") + self.more)
+            node_gres=f"Gres=gpu:h100:{self.gpus}" if devices else "")
+            + (accounting.OF_CLUSTER.format(dbd_port=self.port_of_accounting() + 1) if self.with_accounting else "")
+            + self.more)
         self.write("cgroup.conf", "")
         self.write("gres.conf", "".join(f"Name=gpu Type=h100 File={d}\n" for d in devices))
         # What a job inherits from its submitter says nothing of another cluster.
         self.env = {k: v for k, v in os.environ.items()
                     if not k.startswith(("SLURM", "SBATCH", "SQUEUE", "SCONTROL"))}
         self.env["SLURM_CONF"] = self.path("slurm.conf")
+
+    def port_of_accounting(self):
+        return self.ports.first + 1 + len(self.nodes)
 
     def devices(self):
         made = [self.path(f"dev/gpu{i}") for i in range(GPUS)]

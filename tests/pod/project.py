@@ -18,8 +18,9 @@ return pioche.sweep {
 
 
 def boxed(nodes, **options):
-    if missing():
-        raise harness.Skip(", ".join(missing()))
+    lacks = missing(options.get("with_accounting", False))
+    if lacks:
+        raise harness.Skip(", ".join(lacks))
     return Box(nodes, **options)
 
 

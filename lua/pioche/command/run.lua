@@ -42,7 +42,7 @@ local function run_sweep(ctx, self, session)
     for i, job in ipairs(jobs) do ids[i] = job.id end
     runs.print_json(ctx, session.store, ids)
   end
-  return #problems + failed > 0 and 1 or 0
+  return (#problems > 0 or finished < #jobs) and 1 or 0
 end
 
 -- What can be wrong without a store is told before one is made or changed.
@@ -94,7 +94,7 @@ the rest here; `launch.on`, or --on, says otherwise. Jobs wait and run whether o
 not this command lives: the same command again finds them and goes on.
 
 Ctrl-C stops the runs politely, Ctrl-C again at once; the exit status is then
-130. It is 1 when a run failed.]],
+130. It is 1 when a run failed or was cancelled.]],
   args = { 1, nil, what = "a recipe" },
   options = { { name = "again", help = "run everything anew, also what is finished" }, launcher.option },
   run = run,
