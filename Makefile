@@ -211,10 +211,9 @@ HOST_CXX  = $(CXX) -std=gnu++17 -O2 -g -Wall -Wextra -Werror $(SANFLAGS) -fPIC -
 HOST_PROGRAMS = $(addprefix $(BUILD)/,gpu_host/gpt_cuda tests/nccl_ranks tests/kernels_cpu tests/kernels_host)
 HOST_LIBS = $(BUILD)/gpu_host/libcuda.so.1 $(BUILD)/gpu_host/libnccl.so.2 $(BUILD)/gpu_host/old/libnccl.so.2
 
-$(BUILD)/gpu_host/libcuda.so.1: tests/gpu_host/device.cpp
-	@mkdir -p $(@D)
+$(BUILD)/gpu_host/libcuda.so.1: $(addprefix $(BUILD)/gpu_host/,device.o stream.o)
 	@echo "LD $@"
-	$(Q)$(HOST_CXX) -shared -Wl,-soname,$(@F) -o $@ $<
+	$(Q)$(CXX) $(SANFLAGS) $(LDFLAGS) -shared -pthread -Wl,-soname,$(@F) -o $@ $(filter %.o,$^)
 
 $(BUILD)/gpu_host/libnccl.so.2: tests/gpu_host/nccl.cpp $(BUILD)/gpu_host/libcuda.so.1
 	@echo "LD $@"

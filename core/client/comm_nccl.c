@@ -344,7 +344,7 @@ void pio_nccl_close(pio_nccl **nccl, const char *abort_reason)
 	if (!n)
 		return;
 	*nccl = NULL;
-	if (n->handle && !abort_reason &&
+	if (n->handle && !abort_reason && !refuse_broken(n, &err) &&
 	    SETTLE(n, n->timeout_ms, "ncclCommFinalize", ncclCommFinalize(n->handle), &err) == 0) {
 		(void)n->api->ncclCommDestroy(n->handle);
 		n->handle = NULL;

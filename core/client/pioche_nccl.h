@@ -60,7 +60,7 @@ PIO_API int pio_nccl_check(pio_nccl *nccl, int result, const char *call, const c
 #define PIO_NCCL(nccl, call) pio_nccl_check((nccl), (int)(call), #call, __FILE__, __LINE__)
 
 /* Leave: with `abort_reason` NULL in good order (everyone must come), else, and
- * where it is broken, at once. Groups before their parent, and that before the
+ * where it or its pio_comm is broken, at once. Groups before their parent, and that before the
  * pio_comm. Sets *nccl to NULL. */
 PIO_API void pio_nccl_close(pio_nccl **nccl, const char *abort_reason);
 

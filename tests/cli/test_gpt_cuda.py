@@ -181,6 +181,25 @@ def test_a_rank_that_stands_still_is_waited_for_no_longer_than_told():
         assert "a collective was not done within 2000 ms: another rank has not come to it" in said, said
 
 
+FAULT = """#!/bin/sh
+[ "$RANK" = 1 ] && export GPU_HOST_FAULT=900
+exec %s "$@"
+"""
+
+
+def test_a_kernel_that_goes_astray_ends_its_rank_with_its_name():
+    with project("./fault.sh", ranks=3, save_every=2) as p:
+        p.write("fault.sh", FAULT % GPT_CUDA, 0o755)
+        p.write("recipe.lua", p.read("recipe.lua").replace("batch = 8", "batch = 6").replace("steps = 12", "steps = 1000000")
+                .replace("attempts = 3", "attempts = 1"))
+        p.pioche("run", "recipe.lua", expect=1)
+        attempt = p.sql("SELECT result, rank, exit_code FROM attempt")[0]
+        assert attempt == {"result": "failed", "rank": 1, "exit_code": 3}, attempt
+        said = "".join(open(n, encoding="utf-8").read() for n in glob.glob(f"{p.store}/runs/*/1/rank-1.err"))
+        assert "an illegal memory access was encountered (700)" in said, said
+        p.check_store()
+
+
 def says(status, words, *flags, program=GPT_CUDA, **env):
     with Project(git=False) as p:
         p.write("t.txt", lines(200))

@@ -101,6 +101,13 @@ def test_a_rank_that_does_not_come_to_a_collective_is_waited_for_no_longer_than_
     assert "not so" not in text, text
 
 
+def test_who_gave_up_a_group_does_not_wait_for_all_ranks_to_leave():
+    world = World(3, "leave")
+    assert world.status == 1
+    text = world.out[0] + world.out[2]
+    assert "left" in text and "not so" not in text, world.out
+
+
 def test_an_asynchronous_error_tells_what_where_and_who():
     world = World(2, "error", GPU_HOST_NCCL_FAIL="1:3")
     assert world.status == 1

@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <vector>
 
 #include <dlfcn.h>
@@ -170,6 +171,24 @@ static void play(const char *scene)
 	}
 }
 
+/* Rank 1 does not come to what its group adds up; the others leave without it. */
+static void leave()
+{
+	pio_nccl *group;
+	check(pio_nccl_split(&group, nccl, 0, 0, PATIENCE_MS), "split");
+	if (info->rank == 1)
+		sleep(3600);
+	add_up(group);
+	expect(pio_nccl_wait(group, stream, SHORT_MS) != 0, "a rank is missing");
+	pio_nccl_close(&group, NULL);
+	expect(pio_nccl_handle(nccl) != NULL, "the parent's ranks were not missed yet");
+	time_t begin = time(NULL);
+	pio_nccl_close(&nccl, NULL);
+	expect(time(NULL) - begin < PATIENCE_MS / 2000, "no rank of the parent is waited for");
+	printf("left\n");
+	exit(1);
+}
+
 int main(int argc, char **argv)
 {
 	pio_run *run;
@@ -189,6 +208,8 @@ int main(int argc, char **argv)
 		check(pio_nccl_init(&nccl, comm, SHORT_MS), "init");
 	}
 	check(pio_nccl_open(&nccl, comm, per_id, PATIENCE_MS), "init");
+	if (strcmp(scene, "leave") == 0)
+		leave();
 	play(scene);
 	pio_nccl_close(&nccl, NULL);
 	pio_comm_close(&comm, NULL);

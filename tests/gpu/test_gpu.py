@@ -96,6 +96,7 @@ def test_missing_ranks():
     gpus(3)
     nccl.test_a_rank_that_does_not_come_to_the_start_is_waited_for_no_longer_than_told()
     nccl.test_a_rank_that_does_not_come_to_a_collective_is_waited_for_no_longer_than_told()
+    nccl.test_who_gave_up_a_group_does_not_wait_for_all_ranks_to_leave()
 
 
 def test_without_a_gpu_it_says_so():

@@ -29,6 +29,13 @@ struct matrix {
 		return reinterpret_cast<float *>(data + size_t(column) * size_t(step) * type_bytes(type));
 	}
 
+	/* All of it in one block of device memory. */
+	bool is_there() const
+	{
+		size_t elements = size_t(columns - 1) * size_t(step) + size_t(rows);
+		return gpu_host_room(data) >= elements * type_bytes(type);
+	}
+
 	std::vector<float> floats()
 	{
 		std::vector<float> all;
@@ -104,6 +111,8 @@ cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t transa, cub
 		return CUBLAS_STATUS_NOT_SUPPORTED;
 	if (m < 1 || n < 1 || k < 1 || lda < a.rows || ldb < b.rows || ldc < c.rows)
 		return CUBLAS_STATUS_INVALID_VALUE;
+	if (!a.is_there() || !b.is_there() || !c.is_there())
+		gpu_host_die("cublasGemmEx is given a matrix beyond device memory");
 	gpu_host_run(handle->stream, [=]() mutable {
 		std::vector<float> x = a.floats(), y = b.floats(), z(size_t(m) * size_t(n));
 		if (c_factor != 0)

@@ -1,10 +1,12 @@
 /* gpu_host.h: a GPU made of one thread for each stream; a test tool, never
  * installed.
  *
- * What a stream is given runs in order on its own thread, later than the call
- * that gave it, as on a device: a program that forgets to wait reads old values
- * here too. Device memory can be touched by streams alone: the host's loads and
- * stores there are faults. A kernel's blocks run one after the other; the threads
+ * What a stream is given runs in order on its own thread, as late as can be: when
+ * somebody waits for it or asks for it, or after a while. A program that forgets to
+ * wait, or has one stream not wait for the other, reads old values here for sure.
+ * Device memory can be touched by streams alone: the host's loads and stores there
+ * are faults, and so is host memory, or device memory that was freed, where a
+ * kernel, cuBLAS or NCCL is given it. A kernel's blocks run one after the other; the threads
  * of a block are fibers that change places at barriers and shuffles, in the
  * order of their numbers or, with GPU_HOST_ORDER=reverse, against it. What
  * hardware would hang on or leave undefined (a barrier that not all threads
@@ -13,6 +15,7 @@
  *   GPU_HOST_GPUS     how many devices there are (1)
  *   GPU_HOST_MEMORY   bytes of memory of each (1 GiB)
  *   GPU_HOST_ORDER    reverse: see above
+ *   GPU_HOST_FAULT    N: the Nth kernel goes where no memory is; its context is lost
  *   GPU_HOST_LEAKS    say at exit what was not freed, on stderr */
 #ifndef GPU_HOST_H
 #define GPU_HOST_H
@@ -33,6 +36,10 @@ void gpu_host_enqueue(CUstream_st *stream, std::function<void()> work);
 void gpu_host_run(CUstream_st *stream, std::function<void()> work);
 void gpu_host_begin();
 void gpu_host_end();
+bool gpu_host_faulted();
+
+/* Bytes from `at` to the end of its block of device memory; 0: it is in none. */
+size_t gpu_host_room(const void *at);
 
 /* Run `thread` as every thread of every block; on a stream's thread. */
 void gpu_host_grid(dim3 grid, dim3 block, const std::function<void()> &thread);

@@ -22,6 +22,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -227,7 +228,7 @@ EXPORT int ncclGetUniqueId(ncclUniqueId *id)
 struct ncclComm {
 	int world = 1, rank = 0;
 	std::atomic<int> fd{-1}, state{IN_PROGRESS}, error{SUCCESS}, pending{0};
-	std::atomic<bool> aborted{false};
+	std::atomic<bool> aborted{false}, finalized{false};
 	bool used = false;
 	clock_type::time_point connected{};
 	std::mutex lock;                /* of the connection */
@@ -239,6 +240,15 @@ struct ncclComm {
 			starter.join();
 		if (fd >= 0)
 			close(fd);
+	}
+
+	/* What does not end with its call. */
+	void later(std::function<void()> work)
+	{
+		state = IN_PROGRESS;
+		if (starter.joinable())
+			starter.join();
+		starter = std::thread(std::move(work));
 	}
 
 	int now() const
@@ -359,6 +369,8 @@ int enqueue(ncclComm *c, header h, const void *from, void *to, CUstream_st *stre
 {
 	int chosen = SUCCESS;
 	check_ready(c, call);
+	if (gpu_host_room(from) < h.bytes || gpu_host_room(to) < h.bytes)
+		gpu_host_die("%s beyond device memory", call);
 	if (is_chosen(&chosen)) {
 		c->fail(chosen, "as the test wants it");
 		return chosen == INVALID_ARGUMENT ? chosen : int(SUCCESS);
@@ -370,6 +382,8 @@ int enqueue(ncclComm *c, header h, const void *from, void *to, CUstream_st *stre
 	c->pending++;
 	gpu_host_enqueue(stream, [=]() {
 		std::vector<char> mine(h.bytes), result;
+		if (gpu_host_faulted())
+			return void(c->pending--);
 		gpu_host_begin();
 		memcpy(mine.data(), from, h.bytes);
 		gpu_host_end();
@@ -434,8 +448,9 @@ struct choice {
 	ncclUniqueId id;
 };
 
-/* This rank's group, by what all ranks chose: its first makes the id. */
-void split(ncclComm *parent, ncclComm *child, choice mine)
+/* This rank's group, by what all ranks chose: its first makes the id. The caller
+ * has it when that is done, not before. */
+void split(ncclComm *parent, ncclComm *child, choice mine, ncclComm **comm)
 {
 	std::vector<char> gathered;
 	std::vector<choice> all(size_t(parent->world));
@@ -447,6 +462,7 @@ void split(ncclComm *parent, ncclComm *child, choice mine)
 		if (!parent->call(h, &mine, gathered, all.size() * sizeof mine)) {
 			if (child)
 				child->fail(REMOTE_ERROR, "a connection was closed");
+			*comm = child;
 			return void(parent->fail(REMOTE_ERROR, "a connection was closed"));
 		}
 		memcpy(all.data(), gathered.data(), gathered.size());
@@ -465,6 +481,7 @@ void split(ncclComm *parent, ncclComm *child, choice mine)
 		if (round == 0 && first == mine.rank)
 			make_id(&mine.id, -1);
 	}
+	*comm = child;
 	parent->state = SUCCESS;
 	if (!child)
 		return;
@@ -480,11 +497,7 @@ EXPORT int ncclCommSplit(ncclComm *parent, int color, int key, ncclComm **comm, 
 	check_config(c);
 	check_ready(parent, "ncclCommSplit");
 	ncclComm *child = color < 0 ? nullptr : new ncclComm;
-	*comm = child;
-	parent->state = IN_PROGRESS;
-	if (parent->starter.joinable())
-		parent->starter.join();
-	parent->starter = std::thread(split, parent, child, choice{color, key, parent->rank, {}});
+	parent->later([=]() { split(parent, child, choice{color, key, parent->rank, {}}, comm); });
 	return IN_PROGRESS;
 }
 #endif
@@ -502,17 +515,31 @@ EXPORT int ncclCommGetAsyncError(ncclComm *c, int *result)
 	return SUCCESS;
 }
 
+/* Done when all ranks have come. */
 EXPORT int ncclCommFinalize(ncclComm *c)
 {
 	check_ready(c, "ncclCommFinalize");
-	while (c->pending && !c->error)
-		std::this_thread::sleep_for(std::chrono::milliseconds(1));
-	return SUCCESS;
+	c->later([=]() {
+		header h{};
+		std::vector<char> all;
+		char here = 1;
+		h.what = op::GATHER;
+		h.bytes = sizeof here;
+		while (c->pending && !c->error && !c->aborted)
+			std::this_thread::sleep_for(std::chrono::milliseconds(1));
+		if (!c->call(h, &here, all, size_t(c->world)))
+			return void(c->fail(REMOTE_ERROR, "a connection was closed"));
+		c->finalized = true;
+		c->state = SUCCESS;
+	});
+	return IN_PROGRESS;
 }
 
 EXPORT int ncclCommDestroy(ncclComm *c)
 {
 	check_ready(c, "ncclCommDestroy");
+	if (!c->finalized)
+		gpu_host_die("ncclCommDestroy before ncclCommFinalize");
 	delete c;
 	return SUCCESS;
 }

@@ -1,6 +1,8 @@
 /* The GPUs of a process, and their memory on its way to the host, on the
  * stand-in of tests/gpu_host, which the Makefile puts on this test's path. */
 #include <dlfcn.h>
+#include <pthread.h>
+#include <stdbool.h>
 #include <string.h>
 
 #include "gpu/cuda.h"
@@ -27,7 +29,10 @@ static int find_runtime(void **state)
 	*(void **)&cuda_copy = dlsym(library, "cudaMemcpyAsync");
 	*(void **)&cuda_stream = dlsym(library, "cudaStreamCreateWithFlags");
 	*(void **)&cuda_stream_destroy = dlsym(library, "cudaStreamDestroy");
-	return cuda_malloc && cuda_free && cuda_copy && cuda_stream && cuda_stream_destroy ? 0 : -1;
+	int (*set_device)(int device);
+	*(void **)&set_device = dlsym(library, "cudaSetDevice");
+	bool found = cuda_malloc && cuda_free && cuda_copy && cuda_stream && cuda_stream_destroy && set_device;
+	return found ? set_device(0) : -1;
 }
 
 static void every_visible_gpu_is_listed(void **state)
@@ -88,6 +93,47 @@ static void memory_comes_whole_whatever_its_size(void **state)
 	pio_staging_close(&staging);
 }
 
+/* The buffers are the device's until it has read them. */
+static void what_is_under_way_when_staging_ends_arrives(void **state)
+{
+	static unsigned char source[BUFFER_BYTES], got[BUFFER_BYTES];
+	pio_staging *staging;
+	void *device, *stream;
+	(void)state;
+	memset(source, 'a', sizeof source);
+	check_ok(pio_staging_open(&staging, BUFFER_BYTES, &err));
+	assert_int_equal(cuda_malloc(&device, sizeof got), 0);
+	assert_int_equal(cuda_stream(&stream, 1), 0);
+	check_ok(pio_staging_send(staging, device, source, sizeof source, stream, &err));
+	pio_staging_close(&staging);
+	check_ok(pio_staging_open(&staging, BUFFER_BYTES, &err));
+	check_ok(pio_staging_fetch(staging, got, device, sizeof got, stream, &err));
+	assert_memory_equal(got, source, sizeof got);
+	cuda_stream_destroy(stream);
+	cuda_free(device);
+	pio_staging_close(&staging);
+}
+
+static void *open_staging(void *err)
+{
+	pio_staging *staging;
+	(void)pio_staging_open(&staging, BUFFER_BYTES, err);
+	pio_staging_close(&staging);
+	return NULL;
+}
+
+/* The driver, unlike the runtime, chooses none. */
+static void a_thread_needs_a_device(void **state)
+{
+	pthread_t thread;
+	pio_err err = PIO_ERR_INIT;
+	(void)state;
+	assert_int_equal(pthread_create(&thread, NULL, open_staging, &err), 0);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_int_equal(err.code, PIO_EIO);
+	assert_non_null(strstr(err.message, "cuMemHostAlloc: invalid device context (201); "));
+}
+
 /* There and back, several on their way at once; the source is overwritten as soon as
  * a call returns. */
 static void memory_goes_whole_and_leaves_its_source_free(void **state)
@@ -122,6 +168,8 @@ int main(void)
 		cmocka_unit_test(every_visible_gpu_is_listed),
 		cmocka_unit_test(no_gpu_is_no_error),
 		cmocka_unit_test(memory_comes_whole_whatever_its_size),
+		cmocka_unit_test(what_is_under_way_when_staging_ends_arrives),
+		cmocka_unit_test(a_thread_needs_a_device),
 		cmocka_unit_test(memory_goes_whole_and_leaves_its_source_free),
 	};
 	return cmocka_run_group_tests(tests, find_runtime, NULL);

@@ -110,7 +110,8 @@ __device__ static float column_total(float (*partial)[WARP + 1], float mine)
 }
 
 template <typename T>
-__global__ static void column_sum(float *sum, const T *x, size_t rows, size_t n)
+__global__ static void __launch_bounds__(WARP *COLUMN_ROWS)
+	column_sum(float *sum, const T *x, size_t rows, size_t n)
 {
 	__shared__ float partial[COLUMN_ROWS][WARP + 1];
 	size_t j = size_t(blockIdx.x) * WARP + threadIdx.x;
@@ -266,8 +267,9 @@ __global__ static void norm_backward(float *d_x, const T *d_out, const float *x,
 }
 
 template <typename T>
-__global__ static void norm_columns(float *d_gain, float *d_bias, const T *d_out, const float *x,
-                                    const float *stats, size_t rows, size_t n)
+__global__ static void __launch_bounds__(WARP *COLUMN_ROWS)
+	norm_columns(float *d_gain, float *d_bias, const T *d_out, const float *x, const float *stats,
+	             size_t rows, size_t n)
 {
 	__shared__ float partial[COLUMN_ROWS][WARP + 1];
 	size_t j = size_t(blockIdx.x) * WARP + threadIdx.x;

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 #include <utility>
 
 #include "../gpu_host.h"
@@ -33,7 +34,10 @@ enum cudaError_t {
 	cudaErrorInvalidConfiguration = 9,
 	cudaErrorNoDevice = 100,
 	cudaErrorInvalidDevice = 101,
-	cudaErrorNotReady = 600
+	cudaErrorInvalidContext = 201,
+	cudaErrorInvalidResourceHandle = 400,
+	cudaErrorNotReady = 600,
+	cudaErrorIllegalAddress = 700
 };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice };
 typedef struct CUstream_st *cudaStream_t;
@@ -70,6 +74,13 @@ struct cudaLaunchConfig_t {
 /* The limits of sm_90 hold here too. */
 cudaError_t gpu_host_check_launch(const cudaLaunchConfig_t *config);
 
+template <typename T> void gpu_host_check_argument(const T &value)
+{
+	if constexpr (std::is_pointer_v<T>)
+		if (value && !gpu_host_room(value))
+			gpu_host_die("a kernel is given an address where no device memory is");
+}
+
 template <typename... Expected, typename... Actual>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *config, void (*kernel)(Expected...),
                                Actual &&...actual)
@@ -77,6 +88,7 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *config, void (*kernel)(
 	cudaError_t error = gpu_host_check_launch(config);
 	if (error != cudaSuccess)
 		return error;
+	(gpu_host_check_argument<Expected>(actual), ...);
 	dim3 grid = config->gridDim, block = config->blockDim;
 	gpu_host_run(config->stream, [=]() {
 		gpu_host_grid(grid, block, [=]() { kernel(static_cast<Expected>(actual)...); });
