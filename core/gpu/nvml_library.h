@@ -1,10 +1,10 @@
-/* nvml_library.h: what nvml.c uses of NVIDIA's management library; private to
- * core/gpu. Calls are under their own names; enums are ints. */
+/* nvml_library.h: what nvml.c and xid.c use of NVIDIA's management library; private
+ * to core/gpu. Calls are under their own names; enums are ints. */
 #ifndef PIO_GPU_NVML_LIBRARY_H
 #define PIO_GPU_NVML_LIBRARY_H
 
 /* nvmlReturn_t, as far as it is told apart. */
-enum { PIO_NVML_NOT_SUPPORTED = 3, PIO_NVML_NO_DRIVER = 9 };
+enum { PIO_NVML_NOT_SUPPORTED = 3, PIO_NVML_NO_DRIVER = 9, PIO_NVML_TIMEOUT = 10 };
 /* nvmlMemoryErrorType_t, nvmlEccCounterType_t: since the driver took the GPU. */
 enum { PIO_NVML_UNCORRECTED = 1, PIO_NVML_VOLATILE = 0 };
 /* NVML_FI_DEV_GET_GPU_RECOVERY_ACTION */
@@ -43,5 +43,25 @@ typedef struct pio_nvml {
 	int (*nvmlDeviceGetRetiredPagesPendingStatus)(void *device, int *is_pending);
 	int (*nvmlDeviceGetFieldValues)(void *device, int count, pio_nvml_field *fields);
 } pio_nvml;
+
+/* nvmlEventTypeXidCriticalError, which stands for every Xid */
+#define PIO_NVML_XID 8ull
+
+/* nvmlEventData_t */
+typedef struct pio_nvml_event {
+	void *device;
+	unsigned long long type, data;          /* of an Xid its code */
+	unsigned gpu_instance, compute_instance;
+} pio_nvml_event;
+
+/* What xid.c uses. */
+typedef struct pio_nvml_events {
+	int (*nvmlInit_v2)(void);
+	int (*nvmlDeviceGetCount_v2)(unsigned *count);
+	int (*nvmlDeviceGetHandleByIndex_v2)(unsigned index, void **device);
+	int (*nvmlEventSetCreate)(void **set);
+	int (*nvmlDeviceRegisterEvents)(void *device, unsigned long long types, void *set);
+	int (*nvmlEventSetWait_v2)(void *set, pio_nvml_event *event, unsigned timeout_ms);
+} pio_nvml_events;
 
 #endif

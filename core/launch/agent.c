@@ -180,7 +180,9 @@ static void tell_end(pio_agent *agent, json_t *record)
  * journal in trouble does not keep the record from being written. */
 static int finish(pio_agent *agent, pio_err *err)
 {
-	int rc = 0, killed = pio_agent_leftovers_kill();
+	int rc = 0;
+	pio_agent_xids_end(agent);
+	int killed = pio_agent_leftovers_kill();
 	if (killed)
 		pio_agent_say(agent, json_pack("{s:s, s:s, s:o}", "event", "note", "kind", "leftover", "message",
 		                               json_sprintf("killed %d process%s that the ranks left behind",

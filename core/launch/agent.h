@@ -64,7 +64,8 @@
  * and their grace, and the result is 'timeout'.
  *
  * A rank that the kernel killed because memory was out (oom.h) gives 'oom', with
- * figures in the message.
+ * figures in the message. What the driver reports of a GPU that errs (gpu/xid.h) is an
+ * event 'xid' in the journal, and in the message of a rank that fails within seconds.
  *
  * The process splits in two (launch/keeper.h), so that all this holds when the
  * agent itself is killed; "agent" in "started" is the half that works, which holds

@@ -160,16 +160,15 @@ static bool split(pio_binding *binding, const machine *m, const pio_cpus *among,
 	return true;
 }
 
-/* The GPU at a place among CUDA_VISIBLE_DEVICES, by its number or by (the
- * beginning of) its UUID; NULL: none that NVML knows. */
-static const pio_gpu *visible_gpu(const pio_gpus *gpus, const char *visible, int place)
+/* Visible are numbers, or (beginnings of) UUIDs. */
+const pio_gpu *pio_gpu_of_rank(const pio_gpus *gpus, const char *visible, int local_rank)
 {
 	size_t count = 1;
 	if (!visible)
-		return gpus->count ? &gpus->gpus[(size_t)place % gpus->count] : NULL;
+		return gpus->count ? &gpus->gpus[(size_t)local_rank % gpus->count] : NULL;
 	for (const char *at = visible; (at = strchr(at, ',')); at++)
 		count++;
-	for (size_t skip = (size_t)place % count; skip; skip--)
+	for (size_t skip = (size_t)local_rank % count; skip; skip--)
 		visible = strchr(visible, ',') + 1;
 	size_t n = strcspn(visible, ",");
 	for (size_t i = 0; i < gpus->count; i++)
@@ -182,7 +181,7 @@ static const pio_gpu *visible_gpu(const pio_gpus *gpus, const char *visible, int
 static bool find_near(pio_binding *binding, pio_cpus *near, const pio_binding_request *request)
 {
 	for (int rank = 0; rank < request->ranks; rank++) {
-		const pio_gpu *gpu = visible_gpu(request->gpus, request->visible, rank);
+		const pio_gpu *gpu = pio_gpu_of_rank(request->gpus, request->visible, rank);
 		if (!gpu || !gpu->has_cpus)
 			return false;
 		memset(&near[rank], 0, sizeof near[rank]);

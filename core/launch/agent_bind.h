@@ -23,6 +23,9 @@
 #include "gpu/nvml.h"
 #include "sys/cpus.h"
 
+/* The GPU of a rank, by its place on the node; NULL: none that NVML knows. */
+const pio_gpu *pio_gpu_of_rank(const pio_gpus *gpus, const char *visible, int local_rank);
+
 typedef struct pio_bind {
 	pio_cpus cpus;
 	int memory_node;                /* NUMA; -1: no preference */

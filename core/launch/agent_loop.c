@@ -189,6 +189,22 @@ void pio_agent_note(void *context, const char *kind, const char *message)
 	                                 pio_agent_json_text(message, strlen(message))));
 }
 
+void pio_agent_event(pio_agent *agent, int local_rank, const char *kind, const pio_str *message)
+{
+	pio_str payload = PIO_STR_INIT;
+	pio_err err = PIO_ERR_INIT;
+	if (!agent->journal || agent->is_journal_broken)
+		return;
+	pio_record_put_u32(&payload, (uint32_t)agent->ranks[local_rank].rank);
+	pio_record_put_i64(&payload, pio_clock_wall_ns());
+	pio_record_put_str(&payload, kind, strlen(kind));
+	pio_record_put_str(&payload, message->data, message->len);
+	if (!message->failed && !payload.failed &&
+	    pio_journal_append(agent->journal, PIO_RECORD_EVENT, payload.data, payload.len, NULL, 0, &err) != 0)
+		pio_agent_fail_journal(agent, &err);
+	pio_str_fini(&payload);
+}
+
 static int start_orders(pio_agent *agent, pio_err *err)
 {
 	int e;

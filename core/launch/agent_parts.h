@@ -3,8 +3,8 @@
  * connection to the head), agent_meet.c (where ranks meet), agent_rank.c (starting,
  * reaping and stopping ranks), agent_place.c (where they run), agent_exit.c (the
  * exit record), agent_watch.c (hangs, lack of memory),
- * agent_straggler.c (slow ranks), agent_preflight.c (is the node fit?),
- * agent_leftover.c (what dead ones left here). For them alone.
+ * agent_straggler.c (slow ranks), agent_xid.c (GPUs that err), agent_preflight.c (is
+ * the node fit?), agent_leftover.c (what dead ones left here). For them alone.
  *
  * An ending goes through stages, only upwards:
  *
@@ -35,6 +35,7 @@
 enum pio_agent_stage { PIO_STAGE_RUNNING, PIO_STAGE_PEERS, PIO_STAGE_TERM, PIO_STAGE_KILL };
 
 typedef struct pio_agent_watch pio_agent_watch;
+typedef struct pio_agent_xids pio_agent_xids;
 
 typedef struct pio_agent_rank {
 	int rank;                     /* of the attempt, not of the node */
@@ -71,6 +72,7 @@ typedef struct pio_agent {
 	json_t *checks;               /* what preflight found; NULL: it was not asked for */
 	bool is_unfit;                /* by preflight: no rank was started */
 	pio_agent_watch *watch;
+	pio_agent_xids *xids;         /* NULL: there are no GPUs */
 	pio_pace *paces;              /* one a rank */
 	bool has_new_paces;           /* some step_ns is new since paces_told_ns */
 	int64_t paces_told_ns;        /* monotonic */
@@ -117,6 +119,8 @@ void pio_agent_fail_journal(pio_agent *agent, const pio_err *err);
 void pio_agent_escalate(pio_agent *agent, enum pio_agent_stage stage);
 /* A line for the run's history (pio_rendezvous_event). */
 void pio_agent_note(void *context, const char *kind, const char *message);
+/* An event of a local rank, in the journal. */
+void pio_agent_event(pio_agent *agent, int local_rank, const char *kind, const pio_str *message);
 
 /* ---- agent_head.c ---- */
 /* The connection of `joined` becomes the loop's. */
@@ -184,7 +188,22 @@ void pio_agent_straggler_obey(pio_agent *agent, const char *word);
 /* Begin to drain what dead agents left on this node. */
 void pio_agent_leftover_start(pio_agent *agent);
 
+/* ---- agent_xid.c ---- */
+/* Listen; from before the ranks are started. */
+void pio_agent_xids_open(pio_agent *agent);
+/* A child was reaped. */
+void pio_agent_xids_reaped(pio_agent *agent, pid_t pid);
+/* Hear what there is, and listen no more. What was heard stays known until the agent
+ * ends. */
+void pio_agent_xids_end(pio_agent *agent);
+/* "; Xid 79 of gpu 3 (...)" where that came with the rank's failure. */
+void pio_agent_xids_put(pio_str *text, const pio_agent *agent, const pio_agent_rank *rank);
+
 /* ---- agent_place.c ---- */
+/* CUDA_VISIBLE_DEVICES of the ranks; NULL: not set. */
+const char *pio_agent_visible(const pio_agent *agent);
+/* The GPU that a rank is taken to use; NULL: there is none, or it is unknown. */
+const pio_gpu *pio_agent_gpu_of(const pio_agent *agent, int local_rank);
 /* Find the GPUs and decide the binding. What cannot be had is told. */
 int pio_agent_place(pio_agent *agent, pio_err *err);
 void pio_agent_place_end(pio_agent *agent);

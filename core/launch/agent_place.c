@@ -2,20 +2,29 @@
 #include <stdlib.h>
 
 #include "base/json.h"
+#include "base/mem.h"
 #include "launch/agent_parts.h"
 #include "sys/proc.h"
+
+const char *pio_agent_visible(const pio_agent *agent)
+{
+	return pio_json_string_or(agent->spec.env, "CUDA_VISIBLE_DEVICES", getenv("CUDA_VISIBLE_DEVICES"));
+}
+
+const pio_gpu *pio_agent_gpu_of(const pio_agent *agent, int local_rank)
+{
+	return pio_gpu_of_rank(&agent->gpus, pio_agent_visible(agent), local_rank);
+}
 
 int pio_agent_place(pio_agent *agent, pio_err *err)
 {
 	const pio_agent_spec *spec = &agent->spec;
-	const char *visible = pio_json_string_or(spec->env, "CUDA_VISIBLE_DEVICES",
-	                                         getenv("CUDA_VISIBLE_DEVICES"));
 	pio_err why = PIO_ERR_INIT;
 	int listed = pio_gpus_list(&agent->gpus, PIO_GPUS_TIMEOUT_MS, &why);
 	if (listed && listed != -PIO_ENOTFOUND)
 		pio_agent_note(agent, "launch.gpu", why.message);
 	pio_binding_request request = { .mode = spec->bind, .ranks = spec->ranks_per_node, .sys = "/sys",
-	                                .gpus = &agent->gpus, .visible = visible };
+	                                .gpus = &agent->gpus, .visible = pio_agent_visible(agent) };
 	if (pio_cpus_allowed(&request.allowed, &why) != 0) {
 		pio_agent_note(agent, "launch.bind", why.message);
 		return 0;
@@ -28,6 +37,8 @@ int pio_agent_place(pio_agent *agent, pio_err *err)
 
 void pio_agent_place_end(pio_agent *agent)
 {
+	pio_free(agent->xids);
+	agent->xids = NULL;
 	pio_binding_fini(&agent->binding);
 	pio_gpus_free(&agent->gpus);
 }

@@ -96,6 +96,8 @@ int pio_agent_ranks_start(pio_agent *agent, pio_err *err)
 		rc = make_ring(agent, &agent->ranks[i], err);
 	if (!rc)
 		rc = pio_agent_place(agent, err);
+	if (!rc)
+		pio_agent_xids_open(agent);
 	for (int i = 0; i < n && !rc; i++)
 		rc = start_rank(agent, i, err);
 	if (rc)
@@ -152,8 +154,10 @@ const pio_agent_rank *pio_agent_first(const pio_agent *agent)
 void pio_agent_rank_ended(pio_agent *agent, pid_t pid, int status, bool was_stopped)
 {
 	pio_agent_rank *rank = find_pid(agent, pid);
-	if (!rank)
-		return; /* an orphan of a rank */
+	if (!rank) { /* an orphan of a rank, or who listens for Xids */
+		pio_agent_xids_reaped(agent, pid);
+		return;
+	}
 	rank->was_stopped = was_stopped;
 	rank->batch = agent->batches;
 	rank->ended_ns = pio_clock_wall_ns();

@@ -6,30 +6,20 @@
  * one rank a node is compared, too. An episode of slow steps is told once, in the
  * journal, where the rank's own events are. */
 #include <stdio.h>
-#include <string.h>
 
-#include "base/clock.h"
 #include "launch/agent_parts.h"
 
 #define APART_NS INT64_C(5000000000)
 
 static void tell(pio_agent *agent, int index, int64_t median_ns, size_t count)
 {
-	pio_str message = PIO_STR_INIT, payload = PIO_STR_INIT;
+	pio_str message = PIO_STR_INIT;
 	int64_t step_ns = agent->paces[index].step_ns;
-	pio_err err = PIO_ERR_INIT;
 	pio_str_printf(&message, "rank %d (%s) takes %.3g s a step, %.2f times the median of %zu ranks",
 	               agent->ranks[index].rank, agent->spec.host, (double)step_ns / 1e9,
 	               (double)step_ns / (double)median_ns, count);
-	pio_record_put_u32(&payload, (uint32_t)agent->ranks[index].rank);
-	pio_record_put_i64(&payload, pio_clock_wall_ns());
-	pio_record_put_str(&payload, "straggler", strlen("straggler"));
-	pio_record_put_str(&payload, message.data, message.len);
-	if (!message.failed && !payload.failed &&
-	    pio_journal_append(agent->journal, PIO_RECORD_EVENT, payload.data, payload.len, NULL, 0, &err) != 0)
-		pio_agent_fail_journal(agent, &err);
+	pio_agent_event(agent, index, "straggler", &message);
 	pio_str_fini(&message);
-	pio_str_fini(&payload);
 }
 
 /* Of the ranks that log steps and live, what each has told; how many they are. */
@@ -45,7 +35,7 @@ static size_t list_times(int64_t *steps_ns, const pio_agent *agent)
 static void compare(pio_agent *agent, int64_t median_ns, size_t count)
 {
 	for (int i = 0; i < agent->spec.ranks_per_node; i++)
-		if (agent->paces[i].step_ns > 0 && !agent->ranks[i].has_ended && !agent->is_journal_broken &&
+		if (agent->paces[i].step_ns > 0 && !agent->ranks[i].has_ended &&
 		    pio_pace_falls_behind(&agent->paces[i], median_ns))
 			tell(agent, i, median_ns, count);
 }

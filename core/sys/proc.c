@@ -249,10 +249,8 @@ static bool write_all(int fd, const void *bytes, size_t size_bytes)
 
 /* Standard streams are nowhere, the answer goes to 3, and nothing else is open:
  * a child that cannot be killed holds no port, no lock and no pipe of ours. */
-static void work_apart(int answer_fd, pid_t parent, pio_proc_work *work, void *context)
+static void serve_apart(int answer_fd, pid_t parent, pio_proc_service *service, void *context)
 {
-	pio_str answer = PIO_STR_INIT;
-	pio_err failure = PIO_ERR_INIT;
 	int high_fd = fcntl(answer_fd, F_DUPFD, 3), null_fd = open("/dev/null", O_RDWR);
 	if (high_fd < 0 || null_fd < 0 || prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != parent)
 		_exit(127);
@@ -261,11 +259,25 @@ static void work_apart(int answer_fd, pid_t parent, pio_proc_work *work, void *c
 	if (dup2(high_fd, 3) < 0)
 		_exit(127);
 	close_from(4, false);
-	if (work(&answer, context, &failure) == 0) {
+	_exit(service(3, context));
+}
+
+typedef struct question {
+	pio_proc_work *work;
+	void *context;
+} question;
+
+static int answer_once(int answer_fd, void *context)
+{
+	const question *asked = context;
+	pio_str answer = PIO_STR_INIT;
+	pio_err failure = PIO_ERR_INIT;
+	if (asked->work(&answer, asked->context, &failure) == 0) {
 		failure.code = 0; /* of what it tried and can do without */
 		(void)pio_str_check(&answer, &failure);
 	}
-	_exit(write_all(3, &failure, sizeof failure) && write_all(3, answer.data, answer.len) ? 0 : 127);
+	return write_all(answer_fd, &failure, sizeof failure) && write_all(answer_fd, answer.data, answer.len)
+	       ? 0 : 127;
 }
 
 /* All that the child writes until it ends; false: the deadline passed. */
@@ -297,20 +309,20 @@ static int end_child(pid_t child)
 	return status;
 }
 
-int pio_proc_apart(pio_str *answer, pio_proc_work *work, void *context, const char *what,
-                   int timeout_ms, pio_err *err)
+int pio_proc_apart_begin(pid_t *pid, int *fd, pio_proc_service *service, void *context,
+                         const char *what, pio_err *err)
 {
-	pio_err told;
-	int fds[2], status;
+	int fds[2];
 	sigset_t all, before;
-	pio_str_clear(answer);
+	*pid = 0;
+	*fd = -1;
 	if (pipe2(fds, O_CLOEXEC) != 0)
 		return pio_fail_errno(err, errno, "%s: make a pipe", what);
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before); /* no handler of ours runs in the child */
 	pid_t parent = getpid(), child = fork();
 	if (child == 0)
-		work_apart(fds[1], parent, work, context);
+		serve_apart(fds[1], parent, service, context);
 	int sys_errno = errno;
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	close(fds[1]);
@@ -318,8 +330,36 @@ int pio_proc_apart(pio_str *answer, pio_proc_work *work, void *context, const ch
 		close(fds[0]);
 		return pio_fail_errno(err, sys_errno, "%s: fork", what);
 	}
-	bool in_time = read_answer(answer, fds[0], pio_clock_mono_ns() + timeout_ms * INT64_C(1000000));
-	close(fds[0]);
+	*pid = child;
+	*fd = fds[0];
+	return 0;
+}
+
+void pio_proc_apart_end(pid_t *pid, int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	if (*pid) {
+		kill(*pid, SIGKILL);
+		(void)end_child(*pid);
+	}
+	*pid = 0;
+	*fd = -1;
+}
+
+int pio_proc_apart(pio_str *answer, pio_proc_work *work, void *context, const char *what,
+                   int timeout_ms, pio_err *err)
+{
+	question asked = { work, context };
+	pio_err told;
+	pid_t child;
+	int fd, status;
+	pio_str_clear(answer);
+	int rc = pio_proc_apart_begin(&child, &fd, answer_once, &asked, what, err);
+	if (rc)
+		return rc;
+	bool in_time = read_answer(answer, fd, pio_clock_mono_ns() + timeout_ms * INT64_C(1000000));
+	close(fd);
 	if (!in_time)
 		kill(child, SIGKILL);
 	status = end_child(child);

@@ -39,6 +39,15 @@ typedef int pio_proc_work(pio_str *answer, void *context, pio_err *err);
 int pio_proc_apart(pio_str *answer, pio_proc_work *work, void *context, const char *what,
                    int timeout_ms, pio_err *err);
 
+/* The same for work that goes on: what it writes to `answer_fd` is read from *fd as
+ * it comes, and an end of file is its end. What it returns is its exit status. No
+ * signal but SIGKILL ends it, and it gets that when its parent dies. */
+typedef int pio_proc_service(int answer_fd, void *context);
+int pio_proc_apart_begin(pid_t *pid, int *fd, pio_proc_service *service, void *context,
+                         const char *what, pio_err *err);
+/* Kill it (with *pid 0 it has been reaped) and close; sets *pid to 0 and *fd to -1. */
+void pio_proc_apart_end(pid_t *pid, int *fd);
+
 /* Signal every process of the child's session, and their descendants also
  * where those left it. The leader must not have been reaped, or its number may
  * already name somebody else. Repeats until no new process appears. 0 is a

@@ -25,8 +25,10 @@ local machine_words = { "CUDA error", "NCCL", "NVML", "Xid", "ECC", "Bus error",
   "Input/output error", "preflight:" }
 
 local function weight(attempt)
+  -- An Xid that as a rule says nothing against the machine (core/launch/agent_xid.c).
+  local message = (attempt.message or ""):gsub("Xid %d+[^;]*, as a rule [^;]*", "")
   for _, word in ipairs(machine_words) do
-    if (attempt.message or ""):find(word, 1, true) then return 1.0 end
+    if message:find(word, 1, true) then return 1.0 end
   end
   return weights[attempt.result] or 0.0
 end

@@ -2,6 +2,7 @@
 """What pioche finds out about nodes and ranks while it runs them: an unfit node, a
 rank that hangs; and that the run goes on afterwards."""
 import os
+import signal
 import socket
 import sys
 
@@ -65,6 +66,46 @@ def test_a_gpu_with_errors_starts_nothing():
                "gpu 3: 2 uncorrected errors of its memory" in err, err
         assert checks(p)["gpus"]["state"] == "failed"
         p.pioche("run", "r.lua", env={**env, "CUDA_VISIBLE_DEVICES": "0,1,2"})
+
+
+def killed_after(xids, wanted):
+    """Rank 1 of two, once the events of these Xids are there: those, and the attempt."""
+    with Project() as p:
+        p.write("r.lua", RECIPE.format(rest="launch = { ranks_per_node = 2 },",
+                                       command='"sh", "-c", [[echo $$ > "$NVML_XIDS.$RANK"; exec sleep 600]]'))
+        p.write("xids", "")
+        run = p.start("run", "r.lua", env={"LD_LIBRARY_PATH": os.path.join(harness.BUILD, "gpu_host"), "NVML_GPUS": "4",
+                                           "CUDA_VISIBLE_DEVICES": "2,3", "NVML_XIDS": p.path("xids")})
+        harness.wait_for(lambda: os.path.exists(p.path("xids.1")) and p.read("xids.1").strip(), 60, "the rank")
+        p.write("xids", xids)
+
+        def told():
+            return p.sql("SELECT rank, message FROM event WHERE kind = 'xid' ORDER BY id")
+
+        harness.wait_for(lambda: len(told()) >= wanted, 60, "events")
+        os.kill(int(p.read("xids.1")), signal.SIGABRT)
+        run.communicate(timeout=120)
+        p.check_store()
+        attempt = p.sql("SELECT result, rank, signal, message FROM attempt")[0]
+        assert (attempt["result"], attempt["rank"], attempt["signal"]) == ("signal", 1, 6), attempt
+        assert not p.sql("SELECT message FROM event WHERE kind = 'leftover'")
+        return told(), attempt["message"]
+
+
+def test_what_the_driver_reports_of_a_gpu_is_an_event_and_named_as_a_cause():
+    """Of a rank that fails with it; GPUs that no rank may use are not of interest."""
+    told, message = killed_after("0:79\n3:45\n3:31\n3:79\n3:79\n2:13\n", 4)
+    told = [(t["rank"], t["message"]) for t in told]
+    assert told == [(1, f"Xid 45 of gpu 3 (a program's work was cleaned up, as a rule after another fault), node {HOST}"),
+                    (1, f"Xid 31 of gpu 3 (a kernel went where no memory is, as a rule by the program's fault), node {HOST}"),
+                    (1, f"Xid 79 of gpu 3 (it has fallen off the bus), node {HOST}"),
+                    (0, f"Xid 13 of gpu 2 (a kernel went wrong, as a rule by the program's fault), node {HOST}")], told
+    assert "died: SIGABRT; Xid 79 of gpu 3 (it has fallen off the bus)" in message, message
+
+
+def test_another_gpus_xid_is_no_cause():
+    told, message = killed_after("2:79\n", 1)
+    assert told[0]["rank"] == 0 and "Xid" not in message, (told, message)
 
 
 def test_a_hang_is_named_and_the_run_tried_again():

@@ -105,6 +105,19 @@ def test_old_failures_fade_and_those_of_the_program_do_not_count():
         assert 1.49 < score["dgx-001"] < 1.51 and score["dgx-002"] == 0 and score["laptop"] > 3.9, score
 
 
+def test_an_xid_counts_where_it_speaks_against_the_machine():
+    """What core/launch/agent_xid.c says: an error of the program's, or a sequel, does not."""
+    hardware = "rank 3 died: SIGABRT; Xid 79 of gpu 3 (it has fallen off the bus); 7 ranks waited 0.2 s"
+    program = hardware.replace("79", "31").replace("(it has", "(a kernel, as a rule by the program_s fault; it has")
+    sequel = "rank 3 died: SIGABRT; Xid 45 of gpu 3 (work, as a rule after another fault)"
+    with Project() as p:
+        finished(p)
+        for run, node, message in ((1, "a", hardware), (3, "b", program), (4, "c", sequel)):
+            attempt(p, run, node, "signal", message=message)
+        found = {n["name"]: n["score"] for n in p.pioche("nodes", "--json").json}
+        assert 0.99 < found["a"] <= 1 and 0.49 < found["b"] <= 0.5 and 0.49 < found["c"] <= 0.5, found
+
+
 def test_a_person_excludes_and_clears():
     with Project() as p:
         finished(p)

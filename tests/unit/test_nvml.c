@@ -1,8 +1,12 @@
 /* Runs against the stand-in of tests/gpu_host, which the Makefile puts into
  * build/gpu_host/ and on this test's library path. */
+#include <poll.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
 
 #include "gpu/nvml.h"
+#include "gpu/xid.h"
 #include "test.h"
 
 #define PATIENCE_MS 60000
@@ -118,6 +122,79 @@ static void visible_is_what_cuda_is_told(void **state)
 		assert_false(pio_gpu_is_visible(&gpu, no[i]));
 }
 
+static void append(const char *path, const char *text)
+{
+	FILE *file = fopen(path, "a");
+	assert_non_null(file);
+	assert_true(fputs(text, file) >= 0 && fclose(file) == 0);
+}
+
+static int wait_for_xid(pio_xid_watch *watch, pio_xid *xid)
+{
+	struct pollfd one = { .fd = pio_xid_watch_fd(watch), .events = POLLIN };
+	assert_int_equal(poll(&one, 1, PATIENCE_MS), 1);
+	return pio_xid_watch_take(watch, xid);
+}
+
+static void xids_come_as_they_happen(void **state)
+{
+	pio_xid_watch *watch;
+	pio_xid xid;
+	char *dir = scratch_new();
+	const char *path = path_in(dir, "xids");
+	(void)state;
+	append(path, "");
+	setenv("NVML_GPUS", "4", 1);
+	setenv("NVML_XIDS", path, 1);
+	check_ok(pio_xid_watch_open(&watch, &err));
+	assert_int_equal(pio_xid_watch_take(watch, &xid), 0);
+	append(path, "3:79\n1:31\n");
+	assert_int_equal(wait_for_xid(watch, &xid), 1);
+	assert_int_equal(xid.gpu * 1000 + (int)xid.code, 3079);
+	assert_int_equal(wait_for_xid(watch, &xid), 1);
+	assert_int_equal(xid.gpu * 1000 + (int)xid.code, 1031);
+	append(path, "7:48\n"); /* there are four */
+	assert_int_equal(wait_for_xid(watch, &xid), 1);
+	assert_int_equal(xid.gpu, -1);
+	assert_int_equal(pio_xid_watch_take(watch, &xid), 0);
+	pio_xid_watch_close(&watch);
+	pio_xid_watch_close(&watch);
+	unsetenv("NVML_XIDS");
+	scratch_remove(dir);
+}
+
+static void who_cannot_listen_says_so(void **state)
+{
+	pio_xid_watch *watch;
+	pio_xid xid;
+	(void)state;
+	setenv("NVML_GPUS", "4", 1); /* whose events are not supported */
+	check_ok(pio_xid_watch_open(&watch, &err));
+	assert_int_equal(wait_for_xid(watch, &xid), -1);
+	pio_xid_watch_close(&watch);
+	setenv("NVML_INIT", "hang", 1);
+	check_ok(pio_xid_watch_open(&watch, &err));
+	assert_int_equal(pio_xid_watch_take(watch, &xid), 0);
+	pio_xid_watch_close(&watch);
+	unsetenv("NVML_INIT");
+	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1); /* no child is left */
+}
+
+static void common_codes_have_words(void **state)
+{
+	pio_xid_kind kind;
+	(void)state;
+	assert_string_equal(pio_xid_words(79, &kind), "it has fallen off the bus");
+	assert_int_equal(kind, PIO_XID_MACHINE);
+	assert_non_null(pio_xid_words(31, &kind));
+	assert_int_equal(kind, PIO_XID_PROGRAM);
+	assert_non_null(pio_xid_words(45, &kind));
+	assert_int_equal(kind, PIO_XID_SEQUEL);
+	assert_ptr_equal(pio_xid_words(144, &kind), pio_xid_words(150, &kind));
+	assert_null(pio_xid_words(151, &kind));
+	assert_int_equal(kind, PIO_XID_MACHINE);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -127,6 +204,9 @@ int main(void)
 		cmocka_unit_test(a_driver_that_does_not_answer_is_not_waited_for),
 		cmocka_unit_test(what_ails_a_gpu_is_told),
 		cmocka_unit_test(visible_is_what_cuda_is_told),
+		cmocka_unit_test(xids_come_as_they_happen),
+		cmocka_unit_test(who_cannot_listen_says_so),
+		cmocka_unit_test(common_codes_have_words),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

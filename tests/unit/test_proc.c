@@ -261,6 +261,46 @@ static void work_apart_answers_or_fails_as_it_would_here(void **state)
 	expect_no_child();
 }
 
+static int write_then_hang(int answer_fd, void *context)
+{
+	if (write(answer_fd, context, strlen(context)) < 0)
+		return 1;
+	for (;;)
+		pause();
+}
+
+static int end_at_once(int answer_fd, void *context)
+{
+	(void)answer_fd;
+	(void)context;
+	return 7;
+}
+
+static void work_apart_that_goes_on_is_heard_and_ended(void **state)
+{
+	char word[] = "word", got[8];
+	pid_t pid, child;
+	int fd, status;
+	pio_err err = PIO_ERR_INIT;
+	(void)state;
+	assert_int_equal(pio_proc_apart_begin(&pid, &fd, write_then_hang, word, "work", &err), 0);
+	assert_int_equal(read(fd, got, sizeof got), strlen(word));
+	assert_memory_equal(got, word, strlen(word));
+	child = pid;
+	assert_int_equal(kill(child, SIGTERM), 0); /* is not for it */
+	assert_int_equal(waitpid(child, NULL, WNOHANG), 0);
+	pio_proc_apart_end(&pid, &fd);
+	assert_true(pid == 0 && fd == -1 && kill(child, 0) != 0 && errno == ESRCH);
+	pio_proc_apart_end(&pid, &fd);
+
+	assert_int_equal(pio_proc_apart_begin(&pid, &fd, end_at_once, NULL, "work", &err), 0);
+	assert_int_equal(read(fd, got, sizeof got), 0);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(WEXITSTATUS(status), 7);
+	pid = 0;
+	pio_proc_apart_end(&pid, &fd);
+}
+
 static void work_apart_may_hang_or_die(void **state)
 {
 	(void)state;
@@ -293,6 +333,7 @@ int main(void)
 		cmocka_unit_test(child_dies_with_parent),
 		cmocka_unit_test(signal_marked_matches_whole_entries),
 		cmocka_unit_test(work_apart_answers_or_fails_as_it_would_here),
+		cmocka_unit_test(work_apart_that_goes_on_is_heard_and_ended),
 		cmocka_unit_test(work_apart_may_hang_or_die),
 		cmocka_unit_test(signal_names),
 	};
