@@ -9,6 +9,7 @@ import time
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import harness  # noqa: E402
 from harness import wait_for  # noqa: E402
+from pod.box import processes  # noqa: E402
 from pod.project import PodProject, boxed  # noqa: E402
 
 LONG = "steps = 1000000, pause_ms = 50, metrics = 2"
@@ -168,6 +169,53 @@ def test_a_node_dies():
         assert attempts[1]["result"] == "ok", attempts
         nodes = [r["node"] for r in p.sql("SELECT DISTINCT node FROM rank WHERE attempt_id = 2 ORDER BY node")]
         assert nodes == ["dgx-001", "dgx-003"], nodes
+        p.check_nothing_left()
+
+
+def agents_of(box, node):
+    """The keeper of a node, and its agent."""
+    def is_agent(pid):
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as f:
+                return f.read().split(b"\0")[1:3] == [b"agent", b"--join"]
+        except OSError:
+            return False
+    pids = [pid for pid in box.pids(node) if is_agent(pid)]
+    parents = {pid: parent for pid, (parent, _) in processes().items()}
+    return sorted(pids, key=lambda pid: parents[pid] in pids)
+
+
+def test_agent_and_keeper_die_at_once():
+    """What the ranks of that node logged last is in memory alone: the next attempt's agent
+    there drains it, and the supervisor folds it, though that attempt has ended."""
+    logged = ("SELECT s.key, sum(c.count) AS n, max(c.last_step) AS last FROM chunk c JOIN series s ON"
+              " s.id = c.series_id WHERE s.rank = 1 AND c.attempt = 1 GROUP BY s.key ORDER BY s.key")
+    with boxed(2) as box, PodProject(box) as p:
+        p.recipe("nodes = 2, ranks_per_node = 1", attempts=2,
+                 space="steps = 4000, pause_ms = 5, metrics = 2")
+        run = p.start("run", "recipe.lua")
+        try:
+            p.wait_running()
+            keeper, agent = agents_of(box, "dgx-002")
+            os.kill(agent, signal.SIGSTOP)
+            looks = [0]
+
+            def is_folded():  # all that the agent has drained
+                time.sleep(3)
+                looks.append(max(row["last"] for row in p.poll(logged)))
+                return looks[-1] == looks[-2]
+            wait_for(is_folded, 60, "the last fold of what was drained")
+            os.kill(keeper, signal.SIGKILL)
+            os.kill(agent, signal.SIGKILL)
+            assert run.wait(300) == 0
+        finally:
+            run.kill()
+        attempts = p.attempts()
+        assert [a["result"] for a in attempts] == ["node_fail", "ok"], attempts
+        after = p.poll(logged)
+        assert len(after) == 2 and all(row["n"] == row["last"] + 1 for row in after), after
+        assert min(row["last"] for row in after) > looks[-1] + 50, (looks, after)
+        p.check_points(2, 2, 4000)
         p.check_nothing_left()
 
 
