@@ -48,3 +48,4 @@ CREATE TABLE recent (                          -- points of many series that wai
 ) STRICT;
 CREATE INDEX recent_by_rank ON recent (run_id, rank);
 CREATE INDEX recent_by_journal ON recent (journal_id);
+CREATE INDEX event_damage ON event (run_id, attempt_id, rank) WHERE kind = 'damage';

@@ -161,6 +161,7 @@ CREATE TABLE event (                           -- text, events and what pioche d
 CREATE INDEX event_by_run ON event (run_id, id);
 CREATE INDEX event_note ON event (run_id) WHERE kind = 'note';
 CREATE INDEX event_lost ON event (run_id) WHERE kind = 'log.lost';
+CREATE INDEX event_damage ON event (run_id, attempt_id, rank) WHERE kind = 'damage';
 
 -- Statistics are of the points that are chunks. While a run of many hundreds of
 -- series goes on, those of its later ranks are half a minute behind; pioche's own

@@ -72,6 +72,19 @@ static void a_damaged_row_keeps_no_other_out(void **unused)
 	}
 }
 
+/* Texts are many. */
+static void damage_is_found_without_reading_all_events(void **unused)
+{
+	(void)unused;
+	pio_str plan = PIO_STR_INIT;
+	fixture f = store_up_run();
+	put_rows(&plan, f.store, "EXPLAIN QUERY PLAN SELECT attempt_id, rank FROM event WHERE kind = 'damage'");
+	if (!strstr(plan.data, "INDEX event_damage"))
+		fail_msg("%s", plan.data);
+	pio_str_fini(&plan);
+	store_down(&f);
+}
+
 /* A look that fixes sets it aside, so that all others can be read. */
 static void a_damaged_row_is_set_aside(void **unused)
 {
@@ -185,6 +198,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_damaged_row_keeps_no_other_out),
+		cmocka_unit_test(damage_is_found_without_reading_all_events),
 		cmocka_unit_test(a_damaged_row_is_set_aside),
 		cmocka_unit_test(damaged_chunks_keep_no_point_out),
 		cmocka_unit_test(a_damaged_chunk_stops_no_later_attempt),
