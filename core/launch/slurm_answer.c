@@ -206,7 +206,8 @@ enum pio_slurm_trouble pio_slurm_trouble(const char *text)
 
 void pio_slurm_words(pio_str *out, const char *text)
 {
-	static const char *const prefixes[] = { "sbatch: ", "squeue: ", "scontrol: ", "scancel: ", "error: " };
+	static const char *const prefixes[] = { "sbatch: ", "srun: ", "squeue: ", "scontrol: ", "scancel: ",
+	                                       "error: " };
 	bool first = true;
 	while (*text) {
 		size_t n = strcspn(text, "\n");

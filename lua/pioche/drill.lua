@@ -6,7 +6,7 @@
 -- restarts: it leaves the store without a supervisor.
 local errors = require "pioche.errors"
 local json = require "pioche.core.json"
-local processes = require "pioche.processes"
+local reach = require "pioche.reach"
 local supervise = require "pioche.supervise"
 local sys = require "pioche.core.sys"
 
@@ -21,47 +21,44 @@ end
 
 -- ---- what is there ------------------------------------------------------------------
 
--- The attempt's processes; raises where they are not on this machine.
+-- Where the attempt's processes are; raises where none is in reach.
 local function look(case)
-  local found = processes.of(case.attempt.dir)
-  if next(found.ranks) == nil then
-    local job = case.attempt.job
+  local places, why = reach.places(case.attempt, case.options.rank)
+  if #places == 0 then
     refuse("no rank of attempt %d of %s runs on this machine, or not as this user%s", case.attempt.number,
-      case.run.name, job and (": on one of its nodes it works, as `srun --jobid=%s --overlap -w NODE pioche"
-        .. " drill ...`"):format(job) or "")
+      case.run.name, case.attempt.job and (", nor could one be found in job %s%s"):format(case.attempt.job,
+        why and ": " .. why or "") or "")
   end
-  return found
+  return places
 end
 
--- The rank that is meant: --rank, else the last one here.
+-- The rank that is meant, --rank or else the last one: it is in case.place.
 local function choose_rank(case)
-  local found, rank = look(case), case.options.rank
-  if not rank then
-    for number in pairs(found.ranks) do rank = math.max(rank or 0, number) end
-  elseif rank >= case.attempt.world_size then
+  local rank = case.options.rank
+  if rank and rank >= case.attempt.world_size then
     refuse("%s has no rank %d: ranks are 0 to %d", case.run.name, rank, case.attempt.world_size - 1)
-  elseif not found.ranks[rank] then
-    refuse("rank %d of %s does not run on this machine", rank, case.run.name)
   end
-  case.pid = found.ranks[rank].pid
-  case.target = ("rank %d, pid %d"):format(rank, case.pid)
-  return found, rank
+  local last
+  for _, place in ipairs(look(case)) do
+    if place.head then case.head_place = place end
+    for number in pairs(place.ranks) do
+      if not rank and number > (last or -1) or number == rank then last, case.place = number, place end
+    end
+  end
+  if not last then refuse("rank %d of %s is nowhere to be found", rank, case.run.name) end
+  case.pid = case.place.ranks[last].pid
+  case.target = ("rank %d%s, pid %d"):format(last, reach.where(case.place), case.pid)
+  return last
 end
 
 local function choose_node(case)
-  local found, rank = choose_rank(case)
-  local node = found.ranks[rank].node
-  return found, node, found.agents[node]
+  local rank = choose_rank(case)
+  local node = case.place.ranks[rank].node
+  return node, case.place.agents[node]
 end
 
-local function kill(pid, signal)
-  errors.check(sys.kill(pid, signal))
-end
-
--- A shell that does something, and undoes it in any case: this process may be
--- interrupted meanwhile.
-local function helper(script, ...)
-  errors.check(sys.spawn { argv = { "sh", "-c", script, "sh", ... }, log = "/dev/null" })
+local function kill(case, signal)
+  reach.kill(case.place, case.pids or { case.pid }, signal)
 end
 
 -- ---- the kinds ----------------------------------------------------------------------
@@ -71,32 +68,30 @@ drill.names = { "kill-rank", "hang-rank", "kill-agent", "kill-node", "full-disk"
   "drop-network", "time-limit", "kill-controller", "torn-checkpoint" }
 
 drill.kinds["kill-rank"] = { summary = "SIGKILL to a rank", prepare = choose_rank,
-  inject = function(case) kill(case.pid, "SIGKILL") end }
+  inject = function(case) kill(case, "SIGKILL") end }
 
 drill.kinds["hang-rank"] = { summary = "SIGSTOP to a rank: it hangs", prepare = choose_rank,
-  inject = function(case) kill(case.pid, "SIGSTOP") end }
+  inject = function(case) kill(case, "SIGSTOP") end }
 
 drill.kinds["kill-agent"] = { summary = "SIGKILL to the agent of a rank",
   prepare = function(case)
-    local _, node, agent = choose_node(case)
+    local node, agent = choose_node(case)
     case.pid = agent.pid
-    case.target = ("the agent of node %d, pid %d"):format(node, agent.pid)
+    case.target = ("the agent of node %d%s, pid %d"):format(node, reach.where(case.place), agent.pid)
   end,
-  inject = function(case) kill(case.pid, "SIGKILL") end }
+  inject = function(case) kill(case, "SIGKILL") end }
 
 drill.kinds["kill-node"] = { summary = "SIGKILL to all of the attempt on a node: agent, keeper, ranks",
   prepare = function(case)
-    local found, node, agent = choose_node(case)
-    case.pids = { agent.keeper, agent.pid }
-    if not agent.keeper then case.pids = { agent.pid } end
-    for _, rank in pairs(found.ranks) do
+    local node, agent = choose_node(case)
+    case.pids = { agent.keeper or agent.pid }
+    if agent.keeper then case.pids[2] = agent.pid end
+    for _, rank in pairs(case.place.ranks) do
       if rank.node == node then case.pids[#case.pids + 1] = rank.pid end
     end
-    case.target = ("the %d processes of node %d"):format(#case.pids, node)
+    case.target = ("the %d processes of node %d%s"):format(#case.pids, node, reach.where(case.place))
   end,
-  inject = function(case)
-    for _, pid in ipairs(case.pids) do sys.kill(pid, "SIGKILL") end -- some take others with them
-  end }
+  inject = function(case) kill(case, "SIGKILL") end } -- some take others with them
 
 drill.kinds["full-disk"] = { summary = "the store's file system is full for a while", restarts = true,
   prepare = function(case)
@@ -111,7 +106,8 @@ drill.kinds["full-disk"] = { summary = "the store's file system is full for a wh
     look(case)
   end,
   inject = function(case)
-    helper('trap \'rm -f "$1"\' EXIT; trap "exit 1" TERM INT HUP; cat /dev/zero > "$1"; sleep "$2"',
+    reach.spawn({}, 'trap \'rm -f "$1"\' EXIT; trap "exit 1" TERM INT HUP;'
+      .. ' cat /dev/zero > "$1"; sleep "$2"',
       case.store:path() .. "/drill.ballast", tostring(case.seconds))
   end }
 
@@ -122,9 +118,10 @@ drill.kinds["slow-rank"] = { summary = "a rank gets a fifth of its time, for a w
     case.target = ("%s, for %d s"):format(case.target, case.seconds)
   end,
   inject = function(case)
-    helper('trap "kill -CONT $1" EXIT; trap "exit 1" TERM INT HUP; end=$(($(date +%s) + $2));'
-      .. ' while test "$(date +%s)" -lt "$end" && kill -STOP "$1" && sleep 0.08 && kill -CONT "$1";'
-      .. ' do sleep 0.02; done', tostring(case.pid), tostring(case.seconds))
+    reach.spawn(case.place, 'trap "kill -CONT $1" EXIT; trap "exit 1" TERM INT HUP;'
+      .. ' end=$(($(date +%s) + $2)); while test "$(date +%s)" -lt "$end"'
+      .. ' && kill -STOP "$1" && sleep 0.08 && kill -CONT "$1"; do sleep 0.02; done',
+      tostring(case.pid), tostring(case.seconds))
   end }
 
 drill.kinds["drop-network"] = { summary = "all TCP connections of a rank are cut",
@@ -133,19 +130,22 @@ drill.kinds["drop-network"] = { summary = "all TCP connections of a rank are cut
     if case.attempt.world_size == 1 then refuse("%s has one rank, which talks to nobody", case.run.name) end
   end,
   inject = function(case)
-    local count = errors.check(sys.drop_connections(case.pid))
+    local count = reach.drop(case.place, case.pid)
     if count == 0 then refuse("%s has no TCP connection: nothing was cut", case.target) end
     case.target = ("%s, %d connections"):format(case.target, count)
   end }
 
 drill.kinds["time-limit"] = { summary = "the time limit is near: SIGUSR2, as Slurm sends it",
   prepare = function(case)
-    local found, node, agent = choose_node(case)
-    case.pid = found.head or agent.pid
-    case.target = found.head and "the head, pid " .. found.head
-      or ("the agent of node %d, pid %d"):format(node, agent.pid)
+    local node, agent = choose_node(case)
+    case.pid = agent.pid
+    case.target = ("the agent of node %d%s, pid %d"):format(node, reach.where(case.place), agent.pid)
+    if case.head_place then
+      case.place, case.pid = case.head_place, case.head_place.head
+      case.target = ("the head%s, pid %d"):format(reach.where(case.place), case.pid)
+    end
   end,
-  inject = function(case) kill(case.pid, "SIGUSR2") end }
+  inject = function(case) kill(case, "SIGUSR2") end }
 
 drill.kinds["kill-controller"] = { summary = "SIGKILL to the supervisor", restarts = true,
   prepare = function(case)
@@ -155,7 +155,7 @@ drill.kinds["kill-controller"] = { summary = "SIGKILL to the supervisor", restar
     case.pid = holder.pid
     case.target = "the supervisor, " .. holder.holder
   end,
-  inject = function(case) kill(case.pid, "SIGKILL") end }
+  inject = function(case) kill(case, "SIGKILL") end }
 
 -- The largest file of the newest checkpoint: { step, sha256, bytes }; nil while there
 -- is none.
@@ -182,7 +182,7 @@ drill.kinds["torn-checkpoint"] = { summary = "the newest checkpoint is cut short
       tostring(newest.bytes // 2) } })
     if result.status ~= 0 then refuse("%s: %s", file, result.stderr) end
     case.target = ("checkpoint of step %d, then %s"):format(newest.step, case.rank)
-    kill(case.pid, "SIGKILL")
+    kill(case, "SIGKILL")
   end }
 
 -- ---- what comes of it -----------------------------------------------------------------

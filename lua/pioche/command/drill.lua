@@ -2,6 +2,7 @@
 local drill = require "pioche.drill"
 local errors = require "pioche.errors"
 local json = require "pioche.core.json"
+local reach = require "pioche.reach"
 local runs = require "pioche.runs"
 local sys = require "pioche.core.sys"
 
@@ -91,6 +92,12 @@ end
 local function run(ctx)
   local name = ctx.args[1]
   if not name then return list(ctx) end
+  if name == "here" and #ctx.args == 3 then
+    ctx.out(reach.answer(ctx.args[2], ctx.args[3]) .. "\n")
+    return 0
+  elseif #ctx.args > 2 then
+    errors.raise("usage", "drill: unexpected argument '%s'", ctx.args[3])
+  end
   local kind = drill.kinds[name]
   if not kind then
     errors.raise("usage", "drill: there is no kind '%s'%s (`pioche drill` lists them)", name,
@@ -119,19 +126,21 @@ after how long, and when the run went on. Without KIND it lists the kinds. RUN m
 be left out where only one is running.
 
 The failure is real: what the run did since its newest checkpoint is done again, as
-after any other. So it asks before, unless --yes says that this is meant. A drill
-works on the processes of this machine; for an attempt on other nodes it is started
-on one of them. What it cannot do here it says before anything is hurt: full-disk
-fills only file systems with at most 1 GB free, drop-network needs the right to
-trace the rank.
+after any other. So it asks before, unless --yes says that this is meant. It
+works on processes of this machine, and by `srun --overlap` on those of a job of
+Slurm, whichever of its nodes they are on (there `pioche drill here ...` finds
+them); other machines' processes are out of its reach, and kill-controller wants
+to be where the supervisor is. What it cannot do it says before anything is hurt:
+full-disk fills only file systems with at most 1 GB free, drop-network needs the
+right to trace the rank.
 
 Where the failure takes the supervisor (kill-controller, full-disk), the drill
 starts another one in the background (`pioche supervise --detach`) and says so.
 
-Times count from the moment of the failure. Detected is what the store has of it:
-the first failing rank by its agent's clock, an event, or the attempt's end.
-Recovered is the first point that the next attempt logs. The exit status is 1 where
-the run did not recover.
+Times count from the moment of the failure, with what srun takes to bring it about on
+another node. Detected is what the store has of it: the first failing rank by its
+agent's clock, an event, or the attempt's end. Recovered is the first point that the
+next attempt logs. The exit status is 1 where the run did not recover.
 
 JSON: {kind, id, attempt, target, detected_s, detected, recovered_s, recovered,
 next_attempt, status, supervisor}.]],
@@ -145,6 +154,6 @@ next_attempt, status, supervisor}.]],
   },
   examples = "pioche drill\npioche drill kill-rank gpt-17 --rank 3\n"
     .. "pioche drill torn-checkpoint gpt/last --yes --json",
-  args = { 0, 2 },
+  args = { 0, 3 },
   run = run,
 }
