@@ -28,6 +28,34 @@ cli.globals = {
   { name = "help", short = "h", help = "explain the verb" },
 }
 
+-- Verbs whose output is no table, or no JSON, and what to ask instead.
+local without = {
+  csv = {
+    run = "prints no table; `pioche ls EXPERIMENT --csv` prints its runs",
+    drill = "prints no table; --json prints what came of it",
+    watch = "prints no table; `pioche ls --csv` prints the runs",
+    supervise = "prints no table; `pioche ls --csv` prints the runs",
+    attach = "prints no table; `pioche show RUN --events --csv` prints events",
+    plan = "prints no table; --json prints the plan",
+    help = "prints no table; --json prints the verbs",
+    completion = "prints no table, but a script",
+    journal = "prints no table; --json prints an object a record",
+  },
+  json = {
+    watch = "prints no JSON; `pioche ls --json` prints the runs",
+    completion = "prints no JSON, but a script",
+  },
+}
+
+-- The options of every verb that this one takes.
+function cli.globals_of(verb)
+  local list = {}
+  for _, option in ipairs(cli.globals) do
+    if not (without[option.name] or {})[verb] then list[#list + 1] = option end
+  end
+  return list
+end
+
 -- Version of the contract with scripts: names in JSON, exit statuses, words.
 cli.contract = 1
 
@@ -361,16 +389,6 @@ local function print_version(options)
   return 0
 end
 
--- Verbs whose output is no table, and what to ask instead.
-local without_csv = {
-  run = "`pioche ls EXPERIMENT --csv` prints its runs",
-  drill = "--json prints what came of it", watch = "`pioche ls --csv` prints the runs",
-  supervise = "`pioche ls --csv` prints the runs", attach = "`pioche show RUN --events --csv` prints events",
-  plan = "--json prints the plan",
-  help = "--json prints the verbs", completion = "it prints a script",
-  journal = "--json prints an object a record",
-}
-
 local function run_verb(verb, argv, first, before)
   local command = cli.command(verb)
   if not command then
@@ -381,8 +399,10 @@ local function run_verb(verb, argv, first, before)
   local args, options = cli.parse(words, 1, command.options)
   local ctx = cli.context(args, options)
   ctx.verb = verb
-  if ctx.csv and without_csv[verb] and not options.help then
-    usage_error("--csv: %s prints no table; %s", verb, without_csv[verb])
+  for name, verbs in pairs(without) do
+    if options[name] and verbs[verb] and not options.help then
+      usage_error("--%s: %s %s", name, verb, verbs[verb])
+    end
   end
   local ok, result
   if options.help then

@@ -152,7 +152,7 @@ drill.kinds["kill-controller"] = { summary = "SIGKILL to the supervisor", restar
     local holder = supervise.holder(case.store)
     if not holder then refuse("nobody supervises the store") end
     if not holder.pid then refuse("the supervisor is on another machine (%s)", holder.holder) end
-    case.pid = holder.pid
+    case.place, case.pid = {}, holder.pid -- this machine
     case.target = "the supervisor, " .. holder.holder
   end,
   inject = function(case) kill(case, "SIGKILL") end }

@@ -95,6 +95,11 @@ def test_what_is_no_table_is_not_csv():
     with Project() as p:
         for verb in (["run", "x.lua"], ["plan", "x.lua"], ["help"], ["completion", "bash"], ["journal", "cat", "x"]):
             assert f"--csv: {verb[0]} prints no table" in p.pioche(*verb, "--csv", expect=2).err
+            assert "--csv" not in p.pioche("help", verb[0]).out.split("options of every verb")[1]
+        for verb in (["watch"], ["completion", "bash"]):
+            assert f"--json: {verb[0]} prints no JSON" in p.pioche(*verb, "--json", expect=2).err
+            assert "--json" not in p.pioche("help", verb[0]).out.split("options of every verb")[1]
+        assert "--json" in p.pioche("help", "run").out and "--csv" in p.pioche("help", "ls").out
 
 
 harness.main()

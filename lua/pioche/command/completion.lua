@@ -6,7 +6,7 @@ local resolve = require "pioche.query.resolve"
 
 local function verb_options(verb)
   local words, command = {}, cli.command(verb)
-  for _, list in ipairs { command and command.options or {}, cli.globals } do
+  for _, list in ipairs { command and command.options or {}, cli.globals_of(verb) } do
     for _, option in ipairs(list) do words[#words + 1] = "--" .. option.name end
   end
   return table.concat(words, " ")
@@ -129,7 +129,7 @@ Completes verbs, options, recipes, names of runs and, inside the quotes of a
 query and behind --metric and --sort, names of fields, parameters, metrics and
 tags. `pioche completion names` prints those.]],
   options = {},
-  examples = "source <(pioche completion bash)",
+  examples = "source <(pioche completion bash)\nsource <(pioche completion zsh)",
   args = { 1, 1, what = "bash or zsh", choices = { "bash", "zsh", "names" } },
   run = run,
 }

@@ -29,7 +29,7 @@ local function overview(ctx)
 
 RUN is gpt-17, a unique prefix of its ULID, gpt/best or gpt/last.
 `pioche help VERB` explains a verb, `pioche help query` how runs are chosen:
-pioche ls 'lr > 1e-3 and val/loss < 2'
+pioche ls 'lr > 1e-3 and val/loss < 2'. `pioche --version` says which pioche this is.
 ]])
   return 0
 end
@@ -85,7 +85,7 @@ local function manual(ctx, verb, command)
     ctx.out("\n")
   end
   heading(ctx, "options of every verb")
-  for _, option in ipairs(cli.globals) do option_line(ctx, option, ctx.cols) end
+  for _, option in ipairs(cli.globals_of(verb)) do option_line(ctx, option, ctx.cols) end
   ctx.out("\n")
   if command.examples then
     heading(ctx, "examples")

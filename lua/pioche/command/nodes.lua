@@ -164,7 +164,7 @@ for a day. `exclude` leaves nodes out for a time, or until they are cleared;
 JSON: an array of {name, excluded, excluded_until, reason, attempts, failures,
 slow, score, first_seen, last_seen, checks[{name, state, message, time}]}.]],
   options = {
-    { name = "for", arg = "DURATION", help = "of exclude: so long; else until cleared" },
+    { name = "for", arg = "DURATION", help = "of exclude: so long, as 90s, 12h or 2d; else until cleared" },
     { name = "why", arg = "TEXT", help = "of exclude: the reason that is shown" },
     { name = "wide", short = "w", help = "every column, whatever the terminal's width" },
   },

@@ -188,6 +188,8 @@ NAME=VALUE overrides a parameter (lr=3e-4), gives it a list of choices
 
 A recipe that is a function of a lab is followed with the results that the
 store has, up to the first one that is not known yet.]],
+  examples = "pioche plan recipe.lua\npioche plan recipe.lua seeds=3 lr=1e-3,3e-3\n"
+    .. "pioche plan recipe.lua --on slurm --script",
   args = { 1, nil, what = "a recipe" },
   options = {
     { name = "script", help = "print the job script that Slurm would get for an attempt" },

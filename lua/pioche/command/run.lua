@@ -91,10 +91,15 @@ NAME=VALUE overrides a parameter (lr=3e-4), gives it a list of choices
 
 What needs more than one node runs as jobs of Slurm, where there is sbatch, and
 the rest here; `launch.on`, or --on, says otherwise. Jobs wait and run whether or
-not this command lives: the same command again finds them and goes on.
+not this command lives: the same command again finds them and goes on. A job runs
+the version of pioche that submitted it, of which the store keeps a copy.
 
 Ctrl-C stops the runs politely, Ctrl-C again at once; the exit status is then
-130. It is 1 when a run failed or was cancelled.]],
+130. The third, as the end of the terminal, waits for nobody and leaves jobs of
+Slurm alone. The exit status is 1 when a run failed or was
+cancelled.]],
+  examples = "pioche run recipe.lua\npioche run recipe.lua lr=3e-4 depth=2,3 launch.parallel=2\n"
+    .. "pioche run recipe.lua --on slurm",
   args = { 1, nil, what = "a recipe" },
   options = { { name = "again", help = "run everything anew, also what is finished" }, launcher.option },
   run = run,
