@@ -1,6 +1,8 @@
 #include "launch/leftover.h"
 
+#include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -53,6 +55,8 @@ int pio_leftover_announce(int *lock_fd, const pio_agent_spec *spec, pio_err *err
 	}
 	if (!rc)
 		rc = pio_fs_lock(lock_fd, part.data, err);
+	if (!rc && fchmod(*lock_fd, 0600) != 0) /* the umask may let others write */
+		rc = pio_fail_errno(err, errno, "set the mode of %s", part.data);
 	if (!rc)
 		rc = pio_fs_write_all(*lock_fd, text, strlen(text), part.data, err);
 	if (!rc)
@@ -84,11 +88,13 @@ typedef struct leftover {
 	const char *store;         /* this one too */
 } leftover;
 
-/* Into a directory that all may write to, others may have put a file of this name. */
+/* Into a directory that all may write to, others may have put a file of this name;
+ * and what others may write to says nothing. */
 static bool is_own_file(const char *path)
 {
 	struct stat st;
-	return lstat(path, &st) == 0 && S_ISREG(st.st_mode) && st.st_uid == geteuid();
+	return lstat(path, &st) == 0 && S_ISREG(st.st_mode) && st.st_uid == geteuid() &&
+	       (st.st_mode & (S_IWGRP | S_IWOTH)) == 0;
 }
 
 static int read_note(leftover *left, const char *path, pio_err *err)

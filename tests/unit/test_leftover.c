@@ -1,4 +1,6 @@
 /* What is left on a node where agent and keeper were killed at once. */
+#include <sys/stat.h>
+
 #include "client/env.h"
 #include "head_fixture.h"
 #include "launch/leftover.h"
@@ -163,6 +165,9 @@ static void kill_node_1(void)
 	wait_for_text("rank-2.out", "again", 1);
 	wait_for_text("rank-3.out", "again", 1);
 	expect_untouched(NULL, 2 * HALF); /* they live */
+	struct stat st;
+	assert_int_equal(stat(note(), &st), 0);
+	assert_int_equal(st.st_mode & 0777, 0600);
 	pio_str keeper = read_text("keeper");
 	pio_proc_signal_tree(atoi(keeper.data), SIGKILL);
 	pio_str_fini(&keeper);
@@ -254,6 +259,9 @@ static void what_is_in_use_or_of_another_store_is_left(void **state)
 	expect_untouched(NULL, 2 * HALF);
 	pio_fs_unlock(&lock_fd);
 	expect_untouched(path_in(root, "shm"), 2 * HALF);
+	assert_int_equal(chmod(note(), 0666), 0); /* others may have written it */
+	expect_untouched(NULL, 2 * HALF);
+	assert_int_equal(chmod(note(), 0600), 0);
 
 	pid_t pid = fork(); /* what a rank started, and was not killed */
 	if (pid == 0)
