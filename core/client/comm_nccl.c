@@ -32,7 +32,7 @@ struct pio_nccl {
 	pio_comm *comm;
 	const pio_nccl_library *api;
 	void *handle;              /* ncclComm_t; NULL when aborted */
-	int size;                  /* its ranks */
+	int size;                  /* its ranks; its parent's, until it is made */
 	int timeout_ms;            /* for NCCL's own connecting */
 	pio_err broken;            /* code 0 while all is well */
 };
@@ -168,7 +168,7 @@ static int settle(pio_nccl *n, int result, int timeout_ms, const char *call, con
 			break;
 		if (pio_clock_mono_ns() - begin_ns > timeout_ms * NS_PER_MS) {
 			pio_fail(err, PIO_ETIMEOUT, "%s: not all of %d ranks came within %d ms", call,
-			         n->comm->world, timeout_ms);
+			         n->size, timeout_ms);
 			return give_up(n, PIO_NCCL_SUCCESS, err);
 		}
 		nap(begin_ns);
@@ -322,7 +322,8 @@ int pio_nccl_split(pio_nccl **group, pio_nccl *parent, int color, int key, int t
 	pio_nccl *made = pio_calloc(1, sizeof *made);
 	if (!made)
 		return pio_fail(err, PIO_ENOMEM, "out of memory for a group");
-	*made = (pio_nccl){ .comm = parent->comm, .api = parent->api, .timeout_ms = timeout_ms };
+	*made = (pio_nccl){ .comm = parent->comm, .api = parent->api, .size = parent->size,
+	                    .timeout_ms = timeout_ms };
 	/* The parent is in progress until the group is made. */
 	rc = SETTLE(parent, timeout_ms, "ncclCommSplit",
 	            ncclCommSplit(parent->handle, color < 0 ? PIO_NCCL_NO_COLOR : color, key,

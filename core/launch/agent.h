@@ -65,7 +65,8 @@
  *
  * A rank that the kernel killed because memory was out (oom.h) gives 'oom', with
  * figures in the message. What the driver reports of a GPU that errs (gpu/xid.h) is an
- * event 'xid' in the journal, and in the message of a rank that fails within seconds.
+ * event 'xid' in the journal, and in the message of a rank that fails, or comes to a
+ * stand, with it.
  *
  * The process splits in two (launch/keeper.h), so that all this holds when the
  * agent itself is killed; "agent" in "started" is the half that works, which holds

@@ -129,7 +129,7 @@ static void put_what(pio_str *text, const pio_agent *agent, const pio_agent_rank
 	if (first->signal <= 0)
 		quote_last_line(text, stderr_tail);
 	pio_agent_watch_put_oom(text, agent, first);
-	pio_agent_xids_put(text, agent, first);
+	pio_agent_xids_put(text, agent, (int)(first - agent->ranks), first->ended_mono_ns);
 }
 
 /* All but those that had ended well before. */

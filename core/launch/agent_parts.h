@@ -196,8 +196,9 @@ void pio_agent_xids_reaped(pio_agent *agent, pid_t pid);
 /* Hear what there is, and listen no more. What was heard stays known until the agent
  * ends. */
 void pio_agent_xids_end(pio_agent *agent);
-/* "; Xid 79 of gpu 3 (...)" where that came with the rank's failure. */
-void pio_agent_xids_put(pio_str *text, const pio_agent *agent, const pio_agent_rank *rank);
+/* "; Xid 79 of gpu 3 (...)" where that came seconds before the rank's failure (on the
+ * monotonic clock) or since. */
+void pio_agent_xids_put(pio_str *text, const pio_agent *agent, int local_rank, int64_t failed_ns);
 
 /* ---- agent_place.c ---- */
 /* CUDA_VISIBLE_DEVICES of the ranks; NULL: not set. */

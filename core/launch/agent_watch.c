@@ -202,6 +202,7 @@ static void name_hung(pio_agent *agent, const pio_suspect *first, int64_t silent
 		pio_str_printf(&watch->what, "no rank has logged anything for %.0f s (limit %.0f s); rank %d (%s)"
 		               " logs no steps; ", silent_s, limit_s, first->rank, agent->spec.host);
 	put_doing(&watch->what, &first->look);
+	pio_agent_xids_put(&watch->what, agent, first->index, watch->stood_ns);
 	agent->verdict = "hang";
 }
 

@@ -1,13 +1,13 @@
 /* What the driver reports of the GPUs of this node while its ranks run (gpu/xid.h):
  * an event of the rank that has the GPU, in the journal where its own are; and
- * words on a rank that failed within seconds of it. GPUs that no rank may use are
+ * words on a rank that failed, or came to a stand, with it. GPUs that no rank may use are
  * somebody else's. */
 #include "base/clock.h"
 #include "base/mem.h"
 #include "gpu/xid.h"
 #include "launch/agent_parts.h"
 
-#define NEAR_NS INT64_C(10000000000)   /* a failure and its cause are no farther apart */
+#define NEAR_NS INT64_C(10000000000)   /* a cause comes no earlier before its failure */
 #define AGAIN_NS INT64_C(10000000000)  /* the same of one GPU is told once in so long */
 #define KNOWN_MAX 64
 
@@ -149,15 +149,13 @@ void pio_agent_xids_end(pio_agent *agent)
 	pio_xid_watch_close(&agent->xids->watch);
 }
 
-void pio_agent_xids_put(pio_str *text, const pio_agent *agent, const pio_agent_rank *rank)
+void pio_agent_xids_put(pio_str *text, const pio_agent *agent, int local_rank, int64_t failed_ns)
 {
 	const known_xid *best = NULL;
 	pio_xid_kind kind, best_kind = PIO_XID_SEQUEL;
-	int local_rank = (int)(rank - agent->ranks);
 	for (size_t i = 0; agent->xids && i < agent->xids->count; i++) {
 		const known_xid *known = &agent->xids->known[i];
-		if (known->newest_ns < rank->ended_mono_ns - NEAR_NS ||
-		    known->told_ns > rank->ended_mono_ns + NEAR_NS ||
+		if (known->newest_ns < failed_ns - NEAR_NS ||
 		    !(is_of_rank(agent, &known->xid, local_rank) || owner_of(agent, &known->xid) == local_rank))
 			continue;
 		(void)pio_xid_words(known->xid.code, &kind);

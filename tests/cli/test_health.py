@@ -103,6 +103,38 @@ def test_what_the_driver_reports_of_a_gpu_is_an_event_and_named_as_a_cause():
     assert "died: SIGABRT; Xid 79 of gpu 3 (it has fallen off the bus)" in message, message
 
 
+LOOP = """
+import os, signal, time, pioche
+with pioche.init() as run:
+    step = 0
+    while not os.path.exists(os.environ["NVML_XIDS"] + ".heard"):
+        run.log({"loss": 1.0}, step=step)
+        step += 1
+        if step == 3:
+            open(os.environ["NVML_XIDS"] + ".steps", "w").close()
+        time.sleep(0.2)
+    os.kill(os.getpid(), signal.SIGSTOP)
+"""
+
+
+def test_a_rank_that_comes_to_a_stand_with_an_xid_is_named_with_it():
+    harness.python_library()
+    with Project() as p:
+        p.write("t.py", LOOP)
+        p.write("r.lua", RECIPE.format(rest="launch = { hang_s = 3, grace_s = 1 }, retry = { attempts = 1 },",
+                                       command=f'"{sys.executable}", "t.py"'))
+        p.write("xids", "")
+        run = p.start("run", "r.lua", env={"LD_LIBRARY_PATH": os.path.join(harness.BUILD, "gpu_host"), "NVML_GPUS": "4",
+                                           "NVML_XIDS": p.path("xids")})
+        harness.wait_for(lambda: os.path.exists(p.path("xids.steps")), 60, "steps")
+        p.write("xids", "0:119\n")
+        harness.wait_for(lambda: p.sql("SELECT message FROM event WHERE kind = 'xid'"), 60, "the event")
+        p.write("xids.heard", "")
+        run.communicate(timeout=120)
+        message = p.sql("SELECT message FROM attempt WHERE result = 'hang'")[0]["message"]
+        assert "it is stopped (T); Xid 119 of gpu 0 (its system processor (GSP) did not answer or erred)" in message, message
+
+
 def test_another_gpus_xid_is_no_cause():
     told, message = killed_after("2:79\n", 1)
     assert told[0]["rank"] == 0 and "Xid" not in message, (told, message)

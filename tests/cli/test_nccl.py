@@ -108,6 +108,12 @@ def test_who_gave_up_a_group_does_not_wait_for_all_ranks_to_leave():
     assert "left" in text and "not so" not in text, world.out
 
 
+def test_a_rank_that_does_not_come_to_a_split_is_missed_among_those_of_its_group():
+    world = World(4, "split late")
+    assert world.status == 1
+    assert "split failed with -11: ncclCommSplit: not all of 2 ranks came within 1500 ms" in world.out[1], world.out
+
+
 def test_an_asynchronous_error_tells_what_where_and_who():
     world = World(2, "error", GPU_HOST_NCCL_FAIL="1:3")
     assert world.status == 1

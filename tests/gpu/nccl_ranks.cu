@@ -189,6 +189,17 @@ static void leave()
 	exit(1);
 }
 
+/* Groups of two, and the last rank does not come when its group is split again. */
+static void split_late()
+{
+	pio_nccl *group, *part;
+	check(pio_nccl_split(&group, nccl, info->rank % 2, 0, PATIENCE_MS), "split");
+	if (info->rank == info->world - 1)
+		sleep(3600);
+	check(pio_nccl_split(&part, group, 0, 0, info->rank % 2 ? SHORT_MS : PATIENCE_MS), "split");
+	sleep(3600);
+}
+
 int main(int argc, char **argv)
 {
 	pio_run *run;
@@ -210,6 +221,8 @@ int main(int argc, char **argv)
 	check(pio_nccl_open(&nccl, comm, per_id, PATIENCE_MS), "init");
 	if (strcmp(scene, "leave") == 0)
 		leave();
+	if (strcmp(scene, "split late") == 0)
+		split_late();
 	play(scene);
 	pio_nccl_close(&nccl, NULL);
 	pio_comm_close(&comm, NULL);
