@@ -409,6 +409,92 @@ int pio_comm_init(pio_comm **comm_out, pio_run *run, int timeout_ms)
 	return 0;
 }
 
+/* ---- groups ------------------------------------------------------------------ */
+
+/* What a rank tells all others, as floats: their sum with the zeros of the others
+ * is what was told. */
+typedef struct member {
+	float color, port;
+	float host[PIO_FRAME_HOST_BYTES];
+} member;
+
+static void fill_member(member *own, int color, const pio_frame_address *address)
+{
+	own->color = (float)color;
+	own->port = (float)address->port;
+	for (size_t i = 0; address->host[i]; i++)
+		own->host[i] = (float)(uint8_t)address->host[i];
+}
+
+/* The ring of those with this rank's color. */
+static void line_up(pio_comm *group, joining *j, const member *all, const pio_comm *parent)
+{
+	const member *own = &all[parent->rank];
+	int next = parent->rank;
+	for (int i = 0; i < parent->world; i++) {
+		group->world += all[i].color == own->color;
+		group->rank += all[i].color == own->color && i < parent->rank;
+	}
+	do
+		next = (next + 1) % parent->world;
+	while (all[next].color != own->color);
+	j->next.port = (uint16_t)all[next].port;
+	for (size_t i = 0; i < sizeof j->next.host; i++)
+		j->next.host[i] = (char)(uint8_t)all[next].host[i];
+}
+
+static int join_group(pio_comm *group, joining *j, pio_comm *parent, int color, pio_err *err)
+{
+	pio_frame_address address = { .port = 0 };
+	member *all = pio_calloc((size_t)parent->world, sizeof *all);
+	group->scratch = pio_alloc(PIO_COMM_SCRATCH_BYTES);
+	int rc = all && group->scratch ? 0 : pio_fail(err, PIO_ENOMEM, "out of memory for a group");
+	if (!rc)
+		rc = listen_for_neighbour(j, &address, err);
+	if (!rc) {
+		fill_member(&all[parent->rank], color, &address);
+		rc = pio_comm_allreduce(parent, (float *)all, sizeof *all / sizeof(float) * (size_t)parent->world);
+	}
+	if (!rc)
+		line_up(group, j, all, parent);
+	if (!rc && color >= 0 && group->world > 1)
+		rc = connect_next(group, j, err);
+	if (!rc && color >= 0 && group->world > 1)
+		rc = accept_previous(group, j, err);
+	pio_free(all);
+	return rc;
+}
+
+int pio_comm_group(pio_comm **group, pio_comm *parent, int color, int timeout_ms)
+{
+	pio_err *err = pio_last_err();
+	joining j = { .deadline_ns = pio_clock_mono_ns() + timeout_ms * NS_PER_MS, .timeout_ms = timeout_ms,
+	              .listen_fd = -1, .token = getenv(PIO_ENV_TOKEN) };
+	pio_comm *made = pio_calloc(1, sizeof *made);
+	*group = NULL;
+	if (!made)
+		return pio_fail(err, PIO_ENOMEM, "out of memory for a group");
+	*made = (pio_comm){ .run = parent->run, .head_fd = parent->head_fd, .next_fd = -1, .prev_fd = -1,
+	                    .inbox = PIO_STR_INIT, .shared = PIO_STR_INIT };
+	int rc = join_group(made, &j, parent, color, err);
+	pio_sock_close(&j.listen_fd);
+	if (rc || color < 0)
+		pio_comm_group_close(&made);
+	if (rc)
+		(void)pio_comm_break(parent, err);
+	*group = made;
+	return rc;
+}
+
+void pio_comm_group_close(pio_comm **group)
+{
+	if (*group) {
+		(*group)->head_fd = -1; /* the parent's */
+		free_comm(*group);
+	}
+	*group = NULL;
+}
+
 void pio_comm_close(pio_comm **comm_in, const char *abort_reason)
 {
 	pio_comm *comm = comm_in ? *comm_in : NULL;

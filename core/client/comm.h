@@ -1,5 +1,5 @@
 /* comm.h: the members of a pio_comm; private to comm.c (joining, leaving,
- * aborts) and collective.c (what moves the data).
+ * aborts, groups) and collective.c (what moves the data).
  *
  * Ranks form a ring: each has a connection to the next and one from the
  * previous, and one to its agent (client/frame.h), which every wait watches too:
@@ -44,5 +44,13 @@ int pio_comm_meet(pio_comm *comm, int64_t deadline_ns, pio_err *err);
 /* The bytes of `root` reach all: an NCCL id, an address. */
 int pio_comm_share(pio_comm *comm, void *data, size_t size_bytes, int root, int64_t deadline_ns,
                    pio_err *err);
+
+/* Rings of some of the ranks: all ranks call it; those with the same color, 0 or more,
+ * have a ring of their own, in the order of their ranks; a negative one joins none, and
+ * *group is NULL. For pio_comm_allreduce alone, and closed by pio_comm_group_close;
+ * while there is one its parent is not used, as both listen to the same agent. A
+ * failure breaks the parent too. Needs a world of more than one rank. */
+int pio_comm_group(pio_comm **group, pio_comm *parent, int color, int timeout_ms);
+void pio_comm_group_close(pio_comm **group);
 
 #endif

@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 
 #include "base/clock.h"
+#include "client/comm.h"
 #include "client/env.h"
 #include "client/frame.h"
 #include "client/pioche.h"
@@ -377,6 +378,36 @@ static int calls_differ(pio_run *run, int rank, int size, uint8_t *result)
 	return 0;
 }
 
+/* Two groups at once, of which ranks 1 and 3 and all others; then one of the first two
+ * ranks; the ring of all is whole in between and after. */
+static int groups_add_up_among_themselves(pio_run *run, int rank, int size, uint8_t *result)
+{
+	pio_comm *comm, *group;
+	bool is_odd = rank == 1 || rank == 3;
+	TRY(pio_comm_init(&comm, run, 5000));
+	for (int round = 0; round < 3; round++) {
+		float sums[3] = { (float)(1 << rank), 1, (float)rank }, all = 1;
+		TRY(pio_comm_group(&group, comm, is_odd, 5000));
+		TRY(pio_comm_allreduce(group, sums, 3));
+		int members = is_odd ? (1 << 1 | 1 << 3) & ((1 << size) - 1) : ((1 << size) - 1) & ~(1 << 1 | 1 << 3);
+		if ((int)sums[0] != members || (int)sums[1] != __builtin_popcount((unsigned)members))
+			return 1;
+		pio_comm_group_close(&group);
+		TRY(pio_comm_group(&group, comm, rank < 2 ? 7 : -1, 5000));
+		if ((group != NULL) != (rank < 2))
+			return 2;
+		float two = 1;
+		TRY(pio_comm_allreduce(group, &two, 1));
+		pio_comm_group_close(&group);
+		TRY(pio_comm_allreduce(comm, &all, 1));
+		if ((int)two != (rank < 2 ? 2 : 1) || (int)all != size)
+			return 3;
+	}
+	result[0] = 1;
+	pio_comm_close(&comm, NULL);
+	return 0;
+}
+
 /* ---- tests ------------------------------------------------------------------- */
 
 static const int sizes[] = { 1, 2, 3, 5 };
@@ -393,6 +424,13 @@ static void broadcast_reaches_every_rank_from_every_root(void **state)
 	(void)state;
 	for (size_t i = 0; i < 4; i++)
 		run_world(sizes[i], broadcasts_reach_all);
+}
+
+static void groups_have_rings_of_their_own(void **state)
+{
+	(void)state;
+	for (size_t i = 1; i < 4; i++)
+		run_world(sizes[i], groups_add_up_among_themselves);
 }
 
 static void barrier_holds_until_all_came(void **state)
@@ -536,6 +574,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(allreduce_adds_in_the_documented_order),
 		cmocka_unit_test(broadcast_reaches_every_rank_from_every_root),
+		cmocka_unit_test(groups_have_rings_of_their_own),
 		cmocka_unit_test(barrier_holds_until_all_came),
 		cmocka_unit_test(a_killed_rank_is_named_to_all_others),
 		cmocka_unit_test(without_a_word_from_the_head_the_neighbour_is_named),
