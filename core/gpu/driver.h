@@ -16,6 +16,7 @@
 #define PIO_CUDA_MAJOR 75              /* CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR */
 #define PIO_CUDA_MINOR 76
 #define PIO_CUDA_EVENT_NO_TIMING 2u
+#define PIO_CUDA_STREAM_OWN 1u         /* CU_STREAM_NON_BLOCKING: waits for no other stream */
 
 typedef struct pio_cuda_driver {
 	int (*cuInit)(unsigned flags);
@@ -24,6 +25,13 @@ typedef struct pio_cuda_driver {
 	int (*cuDeviceGetName)(char *name, int bytes, int device);
 	int (*cuDeviceTotalMem_v2)(size_t *bytes, int device);
 	int (*cuDeviceGetAttribute)(int *value, int attribute, int device);
+	int (*cuDevicePrimaryCtxRetain)(void **context, int device);
+	int (*cuDevicePrimaryCtxRelease_v2)(int device);
+	int (*cuCtxSetCurrent)(void *context);
+	int (*cuMemAlloc_v2)(uintptr_t *memory, size_t bytes);
+	int (*cuMemFree_v2)(uintptr_t memory);
+	int (*cuStreamCreate)(void **stream, unsigned flags);
+	int (*cuStreamDestroy_v2)(void *stream);
 	int (*cuMemHostAlloc)(void **memory, size_t bytes, unsigned flags);
 	int (*cuMemFreeHost)(void *memory);
 	int (*cuMemcpyDtoHAsync_v2)(void *to, uintptr_t from, size_t bytes, void *stream);

@@ -217,6 +217,24 @@ EXPORT int cuDeviceGetAttribute(int *value, int attribute, int device)
 	return attribute == 75 || attribute == 76 ? 0 : int(cudaErrorInvalidValue);
 }
 
+/* Of contexts there is nothing to be seen here. */
+EXPORT int cuDevicePrimaryCtxRetain(void **context, int device)
+{
+	static char only;
+	*context = &only;
+	return int(cudaSetDevice(device));
+}
+
+EXPORT int cuDevicePrimaryCtxRelease_v2(int device)
+{
+	return int(cudaSetDevice(device));
+}
+
+EXPORT int cuCtxSetCurrent(void *context)
+{
+	return context ? 0 : int(cudaErrorInvalidValue);
+}
+
 EXPORT int cuGetErrorString(int error, const char **text)
 {
 	*text = cudaGetErrorString(cudaError_t(error));
@@ -278,6 +296,16 @@ size_t gpu_host_room(const void *at)
 	--next;
 	size_t offset = size_t(static_cast<const char *>(at) - static_cast<char *>(next->first));
 	return offset < next->second ? next->second - offset : 0;
+}
+
+EXPORT int cuMemAlloc_v2(uintptr_t *at, size_t size)
+{
+	return int(cudaMalloc(reinterpret_cast<void **>(at), size));
+}
+
+EXPORT int cuMemFree_v2(uintptr_t at)
+{
+	return int(cudaFree(reinterpret_cast<void *>(at)));
 }
 
 EXPORT int cuMemHostAlloc(void **at, size_t size, unsigned flags)

@@ -191,6 +191,16 @@ EXPORT cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 	return gpu_host_state();
 }
 
+EXPORT int cuStreamCreate(cudaStream_t *stream, unsigned flags)
+{
+	return int(cudaStreamCreateWithFlags(stream, flags));
+}
+
+EXPORT int cuStreamDestroy_v2(cudaStream_t stream)
+{
+	return int(cudaStreamDestroy(stream));
+}
+
 EXPORT int cuStreamQuery(cudaStream_t stream)
 {
 	std::lock_guard<std::mutex> guard(stream->lock);
