@@ -27,9 +27,17 @@ int pio_store_node_ended(pio_store *store, int64_t attempt_id, pio_err *err)
 	                  " WHERE a.id = ?1 AND n.node != ''"
 	                  " ON CONFLICT (name) DO UPDATE SET attempts = attempts + 1,"
 	                  " last_seen_ns = max(last_seen_ns, excluded.last_seen_ns)", "i", attempt_id);
+	/* One that was looked at, and no more, took no part. */
 	if (!rc)
-		rc = pio_sql_exec(store, err, "UPDATE node SET failures = failures + 1 WHERE name = (SELECT node"
-		                  " FROM attempt WHERE id = ?1 AND result IN " FAILURES ")", "i", attempt_id);
+		rc = pio_sql_exec(store, err, "INSERT INTO node (name, first_seen_ns, last_seen_ns)"
+		                  " SELECT node, min(time_ns), max(time_ns) FROM node_check"
+		                  " WHERE attempt_id = ?1 AND node != '' GROUP BY node"
+		                  " ON CONFLICT (name) DO UPDATE SET last_seen_ns ="
+		                  " max(last_seen_ns, excluded.last_seen_ns)", "i", attempt_id);
+	if (!rc)
+		rc = pio_sql_exec(store, err, "UPDATE node SET failures = failures + 1 WHERE name IN (SELECT node"
+		                  " FROM attempt WHERE id = ?1 AND result IN " FAILURES " UNION SELECT node"
+		                  " FROM node_check WHERE attempt_id = ?1 AND state = 'failed')", "i", attempt_id);
 	if (!rc)
 		rc = pio_sql_exec(store, err, "UPDATE node SET slow = slow + s.episodes FROM"
 		                  " (SELECT r.node, count(*) AS episodes FROM attempt a"

@@ -1,7 +1,7 @@
 /* node.h: the machines that ran something, and what is remembered of them.
  *
  * Facts are kept here: how many attempts a node took part in, how often it was
- * the first to fail, episodes of slow steps, what was found on it before ranks
+ * the first to fail, or was left out as it failed a check, episodes of slow steps, what was found on it before ranks
  * started. What follows from them, that it is to be left out for a while, is
  * policy (lua/pioche/nodes.lua), and kept here too, so that it holds for
  * everybody and can be explained.
@@ -15,8 +15,8 @@
 #include "base/err.h"
 #include "store/store.h"
 
-/* Count an attempt that has ended, by its rows: the nodes of its ranks, who
- * failed first, its 'straggler' events. For pio_store_attempt_finish, once. */
+/* Count an attempt that has ended, by its rows: the nodes of its ranks, those that
+ * were checked, who failed first or failed a check, its 'straggler' events. For pio_store_attempt_finish, once. */
 int pio_store_node_ended(pio_store *store, int64_t attempt_id, pio_err *err);
 
 /* `state`: ok, warning or failed. A check that is there is replaced. */

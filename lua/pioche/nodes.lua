@@ -33,6 +33,19 @@ local function weight(attempt)
   return weights[attempt.result] or 0.0
 end
 
+-- Nodes that an attempt did without, as they failed its preflight: each as if it had
+-- failed first.
+local function left_out(store, now_ns)
+  return errors.check(store:rows([[
+    SELECT a.run_id, a.number, c.node, 'node_fail' AS result, a.launcher, max(c.time_ns) AS ended_ns,
+           'preflight: ' || group_concat(c.message, '; ') AS message, e.name || '-' || r.number AS run
+      FROM node_check c JOIN attempt a ON a.id = c.attempt_id JOIN node n ON n.name = c.node
+      JOIN run r ON r.id = a.run_id JOIN experiment e ON e.id = r.experiment_id
+     WHERE c.state = 'failed' AND a.state = 'ended' AND c.node IS NOT a.node
+       AND c.time_ns > max(?, coalesce(n.cleared_ns, 0))
+     GROUP BY a.id, c.node ORDER BY a.id, c.node]], now_ns - look_back_ns))
+end
+
 -- First failures of nodes, by name; oldest first. Not those that the same run had
 -- in the same way elsewhere.
 local function failures_of(store, now_ns)
@@ -56,6 +69,10 @@ local function failures_of(store, now_ns)
         table.insert(by_name[row.node], row)
       end
     end
+  end
+  for _, row in ipairs(left_out(store, now_ns)) do
+    by_name[row.node] = by_name[row.node] or {}
+    table.insert(by_name[row.node], row)
   end
   for _, list in pairs(by_name) do
     table.sort(list, function(a, b)

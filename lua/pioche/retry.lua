@@ -2,9 +2,10 @@
 --
 -- `decide` is a pure function of a policy and of the attempts so far. An attempt
 -- is { number, result, step, exit_code, signal, message, node, launcher, nodes,
--- started_ns, ended_ns, saved_ns }, as `history` reads it; a policy is the
--- section `retry` of a recipe (project.lua).
+-- started_ns, ended_ns, saved_ns, unfit = { names } or nil }, as `history` reads it; a
+-- policy is the section `retry` of a recipe (project.lua).
 local errors = require "pioche.errors"
+local json = require "pioche.core.json"
 
 local retry = {}
 
@@ -56,19 +57,22 @@ local function crash_loop(attempts)
 end
 
 -- The nodes that failed first, sorted; but not where the same failure at the same
--- step came on another node too: that is the program's.
+-- step came on another node too: that is the program's. And whoever failed a preflight,
+-- whether the attempt had a spare for it or not.
 function retry.suspects(attempts)
   local names, seen = {}, {}
+  local function add(name)
+    if not seen[name] then names[#names + 1] = name end
+    seen[name] = true
+  end
   for _, attempt in ipairs(attempts) do
     local guilty = attempt.node and attempt.result ~= "ok" and attempt.result ~= "cancelled"
       and attempt.result ~= "preempted" and attempt.result ~= "timeout"
     for _, other in ipairs(guilty and attempts or {}) do
       if other.node and other.node ~= attempt.node and is_same(other, attempt) then guilty = false end
     end
-    if guilty and not seen[attempt.node] then
-      seen[attempt.node] = true
-      names[#names + 1] = attempt.node
-    end
+    if guilty then add(attempt.node) end
+    for _, name in ipairs(attempt.unfit or {}) do add(name) end
   end
   table.sort(names)
   return names
@@ -115,10 +119,13 @@ function retry.history(store, run_id, first)
     SELECT a.number, a.result, a.step, a.exit_code, a.signal, a.message, a.node, a.launcher,
            a.started_ns, a.ended_ns, a.nodes,
            (SELECT max(c.created_ns) FROM checkpoint c
-             WHERE c.run_id = a.run_id AND c.attempt_id = a.id AND c.state = 'sealed') AS saved_ns
+             WHERE c.run_id = a.run_id AND c.attempt_id = a.id AND c.state = 'sealed') AS saved_ns,
+           (SELECT json_group_array(DISTINCT n.node) FROM node_check n
+             WHERE n.attempt_id = a.id AND n.state = 'failed') AS unfit
       FROM attempt a WHERE a.run_id = ?1 AND a.state = 'ended' AND a.id >
            coalesce((SELECT max(attempt_id) FROM event WHERE run_id = ?1 AND kind = 'again'), 0)
      ORDER BY a.number]], run_id))) do
+    row.unfit = json.decode(row.unfit)
     if row.result ~= "lost" or row.number >= first then attempts[#attempts + 1] = row end
   end
   return attempts

@@ -43,6 +43,15 @@ test("waits double, up to five minutes", function()
   equal(retry.decide(policy { backoff_s = 0 }, several(2)).wait_s, 0.0)
 end)
 
+test("who fails a preflight is left out, whatever became of the attempt", function()
+  local list = several(2, { result = "node_fail", node = "dgx-002" })
+  list[1].unfit, list[2].unfit = { "dgx-002" }, { "dgx-003", "dgx-001" }
+  list[2].node, list[2].step, list[1].step = "dgx-003", nil, nil
+  equal(retry.decide(policy(), list).exclude, { "dgx-001", "dgx-002", "dgx-003" })
+  equal(retry.decide(policy { exclude = false }, list).exclude, {})
+  equal(retry.suspects(several(1, { result = "timeout", unfit = { "dgx-004" } })), { "dgx-004" })
+end)
+
 test("who was cancelled is never tried again", function()
   local list = several(2)
   list[2].result = "cancelled"

@@ -58,6 +58,28 @@ static void checks_are_kept_a_row_each(void **state)
 	store_down(&f);
 }
 
+/* A spare that was measured took no part; one that was left out has failed, and is counted
+ * once where the attempt failed for it. */
+static void who_was_only_checked_is_known_too(void **state)
+{
+	(void)state;
+	fixture f = store_up_run();
+	check_ok(pio_store_rank_set(f.store, f.attempt, 0, "dgx-001", 0, -1, NULL, NULL, &err));
+	check_ok(pio_store_node_check(f.store, "dgx-001", f.attempt, "tmp", "ok", "64 GiB", 1, &err));
+	check_ok(pio_store_node_check(f.store, "dgx-002", f.attempt, "tmp", "failed", "8 KiB", 4, &err));
+	check_ok(pio_store_node_check(f.store, "dgx-002", f.attempt, "shm", "failed", "8 KiB", 5, &err));
+	check_ok(pio_store_node_check(f.store, "dgx-003", f.attempt, "tmp", "warning", "64 GiB", 6, &err));
+	end_attempt(&f, "ok", NULL, 1000);
+	assert_string_equal(row_of(&f, "dgx-001"), "1 0 0 1000");
+	assert_string_equal(row_of(&f, "dgx-002"), "0 1 0 5");
+	assert_string_equal(row_of(&f, "dgx-003"), "0 0 0 6");
+	check_ok(pio_store_attempt_create(&f.attempt, &f.number, f.store, f.run, "local", 1, NULL, &err));
+	check_ok(pio_store_node_check(f.store, "dgx-002", f.attempt, "tmp", "failed", "8 KiB", 7, &err));
+	end_attempt(&f, "node_fail", "dgx-002", 2000);
+	assert_string_equal(row_of(&f, "dgx-002"), "1 2 0 2000");
+	store_down(&f);
+}
+
 static void a_node_is_left_out_until_it_is_cleared(void **state)
 {
 	(void)state;
@@ -77,6 +99,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(an_attempt_counts_for_each_of_its_nodes),
 		cmocka_unit_test(checks_are_kept_a_row_each),
+		cmocka_unit_test(who_was_only_checked_is_known_too),
 		cmocka_unit_test(a_node_is_left_out_until_it_is_cleared),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
