@@ -169,16 +169,18 @@ static int finish(pio_head *head, pio_err *err)
 static int work(pio_head *head, pio_err *err)
 {
 	int rc = pio_head_loop_start(head, err);
-	if (!rc)
-		rc = open_ports(head, err);
-	head->begun_ns = pio_clock_mono_ns();
 	head->started_ns = pio_clock_wall_ns();
 	if (!rc)
+		rc = pio_head_gate(head, err);
+	if (!rc && head->stage == PIO_HEAD_JOINING)
+		rc = open_ports(head, err);
+	head->begun_ns = pio_clock_mono_ns();
+	if (!rc && head->stage == PIO_HEAD_JOINING)
 		rc = pio_head_start_agents(head, err);
-	if (!rc)
-		uv_run(&head->loop, UV_RUN_DEFAULT);
-	else
+	if (rc)
 		pio_head_conclude(head, "failed", "stop", err->message);
+	else if (head->stage == PIO_HEAD_JOINING)
+		uv_run(&head->loop, UV_RUN_DEFAULT);
 	/* The record says that all is over: so it is, before that is written. */
 	pio_head_loop_end(head);
 	return finish(head, err);

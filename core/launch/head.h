@@ -6,6 +6,10 @@
  *
  *   start      the argv that starts one `pioche agent --join` on each node; its
  *              standard error becomes the head's
+ *   start_on   the same for some of the nodes: in its words {hosts} stands for their
+ *              names, with commas between, {count} for how many they are. With it, and
+ *              with `preflight` on more than one node, the head chooses (gate.h)
+ *   bandwidth  bytes a second of bus bandwidth that preflight expects; absent: none
  *   spares     how many agents more than `nodes` it starts, default 0
  *   hosts      names of the nodes in order, for messages; absent: from
  *              SLURM_JOB_NODELIST, else "node 3"

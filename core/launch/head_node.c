@@ -66,8 +66,8 @@ static void give_orders(pio_head *head, pio_place *place, int node)
 {
 	pio_str frame = PIO_STR_INIT;
 	json_t *orders = json_copy(head->spec.json);
-	static const char *const own[] = { "start", "spares", "hosts", "interface", "join_s", "token", "host",
-	                                   "setup_script" };
+	static const char *const own[] = { "start", "start_on", "spares", "hosts", "interface", "join_s", "bandwidth",
+	                                   "token", "host", "setup_script" };
 	for (size_t i = 0; i < sizeof own / sizeof *own; i++)
 		json_object_del(orders, own[i]);
 	json_object_set_new(orders, "node", json_integer(node));

@@ -1,6 +1,7 @@
 /* head_parts.h: what the files of the head share: head.c (its life), head_loop.c
  * (signals, timers, the command that starts the agents), head_node.c (what
- * agents say), head_watch.c (hangs, stragglers), head_exit.c (who failed first, and exit.json).
+ * agents say), head_watch.c (hangs, stragglers), head_exit.c (who failed first, and exit.json),
+ * head_gate.c (which nodes work).
  * For them alone.
  *
  *   JOINING --all are here--> RUNNING --a failure, a signal--> ENDING
@@ -121,6 +122,11 @@ void pio_head_spread(pio_head *head, const char *what);
 void pio_head_put_host(pio_str *text, const pio_head *head, int place);
 /* "3 of 127 nodes: dgx-017, dgx-044, dgx-101"; how many are missing. */
 int pio_head_put_missing(pio_str *text, const pio_head *head);
+
+/* ---- head_gate.c ---- */
+/* Where preflight is asked for on several nodes: choose those that `start` starts agents
+ * on. Ends the attempt (stage) where too few are fit. Nothing else is open yet. */
+int pio_head_gate(pio_head *head, pio_err *err);
 
 /* ---- head_watch.c ---- */
 /* Takes note of what an agent says of its ranks' progress. False: the event is

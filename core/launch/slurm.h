@@ -47,8 +47,9 @@ int pio_slurm_job_read(pio_slurm_job *job, const json_t *launch, pio_err *err);
  * those that ask for nodes and time, and with `whole` all that the script has.
  * A line break in a value is PIO_EINVAL. */
 int pio_slurm_options(json_t **options, const pio_slurm_job *job, bool whole, pio_err *err);
-/* The command by which the head starts an agent on every node. */
-int pio_slurm_start(json_t **argv, const pio_slurm_job *job, pio_err *err);
+/* The command by which the head starts an agent on every node; `on_some`: on those it
+ * chooses (start_on of launch/head.h). */
+int pio_slurm_start(json_t **argv, const pio_slurm_job *job, bool on_some, pio_err *err);
 /* The script; appended. */
 int pio_slurm_script(pio_str *script, const pio_slurm_job *job, pio_err *err);
 /* May a variable of the submitter's environment ("NAME=value") go to sbatch, and

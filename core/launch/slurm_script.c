@@ -179,15 +179,21 @@ int pio_slurm_options(json_t **options, const pio_slurm_job *job, bool whole, pi
 	return check_words(options, whole ? 10 : 2, err);
 }
 
-int pio_slurm_start(json_t **argv, const pio_slurm_job *job, pio_err *err)
+int pio_slurm_start(json_t **argv, const pio_slurm_job *job, bool on_some, pio_err *err)
 {
 	json_t *list = *argv = json_array();
+	char count[24];
 	if (!list)
 		return pio_fail(err, PIO_ENOMEM, "out of memory for the command that starts agents");
+	snprintf(count, sizeof count, "%lld", (long long)(job->nodes + job->spares));
 	json_array_append_new(list, json_string("srun"));
-	add_count(list, "nodes", job->nodes + job->spares);
-	add_count(list, "ntasks", job->nodes + job->spares);
+	add(list, "nodes", on_some ? "{count}" : count);
+	add(list, "ntasks", on_some ? "{count}" : count);
 	add_count(list, "ntasks-per-node", 1);
+	if (on_some) {
+		add(list, "nodelist", "{hosts}");
+		json_array_append_new(list, json_string("--overlap")); /* the last step may not quite be gone */
+	}
 	/* One agent's end is no reason to end the others: the head decides. */
 	json_array_append_new(list, json_string("--kill-on-bad-exit=0"));
 	json_array_append_new(list, json_string("--wait=0"));
@@ -241,7 +247,7 @@ int pio_slurm_script(pio_str *script, const pio_slurm_job *job, pio_err *err)
 	size_t i;
 	int rc = pio_slurm_options(&options, job, true, err);
 	if (!rc)
-		rc = pio_slurm_start(&start, job, err);
+		rc = pio_slurm_start(&start, job, false, err);
 	if (!rc) {
 		pio_str_puts(script, "#!/bin/sh\n");
 		json_array_foreach(options, i, word)

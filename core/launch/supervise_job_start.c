@@ -99,17 +99,22 @@ static int provide_program(pio_supervisor *s, pio_err *err)
 static int write_orders(const pio_active *a, json_t *orders, const pio_slurm_job *job, const char *lib_dir,
                         pio_err *err)
 {
-	json_t *start = NULL;
-	int rc = pio_slurm_start(&start, job, err);
-	if (rc)
+	json_t *start = NULL, *start_on = NULL;
+	int rc = pio_slurm_start(&start, job, false, err);
+	if (!rc)
+		rc = pio_slurm_start(&start_on, job, true, err);
+	if (rc) {
+		json_decref(start);
 		return rc;
-	static const char *const of_head[] = { "interface", "spares", "join_s" };
+	}
+	static const char *const of_head[] = { "interface", "spares", "join_s", "bandwidth" };
 	for (size_t i = 0; i < sizeof of_head / sizeof *of_head; i++) {
 		json_t *member = json_object_get(a->job->launch, of_head[i]);
 		if (member && !json_is_null(member))
 			json_object_set(orders, of_head[i], member);
 	}
 	json_object_set_new(orders, "start", start);
+	json_object_set_new(orders, "start_on", start_on);
 	json_object_set_new(orders, "lib_dir", json_string(lib_dir));
 	json_object_set(orders, "launch", a->job->launch);
 	json_object_set_new(orders, "keep_code", json_boolean(a->keep_code));

@@ -176,10 +176,13 @@ static int look(pio_supervisor *s, pio_active *a, pio_err *err)
 
 /* ---- its end ---------------------------------------------------------------------------------- */
 
-/* The records of the nodes, as an array. */
+/* The records of the nodes, as an array; before them what the gate found (gate.h), which
+ * looked at other nodes too. */
 static json_t *node_records(const pio_active *a)
 {
-	json_t *records = json_array();
+	json_t *gate = read_record(&a->ref, "gate.json"), *seen = json_object_get(gate, "nodes");
+	json_t *records = json_is_array(seen) ? json_copy(seen) : json_array();
+	json_decref(gate);
 	for (int node = 0; node < a->job->nodes; node++) {
 		char name[32];
 		snprintf(name, sizeof name, "exit.%d.json", node);

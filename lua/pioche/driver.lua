@@ -310,7 +310,7 @@ local function start(self, job)
     ranks_per_node = spec.launch.ranks_per_node, timeout_s = spec.launch.timeout_s,
     grace_s = spec.launch.grace_s, hang_s = spec.launch.hang_s, resume = resume,
     mpi_env = spec.launch.mpi_env or nil, bind = spec.launch.bind,
-    preflight = spec.launch.preflight or nil,
+    preflight = spec.launch.preflight and true or nil,
     max_restarts = spec.retry.attempts - 1,
   }, launch_of(self, job)))
   if attempt then

@@ -8,6 +8,7 @@ local fields = require "pioche.fields"
 local json = require "pioche.core.json"
 local launch = require "pioche.core.launch"
 local partition = require "pioche.partition"
+local preflight = require "pioche.preflight"
 local sys = require "pioche.core.sys"
 
 local launcher = {}
@@ -136,6 +137,7 @@ local function for_slurm(options)
     "spares" } do
     given[name] = options[name]
   end
+  given.bandwidth = preflight.bandwidth(options.preflight)
   given.flags = options.flags and json.array(table.move(options.flags, 1, #options.flags, 1, {}))
   return given
 end
@@ -173,6 +175,8 @@ function launcher.check(box, at, options)
     if options.nodes > 1 then
       box:blame(at, "launch.nodes", "expected 1, because this machine is one node%s, got %d",
         options.on == "local" and "" or " and there is no sbatch", options.nodes)
+    elseif (options.spares or 0) > 0 then
+      box:blame(at, "launch.spares", "expected 0, because this machine is one node, got %d", options.spares)
     end
     return
   end

@@ -11,6 +11,7 @@
 #include "client/pioche.h"
 #include "launch/agent.h"
 #include "launch/head.h"
+#include "launch/probe.h"
 
 /* 1,000 points, then nothing. */
 static inline int log_main(void)
@@ -96,6 +97,8 @@ static inline int be_another(int argc, char **argv, int (*rank_main)(const char 
 		return pio_agent_join_main();
 	if (argc == 4 && strcmp(argv[2], "--head") == 0)
 		return pio_head_main(argv[3]);
+	if (argc == 5 && strcmp(argv[2], "--probe") == 0)
+		return pio_probe_main(argv[3], argv[4]);
 	if (argc == 3 && strcmp(argv[1], "rank") == 0)
 		_exit(rank_main(argv[2]));
 	find_self();

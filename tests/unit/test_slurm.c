@@ -74,6 +74,23 @@ static void test_script(void **state)
 	json_decref(launch);
 }
 
+static void test_agents_are_started_on_some_nodes(void **state)
+{
+	(void)state;
+	json_t *launch, *argv;
+	pio_slurm_job job = job_of("{\"nodes\": 4, \"spares\": 2}", &launch);
+	assert_int_equal(pio_slurm_start(&argv, &job, true, &err), 0);
+	char *text = json_dumps(argv, JSON_COMPACT);
+	assert_int_equal(strncmp(text, "[\"srun\",\"--nodes={count}\",\"--ntasks={count}\",\"--ntasks-per-node=1\","
+	                               "\"--nodelist={hosts}\",\"--overlap\",", 98), 0);
+	free(text);
+	json_decref(argv);
+	assert_int_equal(pio_slurm_start(&argv, &job, false, &err), 0);
+	assert_string_equal(json_string_value(json_array_get(argv, 1)), "--nodes=6");
+	json_decref(argv);
+	json_decref(launch);
+}
+
 static void test_little_is_asked_for(void **state)
 {
 	(void)state;
@@ -237,6 +254,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_script), cmocka_unit_test(test_little_is_asked_for),
+		cmocka_unit_test(test_agents_are_started_on_some_nodes),
 		cmocka_unit_test(test_wrong_options), cmocka_unit_test(test_environment),
 		cmocka_unit_test(test_job_ids), cmocka_unit_test(test_queue), cmocka_unit_test(test_ends),
 		cmocka_unit_test(test_troubles),
