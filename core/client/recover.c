@@ -94,6 +94,19 @@ typedef struct newest_point {
 	bool any;
 } newest_point;
 
+/* Of POINTS of the ring's rank the last, if it came from there: what the agent
+ * measured itself did not. */
+static void note_newest(newest_point *newest, const pio_ring *ring, const pio_record *record)
+{
+	pio_cursor cursor = { record->payload, record->payload + record->size_bytes, 0 };
+	pio_journal_point last;
+	if (pio_cursor_u32(&cursor) != ring->rank || record->size_bytes < 8 + sizeof last)
+		return;
+	memcpy(&last, record->payload + record->size_bytes - sizeof last, sizeof last);
+	if ((last.key & ~PIO_POINT_INTEGER) < PIO_KEYS_OF_AGENT)
+		*newest = (newest_point){ last.seq, true };
+}
+
 static int read_segment(newest_point *newest, seen_frames *list, const pio_ring *ring,
                         pio_ring_open_segment *open, const char *path, pio_err *err)
 {
@@ -110,14 +123,10 @@ static int read_segment(newest_point *newest, seen_frames *list, const pio_ring 
 		return rc;
 	}
 	while ((rc = pio_journal_next(reader, &record, err)) == 1) {
-		pio_cursor cursor = { record.payload, record.payload + record.size_bytes, 0 };
-		if (record.type != PIO_RECORD_POINTS) {
+		if (record.type == PIO_RECORD_POINTS)
+			note_newest(newest, ring, &record);
+		else
 			mark_frame(list, &record);
-		} else if (pio_cursor_u32(&cursor) == ring->rank &&
-		           record.size_bytes >= 8 + sizeof(pio_journal_point)) {
-			memcpy(&newest->seq, record.payload + record.size_bytes - 4, 4);
-			newest->any = true;
-		}
 	}
 	pio_journal_reader_close(reader);
 	return rc;

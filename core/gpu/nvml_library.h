@@ -1,14 +1,24 @@
-/* nvml_library.h: what nvml.c and xid.c use of NVIDIA's management library; private
+/* nvml_library.h: what nvml.c, xid.c and meter.c use of NVIDIA's management library; private
  * to core/gpu. Calls are under their own names; enums are ints. */
 #ifndef PIO_GPU_NVML_LIBRARY_H
 #define PIO_GPU_NVML_LIBRARY_H
 
+#include <limits.h>
+
 /* nvmlReturn_t, as far as it is told apart. */
 enum { PIO_NVML_NOT_SUPPORTED = 3, PIO_NVML_NO_DRIVER = 9, PIO_NVML_TIMEOUT = 10 };
 /* nvmlMemoryErrorType_t, nvmlEccCounterType_t: since the driver took the GPU. */
-enum { PIO_NVML_UNCORRECTED = 1, PIO_NVML_VOLATILE = 0 };
-/* NVML_FI_DEV_GET_GPU_RECOVERY_ACTION */
-enum { PIO_NVML_RECOVERY_ACTION = 230 };
+enum { PIO_NVML_CORRECTED = 0, PIO_NVML_UNCORRECTED = 1, PIO_NVML_VOLATILE = 0 };
+/* nvmlTemperatureSensors_t, nvmlClockType_t */
+enum { PIO_NVML_OF_GPU = 0, PIO_NVML_CLOCK_SM = 1 };
+/* NVML_FI_DEV_..: NVLINK_THROUGHPUT_DATA_TX and _RX, in KiB; GET_GPU_RECOVERY_ACTION */
+enum { PIO_NVML_NVLINK_SENT = 138, PIO_NVML_NVLINK_RECEIVED = 139, PIO_NVML_RECOVERY_ACTION = 230 };
+#define PIO_NVML_ALL_LINKS UINT_MAX     /* the scope of the former */
+/* nvmlClocksThrottleReason..: what slows a GPU that something ails. */
+enum {
+	PIO_NVML_SLOW_HARDWARE = 0x8, PIO_NVML_SLOW_HEAT_SOFTWARE = 0x20, PIO_NVML_SLOW_HEAT_HARDWARE = 0x40,
+	PIO_NVML_SLOW_BRAKE = 0x80,
+};
 
 typedef struct pio_nvml_memory {
 	unsigned long long total, free, used;
@@ -21,6 +31,7 @@ typedef struct pio_nvml_field {
 	int type, result;
 	union {
 		unsigned as_unsigned;
+		unsigned long long as_long;
 		double as_double;
 	} value;
 } pio_nvml_field;
@@ -63,5 +74,27 @@ typedef struct pio_nvml_events {
 	int (*nvmlDeviceRegisterEvents)(void *device, unsigned long long types, void *set);
 	int (*nvmlEventSetWait_v2)(void *set, pio_nvml_event *event, unsigned timeout_ms);
 } pio_nvml_events;
+
+typedef struct pio_nvml_utilization {
+	unsigned gpu, memory;                   /* percent of the time since it was last told */
+} pio_nvml_utilization;
+
+/* What meter.c uses; those that a driver or a GPU lacks tell nothing. */
+typedef struct pio_nvml_gauges {
+	int (*nvmlInit_v2)(void);
+	int (*nvmlDeviceGetCount_v2)(unsigned *count);
+	int (*nvmlDeviceGetHandleByIndex_v2)(unsigned index, void **device);
+	/* Or NULL, these: */
+	int (*nvmlDeviceGetUtilizationRates)(void *device, pio_nvml_utilization *utilization);
+	int (*nvmlDeviceGetMemoryInfo)(void *device, pio_nvml_memory *memory);
+	int (*nvmlDeviceGetPowerUsage)(void *device, unsigned *milliwatts);
+	int (*nvmlDeviceGetTotalEnergyConsumption)(void *device, unsigned long long *millijoules);
+	int (*nvmlDeviceGetTemperature)(void *device, int sensor, unsigned *celsius);
+	int (*nvmlDeviceGetClockInfo)(void *device, int clock, unsigned *mhz);
+	int (*nvmlDeviceGetCurrentClocksEventReasons)(void *device, unsigned long long *reasons);
+	int (*nvmlDeviceGetCurrentClocksThrottleReasons)(void *device, unsigned long long *reasons);
+	int (*nvmlDeviceGetTotalEccErrors)(void *device, int type, int counter, unsigned long long *errors);
+	int (*nvmlDeviceGetFieldValues)(void *device, int count, pio_nvml_field *fields);
+} pio_nvml_gauges;
 
 #endif

@@ -1,23 +1,14 @@
 #include "gpu/xid.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "base/mem.h"
 #include "gpu/nvml_library.h"
 #include "sys/library.h"
-#include "sys/proc.h"
 
 #define WAIT_MS 60000           /* then NVML is asked again */
 #define NAP_MS 1000             /* after a wait that failed: a lost GPU fails them all */
 #define GPUS_MAX 64
-
-struct pio_xid_watch {
-	pid_t pid;
-	int fd;
-};
 
 /* ---- the process that listens ------------------------------------------------ */
 
@@ -81,53 +72,9 @@ static int listen_for_ever(int answer_fd, void *context)
 	}
 }
 
-/* ---- who asks it ---------------------------------------------------------------- */
-
-int pio_xid_watch_open(pio_xid_watch **watch, pio_err *err)
+int pio_xid_feed_open(pio_proc_feed *feed, pio_err *err)
 {
-	pio_xid_watch *made = pio_calloc(1, sizeof *made);
-	*watch = NULL;
-	if (!made)
-		return pio_fail(err, PIO_ENOMEM, "out of memory to listen to GPUs");
-	int rc = pio_proc_apart_begin(&made->pid, &made->fd, listen_for_ever, NULL, "NVML", err);
-	if (!rc && fcntl(made->fd, F_SETFL, O_NONBLOCK) != 0)
-		rc = pio_fail_errno(err, errno, "NVML: prepare a pipe");
-	if (rc)
-		pio_xid_watch_close(&made);
-	*watch = made;
-	return rc;
-}
-
-int pio_xid_watch_fd(const pio_xid_watch *watch)
-{
-	return watch->fd;
-}
-
-int pio_xid_watch_take(pio_xid_watch *watch, pio_xid *xid)
-{
-	ssize_t n;
-	do
-		n = read(watch->fd, xid, sizeof *xid);
-	while (n < 0 && errno == EINTR);
-	if (n < 0 && errno == EAGAIN)
-		return 0;
-	return n == (ssize_t)sizeof *xid ? 1 : -1;
-}
-
-void pio_xid_watch_reaped(pio_xid_watch *watch, pid_t pid)
-{
-	if (watch->pid == pid)
-		watch->pid = 0;
-}
-
-void pio_xid_watch_close(pio_xid_watch **watch)
-{
-	pio_xid_watch *w = *watch;
-	if (!w)
-		return;
-	*watch = NULL;
-	pio_proc_apart_end(&w->pid, &w->fd);
-	pio_free(w);
+	return pio_proc_feed_open(feed, listen_for_ever, NULL, sizeof(pio_xid), "NVML", err);
 }
 
 /* ---- what codes mean ------------------------------------------------------------- */

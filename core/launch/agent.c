@@ -182,6 +182,7 @@ static int finish(pio_agent *agent, pio_err *err)
 {
 	int rc = 0;
 	pio_agent_xids_end(agent);
+	pio_agent_meter_end(agent);
 	int killed = pio_agent_leftovers_kill();
 	if (killed)
 		pio_agent_say(agent, json_pack("{s:s, s:s, s:o}", "event", "note", "kind", "leftover", "message",

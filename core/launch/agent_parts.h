@@ -3,8 +3,9 @@
  * connection to the head), agent_meet.c (where ranks meet), agent_rank.c (starting,
  * reaping and stopping ranks), agent_place.c (where they run), agent_exit.c (the
  * exit record), agent_watch.c (hangs, lack of memory),
- * agent_straggler.c (slow ranks), agent_xid.c (GPUs that err), agent_preflight.c (is
- * the node fit?), agent_leftover.c (what dead ones left here). For them alone.
+ * agent_straggler.c (slow ranks), agent_xid.c (GPUs that err), agent_meter.c (what the
+ * node does), agent_feed.c (those who listen to GPUs), agent_preflight.c (is the node
+ * fit?), agent_leftover.c (what dead ones left here). For them alone.
  *
  * An ending goes through stages, only upwards:
  *
@@ -36,6 +37,13 @@ enum pio_agent_stage { PIO_STAGE_RUNNING, PIO_STAGE_PEERS, PIO_STAGE_TERM, PIO_S
 
 typedef struct pio_agent_watch pio_agent_watch;
 typedef struct pio_agent_xids pio_agent_xids;
+typedef struct pio_agent_meter pio_agent_meter;
+
+typedef struct pio_agent_feed {
+	pio_proc_feed feed;           /* opened by who starts it */
+	uv_poll_t poll;
+	bool is_open;                 /* from start to end */
+} pio_agent_feed;
 
 typedef struct pio_agent_rank {
 	int rank;                     /* of the attempt, not of the node */
@@ -73,6 +81,7 @@ typedef struct pio_agent {
 	bool is_unfit;                /* by preflight: no rank was started */
 	pio_agent_watch *watch;
 	pio_agent_xids *xids;         /* NULL: there are no GPUs */
+	pio_agent_meter *meter;       /* NULL: nothing is sampled */
 	pio_pace *paces;              /* one a rank */
 	bool has_new_paces;           /* some step_ns is new since paces_told_ns */
 	int64_t paces_told_ns;        /* monotonic */
@@ -200,11 +209,30 @@ void pio_agent_xids_end(pio_agent *agent);
  * monotonic clock) or since. */
 void pio_agent_xids_put(pio_str *text, const pio_agent *agent, int local_rank, int64_t failed_ns);
 
+/* ---- agent_meter.c ---- */
+/* Begin to sample; before the ranks are started. */
+void pio_agent_meter_open(pio_agent *agent);
+/* A child was reaped. */
+void pio_agent_meter_reaped(pio_agent *agent, pid_t pid);
+/* Sample no more. */
+void pio_agent_meter_end(pio_agent *agent);
+
+/* ---- agent_feed.c ---- */
+/* Watch a feed that was just opened; `poll->data` is the agent. */
+void pio_agent_feed_start(pio_agent_feed *feed, pio_agent *agent, uv_poll_cb readable);
+/* A child was reaped. */
+void pio_agent_feed_reaped(pio_agent_feed *feed, pid_t pid);
+/* Idempotent. */
+void pio_agent_feed_end(pio_agent_feed *feed);
+
 /* ---- agent_place.c ---- */
 /* CUDA_VISIBLE_DEVICES of the ranks; NULL: not set. */
 const char *pio_agent_visible(const pio_agent *agent);
 /* The GPU that a rank is taken to use; NULL: there is none, or it is unknown. */
 const pio_gpu *pio_agent_gpu_of(const pio_agent *agent, int local_rank);
+/* The local rank of a GPU, by NVML's index: who is taken to use it, else the first one
+ * if the ranks see it; -1: nobody here. */
+int pio_agent_rank_of_gpu(const pio_agent *agent, int index);
 /* Find the GPUs and decide the binding. What cannot be had is told. */
 int pio_agent_place(pio_agent *agent, pio_err *err);
 void pio_agent_place_end(pio_agent *agent);

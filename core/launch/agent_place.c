@@ -16,6 +16,20 @@ const pio_gpu *pio_agent_gpu_of(const pio_agent *agent, int local_rank)
 	return pio_gpu_of_rank(&agent->gpus, pio_agent_visible(agent), local_rank);
 }
 
+int pio_agent_rank_of_gpu(const pio_agent *agent, int index)
+{
+	for (int i = 0; i < agent->spec.ranks_per_node; i++) {
+		const pio_gpu *gpu = pio_agent_gpu_of(agent, i);
+		if (gpu && gpu->index == index)
+			return i;
+	}
+	for (size_t i = 0; i < agent->gpus.count; i++)
+		if (agent->gpus.gpus[i].index == index &&
+		    pio_gpu_is_visible(&agent->gpus.gpus[i], pio_agent_visible(agent)))
+			return 0;
+	return -1;
+}
+
 int pio_agent_place(pio_agent *agent, pio_err *err)
 {
 	const pio_agent_spec *spec = &agent->spec;
@@ -39,6 +53,8 @@ void pio_agent_place_end(pio_agent *agent)
 {
 	pio_free(agent->xids);
 	agent->xids = NULL;
+	pio_free(agent->meter);
+	agent->meter = NULL;
 	pio_binding_fini(&agent->binding);
 	pio_gpus_free(&agent->gpus);
 }

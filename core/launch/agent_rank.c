@@ -98,6 +98,8 @@ int pio_agent_ranks_start(pio_agent *agent, pio_err *err)
 		rc = pio_agent_place(agent, err);
 	if (!rc)
 		pio_agent_xids_open(agent);
+	if (!rc)
+		pio_agent_meter_open(agent);
 	for (int i = 0; i < n && !rc; i++)
 		rc = start_rank(agent, i, err);
 	if (rc)
@@ -154,8 +156,9 @@ const pio_agent_rank *pio_agent_first(const pio_agent *agent)
 void pio_agent_rank_ended(pio_agent *agent, pid_t pid, int status, bool was_stopped)
 {
 	pio_agent_rank *rank = find_pid(agent, pid);
-	if (!rank) { /* an orphan of a rank, or who listens for Xids */
+	if (!rank) { /* an orphan of a rank, or who listens to GPUs */
 		pio_agent_xids_reaped(agent, pid);
+		pio_agent_meter_reaped(agent, pid);
 		return;
 	}
 	rank->was_stopped = was_stopped;

@@ -123,12 +123,15 @@ static int parse_members(pio_agent_spec *spec, pio_err *err)
 	spec->hang_floor_s = pio_json_int_or(json, "hang_floor_s", PIO_HANG_FLOOR_S_DEFAULT);
 	spec->max_restarts = pio_json_int_or(json, "max_restarts", 0);
 	spec->bind = pio_json_string_or(json, "bind", "auto");
+	spec->sample_ms = (int)pio_json_int_or(json, "sample_ms", 0);
 	spec->preflight = json_is_true(json_object_get(json, "preflight"));
 	spec->mpi_env = json_is_true(json_object_get(json, "mpi_env"));
 	spec->env = json_object_get(json, "env");
 	if (spec->timeout_s < 0 || spec->grace_s < 0 || spec->grace_s > 86400)
 		return pio_fail(err, PIO_ECORRUPT,
 		                "orders of the agent: \"timeout_s\" or \"grace_s\" is out of range");
+	if (spec->sample_ms < 0)
+		return pio_fail(err, PIO_ECORRUPT, "orders of the agent: \"sample_ms\" is out of range");
 	if (strcmp(spec->bind, "auto") && strcmp(spec->bind, "gpu") && strcmp(spec->bind, "cores") &&
 	    strcmp(spec->bind, "none"))
 		return pio_fail(err, PIO_ECORRUPT, "orders of the agent: \"bind\" is \"%s\", expected auto, gpu,"

@@ -20,6 +20,7 @@
  *   hang_s          longest time without a step, 0: any; absent: learned (pace.h)
  *   hang_floor_s    the least that is learned, default 60
  *   max_restarts    for TORCHELASTIC_MAX_RESTARTS, default 0
+ *   sample_ms       how often the node and its GPUs are measured (agent_meter.c); 0: never
  *   preflight       true: look at the node before ranks are started (preflight.h)
  *   mpi_env         true: OpenMPI's rank variables too; absent: not
  *   bind            auto, gpu, cores or none (agent_bind.h), default auto
@@ -54,6 +55,7 @@ typedef struct pio_agent_spec {
 	int attempt, node, nodes, ranks_per_node, world, first_rank, master_port;
 	int64_t timeout_s, grace_s, max_restarts;
 	int64_t hang_s, hang_floor_s;              /* hang_s -1: learned */
+	int sample_ms;
 	bool mpi_env, preflight;
 	char host_name[256];
 } pio_agent_spec;

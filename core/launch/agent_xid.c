@@ -18,8 +18,7 @@ typedef struct known_xid {
 } known_xid;
 
 struct pio_agent_xids {
-	pio_xid_watch *watch;
-	uv_poll_t poll;
+	pio_agent_feed feed;
 	known_xid known[KNOWN_MAX];    /* the oldest makes room */
 	size_t count;
 };
@@ -57,11 +56,7 @@ static int owner_of(const pio_agent *agent, const pio_xid *xid)
 	for (int i = 0; i < agent->spec.ranks_per_node; i++)
 		if (is_of_rank(agent, xid, i))
 			return i;
-	for (size_t i = 0; i < agent->gpus.count; i++)
-		if (agent->gpus.gpus[i].index == xid->gpu &&
-		    pio_gpu_is_visible(&agent->gpus.gpus[i], pio_agent_visible(agent)))
-			return 0;
-	return -1;
+	return pio_agent_rank_of_gpu(agent, xid->gpu);
 }
 
 static known_xid *remember(pio_agent_xids *xids, const pio_xid *xid)
@@ -102,7 +97,7 @@ static bool take_all(pio_agent *agent)
 {
 	pio_xid xid;
 	int more;
-	while ((more = pio_xid_watch_take(agent->xids->watch, &xid)) > 0)
+	while ((more = pio_proc_feed_take(&agent->xids->feed.feed, &xid)) > 0)
 		hear(agent, &xid);
 	return more == 0;
 }
@@ -124,29 +119,24 @@ void pio_agent_xids_open(pio_agent *agent)
 	if (!xids)
 		return;
 	agent->xids = xids;
-	if (pio_xid_watch_open(&xids->watch, &why) != 0) {
+	if (pio_xid_feed_open(&xids->feed.feed, &why) != 0)
 		pio_agent_note(agent, "launch.gpu", why.message);
-	} else if (uv_poll_init(&agent->loop, &xids->poll, pio_xid_watch_fd(xids->watch)) == 0) {
-		xids->poll.data = agent;
-		(void)uv_poll_start(&xids->poll, UV_READABLE, readable);
-		return;
-	}
-	pio_xid_watch_close(&xids->watch);
+	else
+		pio_agent_feed_start(&xids->feed, agent, readable);
 }
 
 void pio_agent_xids_reaped(pio_agent *agent, pid_t pid)
 {
-	if (agent->xids && agent->xids->watch)
-		pio_xid_watch_reaped(agent->xids->watch, pid);
+	if (agent->xids)
+		pio_agent_feed_reaped(&agent->xids->feed, pid);
 }
 
 void pio_agent_xids_end(pio_agent *agent)
 {
-	if (!agent->xids || !agent->xids->watch)
+	if (!agent->xids || !agent->xids->feed.is_open)
 		return;
 	(void)take_all(agent);
-	uv_close((uv_handle_t *)&agent->xids->poll, NULL);
-	pio_xid_watch_close(&agent->xids->watch);
+	pio_agent_feed_end(&agent->xids->feed);
 }
 
 void pio_agent_xids_put(pio_str *text, const pio_agent *agent, int local_rank, int64_t failed_ns)

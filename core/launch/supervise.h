@@ -58,6 +58,7 @@ int pio_supervisor_recover(pio_supervisor *supervisor, pio_err *err);
  *   timeout_s integer or absent: then the result is 'timeout'
  *   grace_s   from SIGTERM to SIGKILL, default 10
  *   hang_s    integer; absent: learned, 0: never: then the result is 'hang' (agent.h)
+ *   sample_ms how often nodes and GPUs are measured (launch/agent_meter.c); 0: never
  *   preflight true: nodes are looked at first; an unfit one gives 'node_fail'
  *   resume    id of the checkpoint to start from, or absent
  *   max_restarts  told to the ranks as TORCHELASTIC_MAX_RESTARTS, default 0

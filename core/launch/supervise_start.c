@@ -222,7 +222,7 @@ static int make_orders(json_t **made, const pio_supervisor *supervisor, const pi
                        const char *resume, pio_err *err)
 {
 	static const char *const copied[] = { "command", "env", "setup", "wrap", "max_restarts", "mpi_env",
-	                                      "hang_s", "bind", "preflight" };
+	                                      "hang_s", "bind", "preflight", "sample_ms" };
 	const pio_attempt_ref *ref = &active->ref;
 	json_t *orders = json_pack("{s:i, s:s, s:i, s:I, s:I, s:s, s:s, s:s, s:s, s:s, s:I, s:I}",
 		"version", 1, "run", ref->ulid, "attempt", ref->number,

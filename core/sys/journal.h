@@ -84,6 +84,10 @@ enum pio_record_type {
 /* In the key of a point: its value is an i64. */
 #define PIO_POINT_INTEGER 0x80000000u
 
+/* Keys from here on name what the agent itself measures (KEY and POINTS alike): they
+ * never were in a ring. */
+#define PIO_KEYS_OF_AGENT 0x7fff0000u
+
 /* One entry of POINTS, as it lies in the file (little-endian hosts only). */
 typedef struct pio_journal_point {
 	int64_t time_ns, step;

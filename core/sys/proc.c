@@ -347,6 +347,34 @@ void pio_proc_apart_end(pid_t *pid, int *fd)
 	*fd = -1;
 }
 
+int pio_proc_feed_open(pio_proc_feed *feed, pio_proc_service *service, void *context, size_t item_bytes,
+                       const char *what, pio_err *err)
+{
+	feed->item_bytes = item_bytes;
+	int rc = pio_proc_apart_begin(&feed->pid, &feed->fd, service, context, what, err);
+	if (!rc && fcntl(feed->fd, F_SETFL, O_NONBLOCK) != 0)
+		rc = pio_fail_errno(err, errno, "%s: prepare a pipe", what);
+	if (rc)
+		pio_proc_feed_close(feed);
+	return rc;
+}
+
+int pio_proc_feed_take(const pio_proc_feed *feed, void *item)
+{
+	ssize_t n;
+	do
+		n = read(feed->fd, item, feed->item_bytes);
+	while (n < 0 && errno == EINTR);
+	if (n < 0 && errno == EAGAIN)
+		return 0;
+	return n == (ssize_t)feed->item_bytes ? 1 : -1;
+}
+
+void pio_proc_feed_close(pio_proc_feed *feed)
+{
+	pio_proc_apart_end(&feed->pid, &feed->fd);
+}
+
 int pio_proc_apart(pio_str *answer, pio_proc_work *work, void *context, const char *what,
                    int timeout_ms, pio_err *err)
 {

@@ -48,6 +48,20 @@ int pio_proc_apart_begin(pid_t *pid, int *fd, pio_proc_service *service, void *c
 /* Kill it (with *pid 0 it has been reaped) and close; sets *pid to 0 and *fd to -1. */
 void pio_proc_apart_end(pid_t *pid, int *fd);
 
+/* A service whose answers are items of one size (at most PIPE_BUF), which are taken
+ * without waiting. */
+typedef struct pio_proc_feed {
+	pid_t pid;             /* 0 once it has been reaped */
+	int fd;                /* readable when there is an item, or an end; -1: closed */
+	size_t item_bytes;
+} pio_proc_feed;
+int pio_proc_feed_open(pio_proc_feed *feed, pio_proc_service *service, void *context, size_t item_bytes,
+                       const char *what, pio_err *err);
+/* 1: *item is the next one; 0: there is none now; -1: nor will there be. */
+int pio_proc_feed_take(const pio_proc_feed *feed, void *item);
+/* Idempotent. */
+void pio_proc_feed_close(pio_proc_feed *feed);
+
 /* Signal every process of the child's session, and their descendants also
  * where those left it. The leader must not have been reaped, or its number may
  * already name somebody else. Repeats until no new process appears. 0 is a

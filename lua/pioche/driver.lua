@@ -25,6 +25,7 @@ local session_methods = {}
 session_methods.__index = session_methods
 
 local check = errors.check
+local sample_ms = math.tointeger(sys.getenv("PIOCHE_SAMPLE_MS") or 10000) -- of telemetry; set for tests
 local copy_bytes_max = 10000000000 -- of code copies, before one checkout is shared
 
 -- ---- opening -----------------------------------------------------------------------
@@ -311,6 +312,7 @@ local function start(self, job)
     grace_s = spec.launch.grace_s, hang_s = spec.launch.hang_s, resume = resume,
     mpi_env = spec.launch.mpi_env or nil, bind = spec.launch.bind,
     preflight = spec.launch.preflight and true or nil,
+    sample_ms = spec.launch.telemetry ~= false and sample_ms or nil,
     max_restarts = spec.retry.attempts - 1,
   }, launch_of(self, job)))
   if attempt then

@@ -161,6 +161,15 @@ function format.bytes(bytes)
   return string.format(value < 9.95 and "%.1f %s" or "%.0f %s", value, units[i])
 end
 
+-- Joules as "850 J", "3.4 kJ", or from a watt hour on as "1.2 kWh".
+function format.energy(joules)
+  local units, value, i = { "Wh", "kWh", "MWh", "GWh" }, joules / 3600, 1
+  if value < 1 then return string.format(joules < 999.5 and "%.0f J" or "%.1f kJ", joules < 999.5 and joules
+    or joules / 1000) end
+  while value >= 999.5 and i < #units do value, i = value / 1000, i + 1 end
+  return string.format(value < 9.95 and "%.1f %s" or "%.0f %s", value, units[i])
+end
+
 -- Nanoseconds as "850ms", "12.3s", "4m05s", "2h03m" or "3d04h".
 function format.duration(ns)
   local s = ns / 1e9

@@ -13,7 +13,7 @@ project.launch = {
   nodes = { kind = "positive" }, ranks_per_node = { kind = "positive" },
   parallel = { kind = "positive" }, timeout_s = { kind = "positive" },
   grace_s = { kind = "count" }, hang_s = { kind = "count" }, share_code = { kind = "boolean" },
-  mpi_env = { kind = "boolean" }, preflight = { kind = preflight.kind },
+  mpi_env = { kind = "boolean" }, preflight = { kind = preflight.kind }, telemetry = { kind = "boolean" },
   bind = { kind = fields.one_of("auto", "gpu", "cores", "none") },
 }
 for name, rule in next, launcher.schema do project.launch[name] = rule end

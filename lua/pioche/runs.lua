@@ -130,6 +130,19 @@ local function add_reasons(store, by_id, attempts)
   end
 end
 
+-- Joules that the GPUs of an attempt took: what the driver has counted for each until
+-- its end, or until it was folded last.
+local function add_energy(store, by_id, list)
+  for row in store:each("SELECT run_id, attempt, sum(joules) AS joules FROM (SELECT s.run_id, c.attempt,"
+    .. " max(c.max) AS joules FROM series s JOIN chunk c ON c.series_id = s.id WHERE s.run_id" .. in_ids
+    .. " AND s.key >= 'sys/gpu' AND s.key < 'sys/gpv' AND s.key GLOB 'sys/gpu*/energy_j'"
+    .. " GROUP BY s.id, c.attempt) GROUP BY run_id, attempt", list) do
+    for _, attempt in ipairs(by_id[row.run_id].attempts) do
+      if attempt.number == row.attempt then attempt.energy_j = row.joules end
+    end
+  end
+end
+
 local function load_attempts(store, by_id, list)
   local all = {}
   for row in store:each("SELECT * FROM attempt WHERE run_id" .. in_ids
@@ -138,6 +151,7 @@ local function load_attempts(store, by_id, list)
     all[#all + 1] = row
   end
   add_reasons(store, by_id, all)
+  add_energy(store, by_id, list)
 end
 
 -- Runs of these ids, in the same order. `want`: params, tags, metrics, attempts = true.
@@ -290,6 +304,7 @@ local function attempt_json(attempt)
     exit_code = or_null(attempt.exit_code), step = or_null(attempt.step),
     message = or_null(attempt.message), started = or_null(runs.time(attempt.started_ns)),
     ended = or_null(runs.time(attempt.ended_ns)), job = or_null(attempt.job),
+    energy_j = or_null(attempt.energy_j),
   }
 end
 

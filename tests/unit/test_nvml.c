@@ -129,16 +129,16 @@ static void append(const char *path, const char *text)
 	assert_true(fputs(text, file) >= 0 && fclose(file) == 0);
 }
 
-static int wait_for_xid(pio_xid_watch *watch, pio_xid *xid)
+static int wait_for_xid(const pio_proc_feed *feed, pio_xid *xid)
 {
-	struct pollfd one = { .fd = pio_xid_watch_fd(watch), .events = POLLIN };
+	struct pollfd one = { .fd = feed->fd, .events = POLLIN };
 	assert_int_equal(poll(&one, 1, PATIENCE_MS), 1);
-	return pio_xid_watch_take(watch, xid);
+	return pio_proc_feed_take(feed, xid);
 }
 
 static void xids_come_as_they_happen(void **state)
 {
-	pio_xid_watch *watch;
+	pio_proc_feed feed;
 	pio_xid xid;
 	char *dir = scratch_new();
 	const char *path = path_in(dir, "xids");
@@ -146,36 +146,36 @@ static void xids_come_as_they_happen(void **state)
 	append(path, "");
 	setenv("NVML_GPUS", "4", 1);
 	setenv("NVML_XIDS", path, 1);
-	check_ok(pio_xid_watch_open(&watch, &err));
-	assert_int_equal(pio_xid_watch_take(watch, &xid), 0);
+	check_ok(pio_xid_feed_open(&feed, &err));
+	assert_int_equal(pio_proc_feed_take(&feed, &xid), 0);
 	append(path, "3:79\n1:31\n");
-	assert_int_equal(wait_for_xid(watch, &xid), 1);
+	assert_int_equal(wait_for_xid(&feed, &xid), 1);
 	assert_int_equal(xid.gpu * 1000 + (int)xid.code, 3079);
-	assert_int_equal(wait_for_xid(watch, &xid), 1);
+	assert_int_equal(wait_for_xid(&feed, &xid), 1);
 	assert_int_equal(xid.gpu * 1000 + (int)xid.code, 1031);
 	append(path, "7:48\n"); /* there are four */
-	assert_int_equal(wait_for_xid(watch, &xid), 1);
+	assert_int_equal(wait_for_xid(&feed, &xid), 1);
 	assert_int_equal(xid.gpu, -1);
-	assert_int_equal(pio_xid_watch_take(watch, &xid), 0);
-	pio_xid_watch_close(&watch);
-	pio_xid_watch_close(&watch);
+	assert_int_equal(pio_proc_feed_take(&feed, &xid), 0);
+	pio_proc_feed_close(&feed);
+	pio_proc_feed_close(&feed);
 	unsetenv("NVML_XIDS");
 	scratch_remove(dir);
 }
 
 static void who_cannot_listen_says_so(void **state)
 {
-	pio_xid_watch *watch;
+	pio_proc_feed feed;
 	pio_xid xid;
 	(void)state;
 	setenv("NVML_GPUS", "4", 1); /* whose events are not supported */
-	check_ok(pio_xid_watch_open(&watch, &err));
-	assert_int_equal(wait_for_xid(watch, &xid), -1);
-	pio_xid_watch_close(&watch);
+	check_ok(pio_xid_feed_open(&feed, &err));
+	assert_int_equal(wait_for_xid(&feed, &xid), -1);
+	pio_proc_feed_close(&feed);
 	setenv("NVML_INIT", "hang", 1);
-	check_ok(pio_xid_watch_open(&watch, &err));
-	assert_int_equal(pio_xid_watch_take(watch, &xid), 0);
-	pio_xid_watch_close(&watch);
+	check_ok(pio_xid_feed_open(&feed, &err));
+	assert_int_equal(pio_proc_feed_take(&feed, &xid), 0);
+	pio_proc_feed_close(&feed);
 	unsetenv("NVML_INIT");
 	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1); /* no child is left */
 }

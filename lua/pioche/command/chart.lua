@@ -37,6 +37,11 @@ local function buckets_of(store, found, count)
   return errors.check(store:buckets(found.source, count, { reduce = found.reduce }))
 end
 
+-- What pioche measures comes by the clock, whatever steps there are.
+local function axis_of(ctx, spec)
+  return ctx.options.x or (spec.key:find("^sys/") and "time") or "step"
+end
+
 -- Seconds since the first point, for --x time.
 local function by_time(store, found)
   local x, y, low, high = {}, {}, {}, {}
@@ -94,12 +99,12 @@ local function last_value(found)
   return (string.unpack("<d", string.pack("<i8", found.last_bits)))
 end
 
--- What the runs logged, in the order of names.
+-- What the runs logged, in the order of names; not what pioche measured.
 local function keys_of(store, loaded)
   local ids, keys = {}, {}
   for i, run in ipairs(loaded) do ids[i] = run.id end
   for i, row in ipairs(store:rows("SELECT DISTINCT key FROM series WHERE run_id IN"
-    .. " (SELECT value FROM json_each(?)) ORDER BY key LIMIT 1000",
+    .. " (SELECT value FROM json_each(?)) AND key NOT GLOB 'sys/*' ORDER BY key LIMIT 1000",
     "[" .. table.concat(ids, ",") .. "]")) do
     keys[i] = row.key
   end
@@ -146,7 +151,7 @@ local function collect(ctx, store, loaded, spec, columns)
     end
     local found = wanted_series(store, run, spec)
     if found and found.count > 0 then
-      local s = ctx.options.x == "time" and by_time(store, found)
+      local s = axis_of(ctx, spec) == "time" and by_time(store, found)
         or by_step(store, found, columns, ctx.options.smooth)
       if ctx.options.smooth then
         s.y = chart.smooth(s.y, ctx.options.smooth)
@@ -214,14 +219,13 @@ local function print_charts(ctx, store, loaded, texts, ordered)
     local spec = curve_of(store, text)
     local series, hidden = collect(ctx, store, ordered and loaded
       or runs.best_first(store, loaded, spec), spec, 2 * width)
-    local band = false
+    local band, timed = false, axis_of(ctx, spec) == "time"
     for _, s in ipairs(series) do band = band or s.band end
     local title = spec.title .. (ctx.options.log_y and "  (log)" or "")
       .. (ctx.options.smooth and "  (smoothed " .. ctx.options.smooth .. ")" or "")
     local drawn = chart.render(series, { title = term.clean(title), width = width,
       height = ctx.options.height or 20, color = ctx.color, log = ctx.options.log_y,
-      band = band and ctx.color and #series == 1, x_label = ctx.options.x == "time" and "time" or "step",
-      x_format = ctx.options.x == "time" and time_text or nil })
+      band = band and ctx.color and #series == 1, x_label = timed and "time" or "step", x_format = timed and time_text or nil })
     if not drawn then
       errors.raise("invalid", "'%s': nothing to draw: no value is finite%s", spec.key,
         ctx.options.log_y and " and positive" or "")
@@ -274,7 +278,7 @@ count, min, max, mean}]}.]],
     { name = "smooth", arg = "F", type = "number",
       help = "exponential moving average with factor F, 0 <= F < 1, without initial bias" },
     { name = "x", arg = "AXIS", choices = { "step", "time" },
-      help = "step, or time since the first point" },
+      help = "step, or time since the first point; of sys/... time unless told" },
     { name = "width", arg = "N", type = "integer", min = 20, max = 1000, help = "columns" },
     { name = "height", arg = "N", type = "integer", min = 8, max = 200, help = "lines (20)" },
     { name = "buckets", arg = "N", type = "integer", min = 1, max = 100000,
