@@ -11,6 +11,7 @@
 #include "client/ring.h"
 #include "gpu/nvml.h"
 #include "sys/fs.h"
+#include "sys/host.h"
 #include "sys/shm.h"
 
 #define MIB (INT64_C(1) << 20)
@@ -70,16 +71,11 @@ static void check_shm(finding *found, const pio_agent_spec *spec, int64_t skew_n
 	look_at_room(found, pio_shm_dir(), (int64_t)pio_ring_bytes(0, 0) * spec->ranks_per_node, who);
 }
 
-/* proc(5): "MemAvailable:    1234 kB" */
 static void check_memory(finding *found, const pio_agent_spec *spec, int64_t skew_ns)
 {
-	pio_str text = PIO_STR_INIT;
-	int64_t needed_bytes = RANK_MEMORY_BYTES * spec->ranks_per_node;
+	int64_t total_bytes, free_bytes, needed_bytes = RANK_MEMORY_BYTES * spec->ranks_per_node;
 	(void)skew_ns;
-	const char *at = pio_fs_read(&text, "/proc/meminfo", NULL) == 0 ? strstr(text.data, "MemAvailable:") : NULL;
-	int64_t free_bytes = at ? strtoll(at + strlen("MemAvailable:"), NULL, 10) * 1024 : -1;
-	pio_str_fini(&text);
-	if (free_bytes < 0) {
+	if (!pio_host_memory(&total_bytes, &free_bytes, "")) {
 		found->state = "warning";
 		pio_str_puts(&found->message, "the kernel does not say how much memory there is");
 		return;

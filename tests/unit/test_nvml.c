@@ -1,10 +1,12 @@
 /* Runs against the stand-in of tests/gpu_host, which the Makefile puts into
  * build/gpu_host/ and on this test's library path. */
+#include <math.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
 
+#include "gpu/meter.h"
 #include "gpu/nvml.h"
 #include "gpu/xid.h"
 #include "test.h"
@@ -195,6 +197,82 @@ static void common_codes_have_words(void **state)
 	assert_int_equal(kind, PIO_XID_MACHINE);
 }
 
+/* The next reading of that GPU. */
+static pio_gpu_reading reading_of(const pio_proc_feed *feed, int gpu)
+{
+	for (;;) {
+		pio_gpu_reading reading;
+		struct pollfd one = { .fd = feed->fd, .events = POLLIN };
+		assert_int_equal(poll(&one, 1, PATIENCE_MS), 1);
+		assert_int_equal(pio_proc_feed_take(feed, &reading), 1);
+		if (reading.gpu == gpu)
+			return reading;
+	}
+}
+
+static void gpus_are_measured_again_and_again(void **state)
+{
+	pio_proc_feed feed;
+	(void)state;
+	setenv("NVML_GPUS", "4", 1);
+	setenv("NVML_HOT", "2", 1);
+	setenv("NVML_ECC", "2:6", 1);
+	check_ok(pio_gpu_meter_open(&feed, 20, &err));
+	pio_gpu_reading first = reading_of(&feed, 2), next = reading_of(&feed, 2);
+	assert_true(next.mono_ns > first.mono_ns && next.time_ns >= first.time_ns);
+	const double *g = next.gauges;
+	assert_int_equal((int)g[PIO_GPU_BUSY], 12);
+	assert_int_equal((int)g[PIO_GPU_MEMORY_BUSY], 7);
+	assert_int_equal((int)(g[PIO_GPU_MEMORY] / 1073741824.0), 3);
+	assert_int_equal((int)g[PIO_GPU_POWER], 102);
+	assert_int_equal((int)g[PIO_GPU_TEMPERATURE], 93);
+	assert_int_equal((int)g[PIO_GPU_CLOCK], 600);
+	assert_int_equal((int)g[PIO_GPU_CORRECTED], 5);
+	assert_int_equal((int)g[PIO_GPU_UNCORRECTED], 6);
+	assert_string_equal(pio_gpu_slowed_by(g[PIO_GPU_SLOWED]), "its heat");
+	assert_null(pio_gpu_slowed_by(reading_of(&feed, 3).gauges[PIO_GPU_SLOWED])); /* it is idle */
+	/* The driver counts whole milliseconds. */
+	double seconds = (double)(next.mono_ns - first.mono_ns) / 1e9;
+	assert_true(first.gauges[PIO_GPU_ENERGY] == 0);
+	assert_true(g[PIO_GPU_ENERGY] > 0 && g[PIO_GPU_ENERGY] < 102 * (seconds + 0.1));
+	assert_true(isnan(first.gauges[PIO_GPU_NVLINK_SENT]));
+	assert_true(g[PIO_GPU_NVLINK_SENT] > 0 && g[PIO_GPU_NVLINK_RECEIVED] > g[PIO_GPU_NVLINK_SENT]);
+	pio_proc_feed_close(&feed);
+	unsetenv("NVML_HOT");
+	unsetenv("NVML_ECC");
+}
+
+static void what_a_gpu_does_not_tell_is_unknown(void **state)
+{
+	pio_proc_feed feed;
+	(void)state;
+	setenv("NVML_GPUS", "1", 1);
+	setenv("NVML_UNCOUNTED", "1", 1);
+	check_ok(pio_gpu_meter_open(&feed, 20, &err));
+	pio_gpu_reading first = reading_of(&feed, 0), next = reading_of(&feed, 0);
+	double seconds = (double)(next.mono_ns - first.mono_ns) / 1e9;
+	assert_true(fabs(next.gauges[PIO_GPU_ENERGY] - 100 * seconds) < 1e-6); /* power times time */
+	pio_proc_feed_close(&feed);
+	unsetenv("NVML_UNCOUNTED");
+	setenv("NVML_MUTE", "1", 1);
+	check_ok(pio_gpu_meter_open(&feed, 20, &err));
+	next = reading_of(&feed, 0);
+	for (int i = 0; i < PIO_GPU_GAUGES; i++)
+		assert_true(isnan(next.gauges[i]));
+	pio_proc_feed_close(&feed);
+	unsetenv("NVML_MUTE");
+	setenv("NVML_INIT", "9", 1); /* no driver */
+	pio_gpu_reading none;
+	struct pollfd one = { .events = POLLIN };
+	check_ok(pio_gpu_meter_open(&feed, 20, &err));
+	one.fd = feed.fd;
+	assert_int_equal(poll(&one, 1, PATIENCE_MS), 1);
+	assert_int_equal(pio_proc_feed_take(&feed, &none), -1);
+	pio_proc_feed_close(&feed);
+	unsetenv("NVML_INIT");
+	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1); /* no child is left */
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -207,6 +285,8 @@ int main(void)
 		cmocka_unit_test(xids_come_as_they_happen),
 		cmocka_unit_test(who_cannot_listen_says_so),
 		cmocka_unit_test(common_codes_have_words),
+		cmocka_unit_test(gpus_are_measured_again_and_again),
+		cmocka_unit_test(what_a_gpu_does_not_tell_is_unknown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

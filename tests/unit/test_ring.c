@@ -457,6 +457,20 @@ static void what_is_no_ring_is_refused(void **state)
 
 static const char ulid[] = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
 
+/* As an agent measures, of a rank of the same number. */
+static void append_measured(pio_journal_writer *journal)
+{
+	const uint32_t head[2] = { 1, 1 };
+	const pio_journal_point point = { .step = 7, .key = PIO_KEYS_OF_AGENT };
+	pio_str name = PIO_STR_INIT;
+	pio_record_put_u32(&name, 1);
+	pio_record_put_u32(&name, PIO_KEYS_OF_AGENT);
+	pio_record_put_str(&name, "sys/host/cpus", strlen("sys/host/cpus"));
+	check_ok(pio_journal_append(journal, PIO_RECORD_KEY, name.data, name.len, NULL, 0, &err));
+	check_ok(pio_journal_append(journal, PIO_RECORD_POINTS, head, sizeof head, &point, sizeof point, &err));
+	pio_str_fini(&name);
+}
+
 static void recover_after(bool flushed_but_not_moved)
 {
 	char *dir = scratch_new();
@@ -485,6 +499,7 @@ static void recover_after(bool flushed_but_not_moved)
 	}
 	for (int i = 0; i < 200; i++)
 		pio_ring_log(ring, key, 7, 7);
+	append_measured(journal);
 	check_ok(pio_journal_close(&journal, &err));
 	pio_ring_close(&ring);
 
@@ -492,8 +507,8 @@ static void recover_after(bool flushed_but_not_moved)
 	assert_int_equal(pio_fs_type(path.data), PIO_FS_NONE);
 	check_ok(pio_ring_recover(dir, ulid, 2, 3, &err));
 	heard *h = heard_read(path_in(dir, "journal.0"));
-	assert_int_equal(h->count, 1000);
-	assert_int_equal(h->records[PIO_RECORD_KEY], 2);
+	assert_int_equal(h->count, 1000 + 1);
+	assert_int_equal(h->records[PIO_RECORD_KEY], 2 + 1);
 	heard_free(h);
 	pio_str_fini(&path);
 	unsetenv("PIOCHE_SHM");
