@@ -199,9 +199,9 @@ $(BUILD)/gpu_host/libnvidia-ml.so.1: tests/gpu_host/nvml.c
 	$(Q)$(CC) -std=gnu11 -O1 $(SANFLAGS) -shared -fPIC -Wl,-soname,$(@F) -o $@ $<
 
 # An old-style RPATH: a sanitizer's own dlopen looks nowhere else.
-$(BUILD)/tests/test_nvml $(BUILD)/tests/test_preflight $(BUILD)/tests/test_cuda: LDFLAGS += -Wl,--disable-new-dtags,-rpath,'$$ORIGIN/../gpu_host'
+$(BUILD)/tests/test_nvml $(BUILD)/tests/test_preflight $(BUILD)/tests/test_cuda $(BUILD)/bench/bench_host: LDFLAGS += -Wl,--disable-new-dtags,-rpath,'$$ORIGIN/../gpu_host'
 $(BUILD)/tests/test_cuda: $(BUILD)/gpu_host/libcuda.so.1
-$(BUILD)/tests/test_nvml $(BUILD)/tests/test_preflight: $(BUILD)/gpu_host/libnvidia-ml.so.1
+$(BUILD)/tests/test_nvml $(BUILD)/tests/test_preflight $(BUILD)/bench/bench_host: $(BUILD)/gpu_host/libnvidia-ml.so.1
 
 # A GPU and NCCL on the host's threads, for tests alone. Programs of tests/gpu and
 # gpt_cuda are built of the same sources for it as nvcc builds for a GPU.

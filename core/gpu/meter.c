@@ -126,10 +126,11 @@ static void read_links(const pio_nvml_gauges *api, void *device, history *before
 	};
 	if (!api->nvmlDeviceGetFieldValues || api->nvmlDeviceGetFieldValues(device, 2, fields) != 0)
 		return;
+	double received = (double)fields[0].value.as_long * KIB, sent = (double)fields[1].value.as_long * KIB;
 	if (fields[0].result == 0)
-		gauges[PIO_GPU_NVLINK_RECEIVED] = rate((double)fields[0].value.as_long * KIB, &before->received, seconds);
+		gauges[PIO_GPU_NVLINK_RECEIVED] = rate(received, &before->received, seconds);
 	if (fields[1].result == 0)
-		gauges[PIO_GPU_NVLINK_SENT] = rate((double)fields[1].value.as_long * KIB, &before->sent, seconds);
+		gauges[PIO_GPU_NVLINK_SENT] = rate(sent, &before->sent, seconds);
 }
 
 static void take_reading(pio_gpu_reading *reading, meter *m, unsigned index)

@@ -1,8 +1,8 @@
 /* xid.h: what NVIDIA's driver reports of GPUs that err (an "Xid"), as it happens.
  *
  * NVML tells it to whoever waits there, which may be for ever; so a process of its
- * own waits (sys/proc.h). What happened before that listens is not told. All GPUs that NVML sees,
- * whoever computes on them. One thread. */
+ * own waits (sys/proc.h). What happened before that listens is not told. All GPUs
+ * that NVML sees, whoever computes on them. */
 #ifndef PIO_GPU_XID_H
 #define PIO_GPU_XID_H
 

@@ -72,22 +72,26 @@ end
 
 local page_keys = 1000
 
+-- What the program logged comes before what pioche measured of the machine.
+local metric_parts = { "(key < 'sys/' OR key >= 'sys0')", "key >= 'sys/' AND key < 'sys0'" }
+
 -- Metrics of one run, as run.metrics has them, for key, metric in order of their
--- keys: read a page at a time, since a run may have a million. `limit`: at most
--- so many.
+-- keys, those of sys/ last: read a page at a time, since a run may have a million.
+-- `limit`: at most so many.
 function runs.each_metric(store, run, limit)
-  local sql = "SELECT " .. series_columns .. ", min(rank) AS rank FROM series WHERE run_id = ? AND key > ?"
-    .. " GROUP BY key ORDER BY key LIMIT ?"
-  local page, at, left = {}, 0, limit or math.maxinteger
-  return function()
-    at = at + 1
-    if at > #page and left > 0 and (#page == 0 or #page == page_keys) then
-      page = store:rows(sql, run.id, #page > 0 and page[#page].key or "", math.min(page_keys, left))
-      at, left = 1, left - #page
+  return coroutine.wrap(function()
+    local left = limit or math.maxinteger
+    for _, part in ipairs(metric_parts) do
+      local sql = "SELECT " .. series_columns .. ", min(rank) AS rank FROM series WHERE run_id = ? AND "
+        .. part .. " AND key > ? GROUP BY key ORDER BY key LIMIT ?"
+      local after = ""
+      repeat
+        local page = store:rows(sql, run.id, after, math.min(page_keys, left))
+        for _, row in ipairs(page) do coroutine.yield(row.key, metric_of(row)) end
+        left, after = left - #page, #page > 0 and page[#page].key
+      until not after or left == 0
     end
-    local row = page[at]
-    if row then return row.key, metric_of(row) end
-  end
+  end)
 end
 
 -- How many keys a run has logged.

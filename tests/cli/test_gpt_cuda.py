@@ -46,7 +46,7 @@ def project(program, precision="f32", optimizer="adamw", ranks=1, save_every=0):
 
 def curves(p):
     rows = p.pioche("sql", "--json", "SELECT key, rank, step, value FROM point WHERE run = 'n-1' "
-                    "AND key != 'tokens_per_s' ORDER BY key, rank, step").json
+                    "AND key != 'tokens_per_s' AND key NOT GLOB 'sys/*' ORDER BY key, rank, step").json
     assert rows
     return {(r["key"], r["rank"], r["step"]): r["value"] for r in rows}
 

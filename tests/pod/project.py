@@ -85,7 +85,7 @@ class PodProject(harness.Project):
             "sql", "SELECT count(*) AS n, count(DISTINCT key || '/' || rank || '/' || step) AS different,"
             " count(DISTINCT key) AS keys, count(DISTINCT rank) AS ranks, min(step) AS first, max(step) AS last,"
             " sum(value != step * 1000 + CAST(substr(key, 8) AS INTEGER) + rank / 4096.0) AS wrong"
-            " FROM point", "--json", timeout=600).json
+            " FROM point WHERE key NOT GLOB 'sys/*'", "--json", timeout=600).json
         assert rows == [{"n": ranks * metrics * steps, "different": ranks * metrics * steps, "keys": metrics,
                          "ranks": ranks, "first": 0, "last": steps - 1, "wrong": 0}], rows
 

@@ -225,7 +225,8 @@ local function print_charts(ctx, store, loaded, texts, ordered)
       .. (ctx.options.smooth and "  (smoothed " .. ctx.options.smooth .. ")" or "")
     local drawn = chart.render(series, { title = term.clean(title), width = width,
       height = ctx.options.height or 20, color = ctx.color, log = ctx.options.log_y,
-      band = band and ctx.color and #series == 1, x_label = timed and "time" or "step", x_format = timed and time_text or nil })
+      band = band and ctx.color and #series == 1, x_label = timed and "time" or "step",
+      x_format = timed and time_text or nil })
     if not drawn then
       errors.raise("invalid", "'%s': nothing to draw: no value is finite%s", spec.key,
         ctx.options.log_y and " and positive" or "")

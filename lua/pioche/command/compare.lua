@@ -68,8 +68,8 @@ local function common_keys(store, loaded, params, except)
   local ids, candidates, keys, some = {}, {}, {}, sample(loaded, keys_sampled)
   for i, run in ipairs(some) do ids[i] = run.id end
   for _, row in ipairs(store:rows("SELECT key, count(DISTINCT run_id) AS n FROM series"
-    .. " WHERE run_id IN (SELECT value FROM json_each(?)) AND key NOT GLOB 'sys/*' GROUP BY key ORDER BY n DESC, key"
-    .. " LIMIT ?", "[" .. table.concat(ids, ",") .. "]", keys_considered)) do
+    .. " WHERE run_id IN (SELECT value FROM json_each(?)) AND key NOT GLOB 'sys/*' GROUP BY key"
+    .. " ORDER BY n DESC, key LIMIT ?", "[" .. table.concat(ids, ",") .. "]", keys_considered)) do
     if row.key ~= except and not params[row.key] then candidates[#candidates + 1] = row.key end
   end
   -- What differs among a few need not be asked of all.

@@ -244,13 +244,15 @@ local function print_attempts(ctx, run)
     local took = a.started_ns and (a.ended_ns or sys.now_ns()) - a.started_ns
     rows[i] = { tostring(a.number), { result, result == "ok" and "green"
       or (a.result and "red") or "cyan" }, took and format.duration(took) or "",
-      tostring(a.world_size), a.energy_j and format.energy(a.energy_j) or "", a.node or "", a.rank and tostring(a.rank) or "", cause,
+      tostring(a.world_size), a.energy_j and format.energy(a.energy_j) or "", a.node or "",
+      a.rank and tostring(a.rank) or "", cause,
       a.step and tostring(a.step) or "",
       a.resume_checkpoint and a.resume_checkpoint:sub(1, 12) or "", a.message or "" }
   end
   tables.print(ctx, { { title = "#", align = "right" }, { title = "result" },
     { title = "took", align = "right" }, { title = "ranks", align = "right", drop = 3 },
-    { title = "GPUs took", align = "right", drop = 3 }, { title = "node", drop = 2 }, { title = "rank", align = "right", drop = 1 },
+    { title = "GPUs took", align = "right", drop = 3 }, { title = "node", drop = 2 },
+    { title = "rank", align = "right", drop = 1 },
     { title = "cause", drop = 1 }, { title = "step", align = "right", drop = 2 },
     { title = "from", drop = 3 }, { title = "message", flex = true, min = 20, drop = 2 } }, rows,
     { indent = 2 })
