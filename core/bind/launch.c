@@ -115,6 +115,31 @@ static int supervisor_stop(lua_State *L)
 	return done(L, rc, &err);
 }
 
+/* pool_start(spec) -> pool id */
+static int supervisor_pool_start(lua_State *L)
+{
+	pio_supervisor *supervisor = check(L, 1);
+	luaL_checktype(L, 2, LUA_TTABLE);
+	pio_err err = PIO_ERR_INIT;
+	int64_t pool = 0;
+	void **guard = pio_bind_guard(L, pio_bind_guard_json);
+	json_t *spec;
+	if (pio_bind_to_json(&spec, L, 2, &err))
+		return pio_bind_fail(L, &err);
+	*guard = spec;
+	if (pio_supervisor_pool_start(supervisor, spec, &pool, &err))
+		return pio_bind_fail(L, &err);
+	lua_pushinteger(L, pool);
+	return 1;
+}
+
+/* pool_end(pool_id) */
+static int supervisor_pool_end(lua_State *L)
+{
+	pio_err err = PIO_ERR_INIT;
+	return done(L, pio_supervisor_pool_end(check(L, 1), luaL_checkinteger(L, 2), &err), &err);
+}
+
 static int supervisor_active(lua_State *L)
 {
 	lua_pushinteger(L, pio_supervisor_active(check(L, 1)));
@@ -137,7 +162,8 @@ static int read_job(pio_slurm_job *job, lua_State *L, pio_err *err)
 	*job = (pio_slurm_job){ .name = pio_bind_field_string(L, 1, "name"),
 	                        .key = pio_bind_field_string(L, 1, "key"),
 	                        .dir = pio_bind_field_string(L, 1, "dir"),
-	                        .executable = pio_bind_field_string(L, 1, "executable") };
+	                        .executable = pio_bind_field_string(L, 1, "executable"),
+	                        .is_pool = pio_bind_field_boolean(L, 1, "is_pool") };
 	job->warn_s = pio_slurm_warn_s(pio_bind_field_integer(L, 1, "grace_s", PIO_GRACE_S_DEFAULT));
 	return pio_slurm_job_read(job, options, err);
 }
@@ -155,6 +181,13 @@ static int launch_slurm_options(lua_State *L)
 		return pio_bind_fail(L, &err);
 	*guard = words;
 	pio_bind_push_json(L, words);
+	return 1;
+}
+
+/* slurm_warn_s(grace_s or nil) -> how long before its end a job is told */
+static int launch_slurm_warn_s(lua_State *L)
+{
+	lua_pushinteger(L, pio_slurm_warn_s(luaL_optinteger(L, 1, PIO_GRACE_S_DEFAULT)));
 	return 1;
 }
 
@@ -222,12 +255,13 @@ int pio_bind_open_launch(lua_State *L)
 	static const luaL_Reg methods[] = {
 		{ "recover", supervisor_recover }, { "start", supervisor_start },
 		{ "wait", supervisor_wait }, { "stop", supervisor_stop },
+		{ "pool_start", supervisor_pool_start }, { "pool_end", supervisor_pool_end },
 		{ "active", supervisor_active }, { "close", supervisor_close }, { NULL, NULL },
 	};
 	static const luaL_Reg functions[] = {
 		{ "supervisor", launch_supervisor }, { "slurm_options", launch_slurm_options },
 		{ "slurm_script", launch_slurm_script }, { "slurm_answer", launch_slurm_answer },
-		{ "address", launch_address }, { NULL, NULL },
+		{ "slurm_warn_s", launch_slurm_warn_s }, { "address", launch_address }, { NULL, NULL },
 	};
 	pio_bind_type(L, SUPERVISOR, methods, supervisor_close, supervisor_tostring);
 	luaL_newlib(L, functions);

@@ -110,9 +110,11 @@ static int choose_address(pio_head *head, pio_err *err)
 	pio_str other = PIO_STR_INIT, why = PIO_STR_INIT;
 	pio_address_wish wish = { .interface = pio_json_string_or(head->spec.json, "interface", NULL),
 	                          .own_name = getenv("SLURMD_NODENAME") };
-	if (head->place_count > 1) {
+	/* In a pool even the only node of an attempt may be another than ours. */
+	if (head->place_count > 1 || json_object_get(head->spec.json, "hosts")) {
 		pio_head_put_host(&other, head, head->place_count - 1);
-		wish.other_node = other.data;
+		if (!wish.own_name || strcmp(other.data, wish.own_name) != 0)
+			wish.other_node = other.data;
 	}
 	int rc = pio_address_choose(head->address, &why, &wish, err);
 	if (!rc)

@@ -2,8 +2,9 @@
  * functions: nothing here runs a program, reads a file or knows the time
  * (slurm_desk.h does).
  *
- * An attempt is one job, never part of an array. Its script starts the head in
- * the batch step; the head starts one agent on each node by one srun. The job's
+ * An attempt is one job, never part of an array, or part of a pool's (launch/pilot.h).
+ * Its script starts the head in the batch step; the head starts one agent on each
+ * node by one srun. That of a pool starts the pilot, which starts heads. The job's
  * comment is a key of the attempt's own, `pioche:<ulid>:<attempt>:<random>`, by
  * which it is found again where its id was lost.
  *
@@ -27,7 +28,9 @@
 /* A job to be. Strings are borrowed; NULL, 0: Slurm's default. */
 typedef struct pio_slurm_job {
 	const char *name, *key;
-	const char *dir;              /* of the attempt, absolute */
+	const char *dir;              /* of the attempt or the pool, absolute */
+	bool is_pool;                 /* its nodes may fail one by one; time_s is known */
+	const char *hosts;            /* an attempt's in a pool: names with commas; NULL: all of its job */
 	const char *executable;       /* pioche itself, absolute */
 	int nodes, ranks_per_node;
 	int64_t spares;               /* nodes more than those that work */

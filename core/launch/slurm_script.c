@@ -153,10 +153,12 @@ int pio_slurm_options(json_t **options, const pio_slurm_job *job, bool whole, pi
 		add(list, "job-name", job->name);
 		add(list, "comment", job->key);
 		add(list, "chdir", job->dir);
-		add_file(list, "output", job->dir, "head.err");
+		add_file(list, "output", job->dir, job->is_pool ? "pilot.err" : "head.err");
 		add(list, "open-mode", "append");
 		add(list, "export", "ALL");
 		json_array_append_new(list, json_string("--no-requeue"));
+		if (job->is_pool)
+			json_array_append_new(list, json_string("--no-kill"));
 		/* Half of a short job's time must be left to work. */
 		int64_t warn_s = job->time_s > 0 && job->warn_s > job->time_s / 2 ? job->time_s / 2 : job->warn_s;
 		if (warn_s > 0)
@@ -190,8 +192,8 @@ int pio_slurm_start(json_t **argv, const pio_slurm_job *job, bool on_some, pio_e
 	add(list, "nodes", on_some ? "{count}" : count);
 	add(list, "ntasks", on_some ? "{count}" : count);
 	add_count(list, "ntasks-per-node", 1);
-	if (on_some) {
-		add(list, "nodelist", "{hosts}");
+	if (on_some || job->hosts) {
+		add(list, "nodelist", on_some ? "{hosts}" : job->hosts);
 		json_array_append_new(list, json_string("--overlap")); /* the last step may not quite be gone */
 	}
 	/* One agent's end is no reason to end the others: the head decides. */
@@ -252,17 +254,23 @@ int pio_slurm_script(pio_str *script, const pio_slurm_job *job, pio_err *err)
 		pio_str_puts(script, "#!/bin/sh\n");
 		json_array_foreach(options, i, word)
 			put_option(script, json_string_value(word));
-		pio_str_puts(script, "\n# One attempt is started once, whoever requeues or submits this again.\n"
-		             "if ! mkdir ");
+		const char *what = job->is_pool ? "pool" : "attempt";
+		pio_str_printf(script, "\n# One %s is started once, whoever requeues or submits this again.\n"
+		               "if ! mkdir ", what);
 		put_quoted(script, job->dir);
-		pio_str_puts(script, "/claim; then\n"
-		             "\techo \"job $SLURM_JOB_ID: this attempt was started before\"\n\texit 0\nfi\n"
-		             "# The head: it starts one agent on each node, by\n#");
-		json_array_foreach(start, i, word)
-			pio_str_printf(script, " %s", json_string_value(word));
+		pio_str_printf(script, "/claim; then\n\techo \"job $SLURM_JOB_ID: this %s was started before\"\n"
+		               "\texit 0\nfi\n", what);
+		if (job->is_pool) {
+			pio_str_puts(script, "# The pilot: it starts the heads of the runs that it is given, and"
+			             " these their agents.");
+		} else {
+			pio_str_puts(script, "# The head: it starts one agent on each node, by\n#");
+			json_array_foreach(start, i, word)
+				pio_str_printf(script, " %s", json_string_value(word));
+		}
 		pio_str_puts(script, "\nexec ");
 		put_quoted(script, job->executable);
-		pio_str_puts(script, " agent --head ");
+		pio_str_puts(script, job->is_pool ? " agent --pilot " : " agent --head ");
 		put_quoted(script, job->dir);
 		pio_str_putc(script, '\n');
 		rc = pio_str_check(script, err);

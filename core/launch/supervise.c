@@ -79,6 +79,7 @@ static void pipe_closed(uv_handle_t *handle)
 	pio_str_fini(&a->lines);
 	json_decref(a->record);
 	pio_job_free(a->job);
+	pio_pool_free(a->pool);
 	pio_attempt_ref_fini(&a->ref);
 	pio_free(a);
 }
@@ -195,7 +196,7 @@ int pio_supervisor_active(const pio_supervisor *supervisor)
 {
 	int n = 0;
 	for (const pio_active *a = supervisor->active; a; a = a->next)
-		n++;
+		n += !a->pool;
 	return n;
 }
 
@@ -205,6 +206,7 @@ int pio_active_new(pio_active **active, pio_supervisor *s, pio_err *err)
 	if (!a)
 		return pio_fail(err, PIO_ENOMEM, "out of memory for an attempt");
 	a->supervisor = s;
+	a->serial = ++s->serials;
 	a->lines = (pio_str)PIO_STR_INIT;
 	a->last_step = INT64_MIN;
 	uv_pipe_init(&s->loop, &a->orders, 0);

@@ -54,6 +54,8 @@ int pio_supervisor_recover(pio_supervisor *supervisor, pio_err *err);
  *   launcher  "local", also when absent, or "slurm"
  *   slurm     with that: an object of options (pio_slurm_job_read), and
  *             `interface`, `spares`, `join_s` for the head (launch/head.h)
+ *   pool      with that: id of the pool whose job it is to be part of, and
+ *   place     there: an object with `hosts`, an array of a name for each node
  *   nodes, ranks_per_node   integers, at least 1 (local: nodes is 1)
  *   timeout_s integer or absent: then the result is 'timeout'
  *   grace_s   from SIGTERM to SIGKILL, default 10
@@ -70,6 +72,18 @@ int pio_supervisor_recover(pio_supervisor *supervisor, pio_err *err);
 int pio_supervisor_start(pio_supervisor *supervisor, int64_t run_id, const json_t *spec,
                          int64_t *attempt_id, pio_err *err);
 
+/* Ask Slurm for nodes into which attempts can be packed (launch/pilot.h). `spec`,
+ * borrowed, is an object:
+ *   spec      string that says what is asked for, kept as it is
+ *   slurm     options as above, nodes and time_s among them
+ *   idle_s    without work for so long it ends
+ *   grace_s, name   as of an attempt; of the job
+ * Once it runs an event tells its nodes, and attempts can be started there. */
+int pio_supervisor_pool_start(pio_supervisor *supervisor, const json_t *spec, int64_t *pool_id,
+                              pio_err *err);
+/* No more will come: it ends when nothing runs in it any more. 0 also when it is over. */
+int pio_supervisor_pool_end(pio_supervisor *supervisor, int64_t pool_id, pio_err *err);
+
 /* Wait for something to happen, at most timeout_ms. *events is an array the
  * caller owns, maybe empty, of
  *   { "event": "progress", "run": id, "attempt": n, "step": s }
@@ -77,6 +91,10 @@ int pio_supervisor_start(pio_supervisor *supervisor, int64_t run_id, const json_
  *     "message": one line or null, "step": s or null }
  *   { "event": "queued", "run": id, "attempt": n, "job": id, "where": reason, nodes and job }
  *   { "event": "started", "run": id, "attempt": n, "job": id }   a job that was queued
+ *   { "event": "pool", "pool": id, "job": id, "state": "queued", "where": reason }
+ *     or "state": "running" or "closing" (no attempt is started any more), with
+ *     "nodes": [ name ], "began_ns", "until_ns"; or "state": "ended", "result", "message":
+ *     one line or null, "ran": did it ever begin
  *   { "event": "slurm", "run": id or 0, "message": m }   no answer; it is tried again
  *   { "event": "stop", "run": id }          a person asked (pioche stop)
  *   { "event": "interrupt", "signal": name, "count": n }   SIGINT, SIGTERM or SIGHUP, the n-th */

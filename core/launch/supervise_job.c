@@ -83,7 +83,7 @@ static int call(pio_supervisor *s, pio_active *a, enum pio_job_call kind, const 
 		return pio_fail(err, PIO_ENOMEM, "out of memory for the environment of %s", argv[0]);
 	pio_err why = PIO_ERR_INIT;
 	s->jobs->call = kind;
-	s->jobs->attempt_id = a ? a->ref.id : 0;
+	s->jobs->serial = a ? a->serial : 0;
 	int rc = pio_slurm_desk_call(&s->jobs->desk, argv, envp, &why);
 	pio_free(envp);
 	if (rc == -PIO_ENOTFOUND && kind == PIO_CALL_ACCOUNT) {
@@ -192,9 +192,9 @@ static bool wants_queue(const pio_supervisor *s, int64_t now_ns)
 	bool wanted = false;
 	int64_t apart_ns = s->jobs->apart_ns;
 	for (const pio_active *a = s->active; a; a = a->next) {
-		if (!is_looked_for(a))
+		wanted |= is_looked_for(a);
+		if (!is_looked_for(a) && !(a->job && a->job->stage == PIO_JOB_PLACED))
 			continue;
-		wanted = true;
 		if (a->job->has_run && now_ns - a->job->heard_ns > SILENT_NS)
 			apart_ns = APART_NS;
 	}
@@ -223,7 +223,8 @@ static int call_next(pio_supervisor *s, pio_err *err)
 
 static int set_id(pio_supervisor *s, pio_active *a, const char *id, pio_err *err)
 {
-	int rc = pio_store_attempt_job_set(s->store, a->ref.id, a->job->nodes, a->job->key, id, err);
+	int rc = a->pool ? pio_pool_set_id(s, a, id, err)
+	                 : pio_store_attempt_job_set(s->store, a->ref.id, a->job->nodes, a->job->key, id, err);
 	if (rc)
 		return rc;
 	memcpy(a->job->id, id, strlen(id) + 1);
@@ -369,7 +370,7 @@ static int take_answer(pio_supervisor *s, pio_err *err)
 	if (s->jobs->call == PIO_CALL_QUEUE)
 		return take_queue(s, err);
 	pio_active *a = s->active;
-	while (a && a->ref.id != s->jobs->attempt_id)
+	while (a && a->serial != s->jobs->serial)
 		a = a->next;
 	if (!a)
 		return 0; /* it has ended meanwhile */
@@ -387,7 +388,7 @@ static int take_answer(pio_supervisor *s, pio_err *err)
 
 bool pio_job_is_on_its_way(const pio_supervisor *s, const pio_active *a)
 {
-	return s->jobs->desk.pid > 0 && s->jobs->call == PIO_CALL_SUBMIT && s->jobs->attempt_id == a->ref.id;
+	return s->jobs->desk.pid > 0 && s->jobs->call == PIO_CALL_SUBMIT && s->jobs->serial == a->serial;
 }
 
 int pio_jobs_turn(pio_supervisor *s, pio_err *err)

@@ -15,6 +15,11 @@
  * where nobody here asked for it waits for Slurm's word, which knows why: the
  * head of a job that ran out of time was told no more than SIGTERM.
  *
+ * An attempt may also be a part of another's job, a pool's (launch/pilot.h): then it
+ * is PLACED, with no job of its own to ask for, until its record is there or its
+ * pool is OVER, and so is it. The pool itself is active as attempts are, and its
+ * job goes the same way as theirs.
+ *
  * Jobs outlive their supervisor; the next one finds them here (adopt). */
 #ifndef PIO_LAUNCH_SUPERVISE_JOB_H
 #define PIO_LAUNCH_SUPERVISE_JOB_H
@@ -24,11 +29,12 @@
 #include "launch/slurm_desk.h"
 #include "launch/supervise_parts.h"
 
-enum pio_job_stage { PIO_JOB_NEW, PIO_JOB_SEEKING, PIO_JOB_KNOWN, PIO_JOB_GONE, PIO_JOB_OVER };
+enum pio_job_stage { PIO_JOB_NEW, PIO_JOB_SEEKING, PIO_JOB_KNOWN, PIO_JOB_GONE, PIO_JOB_OVER, PIO_JOB_PLACED };
 
 struct pio_job {
 	enum pio_job_stage stage;
 	char key[PIO_SLURM_KEY_BYTES], id[PIO_SLURM_ID_BYTES];
+	pio_active *pool;             /* whose job it is part of; NULL: it has its own */
 	pio_slurm_line seen;          /* of the last answer; its state is "" before that */
 	int nodes;
 	int64_t due_ns;               /* of its next call (NEW, GONE) */
@@ -39,9 +45,10 @@ struct pio_job {
 	bool has_run;                 /* its script has begun */
 	bool asks_sacct;              /* the controller has forgotten it */
 	bool stop_now;
-	int cancels;                  /* calls of scancel made */
+	int cancels;                  /* calls of scancel made; PLACED: orders to stop given */
 	int64_t cancel_ns;            /* of the next one */
 	int64_t look_ns, over_ns, heard_ns;
+	int64_t doubt_ns;             /* PLACED: since when its record is not all there is to say */
 	pio_slurm_end end;            /* OVER: how Slurm says it ended */
 	int64_t events_at;            /* read so far of head.events */
 	json_t *launch;               /* the launch's options */
@@ -52,7 +59,7 @@ enum pio_job_call { PIO_CALL_QUEUE, PIO_CALL_SUBMIT, PIO_CALL_CANCEL, PIO_CALL_S
 struct pio_jobs {
 	pio_slurm_desk desk;
 	enum pio_job_call call;       /* under way */
-	int64_t attempt_id;           /* whose call it is; PIO_CALL_QUEUE: all */
+	int64_t serial;               /* of whose call it is; PIO_CALL_QUEUE: 0, all */
 	int64_t asked_ns;             /* when the queue was asked last, monotonic */
 	int64_t apart_ns;             /* until it is asked again */
 	int64_t pause_ns;             /* no call before that */
@@ -73,10 +80,15 @@ bool pio_job_is_on_its_way(const pio_supervisor *supervisor, const pio_active *a
 void pio_jobs_hurry(pio_supervisor *supervisor);
 
 /* ---- supervise_job_start.c ---- */
-/* A job with a new key; NULL when memory or randomness is out. */
-pio_job *pio_job_new(const pio_attempt_ref *ref, int nodes, pio_err *err);
+/* A job with a new key, which names ULID and `what`; NULL when memory or randomness
+ * is out. */
+pio_job *pio_job_new(const char *ulid, const char *what, int nodes, pio_err *err);
 void pio_job_free(pio_job *job);
-/* Write orders.json and job.sh, after which it can be submitted. Borrows both. */
+/* What jobs run, jobs->executable and lib_dir: made with the first of them, and again
+ * where somebody removed it. */
+int pio_jobs_provide(pio_supervisor *supervisor, pio_err *err);
+/* Write orders.json and job.sh, after which it can be submitted; in a pool the order
+ * to run. Borrows both. */
 int pio_job_write(pio_supervisor *supervisor, pio_active *active, json_t *orders, const json_t *spec,
                   pio_err *err);
 /* Attempts of Slurm that are open in the store become active again. */
@@ -100,5 +112,32 @@ int pio_job_finish(pio_supervisor *supervisor, pio_active *active, const char *r
                    const char *message, pio_err *err);
 /* Tell where it waits, in the store and as an event. */
 int pio_job_tell(pio_supervisor *supervisor, pio_active *active, pio_err *err);
+/* "Resources, 2 nodes, job 17". */
+void pio_job_put_where(pio_str *where, const pio_job *job);
+
+/* ---- supervise_pool.c ---- */
+void pio_pool_free(pio_pool *pool);
+/* Make the attempt a part of it: in its row, in the caller's transaction. `place`:
+ * JSON, with the names of "hosts". PIO_EBUSY: the pool is over. */
+int pio_pool_place(pio_supervisor *supervisor, pio_active *attempt, int64_t pool_id, const json_t *place,
+                   pio_err *err);
+/* The attempt's files are all there: the pilot is to start it. */
+void pio_pool_order(pio_active *pool);
+/* Pools that are open in the store become active again; find one of them. */
+int pio_pools_adopt(pio_supervisor *supervisor, pio_err *err);
+pio_active *pio_pool_find(const pio_supervisor *supervisor, int64_t pool_id);
+int pio_pool_set_id(pio_supervisor *supervisor, pio_active *pool, const char *id, pio_err *err);
+int pio_pool_tell(pio_supervisor *supervisor, pio_active *pool, pio_err *err);
+/* What is due: its orders, its state, its end, which is that of its attempts too. */
+int pio_pool_tend(pio_supervisor *supervisor, pio_active *pool, pio_err *err);
+int pio_pool_finish(pio_supervisor *supervisor, pio_active *pool, const char *result, const char *message,
+                    pio_err *err);
+/* What is due for an attempt in a pool: the order to stop. */
+int pio_pool_pass(const pio_active *attempt, pio_err *err);
+/* Its record says `cancelled` or `lost`, unasked: is that all, because its pool goes
+ * on? Else it waits for the end of that. */
+bool pio_pool_goes_on(pio_supervisor *supervisor, pio_active *attempt);
+/* What the end of its pool means for an attempt; `message`, appended, says it. */
+const char *pio_pool_result(pio_str *message, const pio_active *attempt);
 
 #endif

@@ -15,7 +15,7 @@
 
 #define RANDOM_CHARS 8
 
-pio_job *pio_job_new(const pio_attempt_ref *ref, int nodes, pio_err *err)
+pio_job *pio_job_new(const char *ulid, const char *what, int nodes, pio_err *err)
 {
 	char token[PIO_TOKEN_CHARS + 1];
 	if (pio_token_new(token, err))
@@ -26,7 +26,7 @@ pio_job *pio_job_new(const pio_attempt_ref *ref, int nodes, pio_err *err)
 		return NULL;
 	}
 	job->nodes = nodes;
-	snprintf(job->key, sizeof job->key, "pioche:%s:%d:%.*s", ref->ulid, ref->number, RANDOM_CHARS, token);
+	snprintf(job->key, sizeof job->key, "pioche:%s:%s:%.*s", ulid, what, RANDOM_CHARS, token);
 	return job;
 }
 
@@ -68,8 +68,7 @@ static int write_file(const pio_attempt_ref *ref, const char *name, const char *
 	return rc;
 }
 
-/* What jobs run: made with the first of them, and again where somebody removed it. */
-static int provide_program(pio_supervisor *s, pio_err *err)
+int pio_jobs_provide(pio_supervisor *s, pio_err *err)
 {
 	pio_jobs *jobs = s->jobs;
 	pio_str dir = PIO_STR_INIT, program = PIO_STR_INIT, lib = PIO_STR_INIT;
@@ -138,17 +137,28 @@ static int run_name(char **name, pio_store *store, int64_t run_id, pio_err *err)
 	return rc < 0 ? rc : *name ? 0 : pio_fail(err, PIO_ENOTFOUND, "run %lld has no name", (long long)run_id);
 }
 
+/* The nodes of its pool that it was given: for the srun of its head, and by name. */
+static void put_hosts(pio_slurm_job *job, pio_str *list, json_t *orders, const json_t *place)
+{
+	json_t *hosts = json_object_get(place, "hosts"), *host;
+	size_t i;
+	json_array_foreach(hosts, i, host)
+		pio_str_printf(list, "%s%s", i ? "," : "", json_string_value(host));
+	json_object_set(orders, "hosts", hosts);
+	job->hosts = list->data;
+}
+
 int pio_job_write(pio_supervisor *s, pio_active *a, json_t *orders, const json_t *spec, pio_err *err)
 {
 	pio_slurm_job job = { .key = a->job->key, .dir = a->ref.dir,
 	                      .warn_s = pio_slurm_warn_s(a->grace_s) };
-	pio_str script = PIO_STR_INIT;
+	pio_str script = PIO_STR_INIT, hosts = PIO_STR_INIT;
 	char *name = NULL;
 	json_t *launch = json_object_get(spec, "slurm");
 	a->job->launch = launch ? json_incref(launch) : json_object();
 	int rc = pio_slurm_job_read(&job, a->job->launch, err);
 	if (!rc)
-		rc = provide_program(s, err);
+		rc = pio_jobs_provide(s, err);
 	if (!rc)
 		rc = run_name(&name, s->store, a->ref.run_id, err);
 	if (!rc) {
@@ -156,13 +166,18 @@ int pio_job_write(pio_supervisor *s, pio_active *a, json_t *orders, const json_t
 		job.executable = s->jobs->executable;
 		job.nodes = a->job->nodes;
 		job.ranks_per_node = a->ref.world / a->job->nodes;
+		if (a->job->pool)
+			put_hosts(&job, &hosts, orders, json_object_get(spec, "place"));
 		rc = write_orders(a, orders, &job, s->jobs->lib_dir, err);
 	}
-	if (!rc)
+	if (!rc && !a->job->pool)
 		rc = pio_slurm_script(&script, &job, err);
 	/* The last one: where it is, the job may have been submitted. */
-	if (!rc)
+	if (!rc && !a->job->pool)
 		rc = write_file(&a->ref, "job.sh", script.data, 0700, err);
+	else if (!rc && (rc = write_file(&a->ref, "order", "run\n", 0666, err)) == 0)
+		pio_pool_order(a->job->pool);
+	pio_str_fini(&hosts);
 	pio_str_fini(&script);
 	pio_free(name);
 	return rc;
@@ -189,10 +204,11 @@ static void read_orders(pio_active *a)
 	pio_str_fini(&text);
 }
 
-static bool has_script(const pio_attempt_ref *ref)
+/* May its job have been submitted, or its pool been told to start it? */
+static bool has_all_files(const pio_active *a)
 {
 	pio_str path = PIO_STR_INIT;
-	pio_str_printf(&path, "%s/job.sh", ref->dir);
+	pio_str_printf(&path, "%s/%s", a->ref.dir, a->job->stage == PIO_JOB_SEEKING ? "job.sh" : "order");
 	bool there = !path.failed && pio_fs_type(path.data) == PIO_FS_FILE;
 	pio_str_fini(&path);
 	return there;
@@ -227,7 +243,11 @@ static int adopt_row(pio_active **adopted, pio_supervisor *s, sqlite3_stmt *row,
 	copy_column(a->job->id, sizeof a->job->id, row, 7);
 	a->has_started = sqlite3_column_int(row, 8) != 0;
 	a->job->stage = a->job->id[0] ? PIO_JOB_KNOWN : PIO_JOB_SEEKING;
-	a->job->seek_ns = a->job->heard_ns = pio_clock_mono_ns();
+	a->job->seek_ns = a->job->heard_ns = a->job->over_ns = pio_clock_mono_ns();
+	if (sqlite3_column_int64(row, 9)) {
+		a->job->pool = pio_pool_find(s, sqlite3_column_int64(row, 9));
+		a->job->stage = a->job->pool ? PIO_JOB_PLACED : PIO_JOB_OVER;
+	}
 	a->job->has_run = a->has_started;
 	*adopted = a;
 	return 0;
@@ -246,7 +266,7 @@ static int adopt_next(pio_active **adopted, pio_supervisor *s, pio_err *err)
 {
 	*adopted = NULL;
 	sqlite3_stmt *rows = pio_sql_query(s->store, err, "SELECT a.id, a.run_id, r.ulid, a.number,"
-	                                   " a.world_size, a.nodes, a.job_key, a.job, a.state = 'running'"
+	                                   " a.world_size, a.nodes, a.job_key, a.job, a.state = 'running', a.pool_id"
 	                                   " FROM attempt a JOIN run r ON r.id = a.run_id"
 	                                   " WHERE a.state != 'ended' AND a.launcher = 'slurm' ORDER BY a.id", "");
 	int rc = rows ? 1 : pio_err_code(err);
@@ -261,10 +281,10 @@ static int adopt_next(pio_active **adopted, pio_supervisor *s, pio_err *err)
 int pio_jobs_adopt(pio_supervisor *s, pio_err *err)
 {
 	pio_active *a;
-	int rc;
-	while ((rc = adopt_next(&a, s, err)) == 0 && a) {
+	int rc = pio_pools_adopt(s, err);
+	while (!rc && (rc = adopt_next(&a, s, err)) == 0 && a) {
 		read_orders(a);
-		if (!a->job->id[0] && !has_script(&a->ref)) {
+		if (a->job->stage != PIO_JOB_KNOWN && !has_all_files(a)) {
 			rc = pio_job_settle(s, a, "lost", "its supervisor died before the job was submitted", err);
 			if (rc)
 				return rc;

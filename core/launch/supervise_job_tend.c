@@ -46,13 +46,20 @@ static json_t *read_record(const pio_attempt_ref *ref, const char *name)
 
 /* ---- while it runs -------------------------------------------------------------------------- */
 
+void pio_job_put_where(pio_str *where, const pio_job *job)
+{
+	if (job->seen.reason[0])
+		pio_str_printf(where, "%s, ", job->seen.reason);
+	pio_str_printf(where, "%d node%s, job %s", job->nodes, job->nodes == 1 ? "" : "s", job->id);
+}
+
 int pio_job_tell(pio_supervisor *s, pio_active *a, pio_err *err)
 {
 	pio_job *job = a->job;
 	pio_str where = PIO_STR_INIT;
-	if (job->seen.reason[0])
-		pio_str_printf(&where, "%s, ", job->seen.reason);
-	pio_str_printf(&where, "%d node%s, job %s", job->nodes, job->nodes == 1 ? "" : "s", job->id);
+	if (a->pool)
+		return pio_pool_tell(s, a, err);
+	pio_job_put_where(&where, job);
 	int rc = pio_str_check(&where, err);
 	if (!rc)
 		rc = pio_store_run_set_status(s->store, a->ref.run_id, "queued", where.data, err);
@@ -66,7 +73,7 @@ int pio_job_tell(pio_supervisor *s, pio_active *a, pio_err *err)
 int pio_job_started(pio_supervisor *s, pio_active *a, pio_err *err)
 {
 	a->job->has_run = true;
-	if (a->has_started)
+	if (a->has_started || a->pool) /* a pool says itself when it has begun */
 		return 0;
 	int rc = pio_store_begin(s->store, err);
 	if (rc)
@@ -164,7 +171,7 @@ static int look(pio_supervisor *s, pio_active *a, pio_err *err)
 			rc = pio_job_started(s, a, err);
 	}
 	pio_str_fini(&path);
-	a->job->look_ns = pio_clock_mono_ns() + (a->job->has_run ? LOOK_NS : LOOK_WAITING_NS);
+	a->job->look_ns = pio_clock_mono_ns() + (a->job->has_run || a->job->pool ? LOOK_NS : LOOK_WAITING_NS);
 	if (rc || !a->job->has_run)
 		return rc;
 	if ((rc = read_events(s, a, err)) != 0)
@@ -232,8 +239,8 @@ int pio_job_settle(pio_supervisor *s, pio_active *a, const char *result, const c
 
 int pio_job_finish(pio_supervisor *s, pio_active *a, const char *result, const char *message, pio_err *err)
 {
-	int rc = pio_job_settle(s, a, result, message, err);
-	if (rc)
+	int rc = a->pool ? pio_pool_finish(s, a, result, message, err) : pio_job_settle(s, a, result, message, err);
+	if (rc || a->pool)
 		return rc;
 	pio_active_tell_end(s, a, a->record);
 	pio_supervisor_drop(s, a);
@@ -247,7 +254,8 @@ static int finish_by_slurm(pio_supervisor *s, pio_active *a, pio_err *err)
 	/* That it was told to stop is all that a cancelled head can say. */
 	bool was_told = strcmp(pio_json_string_or(a->record, "result", ""), "cancelled") == 0;
 	const char *said = was_told ? NULL : pio_json_string_or(a->record, "message", NULL);
-	const char *result = pio_slurm_result(&message, &a->job->end, a->job->id[0] ? a->job->id : "unknown");
+	const char *result = a->job->pool ? pio_pool_result(&message, a)
+		: pio_slurm_result(&message, &a->job->end, a->job->id[0] ? a->job->id : "unknown");
 	bool knows_why = strcmp(result, "lost") != 0 && strcmp(result, "failed") != 0;
 	int rc;
 	if (a->record && !knows_why)
@@ -295,6 +303,8 @@ int pio_job_tend(pio_supervisor *s, pio_active *a, pio_err *err)
 	int rc = 0;
 	if (a->was_stopped && job->stage == PIO_JOB_NEW && !pio_job_is_on_its_way(s, a))
 		return pio_job_finish(s, a, "cancelled", "stopped before its job was submitted", err);
+	if (a->was_stopped && job->stage == PIO_JOB_PLACED && (rc = pio_pool_pass(a, err)) != 0)
+		return rc;
 	/* A job that is over may have begun, and ended, between two looks. */
 	if ((now_ns > job->look_ns || job->stage == PIO_JOB_OVER) && (rc = look(s, a, err)) != 0)
 		return rc;
@@ -304,6 +314,8 @@ int pio_job_tend(pio_supervisor *s, pio_active *a, pio_err *err)
 		job->stage = PIO_JOB_GONE; /* going, at least: Slurm knows why */
 		job->due_ns = now_ns + LOOK_NS;
 	}
+	if (a->record && job->stage == PIO_JOB_PLACED && pio_pool_goes_on(s, a))
+		return pio_job_finish(s, a, NULL, NULL, err);
 	if (job->stage == PIO_JOB_OVER &&
 	    (a->record || now_ns - job->over_ns > (is_network ? RECORD_NETWORK_NS : RECORD_NS)))
 		return finish_by_slurm(s, a, err);

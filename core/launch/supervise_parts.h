@@ -1,8 +1,8 @@
 /* supervise_parts.h: what the files of the supervisor share: supervise.c (the
  * door and the loop), supervise_start.c (an attempt's beginning),
  * supervise_tend.c (its life), supervise_end.c (its end), supervise_recover.c
- * (attempts found after a crash), and supervise_job*.c (those of Slurm). For them
- * alone.
+ * (attempts found after a crash), supervise_job*.c (those of Slurm), and
+ * supervise_pool.c (allocations that attempts are packed into). For them alone.
  *
  * Callbacks of the loop only note what happened; everything that touches the
  * store is done between two turns of it (pio_supervisor_wait), so that an error
@@ -27,12 +27,15 @@ typedef struct pio_attempt_ref {
 
 typedef struct pio_job pio_job;
 typedef struct pio_jobs pio_jobs;
+typedef struct pio_pool pio_pool;
 
 typedef struct pio_active {
 	struct pio_active *next;
 	pio_supervisor *supervisor;
-	pio_attempt_ref ref;
+	int64_t serial;               /* nobody else's, ever */
+	pio_attempt_ref ref;          /* a pool's: its directory and ULID alone */
 	pio_job *job;                 /* Slurm's (supervise_job.h), owned; NULL: an agent of ours */
+	pio_pool *pool;               /* it is one (supervise_pool.c), owned; NULL: an attempt */
 	pid_t agent_pid;
 	int agent_status;             /* wait status once has_died */
 	bool has_died, out_ended, has_started, stop_told, was_stopped;
@@ -52,6 +55,7 @@ struct pio_supervisor {
 	uv_signal_t child, interrupt, terminate, hangup;
 	uv_timer_t tick, alarm;
 	pio_active *active;
+	int64_t serials;              /* given so far */
 	pio_jobs *jobs;
 	json_t *events;
 	int interrupts;

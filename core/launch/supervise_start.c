@@ -45,7 +45,8 @@ void pio_attempt_ref_fini(pio_attempt_ref *ref)
 
 typedef struct launch_spec {
 	const char *code, *cwd;
-	int64_t nodes, ranks_per_node, timeout_s, grace_s, hang_s, resume;
+	int64_t nodes, ranks_per_node, timeout_s, grace_s, hang_s, resume, pool;
+	const json_t *place;
 	bool share_code, keep_code, is_job;
 } launch_spec;
 
@@ -136,6 +137,7 @@ static int check_spec(launch_spec *out, const json_t *spec, pio_err *err)
 	    (rc = spec_int(&out->grace_s, spec, "grace_s", 0, 86400, PIO_GRACE_S_DEFAULT, err)) ||
 	    (rc = spec_int(&out->hang_s, spec, "hang_s", 0, INT32_MAX, -1, err)) ||
 	    (rc = spec_int(&out->resume, spec, "resume", 0, INT64_MAX, 0, err)) ||
+	    (rc = spec_int(&out->pool, spec, "pool", 1, INT64_MAX, 0, err)) ||
 	    (rc = spec_path(&out->code, spec, "code", err)) || (rc = spec_path(&out->cwd, spec, "cwd", err)))
 		return rc;
 	const char *launcher = pio_json_string_or(spec, "launcher", "local");
@@ -147,6 +149,9 @@ static int check_spec(launch_spec *out, const json_t *spec, pio_err *err)
 		                (long long)out->nodes);
 	if (out->is_job && (rc = pio_slurm_job_read(&(pio_slurm_job){ 0 }, json_object_get(spec, "slurm"), err)))
 		return rc;
+	out->place = json_object_get(spec, "place");
+	if (out->pool && (!out->is_job || json_array_size(json_object_get(out->place, "hosts")) != (size_t)out->nodes))
+		return pio_fail(err, PIO_EINVAL, "launch: a place in a pool is of slurm, and has a host for each node");
 	if (!out->code && !out->cwd)
 		return pio_fail(err, PIO_EINVAL, "launch: neither code nor cwd says where to work");
 	out->share_code = json_is_true(json_object_get(spec, "share_code"));
@@ -200,13 +205,17 @@ static int create_row(pio_attempt_ref *ref, pio_store *store, int64_t run_id, co
 static int begin_attempt(pio_supervisor *supervisor, pio_active *active, int64_t run_id,
                          const launch_spec *spec, pio_err *err)
 {
+	char number[16];
 	int rc = pio_store_begin(supervisor->store, err);
 	if (rc)
 		return rc;
 	rc = create_row(&active->ref, supervisor->store, run_id, spec, err);
-	if (!rc && spec->is_job && !(active->job = pio_job_new(&active->ref, (int)spec->nodes, err)))
+	snprintf(number, sizeof number, "%d", active->ref.number);
+	if (!rc && spec->is_job && !(active->job = pio_job_new(active->ref.ulid, number, (int)spec->nodes, err)))
 		rc = pio_err_code(err);
-	if (!rc && spec->is_job)
+	if (!rc && spec->pool)
+		rc = pio_pool_place(supervisor, active, spec->pool, spec->place, err);
+	else if (!rc && spec->is_job)
 		rc = pio_store_attempt_job_set(supervisor->store, active->ref.id, active->job->nodes,
 		                               active->job->key, NULL, err);
 	if (!rc)

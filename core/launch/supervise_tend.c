@@ -170,10 +170,15 @@ int pio_supervisor_turn(pio_supervisor *s, uv_run_mode mode, pio_err *err)
 	uv_run(&s->loop, mode);
 	int rc = poll_stops(s, err);
 	for (pio_active *a = s->active, *next; a && !rc; a = next) {
+		bool is_job = a->job != NULL;
 		next = a->next;
-		if (!a->job)
+		if (a->pool)
+			rc = pio_pool_tend(s, a, err);
+		else if (is_job)
+			rc = pio_job_tend(s, a, err);
+		else
 			rc = tend(s, a, err);
-		else if ((rc = pio_job_tend(s, a, err)) == -PIO_EBUSY)
+		if (is_job && rc == -PIO_EBUSY)
 			rc = 0; /* somebody reads the store: at the next turn */
 	}
 	if (!rc)

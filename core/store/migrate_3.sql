@@ -49,3 +49,21 @@ CREATE TABLE recent (                          -- points of many series that wai
 CREATE INDEX recent_by_rank ON recent (run_id, rank);
 CREATE INDEX recent_by_journal ON recent (journal_id);
 CREATE INDEX event_damage ON event (run_id, attempt_id, rank) WHERE kind = 'damage';
+
+CREATE TABLE pool (                            -- allocations that attempts are packed into
+  id          INTEGER PRIMARY KEY,
+  ulid        TEXT NOT NULL UNIQUE,
+  spec        TEXT NOT NULL,
+  state       TEXT NOT NULL CHECK (state IN ('starting', 'running', 'ending', 'ended')),
+  nodes       INTEGER NOT NULL,
+  job_key     TEXT NOT NULL,
+  job         TEXT,
+  message     TEXT,
+  created_ns  INTEGER NOT NULL,
+  started_ns  INTEGER,
+  ended_ns    INTEGER
+) STRICT;
+CREATE INDEX pool_open ON pool (state) WHERE state != 'ended';
+ALTER TABLE attempt ADD COLUMN pool_id INTEGER REFERENCES pool;
+ALTER TABLE attempt ADD COLUMN place TEXT;
+CREATE INDEX attempt_by_pool ON attempt (pool_id) WHERE pool_id IS NOT NULL;

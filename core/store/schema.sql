@@ -92,11 +92,29 @@ CREATE TABLE attempt (
   nodes        INTEGER NOT NULL DEFAULT 1,
   job_key      TEXT,                           -- by which the scheduler's job is found again
   job          TEXT,                           -- its id; NULL until the scheduler has said it
+  pool_id      INTEGER REFERENCES pool,        -- it is part of that one's job
+  place        TEXT,                           -- JSON: what it has of its pool: hosts, and slots of each
   UNIQUE (run_id, number),
   CHECK ((state = 'ended') = (result IS NOT NULL))
 ) STRICT;
 CREATE INDEX attempt_open ON attempt (state) WHERE state != 'ended';
 CREATE INDEX attempt_by_node ON attempt (node, ended_ns) WHERE node IS NOT NULL;
+CREATE INDEX attempt_by_pool ON attempt (pool_id) WHERE pool_id IS NOT NULL;
+
+CREATE TABLE pool (                            -- allocations that attempts are packed into
+  id          INTEGER PRIMARY KEY,
+  ulid        TEXT NOT NULL UNIQUE,            -- of its directory, pools/<ulid> (core/launch/pilot.h)
+  spec        TEXT NOT NULL,                   -- JSON: what was asked for; who asks the same shares it
+  state       TEXT NOT NULL CHECK (state IN ('starting', 'running', 'ending', 'ended')),
+  nodes       INTEGER NOT NULL,
+  job_key     TEXT NOT NULL,                   -- by which the scheduler's job is found again
+  job         TEXT,                            -- its id; NULL until the scheduler has said it
+  message     TEXT,                            -- how it ended, one line
+  created_ns  INTEGER NOT NULL,
+  started_ns  INTEGER,
+  ended_ns    INTEGER
+) STRICT;
+CREATE INDEX pool_open ON pool (state) WHERE state != 'ended';
 
 CREATE TABLE rank (                            -- how each process of an attempt ended
   attempt_id   INTEGER NOT NULL REFERENCES attempt,

@@ -14,6 +14,7 @@ local launch = require "pioche.core.launch"
 local launcher = require "pioche.launcher"
 local plan = require "pioche.plan"
 local nodes = require "pioche.nodes"
+local pools = require "pioche.pools"
 local progress = require "pioche.progress"
 local recipe = require "pioche.recipe"
 local retry = require "pioche.retry"
@@ -72,16 +73,21 @@ function driver.open(ctx, self, options)
   check(session.supervisor:recover())
   check(store:recover())
   settle_interrupted(store)
+  pools.open(session)
   return session
 end
 
 function session_methods:close()
+  if self.pools and not self.leaves then
+    local ok, why = pcall(pools.close, self)
+    if not ok and not errors.is(why) then error(why, 0) end
+  end
   if self.supervisor then self.supervisor:close() end
   self.supervisor = nil
   self.store:lease_drop()
 end
 
-local function note(self, text, ...)
+function session_methods:note(text, ...)
   if self.progress then
     self.progress:say(text, ...)
   else
@@ -124,7 +130,7 @@ local function code_folder(self, job)
   local known = self.folders[job.snapshot.tree] or {}
   self.folders[job.snapshot.tree] = known
   known[program] = known[program] or code.folder(self.store, program, job.snapshot, function()
-    note(self, "building: %s", table.concat(program.build, " "))
+    self:note("building: %s", table.concat(program.build, " "))
   end, function()
     self:poll(0)
     return self.interrupts > 0
@@ -273,7 +279,8 @@ end
 -- run, and those that are left out of everything (nodes.lua), where it can do without.
 local function launch_of(self, job)
   local options = job.spec.launch
-  if launcher.choose(options) ~= "slurm" then return options end -- here there is no other node
+  -- Here there is no other node, and in a pool its place is chosen already.
+  if launcher.choose(options) ~= "slurm" or pools.takes(job) then return options end
   local names, lines = nodes.excluded(self.store, sys.now_ns())
   for _, line in ipairs(lines) do self.progress:say("%s", line) end
   local seen = {}
@@ -288,7 +295,8 @@ local function launch_of(self, job)
   return options
 end
 
-local function start(self, job)
+-- place: where in a pool, nil elsewhere (pools.next).
+local function start(self, job, place)
   local spec, program = job.spec, job.spec.program
   local resume = check(self.store:checkpoint_newest(job.id)) or spec.from and spec.from.id
   local directory = prepare_start(self, job)
@@ -308,7 +316,9 @@ local function start(self, job)
     wrap = program.wrap and json.array(table.move(program.wrap, 1, #program.wrap, 1, {})),
     code = directory, share_code = self.share_code or spec.launch.share_code or nil,
     keep_code = spec.keep.code or nil, nodes = spec.launch.nodes,
-    ranks_per_node = spec.launch.ranks_per_node, timeout_s = spec.launch.timeout_s,
+    ranks_per_node = spec.launch.ranks_per_node,
+    timeout_s = place and launcher.limit_s(spec.launch) or spec.launch.timeout_s,
+    pool = place and place.pool, place = place and { hosts = json.array(place.hosts) },
     grace_s = spec.launch.grace_s, hang_s = spec.launch.hang_s, resume = resume,
     mpi_env = spec.launch.mpi_env or nil, bind = spec.launch.bind,
     preflight = spec.launch.preflight and true or nil,
@@ -319,7 +329,11 @@ local function start(self, job)
     job.place, job.where, job.step, job.first_step = launcher.choose(spec.launch), nil, nil, nil
     job.status = job.place == "slurm" and "queued" or "running"
     self.active[job.id] = job
+    if place then pools.started(self, place, attempt) end
     self.progress:started(job)
+  elseif place and word == "busy" then -- its pool has just ended, of which the next event tells
+    job.attempt = job.attempt - 1
+    table.insert(self.queue, 1, job)
   elseif word == "invalid" or word == "not_found" then
     fail(self, job, message)
   else
@@ -329,6 +343,7 @@ end
 
 local function ended_well(self, job)
   finish(self, job, "finished", nil)
+  pools.learn(self, job)
   local value = self:newest_value(job)
   if not self.progress.tty then
     self.progress:say("%s finished%s (%d of %d)", job.name,
@@ -347,6 +362,7 @@ end
 
 local function on_ended(self, event)
   local job = self.active[event.run]
+  pools.ended(self, event.attempt_id, event.result)
   if not job then return ended_elsewhere(self, event) end
   self.active[event.run] = nil
   local message = event.message ~= json.null and event.message or event.result
@@ -419,6 +435,7 @@ end
 local function interrupted(self, event)
   self.interrupts = math.max(self.interrupts + 1, event.count or 1)
   local leaves = event.signal ~= "SIGINT" or self.interrupts > 2
+  self.leaves = self.leaves or leaves
   self.progress:say(self.interrupts == 1
     and "interrupted: stopping the runs; once more to stop them now" or "stopping now")
   for _, id in ipairs(fields.sorted(self.active)) do
@@ -432,9 +449,24 @@ local function interrupted(self, event)
   end
 end
 
+-- A pool that cannot be had ends those that wait for it.
+local function on_pool(self, event)
+  local spec, status, why = pools.on_event(self, event)
+  for i = spec and #self.queue or 0, 1, -1 do
+    local job = self.queue[i]
+    if pools.is_of(job, spec) then
+      table.remove(self.queue, i)
+      finish(self, job, status, why)
+      self.progress:say("%s %s: %s", job.name, status, why)
+    end
+  end
+end
+
 local function on_event(self, event)
   if event.event == "ended" then
     on_ended(self, event)
+  elseif event.event == "pool" then
+    on_pool(self, event)
   elseif event.event == "progress" then
     on_progress(self, event)
   elseif event.event == "stop" then
@@ -468,10 +500,20 @@ local function has_room(self, job)
   return running < job.spec.launch.parallel
 end
 
+-- The next job that can start, and its place where that is in a pool. What waits for
+-- a place there does not keep others back.
 local function next_ready(self, now)
+  local waiting, ready, numbers = {}, {}, {}
   for i, job in ipairs(self.queue) do
-    if job.ready_ns <= now and has_room(self, job) then return table.remove(self.queue, i) end
+    local is_ready, is_packed = job.ready_ns <= now and has_room(self, job), pools.takes(job)
+    if is_ready and not is_packed then return table.remove(self.queue, i) end
+    if is_packed then waiting[#waiting + 1] = job end
+    if is_ready then ready[#ready + 1], numbers[#numbers + 1] = job, i end
   end
+  local i, place = pools.next(self, ready)
+  if i then return table.remove(self.queue, numbers[i]), place end
+  pools.provide(self, ready, waiting)
+  return nil, nil, #ready > 0
 end
 
 local function count(active)
@@ -523,8 +565,8 @@ function session_methods:execute(jobs, parallel, total, more)
   line_up(self, jobs, parallel, total)
   while true do
     while self.interrupts == 0 and count(self.active) < parallel do
-      local job = next_ready(self, sys.mono_ns())
-      if not job and more then
+      local job, place, is_full = next_ready(self, sys.mono_ns())
+      if not job and more and not is_full then
         job = more()
         if not job then more = nil end
         if job and is_done(job) then
@@ -533,7 +575,11 @@ function session_methods:execute(jobs, parallel, total, more)
         end
       end
       if not job then break end
-      start(self, job)
+      if pools.takes(job) and not place then
+        self.queue[#self.queue + 1] = job -- it gets its place at the next round
+        goto continue
+      end
+      start(self, job, place)
       ::continue::
     end
     if next(self.active) == nil and (self.interrupts > 0 or (#self.queue == 0 and not more)) then

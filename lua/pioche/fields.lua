@@ -45,7 +45,8 @@ function fields.sorted(t)
   return keys
 end
 
--- ---- kinds of values: each returns the value to keep, or nil and what was expected
+-- ---- kinds of values: each returns the value to keep, or nil and what was expected; of a
+-- ---- table in a table it may tell itself: it also gets the path, and `check`'s where
 
 local kinds = {}
 fields.kinds = kinds
@@ -144,7 +145,7 @@ function fields.check(where, given, schema)
       result[name] = rule.default
     else
       local check = type(rule.kind) == "function" and rule.kind or kinds[rule.kind]
-      local kept, expected = check(value, prefix .. name)
+      local kept, expected = check(value, prefix .. name, where)
       if kept == nil then
         -- Where the check says which part of a table is wrong, that is the value.
         local says_part = type(value) == "table" and expected:find("; ", 1, true)

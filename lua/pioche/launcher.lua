@@ -8,6 +8,7 @@ local fields = require "pioche.fields"
 local json = require "pioche.core.json"
 local launch = require "pioche.core.launch"
 local partition = require "pioche.partition"
+local pool = require "pioche.pool"
 local preflight = require "pioche.preflight"
 local sys = require "pioche.core.sys"
 
@@ -95,8 +96,23 @@ function kinds.nodes(value)
   return nil, "names of nodes, as \"dgx-[003,017]\" or { \"dgx-003\", \"dgx-017\" }"
 end
 
+local idle_s = 300             -- of a pool that has nothing to do
+
+-- One allocation into which runs are packed.
+launcher.pool_schema = {
+  nodes = { kind = "positive", required = "how many nodes it has, as 16" },
+  time = { kind = kinds.time, required = "how long it lasts, as \"4h\"" },
+  idle = { kind = kinds.time },
+}
+
+function kinds.pool(value, path, where)
+  if type(value) ~= "table" or not where then return nil, "a table, as { nodes = 16, time = \"4h\" }" end
+  return fields.check({ box = where.box, at = where.at, path = path }, value, launcher.pool_schema)
+end
+
 -- Added to what project.lua says of a launch.
 launcher.schema = {
+  pool = { kind = kinds.pool },
   on = { kind = fields.one_of(table.unpack(launcher.places)) },
   partition = { kind = kinds.word }, account = { kind = kinds.word },
   qos = { kind = kinds.word }, time = { kind = kinds.time }, gres = { kind = kinds.word },
@@ -120,7 +136,7 @@ end
 function launcher.choose(options)
   local on = options.on or "auto"
   if on ~= "auto" then return on end
-  return options.nodes > 1 and has_program("sbatch") and "slurm" or "local"
+  return (options.nodes > 1 or options.pool) and has_program("sbatch") and "slurm" or "local"
 end
 
 -- GPUs a node that the launch asks for; nil where it asks for none.
@@ -141,6 +157,58 @@ local function for_slurm(options)
   given.flags = options.flags and json.array(table.move(options.flags, 1, #options.flags, 1, {}))
   return given
 end
+
+-- ---- pools --------------------------------------------------------------------------
+
+-- The launch of the allocation itself.
+function launcher.pool_options(options)
+  local copy = {}
+  for name, value in next, options do copy[name] = value end
+  copy.pool, copy.nodes, copy.time = nil, options.pool.nodes, options.pool.time
+  return copy
+end
+
+-- What it is asked for; only its owner can use it. `narrower`: its options without some nodes.
+function launcher.pool_request(options, narrower)
+  return { user = sys.user(), slurm = for_slurm(narrower or launcher.pool_options(options)),
+    warn_s = options.warn_s or launch.slurm_warn_s(options.grace_s),
+    idle_s = options.pool.idle and math.tointeger(seconds_of(options.pool.idle)) or idle_s }
+end
+
+-- Seconds that a run may take; nil where its launch does not say.
+function launcher.limit_s(options)
+  local time_s = options.time and math.tointeger(seconds_of(options.time))
+  return time_s and options.timeout_s and math.min(time_s, options.timeout_s) or time_s or options.timeout_s
+end
+
+-- How many runs of a launch that does not say so are started at a time: in a pool as
+-- many as find a place.
+function launcher.parallel(options)
+  local nodes = options.pool and options.pool.nodes or 1
+  return launcher.choose(options) == "slurm" and math.max(1, nodes // options.nodes) or 1
+end
+
+local function check_pool(box, at, options)
+  for _, name in ipairs { "nodes", "time" } do
+    if not options.pool[name] then
+      box:blame(at, "launch.pool", "%s is missing: expected %s", name, launcher.pool_schema[name].required)
+    end
+  end
+  local request, limit = launcher.pool_request(options), launcher.limit_s(options)
+  local longest = pool.longest_s(request.slurm.time_s, request.warn_s)
+  if options.nodes > options.pool.nodes then
+    box:blame(at, "launch.nodes", "expected at most %d, the nodes of launch.pool, got %d",
+      options.pool.nodes, options.nodes)
+  elseif options.spares then
+    box:blame(at, "launch.spares", "expected none: in a pool another node is taken, got %d", options.spares)
+  elseif limit and limit > longest then
+    box:blame(at, options.time and "launch.time" or "launch.timeout_s", "a run may take %d s, and surely"
+      .. " ends in a pool of %s only if it takes at most %d: expected less, or a longer launch.pool.time",
+      limit, (options.pool.time:gsub("^0%-", "")), math.max(0, longest))
+  end
+end
+
+-- ---- what Slurm has against it ---------------------------------------------------------
 
 -- What Slurm says of such a job, submitting nothing; nil where it has nothing
 -- against it, or cannot be asked now. It counts on nodes that work now.
@@ -172,6 +240,10 @@ end
 function launcher.check(box, at, options)
   local where = launcher.choose(options)
   if where == "local" then
+    if options.pool then
+      box:blame(at, "launch.pool", "expected none, because a pool is nodes of Slurm, and these runs are"
+        .. " local%s", options.on == "local" and "" or ": there is no sbatch")
+    end
     if options.nodes > 1 then
       box:blame(at, "launch.nodes", "expected 1, because this machine is one node%s, got %d",
         options.on == "local" and "" or " and there is no sbatch", options.nodes)
@@ -190,7 +262,8 @@ function launcher.check(box, at, options)
     box:blame(at, "launch.ranks_per_node", "%d, more than the %d GPU%s asked for on each node",
       options.ranks_per_node, gpus, gpus == 1 and "" or "s")
   end
-  local words = objection(options)
+  if options.pool then check_pool(box, at, options) end
+  local words = objection(options.pool and launcher.pool_options(options) or options)
   if words then box:blame(at, "launch", "Slurm refuses such a job: %s", words) end
 end
 
@@ -229,20 +302,35 @@ function launcher.cancel(job, waits)
   return select(2, launch.slurm_answer(result.stderr))
 end
 
+-- Ask an attempt that is part of a pool's job to end, where no supervisor does.
+function launcher.stop_placed(dir)
+  local ok, message = sys.write_file(dir .. "/order", "stop\n")
+  return not ok and message or nil
+end
+
 -- Where, in few words, as a plan shows it.
 function launcher.place(options)
   if launcher.choose(options) == "local" then return "" end
+  if options.pool then
+    return (", in a pool of %d node%s"):format(options.pool.nodes, options.pool.nodes == 1 and "" or "s")
+      .. launcher.place(launcher.pool_options(options))
+  end
   return ", by Slurm" .. (options.partition and " in " .. options.partition or "")
     .. (options.time and " for " .. options.time:gsub("^0%-", "") or "")
 end
 
--- The job script of an attempt of this launch, with words for what is known later.
+-- The job script of an attempt of this launch, or of its pool, with words for what is
+-- known later.
 function launcher.script(options, name, store_path)
-  local given = for_slurm(options)
-  given.name, given.key = name, "pioche:RUN:ATTEMPT:RANDOM"
+  local given = for_slurm(options.pool and launcher.pool_options(options) or options)
+  given.name, given.key = name .. "-N", "pioche:RUN:ATTEMPT:RANDOM"
   given.dir = store_path .. "/runs/RUN/ATTEMPT"
   given.executable = store_path .. "/cache/pioche-VERSION/pioche"
   given.grace_s = options.grace_s
+  if options.pool then
+    given.is_pool, given.name = true, name .. "-pool"
+    given.key, given.dir = "pioche:POOL:pool:RANDOM", store_path .. "/pools/POOL"
+  end
   return errors.check(launch.slurm_script(given))
 end
 

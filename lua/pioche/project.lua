@@ -25,7 +25,7 @@ project.keep = { last = { kind = "count" }, best = { kind = "count" }, code = { 
 
 -- What holds where neither the recipe nor the project says otherwise.
 project.defaults = {
-  launch = { nodes = 1, ranks_per_node = 1, parallel = 1 },
+  launch = { nodes = 1, ranks_per_node = 1 }, -- parallel: launcher.parallel
   retry = { attempts = 1, backoff_s = 1, total = 20, exclude = true },
   keep = { last = 1, best = 1, code = false },
 }

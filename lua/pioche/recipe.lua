@@ -2,6 +2,7 @@
 local errors = require "pioche.errors"
 local fields = require "pioche.fields"
 local json = require "pioche.core.json"
+local launcher = require "pioche.launcher"
 local pioche = require "pioche"
 local project = require "pioche.project"
 local sandbox = require "pioche.sandbox"
@@ -185,6 +186,7 @@ function recipe.settle(self, args, defaults)
   end
   self.launch.on = defaults.on or self.launch.on
   recipe.override(self, args)
+  self.launch.parallel = self.launch.parallel or launcher.parallel(self.launch)
   self.search = choose_search(self, self.search_given)
   for name, value in next, self.search_overrides or {} do
     self.search.options[name] = value
@@ -233,8 +235,9 @@ local function setting(self, word, name, text)
     self.program.inputs[input] = text:sub(1, 1) == "/" and text or sys.cwd() .. "/" .. text
     return true
   end
-  local group, key = name:match("^(%l+)%.([%l_]+)$")
+  local group, key = name:match("^([%l.]+)%.([%l_]+)$")
   local schema = group and (group == "search" and require("pioche.samplers.random").schema
+    or group == "launch.pool" and launcher.pool_schema
     or (group == "launch" or group == "retry" or group == "keep") and project[group])
   local rule = schema and schema[key]
   local kind = rule and rule.kind
@@ -260,6 +263,12 @@ local function setting(self, word, name, text)
     end
     self.search_overrides = self.search_overrides or {}
     self.search_overrides[key] = kept
+  elseif group == "launch.pool" then
+    local changed = { [key] = kept } -- what was there may be the project's own
+    for other, was in next, self.launch.pool or {} do
+      if other ~= key then changed[other] = was end
+    end
+    self.launch.pool = changed
   else
     self[group][key] = kept
   end
@@ -295,6 +304,9 @@ function recipe.override(self, args)
       local names = table.move(self.space.names, 1, #self.space.names, 1, {})
       for _, group in ipairs { "launch", "retry", "keep" } do
         for _, key in ipairs(fields.sorted(project[group])) do names[#names + 1] = group .. "." .. key end
+      end
+      for _, key in ipairs(fields.sorted(launcher.pool_schema)) do
+        names[#names + 1] = "launch.pool." .. key
       end
       for _, known in ipairs { "seeds", "search.runs", "search.seed" } do names[#names + 1] = known end
       for _, input in ipairs(fields.sorted(self.program.inputs or {})) do

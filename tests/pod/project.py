@@ -79,15 +79,16 @@ class PodProject(harness.Project):
             run.kill()
         assert run.returncode == 0, err
 
-    def check_points(self, ranks, metrics, steps):
-        """All of them, none twice, each the right one."""
+    def check_points(self, ranks, metrics, steps, runs=1):
+        """All of them of so many runs, none twice, each the right one."""
+        count = runs * ranks * metrics * steps
         rows = self.pioche(
-            "sql", "SELECT count(*) AS n, count(DISTINCT key || '/' || rank || '/' || step) AS different,"
+            "sql", "SELECT count(*) AS n, count(DISTINCT run || '/' || key || '/' || rank || '/' || step) AS different,"
             " count(DISTINCT key) AS keys, count(DISTINCT rank) AS ranks, min(step) AS first, max(step) AS last,"
             " sum(value != step * 1000 + CAST(substr(key, 8) AS INTEGER) + rank / 4096.0) AS wrong"
             " FROM point WHERE key NOT GLOB 'sys/*'", "--json", timeout=600).json
-        assert rows == [{"n": ranks * metrics * steps, "different": ranks * metrics * steps, "keys": metrics,
-                         "ranks": ranks, "first": 0, "last": steps - 1, "wrong": 0}], rows
+        assert rows == [{"n": count, "different": count, "keys": metrics, "ranks": ranks,
+                         "first": 0, "last": steps - 1, "wrong": 0}], rows
 
     def check_nothing_left(self):
         """No process of an attempt lives, and none of its job."""

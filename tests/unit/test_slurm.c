@@ -91,6 +91,58 @@ static void test_agents_are_started_on_some_nodes(void **state)
 	json_decref(launch);
 }
 
+static const char golden_pool[] =
+	"#!/bin/sh\n"
+	"#SBATCH --job-name=gpt-3\n"
+	"#SBATCH --comment=pioche:01ARZ3NDEKTSV4RRFFQ69G5FAV:2:deadbeef\n"
+	"#SBATCH --chdir=/store/pools/1\n"
+	"#SBATCH --output=/store/pools/1/pilot.err\n"
+	"#SBATCH --open-mode=append\n"
+	"#SBATCH --export=ALL\n"
+	"#SBATCH --no-requeue\n"
+	"#SBATCH --no-kill\n"
+	"#SBATCH --signal=B:USR2@130\n"
+	"#SBATCH --nodes=16\n"
+	"#SBATCH --ntasks-per-node=8\n"
+	"#SBATCH --time=0-04:00:00\n"
+	"\n"
+	"# One pool is started once, whoever requeues or submits this again.\n"
+	"if ! mkdir '/store/pools/1'/claim; then\n"
+	"\techo \"job $SLURM_JOB_ID: this pool was started before\"\n"
+	"\texit 0\n"
+	"fi\n"
+	"# The pilot: it starts the heads of the runs that it is given, and these their agents.\n"
+	"exec '/opt/pioche' agent --pilot '/store/pools/1'\n";
+
+static void test_script_of_a_pool(void **state)
+{
+	(void)state;
+	json_t *launch;
+	pio_slurm_job job = job_of("{\"nodes\": 16, \"ranks_per_node\": 8, \"time_s\": 14400}", &launch);
+	pio_str script = PIO_STR_INIT;
+	job.is_pool = true;
+	job.dir = "/store/pools/1";
+	assert_int_equal(pio_slurm_script(&script, &job, &err), 0);
+	assert_string_equal(script.data, golden_pool);
+	pio_str_fini(&script);
+	json_decref(launch);
+}
+
+/* Agents on some of the nodes of a job, where another attempt may just be ending. */
+static void test_start_in_a_pool(void **state)
+{
+	(void)state;
+	json_t *launch, *argv;
+	pio_slurm_job job = job_of("{\"nodes\": 2, \"ranks_per_node\": 8}", &launch);
+	job.hosts = "dgx-003,dgx-007";
+	assert_int_equal(pio_slurm_start(&argv, &job, false, &err), 0);
+	assert_string_equal(json_string_value(json_array_get(argv, 1)), "--nodes=2");
+	assert_string_equal(json_string_value(json_array_get(argv, 4)), "--nodelist=dgx-003,dgx-007");
+	assert_string_equal(json_string_value(json_array_get(argv, 5)), "--overlap");
+	json_decref(argv);
+	json_decref(launch);
+}
+
 static void test_little_is_asked_for(void **state)
 {
 	(void)state;
@@ -253,7 +305,8 @@ static void test_troubles(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_script), cmocka_unit_test(test_little_is_asked_for),
+		cmocka_unit_test(test_script), cmocka_unit_test(test_script_of_a_pool),
+		cmocka_unit_test(test_start_in_a_pool), cmocka_unit_test(test_little_is_asked_for),
 		cmocka_unit_test(test_agents_are_started_on_some_nodes),
 		cmocka_unit_test(test_wrong_options), cmocka_unit_test(test_environment),
 		cmocka_unit_test(test_job_ids), cmocka_unit_test(test_queue), cmocka_unit_test(test_ends),

@@ -4,6 +4,7 @@ local fields = require "pioche.fields"
 local json = require "pioche.core.json"
 local launcher = require "pioche.launcher"
 local plan = require "pioche.plan"
+local pools = require "pioche.pools"
 local recipe = require "pioche.recipe"
 local space = require "pioche.space"
 local sys = require "pioche.core.sys"
@@ -103,7 +104,7 @@ local function point_text(point, varying)
   return #words > 0 and table.concat(words, " ") or "(no parameters)"
 end
 
-local function print_plan(ctx, self, sweep, prepared, found)
+local function print_plan(ctx, self, store, sweep, prepared, found)
   local out = ctx.out
   out(("%s: experiment %s\n\n"):format(self.display, sweep.name))
   print_space(out, sweep)
@@ -121,6 +122,10 @@ local function print_plan(ctx, self, sweep, prepared, found)
     sweep.launch.nodes == 1 and "" or "s", sweep.launch.ranks_per_node,
     sweep.launch.ranks_per_node == 1 and "" or "s", launcher.place(sweep.launch),
     sweep.launch.parallel, sweep.retry.attempts))
+  if sweep.launch.pool then
+    local line = pools.describe(sweep.launch, sweep.name, found.total - found.finished, store)
+    if line then out(("pool     %s\n"):format(line)) end
+  end
   out(("code     %s%s\n"):format(self.git and "a snapshot of " .. self.root
     or self.root .. ", which is no git repository: a snapshot in the store",
     prepared.snapshot and ", commit " .. prepared.snapshot.commit:sub(1, 12) or ""))
@@ -143,7 +148,7 @@ local function plan_sweep(ctx, self, store, path)
   plan.rehearse(self, sweep)
   plan.resolve_from(sweep.from, store, sweep.at, sweep.box)
   if ctx.options.script then
-    ctx.out(launcher.script(sweep.launch, sweep.name .. "-N", path or self.root .. "/.pioche"))
+    ctx.out(launcher.script(sweep.launch, sweep.name, path or self.root .. "/.pioche"))
     return 0
   end
   local prepared = { inputs = plan.check(self, sweep.program, store), code = "unknown" }
@@ -157,7 +162,7 @@ local function plan_sweep(ctx, self, store, path)
   if ctx.json then
     ctx.out(errors.check(json.encode(report(self, sweep, prepared, found), { pretty = true })) .. "\n")
   else
-    print_plan(ctx, self, sweep, prepared, found)
+    print_plan(ctx, self, store, sweep, prepared, found)
   end
   return 0
 end
@@ -192,7 +197,7 @@ store has, up to the first one that is not known yet.]],
     .. "pioche plan recipe.lua --on slurm --script",
   args = { 1, nil, what = "a recipe" },
   options = {
-    { name = "script", help = "print the job script that Slurm would get for an attempt" },
+    { name = "script", help = "print the job script that Slurm would get for an attempt, or for a pool" },
     launcher.option,
   },
   run = run,

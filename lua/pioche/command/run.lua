@@ -94,6 +94,17 @@ the rest here; `launch.on`, or --on, says otherwise. Jobs wait and run whether o
 not this command lives: the same command again finds them and goes on. A job runs
 the version of pioche that submitted it, of which the store keeps a copy.
 
+With launch.pool = { nodes = 16, time = "4h" } runs are no jobs of their own: they are
+packed, back to back, into one allocation of so many nodes, or into one after another
+as long as there are runs. Each has whole nodes of it, as many as launch.nodes says;
+runs whose launches ask the same share a pool, and so do sessions. A run is started
+only if the pool's time is sure to be enough: for launch.time or launch.timeout_s,
+which is then its limit; else for 1.2 times the longest finished run of its experiment
+and 10 s; before one has finished, while half of the pool's time is left. Runs behind
+one that waits for nodes go ahead where that does not delay it. When nothing is left
+to do the pool ends, and without a supervisor after launch.pool.idle, 5 minutes. A run
+that a pool took with it goes on in the next one.
+
 Ctrl-C stops the runs politely, Ctrl-C again at once; the exit status is then
 130. The third, as the end of the terminal, waits for nobody and leaves jobs of
 Slurm alone. The exit status is 1 when a run failed or was

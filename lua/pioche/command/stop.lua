@@ -32,7 +32,11 @@ local function stop(store, run, lease_held, dry)
   elseif open or run.status == "running" then
     if not dry then store:stop_request(run.id) end
     if lease_held then return "requested", "is asked to stop" end
-    if open and open.job then
+    if open and open.place then
+      local failure = not dry and launcher.stop_placed(store:path() .. "/" .. open.dir)
+      return failure and "refused" or "requested", failure and "could not be stopped: " .. failure
+        or "is asked to stop, in its pool, job " .. (open.job or "unknown") .. " of Slurm"
+    elseif open and open.job then
       local failure = not dry and launcher.cancel(open.job, open.state == "starting")
       return failure and "refused" or "requested", failure and "could not be stopped: " .. failure
         or "is asked to stop, as job " .. open.job .. " of Slurm"

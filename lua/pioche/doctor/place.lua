@@ -84,7 +84,8 @@ local function check_parts(report, path)
 end
 
 local function count_open(store)
-  return store:one("SELECT count(*) AS n FROM attempt WHERE state <> 'ended'").n
+  return store:one("SELECT (SELECT count(*) FROM attempt WHERE state <> 'ended')"
+    .. " + (SELECT count(*) FROM pool WHERE state <> 'ended') AS n").n
 end
 
 -- Copies of pioche that jobs ran, an older version's for the most part. With the
