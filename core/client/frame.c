@@ -103,6 +103,8 @@ void pio_frame_put_join(pio_str *out, const pio_frame_join *join)
 	pio_record_put_u32(out, join->place);
 	pio_record_put_str(out, join->host, strlen(join->host));
 	pio_record_put_u32(out, join->is_keeper);
+	pio_record_put_str(out, join->address, strlen(join->address));
+	pio_record_put_u32(out, join->port);
 	put_end(out, start);
 }
 
@@ -224,7 +226,9 @@ int pio_frame_get_join(pio_frame_join *join, const pio_frame *frame, pio_err *er
 	join->place = pio_cursor_u32(&cursor);
 	good = good && get_str(&cursor, join->host, sizeof join->host);
 	join->is_keeper = pio_cursor_u32(&cursor);
-	if (!good || cursor.bad || cursor.at != cursor.end || join->is_keeper > 1)
+	good = good && get_str(&cursor, join->address, sizeof join->address);
+	join->port = pio_cursor_u32(&cursor);
+	if (!good || cursor.bad || cursor.at != cursor.end || join->is_keeper > 1 || join->port > UINT16_MAX)
 		return fail_payload(frame, "JOIN", err);
 	return 0;
 }

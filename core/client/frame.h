@@ -21,7 +21,8 @@
  *
  *   JOIN    agent -> head  str token, u32 place among the agents that were
  *                          started, str host, u32 1 if it is a keeper that
- *                          speaks for its dead agent
+ *                          speaks for its dead agent, str its address and u32
+ *                          a port there, which are its node's for rank 0
  *   REFUSED head -> agent  str text: why, where it is useless to try again
  *   ORDERS  head -> agent  str JSON (launch/agent_spec.h), once all have joined
  *   EVENT   agent -> head  str JSON (launch/agent.h)
@@ -88,6 +89,8 @@ typedef struct pio_frame_join {
 	char host[PIO_FRAME_HOST_BYTES];
 	uint32_t place;
 	uint32_t is_keeper;            /* 0 or 1 */
+	char address[PIO_FRAME_HOST_BYTES];
+	uint32_t port;                 /* a keeper's: 0 */
 } pio_frame_join;
 
 /* "HOST:PORT"; `what` names it in the message. */

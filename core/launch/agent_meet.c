@@ -84,7 +84,7 @@ int pio_agent_meet_open(pio_agent *agent, pio_err *err)
 	const pio_rendezvous_owner owner = { agent, up, pio_agent_note };
 	int rc = 0;
 	if (agent->joined)
-		spec->address = agent->joined->address;
+		spec->address = agent->joined->self.address;
 	else
 		rc = open_assembly(agent, err);
 	if (!rc)

@@ -124,16 +124,13 @@ static int choose_address(pio_head *head, pio_err *err)
 	return rc;
 }
 
-/* The port of torch's store is held until the ranks get their orders. */
-static int open_ports(pio_head *head, pio_err *err)
+static int open_port(pio_head *head, pio_err *err)
 {
 	pio_door_owner owner = { head, pio_head_hear, pio_head_lost, pio_head_tick, pio_head_note };
 	pio_assembly_owner of_assembly = { head, pio_head_send, pio_head_put_node, pio_head_note };
-	uint16_t port = 0, master_port = 0;
+	uint16_t port = 0;
 	int fd = -1;
 	int rc = choose_address(head, err);
-	if (!rc)
-		rc = pio_sock_listen(&head->master_fd, head->address, &master_port, err);
 	if (!rc)
 		rc = pio_sock_listen(&fd, head->address, &port, err);
 	if (!rc)
@@ -143,7 +140,6 @@ static int open_ports(pio_head *head, pio_err *err)
 		rc = pio_assembly_new(&head->assembly, head->spec.nodes, head->spec.ranks_per_node, &of_assembly, err);
 	if (rc)
 		return rc;
-	head->spec.master_port = master_port;
 	snprintf(head->at, sizeof head->at, "%s:%u", head->address, (unsigned)port);
 	return 0;
 }
@@ -175,7 +171,7 @@ static int work(pio_head *head, pio_err *err)
 	if (!rc)
 		rc = pio_head_gate(head, err);
 	if (!rc && head->stage == PIO_HEAD_JOINING)
-		rc = open_ports(head, err);
+		rc = open_port(head, err);
 	head->begun_ns = pio_clock_mono_ns();
 	if (!rc && head->stage == PIO_HEAD_JOINING)
 		rc = pio_head_start_agents(head, err);
@@ -197,7 +193,6 @@ static void fini(pio_head *head)
 	pio_free(head->places);
 	pio_free(head->place_of);
 	pio_assembly_free(head->assembly);
-	pio_sock_close(&head->master_fd);
 	pio_agent_spec_fini(&head->spec);
 	if (head->events_fd >= 0)
 		(void)pio_fs_close(&head->events_fd, "head.events", NULL);
@@ -207,7 +202,7 @@ static void fini(pio_head *head)
 
 int pio_head_main(const char *dir)
 {
-	pio_head head = { .lock_fd = -1, .master_fd = -1, .events_fd = -1 };
+	pio_head head = { .lock_fd = -1, .events_fd = -1 };
 	pio_err err = PIO_ERR_INIT;
 	char absolute[PATH_MAX];
 

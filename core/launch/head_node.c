@@ -71,10 +71,12 @@ static void give_orders(pio_head *head, pio_place *place, int node)
 	for (size_t i = 0; i < sizeof own / sizeof *own; i++)
 		json_object_del(orders, own[i]);
 	json_object_set_new(orders, "node", json_integer(node));
-	json_object_set_new(orders, "master_addr", json_string(head->address));
+	place->node = node;
+	head->place_of[node] = (int)(place - head->places);
+	json_object_set_new(orders, "master_addr", json_string(head->places[head->place_of[0]].address));
 	json_object_set_new(orders, "head_clock", json_pack("{s:I, s:I}", "wall_ns",
 		(json_int_t)pio_clock_wall_ns(), "mono_ns", (json_int_t)pio_clock_mono_ns()));
-	json_object_set_new(orders, "master_port", json_integer(head->spec.master_port));
+	json_object_set_new(orders, "master_port", json_integer(head->places[head->place_of[0]].port));
 	char *text = orders ? pio_json_canonical(orders) : NULL;
 	json_decref(orders);
 	if (text)
@@ -82,16 +84,13 @@ static void give_orders(pio_head *head, pio_place *place, int node)
 	else
 		frame.failed = true;
 	free(text);
-	place->node = node;
 	place->state = PIO_PLACE_WORKING;
-	head->place_of[node] = (int)(place - head->places);
 	pio_guest_send(place->guest, &frame);
 }
 
 void pio_head_begin(pio_head *head)
 {
 	head->stage = PIO_HEAD_RUNNING;
-	pio_sock_close(&head->master_fd); /* rank 0 binds it now */
 	for (int i = 0, node = 0; i < head->place_count; i++) {
 		pio_place *place = &head->places[i];
 		if (place->state != PIO_PLACE_JOINED)
@@ -139,6 +138,8 @@ static void admit(pio_head *head, pio_guest *guest, const pio_frame_join *join)
 	pio_guest_admit(guest, (int)join->place);
 	if (join->is_keeper)
 		return;
+	memcpy(place->address, join->address, sizeof place->address);
+	place->port = join->port;
 	place->state = PIO_PLACE_JOINED;
 	int absent = 0;
 	for (int i = 0; i < head->place_count; i++)

@@ -41,7 +41,8 @@ enum pio_place_state {
 typedef struct pio_place {
 	enum pio_place_state state;
 	int node;                     /* of the attempt; -1: none */
-	char host[PIO_FRAME_HOST_BYTES];
+	char host[PIO_FRAME_HOST_BYTES], address[PIO_FRAME_HOST_BYTES];
+	uint32_t port;                /* there, for rank 0 should it run there */
 	pio_guest *guest;             /* NULL: not connected */
 	int64_t lost_ns;              /* monotonic; the connection broke */
 	json_t *record;               /* its exit record; NULL: none */
@@ -71,7 +72,7 @@ typedef struct pio_head {
 	char victim[PIO_ERR_MESSAGE_BYTES];
 	int64_t begun_ns, named_ns, end_ns;   /* monotonic; when who is missing is named; when patience ends */
 	int64_t started_ns, ended_ns;         /* wall */
-	int lock_fd, master_fd, events_fd;
+	int lock_fd, events_fd;
 	uv_loop_t loop;
 	pio_door *door;
 	pio_assembly *assembly;

@@ -75,11 +75,24 @@ static int own_address(pio_joined *joined, pio_err *err)
 {
 	struct sockaddr_storage name;
 	socklen_t length = sizeof name;
+	char *address = joined->self.address;
 	if (getsockname(joined->fd, (struct sockaddr *)&name, &length) != 0)
 		return pio_fail_errno(err, errno, "cannot tell the own address");
-	int e = getnameinfo((struct sockaddr *)&name, length, joined->address, sizeof joined->address, NULL, 0,
+	int e = getnameinfo((struct sockaddr *)&name, length, address, sizeof joined->self.address, NULL, 0,
 	                    NI_NUMERICHOST);
 	return e ? pio_fail(err, PIO_EIO, "cannot tell the own address: %s", gai_strerror(e)) : 0;
+}
+
+/* Rank 0 may come to run here: a port for it that is surely free. Somebody may take
+ * it before the rank binds it again; nothing can hold it for a program it does not know. */
+static int hold_port(pio_joined *joined, pio_err *err)
+{
+	uint16_t port = 0;
+	if (joined->self.is_keeper || joined->master_fd >= 0)
+		return 0;
+	int rc = pio_sock_listen(&joined->master_fd, joined->self.address, &port, err);
+	joined->self.port = port;
+	return rc;
 }
 
 /* ---- talking -------------------------------------------------------------------------------- */
@@ -102,11 +115,15 @@ static int greet(pio_joined *joined, pio_err *err)
 		pio_err_context(err, "cannot reach the head");
 		return rc;
 	}
+	rc = own_address(joined, err);
+	if (!rc)
+		rc = hold_port(joined, err);
+	if (rc)
+		return rc;
 	pio_frame_put_join(&frames, &joined->self);
 	if (!joined->self.is_keeper)
 		pio_frame_put_ping(&frames, pio_clock_mono_ns());
-	rc = send_frames(joined->fd, &frames, deadline_ns, err);
-	return rc ? rc : own_address(joined, err);
+	return send_frames(joined->fd, &frames, deadline_ns, err);
 }
 
 /* Append what comes to the inbox; -PIO_EPEER at the end of the stream. */
@@ -193,7 +210,7 @@ static int wait_orders(pio_joined *joined, pio_err *err)
 
 int pio_join(pio_joined *joined, pio_err *err)
 {
-	*joined = (pio_joined){ .fd = -1, .orders = PIO_STR_INIT, .in = PIO_STR_INIT };
+	*joined = (pio_joined){ .fd = -1, .master_fd = -1, .orders = PIO_STR_INIT, .in = PIO_STR_INIT };
 	int rc = read_environment(joined, err);
 	if (rc)
 		return rc;
@@ -207,6 +224,7 @@ int pio_join(pio_joined *joined, pio_err *err)
 		if (rc == -PIO_EPEER)
 			pio_clock_sleep_ms(AGAIN_MS);
 	} while (rc == -PIO_EPEER && pio_clock_mono_ns() < deadline_ns);
+	pio_sock_close(&joined->master_fd); /* rank 0 binds it now */
 	return rc;
 }
 
@@ -217,6 +235,7 @@ int pio_join_speak_for(pio_joined *joined, const char *event, pio_err *err)
 	pio_sock_close(&joined->fd);
 	pio_str_clear(&joined->in);
 	joined->self.is_keeper = 1;
+	joined->self.port = 0;
 	int rc = greet(joined, err);
 	pio_frame_put_bytes(&frame, PIO_FRAME_EVENT, event, strlen(event));
 	if (!rc)

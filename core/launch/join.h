@@ -21,13 +21,13 @@ typedef struct pio_head_clock {
 
 typedef struct pio_joined {
 	int fd;                /* to the head; -1 when closed */
+	int master_fd;         /* holds the port for rank 0 until the orders are here; -1: none */
 	pio_frame_join self;
 	pio_frame_address head;
 	pio_head_clock clock;
 	pio_str orders;        /* JSON; empty: not needed, be gone */
 	pio_str in;            /* bytes behind the orders */
-	char address[PIO_FRAME_HOST_BYTES];   /* of this machine, as the head sees it */
-} pio_joined;
+} pio_joined;          /* self.address is that of this machine, as the head sees it */
 
 /* Join and wait for the orders. End with pio_join_fini whatever comes back. */
 int pio_join(pio_joined *joined, pio_err *err);

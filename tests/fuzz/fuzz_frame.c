@@ -54,7 +54,8 @@ static void read_of_agents(const pio_frame *frame, const uint8_t *bytes, size_t 
 	const char *text;
 	size_t text_bytes;
 	if (pio_frame_get_join(&join, frame, NULL) == 0) {
-		CHECK(strlen(join.token) < sizeof join.token && strlen(join.host) < sizeof join.host);
+		CHECK(strlen(join.token) < sizeof join.token && strlen(join.host) < sizeof join.host &&
+		      strlen(join.address) < sizeof join.address);
 		pio_frame_put_join(&again, &join);
 		check_same(&again, bytes, used);
 	}

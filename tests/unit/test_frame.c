@@ -66,7 +66,8 @@ static void step(pio_frame *frame, const pio_str *bytes, size_t *at)
 static void what_agents_and_the_head_say_comes_back(void **state)
 {
 	(void)state;
-	pio_frame_join join = { .token = TOKEN, .host = "dgx-017", .place = 126, .is_keeper = 1 }, join_back;
+	pio_frame_join join = { .token = TOKEN, .host = "dgx-017", .place = 126, .is_keeper = 1,
+	                        .address = "fd00::7", .port = 65535 }, join_back;
 	pio_frame_here here = { .rank = 1015, .address = { "10.0.0.1", 77 } }, here_back;
 	pio_str bytes = PIO_STR_INIT;
 	pio_frame frame;

@@ -1,5 +1,8 @@
 /* A head and its agents: what an attempt on many nodes promises. */
 #include "client/comm.h"
+#include "client/env.h"
+#include "client/frame.h"
+#include "sys/sock.h"
 #include "head_fixture.h"
 #include "launch/leftover.h"
 
@@ -27,8 +30,36 @@ static int sum_main(void)
 	return 0;
 }
 
+/* No rank: the agent of a node 0 that is another machine than its head's. */
+static int elsewhere_main(void)
+{
+	static const char record[] = "{\"event\":\"ended\",\"result\":\"ok\",\"ranks\":[]}";
+	pio_frame_join join = { .host = "dgx-000", .address = "10.9.8.7", .port = 1234 };
+	pio_frame_address head;
+	pio_str frames = PIO_STR_INIT;
+	int64_t deadline_ns = pio_clock_mono_ns() + 20000000000;
+	char byte;
+	int fd = -1;
+	snprintf(join.token, sizeof join.token, "%s", getenv(PIO_ENV_TOKEN));
+	pio_frame_put_join(&frames, &join);
+	if (pio_frame_address_parse(&head, getenv(PIO_ENV_RENDEZVOUS), "head", NULL) ||
+	    pio_sock_connect(&fd, head.host, head.port, deadline_ns, NULL) ||
+	    pio_sock_send(fd, frames.data, frames.len, deadline_ns, NULL) ||
+	    pio_sock_recv(fd, &byte, 1, deadline_ns, NULL)) /* of its orders */
+		return 98;
+	pio_str_clear(&frames);
+	pio_frame_put_bytes(&frames, PIO_FRAME_EVENT, record, sizeof record - 1);
+	int rc = pio_sock_send(fd, frames.data, frames.len, deadline_ns, NULL);
+	pio_str_fini(&frames);
+	while (!rc && pio_sock_recv(fd, &byte, 1, deadline_ns, NULL) == 0)
+		continue;
+	return rc ? 97 : 0;
+}
+
 static int rank_body(const char *word)
 {
+	if (strcmp(word, "elsewhere") == 0)
+		return elsewhere_main();
 	return strcmp(word, "sum") == 0 ? sum_main() : log_main();
 }
 
@@ -84,6 +115,18 @@ static void ranks_agree_on_their_master(void **state)
 	assert_non_null(strstr(one.data, " 2 1\n"));
 	assert_int_equal(strncmp(zero.data, one.data, strcspn(zero.data, " ")), 0);
 	pio_str_fini(&zero);
+	pio_str_fini(&one);
+}
+
+/* Rank 0 need not run where the head is: in a pool, or where a spare took its place. */
+static void the_master_is_where_rank_0_runs(void **state)
+{
+	(void)state;
+	json_t *spec = orders(2, 1, "echo $MASTER_ADDR:$MASTER_PORT");
+	put_start(spec, "\"$1\" rank elsewhere & PIOCHE_NODE=1 SLURMD_NODENAME=dgx-001 \"$1\" agent --join & wait");
+	json_decref(end(start(spec)));
+	pio_str one = read_text("rank-1.out");
+	assert_string_equal(one.data, "10.9.8.7:1234\n");
 	pio_str_fini(&one);
 }
 
@@ -318,7 +361,7 @@ int main(int argc, char **argv)
 	if (status >= 0)
 		return status;
 	const struct CMUnitTest tests[] = {
-		T(all_nodes_work_together), T(ranks_agree_on_their_master),
+		T(all_nodes_work_together), T(ranks_agree_on_their_master), T(the_master_is_where_rank_0_runs),
 		T(a_failure_ends_all_nodes_and_is_named), T(missing_nodes_are_named),
 		T(a_start_that_fails_tells_why), T(signals_say_how_to_end),
 		T(agents_stop_when_the_head_is_gone), T(a_killed_agent_loses_no_point),
