@@ -43,7 +43,7 @@ RECIPES = {
         "recipe.lua:6: launch.parralel: there is no such key, did you mean 'parallel'?; "
         "expected one of account, bind, constraint, cpus_per_rank, exclude, flags, gpus_per_node, grace_s, "
         "gres, hang_s, interface, join_s, mpi_env, nodes, on, parallel, partition, pool, preflight, qos, "
-        "ranks_per_node, reservation, share_code, spares, time, timeout_s, warn_s"),
+        "ranks_per_node, reservation, share_code, spares, telemetry, time, timeout_s, warn_s"),
     "uniform low above high": (sweep("lr = pioche.uniform(3, 1)"), [], 1,
         "recipe.lua:5: space.lr: uniform(3, 1): low must be smaller than high"),
     "log uniform from zero": (sweep("lr = pioche.log_uniform(0, 1)"), [], 1,
