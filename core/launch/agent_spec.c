@@ -120,10 +120,12 @@ static int parse_members(pio_agent_spec *spec, pio_err *err)
 	spec->timeout_s = pio_json_int_or(json, "timeout_s", 0);
 	spec->grace_s = pio_json_int_or(json, "grace_s", PIO_GRACE_S_DEFAULT);
 	spec->hang_s = pio_json_int_or(json, "hang_s", -1);
+	spec->hang_first_s = pio_json_int_or(json, "hang_first_s", 0);
 	spec->hang_floor_s = pio_json_int_or(json, "hang_floor_s", PIO_HANG_FLOOR_S_DEFAULT);
 	spec->max_restarts = pio_json_int_or(json, "max_restarts", 0);
 	spec->bind = pio_json_string_or(json, "bind", "auto");
 	spec->sample_ms = (int)pio_json_int_or(json, "sample_ms", 0);
+	spec->fit_for = pio_json_int_or(json, "fit_for", spec->ranks_per_node);
 	spec->preflight = json_is_true(json_object_get(json, "preflight"));
 	spec->mpi_env = json_is_true(json_object_get(json, "mpi_env"));
 	spec->env = json_object_get(json, "env");

@@ -18,10 +18,12 @@
  *   timeout_s       from the start, 0 or absent: none
  *   grace_s         from SIGTERM to SIGKILL, default 10
  *   hang_s          longest time without a step, 0: any; absent: learned (pace.h)
+ *   hang_first_s    the same until a rank has made its second step, default 1800 or hang_s
  *   hang_floor_s    the least that is learned, default 60
  *   max_restarts    for TORCHELASTIC_MAX_RESTARTS, default 0
  *   sample_ms       how often the node and its GPUs are measured (agent_meter.c); 0: never
  *   preflight       true: look at the node before ranks are started (preflight.h)
+ *   fit_for         for so many ranks, default ranks_per_node
  *   mpi_env         true: OpenMPI's rank variables too; absent: not
  *   bind            auto, gpu, cores or none (agent_bind.h), default auto
  *   host            name of this node in records; absent: gethostname(2)
@@ -56,6 +58,8 @@ typedef struct pio_agent_spec {
 	int64_t timeout_s, grace_s, max_restarts;
 	int64_t hang_s, hang_floor_s;              /* hang_s -1: learned */
 	int sample_ms;
+	int64_t hang_first_s;                      /* 0: not told */
+	int64_t fit_for;                           /* ranks, for preflight */
 	bool mpi_env, preflight;
 	char host_name[256];
 } pio_agent_spec;

@@ -405,7 +405,9 @@ static void judge(pio_agent *agent, int64_t newest_ns, bool is_first, int64_t no
 	int64_t floor_ns = agent->spec.hang_floor_s * SECOND_NS;
 	int64_t limit_ns = pio_pace_limit_ns(&watch->book, is_first ? PIO_PACE_FIRST : PIO_PACE_IDLE, floor_ns);
 	int64_t busy_ns = pio_pace_limit_ns(&watch->book, PIO_PACE_BUSY, floor_ns);
-	if (fixed_ns > 0 && (!is_first || fixed_ns > limit_ns))
+	if (is_first && agent->spec.hang_first_s > 0)
+		limit_ns = agent->spec.hang_first_s * SECOND_NS;
+	else if (fixed_ns > 0 && (!is_first || fixed_ns > limit_ns))
 		limit_ns = fixed_ns;
 	if (silent_ns < limit_ns / 2) {
 		watch->suspected.at_ns = 0;

@@ -30,6 +30,13 @@ const char *pio_gate_why(const pio_gate *gate, const char *host)
 	return pio_json_string_or(find_node(gate, host), "why", NULL);
 }
 
+static void add_check(pio_gate *gate, const char *host, const char *name, const char *state, const char *message)
+{
+	json_array_append_new(json_object_get(find_node(gate, host), "checks"),
+	                      json_pack("{s:s, s:s, s:s, s:I}", "name", name, "state", state, "message", message,
+	                                "time_ns", (json_int_t)pio_clock_wall_ns()));
+}
+
 /* False: it is no node of this attempt, or left out already. */
 static bool leave_out(pio_gate *gate, const char *host, const pio_str *why)
 {
@@ -42,14 +49,6 @@ static bool leave_out(pio_gate *gate, const char *host, const pio_str *why)
 			return true;
 		}
 	return false;
-}
-
-static void add_check(pio_gate *gate, const char *host, bool is_slow, const char *message)
-{
-	json_array_append_new(json_object_get(find_node(gate, host), "checks"),
-	                      json_pack("{s:s, s:s, s:s, s:I}", "name", "bandwidth", "state",
-	                                is_slow ? "failed" : "ok", "message", message, "time_ns",
-	                                (json_int_t)pio_clock_wall_ns()));
 }
 
 /* ---- what a round says ------------------------------------------------------------------- */
@@ -81,22 +80,6 @@ static int leave_out_unfit(pio_gate *gate, const pio_gate_round *round)
 	return count;
 }
 
-/* What a failed rank wrote last says more than how it ended. */
-static void put_failure(pio_str *why, const json_t *first)
-{
-	const char *text = pio_json_string_or(first, "stderr_tail", "");
-	size_t end = strlen(text), begin;
-	while (end && text[end - 1] == '\n')
-		end--;
-	for (begin = end; begin && text[begin - 1] != '\n'; begin--)
-		continue;
-	pio_str_puts(why, pio_json_string_or(first, "what", pio_json_string_or(first, "message", "failed")));
-	if (end > begin) {
-		pio_str_puts(why, ": ");
-		pio_str_append(why, text + begin, end - begin);
-	}
-}
-
 /* Not all came, but some did: where none does, that is no node's fault. */
 static bool has_come(const pio_gate_round *round)
 {
@@ -105,6 +88,15 @@ static bool has_come(const pio_gate_round *round)
 	json_array_foreach(json_object_get(round->record, "nodes"), i, node)
 		came += strcmp(pio_json_string_or(node, "result", ""), "node_fail") != 0;
 	return came > 0 && strcmp(pio_json_string_or(round->record, "result", ""), "node_fail") == 0;
+}
+
+/* What happened there is a check that failed, as what is looked at is. */
+static int leave_out_probed(pio_gate *gate, const char *host, const pio_str *why)
+{
+	if (!leave_out(gate, host, why))
+		return 0;
+	add_check(gate, host, "probe", "failed", why->data);
+	return 1;
 }
 
 /* Who failed first, or did not come; how many they are. */
@@ -116,13 +108,13 @@ static int leave_out_failed(pio_gate *gate, const pio_gate_round *round)
 	json_t *node;
 	int count = 0;
 	if (json_is_object(first)) {
-		put_failure(&why, first);
-		count = leave_out(gate, pio_json_string_or(first, "host", ""), &why);
+		pio_str_puts(&why, pio_json_string_or(first, "what", pio_json_string_or(first, "message", "failed")));
+		count = leave_out_probed(gate, pio_json_string_or(first, "host", ""), &why);
 	} else if (has_come(round)) {
 		pio_str_printf(&why, "its agent did not come within %lld s", (long long)round->join_s);
 		json_array_foreach(json_object_get(round->record, "nodes"), i, node)
 			if (strcmp(pio_json_string_or(node, "result", ""), "node_fail") == 0)
-				count += leave_out(gate, pio_json_string_or(node, "host", ""), &why);
+				count += leave_out_probed(gate, pio_json_string_or(node, "host", ""), &why);
 	}
 	pio_str_fini(&why);
 	return count;
@@ -155,13 +147,16 @@ static void judge_bandwidth(pio_gate *gate, const pio_gate_round *round)
 	gate->by = strcmp(by, "nccl") == 0 ? "nccl" : "tcp";
 	gate->busbw = number_of(round->probe, "best");
 	json_array_foreach(json_object_get(round->probe, "nodes"), i, node) {
-		bool is_slow = strcmp(pio_json_string_or(node, "state", ""), "slow") == 0;
+		const char *state = pio_json_string_or(node, "state", "");
+		bool is_slow = strcmp(state, "slow") == 0;
 		pio_str text = PIO_STR_INIT;
+		if (!is_slow && strcmp(state, "good") != 0)
+			continue; /* the search ended before it was looked at */
 		pio_str_printf(&text, "%.3g GB/s of bus bandwidth", number_of(node, "busbw") / 1e9);
 		if (is_slow)
 			pio_str_printf(&text, " where others have %.3g GB/s", number_of(node, "control") / 1e9);
 		pio_str_printf(&text, " (%s)", gate->by);
-		add_check(gate, host_of(round, i), is_slow, text.data);
+		add_check(gate, host_of(round, i), "bandwidth", is_slow ? "failed" : "ok", text.data);
 		if (is_slow)
 			(void)leave_out(gate, host_of(round, i), &text);
 		pio_str_fini(&text);
@@ -175,11 +170,16 @@ static void judge_bandwidth(pio_gate *gate, const pio_gate_round *round)
 	}
 }
 
+static int64_t join_s(const pio_gate *gate)
+{
+	return pio_json_int_or(gate->orders, "join_s", JOIN_S);
+}
+
 static void conclude_told(pio_gate *gate, const pio_gate_round *round)
 {
 	pio_str why = PIO_STR_INIT;
 	if (strcmp(round->verdict, "failed") == 0)
-		pio_str_printf(&why, "preflight: not done within %d s", PIO_GATE_S);
+		pio_str_printf(&why, "preflight: not done within %lld s", (long long)(PIO_GATE_S + join_s(gate)));
 	else if (strcmp(round->verdict, "timeout") == 0)
 		pio_str_puts(&why, "stopped because the time limit of the job was near");
 	else
@@ -241,7 +241,6 @@ void pio_gate_fini(pio_gate *gate)
 
 static int run_rounds(pio_gate *gate, int64_t deadline_ns, pio_err *err)
 {
-	int64_t join_s = pio_json_int_or(gate->orders, "join_s", JOIN_S);
 	bool is_done = false;
 	int rc = 0;
 	while (!rc && !is_done) {
@@ -251,7 +250,7 @@ static int run_rounds(pio_gate *gate, int64_t deadline_ns, pio_err *err)
 		rc = pio_str_check(&dir, err);
 		/* Where there are spares, one that does not come is not waited for long (head.h). */
 		pio_gate_round round = { .dir = dir.data, .orders = gate->orders, .hosts = gate->fit,
-		                         .most = spares, .join_s = spares > 0 ? (join_s + 9) / 10 : join_s,
+		                         .most = spares, .join_s = spares > 0 ? (join_s(gate) + 9) / 10 : join_s(gate),
 		                         .deadline_ns = deadline_ns };
 		if (!rc)
 			rc = pio_gate_round_run(&round, err);
@@ -302,7 +301,7 @@ int pio_gate_run(pio_gate *gate, pio_err *err)
 	int64_t begin_ns = pio_clock_mono_ns();
 	pio_gate_signals(&ours);
 	sigprocmask(SIG_BLOCK, &ours, &before);
-	int rc = run_rounds(gate, begin_ns + PIO_GATE_S * NS_PER_S, err);
+	int rc = run_rounds(gate, begin_ns + (PIO_GATE_S + join_s(gate)) * NS_PER_S, err);
 	gate->took_ns = pio_clock_mono_ns() - begin_ns;
 	if (!rc)
 		rc = write_report(gate, err);

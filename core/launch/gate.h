@@ -11,12 +11,14 @@
  *     |--told to end, out of time, failed for no node's sake--> the verdict
  *
  * On good nodes it takes as long as it takes to start agents, and a second or two; it
- * may take PIO_GATE_S at most. DIR/gate.json gets, atomically:
+ * may take PIO_GATE_S at most, and what agents may take to come (join_s of head.h).
+ * DIR/gate.json gets, atomically:
  *
  *   { "version": 1, "result": "ok" or the verdict, "message": why or null,
  *     "by": "nccl", "tcp" or null, "busbw": bytes a second or null, "rounds",
  *     "fit": [host...], "nodes": [ { "host", "why": it is left out, or null,
- *     "checks": as in the record of an agent, with "bandwidth" } ], "took_ns" }
+ *     "checks": as in the record of an agent, with "bandwidth", or "probe" where it did
+ *     not come, failed or hung } ], "took_ns" }
  *
  * The directories of its rounds, DIR/gate.<k>, stay where something was found. */
 #ifndef PIO_LAUNCH_GATE_H

@@ -18,7 +18,9 @@
 
 #define NS_PER_S INT64_C(1000000000)
 #define GRACE_S 2
-#define HANG_S 20          /* an all-reduce of a probe takes a fraction of a second */
+/* An all-reduce of a probe takes a fraction of a second; to be set up, and to make
+ * communicators of a thousand GPUs, it has this long. */
+#define HANG_S 45
 #define ENDING_NS (30 * NS_PER_S)
 
 static int in_dir(pio_str *path, const pio_gate_round *round, const char *name, pio_err *err)
@@ -88,12 +90,15 @@ static json_t *make_orders(const pio_gate_round *round, const char *executable)
 	for (size_t i = 0; i < sizeof kept / sizeof *kept; i++)
 		if (json_object_get(round->orders, kept[i]))
 			json_object_set(orders, kept[i], json_object_get(round->orders, kept[i]));
-	json_t *own = json_pack("{s:s, s:I, s:I, s:b, s:o, s:O, s:I, s:i, s:i, s:[s, s, s, o, o]}", "dir", round->dir,
+	json_t *command = json_pack("[s, s, s, o, o]", executable, "agent", "--probe",
+	                            json_sprintf("%.0f", json_number_value(bandwidth)),
+	                            json_sprintf("%d", round->most));
+	json_t *own = json_pack("{s:s, s:I, s:I, s:I, s:b, s:I, s:i, s:i, s:i, s:O, s:o, s:o}", "dir", round->dir,
 		"nodes", (json_int_t)json_array_size(round->hosts), "ranks_per_node",
-		(json_int_t)ranks_per_node(round->orders),
-		"preflight", 1, "start", start, "hosts", round->hosts, "join_s", (json_int_t)round->join_s,
-		"grace_s", GRACE_S, "hang_s", HANG_S, "command", executable, "agent", "--probe",
-		json_sprintf("%.0f", json_number_value(bandwidth)), json_sprintf("%d", round->most));
+		(json_int_t)ranks_per_node(round->orders), "fit_for",
+		(json_int_t)pio_json_int_or(round->orders, "ranks_per_node", 1), "preflight", 1, "join_s",
+		(json_int_t)round->join_s, "grace_s", GRACE_S, "hang_s", HANG_S, "hang_first_s", HANG_S, "hosts",
+		round->hosts, "start", start, "command", command);
 	if (!own || json_object_update(orders, own) != 0) {
 		json_decref(orders);
 		orders = NULL;

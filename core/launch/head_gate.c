@@ -83,6 +83,8 @@ static int choose(pio_head *head, const pio_gate *gate, pio_err *err)
 	    json_object_set(head->spec.json, "hosts", gate->fit) != 0)
 		return pio_fail(err, PIO_ENOMEM, "out of memory for the nodes of an attempt");
 	head->place_count = (int)json_array_size(gate->fit);
+	/* They have just been looked at. */
+	json_object_del(head->spec.json, "preflight");
 	return 0;
 }
 

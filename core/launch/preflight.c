@@ -66,14 +66,14 @@ static void check_shm(finding *found, const pio_agent_spec *spec, int64_t skew_n
 {
 	char who[48];
 	(void)skew_ns;
-	snprintf(who, sizeof who, "%d ring%s need%s", spec->ranks_per_node, spec->ranks_per_node == 1 ? "" : "s",
-	         spec->ranks_per_node == 1 ? "s" : "");
-	look_at_room(found, pio_shm_dir(), (int64_t)pio_ring_bytes(0, 0) * spec->ranks_per_node, who);
+	snprintf(who, sizeof who, "%lld ring%s need%s", (long long)spec->fit_for, spec->fit_for == 1 ? "" : "s",
+	         spec->fit_for == 1 ? "s" : "");
+	look_at_room(found, pio_shm_dir(), (int64_t)pio_ring_bytes(0, 0) * spec->fit_for, who);
 }
 
 static void check_memory(finding *found, const pio_agent_spec *spec, int64_t skew_ns)
 {
-	int64_t total_bytes, free_bytes, needed_bytes = RANK_MEMORY_BYTES * spec->ranks_per_node;
+	int64_t total_bytes, free_bytes, needed_bytes = RANK_MEMORY_BYTES * spec->fit_for;
 	(void)skew_ns;
 	if (!pio_host_memory(&total_bytes, &free_bytes, "")) {
 		found->state = "warning";
@@ -83,8 +83,8 @@ static void check_memory(finding *found, const pio_agent_spec *spec, int64_t ske
 	pio_str_printf(&found->message, "%lld MiB of memory are free", (long long)(free_bytes / MIB));
 	if (free_bytes < needed_bytes) {
 		found->state = "failed";
-		pio_str_printf(&found->message, ", %d rank%s need at least %lld MiB", spec->ranks_per_node,
-		               spec->ranks_per_node == 1 ? "" : "s", (long long)(needed_bytes / MIB));
+		pio_str_printf(&found->message, ", %lld rank%s need at least %lld MiB", (long long)spec->fit_for,
+		               spec->fit_for == 1 ? "" : "s", (long long)(needed_bytes / MIB));
 	}
 }
 

@@ -16,8 +16,8 @@
 #include "gpu/device.h"
 #include "launch/gate_search.h"
 
-#define JOIN_MS 60000
-#define GROUP_MS 60000
+#define JOIN_MS 120000    /* who hangs is found before (gate_round.c) */
+#define GROUP_MS 120000
 #define GPU_BYTES (64u << 20)
 #define TCP_BYTES (4u << 20)
 /* After all together have been measured, which says how long a call takes: */
@@ -131,19 +131,17 @@ static int between(double value, int low, int high)
 /* All ranks come to the same numbers: they know the same figure. */
 static void set_pace(probe *p)
 {
-	double call_s = p->search.whole > 0 ? bytes_of(p, p->info->world) / p->search.whole : TRIES_S;
+	int ranks = p->nccl ? p->info->world : p->nodes;
+	double call_s = p->search.whole > 0 ? bytes_of(p, ranks) / p->search.whole : TRIES_S;
 	p->calls = between(CALLS_S / call_s, 1, CALLS_MAX);
 	p->tries = between(TRIES_S / call_s, TRIES_MIN, TRIES_MAX);
 }
 
 static int search_all(probe *p, double expected, int most, pio_err *err)
 {
-	p->key = pio_key_get(p->run, "preflight/allreduce_s");
+	int rc = pio_gate_search_init(&p->search, p->nodes, most, expected, err);
 	p->calls = 1;
 	p->tries = TRIES_MIN;
-	int rc = said(pio_log(p->run, p->key, p->step, 0), err);
-	if (!rc)
-		rc = pio_gate_search_init(&p->search, p->nodes, most, expected, err);
 	while (!rc && pio_gate_search_next(&p->search)) {
 		rc = measure_round(p, err);
 		if (!rc && p->search.round == 1)
@@ -226,8 +224,14 @@ int pio_probe_main(const char *expected, const char *most)
 		p.nodes = rc ? 0 : p.info->world / each;
 		p.node = rc ? 0 : p.info->rank / each;
 	}
+	if (!rc) {
+		p.key = pio_key_get(p.run, "preflight/allreduce_s");
+		rc = said(pio_log(p.run, p.key, p.step, 0), &err); /* from here on it may not stand */
+	}
 	if (!rc)
 		rc = said(pio_comm_init(&p.comm, p.run, JOIN_MS), &err);
+	if (!rc)
+		rc = said(pio_log(p.run, p.key, ++p.step, 0), &err);
 	if (!rc)
 		rc = prepare(&p, &err);
 	if (!rc)

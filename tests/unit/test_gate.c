@@ -99,6 +99,7 @@ static void good_nodes_are_measured_and_nothing_is_left(void **state)
 		char host[16];
 		snprintf(host, sizeof host, "dgx-%03d", i);
 		found(gate, host, "tmp", "ok");
+		found(gate, host, "shm", "ok");
 		found(gate, host, "bandwidth", "ok");
 	}
 	json_decref(gate);
@@ -157,6 +158,27 @@ static void who_does_not_come_is_left_out(void **state)
 	assert_string_equal(text_of(record, "result"), "ok");
 	json_decref(record);
 	wait_for_text("head.events", "dgx-000 is left out: its agent did not come within 2 s", 1);
+	json_t *gate = read_json("gate.json");
+	found(gate, "dgx-000", "probe", "failed");
+	json_decref(gate);
+}
+
+/* That it measures nothing, and nobody else can, is its fault alone. */
+static void who_hangs_or_dies_is_left_out(void **state)
+{
+	(void)state;
+	json_t *record = end(start(spec_of(2, 2, "dgx-001) export PROBE=STOP;; dgx-002) export PROBE=SEGV;;",
+	                                   "echo here")));
+	assert_string_equal(text_of(record, "result"), "ok");
+	assert_string_equal(hosts_of(record), "dgx-000 dgx-003");
+	json_decref(record);
+	json_t *gate = read_json("gate.json");
+	found(gate, "dgx-001", "probe", "failed");
+	found(gate, "dgx-002", "probe", "failed");
+	found(gate, "dgx-003", "bandwidth", "ok");
+	json_decref(gate);
+	wait_for_text("head.events", "dgx-002 is left out: rank 2 died: SIGSEGV\"", 1);
+	wait_for_text("head.events", "rank 1 (dgx-001) logs no steps; it is stopped (T); dgx-003 takes its place", 1);
 }
 
 static void a_start_that_fails_blames_no_node(void **state)
@@ -228,17 +250,28 @@ static int rank_body(const char *word)
 	return log_main();
 }
 
+/* A node whose ranks come to a bad end. */
+static void be_troubled(const char *word)
+{
+	if (word && strcmp(word, "STOP") == 0)
+		raise(SIGSTOP);
+	if (word && strcmp(word, "SEGV") == 0)
+		raise(SIGSEGV);
+}
+
 int main(int argc, char **argv)
 {
+	if (argc == 5 && strcmp(argv[2], "--probe") == 0)
+		be_troubled(getenv("PROBE"));
 	int status = be_another(argc, argv, rank_body);
 	if (status >= 0)
 		return status;
 	const struct CMUnitTest tests[] = {
 		T(good_nodes_are_measured_and_nothing_is_left), T(an_unfit_node_is_swapped_for_a_spare),
 		T(without_a_spare_the_unfit_node_is_named), T(all_that_are_unfit_are_found_at_once),
-		T(who_does_not_come_is_left_out), T(a_start_that_fails_blames_no_node),
-		T(less_than_was_expected_ends_the_attempt), T(it_can_be_stopped), T(the_time_limit_ends_it),
-		T(when_the_head_is_killed_nothing_is_left),
+		T(who_does_not_come_is_left_out), T(who_hangs_or_dies_is_left_out),
+		T(a_start_that_fails_blames_no_node), T(less_than_was_expected_ends_the_attempt),
+		T(it_can_be_stopped), T(the_time_limit_ends_it), T(when_the_head_is_killed_nothing_is_left),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

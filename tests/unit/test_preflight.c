@@ -12,7 +12,7 @@ static pio_str failures = PIO_STR_INIT;
 
 static void look(int ranks, const char *host, int64_t skew_ns)
 {
-	pio_agent_spec spec = { .store = "/", .host = host, .ranks_per_node = ranks };
+	pio_agent_spec spec = { .store = "/", .host = host, .fit_for = ranks };
 	json_decref(checks);
 	pio_str_clear(&failures);
 	check_ok(pio_preflight(&checks, &failures, &spec, skew_ns, &err));
