@@ -120,10 +120,11 @@ class Project:
             return []
 
     def table(self, experiment):
-        """What a researcher compares: everything but timings."""
+        """What a researcher compares: everything but timings, and what the machine did."""
         rows = []
         for run in self.pioche("ls", experiment, "--json", "--all").json:
-            metrics = {k: v for k, v in run["metrics"].items() if k != "tokens_per_s"}
+            metrics = {k: v for k, v in run["metrics"].items()
+                       if k != "tokens_per_s" and not k.startswith("sys/")}
             rows.append((str(sorted(run["params"].items())), run["status"], str(sorted(
                 (k, sorted(v.items())) for k, v in metrics.items()))))
         return sorted(rows)

@@ -94,6 +94,18 @@ function runs.each_metric(store, run, limit)
   end)
 end
 
+-- Keys that a run has logged, in that order, at most `limit`.
+function runs.keys(store, run_id, limit)
+  local keys = {}
+  for _, part in ipairs(metric_parts) do
+    for _, row in ipairs(store:rows("SELECT DISTINCT key FROM series WHERE run_id = ? AND count > 0 AND "
+      .. part .. " ORDER BY key LIMIT ?", run_id, limit - #keys)) do
+      keys[#keys + 1] = row.key
+    end
+  end
+  return keys
+end
+
 -- How many keys a run has logged.
 function runs.count_metrics(store, run)
   return store:one("SELECT count(*) AS n FROM (SELECT 1 FROM series WHERE run_id = ? GROUP BY key)", run.id).n

@@ -4,6 +4,7 @@ local errors = require "pioche.errors"
 local json = require "pioche.core.json"
 local plan = require "pioche.plan"
 local recipe = require "pioche.recipe"
+local runs = require "pioche.runs"
 local sys = require "pioche.core.sys"
 
 local sweeps = {}
@@ -80,16 +81,6 @@ function sweeps.run(session, sweep)
   return all
 end
 
--- Keys that a run logged.
-local function logged_keys(session, id)
-  local keys = {}
-  for i, row in ipairs(check(session.store:rows(
-    "SELECT DISTINCT key FROM series WHERE run_id = ? AND count > 0 ORDER BY key LIMIT 12", id))) do
-    keys[i] = row.key
-  end
-  return keys
-end
-
 -- What is wrong with finished runs, lines for a person; and how many runs failed:
 -- why, was said of each as it happened.
 function sweeps.problems(session, jobs)
@@ -106,7 +97,7 @@ function sweeps.problems(session, jobs)
     end
   end
   if silent then
-    local keys = logged_keys(session, silent.id)
+    local keys = runs.keys(session.store, silent.id, 12)
     lines[#lines + 1] = ("goal: '%s' is not among what %s logged: %s%s"):format(silent.goal_key,
       silent.name, #keys > 0 and table.concat(keys, ", ") or "nothing at all",
       errors.suggestion(silent.goal_key, keys))

@@ -2,8 +2,10 @@
 """The Slurm cluster in a box, tests/pod/box.py, keeps what it promises; on it
 stands every test that needs Slurm."""
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import harness  # noqa: E402
@@ -73,12 +75,15 @@ def test_needs_no_privilege():
         raise harness.Skip("the other tests here ran without privilege already")
     if missing():
         raise harness.Skip(", ".join(missing()))
-    with open(os.path.join(harness.ROOT, "tests", "pod", "box.py"), encoding="utf-8") as f:
-        source = f.read()  # the checkout may be out of that user's reach
-    done = subprocess.run(
-        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "/usr/bin/python3", "-",
-         "--nodes", "1", "srun", "id", "-u"], input=source, capture_output=True, text=True,
-        env={k: v for k, v in os.environ.items() if k != "TMPDIR"}, cwd="/", timeout=300, check=False)
+    with tempfile.TemporaryDirectory(dir="/tmp") as near:  # the checkout may be out of that user's reach
+        shutil.copytree(os.path.join(harness.ROOT, "tests", "pod"), os.path.join(near, "pod"),
+                        ignore=shutil.ignore_patterns("__pycache__"))
+        os.chmod(near, 0o755)
+        done = subprocess.run(
+            ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "/usr/bin/python3", "-B",
+             os.path.join(near, "pod", "box.py"), "--nodes", "1", "srun", "id", "-u"],
+            capture_output=True, text=True, env={k: v for k, v in os.environ.items() if k != "TMPDIR"},
+            cwd="/", timeout=300, check=False, stdin=subprocess.DEVNULL)
     assert (done.returncode, done.stdout) == (0, "65534\n"), done.stderr
 
 

@@ -109,7 +109,8 @@ def test_a_slow_node_is_found_and_swapped():
     library = os.path.join(BUILD, "tests", "slow_send.so")
     subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-o", library, os.path.join(ROOT, "tests", "pod", "slow_send.c"),
                     "-ldl"], check=True)
-    with troubled(dgx_003=[f"LD_PRELOAD={library}"]) as p:
+    # By its name alone: in a path to it a space would end it.
+    with troubled(dgx_003=["LD_PRELOAD=slow_send.so", f"LD_LIBRARY_PATH={os.path.dirname(library)}"]) as p:
         p.recipe("nodes = 3, spares = 1, preflight = true", space="steps = 3")
         p.pioche("run", "recipe.lua", timeout=240)
         assert [a["result"] for a in p.attempts()] == ["ok"], p.attempts()

@@ -67,12 +67,13 @@ local function add_attempts(store, list, by_id, ids)
   end
 end
 
--- The series that stands for the run: its goal's, else the first that it logged.
+-- The series that stands for the run: its goal's, else the first that its program logged.
 local function add_series(store, list)
   for _, run in ipairs(list) do
     local sql = "SELECT id, key, last, last_step, count FROM series WHERE run_id = ?"
     run.series = run.goal_key and store:one(sql .. " AND key = ? ORDER BY rank LIMIT 1", run.id, run.goal_key)
-      or not run.goal_key and store:one(sql .. " AND count > 0 ORDER BY key, rank LIMIT 1", run.id) or nil
+      or not run.goal_key and store:one(sql .. " AND count > 0 AND (key < 'sys/' OR key >= 'sys0')"
+        .. " ORDER BY key, rank LIMIT 1", run.id) or nil
     run.step = run.step or run.series and run.series.last_step
   end
 end
@@ -119,12 +120,7 @@ end
 
 -- Keys that a run logged, and the series of one.
 function methods:keys(run)
-  local keys = {}
-  for i, row in ipairs(self.store:rows("SELECT DISTINCT key FROM series WHERE run_id = ? AND count > 0"
-    .. " ORDER BY key LIMIT 1000", run.id)) do
-    keys[i] = row.key
-  end
-  return keys
+  return runs.keys(self.store, run.id, 1000)
 end
 
 local function curve_of(self, run, key, columns)
