@@ -183,7 +183,7 @@ def test_a_rank_that_stands_still_is_waited_for_no_longer_than_told():
 
 FAULT = """#!/bin/sh
 [ "$RANK" = 1 ] && export GPU_HOST_FAULT=900
-exec %s "$@"
+exec '%s' "$@"
 """
 
 
