@@ -34,14 +34,8 @@ static json_free_t below_free;
 
 static bool push(blocks *list, void *block)
 {
-	if (list->count == list->capacity) {
-		size_t capacity = list->capacity ? 2 * list->capacity : 64;
-		void **all = pio_realloc(list->all, capacity * sizeof *all);
-		if (!all)
-			return false;
-		list->all = all;
-		list->capacity = capacity;
-	}
+	if (pio_grow(&list->all, &list->capacity, list->count, "blocks of a JSON text", NULL) != 0)
+		return false;
 	list->all[list->count++] = block;
 	return true;
 }

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define ITEMS_MIN 16 /* of an array that grows */
+
 static atomic_uint_fast64_t fail_countdown;
 static atomic_int_fast64_t live_blocks;
 
@@ -58,6 +60,26 @@ char *pio_strdup(const char *text)
 	if (copy)
 		memcpy(copy, text, size_bytes);
 	return copy;
+}
+
+int pio_grow_items(void *array, size_t item_bytes, size_t *capacity, size_t count,
+                   const char *what, pio_err *err)
+{
+	size_t more, size_bytes;
+	void *items;
+	if (count < *capacity)
+		return 0;
+	bool fits = !__builtin_mul_overflow(count, 2, &more);
+	more = fits && more < ITEMS_MIN ? ITEMS_MIN : more;
+	fits = fits && !__builtin_mul_overflow(more, item_bytes, &size_bytes);
+	/* `array` points to a pointer of any type: its bytes are what they share. */
+	memcpy(&items, array, sizeof items);
+	items = fits ? pio_realloc(items, size_bytes) : NULL;
+	if (!items)
+		return pio_fail(err, PIO_ENOMEM, "out of memory for %zu %s", count + 1, what);
+	memcpy(array, &items, sizeof items);
+	*capacity = more;
+	return 0;
 }
 
 uint64_t pio_mem_fail_at(uint64_t nth)

@@ -122,19 +122,6 @@ static int tensor_bytes(uint64_t *size_bytes, const char *name, pio_dtype dtype,
 	return 0;
 }
 
-static int reserve_tensor(pio_checkpoint *checkpoint, pio_err *err)
-{
-	if (checkpoint->count < checkpoint->capacity)
-		return 0;
-	size_t capacity = checkpoint->capacity ? 2 * checkpoint->capacity : 64;
-	tensor *tensors = pio_realloc(checkpoint->tensors, capacity * sizeof *tensors);
-	if (!tensors)
-		return pio_fail(err, PIO_ENOMEM, "out of memory for %zu tensors", capacity);
-	checkpoint->tensors = tensors;
-	checkpoint->capacity = capacity;
-	return 0;
-}
-
 static int add(pio_checkpoint *checkpoint, const char *role, tensor *t, const int64_t *shape,
                const char *name, pio_err *err)
 {
@@ -149,7 +136,7 @@ static int add(pio_checkpoint *checkpoint, const char *role, tensor *t, const in
 		rc = pio_fail(err, PIO_EINVAL, "tensor \"%s\" of %llu bytes: data is NULL", name,
 		              (unsigned long long)t->size_bytes);
 	if (!rc)
-		rc = reserve_tensor(checkpoint, err);
+		rc = pio_grow(&checkpoint->tensors, &checkpoint->capacity, checkpoint->count, "tensors", err);
 	if (rc)
 		return rc;
 	for (int i = 0; i < t->ndim; i++)

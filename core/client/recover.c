@@ -45,14 +45,9 @@ static int list_frames(seen_frames *list, pio_ring *ring, pio_err *err)
 	if (head - at > ring->side_bytes)
 		return 0;
 	while (at != head && ring_side_next(ring, &at, head, &type, &size)) {
-		if (list->count == list->capacity) {
-			size_t capacity = list->capacity ? 2 * list->capacity : 64;
-			seen_frame *frames = pio_realloc(list->frames, capacity * sizeof *frames);
-			if (!frames)
-				return pio_fail(err, PIO_ENOMEM, "out of memory for %zu records", capacity);
-			list->frames = frames;
-			list->capacity = capacity;
-		}
+		int rc = pio_grow(&list->frames, &list->capacity, list->count, "records", err);
+		if (rc)
+			return rc;
 		list->frames[list->count] = (seen_frame){
 			.hash = hash_record(type, ring->frame, size), .end = at, .order = list->count,
 		};

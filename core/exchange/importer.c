@@ -26,29 +26,13 @@ int pio_importer_open(pio_ingest **ingest, const pio_importer *importer, const c
 	return pio_ingest_open(ingest, importer->store, &description, err);
 }
 
-/* Room for one more. */
-static int grow(void **array, size_t count, size_t *capacity, size_t entry_bytes, pio_err *err)
-{
-	if (count < *capacity)
-		return 0;
-	size_t more = *capacity ? *capacity * 2 : 16;
-	void *grown = pio_realloc(*array, more * entry_bytes);
-	if (!grown)
-		return pio_fail(err, PIO_ENOMEM, "out of memory for the report of an import");
-	*array = grown;
-	*capacity = more;
-	return 0;
-}
-
 static int tell_skip(pio_import_report *report, const pio_ingest_skip *skip, pio_err *err)
 {
 	size_t i = 0;
 	while (i < report->skips_count && strcmp(report->skips[i].reason, skip->reason) != 0)
 		i++;
 	if (i == report->skips_count) {
-		void *skips = report->skips;
-		int rc = grow(&skips, i, &report->skips_capacity, sizeof *report->skips, err);
-		report->skips = skips;
+		int rc = pio_grow(&report->skips, &report->skips_capacity, i, "reasons to skip", err);
 		if (rc)
 			return rc;
 		report->skips[report->skips_count++] = *skip;
@@ -64,11 +48,9 @@ int pio_importer_tell(const pio_importer *importer, const pio_ingest *ingest, co
 	pio_import_report *report = importer->report;
 	size_t count;
 	const pio_ingest_skip *skips = pio_ingest_skips(ingest, &count);
-	void *runs = report->runs;
 	if (!pio_ingest_is_committed(ingest))
 		return 0;
-	int rc = grow(&runs, report->runs_count, &report->runs_capacity, sizeof *report->runs, err);
-	report->runs = runs;
+	int rc = pio_grow(&report->runs, &report->runs_capacity, report->runs_count, "imported runs", err);
 	char *copy = rc ? NULL : pio_strdup(source);
 	if (!rc && !copy)
 		rc = pio_fail(err, PIO_ENOMEM, "out of memory for the report of an import");

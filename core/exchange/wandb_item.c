@@ -102,14 +102,9 @@ int pio_wandb_items_read(pio_wandb_items *items, bool *bad, pio_proto message, u
 	while (pio_proto_next(&message, &field)) {
 		if (field.number != number)
 			continue;
-		if (items->count == items->capacity) {
-			size_t capacity = items->capacity ? items->capacity * 2 : 32;
-			pio_wandb_item *grown = pio_realloc(items->all, capacity * sizeof *grown);
-			if (!grown)
-				return pio_fail(err, PIO_ENOMEM, "out of memory for %zu values", capacity);
-			items->all = grown;
-			items->capacity = capacity;
-		}
+		int rc = pio_grow(&items->all, &items->capacity, items->count, "values", err);
+		if (rc)
+			return rc;
 		pio_wandb_item *item = &items->all[items->count++];
 		*bad = !read_item(item, &items->paths, &field) || *bad;
 		items->typed = items->typed || item->typed_bytes;

@@ -70,16 +70,10 @@ int pio_stage_has(pio_stage *stage, const git_oid *oid)
 
 static int remember(pio_stage *stage, const git_oid *oid, pio_err *err)
 {
-	if (stage->count == stage->capacity) {
-		size_t capacity = stage->capacity ? 2 * stage->capacity : 64;
-		git_oid *grown = pio_realloc(stage->oids, capacity * sizeof *grown);
-		if (!grown)
-			return pio_fail(err, PIO_ENOMEM, "out of memory for %zu new git objects", capacity);
-		stage->oids = grown;
-		stage->capacity = capacity;
-	}
-	stage->oids[stage->count++] = *oid;
-	return 0;
+	int rc = pio_grow(&stage->oids, &stage->capacity, stage->count, "new git objects", err);
+	if (!rc)
+		stage->oids[stage->count++] = *oid;
+	return rc;
 }
 
 int pio_stage_put(git_oid *oid, pio_stage *stage, const void *bytes, size_t size_bytes,

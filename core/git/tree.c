@@ -14,14 +14,9 @@ pio_tree *pio_tree_new(void)
 int pio_tree_add(pio_tree *tree, const char *name, uint32_t mode, const git_oid *oid,
                  pio_tree *child, pio_err *err)
 {
-	if (tree->count == tree->capacity) {
-		size_t capacity = tree->capacity ? 2 * tree->capacity : 16;
-		pio_tree_entry *grown = pio_realloc(tree->entries, capacity * sizeof *grown);
-		if (!grown)
-			return pio_fail(err, PIO_ENOMEM, "out of memory while listing the work tree");
-		tree->entries = grown;
-		tree->capacity = capacity;
-	}
+	int rc = pio_grow(&tree->entries, &tree->capacity, tree->count, "entries of a git tree", err);
+	if (rc)
+		return rc;
 	pio_tree_entry *entry = &tree->entries[tree->count];
 	*entry = (pio_tree_entry){ .name = pio_strdup(name), .mode = mode, .child = child };
 	if (!entry->name)

@@ -58,14 +58,9 @@ static int compare_names(const void *left, const void *right)
 static int list_add(struct name **names, size_t *count, size_t *capacity, const struct dirent *item,
                     unsigned char type, pio_err *err)
 {
-	if (*count == *capacity) {
-		size_t grown_capacity = *capacity ? 2 * *capacity : 32;
-		struct name *grown = pio_realloc(*names, grown_capacity * sizeof *grown);
-		if (!grown)
-			return pio_fail(err, PIO_ENOMEM, "out of memory while listing the work tree");
-		*names = grown;
-		*capacity = grown_capacity;
-	}
+	int rc = pio_grow(names, capacity, *count, "names of a directory", err);
+	if (rc)
+		return rc;
 	struct name *name = &(*names)[*count];
 	*name = (struct name){ pio_strdup(item->d_name), type, type == DT_DIR, item->d_ino };
 	if (!name->text)

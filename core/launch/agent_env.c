@@ -30,15 +30,8 @@ static void put(env_list *list, const char *name, const char *value)
 	char *text = pio_str_take(&entry);
 	pio_str_fini(&entry);
 	size_t at = find(list, name, strlen(name));
-	if (text && at + 2 > list->capacity) {
-		size_t capacity = list->capacity ? 2 * list->capacity : 128;
-		char **entries = pio_realloc(list->entries, capacity * sizeof *entries);
-		if (entries) {
-			list->entries = entries;
-			list->capacity = capacity;
-		}
-	}
-	if (!text || at + 2 > list->capacity) {
+	/* For the NULL behind it too. */
+	if (!text || pio_grow(&list->entries, &list->capacity, at + 1, "variables", NULL) != 0) {
 		pio_free(text);
 		list->failed = true;
 	} else if (at < list->count) {

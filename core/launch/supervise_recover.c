@@ -29,17 +29,12 @@ static int add_row(open_list *list, pio_store *store, sqlite3_stmt *row, pio_err
 	if (!ulid || strlen(ulid) != PIO_ULID_CHARS)
 		return pio_fail(err, PIO_ECORRUPT, "run %lld has no ULID",
 		                (long long)sqlite3_column_int64(row, 1));
-	if (list->count == list->capacity) {
-		size_t capacity = list->capacity ? 2 * list->capacity : 16;
-		pio_attempt_ref *refs = pio_realloc(list->refs, capacity * sizeof *refs);
-		if (!refs)
-			return pio_fail(err, PIO_ENOMEM, "out of memory for %zu open attempts", capacity);
-		list->refs = refs;
-		list->capacity = capacity;
-	}
-	int rc = pio_attempt_ref_init(&list->refs[list->count], store, sqlite3_column_int64(row, 1),
-	                              sqlite3_column_int64(row, 0), ulid, sqlite3_column_int(row, 3),
-	                              sqlite3_column_int(row, 4), err);
+	int rc = pio_grow(&list->refs, &list->capacity, list->count, "open attempts", err);
+	if (rc)
+		return rc;
+	rc = pio_attempt_ref_init(&list->refs[list->count], store, sqlite3_column_int64(row, 1),
+	                          sqlite3_column_int64(row, 0), ulid, sqlite3_column_int(row, 3),
+	                          sqlite3_column_int(row, 4), err);
 	list->count += rc == 0;
 	return rc;
 }

@@ -69,14 +69,9 @@ static int add_item(pio_bundle_item **item, pio_bundle *bundle, const char *path
 	const char *problem = pio_bag_path_problem(path);
 	if (problem)
 		return pio_fail(err, PIO_EINVAL, "bundle path \"%.200s\" %s", path, problem);
-	if (bundle->count == bundle->capacity) {
-		size_t capacity = bundle->capacity ? 2 * bundle->capacity : 32;
-		pio_bundle_item *grown = pio_realloc(bundle->items, capacity * sizeof *grown);
-		if (!grown)
-			return pio_fail(err, PIO_ENOMEM, "out of memory for %zu files in a bundle", capacity);
-		bundle->items = grown;
-		bundle->capacity = capacity;
-	}
+	int rc = pio_grow(&bundle->items, &bundle->capacity, bundle->count, "files in a bundle", err);
+	if (rc)
+		return rc;
 	pio_str full = PIO_STR_INIT;
 	pio_str_printf(&full, "data/%s", path);
 	*item = &bundle->items[bundle->count];

@@ -148,14 +148,9 @@ static int inner_path(const char **inner, struct reader *r, struct archive_entry
 
 static int remember(struct reader *r, const char *path, bool is_dir, pio_err *err)
 {
-	if (r->count == r->capacity) {
-		size_t capacity = r->capacity ? 2 * r->capacity : 64;
-		struct seen *grown = pio_realloc(r->seen, capacity * sizeof *grown);
-		if (!grown)
-			return pio_fail(err, PIO_ENOMEM, "%s: out of memory for %zu entries", r->path, capacity);
-		r->seen = grown;
-		r->capacity = capacity;
-	}
+	int rc = pio_grow(&r->seen, &r->capacity, r->count, "entries of a bundle", err);
+	if (rc)
+		return rc;
 	struct seen *seen = &r->seen[r->count];
 	*seen = (struct seen){ .path = pio_strdup(path), .is_dir = is_dir };
 	if (!seen->path)

@@ -51,14 +51,9 @@ static int tell(const check *c, pio_err *err, const char *format, int64_t id, co
 static int keep(check *c, int64_t id, bool is_recent, const char *why, pio_err *err)
 {
 	c->result->bad_chunks++;
-	if (c->found_count == c->found_capacity) {
-		size_t capacity = c->found_capacity ? 2 * c->found_capacity : 16;
-		damage *grown = pio_realloc(c->found, capacity * sizeof *grown);
-		if (!grown)
-			return pio_fail(err, PIO_ENOMEM, "out of memory for %zu damaged rows", capacity);
-		c->found = grown;
-		c->found_capacity = capacity;
-	}
+	int rc = pio_grow(&c->found, &c->found_capacity, c->found_count, "damaged rows", err);
+	if (rc)
+		return rc;
 	damage *d = &c->found[c->found_count++];
 	*d = (damage){ .id = id, .is_recent = is_recent };
 	snprintf(d->why, sizeof d->why, "%s", why);

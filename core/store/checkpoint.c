@@ -157,14 +157,9 @@ static int load_orphans(char ***digests, size_t *count, pio_store *store, int64_
 	                                  checkpoint_id);
 	int rc = pio_sql_row(store, row, err);
 	while (rc == 1) {
-		if (*count == capacity) {
-			capacity = capacity ? capacity * 2 : 16;
-			char **grown = pio_realloc(*digests, capacity * sizeof *grown);
-			rc = grown ? 0 : pio_fail(err, PIO_ENOMEM, "out of memory");
-			if (rc)
-				break;
-			*digests = grown;
-		}
+		rc = pio_grow(digests, &capacity, *count, "files of a checkpoint", err);
+		if (rc)
+			break;
 		char *digest = pio_sql_text_copy(row, 0);
 		rc = digest ? 0 : pio_fail(err, PIO_ENOMEM, "out of memory");
 		if (rc)

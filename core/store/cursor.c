@@ -18,16 +18,10 @@ typedef struct newest {
 
 static int push_chunk(pio_series_cursor *cursor, const pio_cursor_chunk *chunk, pio_err *err)
 {
-	if (cursor->chunks_end == cursor->chunks_capacity) {
-		size_t more = cursor->chunks_capacity ? cursor->chunks_capacity * 2 : 64;
-		pio_cursor_chunk *grown = pio_realloc(cursor->chunks, more * sizeof *grown);
-		if (!grown)
-			return pio_fail(err, PIO_ENOMEM, "no memory for a list of %zu chunks", more);
-		cursor->chunks = grown;
-		cursor->chunks_capacity = more;
-	}
-	cursor->chunks[cursor->chunks_end++] = *chunk;
-	return 0;
+	int rc = pio_grow(&cursor->chunks, &cursor->chunks_capacity, cursor->chunks_end, "chunks", err);
+	if (!rc)
+		cursor->chunks[cursor->chunks_end++] = *chunk;
+	return rc;
 }
 
 static bool is_within(const pio_series_cursor *cursor, const pio_cursor_chunk *chunk)

@@ -46,15 +46,8 @@ static struct pio_fold_names *make_room(pio_store *store, size_t index_bytes)
 		return NULL;
 	if (names->held_bytes + index_bytes > BYTES_MAX)
 		return NULL;
-	if (names->count == names->capacity) {
-		size_t capacity = names->capacity ? 2 * names->capacity : 16;
-		place *all = pio_realloc(names->all, capacity * sizeof *all);
-		if (!all)
-			return NULL;
-		names->all = all;
-		names->capacity = capacity;
-	}
-	return names;
+	bool has_room = pio_grow(&names->all, &names->capacity, names->count, "places", NULL) == 0;
+	return has_room ? names : NULL;
 }
 
 void pio_fold_names_keep(fold_batch *batch, uint32_t segment, int64_t offset)

@@ -51,14 +51,10 @@ static int load_segments(segment **segments, size_t *count, pio_store *store, in
 	                                  "iii", series_id, (int64_t)recent_of, first_step);
 	int rc = pio_sql_row(store, row, err);
 	for (; rc == 1; rc = pio_sql_row(store, row, err)) {
-		if (*count == capacity) {
-			capacity = capacity ? capacity * 2 : 16;
-			segment *grown = pio_realloc(*segments, capacity * sizeof *grown);
-			if (!grown) {
-				pio_sql_reset(row);
-				return pio_fail(err, PIO_ENOMEM, "out of memory to recount a series");
-			}
-			*segments = grown;
+		int bad = pio_grow(segments, &capacity, *count, "attempts of a series", err);
+		if (bad) {
+			pio_sql_reset(row);
+			return bad;
 		}
 		segment *s = *segments + *count;
 		*s = (segment){ sqlite3_column_int(row, 0), sqlite3_column_int64(row, 1), INT64_MAX,

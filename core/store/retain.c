@@ -29,15 +29,9 @@ static int load_candidates(candidate **list, size_t *count, pio_store *store, in
 	                                  " state = 'sealed' ORDER BY step DESC, id DESC", "i", run_id);
 	int rc = pio_sql_row(store, row, err);
 	while (rc == 1) {
-		if (*count == capacity) {
-			capacity = capacity ? capacity * 2 : 16;
-			candidate *grown = pio_realloc(*list, capacity * sizeof *grown);
-			if (!grown) {
-				rc = pio_fail(err, PIO_ENOMEM, "no memory for a list of checkpoints");
-				break;
-			}
-			*list = grown;
-		}
+		rc = pio_grow(list, &capacity, *count, "checkpoints", err);
+		if (rc)
+			break;
 		(*list)[(*count)++] = (candidate){ .id = sqlite3_column_int64(row, 0),
 		                                   .step = sqlite3_column_int64(row, 1), .value = NAN };
 		rc = pio_sql_row(store, row, err);

@@ -25,15 +25,9 @@ int pio_store_series_read(pio_point **points, size_t *count, pio_store *store, i
 	if (rc)
 		return rc;
 	while ((rc = pio_series_cursor_next(&point, &cursor, err)) == 1) {
-		if (*count == capacity) {
-			capacity = capacity ? capacity * 2 : 1024;
-			pio_point *grown = pio_realloc(*points, capacity * sizeof *grown);
-			if (!grown) {
-				rc = pio_fail(err, PIO_ENOMEM, "no memory for %zu points of a series", capacity);
-				break;
-			}
-			*points = grown;
-		}
+		rc = pio_grow(points, &capacity, *count, "points of a series", err);
+		if (rc)
+			break;
 		(*points)[(*count)++] = *point;
 	}
 	pio_series_cursor_close(&cursor);

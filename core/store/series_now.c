@@ -35,7 +35,7 @@ typedef struct now {
 	unsigned version;           /* of that state */
 	bool is_valid;
 	int64_t *runs;              /* that have recent rows, in order */
-	size_t runs_count;
+	size_t runs_count, runs_capacity;
 	loaded *ranks;              /* whose recent rows are in `series`, in order */
 	size_t ranks_count, ranks_capacity;
 	known *series;              /* hash */
@@ -145,15 +145,9 @@ static int load_rank(now *n, int64_t run_id, int64_t rank, pio_err *err)
 	}
 	if (low < n->ranks_count && n->ranks[low].run_id == run_id && n->ranks[low].rank == rank)
 		return 0;
-	if (n->ranks_count == n->ranks_capacity) {
-		size_t capacity = n->ranks_capacity ? 2 * n->ranks_capacity : 64;
-		loaded *ranks = pio_realloc(n->ranks, capacity * sizeof *ranks);
-		if (!ranks)
-			return pio_fail(err, PIO_ENOMEM, "no memory for %zu ranks", capacity);
-		n->ranks = ranks;
-		n->ranks_capacity = capacity;
-	}
-	int rc = read_rank(n, run_id, rank, err);
+	int rc = pio_grow(&n->ranks, &n->ranks_capacity, n->ranks_count, "ranks", err);
+	if (!rc)
+		rc = read_rank(n, run_id, rank, err);
 	if (rc)
 		return rc;
 	memmove(&n->ranks[low + 1], &n->ranks[low], (n->ranks_count++ - low) * sizeof *n->ranks);
@@ -171,10 +165,9 @@ static int load_runs(now *n, pio_err *err)
 		                     "i", run_id);
 		if (rc || !run_id)
 			return rc;
-		int64_t *runs = pio_realloc(n->runs, (n->runs_count + 1) * sizeof *runs);
-		if (!runs)
-			return pio_fail(err, PIO_ENOMEM, "no memory for %zu runs", n->runs_count + 1);
-		n->runs = runs;
+		rc = pio_grow(&n->runs, &n->runs_capacity, n->runs_count, "runs", err);
+		if (rc)
+			return rc;
 		n->runs[n->runs_count++] = run_id;
 	}
 }

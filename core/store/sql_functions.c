@@ -52,17 +52,10 @@ typedef struct gathered {
 /* Room for one more of `bytes`; NULL: the query has failed. */
 static void *grow(gathered *g, sqlite3_context *context, size_t bytes)
 {
-	if (g && g->count < g->capacity)
+	if (g && pio_grow_items(&g->all, bytes, &g->capacity, g->count, "values", NULL) == 0)
 		return g->all;
-	size_t more = g && g->capacity ? g->capacity * 2 : 256;
-	void *grown = g ? pio_realloc(g->all, more * bytes) : NULL;
-	if (!grown) {
-		sqlite3_result_error_nomem(context);
-		return NULL;
-	}
-	g->all = grown;
-	g->capacity = more;
-	return grown;
+	sqlite3_result_error_nomem(context);
+	return NULL;
 }
 
 static void area_step(sqlite3_context *context, int argc, sqlite3_value **argv)

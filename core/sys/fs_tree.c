@@ -31,18 +31,14 @@ void pio_fs_list_free(char **names, size_t count)
 	pio_free(names);
 }
 
-static int push_name(char ***names, size_t *count, size_t *capacity, const char *name)
+static bool push_name(char ***names, size_t *count, size_t *capacity, const char *name)
 {
-	if (*count == *capacity) {
-		size_t grown = *capacity ? *capacity * 2 : 16;
-		char **more = pio_realloc(*names, grown * sizeof *more);
-		if (!more)
-			return -1;
-		*names = more;
-		*capacity = grown;
-	}
-	(*names)[*count] = pio_strdup(name);
-	return (*names)[*count] ? (++*count, 0) : -1;
+	if (pio_grow(names, capacity, *count, "names", NULL) != 0)
+		return false;
+	char *copy = pio_strdup(name);
+	if (copy)
+		(*names)[(*count)++] = copy;
+	return copy;
 }
 
 int pio_fs_list(char ***names, size_t *count, const char *path, pio_err *err)
@@ -59,7 +55,7 @@ int pio_fs_list(char ***names, size_t *count, const char *path, pio_err *err)
 	size_t capacity = 0;
 	const struct dirent *entry;
 	while (rc == 0 && (errno = 0, entry = readdir(dir)) != NULL)
-		if (!is_dot(entry->d_name) && push_name(names, count, &capacity, entry->d_name) != 0)
+		if (!is_dot(entry->d_name) && !push_name(names, count, &capacity, entry->d_name))
 			rc = pio_fail(err, PIO_ENOMEM, "out of memory listing %s", path);
 	if (rc == 0 && errno)
 		rc = pio_fail_errno(err, errno, "cannot list %s", path);

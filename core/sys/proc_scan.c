@@ -78,15 +78,8 @@ static void table_free(table *t)
 
 static process *table_add(table *t)
 {
-	if (t->count == t->capacity) {
-		size_t capacity = t->capacity ? 2 * t->capacity : 256;
-		process *rows = pio_realloc(t->rows, capacity * sizeof *rows);
-		if (!rows)
-			return NULL;
-		t->rows = rows;
-		t->capacity = capacity;
-	}
-	return &t->rows[t->count++];
+	bool has_room = pio_grow(&t->rows, &t->capacity, t->count, "processes", NULL) == 0;
+	return has_room ? &t->rows[t->count++] : NULL;
 }
 
 static bool scan(table *t)

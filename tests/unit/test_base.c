@@ -49,6 +49,59 @@ static void every_code_has_a_word(void **state)
 	assert_string_equal(pio_code_word(-4711), "io");
 }
 
+static void an_array_grows_by_doubling(void **state)
+{
+	(void)state;
+	int64_t live = pio_mem_live(), *items = NULL;
+	size_t capacity = 0, moves = 0;
+	for (size_t n = 0; n < 1000; n++) {
+		size_t before = capacity;
+		check_ok(pio_grow(&items, &capacity, n, "items", &err));
+		assert_true(capacity > n);
+		moves += capacity != before;
+		items[n] = (int64_t)n;
+	}
+	assert_int_equal(capacity, 1024);
+	assert_int_equal(moves, 7); /* 16, 32, ..., 1024 */
+	for (size_t n = 0; n < 1000; n++)
+		assert_int_equal(items[n], n);
+	assert_int_equal(pio_mem_live(), live + 1);
+	pio_free(items);
+	items = NULL;
+	capacity = 0;
+	check_ok(pio_grow(&items, &capacity, 100, "items", &err)); /* many at once */
+	assert_true(capacity > 100);
+	memset(items, 0, capacity * sizeof *items);
+	pio_free(items);
+}
+
+/* Counts beyond what can be had wrap around to few bytes. */
+static void an_array_that_cannot_grow_stays(void **state)
+{
+	(void)state;
+	static const size_t too_many[] = { SIZE_MAX / 16 + 1, SIZE_MAX / 2 + 1, SIZE_MAX };
+	int64_t live = pio_mem_live(), *items = NULL;
+	size_t capacity = 0;
+	check_ok(pio_grow(&items, &capacity, 0, "items", &err));
+	int64_t *before = items;
+	for (size_t n = 0; n < capacity; n++)
+		items[n] = (int64_t)n;
+	pio_mem_fail_at(1);
+	check_fails(pio_grow(&items, &capacity, capacity, "items", &err), PIO_ENOMEM,
+	            "out of memory for 17 items");
+	assert_int_equal(pio_mem_fail_at(0), 0);
+	for (size_t i = 0; i < sizeof too_many / sizeof too_many[0]; i++)
+		check_fails(pio_grow(&items, &capacity, too_many[i], "items", &err), PIO_ENOMEM, "out of memory");
+	assert_ptr_equal(items, before);
+	assert_int_equal(capacity, 16);
+	check_ok(pio_grow(&items, &capacity, capacity, "items", &err));
+	assert_int_equal(capacity, 32);
+	for (size_t n = 0; n < 16; n++)
+		assert_int_equal(items[n], n);
+	pio_free(items);
+	assert_int_equal(pio_mem_live(), live);
+}
+
 static void string_survives_a_failed_append(void **state)
 {
 	(void)state;
@@ -238,6 +291,8 @@ int main(void)
 		cmocka_unit_test(full_disk_has_its_own_code),
 		cmocka_unit_test(error_may_quote_its_own_message),
 		cmocka_unit_test(every_code_has_a_word),
+		cmocka_unit_test(an_array_grows_by_doubling),
+		cmocka_unit_test(an_array_that_cannot_grow_stays),
 		cmocka_unit_test(string_survives_a_failed_append),
 		cmocka_unit_test(json_strings_are_escaped),
 		cmocka_unit_test(ulid_text_and_bytes_agree),
