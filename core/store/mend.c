@@ -11,39 +11,34 @@
 
 /* ---- telling ----------------------------------------------------------------------------- */
 
-static int message_of(pio_str *message, const char *what, int64_t id, const char *why, pio_err *err)
+/* `insert` takes ?1: the id, ?2: now, ?3: what is told. */
+static int note(pio_store *store, const char *insert, const char *what, int64_t id, const char *why,
+                pio_err *err)
 {
-	pio_str_printf(message, "%s %lld: %s", what, (long long)id, why);
-	return pio_str_check(message, err);
+	pio_str message = PIO_STR_INIT;
+	pio_str_printf(&message, "%s %lld: %s", what, (long long)id, why);
+	int rc = pio_str_check(&message, err);
+	if (!rc)
+		rc = pio_sql_exec(store, err, insert, "iit", id, pio_clock_wall_ns(), message.data);
+	pio_str_fini(&message);
+	return rc;
 }
 
 int pio_mend_note_chunk(pio_store *store, int64_t chunk_id, const char *why, pio_err *err)
 {
-	pio_str message = PIO_STR_INIT;
-	int rc = message_of(&message, "chunk", chunk_id, why, err);
-	if (!rc)
-		rc = pio_sql_exec(store, err, "INSERT INTO event (run_id, attempt_id, rank, time_ns, kind,"
-		                  " message) SELECT s.run_id, a.id, s.rank, ?2, 'damage', ?3 FROM chunk c"
-		                  " JOIN main.series s ON s.id = c.series_id JOIN attempt a ON a.run_id = s.run_id"
-		                  " AND a.number = c.attempt WHERE c.id = ?1 AND NOT EXISTS (SELECT 1 FROM event e"
-		                  " WHERE e.run_id = s.run_id AND e.attempt_id = a.id AND e.rank = s.rank AND"
-		                  " e.kind = 'damage' AND e.message = ?3)", "iit", chunk_id, pio_clock_wall_ns(),
-		                  message.data);
-	pio_str_fini(&message);
-	return rc;
+	return note(store, "INSERT INTO event (run_id, attempt_id, rank, time_ns, kind, message) SELECT"
+	            " s.run_id, a.id, s.rank, ?2, 'damage', ?3 FROM chunk c JOIN main.series s ON"
+	            " s.id = c.series_id JOIN attempt a ON a.run_id = s.run_id AND a.number = c.attempt"
+	            " WHERE c.id = ?1 AND NOT EXISTS (SELECT 1 FROM event e WHERE e.run_id = s.run_id AND"
+	            " e.attempt_id = a.id AND e.rank = s.rank AND e.kind = 'damage' AND e.message = ?3)",
+	            "chunk", chunk_id, why, err);
 }
 
 int pio_mend_note_recent(pio_store *store, int64_t recent_id, const char *why, pio_err *err)
 {
-	pio_str message = PIO_STR_INIT;
-	int rc = message_of(&message, "recent row", recent_id, why, err);
-	if (!rc)
-		rc = pio_sql_exec(store, err, "INSERT INTO event (run_id, attempt_id, rank, time_ns, kind,"
-		                  " message) SELECT r.run_id, j.attempt_id, r.rank, ?2, 'damage', ?3 FROM recent r"
-		                  " JOIN journal j ON j.id = r.journal_id WHERE r.id = ?1", "iit", recent_id,
-		                  pio_clock_wall_ns(), message.data);
-	pio_str_fini(&message);
-	return rc;
+	return note(store, "INSERT INTO event (run_id, attempt_id, rank, time_ns, kind, message) SELECT"
+	            " r.run_id, j.attempt_id, r.rank, ?2, 'damage', ?3 FROM recent r JOIN journal j ON"
+	            " j.id = r.journal_id WHERE r.id = ?1", "recent row", recent_id, why, err);
 }
 
 /* ---- folding again --------------------------------------------------------------------------- */

@@ -81,34 +81,48 @@ bool pio_host_memory(int64_t *total_bytes, int64_t *available_bytes, const char 
 
 /* ---- traffic -------------------------------------------------------------------------- */
 
+/* A line of a table of devices: the name, and how much came in and went out. */
+typedef bool line_reader(char name[NAME_BYTES], unsigned long long *in, unsigned long long *out,
+                         const char *line);
+
 /* "  eth0: bytes packets errs drop fifo frame compressed multicast bytes ..." */
-static void look_at_network(pio_host_look *look, pio_str *text, const char *root)
+static bool read_interface(char name[NAME_BYTES], unsigned long long *in, unsigned long long *out,
+                           const char *line)
 {
-	if (!read_file(text, root, "/proc/net/dev"))
-		return;
-	for (const char *line = text->data; line; line = next_line(line)) {
-		char name[NAME_BYTES];
-		unsigned long long received, sent;
-		if (sscanf(line, " %63[^: \n]: %llu %*u %*u %*u %*u %*u %*u %*u %llu", name, &received, &sent) == 3 &&
-		    is_there(root, "/sys/class/net", name, "device")) {
-			add(&look->counts[PIO_HOST_RECEIVED], (double)received);
-			add(&look->counts[PIO_HOST_SENT], (double)sent);
-		}
-	}
+	return sscanf(line, " %63[^: \n]: %llu %*u %*u %*u %*u %*u %*u %*u %llu", name, in, out) == 3;
 }
 
 /* "   8       0 sda reads merged sectors ms writes merged sectors ..." */
-static void look_at_disks(pio_host_look *look, pio_str *text, const char *root)
+static bool read_disk(char name[NAME_BYTES], unsigned long long *in, unsigned long long *out,
+                      const char *line)
 {
-	if (!read_file(text, root, "/proc/diskstats"))
+	return sscanf(line, " %*u %*u %63s %*u %*u %llu %*u %*u %*u %llu", name, in, out) == 3;
+}
+
+typedef struct device_table {
+	const char *path, *devices;      /* below `devices` a directory each */
+	line_reader *read;
+	pio_host_gauge in, out;
+	double unit_bytes;
+} device_table;
+
+static const device_table network = {
+	"/proc/net/dev", "/sys/class/net", read_interface, PIO_HOST_RECEIVED, PIO_HOST_SENT, 1,
+};
+static const device_table disks = {
+	"/proc/diskstats", "/sys/block", read_disk, PIO_HOST_READ, PIO_HOST_WRITTEN, SECTOR_BYTES,
+};
+
+static void look_at_devices(pio_host_look *look, pio_str *text, const char *root, const device_table *table)
+{
+	if (!read_file(text, root, table->path))
 		return;
 	for (const char *line = text->data; line; line = next_line(line)) {
 		char name[NAME_BYTES];
-		unsigned long long read, written;
-		if (sscanf(line, " %*u %*u %63s %*u %*u %llu %*u %*u %*u %llu", name, &read, &written) == 3 &&
-		    is_there(root, "/sys/block", name, "device")) {
-			add(&look->counts[PIO_HOST_READ], (double)read * SECTOR_BYTES);
-			add(&look->counts[PIO_HOST_WRITTEN], (double)written * SECTOR_BYTES);
+		unsigned long long in, out;
+		if (table->read(name, &in, &out, line) && is_there(root, table->devices, name, "device")) {
+			add(&look->counts[table->in], (double)in * table->unit_bytes);
+			add(&look->counts[table->out], (double)out * table->unit_bytes);
 		}
 	}
 }
@@ -165,9 +179,9 @@ void pio_host_look_at(pio_host_look *look, const char *root)
 	look_at_cpus(look, &text, root);
 	if (pio_host_memory(&total, &available, root))
 		look->counts[PIO_HOST_MEMORY] = (double)(total - available);
-	look_at_network(look, &text, root);
+	look_at_devices(look, &text, root, &network);
 	look_at_rdma(look, &text, root);
-	look_at_disks(look, &text, root);
+	look_at_devices(look, &text, root, &disks);
 	pio_str_fini(&text);
 }
 
