@@ -160,6 +160,25 @@ static inline heard_events events_in_journal(int node)
 	return events;
 }
 
+static inline void contains(const char *text, const char *part)
+{
+	if (!strstr(text ? text : "", part))
+		fail_msg("\"%s\" is not in:\n%s", part, text);
+}
+
+/* The one event of a node's journal: its rank 1 takes too long for a step. */
+static inline heard_events straggler_in_journal(int node, const char *host)
+{
+	char taken[128];
+	heard_events events = events_in_journal(node);
+	assert_int_equal(events.count, 1);
+	assert_int_equal(events.rank, 1);
+	assert_string_equal(events.kind, "straggler");
+	snprintf(taken, sizeof taken, "rank 1 (%s) takes 0.", host);
+	contains(events.message, taken);
+	return events;
+}
+
 /* ---- members of a record ------------------------------------------------------------------- */
 
 static inline const char *text_of(const json_t *record, const char *name)
@@ -172,12 +191,6 @@ static inline int64_t int_of(const json_t *record, const char *name)
 {
 	const json_t *member = json_object_get(record, name);
 	return json_is_integer(member) ? json_integer_value(member) : INT64_MIN;
-}
-
-static inline void contains(const char *text, const char *part)
-{
-	if (!strstr(text ? text : "", part))
-		fail_msg("\"%s\" is not in:\n%s", part, text);
 }
 
 #endif

@@ -13,9 +13,10 @@
 #include "launch/head.h"
 #include "launch/probe.h"
 
-/* 1,000 points, then nothing. */
-static inline int log_main(void)
+/* 1,000 points, then nothing, whatever the word. */
+static inline int log_main(const char *word)
 {
+	(void)word;
 	pio_run *run;
 	if (pio_open(&run, NULL))
 		return 98;
@@ -50,6 +51,22 @@ static inline json_t *orders(int nodes, int ranks_per_node, const char *shell)
 static inline void put_start(json_t *spec, const char *shell)
 {
 	json_object_set_new(spec, "start", json_pack("[s, s, s, s, s]", "sh", "-c", shell, "sh", self));
+}
+
+/* Of two nodes the second is in a session of its own, so that kill_apart finds all of it. */
+static inline void put_start_apart(json_t *spec)
+{
+	put_start(spec, "PIOCHE_NODE=0 SLURMD_NODENAME=dgx-000 \"$1\" agent --join & "
+	          "PIOCHE_NODE=1 SLURMD_NODENAME=dgx-001 setsid \"$1\" agent --join & "
+	          "echo $! > \"$PIOCHE_DIR/keeper\"; wait");
+}
+
+/* Agent and keeper of that node at once, and what they started. */
+static inline void kill_apart(void)
+{
+	pio_str keeper = read_text("keeper");
+	pio_proc_signal_tree(atoi(keeper.data), SIGKILL);
+	pio_str_fini(&keeper);
 }
 
 static inline pid_t start(json_t *spec)

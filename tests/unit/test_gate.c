@@ -244,12 +244,6 @@ static void when_the_head_is_killed_nothing_is_left(void **state)
 	pio_str_fini(&round);
 }
 
-static int rank_body(const char *word)
-{
-	(void)word;
-	return log_main();
-}
-
 /* A node whose ranks come to a bad end. */
 static void be_troubled(const char *word)
 {
@@ -263,7 +257,7 @@ int main(int argc, char **argv)
 {
 	if (argc == 5 && strcmp(argv[2], "--probe") == 0)
 		be_troubled(getenv("PROBE"));
-	int status = be_another(argc, argv, rank_body);
+	int status = be_another(argc, argv, log_main);
 	if (status >= 0)
 		return status;
 	const struct CMUnitTest tests[] = {

@@ -60,7 +60,7 @@ static int rank_body(const char *word)
 {
 	if (strcmp(word, "elsewhere") == 0)
 		return elsewhere_main();
-	return strcmp(word, "sum") == 0 ? sum_main() : log_main();
+	return strcmp(word, "sum") == 0 ? sum_main() : log_main(word);
 }
 
 /* ---- the promises --------------------------------------------------------------------- */
@@ -281,15 +281,11 @@ static void a_dead_node_is_named(void **state)
 {
 	(void)state;
 	json_t *spec = orders(2, 1, "echo up; exec sleep 60");
-	put_start(spec, "PIOCHE_NODE=0 SLURMD_NODENAME=dgx-000 \"$1\" agent --join & "
-	          "PIOCHE_NODE=1 SLURMD_NODENAME=dgx-001 setsid \"$1\" agent --join & "
-	          "echo $! > \"$PIOCHE_DIR/keeper\"; wait");
+	put_start_apart(spec);
 	pid_t pid = start(spec);
 	wait_for_text("rank-1.out", "up", 1);
 	wait_for_text("rank-0.out", "up", 1);
-	pio_str keeper = read_text("keeper");
-	pio_proc_signal_tree(atoi(keeper.data), SIGKILL);
-	pio_str_fini(&keeper);
+	kill_apart();
 	json_t *record = end(pid), *first = json_object_get(record, "first");
 	assert_string_equal(text_of(record, "result"), "node_fail");
 	assert_string_equal(text_of(first, "host"), "dgx-001");

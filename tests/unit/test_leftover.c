@@ -152,9 +152,7 @@ static void expect_drained(void)
 static void kill_node_1(void)
 {
 	json_t *spec = orders(2, 2, "log");
-	put_start(spec, "PIOCHE_NODE=0 SLURMD_NODENAME=dgx-000 \"$1\" agent --join & "
-	          "PIOCHE_NODE=1 SLURMD_NODENAME=dgx-001 setsid \"$1\" agent --join & "
-	          "echo $! > \"$PIOCHE_DIR/keeper\"; wait");
+	put_start_apart(spec);
 	pid_t pid = start(spec);
 	wait_for_text("rank-2.out", "logged", 1);
 	wait_for_text("rank-3.out", "logged", 1);
@@ -168,9 +166,7 @@ static void kill_node_1(void)
 	struct stat st;
 	assert_int_equal(stat(note(), &st), 0);
 	assert_int_equal(st.st_mode & 0777, 0600);
-	pio_str keeper = read_text("keeper");
-	pio_proc_signal_tree(atoi(keeper.data), SIGKILL);
-	pio_str_fini(&keeper);
+	kill_apart();
 	json_t *record = end(pid);
 	assert_string_equal(text_of(record, "result"), "node_fail");
 	json_decref(record);

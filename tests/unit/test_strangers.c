@@ -134,15 +134,9 @@ static void strangers_harm_nobody_and_the_token_is_told_nowhere(void **state)
 	pio_str_fini(&token);
 }
 
-static int rank_body(const char *word)
-{
-	(void)word;
-	return log_main();
-}
-
 int main(int argc, char **argv)
 {
-	int status = be_another(argc, argv, rank_body);
+	int status = be_another(argc, argv, log_main);
 	if (status >= 0)
 		return status;
 	const struct CMUnitTest tests[] = { T(strangers_harm_nobody_and_the_token_is_told_nowhere) };
