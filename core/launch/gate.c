@@ -37,14 +37,16 @@ static void add_check(pio_gate *gate, const char *host, const char *name, const 
 	                                "time_ns", (json_int_t)pio_clock_wall_ns()));
 }
 
-/* False: it is no node of this attempt, or left out already. */
-static bool leave_out(pio_gate *gate, const char *host, const pio_str *why)
+/* False: it is no node of this attempt, or left out already. `result`: what that makes of
+ * an attempt that has not enough others. */
+static bool leave_out(pio_gate *gate, const char *host, const char *result, const pio_str *why)
 {
 	size_t i;
 	json_t *name;
 	json_array_foreach(gate->fit, i, name)
 		if (strcmp(json_string_value(name), host) == 0) {
 			json_object_set_new(find_node(gate, host), "why", json_stringn(why->data, why->len));
+			json_object_set_new(find_node(gate, host), "result", json_string(result));
 			json_array_remove(gate->fit, i);
 			return true;
 		}
@@ -74,7 +76,7 @@ static int leave_out_unfit(pio_gate *gate, const pio_gate_round *round)
 				               pio_json_string_or(check, "message", ""));
 		if (find_node(gate, host))
 			json_object_set(find_node(gate, host), "checks", checks);
-		count += why.len > 0 && leave_out(gate, host, &why);
+		count += why.len > 0 && leave_out(gate, host, "node_fail", &why);
 		pio_str_fini(&why);
 	}
 	return count;
@@ -91,30 +93,46 @@ static bool has_come(const pio_gate_round *round)
 }
 
 /* What happened there is a check that failed, as what is looked at is. */
-static int leave_out_probed(pio_gate *gate, const char *host, const pio_str *why)
+static int leave_out_silent(pio_gate *gate, const char *host, const pio_str *why)
 {
-	if (!leave_out(gate, host, why))
+	if (!leave_out(gate, host, "node_fail", why))
 		return 0;
 	add_check(gate, host, "probe", "failed", why->data);
 	return 1;
+}
+
+/* A probe that gives up by itself may well have been set up wrongly, and that is no node's
+ * fault: the others may try without it, once, and nothing is held against it. */
+static int leave_out_exited(pio_gate *gate, const char *host, const pio_str *what)
+{
+	pio_str why = PIO_STR_INIT;
+	pio_str_printf(&why, "its probe failed: %s", what->data);
+	int count = gate->exits == 0 && leave_out(gate, host, "failed", &why);
+	if (count)
+		add_check(gate, host, "probe", "warning", why.data);
+	gate->exits += count;
+	pio_str_fini(&why);
+	return count;
 }
 
 /* Who failed first, or did not come; how many they are. */
 static int leave_out_failed(pio_gate *gate, const pio_gate_round *round)
 {
 	const json_t *first = json_object_get(round->record, "first");
+	const char *host = pio_json_string_or(first, "host", "");
 	pio_str why = PIO_STR_INIT;
 	size_t i;
 	json_t *node;
 	int count = 0;
 	if (json_is_object(first)) {
 		pio_str_puts(&why, pio_json_string_or(first, "what", pio_json_string_or(first, "message", "failed")));
-		count = leave_out_probed(gate, pio_json_string_or(first, "host", ""), &why);
+		count = json_is_integer(json_object_get(first, "exit_code")) ? leave_out_exited(gate, host, &why)
+		                                                             : leave_out_silent(gate, host, &why);
 	} else if (has_come(round)) {
 		pio_str_printf(&why, "its agent did not come within %lld s", (long long)round->join_s);
 		json_array_foreach(json_object_get(round->record, "nodes"), i, node)
 			if (strcmp(pio_json_string_or(node, "result", ""), "node_fail") == 0)
-				count += leave_out_probed(gate, pio_json_string_or(node, "host", ""), &why);
+				count += leave_out_silent(gate, pio_json_string_or(node, "host", ""), &why);
 	}
 	pio_str_fini(&why);
 	return count;
@@ -158,7 +176,7 @@ static void judge_bandwidth(pio_gate *gate, const pio_gate_round *round)
 		pio_str_printf(&text, " (%s)", gate->by);
 		add_check(gate, host_of(round, i), "bandwidth", is_slow ? "failed" : "ok", text.data);
 		if (is_slow)
-			(void)leave_out(gate, host_of(round, i), &text);
+			(void)leave_out(gate, host_of(round, i), "node_fail", &text);
 		pio_str_fini(&text);
 	}
 	if (gate->busbw < expected) {
@@ -226,7 +244,8 @@ int pio_gate_init(pio_gate *gate, const char *dir, const json_t *orders, int nee
 	*gate = (pio_gate){ .dir = dir, .orders = orders, .needed = needed, .fit = hosts,
 	                    .nodes = json_array() };
 	json_array_foreach(hosts, i, host)
-		json_array_append_new(gate->nodes, json_pack("{s:O, s:n, s:[]}", "host", host, "why", "checks"));
+		json_array_append_new(gate->nodes, json_pack("{s:O, s:n, s:n, s:[]}", "host", host, "why", "result",
+		                                             "checks"));
 	if (!hosts || json_array_size(gate->nodes) != json_array_size(hosts))
 		return pio_fail(err, PIO_ENOMEM, "out of memory for a preflight");
 	return 0;

@@ -10,13 +10,17 @@
  *     |--all done--> those that are not slow are fit
  *     |--told to end, out of time, failed for no node's sake--> the verdict
  *
+ * A probe that exits by itself is taken for its node's fault once: when it does so on
+ * another one too, it is not.
+ *
  * On good nodes it takes as long as it takes to start agents, and a second or two; it
  * may take PIO_GATE_S at most, and what agents may take to come (join_s of head.h).
  * DIR/gate.json gets, atomically:
  *
  *   { "version": 1, "result": "ok" or the verdict, "message": why or null,
  *     "by": "nccl", "tcp" or null, "busbw": bytes a second or null, "rounds",
- *     "fit": [host...], "nodes": [ { "host", "why": it is left out, or null,
+ *     "fit": [host...], "nodes": [ { "host", "why": it is left out, or null, "result": what
+ *     an attempt is that cannot do without it, "node_fail" or "failed", or null,
  *     "checks": as in the record of an agent, with "bandwidth", or "probe" where it did
  *     not come, failed or hung } ], "took_ns" }
  *
@@ -44,6 +48,7 @@ typedef struct pio_gate {
 	const char *by;          /* how it was measured; NULL: it was not */
 	double busbw;
 	int rounds;
+	int exits;               /* nodes left out for a probe that exited by itself */
 	int64_t took_ns;
 } pio_gate;
 

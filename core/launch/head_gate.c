@@ -99,11 +99,13 @@ static void blame(pio_head *head, const pio_gate *gate)
 		pio_str text = PIO_STR_INIT;
 		snprintf(place->host, sizeof place->host, "%s", pio_json_string_or(node, "host", ""));
 		place->state = why ? PIO_PLACE_ENDED : PIO_PLACE_JOINED;
-		pio_str_printf(&text, "preflight: %s; %zu node%s left of the %d that it needs", why ? why : "", fit,
-		               fit == 1 ? " is" : "s are", head->spec.nodes);
+		/* The words by which a machine is known to be at fault (nodes.lua), where it is. */
+		bool is_node = strcmp(pio_json_string_or(node, "result", ""), "node_fail") == 0;
+		pio_str_printf(&text, "%s%s; %zu node%s left of the %d that it needs", is_node ? "preflight: " : "",
+		               why ? why : "", fit, fit == 1 ? " is" : "s are", head->spec.nodes);
 		if (why)
-			place->record = json_pack("{s:s, s:s, s:I}", "result", "node_fail", "message", text.data,
-			                          "clock_ns", (json_int_t)pio_clock_mono_ns());
+			place->record = json_pack("{s:s, s:s, s:I}", "result", is_node ? "node_fail" : "failed",
+			                          "message", text.data, "clock_ns", (json_int_t)pio_clock_mono_ns());
 		pio_str_fini(&text);
 	}
 	head->has_failed = true;

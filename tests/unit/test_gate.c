@@ -181,6 +181,36 @@ static void who_hangs_or_dies_is_left_out(void **state)
 	wait_for_text("head.events", "rank 1 (dgx-001) logs no steps; it is stopped (T); dgx-003 takes its place", 1);
 }
 
+/* With the same setup as the program, which is wrong on every node. */
+static void what_is_set_up_wrongly_is_no_fault_of_a_node(void **state)
+{
+	(void)state;
+	json_t *spec = spec_of(2, 2, "", "echo here");
+	json_object_set_new(spec, "setup", json_string("exit 7"));
+	json_t *record = end(start(spec));
+	assert_string_equal(text_of(record, "result"), "failed");
+	assert_true(json_is_null(json_object_get(record, "first")));
+	contains(text_of(record, "message"), "preflight: dgx-00");
+	contains(text_of(record, "message"), " exited with 7");
+	json_decref(record);
+	assert_int_equal(count_rounds(), 2);
+}
+
+/* One node alone is named, as one whose rank failed; that it is down is not said. */
+static void a_probe_that_gives_up_is_a_rank_that_failed(void **state)
+{
+	(void)state;
+	json_t *record = end(start(spec_of(2, 0, "dgx-001) export PROBE=EXIT;;", "echo here")));
+	assert_string_equal(text_of(record, "result"), "failed");
+	assert_string_equal(text_of(json_object_get(record, "first"), "host"), "dgx-001");
+	assert_string_equal(text_of(record, "message"), "dgx-001: its probe failed: rank 1 exited with 3;"
+	                    " 1 node is left of the 2 that it needs");
+	json_decref(record);
+	json_t *gate = read_json("gate.json");
+	found(gate, "dgx-001", "probe", "warning");
+	json_decref(gate);
+}
+
 static void a_start_that_fails_blames_no_node(void **state)
 {
 	(void)state;
@@ -249,6 +279,8 @@ static void be_troubled(const char *word)
 {
 	if (word && strcmp(word, "STOP") == 0)
 		raise(SIGSTOP);
+	if (word && strcmp(word, "EXIT") == 0)
+		_exit(3);
 	if (word && strcmp(word, "SEGV") == 0)
 		raise(SIGSEGV);
 }
@@ -264,6 +296,7 @@ int main(int argc, char **argv)
 		T(good_nodes_are_measured_and_nothing_is_left), T(an_unfit_node_is_swapped_for_a_spare),
 		T(without_a_spare_the_unfit_node_is_named), T(all_that_are_unfit_are_found_at_once),
 		T(who_does_not_come_is_left_out), T(who_hangs_or_dies_is_left_out),
+		T(what_is_set_up_wrongly_is_no_fault_of_a_node), T(a_probe_that_gives_up_is_a_rank_that_failed),
 		T(a_start_that_fails_blames_no_node), T(less_than_was_expected_ends_the_attempt),
 		T(it_can_be_stopped), T(the_time_limit_ends_it), T(when_the_head_is_killed_nothing_is_left),
 	};
