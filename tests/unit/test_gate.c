@@ -167,7 +167,7 @@ static void who_does_not_come_is_left_out(void **state)
 static void who_hangs_or_dies_is_left_out(void **state)
 {
 	(void)state;
-	json_t *record = end(start(spec_of(2, 2, "dgx-001) export PROBE=STOP;; dgx-002) export PROBE=SEGV;;",
+	json_t *record = end(start(spec_of(2, 2, "dgx-001) export PROBE=STOP;; dgx-002) export PROBE=KILL;;",
 	                                   "echo here")));
 	assert_string_equal(text_of(record, "result"), "ok");
 	assert_string_equal(hosts_of(record), "dgx-000 dgx-003");
@@ -177,7 +177,7 @@ static void who_hangs_or_dies_is_left_out(void **state)
 	found(gate, "dgx-002", "probe", "failed");
 	found(gate, "dgx-003", "bandwidth", "ok");
 	json_decref(gate);
-	wait_for_text("head.events", "dgx-002 is left out: rank 2 died: SIGSEGV\"", 1);
+	wait_for_text("head.events", "dgx-002 is left out: rank 2 died: SIGKILL", 1);
 	wait_for_text("head.events", "rank 1 (dgx-001) logs no steps; it is stopped (T); dgx-003 takes its place", 1);
 }
 
@@ -281,8 +281,8 @@ static void be_troubled(const char *word)
 		raise(SIGSTOP);
 	if (word && strcmp(word, "EXIT") == 0)
 		_exit(3);
-	if (word && strcmp(word, "SEGV") == 0)
-		raise(SIGSEGV);
+	if (word && strcmp(word, "KILL") == 0)
+		raise(SIGKILL);
 }
 
 int main(int argc, char **argv)
