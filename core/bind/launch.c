@@ -6,6 +6,7 @@
 #include "bind/bind.h"
 #include "launch/address.h"
 #include "launch/agent_spec.h"
+#include "launch/head.h"
 #include "launch/slurm.h"
 #include "launch/supervise.h"
 
@@ -250,6 +251,16 @@ static int launch_address(lua_State *L)
 	return 2;
 }
 
+/* defaults: seconds that hold where a launch does not say */
+static void push_defaults(lua_State *L)
+{
+	lua_newtable(L);
+	lua_pushinteger(L, PIO_GRACE_S_DEFAULT);
+	lua_setfield(L, -2, "grace_s");
+	lua_pushinteger(L, PIO_JOIN_S_DEFAULT);
+	lua_setfield(L, -2, "join_s");
+}
+
 int pio_bind_open_launch(lua_State *L)
 {
 	static const luaL_Reg methods[] = {
@@ -265,5 +276,7 @@ int pio_bind_open_launch(lua_State *L)
 	};
 	pio_bind_type(L, SUPERVISOR, methods, supervisor_close, supervisor_tostring);
 	luaL_newlib(L, functions);
+	push_defaults(L);
+	lua_setfield(L, -2, "defaults");
 	return 1;
 }

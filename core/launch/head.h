@@ -49,6 +49,8 @@
 #ifndef PIO_LAUNCH_HEAD_H
 #define PIO_LAUNCH_HEAD_H
 
+#define PIO_JOIN_S_DEFAULT 300
+
 /* The verb: exit status 0, also when ranks failed (exit.json says so); 3 when
  * the head itself could not work. */
 int pio_head_main(const char *dir);

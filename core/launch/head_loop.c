@@ -9,12 +9,12 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "client/env.h"
+#include "launch/head.h"
 #include "launch/head_parts.h"
 #include "sys/proc.h"
 
 #define NS_PER_MS INT64_C(1000000)
 #define NS_PER_S INT64_C(1000000000)
-#define JOIN_S 300
 #define KEEPER_NS (15 * NS_PER_S)   /* it kills, drains and writes before it speaks */
 #define VICTIM_NS (500 * NS_PER_MS) /* from a victim's failure to the abort it causes */
 #define ENDING_NS (60 * NS_PER_S)   /* beyond the grace of the ranks */
@@ -108,7 +108,7 @@ static bool has_enough(const pio_head *head)
 
 static void watch_joining(pio_head *head, int64_t now_ns)
 {
-	int64_t join_ns = pio_json_int_or(head->spec.json, "join_s", JOIN_S) * NS_PER_S;
+	int64_t join_ns = pio_json_int_or(head->spec.json, "join_s", PIO_JOIN_S_DEFAULT) * NS_PER_S;
 	pio_str text = PIO_STR_INIT;
 	bool is_late = now_ns - head->begun_ns > join_ns / 10;
 	if (is_late && has_enough(head)) {

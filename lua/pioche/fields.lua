@@ -45,8 +45,7 @@ function fields.sorted(t)
   return keys
 end
 
--- ---- kinds of values: each returns the value to keep, or nil and what was expected; of a
--- ---- table in a table it may tell itself: it also gets the path, and `check`'s where
+-- ---- kinds of values: each returns the value to keep, or nil and what was expected
 
 local kinds = {}
 fields.kinds = kinds
@@ -122,8 +121,25 @@ kinds["function"] = function(value)
   return nil, "a function"
 end
 
--- Check `given` by `schema` = { name = { kind = "positive" | function, default, required } }.
--- where = { box, at = {display, line}, path = "launch" or nil }.
+-- A schema is { name = rule }, and a rule is
+--   kind       "positive", or a function as those above; or instead
+--   schema     of the fields of a table; `example` is such a table
+--   default    what is kept where nothing is given
+--   required   what is missing then, in words
+--   help       what it means, one line (reference.lua prints it)
+--   otherwise  what holds where nothing is given and others decide, in words
+
+local function check_of(rule)
+  return type(rule.kind) == "function" and rule.kind or kinds[rule.kind]
+end
+
+-- What a rule expects, in the words of its error.
+function fields.expected(rule)
+  if rule.schema then return "a table" .. (rule.example and ", as " .. rule.example or "") end
+  return (select(2, check_of(rule)(nil)))
+end
+
+-- Check `given` by `schema`. where = { box, at = {display, line}, path = "launch" or nil }.
 function fields.check(where, given, schema)
   local box, at, prefix = where.box, where.at, where.path and where.path .. "." or ""
   if type(given) ~= "table" then
@@ -132,8 +148,10 @@ function fields.check(where, given, schema)
   local names, result = fields.sorted(schema), {}
   for _, key in ipairs(fields.sorted(given)) do
     if type(key) ~= "string" or not schema[key] then
-      box:blame(at, prefix .. tostring(key), "there is no such key%s; expected one of %s",
-        errors.suggestion(tostring(key), names):gsub(";", ",", 1), table.concat(names, ", "))
+      box:blame(at, prefix .. tostring(key), "there is no such key%s; expected one of %s"
+        .. " (`pioche help recipe%s`)",
+        errors.suggestion(tostring(key), names):gsub(";", ",", 1), table.concat(names, ", "),
+        where.path and " " .. where.path or "")
     end
   end
   for _, name in ipairs(names) do
@@ -144,8 +162,14 @@ function fields.check(where, given, schema)
       end
       result[name] = rule.default
     else
-      local check = type(rule.kind) == "function" and rule.kind or kinds[rule.kind]
-      local kept, expected = check(value, prefix .. name, where)
+      local kept, expected
+      if not rule.schema then
+        kept, expected = check_of(rule)(value)
+      elseif type(value) == "table" then
+        kept = fields.check({ box = box, at = at, path = prefix .. name }, value, rule.schema)
+      else
+        expected = fields.expected(rule)
+      end
       if kept == nil then
         -- Where the check says which part of a table is wrong, that is the value.
         local says_part = type(value) == "table" and expected:find("; ", 1, true)

@@ -55,6 +55,19 @@ local function plugin(folder, name)
 end
 pioche.plugin = plugin
 
+-- What a recipe is made of, for people; of spaces space.lua tells.
+pioche.forms = {
+  { name = "pioche.sweep { ... }", help = "a recipe returns one: runs of one program over a space" },
+  { name = "function(lab) ... end", help = "or returns this: it asks for runs one after another and reads"
+    .. " their results; finished ones are looked up, so that it goes on where it was" },
+  { name = "pioche.program { ... }", help = "the program of a sweep, or of a run of a lab" },
+  { name = "pioche.minimize \"metric\"", help = "a goal: the metric's last value, the lower the better" },
+  { name = "pioche.maximize \"metric\"", help = "a goal: the metric's last value, the higher the better" },
+  { name = "pioche.checkpoint(run, which)", help = "for `from`: of another run, as \"gpt/best\", its \"best\""
+    .. " one by the goal, also without `which`, or its \"last\"" },
+  { name = "require \"name\"", help = "what name.lua beside the recipe returns" },
+}
+
 -- Constructors, bound to a recipe's box. Samplers and stopping rules are
 -- found by name, so that a new module is a new word of the recipes.
 function pioche.api(box)
@@ -68,7 +81,7 @@ function pioche.api(box)
       line = line or call and source.call_line(box.sources[display], call) or 1 }
   end
 
-  for _, name in ipairs { "uniform", "log_uniform", "int", "log_int", "choice", "one_of" } do
+  for _, name in ipairs(space.words) do
     api[name] = space[name]
   end
 

@@ -18,6 +18,41 @@ local sys = require "pioche.core.sys"
 local lab = {}
 local check = errors.check
 
+-- What a recipe may ask of a lab, of a run that it gave and of the results of a
+-- sweep, for people.
+lab.words = {
+  lab = {
+    run = { name = "lab:run { ... }", help = "run this, wait, and give the run; a run that failed ends the"
+      .. " recipe" },
+    sweep = { name = "lab:sweep(sweep)", help = "run a pioche.sweep { ... }, and give its results" },
+    export = { name = "lab:export(run, path)", help = "write the bundle of a run; a relative path starts at"
+      .. " the root of the work tree" },
+    note = { name = "lab:note(text)", help = "tell a line to who looks on, as the recipe runs" },
+  },
+  results = {
+    name = { name = "results.name", help = "the experiment" },
+    runs = { name = "results:runs()", help = "the list of its runs" },
+    best = { name = "results:best()", help = "the finished run that is best by the goal" },
+  },
+  run = {
+    name = { name = "run.name", help = "its name, as \"gpt-17\"" },
+    status = { name = "run.status",
+      help = "finished, or stopped by a rule; in a sweep failed and so on, too" },
+    seed = { name = "run.seed", help = "its seed, false where there is none" },
+    params = { name = "run.params", help = "its parameters; params:with { lr = 1e-4 } is a changed copy" },
+    metric = { name = "run:metric(key)", help = "the last value of a metric, nil where none was logged" },
+    checkpoint = { name = "run:checkpoint(which)", help = "for `from`: \"best\" by the goal, also without"
+      .. " `which`, or \"last\"" },
+  },
+}
+
+-- A handle of a recipe, each word of which is explained.
+local function explained(kind, values, public)
+  for name in next, public do assert(lab.words[kind][name], name) end
+  for name in next, lab.words[kind] do assert(public[name] ~= nil, name) end
+  return (pioche.object(kind, values, public))
+end
+
 -- ---- what a recipe holds ----------------------------------------------------------
 
 -- Parameters of a run, with `with`, which gives a changed copy.
@@ -115,7 +150,7 @@ local function run_view(state)
   for name, method in next, run_methods do
     view[name] = function(_, ...) return method(state, ...) end
   end
-  return (pioche.object("run", state, view))
+  return explained("run", state, view)
 end
 
 local function run_of_job(context, job, goal)
@@ -148,7 +183,7 @@ local function sweep_view(context, sweep, jobs)
     end
     return best
   end
-  return (pioche.object("results", {}, view))
+  return explained("results", {}, view)
 end
 
 -- ---- requests ---------------------------------------------------------------------------
@@ -156,13 +191,7 @@ end
 -- lab:run { program, params, ... } as a sweep of one point.
 local function sweep_of_run(context, at, given)
   local box = context.box
-  local schema = recipe.common_schema(box, at)
-  schema.params = { kind = function(value)
-    if type(value) == "table" then return value end
-    return nil, "a table of parameters"
-  end }
-  schema.seed = { kind = "count" }
-  local checked = fields.check({ box = box, at = at }, given, schema)
+  local checked = fields.check({ box = box, at = at }, given, recipe.run_schema)
   local params = plain_params(box, at, checked.params or {})
   checked.name = checked.name or context.recipe.display:match("([^/]*)%.lua$") or "lab"
   checked.name = checked.name:gsub("[^%w_.%-]", "-")
@@ -207,7 +236,7 @@ local function lab_object(box)
     end
     return coroutine.yield { op = "note", at = at(), text = text }
   end
-  return (pioche.object("lab", {}, methods))
+  return explained("lab", {}, methods)
 end
 
 local function settle(context, request)

@@ -100,26 +100,53 @@ local idle_s = 300             -- of a pool that has nothing to do
 
 -- One allocation into which runs are packed.
 launcher.pool_schema = {
-  nodes = { kind = "positive", required = "how many nodes it has, as 16" },
-  time = { kind = kinds.time, required = "how long it lasts, as \"4h\"" },
-  idle = { kind = kinds.time },
+  nodes = { kind = "positive", required = "how many nodes it has, as 16",
+    help = "nodes of the allocation: --nodes" },
+  time = { kind = kinds.time, required = "how long it lasts, as \"4h\"",
+    help = "the limit of the allocation: --time" },
+  idle = { kind = kinds.time, otherwise = ("%d minutes"):format(idle_s // 60),
+    help = "how long it goes on with nothing to do, and nobody to give it anything" },
 }
 
-function kinds.pool(value, path, where)
-  if type(value) ~= "table" or not where then return nil, "a table, as { nodes = 16, time = \"4h\" }" end
-  return fields.check({ box = where.box, at = where.at, path = path }, value, launcher.pool_schema)
-end
+local slurms = "Slurm's"       -- what it does where it is not told
 
 -- Added to what project.lua says of a launch.
 launcher.schema = {
-  pool = { kind = kinds.pool },
-  on = { kind = fields.one_of(table.unpack(launcher.places)) },
-  partition = { kind = kinds.word }, account = { kind = kinds.word },
-  qos = { kind = kinds.word }, time = { kind = kinds.time }, gres = { kind = kinds.word },
-  gpus_per_node = { kind = "positive" }, cpus_per_rank = { kind = "positive" },
-  constraint = { kind = kinds.word }, exclude = { kind = kinds.nodes },
-  reservation = { kind = kinds.word }, flags = { kind = kinds.flags }, interface = { kind = kinds.word },
-  warn_s = { kind = "positive" }, join_s = { kind = "positive" }, spares = { kind = "count" },
+  pool = { schema = launcher.pool_schema, example = "{ nodes = 16, time = \"4h\" }", otherwise = "none",
+    help = "pack runs, back to back, into one allocation of Slurm of so many nodes, or into one after"
+      .. " another: `pioche help run`" },
+  on = { kind = fields.one_of(table.unpack(launcher.places)), otherwise = "auto",
+    help = "where attempts run: local, this machine; slurm, each as a job; auto, as jobs where there is"
+      .. " sbatch, and nodes is more than 1 or there is a pool" },
+  partition = { kind = kinds.word, otherwise = slurms, help = "the partition to submit to: --partition" },
+  account = { kind = kinds.word, otherwise = slurms, help = "the account that is charged: --account" },
+  qos = { kind = kinds.word, otherwise = slurms, help = "the quality of service: --qos" },
+  time = { kind = kinds.time, otherwise = slurms,
+    help = "the limit of a job: --time; warn_s before it ranks are stopped, and where they saved a checkpoint"
+      .. " the next attempt goes on from it; in a pool the limit of a run" },
+  gres = { kind = kinds.word, otherwise = "none",
+    help = "generic resources of each node, as \"gpu:h100:8\": --gres" },
+  gpus_per_node = { kind = "positive", otherwise = "none asked for",
+    help = "GPUs of each node, at least as many as ranks: --gpus-per-node" },
+  cpus_per_rank = { kind = "positive", otherwise = slurms,
+    help = "CPUs of each node for each of its ranks: --cpus-per-task" },
+  constraint = { kind = kinds.word, otherwise = "none",
+    help = "features that nodes must have: --constraint" },
+  exclude = { kind = kinds.nodes, otherwise = "none",
+    help = "nodes not to use, beside those that `pioche nodes` leaves out: --exclude" },
+  reservation = { kind = kinds.word, otherwise = "none", help = "the reservation to run in: --reservation" },
+  flags = { kind = kinds.flags, otherwise = "none", help = "further options of sbatch, as they are" },
+  interface = { kind = kinds.word, otherwise = "the one by which packets to another node leave",
+    help = "the network by which the nodes of a job reach the first one, as \"ib0\" or \"10.1.0.0/16\"" },
+  warn_s = { kind = "positive",
+    otherwise = ("%d and grace_s"):format(launch.slurm_warn_s(0)),
+    help = "seconds before the limit of a job when its ranks are stopped, at most half of it: --signal" },
+  join_s = { kind = "positive", otherwise = launch.defaults.join_s,
+    help = "seconds that the nodes of a job have to come up; after a tenth of them, spares stand in for"
+      .. " those that are not there" },
+  spares = { kind = "count", otherwise = 0,
+    help = "nodes that a job has beyond `nodes`, to stand in for those that do not come up, or that preflight"
+      .. " finds unfit or slow" },
 }
 
 -- ---- choosing -----------------------------------------------------------------------

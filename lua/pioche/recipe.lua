@@ -5,12 +5,15 @@ local json = require "pioche.core.json"
 local launcher = require "pioche.launcher"
 local pioche = require "pioche"
 local project = require "pioche.project"
+local random = require "pioche.samplers.random"
 local sandbox = require "pioche.sandbox"
 local space = require "pioche.space"
 local sys = require "pioche.core.sys"
 
 local recipe = {}
 local show = fields.show
+
+local grid_points_max = 64     -- of a space that says nothing of its search
 
 -- ---- program --------------------------------------------------------------------
 
@@ -45,15 +48,28 @@ local function paths(value)
   return list, expected
 end
 
-local program_schema = {
-  command = { kind = "words", required = "the program and its first arguments, as { \"./train\" }" },
-  args = { kind = "function" }, sources = { kind = paths }, build = { kind = "words" },
-  inputs = { kind = string_map "names and paths" }, env = { kind = string_map("names and values", true) },
-  setup = { kind = "string" }, wrap = { kind = "words" },
+recipe.program_schema = {
+  command = { kind = "words", required = "the program and its first arguments, as { \"./train\" }",
+    help = "what each rank runs, in the folder of the code; parameters, inputs and the seed come after it" },
+  args = { kind = "function", otherwise = "--name=value for each input and parameter, then --seed",
+    help = "function(p): the list of further arguments; p has parameters, seed and paths of inputs" },
+  sources = { kind = paths, otherwise = "the whole work tree",
+    help = "files and folders that are the code of a run: a change elsewhere makes no new run" },
+  build = { kind = "words", otherwise = "nothing to build",
+    help = "a command that makes the program, once for each state of the code, after `setup`" },
+  inputs = { kind = string_map "names and paths", otherwise = "none",
+    help = "files or folders that are read: their SHA-256 is part of a run; relative paths start at the root"
+      .. " of the work tree" },
+  env = { kind = string_map("names and values", true), otherwise = "none",
+    help = "environment variables of the ranks and of the build, part of a run" },
+  setup = { kind = "string", otherwise = "none",
+    help = "a shell line before each rank and the build, as \". .venv/bin/activate\"" },
+  wrap = { kind = "words", otherwise = "nothing",
+    help = "words put before the command, as { \"apptainer\", \"exec\", \"lab.sif\" }" },
 }
 
 function recipe.program(box, at, given)
-  local checked = fields.check({ box = box, at = at }, given, program_schema)
+  local checked = fields.check({ box = box, at = at }, given, recipe.program_schema)
   checked.at, checked.box = at, box
   return (pioche.object("program", checked))
 end
@@ -97,39 +113,70 @@ local function origin(value)
   return nil, "a run, as \"gpt/best\", or pioche.checkpoint(run, \"last\")"
 end
 
-local function section(box, at, name)
-  return { kind = function(value)
-    return fields.check({ box = box, at = at, path = name }, value, project[name])
-  end }
-end
-
-local function plugin_rule(folder, kind)
-  return { kind = function(value)
+local function of_plugin(folder, kind)
+  return function(value)
     local values = pioche.values(value, kind)
     if values then return values end
     local names = pioche.names(folder)
     for i, name in ipairs(names) do names[i] = "pioche." .. name .. " {...}" end
     return nil, table.concat(names, " or ")
-  end }
+  end
 end
 
--- Schema of the fields that a sweep and lab:run share.
-function recipe.common_schema(box, at)
+local function experiment_name(value)
+  if type(value) == "string" and #value <= 200 and value:match("^[%w_][%w_.%-]*$") then return value end
+  return nil, "a name of letters, digits, '.', '_' and '-', at most 200"
+end
+
+local function any_table(value)
+  if type(value) == "table" then return value end
+  return nil, "a table of parameters"
+end
+
+-- Schema of the fields that a sweep and lab:run share, a new one each time.
+local function common_schema()
+  local of_project = "the project file's, else pioche's own"
   return {
+    name = { kind = experiment_name, help = "the experiment; its runs are name-1, name-2 and so on" },
     program = { kind = of_kind("program", "a pioche.program { ... }"),
-      required = "a pioche.program { ... }" },
-    goal = { kind = of_kind("goal", "pioche.minimize \"metric\" or pioche.maximize \"metric\"") },
-    from = { kind = origin },
-    launch = section(box, at, "launch"), retry = section(box, at, "retry"),
-    keep = section(box, at, "keep"),
-    name = { kind = function(value)
-      if type(value) == "string" and #value <= 200 and value:match("^[%w_][%w_.%-]*$") then
-        return value
-      end
-      return nil, "a name of letters, digits, '.', '_' and '-', at most 200"
-    end },
+      required = "a pioche.program { ... }", help = "what is run" },
+    goal = { kind = of_kind("goal", "pioche.minimize \"metric\" or pioche.maximize \"metric\""),
+      otherwise = "none", help = "what better means: for name/best, keep.best and comparisons" },
+    from = { kind = origin, otherwise = "a fresh start",
+      help = "the checkpoint that runs start from; with another one they are other runs" },
+    launch = { schema = project.launch, otherwise = of_project,
+      help = "where ranks run, and how many: `pioche help launch`" },
+    retry = { schema = project.retry, otherwise = of_project,
+      help = "what a failure means: `pioche help retry`" },
+    keep = { schema = project.keep, otherwise = of_project,
+      help = "what stays on disk: `pioche help keep`" },
   }
 end
+
+recipe.sweep_schema = common_schema()
+recipe.sweep_schema.name.required = "the name of the experiment"
+for name, rule in next, {
+  space = { kind = any_table, otherwise = "no parameters, one run",
+    help = "the parameters, by name: `pioche help space`" },
+  where = { kind = "function", otherwise = "all of them",
+    help = "function(p): true for points that are to run, as p.width % p.heads == 0" },
+  seeds = { kind = seeds, otherwise = "one run a point, without a seed",
+    help = "each point is run once with each seed, which the program gets as --seed=1" },
+  search = { kind = of_plugin("samplers", "sampler"),
+    help = "which points of the space run: `pioche help search`",
+    otherwise = ("the grid of a space of at most %d points, else %d random ones"):format(grid_points_max,
+      random.schema.runs.default) },
+  stop = { kind = of_plugin("stopping", "rule"), otherwise = "none is",
+    help = "which runs are stopped before their end" },
+} do recipe.sweep_schema[name] = rule end
+
+-- What lab:run is given.
+recipe.run_schema = common_schema()
+recipe.run_schema.name.otherwise = "the file's name without .lua"
+recipe.run_schema.goal.otherwise = "that of the newest lab:sweep"
+recipe.run_schema.params = { kind = any_table, otherwise = "none",
+  help = "the parameters and their values; those of a run, or run.params:with { lr = 1e-4 }" }
+recipe.run_schema.seed = { kind = "count", otherwise = "none", help = "given to the program as --seed=1" }
 
 local function check_seed_name(self)
   if self.seeds and self.space.known.seed then
@@ -146,31 +193,22 @@ local function choose_search(self, given)
       options = given.module.check(where, given.given), why = "the recipe says so" }
   end
   local count = self.space:count()
-  local name, given_options, why = "random", { runs = 32, seed = 1 }
-  if count and count <= 64 then
-    name, given_options = "grid", {}
-    why = count == 1 and "the space is one point" or ("the space has %d points, at most 64"):format(count)
+  local name, why = "random"
+  if count and count <= grid_points_max then
+    name = "grid"
+    why = count == 1 and "the space is one point"
+      or ("the space has %d points, at most %d"):format(count, grid_points_max)
   else
-    why = count and ("the space has %d points, more than 64"):format(count)
+    why = count and ("the space has %d points, more than %d"):format(count, grid_points_max)
       or "the space is continuous"
   end
   local module = require("pioche.samplers." .. name)
-  return { name = name, module = module, options = module.check(where, given_options),
+  return { name = name, module = module, options = module.check(where, {}),
     why = "none was asked for, and " .. why, chosen = true }
 end
 
 function recipe.sweep(box, at, given)
-  local schema = recipe.common_schema(box, at)
-  schema.name.required = "the name of the experiment"
-  schema.space = { kind = function(value)
-    if type(value) == "table" then return value end
-    return nil, "a table of parameters"
-  end }
-  schema.where = { kind = "function" }
-  schema.seeds = { kind = seeds }
-  schema.search = plugin_rule("samplers", "sampler")
-  schema.stop = plugin_rule("stopping", "rule")
-  local checked = fields.check({ box = box, at = at }, given, schema)
+  local checked = fields.check({ box = box, at = at }, given, recipe.sweep_schema)
   checked.space = space.compile(box, at, checked.space, checked.where)
   checked.at, checked.box = at, box
   checked.search_given, checked.stop_given = checked.search, checked.stop
@@ -222,6 +260,10 @@ local function parse_value(word, text, kind)
   return text
 end
 
+-- Settings that the command line may change, beside seeds and inputs.
+recipe.settings = { launch = project.launch, ["launch.pool"] = launcher.pool_schema, retry = project.retry,
+  keep = project.keep, search = random.schema }
+
 local function split(text)
   local list = {}
   for item in (text .. ","):gmatch("([^,]*),") do list[#list + 1] = item end
@@ -236,9 +278,7 @@ local function setting(self, word, name, text)
     return true
   end
   local group, key = name:match("^([%l.]+)%.([%l_]+)$")
-  local schema = group and (group == "search" and require("pioche.samplers.random").schema
-    or group == "launch.pool" and launcher.pool_schema
-    or (group == "launch" or group == "retry" or group == "keep") and project[group])
+  local schema = recipe.settings[group]
   local rule = schema and schema[key]
   local kind = rule and rule.kind
   if name == "seeds" then
@@ -251,6 +291,8 @@ local function setting(self, word, name, text)
     return true
   elseif not rule then
     return false
+  elseif rule.schema then
+    errors.raise("invalid", "%s: expected %s", word, fields.expected(rule))
   end
   local is_text = type(kind) == "function" or kind == "string"
   local value = parse_value(word, text, is_text and "string" or kind == "boolean" and kind or "number")
@@ -302,13 +344,12 @@ function recipe.override(self, args)
       self.space:override(name, values)
     elseif not setting(self, word, name, text) then
       local names = table.move(self.space.names, 1, #self.space.names, 1, {})
-      for _, group in ipairs { "launch", "retry", "keep" } do
-        for _, key in ipairs(fields.sorted(project[group])) do names[#names + 1] = group .. "." .. key end
+      for _, group in ipairs(fields.sorted(recipe.settings)) do
+        for _, key in ipairs(fields.sorted(recipe.settings[group])) do
+          names[#names + 1] = group .. "." .. key
+        end
       end
-      for _, key in ipairs(fields.sorted(launcher.pool_schema)) do
-        names[#names + 1] = "launch.pool." .. key
-      end
-      for _, known in ipairs { "seeds", "search.runs", "search.seed" } do names[#names + 1] = known end
+      names[#names + 1] = "seeds"
       for _, input in ipairs(fields.sorted(self.program.inputs or {})) do
         names[#names + 1] = "inputs." .. input
       end

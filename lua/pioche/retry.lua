@@ -9,7 +9,7 @@ local json = require "pioche.core.json"
 
 local retry = {}
 
-local wait_s_max = 300
+retry.wait_s_max = 300
 local loop_length = 3          -- so many times the same, and it is no chance
 
 -- ---- what one attempt means --------------------------------------------------------
@@ -105,7 +105,7 @@ function retry.decide(policy, attempts)
     return stop("%.4g node-hours are lost, of %.4g that may be", lost_hours, policy.node_hours)
   end
   return { again = true, exclude = policy.exclude and retry.suspects(attempts) or {},
-    wait_s = math.min(wait_s_max, policy.backoff_s * 2 ^ math.max(0, failures - 1)),
+    wait_s = math.min(retry.wait_s_max, policy.backoff_s * 2 ^ math.max(0, failures - 1)),
     number = failures + 1, of = policy.attempts }
 end
 

@@ -152,6 +152,24 @@ local function draw(d, seed, number, key)
   return math.max(d.low, math.min(d.high, value))
 end
 
+-- What a space is made of, for people: the call or the form, and what it means.
+space.forms = {
+  { name = "a number, a text, true or false", help = "fixed: the same in every run" },
+  { name = "{ 32, 64, 128 }", help = "a choice of these, as pioche.choice" },
+  { name = "function(p) ... end", help = "derived: worked out of the other parameters, p.steps // 20;"
+    .. " p.name is nil in a branch not taken" },
+  { name = "pioche.choice { ... }", help = "one of a list of numbers, texts, true and false" },
+  { name = "pioche.uniform(low, high)", help = "a real number from low to below high, all alike likely" },
+  { name = "pioche.log_uniform(low, high)",
+    help = "a real number, its logarithm uniform, as for rates; low > 0" },
+  { name = "pioche.int(low, high)", help = "a whole number, both ends included" },
+  { name = "pioche.log_int(low, high)", help = "a whole number, its logarithm nearly uniform; low > 0" },
+  { name = "pioche.one_of { adamw = { ... }, sgd = { ... } }", help = "one of these branches, each with"
+    .. " parameters of its own, maybe none: the value is the branch's name, and optimizer.beta2 the full name"
+    .. " of a parameter of a branch of optimizer" },
+}
+space.words = { "uniform", "log_uniform", "int", "log_int", "choice", "one_of" }
+
 -- ---- compiling -----------------------------------------------------------------------
 
 local methods = {}

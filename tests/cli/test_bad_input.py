@@ -38,12 +38,13 @@ RECIPES = {
         "recipe.lua:5: unexpected symbol near '='"),
     "unknown key with a suggestion": (sweep(rest='seed = 3,'), [], 1,
         "recipe.lua:6: seed: there is no such key, did you mean 'seeds'?; expected one of from, "
-        "goal, keep, launch, name, program, retry, search, seeds, space, stop, where"),
+        "goal, keep, launch, name, program, retry, search, seeds, space, stop, where (`pioche help recipe`)"),
     "unknown key of launch": (sweep(rest='launch = { parralel = 3 },'), [], 1,
         "recipe.lua:6: launch.parralel: there is no such key, did you mean 'parallel'?; "
         "expected one of account, bind, constraint, cpus_per_rank, exclude, flags, gpus_per_node, grace_s, "
         "gres, hang_s, interface, join_s, mpi_env, nodes, on, parallel, partition, pool, preflight, qos, "
-        "ranks_per_node, reservation, share_code, spares, telemetry, time, timeout_s, warn_s"),
+        "ranks_per_node, reservation, share_code, spares, telemetry, time, timeout_s, warn_s "
+        "(`pioche help recipe launch`)"),
     "uniform low above high": (sweep("lr = pioche.uniform(3, 1)"), [], 1,
         "recipe.lua:5: space.lr: uniform(3, 1): low must be smaller than high"),
     "log uniform from zero": (sweep("lr = pioche.log_uniform(0, 1)"), [], 1,
@@ -115,6 +116,8 @@ RECIPES = {
         "recipe.lua:6: launch.hang_s: expected a whole number, at least 0, got -1"),
     "limit of a hang as a word": (GOOD, ["launch.hang_s=never"], 1,
         "launch.hang_s=never: expected a number, got 'never'"),
+    "setting of a table as a whole": (GOOD, ["launch.pool=16"], 1,
+        'launch.pool=16: expected a table, as { nodes = 16, time = "4h" }'),
     "setting too small": (GOOD, ["retry.attempts=0"], 1,
         "retry.attempts=0: expected a whole number, at least 1"),
     "seeds override of wrong type": (GOOD, ["seeds=three"], 1,

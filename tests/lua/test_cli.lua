@@ -6,6 +6,8 @@ local json = require "pioche.core.json"
 local sys = require "pioche.core.sys"
 local cli = require "pioche.cli"
 local errors = require "pioche.errors"
+local project = require "pioche.project"
+local reference = require "pioche.reference"
 local test, equal, contains = tap.test, tap.equal, tap.contains
 
 local dir = (os.getenv("TMPDIR") or "/tmp") .. "/test-cli-" .. sys.pid()
@@ -130,6 +132,32 @@ test("every verb explains itself", function()
   end
   contains(ok(), "compare")
   contains(ok("--help"), "compare")
+end)
+
+test("what a recipe may say is explained as a whole, in parts and by field", function()
+  contains(ok("help"), "`pioche help recipe`")
+  for _, verb in ipairs { "run", "plan" } do contains(ok("help", verb), "`pioche help recipe`") end
+  local page = ok("help", "recipe")
+  for _, group in ipairs(reference.groups()) do
+    local part = ok("help", "recipe", group.name)
+    contains(page, part)
+    if not cli.command(group.name) then equal(ok("help", group.name), part) end
+  end
+  local field = ok("help", "launch.hang_s")
+  contains(field, "  launch.hang_s  a whole number, at least 0 (default: learned")
+  contains(field, "the result hang; 0:")
+  tap.lacks(field, "grace_s")
+  contains(ok("help", "where"), "a function (default: all of them)")
+  contains(ok("help", "stop"), "pioche stop")
+  contains(ok("help", "recipe", "stop"), "pioche.none { ... }")
+  local said = json.decode((ok("help", "keep.code", "--json")))
+  equal(said, { topic = "recipe", groups = { { name = "keep", title = said.groups[1].title, entries = { {
+    name = "keep.code", expects = "true or false", default = "false", required = false,
+    help = project.keep.code.help } } } } })
+  contains(fails(2, "help", "launhc"), "did you mean 'launch'?")
+  contains(fails(2, "help", "recipe", "launch.hagn_s"), "a recipe has no 'launch.hagn_s'; did you mean 'launch.hang_s'?")
+  contains(fails(2, "help", "run", "launch"), "unexpected argument 'launch'; usage: pioche help run")
+  contains(fails(2, "help", "query", "launch"), "unexpected argument 'launch'; usage: pioche help query")
 end)
 
 test("the version carries the contract with scripts", function()
@@ -404,6 +432,16 @@ test("completion is a script that bash accepts", function()
   local done = errors.check(sys.run { argv = { "bash", "-n" }, input = ok("completion", "bash") })
   equal(done.status, 0)
   contains(fails(2, "completion", "fish"), "bash or zsh")
+end)
+
+test("completion offers what help explains", function()
+  local done = errors.check(sys.run { argv = { "bash" }, input = ok("completion", "bash") .. [[
+
+for word in recip laun launch.hang quer comp; do
+  COMP_WORDS=(pioche help $word) COMP_CWORD=2
+  _pioche && echo "${COMPREPLY[@]}"
+done]] })
+  equal(done.stdout, "recipe\nlaunch\nlaunch.hang_s\nquery\ncompare completion\n")
 end)
 
 sys.remove_tree(dir)

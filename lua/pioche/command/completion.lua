@@ -2,6 +2,8 @@
 local cli = require "pioche.cli"
 local field = require "pioche.query.field"
 local drill = require "pioche.drill"
+local fields = require "pioche.fields"
+local reference = require "pioche.reference"
 local resolve = require "pioche.query.resolve"
 
 local function verb_options(verb)
@@ -34,6 +36,18 @@ local function joined(set)
     if set[verb] then list[#list + 1] = verb end
   end
   return table.concat(list, "|")
+end
+
+-- What help explains: verbs and parts of a recipe; behind a part and a point, its fields.
+local function help_case()
+  local groups, names = reference.names()
+  local words = { query = true, recipe = true }
+  for _, list in ipairs { groups, cli.verbs } do
+    for _, word in ipairs(list) do words[word] = true end
+  end
+  return ("    help) words=%q; [[ $word != *.* ]] || words=%q\n"
+    .. "      COMPREPLY=($(compgen -W \"$words\" -- \"$word\")) ;;\n"):format(
+    table.concat(fields.sorted(words), " "), table.concat(names, " "))
 end
 
 local function word_cases()
@@ -82,7 +96,7 @@ local function bash()
     "  case $verb in\n",
     "    ", joined(of_files), ") COMPREPLY=($(compgen -f -- \"$word\")) ;;\n",
     "    ", joined(of_nothing), ") ;;\n",
-    "    help) COMPREPLY=($(compgen -W \"query ", table.concat(cli.verbs, " "), "\" -- \"$word\")) ;;\n",
+    help_case(),
     "    nodes) COMPREPLY=($(compgen -W \"exclude clear $(pioche sql \"", nodes_query,
     "\" --csv 2>/dev/null | tail -n +2 | tr -d '\\r')\" -- \"$word\")) ;;\n",
     "    completion) COMPREPLY=($(compgen -W \"bash zsh\" -- \"$word\")) ;;\n",

@@ -2,6 +2,7 @@
 local json = require "pioche.core.json"
 local cli = require "pioche.cli"
 local errors = require "pioche.errors"
+local reference = require "pioche.reference"
 local term = require "pioche.term"
 
 local function heading(ctx, text)
@@ -28,25 +29,31 @@ local function overview(ctx)
   pioche export NAME/best -o x.tar
 
 RUN is gpt-17, a unique prefix of its ULID, gpt/best or gpt/last.
-`pioche help VERB` explains a verb, `pioche help query` how runs are chosen:
+`pioche help VERB` explains a verb, `pioche help recipe` all that a recipe may say,
+`pioche help launch` a part of it, `pioche help query` how runs are chosen:
 pioche ls 'lr > 1e-3 and val/loss < 2'. `pioche --version` says which pioche this is.
 ]])
   return 0
 end
 
-local function option_line(ctx, option, cols)
+-- Texts, each in lines of its own, to the right of a label.
+local function labelled(ctx, label, column, texts, style)
+  if term.width(label) >= column - 1 then
+    ctx.out(term.paint(label, style, ctx.color) .. "\n")
+    label = ""
+  end
+  for _, text in ipairs(texts) do
+    for _, line in ipairs(term.wrap(text, math.max(20, math.min(ctx.cols, 100) - column))) do
+      ctx.out(term.paint(term.pad(label, column), style, ctx.color) .. line .. "\n")
+      label = ""
+    end
+  end
+end
+
+local function option_line(ctx, option)
   local label = "  " .. (option.short and ("-" .. option.short .. ", ") or "    ")
     .. "--" .. option.name .. (option.arg and (" " .. option.arg) or "")
-  local column = 28
-  local lines = term.wrap(option.help or "", math.max(20, math.min(cols, 100) - column))
-  if term.width(label) >= column - 1 then
-    ctx.out(label .. "\n")
-    label = ""
-  end
-  for _, line in ipairs(lines) do
-    ctx.out(term.pad(label, column) .. line .. "\n")
-    label = ""
-  end
+  labelled(ctx, label, 28, { option.help or "" })
 end
 
 -- Paragraphs of prose fill the width, up to 80 columns; one with an indented line
@@ -81,11 +88,11 @@ local function manual(ctx, verb, command)
   end
   if command.options and #command.options > 0 then
     heading(ctx, "options")
-    for _, option in ipairs(command.options) do option_line(ctx, option, ctx.cols) end
+    for _, option in ipairs(command.options) do option_line(ctx, option) end
     ctx.out("\n")
   end
   heading(ctx, "options of every verb")
-  for _, option in ipairs(cli.globals_of(verb)) do option_line(ctx, option, ctx.cols) end
+  for _, option in ipairs(cli.globals_of(verb)) do option_line(ctx, option) end
   ctx.out("\n")
   if command.examples then
     heading(ctx, "examples")
@@ -106,15 +113,100 @@ local function verb_json(verb, command)
   return { verb = verb, summary = command.summary, usage = command.usage, options = options }
 end
 
--- What is explained beside the verbs.
-local topics = { query = "pioche.query.manual" }
+-- ---- what is explained beside the verbs ------------------------------------------------
+
+local recipe_head = [[
+A recipe is a Lua file that returns a sweep, or a function that asks for runs one
+after another. It is a deterministic program: without os, io, clock and chance, the
+same file makes the same plan everywhere, and a mistake in it is told with file, line
+and field by `pioche plan`, which launches nothing.
+
+  local pioche = require "pioche"
+  return pioche.sweep {
+    name = "lm",
+    program = pioche.program { command = { "python3", "train.py" }, sources = { "train.py" } },
+    space = { lr = pioche.log_uniform(1e-4, 3e-2), width = { 64, 128 }, steps = 400 },
+    goal = pioche.minimize "val/loss",
+    launch = { ranks_per_node = 2 },
+  }
+
+`pioche help launch` shows one part of this page, `pioche help launch.hang_s` one
+field; `pioche help recipe stop` does where there is a verb of that name.
+
+]]
+
+local label_max = 22           -- columns of a name that has its meaning beside it
+
+local function print_groups(ctx, groups)
+  for i, group in ipairs(groups) do
+    if i > 1 then ctx.out("\n") end
+    heading(ctx, group.name)
+    ctx.out("  " .. group.title .. "\n\n")
+    local column = 12
+    for _, entry in ipairs(group.entries) do
+      if #entry.name <= label_max then column = math.max(column, #entry.name + 4) end
+    end
+    for _, entry in ipairs(group.entries) do
+      local expects = entry.expects and entry.expects
+        .. (entry.required and " (required)" or " (default: " .. entry.default .. ")")
+      labelled(ctx, "  " .. entry.name, column, { expects or entry.help, expects and entry.help }, "cyan")
+    end
+  end
+end
+
+local function groups_json(groups)
+  local list = json.array {}
+  for i, group in ipairs(groups) do
+    local entries = json.array {}
+    for j, entry in ipairs(group.entries) do
+      entries[j] = { name = entry.name, expects = entry.expects, default = entry.default,
+        required = entry.required, help = entry.help }
+    end
+    list[i] = { name = group.name, title = group.title, entries = entries }
+  end
+  return list
+end
+
+-- All that could be meant by a word that is not known.
+local function known_words(more)
+  local words, names = reference.names()
+  table.move(names, 1, #names, #words + 1, words)
+  return table.move(more, 1, #more, #words + 1, words)
+end
+
+-- The reference of recipes; with `word` only what it names, which is an error where
+-- it names nothing.
+local function recipe_topic(ctx, word)
+  local groups = word and reference.find(word) or reference.groups()
+  if #groups == 0 then
+    errors.raise("usage", "a recipe has no '%s'%s (`pioche help recipe` tells all of it)", word,
+      errors.suggestion(word, known_words {}))
+  end
+  if ctx.json then
+    ctx.out(ctx.encode { topic = "recipe", groups = groups_json(groups) } .. "\n")
+    return 0
+  end
+  if not word then prose(ctx, recipe_head) end
+  print_groups(ctx, groups)
+  return 0
+end
+
+local function query_topic(ctx, word)
+  if word then
+    errors.raise("usage", "help: unexpected argument '%s'; usage: pioche help query", word)
+  end
+  local text = require("pioche.query.manual")()
+  ctx.out(ctx.json and ctx.encode { topic = "query", text = text } .. "\n" or text)
+  return 0
+end
+
+local topics = { query = query_topic, recipe = recipe_topic }
 
 local function run(ctx)
   local verb = ctx.args[1]
-  if topics[verb] then
-    local text = require(topics[verb])()
-    ctx.out(ctx.json and ctx.encode { topic = verb, text = text } .. "\n" or text)
-    return 0
+  if topics[verb] then return topics[verb](ctx, ctx.args[2]) end
+  if ctx.args[2] then
+    errors.raise("usage", "help: unexpected argument '%s'; usage: pioche help %s", ctx.args[2], verb)
   end
   if not verb and ctx.json then
     local list = json.array {}
@@ -128,8 +220,9 @@ local function run(ctx)
   if not verb then return overview(ctx) end
   local command = cli.command(verb)
   if not command then
+    if #reference.find(verb) > 0 then return recipe_topic(ctx, verb) end
     errors.raise("usage", "unknown verb '%s'%s (`pioche help` lists them)", verb,
-      errors.suggestion(verb, { "query", table.unpack(cli.verbs) }))
+      errors.suggestion(verb, known_words { "query", "recipe", table.unpack(cli.verbs) }))
   end
   if ctx.json then
     ctx.out(ctx.encode(verb_json(verb, command)) .. "\n")
@@ -140,10 +233,12 @@ end
 
 return {
   summary = "explain a verb, or list them",
-  usage = "help [VERB | query]",
-  help = "Without VERB: the overview that `pioche` alone prints. query: the language of queries.",
-  examples = "pioche help compare",
+  usage = "help [VERB | query | recipe [PART | FIELD] | PART | FIELD]",
+  help = "Without VERB: the overview that `pioche` alone prints. query: the language of queries. recipe: all"
+    .. " that a recipe, a project file and the words after a recipe may say; PART is a part of it, as launch,"
+    .. " and FIELD a field, as launch.hang_s.",
+  examples = "pioche help compare\npioche help recipe\npioche help launch.hang_s\npioche help recipe stop",
   options = {},
-  args = { 0, 1 },
+  args = { 0, 2 },
   run = run,
 }

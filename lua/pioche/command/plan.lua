@@ -190,6 +190,7 @@ line, field, value and what was expected.
 
 NAME=VALUE overrides a parameter (lr=3e-4), gives it a list of choices
 (depth=2,3), or changes a setting (launch.parallel=2, seeds=3, search.runs=8).
+`pioche help recipe` tells all that a recipe and these words may say.
 
 A recipe that is a function of a lab is followed with the results that the
 store has, up to the first one that is not known yet.]],

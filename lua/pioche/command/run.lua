@@ -88,6 +88,7 @@ where it was, from the newest checkpoint of each run.
 
 NAME=VALUE overrides a parameter (lr=3e-4), gives it a list of choices
 (depth=2,3), or changes a setting (launch.parallel=2, seeds=3, search.runs=8).
+`pioche help recipe` tells all that a recipe and these words may say.
 
 What needs more than one node runs as jobs of Slurm, where there is sbatch, and
 the rest here; `launch.on`, or --on, says otherwise. Jobs wait and run whether or

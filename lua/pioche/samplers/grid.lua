@@ -1,7 +1,8 @@
 -- grid: every point of a finite space, in the order of an odometer over the
 -- parameters sorted by name (the last turns fastest).
 --
--- A sampler is { name, summary, check(given) -> options, new(space, options) };
+-- A sampler is { name, summary, schema or usage (what its options are, a rule each or in
+-- words), check(where, given) -> options, new(space, options) };
 -- new gives an object with
 --   size                  how many proposals there will be; nil: unknown
 --   propose(self, n)      parameters of proposal n = 1, 2, ...; nil: no more
@@ -11,7 +12,8 @@ local fields = require "pioche.fields"
 local spaces = require "pioche.space"
 local sweep = require "pioche.core.sweep"
 
-local grid = { name = "grid", summary = "every point of a finite space" }
+local grid = { name = "grid", summary = "every point of a finite space",
+  usage = "{ lr = 5 } takes so many values of a range, evenly spread, on the logarithm where it is one" }
 
 local points_max = 1000000
 

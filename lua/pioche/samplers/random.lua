@@ -6,11 +6,11 @@
 local fields = require "pioche.fields"
 local json = require "pioche.core.json"
 
-local random = { name = "random", summary = "independent draws" }
+local random = { name = "random", summary = "independent draws of the whole space" }
 
 random.schema = {
-  runs = { kind = "positive", default = 32 },
-  seed = { kind = "count", default = 1 },
+  runs = { kind = "positive", default = 32, help = "points to draw; of a finite space none twice" },
+  seed = { kind = "count", default = 1, help = "what draws are made from: the same seed, the same points" },
 }
 
 function random.check(where, given)

@@ -1,6 +1,6 @@
 -- none: let every run go to its end.
 --
--- A stopping rule is { name, check(where, given) -> options, new(options, goal) };
+-- A stopping rule is { name, summary, schema, check(where, given) -> options, new(options, goal) };
 -- new gives an object with
 --   next_rung(self, step)   the first rung above `step`, nil when there is none
 --   decide(self, run, rung, value) -> "go" or "stop", asked once a run and rung
@@ -8,8 +8,10 @@ local fields = require "pioche.fields"
 
 local none = { name = "none", summary = "let every run go to its end" }
 
+none.schema = {}
+
 function none.check(where, given)
-  return fields.check(where, given, {})
+  return fields.check(where, given, none.schema)
 end
 
 function none.new()
