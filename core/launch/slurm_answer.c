@@ -141,10 +141,10 @@ bool pio_slurm_end_scontrol(pio_slurm_end *end, const char *text)
 bool pio_slurm_end_sacct(pio_slurm_end *end, const char *text)
 {
 	*end = (pio_slurm_end){ .exit_code = -1, .signal = -1 };
-	const char *bar = strchr(text, '|'), *word = text + strcspn(text, " |\n");
-	if (!bar || word > bar)
+	const char *bar = text + strcspn(text, "|\n"), *word = text + strcspn(text, " |\n");
+	if (*bar != '|')
 		return false;
-	if (strncmp(word, " by ", 4) == 0)
+	if (strncmp(word, " by ", 4) == 0 && strcspn(word + 4, " \t\r|") == (size_t)(bar - word) - 4)
 		(void)copy(end->by, sizeof end->by, word + 4, bar);
 	read_exit_code(end, bar + 1);
 	return copy(end->state, sizeof end->state, text, word) &&

@@ -230,7 +230,8 @@ int pio_fold_points(fold_batch *batch, const pio_record *record, pio_err *err)
 		rc = slot_put(batch, &batch->index.slots[at - 1], &kept, err);
 		if (rc)
 			return rc;
-		newest = point.step > newest ? point.step : newest;
+		/* What the agent measures is no step of the run's. */
+		newest = point.step > newest && key < PIO_KEYS_OF_AGENT ? point.step : newest;
 	}
 	batch->result->points += count - strangers;
 	batch->result->last_step = newest;

@@ -81,6 +81,17 @@ def test_gpus_of_others_are_not_measured():
         assert not any(key.startswith("sys/gpu1") for key in measured(p)), measured(p)
 
 
+def test_a_program_that_logs_nothing_is_measured_and_makes_no_step():
+    with project(gpus=1) as p:
+        p.write("r.lua", """local pioche = require "pioche"
+            return pioche.sweep { name = "t", space = { x = 1 },
+              program = pioche.program { command = { "sh", "-c", "sleep 0.5" } } }""")
+        p.pioche("run", "r.lua")
+        assert measured(p)["sys/host/cpus"] == [0]
+        (attempt,) = p.pioche("show", "t-1", "--json").json["attempts"]
+        assert attempt["step"] is None, attempt
+
+
 def test_one_word_turns_it_off():
     with project(gpus=2) as p:
         p.pioche("run", "r.lua", "launch.telemetry=false", "steps=40")
