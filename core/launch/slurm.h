@@ -104,6 +104,9 @@ enum pio_slurm_trouble {
 	PIO_SLURM_NO_ACCOUNTING,
 };
 enum pio_slurm_trouble pio_slurm_trouble(const char *text);
+/* The node that an srun could start nothing on, because it is down or cut off: by what
+ * it wrote to its standard error. False where it names none. */
+bool pio_slurm_dead_node(pio_str *node, const char *text);
 /* Slurm's own words on one line, without the names of its programs; appended. */
 void pio_slurm_words(pio_str *out, const char *text);
 

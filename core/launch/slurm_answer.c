@@ -204,6 +204,20 @@ enum pio_slurm_trouble pio_slurm_trouble(const char *text)
 	return PIO_SLURM_REFUSED;
 }
 
+bool pio_slurm_dead_node(pio_str *node, const char *text)
+{
+	static const char *const before[] = { "error: Node failure on ", " failed on node " };
+	for (size_t i = 0; i < sizeof before / sizeof *before; i++) {
+		const char *at = strstr(text, before[i]);
+		size_t n = at ? strcspn(at + strlen(before[i]), ": ,\n") : 0;
+		if (n == 0)
+			continue;
+		pio_str_append(node, at + strlen(before[i]), n);
+		return !node->failed;
+	}
+	return false;
+}
+
 void pio_slurm_words(pio_str *out, const char *text)
 {
 	static const char *const prefixes[] = { "sbatch: ", "srun: ", "squeue: ", "scontrol: ", "scancel: ",

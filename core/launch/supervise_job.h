@@ -134,6 +134,9 @@ int pio_pool_finish(pio_supervisor *supervisor, pio_active *pool, const char *re
                     pio_err *err);
 /* What is due for an attempt in a pool: the order to stop. */
 int pio_pool_pass(const pio_active *attempt, pio_err *err);
+/* Slurm gives a job nodes that live; in a pool one may have died meanwhile, and nothing
+ * can be started on it: then that is what its record is to say. */
+void pio_pool_amend(pio_active *attempt);
 /* Its record says `cancelled` or `lost`, unasked: is that all, because its pool goes
  * on? Else it waits for the end of that. */
 bool pio_pool_goes_on(pio_supervisor *supervisor, pio_active *attempt);

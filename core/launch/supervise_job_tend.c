@@ -308,6 +308,8 @@ int pio_job_tend(pio_supervisor *s, pio_active *a, pio_err *err)
 	/* A job that is over may have begun, and ended, between two looks. */
 	if ((now_ns > job->look_ns || job->stage == PIO_JOB_OVER) && (rc = look(s, a, err)) != 0)
 		return rc;
+	if (a->record && job->pool)
+		pio_pool_amend(a);
 	if (a->record && says_it_all(a))
 		return pio_job_finish(s, a, NULL, NULL, err);
 	if (a->record && job->stage == PIO_JOB_KNOWN) {

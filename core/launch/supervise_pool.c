@@ -433,6 +433,22 @@ int pio_pool_pass(const pio_active *a, pio_err *err)
 	return rc;
 }
 
+void pio_pool_amend(pio_active *a)
+{
+	pio_str path = PIO_STR_INIT, text = PIO_STR_INIT, node = PIO_STR_INIT;
+	if (strcmp(pio_json_string_or(a->record, "result", ""), "failed") == 0 &&
+	    json_is_null(json_object_get(a->record, "first")) && in_dir(&path, a, "head.err", NULL) == 0 &&
+	    pio_fs_read(&text, path.data, NULL) == 0 && pio_slurm_dead_node(&node, text.data)) {
+		json_object_set_new(a->record, "result", json_string("node_fail"));
+		json_object_set_new(a->record, "first", json_pack("{s:s}", "host", node.data));
+		json_object_set_new(a->record, "message", json_sprintf("%s is down: nothing could be started on it",
+		                                                       node.data));
+	}
+	pio_str_fini(&path);
+	pio_str_fini(&text);
+	pio_str_fini(&node);
+}
+
 bool pio_pool_goes_on(pio_supervisor *s, pio_active *a)
 {
 	const pio_job *job = a->job->pool->job;

@@ -161,6 +161,27 @@ def test_a_node_of_a_pool_dies():
         p.check_points(2, 2, 120, runs=6)
 
 
+def test_a_node_died_before_it_was_used():
+    """The run that finds it dead is as innocent as if it had been there, and goes elsewhere."""
+    with boxed(2) as box, PodProject(box) as p:
+        env = p.wrap("sbatch", COUNT)
+        pool = "nodes = 1, pool = { nodes = 2, time = '20m' }"
+        recipe(p, "one", pool, "steps = 300, pause_ms = 50, metrics = 1")
+        recipe(p, "two", pool, "steps = 10, metrics = 1")
+        run = p.start("run", "one.lua", env=env)
+        try:
+            wait_for(lambda: running(p), 120, "the first run")
+        finally:
+            stop_all(run)
+        box.kill_node("dgx-002")
+        p.pioche("run", "two.lua", timeout=300, env=env)
+        rows = attempts(p)
+        assert [(a["run"], a["hosts"], a["result"]) for a in rows] == [
+            ("one-1", ["dgx-001"], "ok"), ("two-1", ["dgx-002"], "node_fail"), ("two-1", ["dgx-001"], "ok")], rows
+        assert rows[1]["message"] == "dgx-002 is down: nothing could be started on it" and submitted(p) == 1, rows
+        p.check_nothing_left()
+
+
 def test_runs_of_a_pool_are_stopped():
     """One of them, with a supervisor and without; the others go on. Ctrl-C ends all, and the pool."""
     with boxed(3) as box, PodProject(box) as p:

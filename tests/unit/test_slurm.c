@@ -302,6 +302,26 @@ static void test_troubles(void **state)
 	pio_str_fini(&words);
 }
 
+static void test_dead_nodes(void **state)
+{
+	(void)state;
+	static const char *const texts[] = {
+		"srun: error: Task launch for StepId=2.1 failed on node dgx-002: Communication connection failure\n"
+		"srun: error: Application launch failed: Communication connection failure\nsrun: Job step aborted\n",
+		"srun: error: Node failure on dgx-002\nsrun: Job step aborted\n",
+	};
+	pio_str node = PIO_STR_INIT;
+	for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+		pio_str_clear(&node);
+		assert_true(pio_slurm_dead_node(&node, texts[i]));
+		assert_string_equal(node.data, "dgx-002");
+	}
+	pio_str_clear(&node);
+	assert_false(pio_slurm_dead_node(&node, "srun: error: dgx-002: task 0: Exited with exit code 3\n"));
+	assert_string_equal(node.data, "");
+	pio_str_fini(&node);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -310,7 +330,7 @@ int main(void)
 		cmocka_unit_test(test_agents_are_started_on_some_nodes),
 		cmocka_unit_test(test_wrong_options), cmocka_unit_test(test_environment),
 		cmocka_unit_test(test_job_ids), cmocka_unit_test(test_queue), cmocka_unit_test(test_ends),
-		cmocka_unit_test(test_troubles),
+		cmocka_unit_test(test_troubles), cmocka_unit_test(test_dead_nodes),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
