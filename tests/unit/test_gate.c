@@ -262,8 +262,8 @@ static void when_the_head_is_killed_nothing_is_left(void **state)
 {
 	(void)state;
 	int status;
-	pid_t pid = start(spec_of(2, 0, "dgx-001) sleep 2;;", "echo here"));
-	wait_for_text("gate.0/head.err", "pioche head: ", 1);
+	pid_t pid = start(spec_of(2, 0, "dgx-001) export PROBE=STOP;;", "echo here"));
+	wait_for_text("gate.0/head.events", "\"event\":\"started\"", 2);
 	assert_int_equal(kill(pid, SIGKILL), 0);
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	pio_str round = PIO_STR_INIT;
