@@ -352,7 +352,7 @@ run-tests: programs $(HOST_PROGRAMS) $(UNIT_TESTS) $(CRASHERS) $(FUZZERS:%=$(BUI
 .PHONY: test-gpu
 test-gpu: deps-test cuda
 	@$(MAKE) --no-print-directory BUILD=$(BUILD) programs $(BUILD)/tests/kernels_cpu
-	@PIOCHE_BUILD=$(abspath $(BUILD)) python3 tests/gpu/test_gpu.py test_the_machine
+	@PIOCHE_BUILD="$$(realpath $(BUILD))" python3 tests/gpu/test_gpu.py test_the_machine
 	@python3 tests/run --build $(BUILD) --jobs 1 tests/gpu/test_gpu.py
 
 # The sample of `make test`, made whole: minutes.
@@ -383,7 +383,7 @@ bench: deps-test
 	@FILTER="$(FILTER)" SHORT="$(SHORT)" python3 tests/bench/run.py $(BUILD)
 
 drills: programs
-	@PIOCHE_BUILD=$(BUILD) python3 tests/crash/test_drills.py --table
+	@PIOCHE_BUILD="$$(realpath $(BUILD))" python3 tests/crash/test_drills.py --table
 
 lint: deps-test
 	@python3 tests/lint.py
