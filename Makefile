@@ -382,8 +382,11 @@ bench: deps-test
 	  $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(wildcard tests/bench/*.c))
 	@FILTER="$(FILTER)" SHORT="$(SHORT)" python3 tests/bench/run.py $(BUILD)
 
-drills: programs
+drills: deps-test programs
+	@echo "one machine, two ranks"
 	@PIOCHE_BUILD="$$(realpath $(BUILD))" python3 tests/crash/test_drills.py --table
+	@echo "a Slurm of four nodes in a box, a rank on each"
+	@PIOCHE_BUILD="$$(realpath $(BUILD))" python3 tests/cli/test_slurm_drills.py --table
 
 lint: deps-test
 	@python3 tests/lint.py

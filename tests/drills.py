@@ -1,5 +1,9 @@
 """A drill amid a run of the experiment `d`, and what has to come of it."""
-from harness import wait_for
+import sys
+
+from harness import Skip, wait_for
+
+REPORTS = []
 
 
 def drilled(p, reference, kind, *options, recipe="r.lua", detected=(), attempts=2, saved=40):
@@ -27,4 +31,20 @@ def drilled(p, reference, kind, *options, recipe="r.lua", detected=(), attempts=
     assert "nothing to do" in p.pioche("run", recipe).err
     p.check_store()
     p.pioche("verify")
+    REPORTS.append(report)
     return report
+
+
+def print_table(functions):
+    """What the drills of these tests notice after how long; what fails or cannot be done
+    here is left out, with the reason on standard error."""
+    print("| drill | noticed after | went on after | what was noticed |\n|---|---|---|---|")
+    for function in functions:
+        REPORTS.clear()
+        try:
+            function()
+        except (Skip, AssertionError) as why:
+            print(f"left out: {function.__name__[5:]}: {why}", file=sys.stderr)
+        for r in REPORTS:
+            noticed = "not noticed" if r["detected_s"] is None else f"{r['detected_s']:.1f} s"
+            print(f"| `{r['kind']}` | {noticed} | {r['recovered_s']:.1f} s | {r['detected'] or ''} |", flush=True)

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Drills on a real Slurm of four nodes, with the CPU trainer, a rank a node: each is
 noticed, Slurm gets another job where it has to, and the run ends with the metrics of
-an undisturbed one, bit for bit."""
+an undisturbed one, bit for bit. With --table: what was noticed after how long
+(`make drills`)."""
 import os
 import sys
 
@@ -52,10 +53,11 @@ def test_drills_of_four_nodes():
                 ("time-limit", (), ("timeout",), 2),
                 ("kill-controller", (), (), 1)):
             with project(box) as p:
-                report = drills.drilled(p, reference, kind, *options, detected=detected, attempts=attempts)
-                print(f"# {kind}: noticed after {report['detected_s']} s, went on after"
-                      f" {report['recovered_s']} s: {report['detected']}", flush=True)
+                drills.drilled(p, reference, kind, *options, detected=detected, attempts=attempts)
                 p.check_nothing_left()
 
 
-harness.main()
+if sys.argv[1:] == ["--table"]:
+    drills.print_table([test_drills_of_four_nodes])
+else:
+    harness.main()

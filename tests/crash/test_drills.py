@@ -28,7 +28,6 @@ return pioche.sweep {
 }
 """
 
-RESULTS = []
 REFERENCE = []
 
 
@@ -54,9 +53,7 @@ def drilled(kind, *options, p=None, **wanted):
     if p is None:
         with project() as p:
             return drilled(kind, *options, p=p, **wanted)
-    report = drills.drilled(p, undisturbed(), kind, *options, **wanted)
-    RESULTS.append(report)
-    return report
+    return drills.drilled(p, undisturbed(), kind, *options, **wanted)
 
 
 def test_kill_rank():
@@ -133,21 +130,8 @@ def test_what_cannot_be_done_here_is_said_before_anything_is_hurt():
         assert p.sql("SELECT 1 FROM event WHERE kind = 'drill'") == []
 
 
-def table():
-    """All of them, and their times."""
-    for name, function in list(globals().items()):
-        if name.startswith("test_") and not name.startswith("test_what"):
-            try:
-                function()
-            except (Skip, AssertionError) as why:
-                print(f"left out: {name[5:]}: {why}", file=sys.stderr)
-    print("| drill | noticed after | went on after | what was noticed |\n|---|---|---|---|")
-    for r in RESULTS:
-        noticed = "not noticed" if r["detected_s"] is None else f"{r['detected_s']:.2f} s"
-        print(f"| `{r['kind']}` | {noticed} | {r['recovered_s']:.1f} s | {r['detected'] or ''} |")
-
-
 if sys.argv[1:] == ["--table"]:
-    table()
+    drills.print_table([function for name, function in list(globals().items())
+                        if name.startswith("test_") and not name.startswith("test_what")])
 else:
     harness.main()
