@@ -349,7 +349,7 @@ CREATE TABLE node (                            -- machines that ran something
   first_seen_ns INTEGER NOT NULL,
   last_seen_ns  INTEGER NOT NULL,
   attempts    INTEGER NOT NULL DEFAULT 0,
-  failures    INTEGER NOT NULL DEFAULT 0,      -- as the first to fail
+  failures    INTEGER NOT NULL DEFAULT 0,      -- the first to fail, or left out by a failed check
   slow        INTEGER NOT NULL DEFAULT 0,      -- episodes of slow steps of its ranks
   excluded_until_ns INTEGER,                   -- nothing is sent to it before
   reason      TEXT,                            -- why it is, or was last, excluded
