@@ -110,12 +110,12 @@ static void a_newer_store_is_refused_untouched(void **unused)
 	fixture f = store_up();
 	pio_str before = PIO_STR_INIT, after = PIO_STR_INIT;
 	pio_store *store;
-	run_sql(f.store, "PRAGMA user_version = 7; PRAGMA wal_checkpoint(TRUNCATE)");
+	run_sql(f.store, "PRAGMA user_version = 99; PRAGMA wal_checkpoint(TRUNCATE)");
 	pio_store_close(&f.store);
 	check_ok(pio_fs_read(&before, path_in(f.dir, "pioche.db"), &err));
 	for (int mode = PIO_STORE_READ; mode <= PIO_STORE_CREATE; mode++)
 		check_fails(pio_store_open(&store, f.dir, (enum pio_store_mode)mode, &err), PIO_EVERSION,
-		            "was written by a newer pioche (schema 7, this one knows 3)");
+		            "was written by a newer pioche (schema 99, this one knows ");
 	check_ok(pio_fs_read(&after, path_in(f.dir, "pioche.db"), &err));
 	assert_int_equal(before.len, after.len);
 	assert_memory_equal(before.data, after.data, before.len);

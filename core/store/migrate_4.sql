@@ -1,0 +1,2 @@
+-- From version 3 to version 4. What comes out is what schema.sql makes, table
+-- by table: a test compares the two.
