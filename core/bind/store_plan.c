@@ -64,8 +64,19 @@ static int store_proposal_add(lua_State *L)
 {
 	pio_err err = PIO_ERR_INIT;
 	int rc = pio_store_proposal_add(pio_bind_store(L, 1), luaL_checkinteger(L, 2),
-	                                luaL_checkinteger(L, 3), luaL_checkstring(L, 4), &err);
+	                                luaL_checkinteger(L, 3), luaL_checkstring(L, 4),
+	                                luaL_optinteger(L, 5, 0), &err);
 	return pio_bind_done(L, rc, &err);
+}
+
+/* proposal_observe(sweep_id, number, observation) -> which observation it is */
+static int store_proposal_observe(lua_State *L)
+{
+	int64_t ordinal = 0;
+	pio_err err = PIO_ERR_INIT;
+	int rc = pio_store_proposal_observe(&ordinal, pio_bind_store(L, 1), luaL_checkinteger(L, 2),
+	                                    luaL_checkinteger(L, 3), luaL_checkstring(L, 4), &err);
+	return pio_bind_id(L, rc, ordinal, &err);
 }
 
 static int store_proposal_run_add(lua_State *L)
@@ -171,6 +182,7 @@ static int store_object_path(lua_State *L)
 const luaL_Reg pio_bind_store_plan_methods[] = {
 	{ "snapshot_add", store_snapshot_add }, { "sweep_add", store_sweep_add },
 	{ "sweep_state", store_sweep_state }, { "proposal_add", store_proposal_add },
+	{ "proposal_observe", store_proposal_observe },
 	{ "proposal_run_add", store_proposal_run_add }, { "stop_request", store_stop_request },
 	{ "input_digest", store_input_digest }, { "bundle_add", store_bundle_add },
 	{ "checkpoint_newest", store_checkpoint_newest },

@@ -79,7 +79,7 @@ int pio_store_sweep_state(pio_store *store, int64_t sweep_id, const char *state,
 }
 
 int pio_store_proposal_add(pio_store *store, int64_t sweep_id, int64_t number,
-                           const char *params, pio_err *err)
+                           const char *params, int64_t seen, pio_err *err)
 {
 	int64_t other;
 	int rc = pio_sql_int(&other, store, err,
@@ -92,8 +92,25 @@ int pio_store_proposal_add(pio_store *store, int64_t sweep_id, int64_t number,
 		                "proposal %lld of the sweep is on record with other parameters",
 		                (long long)number);
 	return pio_sql_exec(store, err,
-	                    "INSERT OR IGNORE INTO proposal (sweep_id, number, params)"
-	                    " VALUES (?, ?, ?)", "iit", sweep_id, number, params);
+	                    "INSERT OR IGNORE INTO proposal (sweep_id, number, params, seen)"
+	                    " VALUES (?, ?, ?, ?)", "iiti", sweep_id, number, params, seen);
+}
+
+int pio_store_proposal_observe(int64_t *ordinal, pio_store *store, int64_t sweep_id, int64_t number,
+                               const char *observation, pio_err *err)
+{
+	int rc = pio_sql_exec(store, err,
+	                      "UPDATE proposal SET observation = ?3, observed = 1 + coalesce("
+	                      "(SELECT max(observed) FROM proposal WHERE sweep_id = ?1), 0)"
+	                      " WHERE sweep_id = ?1 AND number = ?2 AND observed IS NULL", "iit", sweep_id,
+	                      number, observation);
+	if (!rc)
+		rc = pio_sql_int(ordinal, store, err,
+		                 "SELECT observed FROM proposal WHERE sweep_id = ? AND number = ?", "ii",
+		                 sweep_id, number);
+	if (!rc && !*ordinal)
+		return pio_fail(err, PIO_ENOTFOUND, "the sweep has no proposal %lld", (long long)number);
+	return rc;
 }
 
 int pio_store_proposal_run_add(pio_store *store, int64_t sweep_id, int64_t number, int64_t seed,

@@ -36,9 +36,15 @@ int pio_store_sweep_add(int64_t *id, bool *existed, pio_store *store,
 /* active, done or interrupted; the last two set ended_ns. */
 int pio_store_sweep_state(pio_store *store, int64_t sweep_id, const char *state, pio_err *err);
 /* The same proposal again is no change; another one under its number is
- * PIO_EEXIST: a sampler must repeat itself. `params` is canonical JSON. */
+ * PIO_EEXIST: a sampler must repeat itself. `params` is canonical JSON; `seen`
+ * is how many observations the sampler had been told: with their order, which is
+ * on record too, the proposal can be derived again. */
 int pio_store_proposal_add(pio_store *store, int64_t sweep_id, int64_t number,
-                           const char *params, pio_err *err);
+                           const char *params, int64_t seen, pio_err *err);
+/* What a proposal came to, JSON: the next observation of its sweep; *ordinal says
+ * which. There is one a proposal: where it is on record, that stands. */
+int pio_store_proposal_observe(int64_t *ordinal, pio_store *store, int64_t sweep_id, int64_t number,
+                               const char *observation, pio_err *err);
 int pio_store_proposal_run_add(pio_store *store, int64_t sweep_id, int64_t number, int64_t seed,
                                int64_t run_id, pio_err *err);
 

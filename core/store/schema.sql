@@ -378,8 +378,12 @@ CREATE TABLE proposal (                        -- what a sampler proposed, in or
   sweep_id    INTEGER NOT NULL REFERENCES sweep,
   number      INTEGER NOT NULL,                -- 1, 2, ...
   params      TEXT NOT NULL,                   -- canonical JSON
+  seen        INTEGER NOT NULL DEFAULT 0,      -- how many observations its sampler was told before
+  observed    INTEGER,                         -- which observation it is itself: 1, 2, ...
+  observation TEXT,                            -- JSON: what it came to, as its sampler was told
   PRIMARY KEY (sweep_id, number)
 ) STRICT, WITHOUT ROWID;
+CREATE UNIQUE INDEX proposal_observed ON proposal (sweep_id, observed) WHERE observed IS NOT NULL;
 
 CREATE TABLE proposal_run (                    -- its runs, one a seed
   sweep_id    INTEGER NOT NULL,

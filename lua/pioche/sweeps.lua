@@ -24,26 +24,131 @@ local function record(session, sweep, prepared)
     rule = sweep.stop.module.new(sweep.stop.options, sweep.goal) }
 end
 
--- Proposal `number` and its runs, in one transaction.
-local function propose(session, sweep, spec, prepared, number, params, known)
-  local jobs = {}
-  check(session.store:begin())
-  local ok, message = pcall(function()
-    check(session.store:proposal_add(spec.sweep_id, number, check(json.encode(params))))
-    for _, run in ipairs(plan.runs_of(sweep, params, prepared)) do
-      local job = session:job(spec, run)
-      check(session.store:proposal_run_add(spec.sweep_id, number, run.seed or 0, job.id))
-      -- Two proposals may come to the same parameters: one run then.
-      if not known[job.id] then jobs[#jobs + 1] = job end
-      known[job.id] = true
-    end
-  end)
+-- Do it in one transaction of the store; gives what `fn` does.
+local function transact(store, fn)
+  check(store:begin())
+  local ok, result = pcall(fn)
   if not ok then
-    session.store:rollback()
-    error(message, 0)
+    store:rollback()
+    error(result, 0)
   end
-  check(session.store:commit())
-  return jobs
+  check(store:commit())
+  return result
+end
+
+-- ---- what a sampler is told ------------------------------------------------------------
+--
+-- A sweep in progress is { session, sweep, spec, prepared, sampler, number (of its last
+-- proposal), seen (how many observations the sampler was told), open (proposals that are
+-- not observed: { number, jobs }), known (ids of runs), all (jobs) }. The order of
+-- observations is on record, and with each proposal how many of them came before: so the
+-- sampler of a later session, told the same in the same order, is in the same state.
+
+-- Will it not go on in this session? One that failed in an earlier one is tried again.
+local function is_over(job)
+  return job.status == "finished" or job.status == "stopped"
+    or (job.status == "failed" or job.status == "cancelled") and job.reason ~= nil
+    and job.reason ~= "interrupted"
+end
+
+-- What a proposal came to: the mean of its runs that have a value of the goal, and how
+-- they ended; nil while one of them is not over.
+local function outcome(session, entry)
+  local sum, values, status, step = 0, 0, "finished", nil
+  for _, job in ipairs(entry.jobs) do
+    if not is_over(job) then return nil end
+    local has_ended_well = job.status == "finished" or job.status == "stopped"
+    local value = has_ended_well and session:newest_value(job)
+    if value then
+      sum, values = sum + value, values + 1
+      if job.status == "stopped" then status, step = "stopped", job.step end
+    end
+  end
+  if values == 0 then return { status = "failed" } end
+  return { status = status, value = sum / values, step = step }
+end
+
+-- Tell the sampler an observation: the lower its value the better, nil where it failed.
+local function tell(progress, number, observation)
+  local goal, value = progress.sweep.goal, observation.value
+  if value and goal and goal.goal == "maximize" then value = -value end
+  progress.seen = progress.seen + 1
+  progress.sampler:observe(number, value, { status = observation.status, step = observation.step })
+end
+
+-- Observe the proposals whose runs are over since, within a transaction.
+local function observe(progress)
+  local open = {}
+  for _, entry in ipairs(progress.open) do
+    local observation = outcome(progress.session, entry)
+    if observation then
+      check(progress.session.store:proposal_observe(progress.spec.sweep_id, entry.number,
+        check(json.encode(observation))))
+      tell(progress, entry.number, observation)
+    else
+      open[#open + 1] = entry
+    end
+  end
+  progress.open = open
+end
+
+-- Proposal `number` and its runs, within a transaction: jobs of those that are new.
+local function propose(progress, number, params, seen)
+  local session, spec, jobs, own = progress.session, progress.spec, {}, {}
+  check(session.store:proposal_add(spec.sweep_id, number, check(json.encode(params)), seen))
+  for _, run in ipairs(plan.runs_of(progress.sweep, params, progress.prepared)) do
+    local job = progress.known[run.identity] or session:job(spec, run)
+    check(session.store:proposal_run_add(spec.sweep_id, number, run.seed or 0, job.id))
+    -- Two proposals may come to the same parameters: one run then.
+    if not progress.known[run.identity] then jobs[#jobs + 1] = job end
+    progress.known[run.identity], own[#own + 1] = job, job
+  end
+  progress.number = number
+  table.move(jobs, 1, #jobs, #progress.all + 1, progress.all)
+  return jobs, own
+end
+
+-- The sampler's next proposal; nil when there is no more.
+local function fresh(progress)
+  return transact(progress.session.store, function()
+    if progress.sampler.adaptive then observe(progress) end
+    local point = progress.sampler:propose(progress.number + 1)
+    if not point then return nil end
+    local jobs, own = propose(progress, progress.number + 1, point, progress.seen)
+    progress.open[#progress.open + 1] = { number = progress.number, jobs = own }
+    return jobs
+  end)
+end
+
+-- Take up what an earlier session proposed and observed, in the same order.
+local function resume(progress)
+  local store, sampler = progress.session.store, progress.sampler
+  local rows = check(store:rows("SELECT number, params, seen, observed, observation FROM proposal"
+    .. " WHERE sweep_id = ? ORDER BY number", progress.spec.sweep_id))
+  local observed = {}
+  for _, row in ipairs(rows) do
+    if row.observed then observed[row.observed] = row end
+  end
+  local function tell_until(count)
+    while progress.seen < count do
+      local row = observed[progress.seen + 1]
+      tell(progress, row.number, check(json.decode(row.observation)))
+    end
+  end
+  for _, row in ipairs(rows) do
+    tell_until(row.seen)
+    local params = check(json.decode(row.params))
+    if sampler.adopt then
+      sampler:adopt(row.number, params)
+    else
+      sampler:propose(row.number)
+    end
+    local _, own = propose(progress, row.number, params, row.seen)
+    if not row.observed then
+      progress.open[#progress.open + 1] = { number = row.number, jobs = own }
+    end
+  end
+  tell_until(#observed)
 end
 
 -- Run a sweep to its end in a session; returns its jobs.
@@ -51,25 +156,19 @@ function sweeps.run(session, sweep)
   plan.rehearse(session.recipe, sweep)
   plan.resolve_from(sweep.from, session.store, sweep.at, sweep.box)
   local prepared = session:prepare(sweep.program)
-  local sampler = plan.sampler(sweep)
-  local spec = record(session, sweep, prepared)
-  local all, jobs, number, known = {}, {}, 0, {}
-  local function fresh()
-    local point = sampler:propose(number + 1)
-    if not point then return nil end
-    number = number + 1
-    local made = propose(session, sweep, spec, prepared, number, point, known)
-    table.move(made, 1, #made, #all + 1, all)
-    return made
+  local progress = { session = session, sweep = sweep, prepared = prepared,
+    sampler = plan.sampler(sweep), spec = record(session, sweep, prepared), number = 0, seen = 0,
+    open = {}, known = {}, all = {} }
+  local sampler = progress.sampler
+  if sampler.adaptive then
+    transact(session.store, function() resume(progress) end)
+  else
+    repeat until not fresh(progress)
   end
-  if not sampler.adaptive then
-    repeat until not fresh()
-    jobs = table.move(all, 1, #all, 1, {})
-  end
-  local waiting = {}
+  local jobs, waiting = table.move(progress.all, 1, #progress.all, 1, {}), {}
   local function more()
     while #waiting == 0 do
-      local made = fresh()
+      local made = fresh(progress)
       if not made then return nil end
       waiting = table.move(made, 1, #made, 1, {})
     end
@@ -77,8 +176,10 @@ function sweeps.run(session, sweep)
   end
   local total = sampler.adaptive and (sampler.size or 0) * #(sweep.seeds or { 1 }) or #jobs
   session:execute(jobs, sweep.launch.parallel, total, sampler.adaptive and more or nil)
-  check(session.store:sweep_state(spec.sweep_id, session.interrupts > 0 and "interrupted" or "done"))
-  return all
+  transact(session.store, function() observe(progress) end)
+  check(session.store:sweep_state(progress.spec.sweep_id,
+    session.interrupts > 0 and "interrupted" or "done"))
+  return progress.all
 end
 
 -- What is wrong with finished runs, lines for a person; and how many runs failed:

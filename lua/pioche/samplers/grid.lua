@@ -6,8 +6,14 @@
 -- new gives an object with
 --   size                  how many proposals there will be; nil: unknown
 --   propose(self, n)      parameters of proposal n = 1, 2, ...; nil: no more
---   observe(self, n, value)   what proposal n came to (nil: it failed)
+--   adopt(self, n, params)    in place of propose(n), where the point of number n is on record
+--                         already; without it propose(n) is asked again, for the same point
+--   observe(self, n, value, how)   what proposal n came to: the lower the better, nil where it
+--                         failed; how = { status = "finished", "stopped" or "failed", step }
 --   adaptive              true where propose(n) reads what was observed
+-- Proposal n is a function of the seed, of n and of the calls before it, in their order: of
+-- nothing else, neither the clock nor the machine. The store keeps that order (proposal.seen
+-- and proposal.observed), so every proposal can be derived again.
 local fields = require "pioche.fields"
 local spaces = require "pioche.space"
 local sweep = require "pioche.core.sweep"
