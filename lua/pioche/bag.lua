@@ -1,7 +1,42 @@
--- bag.lua: what goes into a bundle: a run's records and one checkpoint, as a
--- list of entries for pioche.core.pack. Everything comes from the store, and
+-- bag.lua: what goes into a bundle: the records of runs, their code and their
+-- checkpoints, as files for pioche.core.pack. Everything comes from the store, and
 -- nothing from the exporter's machine, user or clock, so that the same export
 -- gives the same bytes.
+--
+-- Under data/, for a bundle of one run (RUN/ is "") or of several (RUN/ is
+-- "runs/<name>/", and there is experiment.json, {"format": "pioche/bundle/1"}):
+--
+--   RUN/run/records.json   what it takes to have the run again in another store:
+--     { format = "pioche/run/1", schema = user_version of the store,
+--       experiment = { name, goal_key, goal, created_ns },
+--       sweep = its ULID, commit = of its snapshot; null: none,
+--       run, params[], tags[], attempts[] with ranks[] and environment[],
+--       media[], checkpoints[] with files[] { rank, role, sha256, bytes } }
+--     Rows have the columns of schema.sql under their names, NULL left out, without
+--     ids of rows: instead of attempt_id there is attempt = its number. Left out
+--     are also agent_pid, pool_id, and of media data: sha256 is of its bytes, too.
+--     A text that is no UTF-8 is { hex = "..." }.
+--   RUN/run/events.jsonl   a row of event a line, in the order of their ids, as above
+--   RUN/run/points.bin     every point of every attempt, bit for bit (store/points_file.h)
+--   RUN/run/metrics.csv, config.json, env.json, git.txt, git.diff, recipe.lua
+--                          the same for people and other programs
+--   RUN/run/logs/<attempt>/rank-<n>.out, .err
+--   RUN/run/media/...      what media[] tells of
+--   RUN/checkpoint.json, RUN/model/..., RUN/optim/...      of one checkpoint; of
+--   RUN/checkpoints/<step>/checkpoint.json, ...            several
+--   environment/<sha256>.json    documents that environment[] names
+--   sweep/<ulid>.json      the row of a sweep, and proposals[] { number, params, runs[]
+--                          { seed, run = its ULID } } of those runs that are in the bundle
+--   code.json              an array of commits: the columns of snapshot but repository,
+--                          and object = the text of the git commit object
+--   code.bundle            a git bundle with the tree of each of them: its reference
+--                          refs/heads/code-<first 12 digits of the commit> is a commit
+--                          without parents, so that no history is told
+--   code/...               the files as they are; of several commits code/<12 digits>/...
+--
+-- Bytes are told by their SHA-256 and each is there once: what a checkpoint or a
+-- medium names is the file that manifest-sha256.txt lists with that digest, wherever
+-- it lies. Weights of a checkpoint that are not there were left out on purpose.
 local git = require "pioche.core.git"
 local json = require "pioche.core.json"
 local sys = require "pioche.core.sys"
