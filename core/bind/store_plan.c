@@ -1,9 +1,11 @@
 /* The store from Lua: snapshots, sweeps, inputs, checkpoints, objects. */
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "bind/store.h"
 #include "store/checkpoint.h"
+#include "store/direct.h"
 #include "store/object.h"
 #include "store/plan.h"
 
@@ -85,6 +87,31 @@ static int store_proposal_run_add(lua_State *L)
 	int rc = pio_store_proposal_run_add(pio_bind_store(L, 1), luaL_checkinteger(L, 2),
 	                                    luaL_checkinteger(L, 3), luaL_checkinteger(L, 4),
 	                                    luaL_checkinteger(L, 5), &err);
+	return pio_bind_done(L, rc, &err);
+}
+
+/* log(run_id, key, first_step, values): a list of numbers, one a step */
+static int store_log(lua_State *L)
+{
+	pio_store *store = pio_bind_store(L, 1);
+	size_t key_bytes;
+	const char *key = luaL_checklstring(L, 3, &key_bytes);
+	lua_Integer step = luaL_checkinteger(L, 4);
+	luaL_checktype(L, 5, LUA_TTABLE);
+	size_t count = lua_rawlen(L, 5);
+	pio_chunk_point *points = lua_newuserdatauv(L, (count + 1) * sizeof *points, 0);
+	int64_t now_ns = pio_clock_wall_ns();
+	for (size_t i = 0; i < count; i++) {
+		lua_rawgeti(L, 5, (lua_Integer)i + 1);
+		points[i] = (pio_chunk_point){ .step = step + (lua_Integer)i, .time_ns = now_ns,
+		                               .integer = lua_isinteger(L, -1) ? 1 : 0 };
+		lua_Number real = luaL_checknumber(L, -1);
+		lua_Integer whole = points[i].integer ? lua_tointeger(L, -1) : 0;
+		memcpy(&points[i].bits, points[i].integer ? (void *)&whole : (void *)&real, 8);
+		lua_pop(L, 1);
+	}
+	pio_err err = PIO_ERR_INIT;
+	int rc = pio_store_log(store, luaL_checkinteger(L, 2), key, key_bytes, points, count, &err);
 	return pio_bind_done(L, rc, &err);
 }
 
@@ -183,7 +210,8 @@ const luaL_Reg pio_bind_store_plan_methods[] = {
 	{ "snapshot_add", store_snapshot_add }, { "sweep_add", store_sweep_add },
 	{ "sweep_state", store_sweep_state }, { "proposal_add", store_proposal_add },
 	{ "proposal_observe", store_proposal_observe },
-	{ "proposal_run_add", store_proposal_run_add }, { "stop_request", store_stop_request },
+	{ "proposal_run_add", store_proposal_run_add }, { "log", store_log },
+	{ "stop_request", store_stop_request },
 	{ "input_digest", store_input_digest }, { "bundle_add", store_bundle_add },
 	{ "checkpoint_newest", store_checkpoint_newest },
 	{ "checkpoint_best", store_checkpoint_best }, { "checkpoint_find", store_checkpoint_find },

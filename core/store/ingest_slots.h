@@ -1,5 +1,5 @@
-/* ingest_slots.h: points of a foreign run on their way to chunks, for ingest.c
- * alone. One slot a series, all of rank 0; points wait in it until they fill a
+/* ingest_slots.h: points of a run without a journal on their way to chunks, for
+ * ingest.c and direct.c. One slot a series, all of rank 0; points wait in it until they fill a
  * chunk or the batch ends. */
 #ifndef PIO_STORE_INGEST_SLOTS_H
 #define PIO_STORE_INGEST_SLOTS_H

@@ -14,6 +14,7 @@ local launch = require "pioche.core.launch"
 local launcher = require "pioche.launcher"
 local plan = require "pioche.plan"
 local nodes = require "pioche.nodes"
+local objective = require "pioche.objective"
 local pools = require "pioche.pools"
 local progress = require "pioche.progress"
 local recipe = require "pioche.recipe"
@@ -97,15 +98,15 @@ end
 
 -- ---- code ----------------------------------------------------------------------------
 
--- The snapshot of the work tree: one for the whole session, so that all its
--- runs have the same code, whatever is edited meanwhile.
-local function snapshot(self)
-  if not self.snapshot then
+-- The snapshot of the work tree: one for the whole session, so that all its runs have
+-- the same code, whatever is edited meanwhile. An objective has none.
+local function snapshot(self, program)
+  if not self.snapshot and not program.objective then
     local taken = check(git.snapshot(self.recipe.root, self.store:path()))
     taken.id = check(self.store:snapshot_add(taken))
     self.snapshot = taken
   end
-  return self.snapshot
+  return not program.objective and self.snapshot or nil
 end
 
 -- What identities need of a program of the recipe: { code, inputs }.
@@ -113,7 +114,8 @@ function session_methods:prepare(program)
   local known = self.prepared[program]
   if known then return known end
   local inputs = plan.check(self.recipe, program, self.store)
-  local taken = snapshot(self)
+  local taken = snapshot(self, program)
+  if not taken then return { code = program.digest, inputs = inputs } end
   local tree, message, word = git.subtree(taken.repository, taken.commit, program.sources or {})
   if not tree then
     if word ~= "not_found" then errors.raise(word, "%s", message) end
@@ -161,7 +163,7 @@ local function run_row(self, spec, run, program)
   if known and not (self.again and not self.bad[run.identity]) then return known end
   local id = check(store:run_create {
     experiment_id = spec.experiment_id, identity = run.identity, sweep_id = spec.sweep_id,
-    snapshot_id = snapshot(self).id, from_checkpoint = spec.from and spec.from.manifest,
+    snapshot_id = (snapshot(self, program) or {}).id, from_checkpoint = spec.from and spec.from.manifest,
     program = check(json.encode(recipe.program_record(program))),
     launch = check(json.encode(spec.launch)), seed = run.seed,
   })
@@ -200,7 +202,7 @@ end
 function session_methods:job(spec, run)
   local row = run_row(self, spec, run, spec.program)
   self.ids[#self.ids + 1] = row.id
-  local job = driver.job(row, run, spec, snapshot(self), label(run, spec.varying))
+  local job = driver.job(row, run, spec, snapshot(self, spec.program), label(run, spec.varying))
   if not is_done(job) then remember(self, job) end
   return job
 end
@@ -298,6 +300,7 @@ end
 -- place: where in a pool, nil elsewhere (pools.next).
 local function start(self, job, place)
   local spec, program = job.spec, job.spec.program
+  if program.objective then return objective.start(self, job) end
   local resume = check(self.store:checkpoint_newest(job.id)) or spec.from and spec.from.id
   local directory = prepare_start(self, job)
   if not directory then return end
@@ -558,6 +561,9 @@ local function line_up(self, jobs, parallel, total)
   end
 end
 
+-- By these objective.lua tells of a run what the supervisor tells of others.
+local told = { finished = ended_well, failed = fail, stopped = finish, progressed = on_progress }
+
 -- Run these jobs, `parallel` at a time and of each sweep as many as it says; those
 -- that are done already are left alone. `more()` gives a further job, or nil, when
 -- one could start.
@@ -585,7 +591,7 @@ function session_methods:execute(jobs, parallel, total, more)
     if next(self.active) == nil and (self.interrupts > 0 or (#self.queue == 0 and not more)) then
       break
     end
-    self:poll(wait_ms(self, sys.mono_ns()))
+    if not objective.turn(self, told) then self:poll(wait_ms(self, sys.mono_ns())) end
     self.progress:draw()
   end
   self.progress:finish()

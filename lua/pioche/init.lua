@@ -61,6 +61,8 @@ pioche.forms = {
   { name = "function(lab) ... end", help = "or returns this: it asks for runs one after another and reads"
     .. " their results; finished ones are looked up, so that it goes on where it was" },
   { name = "pioche.program { ... }", help = "the program of a sweep, or of a run of a lab" },
+  { name = "pioche.objective(function(p, number) ... end)", help = "in place of a program: what the"
+    .. " function gives, a number for the goal or { loss = 0.3 }, is the run; nothing is launched" },
   { name = "pioche.minimize \"metric\"", help = "a goal: the metric's last value, the lower the better" },
   { name = "pioche.maximize \"metric\"", help = "a goal: the metric's last value, the higher the better" },
   { name = "pioche.checkpoint(run, which)", help = "for `from`: of another run, as \"gpt/best\", its \"best\""
@@ -104,6 +106,14 @@ function pioche.api(box)
       local recipe = require "pioche.recipe"
       return recipe[kind](box, at(kind), given)
     end
+  end
+
+  -- objective(fn): a function of the recipe in place of a program.
+  function api.objective(fn)
+    if type(fn) ~= "function" then
+      box:complain("objective: expected a function(p), got %s", fields.show(fn))
+    end
+    return (pioche.object("program", require("pioche.objective").program(box, at("objective"), fn)))
   end
 
   -- checkpoint("gpt/best", "last"): the start of a run that grows from another.

@@ -333,9 +333,13 @@ local function known_jobs(context, sweep, path)
   local prepared = { inputs = plan.check(context.recipe, sweep.program, context.store) }
   if not context.store then return nil, nil end
   plan.resolve_from(sweep.from, context.store, sweep.at, sweep.box)
-  context.snapshot = context.snapshot or check(git.snapshot(context.recipe.root, path))
-  prepared.code = check(git.subtree(context.snapshot.repository, context.snapshot.commit,
-    sweep.program.sources or {}))
+  if sweep.program.objective then
+    prepared.code = sweep.program.digest
+  else
+    context.snapshot = context.snapshot or check(git.snapshot(context.recipe.root, path))
+    prepared.code = check(git.subtree(context.snapshot.repository, context.snapshot.commit,
+      sweep.program.sources or {}))
+  end
   local sampler, jobs, missing = plan.sampler(sweep), {}, 0
   for _, point in ipairs(plan.points(sampler)) do
     for _, run in ipairs(plan.runs_of(sweep, point, prepared)) do

@@ -18,6 +18,7 @@ end
 
 -- The words after the program: `args` of the recipe, or --name=value each.
 function plan.arguments(program, params, view, input_paths, seed)
+  if program.objective then return {} end
   local words = table.move(program.command, 1, #program.command, 1, {})
   if program.args then
     local ok, given = program.box:try(program.args, view)
@@ -122,6 +123,7 @@ end
 
 -- Check the program and digest its inputs, before any code is looked at.
 function plan.check(self, program, store)
+  if program.objective then return {} end
   inputs.check_program(program, self.root)
   return inputs.digest(program, self.root, store)
 end
@@ -132,7 +134,7 @@ function plan.rehearse(self, sweep)
   if sweep.rehearsed then return end
   sweep.rehearsed = true
   launcher.check(sweep.box, sweep.at, sweep.launch)
-  inputs.check_program(sweep.program, self.root)
+  if not sweep.program.objective then inputs.check_program(sweep.program, self.root) end
   local found = inputs.find(sweep.program, self.root)
   local sampler = plan.sampler(sweep)
   if sampler.adaptive then return end

@@ -3,6 +3,7 @@ local errors = require "pioche.errors"
 local fields = require "pioche.fields"
 local json = require "pioche.core.json"
 local launcher = require "pioche.launcher"
+local objective = require "pioche.objective"
 local pioche = require "pioche"
 local project = require "pioche.project"
 local random = require "pioche.samplers.random"
@@ -224,6 +225,7 @@ function recipe.settle(self, args, defaults)
   end
   self.launch.on = defaults.on or self.launch.on
   recipe.override(self, args)
+  if self.program.objective then objective.settle(self.launch) end
   self.launch.parallel = self.launch.parallel or launcher.parallel(self.launch)
   self.search = choose_search(self, self.search_given)
   for name, value in next, self.search_overrides or {} do
@@ -435,7 +437,8 @@ function recipe.program_record(program)
     return words and json.array(table.move(words, 1, #words, 1, {})) or nil
   end
   return {
-    command = list(program.command), sources = list(program.sources), build = list(program.build),
+    objective = program.digest, command = list(program.command), sources = list(program.sources),
+    build = list(program.build),
     inputs = program.inputs, env = program.env, setup = program.setup, wrap = list(program.wrap),
     args = program.args and space.function_digest(program.box, program.args) or nil,
   }

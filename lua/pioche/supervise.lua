@@ -11,7 +11,8 @@ local check = errors.check
 local log_bytes_max = 1048576   -- then supervise.log becomes supervise.log.1
 local look_ms = 50
 
--- What Ctrl-C ended is open, too; what a person stopped or a rule did is not.
+-- What Ctrl-C ended is open, too; what a person stopped or a rule did is not, nor what
+-- is a function of its recipe.
 local open_sql = [[
   SELECT r.id AS id, e.name || '-' || r.number AS name, r.status AS status,
          r.stop_requested_ns AS stop_ns, r.job AS job, r.program AS program, r.seed AS seed,
@@ -19,7 +20,8 @@ local open_sql = [[
          e.goal AS goal, s.commit_id AS commit_id, s.tree_id AS tree, s.repository AS repository
     FROM run r JOIN experiment e ON e.id = r.experiment_id
     LEFT JOIN snapshot s ON s.id = r.snapshot_id
-   WHERE r.identity IS NOT NULL AND (r.status IN ('planned', 'queued', 'running')
+   WHERE r.identity IS NOT NULL AND json_extract(r.program, '$.objective') IS NULL
+     AND (r.status IN ('planned', 'queued', 'running')
       OR (r.status = 'cancelled' AND r.reason = 'interrupted'))
    ORDER BY r.sweep_id, r.id]]
 

@@ -2,6 +2,7 @@
 -- and their runs, and what is to be said when they are over.
 local errors = require "pioche.errors"
 local json = require "pioche.core.json"
+local objective = require "pioche.objective"
 local plan = require "pioche.plan"
 local recipe = require "pioche.recipe"
 local runs = require "pioche.runs"
@@ -19,7 +20,7 @@ local function record(session, sweep, prepared)
     recipe = session.recipe.text })
   return { experiment_id = experiment, sweep_id = id, program = sweep.program,
     launch = sweep.launch, retry = sweep.retry, keep = sweep.keep, goal = sweep.goal,
-    from = sweep.from, varying = plan.varying(sweep),
+    space = sweep.space, from = sweep.from, varying = plan.varying(sweep),
     stop = { name = sweep.stop.name, options = sweep.stop.options },
     rule = sweep.stop.module.new(sweep.stop.options, sweep.goal) }
 end
@@ -160,11 +161,10 @@ function sweeps.run(session, sweep)
     sampler = plan.sampler(sweep), spec = record(session, sweep, prepared), number = 0, seen = 0,
     open = {}, known = {}, all = {} }
   local sampler = progress.sampler
-  if sampler.adaptive then
-    transact(session.store, function() resume(progress) end)
-  else
+  transact(session.store, function()
+    if sampler.adaptive then return resume(progress) end
     repeat until not fresh(progress)
-  end
+  end)
   local jobs, waiting = table.move(progress.all, 1, #progress.all, 1, {}), {}
   local function more()
     while #waiting == 0 do
@@ -176,6 +176,7 @@ function sweeps.run(session, sweep)
   end
   local total = sampler.adaptive and (sampler.size or 0) * #(sweep.seeds or { 1 }) or #jobs
   session:execute(jobs, sweep.launch.parallel, total, sampler.adaptive and more or nil)
+  objective.flush(session)
   transact(session.store, function() observe(progress) end)
   check(session.store:sweep_state(progress.spec.sweep_id,
     session.interrupts > 0 and "interrupted" or "done"))

@@ -37,7 +37,7 @@ local function describe_points(sweep, prepared, store)
     if not point then break end
     points[#points + 1] = point
     for _, run in ipairs(plan.runs_of(sweep, point, prepared)) do
-      local known = prepared.snapshot and plan.find(store, run.identity)
+      local known = store and prepared.code ~= "unknown" and plan.find(store, run.identity)
       run.known = known
       if known and (known.status == "finished" or known.status == "stopped") then
         finished = finished + 1
@@ -104,18 +104,13 @@ local function point_text(point, varying)
   return #words > 0 and table.concat(words, " ") or "(no parameters)"
 end
 
-local function print_plan(ctx, self, store, sweep, prepared, found)
-  local out = ctx.out
-  out(("%s: experiment %s\n\n"):format(self.display, sweep.name))
-  print_space(out, sweep)
-  local options = {}
-  for _, name in ipairs(fields.sorted(sweep.search.options)) do
-    options[#options + 1] = name .. "=" .. fields.show(sweep.search.options[name])
+-- What is run, and where.
+local function print_program(out, self, store, sweep, prepared, found)
+  if sweep.program.objective then
+    out(("program  a function of the recipe, %d at a time: nothing is launched\n"):format(
+      sweep.launch.parallel))
+    return
   end
-  out(("search   %s%s: %s\n"):format(sweep.search.name,
-    #options > 0 and " (" .. table.concat(options, ", ") .. ")" or "", sweep.search.why))
-  if sweep.goal then out(("goal     %s %s\n"):format(sweep.goal.goal, sweep.goal.key)) end
-  if sweep.stop.name ~= "none" then out(("stop     %s\n"):format(sweep.stop.name)) end
   out(("program  %s\n"):format(term.clean(table.concat(found.runs[1] and found.runs[1].words
     or sweep.program.command, " "))))
   out(("launch   %d node%s x %d rank%s%s, %d at a time; attempts %d\n"):format(sweep.launch.nodes,
@@ -129,6 +124,21 @@ local function print_plan(ctx, self, store, sweep, prepared, found)
   out(("code     %s%s\n"):format(self.git and "a snapshot of " .. self.root
     or self.root .. ", which is no git repository: a snapshot in the store",
     prepared.snapshot and ", commit " .. prepared.snapshot.commit:sub(1, 12) or ""))
+end
+
+local function print_plan(ctx, self, store, sweep, prepared, found)
+  local out = ctx.out
+  out(("%s: experiment %s\n\n"):format(self.display, sweep.name))
+  print_space(out, sweep)
+  local options = {}
+  for _, name in ipairs(fields.sorted(sweep.search.options)) do
+    options[#options + 1] = name .. "=" .. fields.show(sweep.search.options[name])
+  end
+  out(("search   %s%s: %s\n"):format(sweep.search.name,
+    #options > 0 and " (" .. table.concat(options, ", ") .. ")" or "", sweep.search.why))
+  if sweep.goal then out(("goal     %s %s\n"):format(sweep.goal.goal, sweep.goal.key)) end
+  if sweep.stop.name ~= "none" then out(("stop     %s\n"):format(sweep.stop.name)) end
+  print_program(out, self, store, sweep, prepared, found)
   out(("runs     %d%s%s\n\n"):format(found.total,
     sweep.seeds and (" (%d point%s x %d seed%s)"):format(found.proposals,
       found.proposals == 1 and "" or "s", #sweep.seeds, #sweep.seeds == 1 and "" or "s") or "",
@@ -152,8 +162,10 @@ local function plan_sweep(ctx, self, store, path)
     return 0
   end
   local prepared = { inputs = plan.check(self, sweep.program, store), code = "unknown" }
-  prepared.snapshot = snapshot_of(self, store, path, sweep.name)
-  if prepared.snapshot then
+  prepared.snapshot = not sweep.program.objective and snapshot_of(self, store, path, sweep.name) or nil
+  if sweep.program.objective then
+    prepared.code = sweep.program.digest
+  elseif prepared.snapshot then
     local git = require "pioche.core.git"
     prepared.code = errors.check(git.subtree(prepared.snapshot.repository,
       prepared.snapshot.commit, sweep.program.sources or {}))

@@ -1,0 +1,136 @@
+#!/usr/bin/env python3
+"""pioche.objective: a function of the recipe in place of a program."""
+import os
+import signal
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+import harness  # noqa: E402
+from harness import ROOT, Project, wait_for  # noqa: E402
+
+RECIPE = """local pioche = require "pioche"
+%s
+return pioche.sweep {
+  name = "f", goal = pioche.minimize "loss", search = pioche.random { runs = %d, seed = 1 }, %s
+  space = { x = pioche.uniform(-1, 1) },
+  program = pioche.objective(function(p, number)
+    %s
+  end),
+}
+"""
+
+
+def recipe(body, runs=5, before="", fields=""):
+    return RECIPE % (before, runs, fields, body)
+
+
+def test_its_runs_are_runs_as_any_other():
+    with Project() as p:
+        with open(os.path.join(ROOT, "recipes/objective.lua"), encoding="utf-8") as f:
+            p.write("r.lua", f.read())
+        assert "a function of the recipe" in p.pioche("plan", "r.lua").out
+        p.pioche("run", "r.lua")
+        done = p.pioche("ls", "--all", "--json").json
+        assert len(done) == 60 and all(r["status"] == "finished" and r["started"] for r in done)
+        assert all(r["attempts"] == [] for r in done), "nothing was launched"
+        best = p.pioche("show", "branin/best", "--json").json
+        assert best["metrics"]["loss"]["last"] == min(r["metrics"]["loss"]["last"] for r in done)
+        assert set(best["params"]) == {"x", "y"} and "distance" in best["metrics"]
+        assert best["id"] in p.pioche("compare", "branin").out
+        p.pioche("export", "branin/best", "-o", "best.tar")
+        p.pioche("verify")
+        assert "nothing to do: 60 of 60" in p.pioche("run", "r.lua").err
+        assert "60 of them finished already" in p.pioche("plan", "r.lua").out
+        assert p.sh("git for-each-ref") == "", "no snapshot of the code is taken"
+
+
+def test_numbers_seeds_and_curves():
+    with Project() as p:
+        p.write("r.lua", recipe("""
+    if p.x < 2 then return { loss = { p.x + p.seed, 2, 3.5 }, number = number, whole = 7 } end""",
+                                fields="seeds = { 4, 9 },"))
+        p.pioche("run", "r.lua")
+        runs = p.pioche("ls", "--all", "--json").json
+        assert len(runs) == 10
+        for run in runs:
+            loss = run["metrics"]["loss"]
+            assert (loss["count"], loss["last"], loss["last_step"]) == (3, 3.5, 3)
+            assert f"f-{run['metrics']['number']['last']}" == run["id"]
+        rows = p.pioche("sql", "--json", "SELECT r.seed, p.value AS x, t.value FROM run r JOIN param p"
+                        " ON p.run_id = r.id JOIN experiment e ON e.id = r.experiment_id JOIN point t"
+                        " ON t.run = e.name || '-' || r.number AND t.key = 'loss'"
+                        " AND t.step = 1").json
+        assert len(rows) == 10 and all(r["value"] == r["x"] + r["seed"] for r in rows)
+
+
+def test_what_is_wrong_is_a_run_that_failed_with_its_reason():
+    bodies = {
+        'error("too far")': "r.lua:7: too far",
+        "return p.y": "r.lua:7: there is no parameter 'y'",
+        "return 0 / 0": "loss is NaN",
+        "return { loss = { 1, 0 / 0 } }": "loss is NaN",
+        "while true do end": "r.lua:7: ",
+        "return 'low'": 'the function returned "low": expected a number, or a table of them',
+        "return { loss = { 1, 'x' } }": 'loss: expected a number, or a list of them, one a step, got "x"',
+        "return {}": "the function returned an empty table",
+        "": "the function returned nothing",
+    }
+    with Project() as p:
+        for body, reason in bodies.items():
+            p.write("r.lua", recipe(body, runs=1))
+            p.pioche("run", "r.lua", expect=1)
+            run = p.pioche("show", "f/last", "--json").json
+            assert run["status"] == "failed" and run["reason"].startswith(reason), (body, run["reason"])
+        p.write("r.lua", recipe("return { other = 1 }", runs=1))
+        assert "never logged the goal 'loss'" in p.pioche("run", "r.lua", expect=1).err
+        p.write("r.lua", "local pioche = require 'pioche'\nlocal f = pioche.objective(3)\n")
+        assert "r.lua:2: objective: expected a function(p), got 3" in p.pioche("plan", "r.lua",
+                                                                              expect=1).err
+
+
+def test_a_run_is_known_by_all_that_its_function_uses():
+    with Project() as p:
+        p.write("part.lua", "return { scale = function(x) return 2 * x end }\n")
+        before = "local part = require 'part'\nlocal k = 1"
+        p.write("r.lua", recipe("return k + part.scale(p.x)", before=before))
+        p.pioche("run", "r.lua")
+        p.write("r.lua", recipe("return k + part.scale(p.x)", before=before + "\nlocal unused = 1", runs=7))
+        assert "started" in p.pioche("run", "r.lua").err
+        assert len(p.pioche("ls", "--all", "--json").json) == 7, "five of them are known"
+        p.write("part.lua", "return { scale = function(x) return 3 * x end }\n")
+        p.pioche("run", "r.lua")
+        p.write("r.lua", recipe("return k + part.scale(p.x)", before=before.replace("1", "5"), runs=7))
+        p.pioche("run", "r.lua")
+        assert len(p.pioche("ls", "--all", "--json").json) == 21
+
+
+def finished(p):
+    """How many runs are; 0 while there is no store."""
+    rows = os.path.exists(p.store + "/pioche.db") and p.poll(
+        "SELECT count(*) AS n FROM run WHERE status = 'finished'")
+    return rows[0]["n"] if rows else 0
+
+
+def test_it_is_killed_and_goes_on():
+    body = "local s = 0 for i = 1, 300000 do s = s + i % 7 end return { loss = p.x, sum = s }"
+    with Project() as p:
+        p.write("r.lua", recipe(body, runs=150))
+        process = p.start("run", "r.lua")
+        wait_for(lambda: finished(p) >= 5)
+        process.kill()
+        process.communicate()
+        there = finished(p)
+        assert 5 <= there < 150
+        assert "nothing to do" in p.pioche("supervise").err, "it is for the recipe to go on"
+        process = p.start("run", "r.lua")
+        wait_for(lambda: finished(p) > there)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 130 and "goes on from here" in err, err
+        p.pioche("run", "r.lua")
+        rows = p.sql("SELECT r.status, count(*) AS n, sum(s.count) AS points FROM run r"
+                     " JOIN series s ON s.run_id = r.id AND s.key = 'sum' GROUP BY 1")
+        assert rows == [{"status": "finished", "n": 150, "points": 150}], rows
+
+
+harness.main()
