@@ -19,6 +19,7 @@
 #include "base/mem.h"
 #include "base/safetensors.h"
 #include "client/name.h"
+#include "client/region.h"
 #include "client/run.h"
 #include "sys/fs.h"
 #include "sys/hash.h"
@@ -33,6 +34,7 @@ typedef struct tensor {
 	pio_dtype dtype;
 	int ndim;
 	int64_t shape[PIO_SAFETENSORS_DIMS_MAX];
+	pio_region *part;              /* NULL: it is whole */
 	const void *data;
 	uint64_t size_bytes;
 } tensor;
@@ -82,6 +84,7 @@ static void free_checkpoint(pio_checkpoint *checkpoint)
 	for (size_t i = 0; i < checkpoint->count; i++) {
 		pio_free(checkpoint->tensors[i].role);
 		pio_free(checkpoint->tensors[i].name);
+		pio_free(checkpoint->tensors[i].part);
 	}
 	for (size_t i = 0; i < checkpoint->shard_count; i++)
 		pio_str_fini(&checkpoint->shards[i].path);
@@ -103,27 +106,18 @@ static int check_role(const char *role, pio_err *err)
 	return 0;
 }
 
-static int tensor_bytes(uint64_t *size_bytes, const char *name, pio_dtype dtype, int ndim,
-                        const int64_t *shape, pio_err *err)
+static int place(tensor *t, const char *name, const int64_t *shape, const pio_part *part, pio_err *err)
 {
-	uint64_t n = pio_dtype_bytes(dtype);
-	if (n == 0)
-		return pio_fail(err, PIO_EINVAL, "tensor \"%s\": %d is no element type", name, (int)dtype);
-	if (ndim < 0 || ndim > PIO_SAFETENSORS_DIMS_MAX || (ndim > 0 && !shape))
-		return pio_fail(err, PIO_EINVAL, "tensor \"%s\" has %d dimensions%s: 0 to %d expected", name,
-		                ndim, ndim > 0 && !shape ? " and no shape" : "", PIO_SAFETENSORS_DIMS_MAX);
-	for (int i = 0; i < ndim; i++)
-		if (shape[i] < 0)
-			return pio_fail(err, PIO_EINVAL, "tensor \"%s\": dimension %d is %lld", name, i,
-			                (long long)shape[i]);
-		else if (__builtin_mul_overflow(n, (uint64_t)shape[i], &n) || n > INT64_MAX / 2)
-			return pio_fail(err, PIO_EINVAL, "tensor \"%s\" is too large to be in memory", name);
-	*size_bytes = n;
-	return 0;
+	if (!part)
+		return 0;
+	t->part = pio_alloc(sizeof *t->part);
+	if (!t->part)
+		return pio_fail(err, PIO_ENOMEM, "out of memory for tensor \"%s\"", name);
+	return pio_region_of(t->part, name, t->ndim, shape, part, err);
 }
 
 static int add(pio_checkpoint *checkpoint, const char *role, tensor *t, const int64_t *shape,
-               const char *name, pio_err *err)
+               const char *name, const pio_part *part, pio_err *err)
 {
 	int rc = check_role(role, err);
 	if (!rc)
@@ -131,14 +125,18 @@ static int add(pio_checkpoint *checkpoint, const char *role, tensor *t, const in
 	if (!rc && strcmp(name, "__metadata__") == 0)
 		rc = pio_fail(err, PIO_EINVAL, "tensor name \"__metadata__\" is taken by the file format");
 	if (!rc)
-		rc = tensor_bytes(&t->size_bytes, name, t->dtype, t->ndim, shape, err);
+		rc = pio_tensor_bytes(&t->size_bytes, name, t->dtype, t->ndim, shape, err);
 	if (!rc && !t->data && t->size_bytes)
 		rc = pio_fail(err, PIO_EINVAL, "tensor \"%s\" of %llu bytes: data is NULL", name,
 		              (unsigned long long)t->size_bytes);
 	if (!rc)
+		rc = place(t, name, shape, part, err);
+	if (!rc)
 		rc = pio_grow(&checkpoint->tensors, &checkpoint->capacity, checkpoint->count, "tensors", err);
-	if (rc)
+	if (rc) {
+		pio_free(t->part);
 		return rc;
+	}
 	for (int i = 0; i < t->ndim; i++)
 		t->shape[i] = shape[i];
 	t->role = pio_strdup(role);
@@ -148,13 +146,14 @@ static int add(pio_checkpoint *checkpoint, const char *role, tensor *t, const in
 }
 
 int pio_checkpoint_add(pio_checkpoint *checkpoint, const char *role, const char *name,
-                       pio_dtype dtype, int ndim, const int64_t *shape, const void *data)
+                       pio_dtype dtype, int ndim, const int64_t *shape, const pio_part *part,
+                       const void *data)
 {
 	if (!checkpoint)
 		return 0;
 	pio_err *err = pio_last_err();
 	tensor t = { .dtype = dtype, .ndim = ndim, .data = data };
-	int rc = add(checkpoint, role, &t, shape, name, err);
+	int rc = add(checkpoint, role, &t, shape, name, part, err);
 	if (rc && !checkpoint->failed.code)
 		checkpoint->failed = *err;
 	return rc;
@@ -180,22 +179,61 @@ static int by_name(const void *a, const void *b)
 	return order ? order : strcmp(x->name, y->name);
 }
 
+static void put_list(pio_str *out, const int64_t *numbers, int count)
+{
+	pio_str_putc(out, '[');
+	for (int i = 0; i < count; i++)
+		pio_str_printf(out, i ? ",%lld" : "%lld", (long long)numbers[i]);
+	pio_str_putc(out, ']');
+}
+
+/* What is no whole tensor, as JSON in a string, since strings are all that the
+ * format's metadata may hold: {"w":{"offset":[0,4],"shape":[8,8]}}; of a run of
+ * elements the offset is a number. */
+static void put_parts(pio_str *header, const tensor *tensors, size_t count)
+{
+	pio_str parts = PIO_STR_INIT;
+	for (size_t i = 0; i < count; i++) {
+		const pio_region *part = tensors[i].part;
+		if (!part)
+			continue;
+		pio_str_putc(&parts, parts.len ? ',' : '{');
+		pio_str_put_json(&parts, tensors[i].name, strlen(tensors[i].name));
+		pio_str_puts(&parts, ":{\"offset\":");
+		if (part->flat)
+			pio_str_printf(&parts, "%lld", (long long)part->begin[0]);
+		else
+			put_list(&parts, part->begin, part->ndim);
+		pio_str_puts(&parts, ",\"shape\":");
+		put_list(&parts, part->whole, part->ndim);
+		pio_str_putc(&parts, '}');
+	}
+	if (parts.len) {
+		pio_str_putc(&parts, '}');
+		pio_str_puts(header, ",\"parts\":");
+		pio_str_put_json(header, parts.data, parts.len);
+	}
+	header->failed |= parts.failed;
+	pio_str_fini(&parts);
+}
+
 static int put_header(pio_str *header, const pio_checkpoint *checkpoint, const tensor *tensors,
                       size_t count, pio_err *err)
 {
 	uint64_t length, offset = 0;
 	pio_str_append(header, "\0\0\0\0\0\0\0\0", sizeof length);
 	pio_str_printf(header, "{\"__metadata__\":{\"format\":\"pioche\",\"rank\":\"%d\",\"role\":\"%s\","
-	               "\"run\":\"%s\",\"step\":\"%lld\"}", checkpoint->run->info.rank, tensors[0].role,
+	               "\"run\":\"%s\",\"step\":\"%lld\"", checkpoint->run->info.rank, tensors[0].role,
 	               checkpoint->run->id, (long long)checkpoint->step);
+	put_parts(header, tensors, count);
+	pio_str_putc(header, '}');
 	for (size_t i = 0; i < count; i++) {
 		const tensor *t = &tensors[i];
 		pio_str_putc(header, ',');
 		pio_str_put_json(header, t->name, strlen(t->name));
-		pio_str_printf(header, ":{\"dtype\":\"%s\",\"shape\":[", pio_dtype_name(t->dtype));
-		for (int d = 0; d < t->ndim; d++)
-			pio_str_printf(header, d ? ",%lld" : "%lld", (long long)t->shape[d]);
-		pio_str_printf(header, "],\"data_offsets\":[%llu,%llu]}", (unsigned long long)offset,
+		pio_str_printf(header, ":{\"dtype\":\"%s\",\"shape\":", pio_dtype_name(t->dtype));
+		put_list(header, t->shape, t->ndim);
+		pio_str_printf(header, ",\"data_offsets\":[%llu,%llu]}", (unsigned long long)offset,
 		               (unsigned long long)(offset + t->size_bytes));
 		offset += t->size_bytes;
 	}

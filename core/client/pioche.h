@@ -28,7 +28,7 @@
 extern "C" {
 #endif
 
-#define PIOCHE_API_VERSION 2
+#define PIOCHE_API_VERSION 3
 
 #if defined(__GNUC__)
 #define PIO_API __attribute__((visibility("default")))
@@ -142,22 +142,37 @@ PIO_API int pio_fact(pio_run *run, char kind, const char *name, const char *valu
 PIO_API int pio_checkpoint_begin(pio_checkpoint **checkpoint, pio_run *run,
                                  int64_t step, int writers);
 
-/* Add a tensor: row-major, `shape` has `ndim` entries (0 for a scalar). Role
+/* Which part of a larger tensor one is, as tensor, data and optimizer parallelism
+ * leave them with a rank: a box of it, or (FSDP, ZeRO) a run of its elements. The
+ * parts of all ranks together are the tensor: without overlap, without a hole. */
+typedef struct pio_part {
+	int ndim;               /* of the whole tensor */
+	const int64_t *shape;   /* of the whole tensor */
+	const int64_t *offset;  /* where the part begins, in each dimension of the whole */
+	int flat;               /* 1: the part has one dimension and is a run of the whole's
+	                         * row-major elements, from offset[0] on */
+} pio_part;
+
+/* Add a tensor: row-major, `shape` has `ndim` entries (0 for a scalar). `part`
+ * NULL: it is whole; then each rank that adds it keeps its own (a generator's
+ * state), and one that is the same everywhere need be added by one rank alone. Role
  * is a file of its own: "model", "optim.m", "optim.v", "master", "extra". The
  * bytes are not copied: they must stay unchanged until commit. */
 PIO_API int pio_checkpoint_add(pio_checkpoint *checkpoint, const char *role,
                                const char *name, pio_dtype dtype, int ndim,
-                               const int64_t *shape, const void *data);
+                               const int64_t *shape, const pio_part *part, const void *data);
 
 /* Write, hash, sync and report. Returns when this rank's files are on disk.
  * Frees the checkpoint, also on failure, and sets *checkpoint to NULL. */
 PIO_API int pio_checkpoint_commit(pio_checkpoint **checkpoint);
 
-/* Read one tensor of the checkpoint this attempt starts from (see resume_step)
- * into `data`, which holds `size_bytes`. Name, role, type and size must match
- * what was saved. -3 (PIO_ENOTFOUND) if there is no such tensor. */
-PIO_API int pio_resume_read(pio_run *run, const char *role, const char *name,
-                            pio_dtype dtype, size_t size_bytes, void *data);
+/* Read a tensor of the checkpoint this attempt starts from (see resume_step), or
+ * with `part` a part of it, into `data`; arguments as if it were to be added. How
+ * many ranks saved it, and in what parts, does not matter. Type and whole shape must
+ * be those that were saved. Of one that several ranks saved whole, this rank's, else
+ * that of the first. -3 (PIO_ENOTFOUND) if there is no such tensor. */
+PIO_API int pio_resume_read(pio_run *run, const char *role, const char *name, pio_dtype dtype,
+                            int ndim, const int64_t *shape, const pio_part *part, void *data);
 
 /* ---- collectives ------------------------------------------------------------ */
 

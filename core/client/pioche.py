@@ -92,7 +92,8 @@ for _name, _result, *_arguments in (
         ("pio_log_media", _int, _pointer, _int, _text, _i64, _text, _text, ctypes.c_size_t),
         ("pio_fact", _int, _pointer, ctypes.c_char, _text, _text),
         ("pio_checkpoint_begin", _int, ctypes.POINTER(_pointer), _pointer, _i64, _int),
-        ("pio_checkpoint_add", _int, _pointer, _text, _text, _int, _int, ctypes.POINTER(_i64), _pointer),
+        ("pio_checkpoint_add", _int, _pointer, _text, _text, _int, _int, ctypes.POINTER(_i64),
+         _pointer, _pointer),
         ("pio_checkpoint_commit", _int, ctypes.POINTER(_pointer))):
     getattr(_lib, _name).restype, getattr(_lib, _name).argtypes = _result, _arguments
 
@@ -436,9 +437,9 @@ def _checkpoint(run: ctypes.c_void_p, step: int, roles: Mapping[str, Any], write
                 dtype, shape, address, owner = _array("tensor", name, value)
                 kept.append(owner)
                 _check(_lib.pio_checkpoint_add(made, _bytes("role", role), _bytes("tensor", name), dtype,
-                                               len(shape), (_i64 * len(shape))(*shape), address))
+                                               len(shape), (_i64 * len(shape))(*shape), None, address))
     except BaseException:
-        _lib.pio_checkpoint_add(made, b"", b"", 0, 0, None, None)  # spoils it: nothing is reported
+        _lib.pio_checkpoint_add(made, b"", b"", 0, 0, None, None, None)  # spoils it: nothing is reported
         _lib.pio_checkpoint_commit(ctypes.byref(made))
         raise
     _check(_lib.pio_checkpoint_commit(ctypes.byref(made)))

@@ -2,21 +2,27 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
 #include "base/str.h"
+#include "client/region.h"
 #include "client/run.h"
 #include "sys/fs.h"
 
-#define FIELDS 6
+#define FIELDS_MAX 7
+#define WINDOW_BYTES_MAX ((size_t)1 << 20)
+#define WINDOW_BYTES_MIN ((size_t)1 << 14)
 
 typedef struct entry {
-	const char *role, *name, *path; /* into the index's text */
+	const char *role, *name, *path;      /* into the index's text */
+	const char *shape, *whole, *begin;   /* numbers with commas; whole NULL: it is whole */
 	pio_dtype dtype;
-	int64_t size_bytes, offset;
+	int rank;
+	int64_t offset;
 } entry;
 
 struct pio_resume {
@@ -47,6 +53,25 @@ const char *pio_dtype_name(pio_dtype dtype)
 size_t pio_dtype_bytes(pio_dtype dtype)
 {
 	return (size_t)dtype < DTYPES ? dtypes[dtype].size_bytes : 0;
+}
+
+int pio_tensor_bytes(uint64_t *size_bytes, const char *name, pio_dtype dtype, int ndim,
+                     const int64_t *shape, pio_err *err)
+{
+	uint64_t n = pio_dtype_bytes(dtype);
+	if (n == 0)
+		return pio_fail(err, PIO_EINVAL, "tensor \"%s\": %d is no element type", name, (int)dtype);
+	if (ndim < 0 || ndim > PIO_SAFETENSORS_DIMS_MAX || (ndim > 0 && !shape))
+		return pio_fail(err, PIO_EINVAL, "tensor \"%s\" has %d dimensions%s: 0 to %d expected", name,
+		                ndim, ndim > 0 && !shape ? " and no shape" : "", PIO_SAFETENSORS_DIMS_MAX);
+	for (int i = 0; i < ndim; i++)
+		if (shape[i] < 0)
+			return pio_fail(err, PIO_EINVAL, "tensor \"%s\": dimension %d is %lld", name, i,
+			                (long long)shape[i]);
+		else if (__builtin_mul_overflow(n, (uint64_t)shape[i], &n) || n > INT64_MAX / 2)
+			return pio_fail(err, PIO_EINVAL, "tensor \"%s\" is too large to be in memory", name);
+	*size_bytes = n;
+	return 0;
 }
 
 static bool parse_dtype(pio_dtype *dtype, const char *name)
@@ -87,34 +112,104 @@ static bool unescape(char *field)
 	return true;
 }
 
-/* NULL, or what is wrong with the line. */
-static const char *parse_line(entry *e, char *line)
+/* "2,3"; how many, or -1. */
+static int parse_list(int64_t *numbers, const char *text)
 {
-	char *fields[FIELDS], *at = line;
-	for (int i = 0; i < FIELDS; i++) {
-		fields[i] = at;
-		at = at ? strchr(at, '\t') : NULL;
+	int count = 0;
+	while (*text) {
+		char *end;
+		errno = 0;
+		long long n = strtoll(text, &end, 10);
+		if (errno || end == text || n < 0 || count == PIO_SAFETENSORS_DIMS_MAX ||
+		    (*end && (*end != ',' || !end[1])))
+			return -1;
+		numbers[count++] = n;
+		text = *end ? end + 1 : end;
+	}
+	return count;
+}
+
+/* Of an entry whose line was found good, this cannot fail. */
+static int region_of(pio_region *region, const entry *e, pio_err *err)
+{
+	int64_t shape[PIO_SAFETENSORS_DIMS_MAX], whole[PIO_SAFETENSORS_DIMS_MAX],
+		begin[PIO_SAFETENSORS_DIMS_MAX];
+	int ndim = parse_list(shape, e->shape), rc = 0;
+	pio_part part = { .shape = whole, .offset = begin };
+	if (e->whole) {
+		part.flat = e->begin[0] == '@';
+		part.ndim = parse_list(whole, e->whole);
+		int given = parse_list(begin, e->begin + part.flat);
+		rc = part.ndim < 0 || given != (part.flat ? 1 : part.ndim);
+	}
+	if (rc || ndim < 0)
+		return pio_fail(err, PIO_EINVAL, "not numbers with commas between");
+	return pio_region_of(region, e->name, ndim, shape, e->whole ? &part : NULL, err);
+}
+
+/* 0, or what is wrong with the line. */
+static int parse_tensor(entry *e, char **fields, int count, pio_err *err)
+{
+	pio_region region;
+	int64_t size_bytes;
+	if (count != 5 && count != 7)
+		return pio_fail(err, PIO_ECORRUPT, "%d fields: 5 or 7 expected of a tensor", count);
+	if (!e->path)
+		return pio_fail(err, PIO_ECORRUPT, "a tensor before the first file");
+	if (!unescape(fields[1]))
+		return pio_fail(err, PIO_ECORRUPT, "a backslash before something else than \\, t or n");
+	if (!parse_dtype(&e->dtype, fields[2]))
+		return pio_fail(err, PIO_ECORRUPT, "unknown dtype");
+	if (!parse_int(&e->offset, fields[3]) || e->offset < 0)
+		return pio_fail(err, PIO_ECORRUPT, "the offset is no number of bytes");
+	e->name = fields[1];
+	e->shape = fields[4];
+	e->whole = count == 7 ? fields[5] : NULL;
+	e->begin = count == 7 ? fields[6] : NULL;
+	if (region_of(&region, e, err))
+		return pio_fail(err, PIO_ECORRUPT, "the shape or the part makes no sense: %.200s", err->message);
+	if (__builtin_mul_overflow(pio_region_count(&region), (int64_t)pio_dtype_bytes(e->dtype), &size_bytes) ||
+	    __builtin_add_overflow(size_bytes, e->offset, &size_bytes))
+		return pio_fail(err, PIO_ECORRUPT, "the tensor would not fit into a file");
+	return 0;
+}
+
+static int parse_file(entry *e, char **fields, int count, pio_err *err)
+{
+	int64_t rank;
+	if (count != 4)
+		return pio_fail(err, PIO_ECORRUPT, "%d fields: 4 expected of a file", count);
+	if (!unescape(fields[1]) || !unescape(fields[3]))
+		return pio_fail(err, PIO_ECORRUPT, "a backslash before something else than \\, t or n");
+	if (!parse_int(&rank, fields[2]) || rank < 0 || rank > INT_MAX)
+		return pio_fail(err, PIO_ECORRUPT, "the rank is no number");
+	if (fields[3][0] != '/')
+		return pio_fail(err, PIO_ECORRUPT, "the path is not absolute");
+	*e = (entry){ .role = fields[1], .path = fields[3], .rank = (int)rank };
+	return 0;
+}
+
+/* `e` has the file from the lines before; a tensor fills the rest. */
+static int parse_line(pio_resume *resume, entry *e, char *line, pio_err *err)
+{
+	char *fields[FIELDS_MAX];
+	int count = 0;
+	for (char *at = line; at; count++) {
+		if (count == FIELDS_MAX)
+			return pio_fail(err, PIO_ECORRUPT, "more than %d fields", FIELDS_MAX);
+		fields[count] = at;
+		at = strchr(at, '\t');
 		if (at)
 			*at++ = 0;
-		else if (i < FIELDS - 1)
-			return "fewer than 6 fields";
 	}
-	if (at)
-		return "more than 6 fields";
-	if (!unescape(fields[0]) || !unescape(fields[1]) || !unescape(fields[5]))
-		return "a backslash before something else than \\, t or n";
-	if (!parse_dtype(&e->dtype, fields[2]))
-		return "unknown dtype";
-	if (!parse_int(&e->size_bytes, fields[3]) || e->size_bytes < 0)
-		return "the size is no number of bytes";
-	if (!parse_int(&e->offset, fields[4]) || e->offset < 0)
-		return "the offset is no number of bytes";
-	if (fields[5][0] != '/')
-		return "the path is not absolute";
-	e->role = fields[0];
-	e->name = fields[1];
-	e->path = fields[5];
-	return NULL;
+	if (strcmp(fields[0], "file") == 0)
+		return parse_file(e, fields, count, err);
+	if (strcmp(fields[0], "tensor") != 0)
+		return pio_fail(err, PIO_ECORRUPT, "\"file\" or \"tensor\" expected");
+	int rc = parse_tensor(e, fields, count, err);
+	if (!rc)
+		resume->entries[resume->count++] = *e;
+	return rc;
 }
 
 static int by_role_and_name(const void *a, const void *b)
@@ -124,35 +219,43 @@ static int by_role_and_name(const void *a, const void *b)
 	return order ? order : strcmp(x->name, y->name);
 }
 
+static int by_role_name_and_rank(const void *a, const void *b)
+{
+	const entry *x = a, *y = b;
+	int order = by_role_and_name(a, b);
+	return order ? order : (x->rank > y->rank) - (x->rank < y->rank);
+}
+
 static int parse(pio_resume *resume, const char *path, pio_err *err)
 {
-	static const char magic[] = "pioche-resume 1 ";
+	static const char magic[] = "pioche-resume 2 ";
 	char *line = resume->text.data;
 	size_t lines = 0;
 	if (strlen(line) != resume->text.len)
 		return pio_fail(err, PIO_ECORRUPT, "%s:1: the index holds a NUL", path);
 	if (strncmp(line, magic, sizeof magic - 1) != 0)
-		return pio_fail(err, PIO_ECORRUPT, "%s:1: \"pioche-resume 1 STEP\" expected", path);
+		return pio_fail(err, PIO_ECORRUPT, "%s:1: \"pioche-resume 2 STEP\" expected", path);
 	for (const char *p = line; *p; p++)
 		lines += *p == '\n';
 	resume->entries = pio_calloc(lines, sizeof *resume->entries);
 	if (!resume->entries)
 		return pio_fail(err, PIO_ENOMEM, "out of memory for %zu tensors", lines);
+	entry e = { .role = NULL };
 	for (size_t number = 1; *line; number++) {
 		char *end = strchr(line, '\n');
-		const char *wrong;
+		pio_err why = PIO_ERR_INIT;
 		if (!end)
 			return pio_fail(err, PIO_ECORRUPT, "%s:%zu: the last line has no end", path, number);
 		*end = 0;
-		if (number == 1)
-			wrong = parse_int(&resume->step, line + sizeof magic - 1) ? NULL : "the step is no number";
-		else
-			wrong = parse_line(&resume->entries[resume->count++], line);
-		if (wrong)
-			return pio_fail(err, PIO_ECORRUPT, "%s:%zu: %s", path, number, wrong);
+		if (number > 1)
+			(void)parse_line(resume, &e, line, &why);
+		else if (!parse_int(&resume->step, line + sizeof magic - 1))
+			pio_fail(&why, PIO_ECORRUPT, "the step is no number");
+		if (why.code)
+			return pio_fail(err, PIO_ECORRUPT, "%s:%zu: %s", path, number, why.message);
 		line = end + 1;
 	}
-	qsort(resume->entries, resume->count, sizeof *resume->entries, by_role_and_name);
+	qsort(resume->entries, resume->count, sizeof *resume->entries, by_role_name_and_rank);
 	return 0;
 }
 
@@ -177,27 +280,136 @@ int64_t pio_resume_step(const pio_resume *resume)
 	return resume->step;
 }
 
-int pio_resume_tensor(const pio_resume *resume, const char *role, const char *name,
-                      pio_dtype dtype, size_t size_bytes, void *data, pio_err *err)
+/* ---- reading ------------------------------------------------------------------ */
+
+/* One tensor of a file. Runs that lie close together come out of one read, those
+ * that lie far apart do not drag in what is between. */
+typedef struct source {
+	const entry *from;
+	int fd;                       /* -1 until something of it is needed */
+	size_t width;                 /* of an element */
+	int64_t size_bytes;           /* of the tensor in the file */
+	uint8_t *window;
+	int64_t window_at;            /* of its first byte in the tensor */
+	size_t filled, served, next;  /* bytes: in it, taken from it, to fill next time */
+	uint8_t *to;
+	int64_t done;                 /* elements */
+} source;
+
+static int read_exactly(source *s, void *to, size_t size_bytes, int64_t at, pio_err *err)
 {
-	const entry key = { .role = role, .name = name };
-	const entry *e = bsearch(&key, resume->entries, resume->count, sizeof key, by_role_and_name);
-	if (!e)
-		return pio_fail(err, PIO_ENOTFOUND, "the checkpoint of step %lld has no tensor \"%s\" of "
-		                "role \"%s\"", (long long)resume->step, name, role);
-	if (e->dtype != dtype || (uint64_t)e->size_bytes != size_bytes)
-		return pio_fail(err, PIO_EINVAL, "tensor \"%s\" of role \"%s\" is %s of %lld bytes in the "
-		                "checkpoint; %s of %zu bytes expected", name, role, pio_dtype_name(e->dtype),
-		                (long long)e->size_bytes, pio_dtype_name(dtype), size_bytes);
-	if (size_bytes == 0)
-		return 0;
-	int fd;
-	int rc = pio_fs_open(&fd, e->path, O_RDONLY, 0, err);
+	return pio_fs_pread_all(s->fd, to, size_bytes, s->from->offset + at, s->from->path, err);
+}
+
+static int fill_window(source *s, int64_t at, size_t needed, pio_err *err)
+{
+	s->next = s->served * 2 >= s->filled ? s->next * 2 : s->next / 2;
+	s->next = s->next > WINDOW_BYTES_MAX ? WINDOW_BYTES_MAX : s->next;
+	s->next = s->next < needed ? needed : s->next;
+	s->filled = (int64_t)s->next < s->size_bytes - at ? s->next : (size_t)(s->size_bytes - at);
+	s->window_at = at;
+	s->served = 0;
+	int rc = read_exactly(s, s->window, s->filled, at, err);
+	s->filled = rc ? 0 : s->filled;
+	return rc;
+}
+
+static int take_shared(void *context, int64_t want_at, int64_t have_at, int64_t count, pio_err *err)
+{
+	source *s = context;
+	int64_t at = have_at * (int64_t)s->width;
+	size_t n = (size_t)count * s->width;
+	uint8_t *to = s->to + want_at * (int64_t)s->width;
+	int rc = s->fd < 0 ? pio_fs_open(&s->fd, s->from->path, O_RDONLY, 0, err) : 0;
+	if (!rc && n >= WINDOW_BYTES_MIN)
+		rc = read_exactly(s, to, n, at, err);
+	else if (!rc && (at < s->window_at || at + (int64_t)n > s->window_at + (int64_t)s->filled))
+		rc = fill_window(s, at, n, err);
 	if (rc)
 		return rc;
-	rc = pio_fs_pread_all(fd, data, size_bytes, e->offset, e->path, err);
-	int closed = pio_fs_close(&fd, e->path, rc ? NULL : err);
+	if (n < WINDOW_BYTES_MIN) {
+		memcpy(to, s->window + (at - s->window_at), n);
+		s->served += n;
+	}
+	s->done += count;
+	return 0;
+}
+
+static int read_from(source *s, const entry *from, const pio_region *want, pio_err *err)
+{
+	pio_region have;
+	int rc = region_of(&have, from, err);
+	if (!rc && !pio_region_same_whole(want, &have))
+		rc = pio_fail(err, PIO_EINVAL, "tensor \"%s\" of role \"%s\" has the shape [%s] in the checkpoint: "
+		              "another one was asked for", from->name, from->role,
+		              from->whole ? from->whole : from->shape);
+	if (rc)
+		return rc;
+	s->from = from;
+	s->fd = -1;
+	s->size_bytes = pio_region_count(&have) * (int64_t)s->width;
+	s->window_at = 0;
+	s->filled = s->served = 0;
+	s->next = WINDOW_BYTES_MIN / 2;
+	rc = pio_region_share(want, &have, take_shared, s, err);
+	int closed = s->fd < 0 ? 0 : pio_fs_close(&s->fd, from->path, rc ? NULL : err);
 	return rc ? rc : closed;
+}
+
+/* All entries of a role and name; NULL if there is none. */
+static const entry *find_all(size_t *count, const pio_resume *resume, const char *role, const char *name)
+{
+	const entry key = { .role = role, .name = name };
+	const entry *end = resume->entries + resume->count;
+	const entry *first = bsearch(&key, resume->entries, resume->count, sizeof key, by_role_and_name);
+	const entry *last = first;
+	while (first && first > resume->entries && by_role_and_name(first - 1, &key) == 0)
+		first--;
+	while (last && last < end && by_role_and_name(last, &key) == 0)
+		last++;
+	*count = (size_t)(last - first);
+	return first;
+}
+
+/* The one to read if it was saved whole: this rank's, else the first. */
+static const entry *find_whole(const entry *first, size_t count, int rank)
+{
+	const entry *found = NULL;
+	for (size_t i = 0; i < count; i++)
+		if (!first[i].whole && (!found || first[i].rank == rank))
+			found = &first[i];
+	return found;
+}
+
+int pio_resume_tensor(const pio_resume *resume, int rank, const char *role, const char *name,
+                      pio_dtype dtype, int ndim, const int64_t *shape, const pio_part *part,
+                      void *data, pio_err *err)
+{
+	size_t count;
+	pio_region want;
+	const entry *first = find_all(&count, resume, role, name);
+	if (!first)
+		return pio_fail(err, PIO_ENOTFOUND, "the checkpoint of step %lld has no tensor \"%s\" of "
+		                "role \"%s\"", (long long)resume->step, name, role);
+	const entry *whole = find_whole(first, count, rank);
+	source s = { .width = pio_dtype_bytes(dtype), .to = data };
+	int rc = pio_region_of(&want, name, ndim, shape, part, err);
+	if (!rc && !(s.window = pio_alloc(WINDOW_BYTES_MAX)))
+		rc = pio_fail(err, PIO_ENOMEM, "out of memory for reading tensor \"%s\"", name);
+	for (size_t i = 0; !rc && i < (whole ? 1 : count); i++) {
+		const entry *from = whole ? whole : &first[i];
+		if (from->dtype != dtype)
+			rc = pio_fail(err, PIO_EINVAL, "tensor \"%s\" of role \"%s\" is %s in the checkpoint; %s "
+			              "expected", name, role, pio_dtype_name(from->dtype), pio_dtype_name(dtype));
+		else
+			rc = read_from(&s, from, &want, err);
+	}
+	if (!rc && s.done != pio_region_count(&want))
+		rc = pio_fail(err, PIO_ECORRUPT, "tensor \"%s\" of role \"%s\": the checkpoint has %lld of the %lld "
+		              "elements asked for", name, role, (long long)s.done,
+		              (long long)pio_region_count(&want));
+	pio_free(s.window);
+	return rc;
 }
 
 void pio_resume_close(pio_resume **resume_in)
@@ -211,16 +423,22 @@ void pio_resume_close(pio_resume **resume_in)
 	pio_free(resume);
 }
 
-int pio_resume_read(pio_run *run, const char *role, const char *name, pio_dtype dtype,
-                    size_t size_bytes, void *data)
+int pio_resume_read(pio_run *run, const char *role, const char *name, pio_dtype dtype, int ndim,
+                    const int64_t *shape, const pio_part *part, void *data)
 {
 	pio_err *err = pio_last_err();
+	uint64_t size_bytes;
 	if (!run)
 		return 0;
-	if (!role || !name || (!data && size_bytes))
-		return pio_fail(err, PIO_EINVAL, "pio_resume_read: role, name or data is NULL");
+	if (!role || !name)
+		return pio_fail(err, PIO_EINVAL, "pio_resume_read: role or name is NULL");
+	int rc = pio_tensor_bytes(&size_bytes, name, dtype, ndim, shape, err);
+	if (rc)
+		return rc;
+	if (!data && size_bytes)
+		return pio_fail(err, PIO_EINVAL, "pio_resume_read: data is NULL");
 	if (!run->resume)
 		return pio_fail(err, PIO_ENOTFOUND, "this attempt starts afresh: there is no tensor \"%s\" of "
 		                "role \"%s\"", name, role);
-	return pio_resume_tensor(run->resume, role, name, dtype, size_bytes, data, err);
+	return pio_resume_tensor(run->resume, run->info.rank, role, name, dtype, ndim, shape, part, data, err);
 }

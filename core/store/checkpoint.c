@@ -76,68 +76,6 @@ int pio_store_checkpoint_find(int64_t *id, pio_store *store, const char *manifes
 	                   " state = 'sealed'", "t", manifest_sha256);
 }
 
-/* ---- the resume index ------------------------------------------------------------------------- */
-
-static void put_field(pio_str *out, const char *text)
-{
-	for (; *text; text++) {
-		if (*text == '\\' || *text == '\t' || *text == '\n') {
-			pio_str_putc(out, '\\');
-			pio_str_putc(out, *text == '\\' ? '\\' : *text == '\t' ? 't' : 'n');
-		} else {
-			pio_str_putc(out, *text);
-		}
-	}
-}
-
-/* Columns: role, name, dtype, bytes, offset, sha256. */
-static int put_tensor(pio_str *out, pio_store *store, sqlite3_stmt *row, pio_err *err)
-{
-	pio_str path = PIO_STR_INIT;
-	int rc = pio_store_object_path(&path, store, (const char *)sqlite3_column_text(row, 5), err);
-	put_field(out, (const char *)sqlite3_column_text(row, 0));
-	pio_str_putc(out, '\t');
-	put_field(out, (const char *)sqlite3_column_text(row, 1));
-	pio_str_printf(out, "\t%s\t%lld\t%lld\t", sqlite3_column_text(row, 2),
-	               (long long)sqlite3_column_int64(row, 3), (long long)sqlite3_column_int64(row, 4));
-	put_field(out, path.data);
-	pio_str_putc(out, '\n');
-	pio_str_fini(&path);
-	return rc;
-}
-
-int pio_store_checkpoint_index(pio_store *store, int64_t checkpoint_id, const char *path,
-                               pio_err *err)
-{
-	pio_str out = PIO_STR_INIT;
-	sqlite3_stmt *row = pio_sql_query(store, err, "SELECT step FROM checkpoint WHERE id = ?1 AND"
-	                                  " state = 'sealed'", "i", checkpoint_id);
-	int rc = pio_sql_row(store, row, err);
-	if (rc == 0)
-		return pio_fail(err, PIO_ENOTFOUND, "there is no checkpoint with id %lld",
-		                (long long)checkpoint_id);
-	if (rc < 0)
-		return rc;
-	pio_str_printf(&out, "pioche-resume 1 %lld\n", (long long)sqlite3_column_int64(row, 0));
-	pio_sql_reset(row);
-	row = pio_sql_query(store, err, "SELECT f.role, t.name, t.dtype, t.bytes, t.offset, f.sha256 FROM"
-	                    " checkpoint_file f JOIN tensor t ON t.sha256 = f.sha256 WHERE"
-	                    " f.checkpoint_id = ?1 ORDER BY f.rank, f.role, t.offset, t.name", "i",
-	                    checkpoint_id);
-	rc = pio_sql_row(store, row, err);
-	while (rc == 1) {
-		int bad = put_tensor(&out, store, row, err);
-		rc = bad ? bad : pio_sql_row(store, row, err);
-	}
-	pio_sql_reset(row);
-	if (!rc)
-		rc = pio_str_check(&out, err);
-	if (!rc)
-		rc = pio_fs_write(path, out.data, out.len, 0666, err);
-	pio_str_fini(&out);
-	return rc;
-}
-
 /* ---- dropping ------------------------------------------------------------------------------------ */
 
 /* Digests of a checkpoint's files that nothing else needs: no other sealed

@@ -3,7 +3,6 @@
  * records, and finds the files that were moved already (object.c, 3). */
 #include "store/checkpoint_publish.h"
 
-#include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,8 +10,8 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/mem.h"
-#include "base/safetensors.h"
 #include "base/str.h"
+#include "store/checkpoint_tensor.h"
 #include "store/object.h"
 #include "store/sql.h"
 #include "sys/fs.h"
@@ -93,72 +92,6 @@ static int staged_path(pio_str *path, const pio_store *store, const char *report
 	pio_str_clear(path);
 	pio_str_printf(path, "%s/staging/%s", pio_store_path(store), tail);
 	return pio_str_check(path, err);
-}
-
-/* ---- tensors --------------------------------------------------------------------------------- */
-
-static int insert_tensor(pio_store *store, const char *sha256, const pio_tensor *t, pio_err *err)
-{
-	pio_str shape = PIO_STR_INIT;
-	pio_str_putc(&shape, '[');
-	for (int i = 0; i < t->ndim; i++)
-		pio_str_printf(&shape, "%s%lld", i ? "," : "", (long long)t->shape[i]);
-	pio_str_putc(&shape, ']');
-	int rc = pio_str_check(&shape, err);
-	if (!rc)
-		rc = pio_sql_exec(store, err, "INSERT INTO tensor (sha256, name, dtype, shape, offset, bytes)"
-		                  " VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (sha256, name) DO NOTHING",
-		                  "ttttii", sha256, t->name, t->dtype, shape.data, t->offset, t->size_bytes);
-	pio_str_fini(&shape);
-	return rc;
-}
-
-static int read_header(pio_safetensors *header, int fd, int64_t bytes, const char *path, pio_err *err)
-{
-	uint8_t first[8] = { 0 };
-	uint64_t header_bytes = 0;
-	if (bytes < 8)
-		return pio_fail(err, PIO_ECORRUPT, "%s has %lld bytes, too short for a safetensors file", path,
-		                (long long)bytes);
-	int rc = pio_fs_pread_all(fd, first, sizeof first, 0, path, err);
-	if (!rc)
-		rc = pio_safetensors_header_bytes(&header_bytes, first, bytes, path, err);
-	if (rc)
-		return rc;
-	char *text = pio_alloc((size_t)header_bytes);
-	if (!text)
-		return pio_fail(err, PIO_ENOMEM, "no memory for the header of %s (%llu bytes)", path,
-		                (unsigned long long)header_bytes);
-	rc = pio_fs_pread_all(fd, text, (size_t)header_bytes, 8, path, err);
-	if (!rc)
-		rc = pio_safetensors_parse(header, text, (size_t)header_bytes, bytes, path, err);
-	pio_free(text);
-	return rc;
-}
-
-static int insert_tensors(pio_store *store, const char *sha256, int64_t bytes, pio_err *err)
-{
-	pio_str path = PIO_STR_INIT;
-	pio_safetensors header = { NULL, 0, NULL };
-	int fd = -1;
-	int64_t known = 0;
-	int rc = pio_sql_int(&known, store, err, "SELECT EXISTS (SELECT 1 FROM tensor WHERE sha256 = ?1)",
-	                     "t", sha256);
-	if (!rc && known)
-		return 0;
-	if (!rc)
-		rc = pio_store_object_path(&path, store, sha256, err);
-	if (!rc)
-		rc = pio_fs_open(&fd, path.data, O_RDONLY, 0, err);
-	if (!rc)
-		rc = read_header(&header, fd, bytes, path.data, err);
-	for (size_t i = 0; !rc && i < header.count; i++)
-		rc = insert_tensor(store, sha256, &header.tensors[i], err);
-	pio_safetensors_fini(&header);
-	if (fd >= 0)
-		pio_fs_close(&fd, path.data, NULL);
-	pio_str_fini(&path);
-	return rc;
 }
 
 /* ---- publishing ------------------------------------------------------------------------------- */
@@ -264,7 +197,7 @@ static int move_files(publish *p, pio_err *err)
 		if (!rc)
 			rc = pio_store_object_put(p->store, path.data, sha256, bytes, err);
 		if (!rc)
-			rc = insert_tensors(p->store, sha256, bytes, err);
+			rc = pio_checkpoint_tensors(p->store, sha256, bytes, err);
 		if (rc)
 			break;
 		char prefix[3] = { sha256[0], sha256[1], 0 };

@@ -5,3 +5,5 @@ ALTER TABLE proposal ADD COLUMN seen INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE proposal ADD COLUMN observed INTEGER;
 ALTER TABLE proposal ADD COLUMN observation TEXT;
 CREATE UNIQUE INDEX proposal_observed ON proposal (sweep_id, observed) WHERE observed IS NOT NULL;
+ALTER TABLE tensor ADD COLUMN whole_shape TEXT;
+ALTER TABLE tensor ADD COLUMN part_begin TEXT;

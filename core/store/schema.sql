@@ -303,6 +303,8 @@ CREATE TABLE tensor (                          -- what is inside an object
   shape       TEXT NOT NULL,                   -- JSON array
   offset      INTEGER NOT NULL,                -- of its bytes in the file
   bytes       INTEGER NOT NULL,
+  whole_shape TEXT,                            -- JSON: shape of the tensor that it is part of; NULL: of itself
+  part_begin  TEXT,                            -- JSON: where, an array; a number: a run of its elements
   PRIMARY KEY (sha256, name)
 ) STRICT, WITHOUT ROWID;
 

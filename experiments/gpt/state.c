@@ -25,7 +25,7 @@ static int add_all(pio_checkpoint *checkpoint, const char *role, const gpt_model
 
 	for (size_t i = 0; i < count && code == 0; i++)
 		code = pio_checkpoint_add(checkpoint, role, t[i].name, PIO_F32, t[i].ndim,
-		                          t[i].shape, floats + t[i].offset);
+		                          t[i].shape, NULL, floats + t[i].offset);
 	return code;
 }
 
@@ -58,7 +58,7 @@ int gpt_state_save(pio_run *run, const gpt_options *options, gpt_model *model,
 			code = add_all(checkpoint, arenas[i].role, model, hosts[i]);
 	}
 	if (code == 0 && status == GPT_OK)
-		code = pio_checkpoint_add(checkpoint, "extra", "state", PIO_I64, 1, &fields,
+		code = pio_checkpoint_add(checkpoint, "extra", "state", PIO_I64, 1, &fields, NULL,
 		                          state);
 	/* What could not be added whole is not committed: it stays absent. */
 	if (code == 0 && status == GPT_OK)
@@ -79,14 +79,14 @@ static int read_all(pio_run *run, const arena *to, const gpt_model *model, float
 	const gpt_tensor *t = gpt_model_tensors(model, &count);
 
 	for (size_t i = 0; to->data && i < count; i++) {
-		size_t bytes = t[i].count * sizeof *room;
-		int code = pio_resume_read(run, to->role, t[i].name, PIO_F32, bytes, room);
+		int code = pio_resume_read(run, to->role, t[i].name, PIO_F32, t[i].ndim,
+		                           t[i].shape, NULL, room);
 
 		if (code)
 			return gpt_err_set(err, code == NOT_FOUND ? GPT_MISTAKE : GPT_SYSTEM,
 			                   "resume: %s of %s: %s", t[i].name, to->role,
 			                   pio_error());
-		gpt_device_write(to->data + t[i].offset, room, bytes);
+		gpt_device_write(to->data + t[i].offset, room, t[i].count * sizeof *room);
 	}
 	return GPT_OK;
 }
@@ -117,7 +117,8 @@ static int read_arenas(pio_run *run, gpt_model *model, const gpt_optim *optim, g
 
 static int read_state(pio_run *run, int64_t *state, gpt_err *err)
 {
-	int code = pio_resume_read(run, "extra", "state", PIO_I64, FIELDS * sizeof *state, state);
+	const int64_t fields = FIELDS;
+	int code = pio_resume_read(run, "extra", "state", PIO_I64, 1, &fields, NULL, state);
 
 	if (code)
 		return gpt_err_set(err, code == NOT_FOUND ? GPT_MISTAKE : GPT_SYSTEM,

@@ -63,7 +63,7 @@ void story_save(scene *s, pio_run *run, int64_t step)
 	atomic_fetch_add(&s->page->saves, 1);
 	int rc = pio_checkpoint_begin(&checkpoint, run, step, 1);
 	if (!rc)
-		rc = pio_checkpoint_add(checkpoint, "model", "w", PIO_F32, 1, shape, tensor);
+		rc = pio_checkpoint_add(checkpoint, "model", "w", PIO_F32, 1, shape, NULL, tensor);
 	int committed = pio_checkpoint_commit(&checkpoint);
 	if (!rc && !committed && !disk_was_trapped())
 		atomic_fetch_add(&s->page->checkpoints, 1);

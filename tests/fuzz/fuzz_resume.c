@@ -28,10 +28,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size_bytes)
 		return 0;
 	}
 	(void)pio_resume_step(resume);
+	static const int64_t two[] = { 2, 2 }, whole[] = { 4, 4 }, begin[] = { 1, 2 };
+	static const struct { int ndim; pio_part part; } parts[] = {
+		{ 2, { 2, whole, begin, 0 } }, { 1, { 2, whole, begin, 1 } }, { 1, { 1, whole, begin, 0 } },
+	};
 	static const char *const roles[] = { "model", "optim.m", "", "a\tb" };
 	for (size_t i = 0; i < sizeof roles / sizeof *roles; i++) {
-		rc = pio_resume_tensor(resume, roles[i], "w", PIO_F32, 16, bytes, &err);
-		CHECK(rc == 0 || err.message[0]);
+		for (size_t p = 0; p < sizeof parts / sizeof *parts; p++) {
+			rc = pio_resume_tensor(resume, 1, roles[i], "w", PIO_F32, parts[p].ndim, two, &parts[p].part,
+			                       bytes, &err);
+			CHECK(rc == 0 || err.message[0]);
+		}
 	}
 	pio_resume_close(&resume);
 	CHECK(!resume);

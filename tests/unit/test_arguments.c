@@ -165,24 +165,24 @@ static void checkpoints(void **state)
 	refused(pio_checkpoint_begin(&c, run, 0, -1), PIO_EINVAL, "-1 writers");
 	refused(pio_checkpoint_begin(&c, run, 0, 2), PIO_EINVAL, "2 writers");
 	ok(pio_checkpoint_begin(&c, run, 0, 1));
-	refused(pio_checkpoint_add(c, NULL, "w", PIO_F32, 1, shape, data), PIO_EINVAL, "role");
-	refused(pio_checkpoint_add(c, "a/b", "w", PIO_F32, 1, shape, data), PIO_EINVAL, "role");
-	refused(pio_checkpoint_add(c, "model", NULL, PIO_F32, 1, shape, data), PIO_EINVAL, "empty");
-	refused(pio_checkpoint_add(c, "model", "w", (pio_dtype)99, 1, shape, data), PIO_EINVAL, "element type");
-	refused(pio_checkpoint_add(c, "model", "w", PIO_F32, -1, shape, data), PIO_EINVAL, "-1 dimensions");
-	refused(pio_checkpoint_add(c, "model", "w", PIO_F32, INT_MAX, shape, data), PIO_EINVAL, "dimensions");
-	refused(pio_checkpoint_add(c, "model", "w", PIO_F32, 1, NULL, data), PIO_EINVAL, "no shape");
-	refused(pio_checkpoint_add(c, "model", "w", PIO_F32, 1, negative, data), PIO_EINVAL, "is -1");
-	refused(pio_checkpoint_add(c, "model", "w", PIO_F32, 1, shape, NULL), PIO_EINVAL, "data is NULL");
+	refused(pio_checkpoint_add(c, NULL, "w", PIO_F32, 1, shape, NULL, data), PIO_EINVAL, "role");
+	refused(pio_checkpoint_add(c, "a/b", "w", PIO_F32, 1, shape, NULL, data), PIO_EINVAL, "role");
+	refused(pio_checkpoint_add(c, "model", NULL, PIO_F32, 1, shape, NULL, data), PIO_EINVAL, "empty");
+	refused(pio_checkpoint_add(c, "model", "w", (pio_dtype)99, 1, shape, NULL, data), PIO_EINVAL, "element type");
+	refused(pio_checkpoint_add(c, "model", "w", PIO_F32, -1, shape, NULL, data), PIO_EINVAL, "-1 dimensions");
+	refused(pio_checkpoint_add(c, "model", "w", PIO_F32, INT_MAX, shape, NULL, data), PIO_EINVAL, "dimensions");
+	refused(pio_checkpoint_add(c, "model", "w", PIO_F32, 1, NULL, NULL, data), PIO_EINVAL, "no shape");
+	refused(pio_checkpoint_add(c, "model", "w", PIO_F32, 1, negative, NULL, data), PIO_EINVAL, "is -1");
+	refused(pio_checkpoint_add(c, "model", "w", PIO_F32, 1, shape, NULL, NULL), PIO_EINVAL, "data is NULL");
 	assert_true(pio_checkpoint_commit(&c) != 0); /* spoiled */
 	assert_null(c);
 	ok(pio_checkpoint_commit(&c));
 	ok(pio_checkpoint_commit(NULL));
 	float read[2];
-	refused(pio_resume_read(run, NULL, "w", PIO_F32, 8, read), PIO_EINVAL, "NULL");
-	refused(pio_resume_read(run, "model", NULL, PIO_F32, 8, read), PIO_EINVAL, "NULL");
-	refused(pio_resume_read(run, "model", "w", PIO_F32, 8, NULL), PIO_EINVAL, "NULL");
-	refused(pio_resume_read(run, "model", "w", PIO_F32, 8, read), PIO_ENOTFOUND, "starts afresh");
+	refused(pio_resume_read(run, NULL, "w", PIO_F32, 1, shape, NULL, read), PIO_EINVAL, "NULL");
+	refused(pio_resume_read(run, "model", NULL, PIO_F32, 1, shape, NULL, read), PIO_EINVAL, "NULL");
+	refused(pio_resume_read(run, "model", "w", PIO_F32, 1, shape, NULL, NULL), PIO_EINVAL, "NULL");
+	refused(pio_resume_read(run, "model", "w", PIO_F32, 1, shape, NULL, read), PIO_ENOTFOUND, "starts afresh");
 }
 
 static void collectives(void **state)

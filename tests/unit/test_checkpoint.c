@@ -90,10 +90,10 @@ static void the_index_lists_every_tensor(void **unused)
 	snprintf(sha256[1], sizeof sha256[1], "%s", sql_text(f.store, "SELECT sha256 FROM checkpoint_file WHERE"
 	                                                     " role = 'optim.m'"));
 	int64_t offset = sql_int(f.store, "SELECT offset FROM tensor");
-	snprintf(expected, sizeof expected, "pioche-resume 1 10\n"
-	         "model\tw\\t\tF32\t8\t%" PRId64 "\t%s/objects/%.2s/%s\n"
-	         "optim.m\tw\\t\tF32\t8\t%" PRId64 "\t%s/objects/%.2s/%s\n", offset, f.dir, sha256[0], sha256[0],
-	         offset, f.dir, sha256[1], sha256[1]);
+	snprintf(expected, sizeof expected, "pioche-resume 2 10\n"
+	         "file\tmodel\t0\t%s/objects/%.2s/%s\ntensor\tw\\t\tF32\t%" PRId64 "\t2\n"
+	         "file\toptim.m\t0\t%s/objects/%.2s/%s\ntensor\tw\\t\tF32\t%" PRId64 "\t2\n", f.dir, sha256[0],
+	         sha256[0], offset, f.dir, sha256[1], sha256[1], offset);
 	assert_string_equal(text.data, expected);
 	check_fails(pio_store_checkpoint_index(f.store, 9, path_in(f.dir, "index"), &err), PIO_ENOTFOUND, "9");
 	pio_str_fini(&text);

@@ -114,7 +114,7 @@ static void a_run_that_cannot_be_opened_leaves_nothing_and_harms_nothing(void **
 	ok(pio_log_media(run, PIO_TEXT, "a", 0, NULL, "b", 1));
 	pio_checkpoint *c;
 	ok(pio_checkpoint_begin(&c, run, 0, 1));
-	ok(pio_checkpoint_add(c, "model", "w", PIO_F32, 0, NULL, NULL));
+	ok(pio_checkpoint_add(c, "model", "w", PIO_F32, 0, NULL, NULL, NULL));
 	ok(pio_checkpoint_commit(&c));
 	pio_comm *comm;
 	ok(pio_comm_init(&comm, run, 100));
