@@ -1,8 +1,10 @@
 /* require "pioche.core.pack": bundles. */
 #include <lauxlib.h>
+#include <string.h>
 
 #include "bind/bind.h"
 #include "pack/bundle.h"
+#include "pack/weights.h"
 
 static void bundle_guard_free(void *pointer)
 {
@@ -78,8 +80,23 @@ static int pack_bundle(lua_State *L)
 	return 2;
 }
 
+static int verify_weights(lua_State *L, const char *path)
+{
+	int64_t tensors, size_bytes;
+	pio_err err = PIO_ERR_INIT;
+	if (pio_weights_verify(&tensors, &size_bytes, path, &err))
+		return pio_bind_fail(L, &err);
+	lua_createtable(L, 0, 2);
+	lua_pushinteger(L, size_bytes);
+	lua_setfield(L, -2, "bytes");
+	lua_pushinteger(L, tensors);
+	lua_setfield(L, -2, "tensors");
+	return 1;
+}
+
 /* verify(path [, { report = function(finding, done, total) }]) ->
- * { name, sha256, bytes, files, payload_bytes, bad } */
+ * { name, sha256, bytes, files, payload_bytes, bad }; of a safetensors file, its
+ * header: { bytes, tensors } */
 static int pack_verify(lua_State *L)
 {
 	const char *path = luaL_checkstring(L, 1);
@@ -87,6 +104,8 @@ static int pack_verify(lua_State *L)
 	pio_bind_reporter reporter = pio_bind_reporter_get(L, 2, "report");
 	pio_bundle_result result;
 	pio_err err = PIO_ERR_INIT;
+	if (strcmp(path, "-") != 0 && pio_weights_is(path))
+		return verify_weights(L, path);
 	if (pio_bundle_verify(&result, path, pio_bind_report, &reporter, &err))
 		return pio_bind_fail(L, &err);
 	const struct { const char *name; int64_t value; } fields[] = {

@@ -60,11 +60,30 @@ int pio_bundle_write(pio_bundle_result *result, pio_bundle *bundle, pio_bundle_r
                      void *context, pio_err *err);
 void pio_bundle_free(pio_bundle *bundle);
 
-/* Read a bundle once, from its first byte to its last, with distrust: layout,
- * every digest, Payload-Oxum, no absolute paths, "..", links, devices,
- * duplicates, unlisted or missing files. PIO_ECORRUPT with the first finding
- * if there is any; the others went to `report` (which may be NULL). */
+/* Read a bundle once, from its first byte to its last, with distrust: what the
+ * tar is made of (tar_gate.h), layout, every digest, Payload-Oxum, the headers of
+ * safetensors files, no absolute paths, "..", links, devices, duplicates, names
+ * that clash, unlisted or missing files. PIO_ECORRUPT with the first finding if
+ * there is any; the others went to `report` (which may be NULL). `path` "-" is the
+ * standard input; the tar may be one zstd stream. */
 int pio_bundle_verify(pio_bundle_result *result, const char *path, pio_bundle_report *report,
                       void *context, pio_err *err);
+
+/* Who wants the payload while it is read. 0 or -PIO_E..., which ends the reading. */
+typedef struct pio_bundle_visit {
+	void *context;
+	/* What describes it is read and good; so much will come at most. Once. */
+	int (*begin)(void *context, int64_t payload_bytes, int64_t files, pio_err *err);
+	/* A file begins, `path` being below data/: it has this size, and has to have
+	 * this digest. Its bytes come, and then its end, where it had. */
+	int (*file)(void *context, const char *path, int64_t size_bytes, const char *sha256, pio_err *err);
+	int (*bytes)(void *context, const void *bytes, size_t size_bytes, pio_err *err);
+	int (*end)(void *context, pio_err *err);
+} pio_bundle_visit;
+
+/* The same, visited. The first finding ends it, and what describes the payload
+ * has to come before it. Nothing that was visited counts before this returns 0. */
+int pio_bundle_read(pio_bundle_result *result, const char *path, const pio_bundle_visit *visit,
+                    pio_bundle_report *report, void *context, pio_err *err);
 
 #endif

@@ -87,7 +87,7 @@ static int export_to(const char *name, pio_bundle_result *result, pio_err *err)
 	memset(longest, 'n', sizeof longest);
 	memcpy(longest, "z/", 2);
 	longest[sizeof longest - 1] = 0;
-	rc = pio_bundle_add_file(bundle, "model/model-00001-of-00001.safetensors", path_of("big"),
+	rc = pio_bundle_add_file(bundle, "model/model-00001-of-00001.bin", path_of("big"),
 	                         big_sha256, BIG_BYTES, err);
 	if (!rc)
 		rc = pio_bundle_add_bytes(bundle, "run/recipe.lua", "return 1\n", 9, err);
@@ -323,7 +323,7 @@ static void test_damage_is_found(void **state)
 	assert_true(shell("cp big noise.tar"));
 	found("noise.tar", "no tar archive", 0);
 	assert_true(shell("tar xf x.tar && cd gpt-17 && chmod -R u+w . && rm data/checkpoint.json &&"
-	                  " echo extra > data/extra && sed -i s/nobody/someone/ bag-info.txt && cd .. &&"
+	                  " printf x > data/extra && sed -i s/nobody/someone/ bag-info.txt && cd .. &&"
 	                  " tar cf edited.tar gpt-17"));
 	found("edited.tar", "", 4);   /* one missing, one unlisted, bag-info.txt, Payload-Oxum */
 	pio_err err = PIO_ERR_INIT;
@@ -368,11 +368,11 @@ static void test_hostile_entries_are_refused(void **state)
 	hostile("/etc/passwd", AE_IFREG, NULL, "not in the bag's directory b");
 	hostile("b/data/../../x", AE_IFREG, NULL, "has a \"..\" component");
 	hostile("c/data/x", AE_IFREG, NULL, "not in the bag's directory b");
-	hostile("b", AE_IFLNK, "/", "is a link or device");
-	hostile("b/data/x", AE_IFLNK, "/etc/passwd", "is a link or device");
-	hostile("b/data/x", AE_IFREG, "b/bagit.txt", "is a link or device");
-	hostile("b/data/x", AE_IFIFO, NULL, "is a link or device");
-	hostile("b/data/x", AE_IFCHR, NULL, "is a link or device");
+	hostile("b", AE_IFLNK, "/", "is a symbolic link");
+	hostile("b/data/x", AE_IFLNK, "/etc/passwd", "is a symbolic link");
+	hostile("b/data/x", AE_IFREG, "b/bagit.txt", "is a hard link");
+	hostile("b/data/x", AE_IFIFO, NULL, "is a FIFO");
+	hostile("b/data/x", AE_IFCHR, NULL, "is a character device");
 	hostile("b/bagit.txt", AE_IFREG, NULL, "is there twice");
 	hostile("b/data//x", AE_IFREG, NULL, "empty or \".\" component");
 	hostile("b/manifest-sha256.txt", AE_IFREG, NULL, "manifest-sha256.txt: the last line does not end");

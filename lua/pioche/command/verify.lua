@@ -27,8 +27,9 @@ local function verify_bundle(path)
   end
   return { subject = path, findings = findings, files = result and result.files,
     bytes = result and result.bytes,
-    good = result and string.format("%s: good: %d files, %s", path, result.files or 0,
-      format.bytes(result.bytes or 0)) }
+    good = result and string.format("%s: good: %s, %s", path, result.tensors and format.count(result.tensors)
+      .. (result.tensors == 1 and " tensor" or " tensors") or result.files .. " files",
+      format.bytes(result.bytes)) }
 end
 
 local function verify_database(store, findings)

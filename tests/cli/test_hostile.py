@@ -1,0 +1,65 @@
+#!/usr/bin/env python3
+"""What strangers send is distrusted: of a corpus of archives and safetensors files
+that are each wrong in one way, every one is refused with words of its own, and
+nothing is written anywhere."""
+import os
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+import harness  # noqa: E402
+import hostile  # noqa: E402
+from harness import Project  # noqa: E402
+
+
+def tree(dir):
+    """Every file below, with its size."""
+    return sorted((os.path.join(d, f), os.lstat(os.path.join(d, f)).st_size)
+                  for d, _, files in os.walk(dir) for f in files)
+
+
+def made(p):
+    os.makedirs(p.path("corpus"))
+    return list(hostile.cases(p.path("corpus")))
+
+
+def check(found, cases):
+    """Each file's message has its words and its name."""
+    assert len(cases) >= 150 and len(found) == len(cases), (len(cases), len(found))
+    wrong = [f'{os.path.basename(path)}: "{found.get(path)}" does not say "{words}"' for path, words in cases
+             if words not in found.get(path, "")]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_verify_refuses_each_for_its_own_reason():
+    with Project(git=False) as p:
+        cases = made(p)
+        before = tree(p.dir)
+        result = p.pioche("verify", "--json", *(path for path, _ in cases), expect=1)
+        found = {r["subject"]: " ".join(r["findings"]) for r in result.json if not r["ok"]}
+        check(found, cases)
+        assert tree(p.dir) == before
+
+
+def test_what_is_in_order_is_good():
+    with Project(git=False) as p:
+        names = []
+        for name, data in hostile.good(p.dir):
+            with open(p.path(name), "wb") as f:
+                f.write(data)
+            names.append(name)
+        out = p.pioche("verify", *names).out
+        assert out.count(": good: ") == len(names) >= 5, out
+        assert "model.safetensors: good: 1 tensor" in out, out
+
+
+def test_a_pipe_is_verified():
+    with Project(git=False) as p:
+        with open(p.path("x.tar"), "wb") as f:
+            f.write(hostile.Bag().tar())
+        out = p.sh(f"cat x.tar | '{harness.PIOCHE}' verify -")
+        assert "good: 3 files" in out, out
+        cut = p.sh(f"head -c 3000 x.tar | '{harness.PIOCHE}' verify - || echo status $?")
+        assert "cut short" in cut and "status 1" in cut, cut
+
+
+harness.main()
