@@ -92,7 +92,8 @@ return {
   summary = "check a bundle, or the store, against its digests",
   usage = "verify [BUNDLE.tar...]\nverify --quick",
   help = [[
-With bundles: structure, paths, and the SHA-256 of every file in the manifest.
+With bundles, as zstd too, or - for the standard input: structure, paths, and the
+SHA-256 of every file in the manifest. Of a safetensors file: its header.
 Without: every object of the store is read and compared with its name, and the
 database is checked. One line a finding.
 
