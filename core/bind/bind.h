@@ -82,7 +82,7 @@ typedef struct pio_bind_reporter {
 } pio_bind_reporter;
 /* The function in field `name` of the table at `index`, left on the stack. */
 pio_bind_reporter pio_bind_reporter_get(lua_State *L, int index, const char *name);
-/* Of the type pio_verify_report and pio_bundle_report; `context` is a reporter.
+/* Of the type pio_check_report and pio_bundle_report; `context` is a reporter.
  * Called from inside C that a raise must not pass: what the function raises is
  * dropped. */
 void pio_bind_report(void *context, const char *finding, int64_t done, int64_t total);

@@ -288,6 +288,7 @@ int pio_bind_open_store(lua_State *L)
 	luaL_setfuncs(L, pio_bind_store_query_methods, 0);
 	luaL_setfuncs(L, pio_bind_store_param_methods, 0);
 	luaL_setfuncs(L, pio_bind_store_series_methods, 0);
+	luaL_setfuncs(L, pio_bind_store_verify_methods, 0);
 	luaL_setfuncs(L, pio_bind_store_plan_methods, 0);
 	luaL_setfuncs(L, pio_bind_store_care_methods, 0);
 	luaL_newlib(L, functions);

@@ -1,6 +1,6 @@
 /* store.h: the userdata of an open store, shared by the files that bind it:
  * store.c (life, runs), store_statement.c and store_query.c (SQL),
- * store_param.c (parameters of many runs), store_series.c (points, verify),
+ * store_param.c (parameters of many runs), store_series.c (points), store_verify.c,
  * store_plan.c (sweeps, checkpoints, inputs), store_care.c (who supervises, is
  * it in order). */
 #ifndef PIO_BIND_STORE_H
@@ -16,6 +16,7 @@
 extern const luaL_Reg pio_bind_store_query_methods[];
 extern const luaL_Reg pio_bind_store_param_methods[];
 extern const luaL_Reg pio_bind_store_series_methods[];
+extern const luaL_Reg pio_bind_store_verify_methods[];
 extern const luaL_Reg pio_bind_store_plan_methods[];
 extern const luaL_Reg pio_bind_store_care_methods[];
 

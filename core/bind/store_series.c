@@ -1,11 +1,10 @@
-/* Reading the store from Lua: points, buckets, CSV; verifying its objects. */
+/* Reading the store from Lua: points, buckets, CSV. */
 #include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/mem.h"
 #include "bind/store.h"
-#include "store/object.h"
 #include "store/reduce.h"
 #include "store/series.h"
 #include "sys/fs.h"
@@ -165,32 +164,7 @@ static int store_export_csv(lua_State *L)
 	return pio_bind_done(L, rc, &err);
 }
 
-/* ---- verify ----------------------------------------------------------------------------- */
-
-static int store_verify(lua_State *L)
-{
-	pio_store *store = pio_bind_store(L, 1);
-	bool full = true;
-	pio_bind_reporter reporter = pio_bind_reporter_get(L, 2, "report");
-	if (lua_istable(L, 2))
-		full = pio_bind_field_boolean(L, 2, "full");
-	pio_verify_result result = { 0, 0, 0, 0, 0 };
-	pio_err err = PIO_ERR_INIT;
-	if (pio_store_verify(&result, store, full, pio_bind_report, &reporter, &err))
-		return pio_bind_fail(L, &err);
-	const struct { const char *name; int64_t value; } fields[] = {
-		{ "objects", result.objects }, { "bytes", result.bytes }, { "bad", result.bad },
-		{ "missing", result.missing }, { "orphans", result.orphans },
-	};
-	lua_createtable(L, 0, 5);
-	for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
-		lua_pushinteger(L, fields[i].value);
-		lua_setfield(L, -2, fields[i].name);
-	}
-	return 1;
-}
-
 const luaL_Reg pio_bind_store_series_methods[] = {
 	{ "points", store_points }, { "buckets", store_buckets }, { "export_csv", store_export_csv },
-	{ "verify", store_verify }, { NULL, NULL },
+	{ NULL, NULL },
 };

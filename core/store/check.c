@@ -27,7 +27,7 @@ typedef struct check {
 	pio_check_result *result;
 	pio_store *store;
 	bool fix;
-	pio_verify_report *report;
+	pio_check_report *report;
 	void *context;
 	int64_t chunks_total;
 	pio_chunk_point *points;
@@ -249,7 +249,7 @@ static int next_series(int64_t *series_id, pio_store *store, pio_err *err)
 }
 
 int pio_store_check_points(pio_check_result *result, pio_store *store, bool fix,
-                           pio_verify_report *report, void *context, pio_err *err)
+                           pio_check_report *report, void *context, pio_err *err)
 {
 	check c = { .result = result, .store = store, .fix = fix, .report = report, .context = context };
 	int64_t series_id = 0;

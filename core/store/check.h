@@ -9,7 +9,6 @@
 #include <stdint.h>
 
 #include "base/ulid.h"
-#include "store/object.h"
 #include "store/store.h"
 
 typedef struct pio_check_result {
@@ -19,12 +18,15 @@ typedef struct pio_check_result {
 	int64_t fixed;            /* series that were counted anew */
 } pio_check_result;
 
+/* Called for every finding, and now and then for progress (finding NULL). */
+typedef void pio_check_report(void *context, const char *finding, int64_t done, int64_t total);
+
 /* Decode every chunk and count every series anew. `report` hears of each finding
  * and of progress in chunks. With `fix` a series whose chunks are all good is
  * corrected, each in a transaction, and what cannot be decoded is noted, to be
  * mended (mend.h). */
 int pio_store_check_points(pio_check_result *result, pio_store *store, bool fix,
-                           pio_verify_report *report, void *context, pio_err *err);
+                           pio_check_report *report, void *context, pio_err *err);
 
 /* Fold what journals of an ended attempt hold behind their offsets, also where
  * they were done with: a writer that was taken for dead wrote on. */

@@ -7,3 +7,21 @@ ALTER TABLE proposal ADD COLUMN observation TEXT;
 CREATE UNIQUE INDEX proposal_observed ON proposal (sweep_id, observed) WHERE observed IS NOT NULL;
 ALTER TABLE tensor ADD COLUMN whole_shape TEXT;
 ALTER TABLE tensor ADD COLUMN part_begin TEXT;
+
+CREATE TABLE object_block (
+  sha256      TEXT PRIMARY KEY REFERENCES object ON DELETE CASCADE,
+  digests     BLOB NOT NULL
+) STRICT;
+
+CREATE TABLE verification (
+  id          INTEGER PRIMARY KEY,
+  part        INTEGER NOT NULL,
+  parts       INTEGER NOT NULL,
+  run_id      INTEGER REFERENCES run,
+  cursor      TEXT NOT NULL,
+  objects     INTEGER NOT NULL,
+  bytes       INTEGER NOT NULL,
+  begun_ns    INTEGER NOT NULL,
+  ended_ns    INTEGER
+) STRICT;
+CREATE INDEX verification_open ON verification (run_id) WHERE ended_ns IS NULL;

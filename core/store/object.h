@@ -21,15 +21,4 @@ int pio_store_object_put(pio_store *store, const char *staged_path, const char *
                          int64_t size_bytes, pio_err *err);
 int pio_store_object_sync(pio_store *store, const char *sha256, pio_err *err);
 
-typedef struct pio_verify_result {
-	int64_t objects, bytes, bad, missing, orphans;
-} pio_verify_result;
-/* Called for every finding and now and then for progress (finding NULL). */
-typedef void pio_verify_report(void *context, const char *finding, int64_t bytes_done,
-                               int64_t bytes_total);
-/* Re-read every object and compare with its name; full false: only existence
- * and size. */
-int pio_store_verify(pio_verify_result *result, pio_store *store, bool full,
-                     pio_verify_report *report, void *context, pio_err *err);
-
 #endif

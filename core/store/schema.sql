@@ -260,8 +260,26 @@ CREATE TABLE object (                          -- immutable files under objects/
   bytes       INTEGER NOT NULL,
   created_ns  INTEGER NOT NULL,
   verified_ns INTEGER,
-  verified    TEXT                             -- how: 'write', 'reread', or what is wrong
+  verified    TEXT                             -- how: 'write', 'quick' (it is there), 'reread'; or what is wrong
 ) STRICT, WITHOUT ROWID;
+
+CREATE TABLE object_block (                    -- of objects that were reread and good: where is it, when they are not?
+  sha256      TEXT PRIMARY KEY REFERENCES object ON DELETE CASCADE,
+  digests     BLOB NOT NULL                    -- XXH3-128, canonical, of each 16 MiB
+) STRICT;
+
+CREATE TABLE verification (                    -- passes that reread objects (core/store/verify.h)
+  id          INTEGER PRIMARY KEY,
+  part        INTEGER NOT NULL,                -- the sample, of how many; 1 of 1: all
+  parts       INTEGER NOT NULL,
+  run_id      INTEGER REFERENCES run,          -- its objects alone
+  cursor      TEXT NOT NULL,                   -- digest of the newest object that was read
+  objects     INTEGER NOT NULL,                -- read so far
+  bytes       INTEGER NOT NULL,
+  begun_ns    INTEGER NOT NULL,
+  ended_ns    INTEGER                          -- NULL: the next one goes on here
+) STRICT;
+CREATE INDEX verification_open ON verification (run_id) WHERE ended_ns IS NULL;
 
 CREATE TABLE checkpoint (
   id          INTEGER PRIMARY KEY,

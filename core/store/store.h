@@ -13,7 +13,7 @@
  * A pio_store is used by one thread at a time. Other files of this room:
  * lease.h (who supervises), run.h (experiments, runs, attempts, facts), chunk.h (the codec), series.h
  * (reading points), fold.h (journals to chunks), object.h (immutable files),
- * checkpoint.h (publishing and dropping). */
+ * checkpoint.h (publishing and dropping), verify.h (are objects what their names say). */
 #ifndef PIO_STORE_STORE_H
 #define PIO_STORE_STORE_H
 

@@ -199,9 +199,11 @@ end
 -- One line of progress on stderr for work longer than a second: nothing is
 -- shown before, and nothing at all where stderr is not a terminal.
 -- progress(done, total) may be called as often as you like; progress() ends it.
-function term.progress(label, format)
+-- What is done at the first call was done by somebody before. With `rate`: how much
+-- a second, too.
+function term.progress(label, format, rate)
   local tty = sys.isatty(2)
-  local started, shown, visible = sys.mono_ns(), 0, false
+  local started, shown, visible, before = sys.mono_ns(), 0, false, nil
   return function(done, total)
     if not tty then return end
     if not done then
@@ -210,13 +212,17 @@ function term.progress(label, format)
       return
     end
     local now = sys.mono_ns()
+    before = before or done
     if now - started < 1000000000 or now - shown < 100000000 then return end
     shown, visible = now, true
     local line = label .. " " .. format(done)
     if total and total > 0 then
       line = string.format("%s of %s  %d %%", line, format(total), done * 100 // total)
-      if done > 0 and done < total then
-        local left_s = (now - started) / 1e9 * (total - done) / done
+      if rate then
+        line = line .. "  " .. format((done - before) * 1000000000 // (now - started)) .. "/s"
+      end
+      if done > before and done < total then
+        local left_s = (now - started) / 1e9 * (total - done) / (done - before)
         line = string.format("%s  %d:%02d left", line, math.floor(left_s) // 60,
           math.floor(left_s) % 60)
       end

@@ -18,7 +18,7 @@
 #include "store/checkpoint.h"
 #include "store/fold.h"
 #include "store/mend.h"
-#include "store/object.h"
+#include "store/verify.h"
 #include "store/series.h"
 #include "store/series_now.h"
 #include "story.h"
@@ -274,7 +274,7 @@ static int verify_act(scene *s, pio_store *store, pio_err *err)
 {
 	(void)s;
 	pio_verify_result result;
-	int rc = pio_store_verify(&result, store, true, NULL, NULL, err);
+	int rc = pio_store_verify(&result, store, NULL, NULL, NULL, err);
 	return rc || result.bad + result.missing == 0 ? rc : pio_fail(err, PIO_ECORRUPT, "an object is bad");
 }
 

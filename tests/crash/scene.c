@@ -16,9 +16,9 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "store/chunk.h"
-#include "store/object.h"
 #include "store/series.h"
 #include "store/series_now.h"
+#include "store/verify.h"
 #include "sys/fs.h"
 #include "sys/shm.h"
 
@@ -250,12 +250,12 @@ static bool series_are_sound(scene *s, pio_store *store)
 	return ok;
 }
 
-static void keep_finding(void *context, const char *finding, int64_t done, int64_t total)
+static void keep_finding(void *context, const pio_verify_finding *finding, int64_t done, int64_t total)
 {
 	(void)done;
 	(void)total;
-	if (finding && !strstr(finding, "belongs to no checkpoint"))
-		found(context, "verify: %s", finding);
+	if (finding && !finding->orphan)
+		found(context, "verify: object %s %s", finding->object, finding->what);
 }
 
 bool store_is_sound(scene *s, pio_store *store)
@@ -273,7 +273,7 @@ bool store_is_sound(scene *s, pio_store *store)
 	if (ok && pio_store_series_now_show(store, &err) != 0)
 		ok = found(s, "recent points: %s", err.message);
 	ok = ok && chunks_are_sound(s, store) && series_are_sound(s, store);
-	if (ok && pio_store_verify(&result, store, true, keep_finding, s, &err) != 0)
+	if (ok && pio_store_verify(&result, store, NULL, keep_finding, s, &err) != 0)
 		ok = found(s, "verify: %s", err.message);
 	return ok && !s->page->message[0];
 }

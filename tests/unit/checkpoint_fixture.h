@@ -7,6 +7,7 @@
 
 #include "store/checkpoint.h"
 #include "store/object.h"
+#include "store/verify.h"
 #include "sys/hash.h"
 
 typedef struct shard {

@@ -9,7 +9,7 @@ static void check_all_there(fixture *f, int64_t checkpoints, int64_t objects)
 	pio_verify_result r;
 	check_sound(f->store);
 	assert_int_equal(sql_int(f->store, "SELECT count(*) FROM checkpoint"), checkpoints);
-	check_ok(pio_store_verify(&r, f->store, true, NULL, NULL, &err));
+	check_ok(pio_store_verify(&r, f->store, NULL, NULL, NULL, &err));
 	assert_int_equal(r.objects, objects);
 	assert_int_equal(r.bad + r.missing, 0);
 }
@@ -116,7 +116,7 @@ static void dropping_keeps_shared_objects(void **unused)
 	check_ok(pio_store_checkpoint_drop(f.store, 2, &err));
 	check_all_there(&f, 0, 0);
 	pio_verify_result r;
-	check_ok(pio_store_verify(&r, f.store, true, NULL, NULL, &err));
+	check_ok(pio_store_verify(&r, f.store, NULL, NULL, NULL, &err));
 	assert_int_equal(r.orphans, 0);
 	check_fails(pio_store_checkpoint_drop(f.store, 1, &err), PIO_ENOTFOUND, "1");
 	store_down(&f);

@@ -3,6 +3,7 @@
 #include "store/checkpoint.h"
 #include "store/media.h"
 #include "store/object.h"
+#include "store/verify.h"
 #include "store_fixture.h"
 #include "sys/hash.h"
 
@@ -86,7 +87,7 @@ static void files_become_objects(void **unused)
 	assert_int_equal(pio_fs_type(path_in(f.dir, DIR_1 "/media/a.png")), PIO_FS_NONE);
 	assert_int_equal(pio_fs_type(path_in(f.dir, DIR_1 "/media/b.png")), PIO_FS_NONE);
 	pio_verify_result found;
-	check_ok(pio_store_verify(&found, f.store, true, NULL, NULL, &err));
+	check_ok(pio_store_verify(&found, f.store, NULL, NULL, NULL, &err));
 	assert_int_equal(found.objects, 1);
 	assert_int_equal(found.bad + found.missing + found.orphans, 0);
 	pio_str_fini(&path);
@@ -166,7 +167,7 @@ static void a_death_leaves_old_or_new(void **unused)
 		assert_int_equal(sql_int(f.store, "SELECT count FROM series"), 1);
 		assert_int_equal(sql_int(f.store, "SELECT count(*) FROM event"), 0);
 		pio_verify_result found;
-		check_ok(pio_store_verify(&found, f.store, true, NULL, NULL, &err));
+		check_ok(pio_store_verify(&found, f.store, NULL, NULL, NULL, &err));
 		assert_int_equal(found.bad + found.missing + found.orphans, 0);
 		store_down(&f);
 		assert_true(n < 100);
