@@ -160,21 +160,54 @@ static bool split(pio_binding *binding, const machine *m, const pio_cpus *among,
 	return true;
 }
 
-/* Visible are numbers, or (beginnings of) UUIDs. */
-const pio_gpu *pio_gpu_of_rank(const pio_gpus *gpus, const char *visible, int local_rank)
+/* The entry of a rank among visible ones, of *n bytes. */
+static const char *entry_of(const char *visible, int local_rank, size_t *n)
 {
 	size_t count = 1;
-	if (!visible)
-		return gpus->count ? &gpus->gpus[(size_t)local_rank % gpus->count] : NULL;
 	for (const char *at = visible; (at = strchr(at, ',')); at++)
 		count++;
 	for (size_t skip = (size_t)local_rank % count; skip; skip--)
 		visible = strchr(visible, ',') + 1;
-	size_t n = strcspn(visible, ",");
+	*n = strcspn(visible, ",");
+	return visible;
+}
+
+/* Visible are numbers, or (beginnings of) UUIDs. */
+const pio_gpu *pio_gpu_of_rank(const pio_gpus *gpus, const char *visible, int local_rank)
+{
+	size_t n;
+	if (!visible)
+		return gpus->count ? &gpus->gpus[(size_t)local_rank % gpus->count] : NULL;
+	visible = entry_of(visible, local_rank, &n);
 	for (size_t i = 0; i < gpus->count; i++)
 		if (pio_gpu_has_name(&gpus->gpus[i], visible, n))
 			return &gpus->gpus[i];
 	return NULL;
+}
+
+static bool has_entry(const char *list, const char *entry, size_t n)
+{
+	for (; *list; list += strcspn(list, ","), list += *list == ',')
+		if (strcspn(list, ",") == n && memcmp(list, entry, n) == 0)
+			return true;
+	return false;
+}
+
+void pio_gpu_put_visible(pio_str *list, const pio_gpus *gpus, const char *visible, int local_rank)
+{
+	char number[24];
+	const char *entry = number;
+	size_t n = 0;
+	if (visible)
+		entry = entry_of(visible, local_rank, &n);
+	else if (gpus->count)
+		n = (size_t)snprintf(number, sizeof number, "%d",
+		                     gpus->gpus[(size_t)local_rank % gpus->count].index);
+	if (!n || (list->len && has_entry(list->data, entry, n)))
+		return;
+	if (list->len)
+		pio_str_putc(list, ',');
+	pio_str_append(list, entry, n);
 }
 
 /* The allowed CPUs next to each rank's GPU. False: they are unknown for one. */

@@ -20,6 +20,7 @@
 #include <stdbool.h>
 
 #include "base/err.h"
+#include "base/str.h"
 #include "gpu/nvml.h"
 #include "sys/cpus.h"
 
@@ -50,6 +51,10 @@ typedef struct pio_binding_request {
 /* Decide; ENOMEM alone is an error. Freed by pio_binding_fini. */
 int pio_binding_plan(pio_binding *binding, const pio_binding_request *request, pio_err *err);
 void pio_binding_fini(pio_binding *binding);
+
+/* Append the GPU of a rank, as pio_gpu_of_rank has it, to a list that is to be
+ * CUDA_VISIBLE_DEVICES; one is in it once. */
+void pio_gpu_put_visible(pio_str *list, const pio_gpus *gpus, const char *visible, int local_rank);
 
 /* What is started between these two is bound as this rank: the calling thread
  * is, and is again where it was. A rank that could not be bound (a cgroup has

@@ -89,6 +89,29 @@ static int check_env(const pio_agent_spec *spec, pio_err *err)
 	return 0;
 }
 
+static int get_slots(pio_agent_spec *spec, pio_err *err)
+{
+	const json_t *of_nodes = json_object_get(spec->json, "slots"), *slot;
+	size_t i;
+	if (!of_nodes)
+		return 0;
+	int rc = get_count(spec->json, "slots_per_node", 1, PIO_RANKS_PER_NODE_MAX, &spec->slots_per_node, err);
+	if (rc)
+		return rc;
+	spec->slots = json_array_get(of_nodes, (size_t)spec->node);
+	json_int_t last = -1;
+	bool is_good = json_array_size(spec->slots) == (size_t)spec->ranks_per_node;
+	json_array_foreach(spec->slots, i, slot) {
+		is_good = is_good && json_is_integer(slot) && json_integer_value(slot) > last;
+		last = json_integer_value(slot);
+	}
+	if (!is_good || last >= spec->slots_per_node)
+		return pio_fail(err, PIO_ECORRUPT, "orders of the agent: \"slots\" of node %d: expected %d numbers below"
+		                " %d, each larger than the one before", spec->node, spec->ranks_per_node,
+		                spec->slots_per_node);
+	return 0;
+}
+
 static int parse_members(pio_agent_spec *spec, pio_err *err)
 {
 	json_t *json = spec->json;
@@ -155,6 +178,8 @@ int pio_agent_spec_parse(pio_agent_spec *spec, const char *text, size_t size_byt
 	json_decref(more);
 	if (!rc)
 		rc = parse_members(spec, err);
+	if (!rc)
+		rc = get_slots(spec, err);
 	if (!rc)
 		rc = check_env(spec, err);
 	if (!rc)

@@ -26,6 +26,8 @@
  *   fit_for         for so many ranks, default ranks_per_node
  *   mpi_env         true: OpenMPI's rank variables too; absent: not
  *   bind            auto, gpu, cores or none (agent_bind.h), default auto
+ *   slots           where nodes are shared: for each node an array of the slots that its
+ *                   ranks have of its slots_per_node, one each; absent: it is theirs alone
  *   host            name of this node in records; absent: gethostname(2)
  *   master_addr, master_port    where torch's rank 0 is to listen; set under a head */
 #ifndef PIO_LAUNCH_AGENT_SPEC_H
@@ -54,6 +56,8 @@ typedef struct pio_agent_spec {
 	const char *rendezvous, *address;          /* client/env.h */
 	const char **command;                      /* setup shell, wrap and command, NULL-terminated */
 	json_t *env;                               /* NULL: none */
+	const json_t *slots;                       /* of this node; NULL: all of it */
+	int slots_per_node;
 	int attempt, node, nodes, ranks_per_node, world, first_rank, master_port;
 	int64_t timeout_s, grace_s, max_restarts;
 	int64_t hang_s, hang_floor_s;              /* hang_s -1: learned */

@@ -55,7 +55,8 @@ int pio_supervisor_recover(pio_supervisor *supervisor, pio_err *err);
  *   slurm     with that: an object of options (pio_slurm_job_read), and
  *             `interface`, `spares`, `join_s` for the head (launch/head.h)
  *   pool      with that: id of the pool whose job it is to be part of, and
- *   place     there: an object with `hosts`, an array of a name for each node
+ *   place     there: an object with `hosts`, an array of a name for each node, and, where
+ *             nodes are shared, `slots` and `slots_per_node` (agent_spec.h)
  *   nodes, ranks_per_node   integers, at least 1 (local: nodes is 1)
  *   timeout_s integer or absent: then the result is 'timeout'
  *   grace_s   from SIGTERM to SIGKILL, default 10

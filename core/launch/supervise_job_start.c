@@ -137,14 +137,19 @@ static int run_name(char **name, pio_store *store, int64_t run_id, pio_err *err)
 	return rc < 0 ? rc : *name ? 0 : pio_fail(err, PIO_ENOTFOUND, "run %lld has no name", (long long)run_id);
 }
 
-/* The nodes of its pool that it was given: for the srun of its head, and by name. */
-static void put_hosts(pio_slurm_job *job, pio_str *list, json_t *orders, const json_t *place)
+/* The nodes of its pool that it was given: for the srun of its head, and by name; and
+ * what it has of them. */
+static void put_place(pio_slurm_job *job, pio_str *list, json_t *orders, const json_t *place)
 {
 	json_t *hosts = json_object_get(place, "hosts"), *host;
 	size_t i;
 	json_array_foreach(hosts, i, host)
 		pio_str_printf(list, "%s%s", i ? "," : "", json_string_value(host));
 	json_object_set(orders, "hosts", hosts);
+	if (json_object_get(place, "slots")) {
+		json_object_set(orders, "slots", json_object_get(place, "slots"));
+		json_object_set(orders, "slots_per_node", json_object_get(place, "slots_per_node"));
+	}
 	job->hosts = list->data;
 }
 
@@ -167,7 +172,7 @@ int pio_job_write(pio_supervisor *s, pio_active *a, json_t *orders, const json_t
 		job.nodes = a->job->nodes;
 		job.ranks_per_node = a->ref.world / a->job->nodes;
 		if (a->job->pool)
-			put_hosts(&job, &hosts, orders, json_object_get(spec, "place"));
+			put_place(&job, &hosts, orders, json_object_get(spec, "place"));
 		rc = write_orders(a, orders, &job, s->jobs->lib_dir, err);
 	}
 	if (!rc && !a->job->pool)

@@ -321,7 +321,7 @@ local function start(self, job, place)
     keep_code = spec.keep.code or nil, nodes = spec.launch.nodes,
     ranks_per_node = spec.launch.ranks_per_node,
     timeout_s = place and launcher.limit_s(spec.launch) or spec.launch.timeout_s,
-    pool = place and place.pool, place = place and { hosts = json.array(place.hosts) },
+    pool = place and place.pool, place = place and pools.place(place),
     grace_s = spec.launch.grace_s, hang_s = spec.launch.hang_s, resume = resume,
     mpi_env = spec.launch.mpi_env or nil, bind = spec.launch.bind,
     preflight = spec.launch.preflight and true or nil,

@@ -104,6 +104,8 @@ launcher.pool_schema = {
     help = "nodes of the allocation: --nodes" },
   time = { kind = kinds.time, required = "how long it lasts, as \"4h\"",
     help = "the limit of the allocation: --time" },
+  slots = { kind = "positive", otherwise = "none: a run has its nodes to itself",
+    help = "ranks that a node has room for: runs of fewer share it, each with its part of the GPUs and cores" },
   idle = { kind = kinds.time, otherwise = ("%d minutes"):format(idle_s // 60),
     help = "how long it goes on with nothing to do, and nobody to give it anything" },
 }
@@ -192,13 +194,14 @@ function launcher.pool_options(options)
   local copy = {}
   for name, value in next, options do copy[name] = value end
   copy.pool, copy.nodes, copy.time = nil, options.pool.nodes, options.pool.time
+  copy.ranks_per_node = options.pool.slots or options.ranks_per_node
   return copy
 end
 
 -- What it is asked for; only its owner can use it. `narrower`: its options without some nodes.
 function launcher.pool_request(options, narrower)
   return { user = sys.user(), slurm = for_slurm(narrower or launcher.pool_options(options)),
-    warn_s = options.warn_s or launch.slurm_warn_s(options.grace_s),
+    warn_s = options.warn_s or launch.slurm_warn_s(options.grace_s), slots = options.pool.slots,
     idle_s = options.pool.idle and math.tointeger(seconds_of(options.pool.idle)) or idle_s }
 end
 
@@ -208,11 +211,16 @@ function launcher.limit_s(options)
   return time_s and options.timeout_s and math.min(time_s, options.timeout_s) or time_s or options.timeout_s
 end
 
+-- How many runs of this launch its pool has room for.
+function launcher.pool_room(options)
+  local side_by_side = options.pool.slots and options.pool.slots // options.ranks_per_node or 1
+  return math.max(1, options.pool.nodes // options.nodes * side_by_side)
+end
+
 -- How many runs of a launch that does not say so are started at a time: in a pool as
 -- many as find a place.
 function launcher.parallel(options)
-  local nodes = options.pool and options.pool.nodes or 1
-  return launcher.choose(options) == "slurm" and math.max(1, nodes // options.nodes) or 1
+  return options.pool and launcher.choose(options) == "slurm" and launcher.pool_room(options) or 1
 end
 
 local function check_pool(box, at, options)
@@ -226,6 +234,9 @@ local function check_pool(box, at, options)
   if options.nodes > options.pool.nodes then
     box:blame(at, "launch.nodes", "expected at most %d, the nodes of launch.pool, got %d",
       options.pool.nodes, options.nodes)
+  elseif options.pool.slots and options.ranks_per_node > options.pool.slots then
+    box:blame(at, "launch.ranks_per_node", "expected at most %d, the slots of a node of launch.pool, got %d",
+      options.pool.slots, options.ranks_per_node)
   elseif options.spares then
     box:blame(at, "launch.spares", "expected none: in a pool another node is taken, got %d", options.spares)
   elseif limit and limit > longest then

@@ -48,11 +48,20 @@ end
 local function add(self, id, spec, kept)
   local asked = check(json.decode(spec))
   local p = { id = id, spec = spec, nodes = {}, bad = {}, taken = {}, kept = kept, is_barren = true,
-    is_ours = asked.user == sys.user(),
+    is_ours = asked.user == sys.user(), slots = asked.slots or 1, is_shared = asked.slots ~= nil,
     usable_s = pool.usable_s(asked.slurm.time_s, asked.warn_s),
     longest_s = pool.longest_s(asked.slurm.time_s, asked.warn_s), time_s = asked.slurm.time_s }
   self.list[#self.list + 1] = p
   return p
+end
+
+local function take(p, place, attempt_id, until_ns)
+  for i, name in ipairs(place.hosts) do
+    p.taken[name] = p.taken[name] or {}
+    for _, slot in ipairs(place.slots and place.slots[i] or { 0 }) do
+      p.taken[name][slot] = { by = attempt_id, until_ns = until_ns }
+    end
+  end
 end
 
 -- What a session keeps of its pools, those of earlier ones among them: { list = by age,
@@ -67,9 +76,7 @@ function pools.open(session)
     for _, attempt in ipairs(check(session.store:rows(
       "SELECT id, state, result, node, place FROM attempt WHERE pool_id = ?", row.id))) do
       p.is_barren = false
-      for _, name in ipairs(attempt.state ~= "ended" and check(json.decode(attempt.place)).hosts or {}) do
-        p.taken[name] = { by = attempt.id, until_ns = math.maxinteger }
-      end
+      if attempt.state ~= "ended" then take(p, check(json.decode(attempt.place)), attempt.id, math.maxinteger) end
       if attempt.result == "node_fail" and attempt.node then p.bad[attempt.node] = true end
     end
   end
@@ -133,9 +140,10 @@ function pools.describe(options, experiment, count, store)
   local warn_s, time_s = request.warn_s, request.slurm.time_s
   local usable_s = pool.usable_s(time_s, warn_s)
   local need, how = estimate(options, store and longest_of(store, experiment, options.nodes))
-  return ("%d run%s at a time on whole nodes; one is started while %d s of the %d are left, %s"):format(
-    options.pool.nodes // options.nodes, options.pool.nodes // options.nodes == 1 and "" or "s",
-    pool.need_s({ usable_s = usable_s, longest_s = pool.longest_s(time_s, warn_s) }, { need_s = need }),
+  local room, slots = launcher.pool_room(options), options.pool.slots
+  local share = slots and ("on %d of %d slots of a node"):format(options.ranks_per_node, slots) or "on whole nodes"
+  return ("%d run%s at a time %s; one is started while %d s of the %d are left, %s"):format(room,
+    room == 1 and "" or "s", share, pool.need_s({ usable_s = usable_s, longest_s = pool.longest_s(time_s, warn_s) }, { need_s = need }),
     usable_s, how)
 end
 
@@ -155,12 +163,12 @@ end
 
 local function want_of(session, p, job)
   local count = job.spec.launch.nodes
-  return { nodes = count, need_s = need_s(session, job),
+  return { nodes = count, slots = p.is_shared and job.spec.launch.ranks_per_node or 1, need_s = need_s(session, job),
     exclude = job.exclude and p.nodes[1] and pool.can_avoid(p, count, job.exclude) or nil }
 end
 
 -- The next of these jobs that may start now: its number, and its place, as `started`
--- and the supervisor want it.
+-- wants it.
 function pools.next(session, jobs)
   for _, p in ipairs(session.pools.list) do
     local wants, numbers = {}, {}
@@ -171,16 +179,31 @@ function pools.next(session, jobs)
         wants[#wants + 1], numbers[#numbers + 1] = want_of(session, p, job), i
       end
     end
-    local i, hosts, until_ns
-    if #wants > 0 then i, hosts, until_ns = pool.next(p, wants, sys.now_ns()) end
-    if i then return numbers[i], { pool = p.id, hosts = hosts, until_ns = until_ns } end
+    local i, place
+    if #wants > 0 then i, place = pool.next(p, wants, sys.now_ns()) end
+    if i then
+      place.pool, place.slots_per_node = p.id, p.is_shared and p.slots or nil
+      return numbers[i], place
+    end
   end
+end
+
+-- The place as the supervisor and the record have it: slots are only of nodes that
+-- may be shared.
+function pools.place(place)
+  local slots
+  if place.slots_per_node then
+    slots = {}
+    for i, of_host in ipairs(place.slots) do slots[i] = json.array(of_host) end
+  end
+  return { hosts = json.array(place.hosts), slots = slots and json.array(slots),
+    slots_per_node = place.slots_per_node }
 end
 
 -- The attempt has that place.
 function pools.started(session, place, attempt_id)
   local p = find(session.pools, place.pool)
-  for _, name in ipairs(place.hosts) do p.taken[name] = { by = attempt_id, until_ns = place.until_ns } end
+  take(p, place, attempt_id, place.until_ns)
   p.is_barren, session.pools.barren[p.spec] = false, 0
 end
 
@@ -188,10 +211,11 @@ end
 function pools.ended(session, attempt_id, result)
   for _, p in ipairs(session.pools.list) do
     local was_here = false
-    for name, taken in pairs(p.taken) do
-      if taken.by == attempt_id then
-        p.taken[name], was_here = nil, true
+    for name, slots in pairs(p.taken) do
+      for slot, taken in pairs(slots) do
+        if taken.by == attempt_id then slots[slot], was_here = nil, true end
       end
+      if next(slots) == nil then p.taken[name] = nil end
     end
     if was_here and result == "node_fail" then
       local row = check(session.store:one("SELECT node FROM attempt WHERE id = ?", attempt_id))
@@ -282,7 +306,9 @@ function pools.on_event(session, event)
   elseif p.nodes[1] == nil then
     session:note("pool of %d node%s runs: job %s", #event.nodes, #event.nodes == 1 and "" or "s", event.job)
     p.nodes, p.last_ns = event.nodes, event.until_ns - (p.time_s - p.usable_s) * 1000000000
-    for _, taken in pairs(p.taken) do taken.until_ns = p.last_ns end -- an earlier session's
+    for _, slots in pairs(p.taken) do
+      for _, taken in pairs(slots) do taken.until_ns = p.last_ns end -- an earlier session's
+    end
   end
 end
 

@@ -15,8 +15,9 @@ COUNT = ('case "$*" in *--test-only*) $REAL "$@"; exit;; esac\n'
          'echo "$*" >> "$DIR/submitted"\nexec $REAL "$@"')
 
 
-def recipe(p, name, launch, space, attempts=1):
-    text = RECIPE % {"space": space, "attempts": attempts, "launch": launch, "of_program": "", "program": p.program}
+def recipe(p, name, launch, space, attempts=1, of_program=""):
+    text = RECIPE % {"space": space, "attempts": attempts, "launch": launch, "of_program": of_program,
+                     "program": p.program}
     return p.write(name + ".lua", text.replace('name = "pod"', f'name = "{name}"'))
 
 
@@ -25,7 +26,8 @@ def attempts(p):
                   " a.pool_id, a.place, a.started_ns, a.ended_ns, a.nodes, r.status FROM attempt a"
                   " JOIN run r ON r.id = a.run_id JOIN experiment e ON e.id = r.experiment_id ORDER BY a.id")
     for row in rows:
-        row["hosts"] = json.loads(row["place"])["hosts"] if row["place"] else []
+        place = json.loads(row["place"] or "{}")
+        row["hosts"], row["slots"] = place.get("hosts", []), place.get("slots")
     return rows
 
 
@@ -44,6 +46,11 @@ def most_at_once(rows):
             if a["id"] < b["id"] and a["started_ns"] < b["ended_ns"] and b["started_ns"] < a["ended_ns"]:
                 assert not set(a["hosts"]) & set(b["hosts"]), (a, b)
     return max(sum(b["started_ns"] <= a["started_ns"] < b["ended_ns"] for b in rows) for a in rows)
+
+
+def places_of(attempt):
+    """What it had, as (host, slot)."""
+    return [(host, slot) for host, slots in zip(attempt["hosts"], attempt["slots"]) for slot in slots]
 
 
 def stop_all(run):
@@ -92,6 +99,45 @@ def test_twelve_runs_of_one_and_two_nodes():
             p.pioche("run", "one.lua", timeout=300)
             p.pioche("run", "two.lua", timeout=300)
             assert p.table("one") + p.table("two") == packed
+
+
+def test_runs_share_the_nodes_of_a_pool():
+    """Each run has one of two slots of a node, and of that the GPU and the cores; one of two
+    nodes has a slot of each."""
+    with boxed(2) as box, PodProject(box) as p:
+        gpus = ", gres = 'gpu:2'" if box.gpus else ""
+        pool = f"pool = {{ nodes = 2, time = '20m', slots = 2 }}{gpus}"
+        see = "setup = 'echo \"sees $CUDA_VISIBLE_DEVICES, $(taskset -cp $$)\"'"
+        recipe(p, "one", "nodes = 1, " + pool, "x = { 1, 2, 3, 4, 5, 6 }, steps = 60, pause_ms = 50, metrics = 2",
+               of_program=see)
+        recipe(p, "two", "nodes = 2, " + pool, "steps = 60, pause_ms = 50, metrics = 2", of_program=see)
+        plan = p.pioche("plan", "one.lua").out
+        assert "4 at a time" in plan and "4 runs at a time on 1 of 2 slots of a node" in plan, plan
+        p.pioche("run", "one.lua", timeout=300)
+        p.pioche("run", "two.lua", timeout=300)
+        rows = attempts(p)
+        assert {a["result"] for a in rows} == {"ok"} and len(rows) == 7, rows
+        side_by_side = 0
+        for a in rows:
+            for b in rows:
+                if a["id"] < b["id"] and a["started_ns"] < b["ended_ns"] and b["started_ns"] < a["ended_ns"]:
+                    shared = set(places_of(a)) & set(places_of(b))
+                    assert not shared, (a, b)
+                    side_by_side += bool(set(a["hosts"]) & set(b["hosts"]))
+        assert side_by_side >= 2 and len(places_of(rows[-1])) == 2, rows
+        cores = {0: set(), 1: set()}
+        for a in rows:
+            for rank, (_, slot) in enumerate(places_of(a)):
+                gpus, cpus = re.search(r"sees (\S*), .* affinity list: (\S+)",
+                                       p.pioche("logs", a["run"], "--rank", str(rank)).out).groups()
+                assert gpus == (str(slot) if box.gpus else ""), (a, gpus)
+                cores[slot].add(cpus)
+        told = p.sql("SELECT DISTINCT message FROM event WHERE kind = 'launch.bind'")
+        if told:  # a machine of one core
+            assert told[0]["message"] == "ranks are not bound: there are 2 of them and 1 core", told
+        else:
+            assert len(cores[0]) == len(cores[1]) == 1 and cores[0] != cores[1], cores
+        p.check_nothing_left()
 
 
 def test_a_pool_is_cancelled():

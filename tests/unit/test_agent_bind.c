@@ -100,6 +100,31 @@ static void only_what_is_allowed_is_given(void **state)
 	expect("3,19 0 | 12 1", "cores", 2, "3,12,19", NULL, NULL); /* both threads of one, one of another */
 }
 
+/* A list is made of slots; what is visible is told by numbers or UUIDs. */
+static void expect_visible(const char *expected, const pio_gpus *gpus, const char *visible, const int *slots,
+                           int count)
+{
+	pio_str list = PIO_STR_INIT;
+	for (int i = 0; i < count; i++)
+		pio_gpu_put_visible(&list, gpus, visible, slots[i]);
+	assert_string_equal(list.len ? list.data : "", expected);
+	pio_str_fini(&list);
+}
+
+static void slots_of_a_node_see_their_gpus(void **state)
+{
+	(void)state;
+	pio_gpu some[8];
+	const pio_gpus none = { .gpus = NULL }, gpus = make_gpus(some, 4);
+	expect_visible("2,3", &gpus, NULL, (int[]){ 2, 3 }, 2);
+	expect_visible("7,GPU-c", &gpus, "5,7,GPU-c,1", (int[]){ 1, 2 }, 2);
+	expect_visible("5", &none, "5", (int[]){ 0, 1, 2 }, 3);
+	expect_visible("1,3", &gpus, NULL, (int[]){ 1, 3, 5, 7 }, 4); /* two slots a GPU */
+	expect_visible("12,1", &gpus, "12,1", (int[]){ 0, 1 }, 2);
+	expect_visible("", &none, NULL, (int[]){ 0 }, 1);
+	expect_visible("", &none, "", (int[]){ 0 }, 1);
+}
+
 static void more_ranks_than_cores_are_not_bound(void **state)
 {
 	(void)state;
@@ -181,6 +206,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(cores_are_split_evenly_and_whole),
 		cmocka_unit_test(only_what_is_allowed_is_given),
+		cmocka_unit_test(slots_of_a_node_see_their_gpus),
 		cmocka_unit_test(more_ranks_than_cores_are_not_bound),
 		cmocka_unit_test(ranks_are_next_to_their_gpu),
 		cmocka_unit_test(without_known_gpus_auto_splits_and_gpu_says_so),
