@@ -106,8 +106,8 @@ static int get_slots(pio_agent_spec *spec, pio_err *err)
 		last = json_integer_value(slot);
 	}
 	if (!is_good || last >= spec->slots_per_node)
-		return pio_fail(err, PIO_ECORRUPT, "orders of the agent: \"slots\" of node %d: expected %d numbers below"
-		                " %d, each larger than the one before", spec->node, spec->ranks_per_node,
+		return pio_fail(err, PIO_ECORRUPT, "orders of the agent: \"slots\" of node %d: expected %d numbers"
+		                " below %d, each larger than the one before", spec->node, spec->ranks_per_node,
 		                spec->slots_per_node);
 	return 0;
 }

@@ -258,36 +258,16 @@ static int adopt_row(pio_active **adopted, pio_supervisor *s, sqlite3_stmt *row,
 	return 0;
 }
 
-static bool is_ours(const pio_supervisor *s, int64_t attempt_id)
-{
-	for (const pio_active *a = s->active; a; a = a->next)
-		if (a->ref.id == attempt_id)
-			return true;
-	return false;
-}
-
-/* One that is not ours yet; *adopted is NULL when there is none. */
-static int adopt_next(pio_active **adopted, pio_supervisor *s, pio_err *err)
-{
-	*adopted = NULL;
-	sqlite3_stmt *rows = pio_sql_query(s->store, err, "SELECT a.id, a.run_id, r.ulid, a.number,"
-	                                   " a.world_size, a.nodes, a.job_key, a.job, a.state = 'running', a.pool_id"
-	                                   " FROM attempt a JOIN run r ON r.id = a.run_id"
-	                                   " WHERE a.state != 'ended' AND a.launcher = 'slurm' ORDER BY a.id", "");
-	int rc = rows ? 1 : pio_err_code(err);
-	while (rc == 1 && !*adopted && (rc = pio_sql_row(s->store, rows, err)) == 1)
-		if (!is_ours(s, sqlite3_column_int64(rows, 0)) && (rc = adopt_row(adopted, s, rows, err)) == 0)
-			rc = 1;
-	if (rc != 0)
-		pio_sql_reset(rows);
-	return rc < 0 ? rc : 0;
-}
+static const char open_sql[] =
+	"SELECT a.id, a.run_id, r.ulid, a.number, a.world_size, a.nodes, a.job_key, a.job, a.state = 'running',"
+	" a.pool_id FROM attempt a JOIN run r ON r.id = a.run_id WHERE a.state != 'ended' AND a.launcher = 'slurm'"
+	" ORDER BY a.id";
 
 int pio_jobs_adopt(pio_supervisor *s, pio_err *err)
 {
 	pio_active *a;
 	int rc = pio_pools_adopt(s, err);
-	while (!rc && (rc = adopt_next(&a, s, err)) == 0 && a) {
+	while (!rc && (rc = pio_adopt_next(&a, s, open_sql, pio_attempt_is_ours, adopt_row, err)) == 0 && a) {
 		read_orders(a);
 		if (a->job->stage != PIO_JOB_KNOWN && !has_all_files(a)) {
 			rc = pio_job_settle(s, a, "lost", "its supervisor died before the job was submitted", err);

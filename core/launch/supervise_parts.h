@@ -86,6 +86,15 @@ void pio_attempt_ref_fini(pio_attempt_ref *ref);
 int pio_supervisor_prepare(pio_supervisor *supervisor, pio_active *active, int64_t run_id,
                            const json_t *spec, pio_str *orders, pio_err *err);
 
+/* ---- supervise_recover.c ---- */
+bool pio_attempt_is_ours(const pio_supervisor *supervisor, int64_t attempt_id);
+/* The first row of a query (its id is column 0) that is not ours yet becomes so;
+ * *adopted is NULL when there is none. */
+typedef bool pio_is_ours(const pio_supervisor *supervisor, int64_t id);
+typedef int pio_adopt_row(pio_active **adopted, pio_supervisor *supervisor, sqlite3_stmt *row, pio_err *err);
+int pio_adopt_next(pio_active **adopted, pio_supervisor *supervisor, const char *sql, pio_is_ours *is_ours,
+                   pio_adopt_row *adopt_row, pio_err *err);
+
 /* ---- supervise_end.c ---- */
 typedef struct pio_ending {
 	const json_t *heard;          /* exit record from the pipe, or NULL */

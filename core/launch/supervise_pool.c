@@ -231,25 +231,18 @@ static int adopt_row(pio_active **adopted, pio_supervisor *s, sqlite3_stmt *row,
 	return 0;
 }
 
-static int adopt_next(pio_active **adopted, pio_supervisor *s, pio_err *err)
+static bool is_ours(const pio_supervisor *s, int64_t pool_id)
 {
-	*adopted = NULL;
-	sqlite3_stmt *rows = pio_sql_query(s->store, err, "SELECT id, ulid, nodes, job_key, job, state = 'ending',"
-	                                   " started_ns FROM pool WHERE state != 'ended' ORDER BY id", "");
-	int rc = rows ? 1 : pio_err_code(err);
-	while (rc == 1 && !*adopted && (rc = pio_sql_row(s->store, rows, err)) == 1)
-		if (!pio_pool_find(s, sqlite3_column_int64(rows, 0)) && (rc = adopt_row(adopted, s, rows, err)) == 0)
-			rc = 1;
-	if (rc != 0)
-		pio_sql_reset(rows);
-	return rc < 0 ? rc : 0;
+	return pio_pool_find(s, pool_id) != NULL;
 }
 
 int pio_pools_adopt(pio_supervisor *s, pio_err *err)
 {
 	pio_active *a;
 	int rc;
-	while ((rc = adopt_next(&a, s, err)) == 0 && a) {
+	while ((rc = pio_adopt_next(&a, s, "SELECT id, ulid, nodes, job_key, job, state = 'ending', started_ns"
+	                            " FROM pool WHERE state != 'ended' ORDER BY id", is_ours, adopt_row, err)) == 0 &&
+	       a) {
 		pio_str script = PIO_STR_INIT;
 		read_pool(a);
 		rc = in_dir(&script, a, "job.sh", err);

@@ -39,12 +39,26 @@ static int add_row(open_list *list, pio_store *store, sqlite3_stmt *row, pio_err
 	return rc;
 }
 
-static bool is_ours(const pio_supervisor *s, int64_t attempt_id)
+bool pio_attempt_is_ours(const pio_supervisor *s, int64_t attempt_id)
 {
 	for (const pio_active *a = s->active; a; a = a->next)
 		if (a->ref.id == attempt_id)
 			return true;
 	return false;
+}
+
+int pio_adopt_next(pio_active **adopted, pio_supervisor *s, const char *sql, pio_is_ours *is_ours,
+                   pio_adopt_row *adopt_row, pio_err *err)
+{
+	*adopted = NULL;
+	sqlite3_stmt *rows = pio_sql_query(s->store, err, sql, "");
+	int rc = rows ? 1 : pio_err_code(err);
+	while (rc == 1 && !*adopted && (rc = pio_sql_row(s->store, rows, err)) == 1)
+		if (!is_ours(s, sqlite3_column_int64(rows, 0)) && (rc = adopt_row(adopted, s, rows, err)) == 0)
+			rc = 1;
+	if (rc != 0)
+		pio_sql_reset(rows);
+	return rc < 0 ? rc : 0;
 }
 
 static int find_open(open_list *list, pio_supervisor *s, pio_err *err)
@@ -55,7 +69,8 @@ static int find_open(open_list *list, pio_supervisor *s, pio_err *err)
 	                                   " ORDER BY a.id", "");
 	int rc = rows ? 1 : pio_err_code(err);
 	while (rc == 1 && (rc = pio_sql_row(s->store, rows, err)) == 1)
-		if (!is_ours(s, sqlite3_column_int64(rows, 0)) && (rc = add_row(list, s->store, rows, err)) == 0)
+		if (!pio_attempt_is_ours(s, sqlite3_column_int64(rows, 0)) &&
+		    (rc = add_row(list, s->store, rows, err)) == 0)
 			rc = 1;
 	if (rc < 0)
 		pio_sql_reset(rows);

@@ -389,11 +389,21 @@ local function print_version(options)
   return 0
 end
 
+-- The words that stand for a verb which only the project has.
+local function alias(verb, before)
+  local known = require "pioche.aliases".of(cli.store_path(select(2, cli.parse(before, 1))))
+  if known[verb] then return known[verb] end
+  local verbs = table.move(cli.verbs, 1, #cli.verbs, 1, {})
+  for name in pairs(known) do verbs[#verbs + 1] = name end
+  usage_error("unknown verb '%s'%s (`pioche help` lists them)", verb, errors.suggestion(verb, verbs))
+end
+
 local function run_verb(verb, argv, first, before)
   local command = cli.command(verb)
   if not command then
-    usage_error("unknown verb '%s'%s (`pioche help` lists them)", verb,
-      errors.suggestion(verb, cli.verbs))
+    local words = alias(verb, before)
+    local line = table.move(argv, first, #argv, #words + 1, table.move(words, 1, #words, 1, {}))
+    return run_verb(words[1], line, 2, before)
   end
   local words = table.move(argv, first, #argv, #before + 1, table.move(before, 1, #before, 1, {}))
   local args, options = cli.parse(words, 1, command.options)

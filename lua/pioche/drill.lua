@@ -213,7 +213,8 @@ local function detected(case)
   local row = case.store:one("SELECT state, result, message, ended_ns FROM attempt WHERE id = ?",
     case.attempt.id)
   if row.state == "ended" and row.result ~= "ok" then
-    tell(row.ended_ns, row.result .. (row.message and ": " .. row.message or ""))
+    local text = row.message or row.result
+    tell(row.ended_ns, text:find(row.result, 1, true) == 1 and text or row.result .. ": " .. text)
     tell(first_ns(case))
   end
   for _, event in ipairs(case.store:rows("SELECT time_ns, kind, rank, message FROM event WHERE run_id = ?"

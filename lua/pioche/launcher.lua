@@ -105,7 +105,7 @@ launcher.pool_schema = {
   time = { kind = kinds.time, required = "how long it lasts, as \"4h\"",
     help = "the limit of the allocation: --time" },
   slots = { kind = "positive", otherwise = "none: a run has its nodes to itself",
-    help = "ranks that a node has room for: runs of fewer share it, each with its part of the GPUs and cores" },
+    help = "ranks that a node has room for: runs of fewer share it, each with its part of GPUs and cores" },
   idle = { kind = kinds.time, otherwise = ("%d minutes"):format(idle_s // 60),
     help = "how long it goes on with nothing to do, and nobody to give it anything" },
 }

@@ -76,7 +76,9 @@ function pools.open(session)
     for _, attempt in ipairs(check(session.store:rows(
       "SELECT id, state, result, node, place FROM attempt WHERE pool_id = ?", row.id))) do
       p.is_barren = false
-      if attempt.state ~= "ended" then take(p, check(json.decode(attempt.place)), attempt.id, math.maxinteger) end
+      if attempt.state ~= "ended" then
+        take(p, check(json.decode(attempt.place)), attempt.id, math.maxinteger)
+      end
       if attempt.result == "node_fail" and attempt.node then p.bad[attempt.node] = true end
     end
   end
@@ -141,10 +143,12 @@ function pools.describe(options, experiment, count, store)
   local usable_s = pool.usable_s(time_s, warn_s)
   local need, how = estimate(options, store and longest_of(store, experiment, options.nodes))
   local room, slots = launcher.pool_room(options), options.pool.slots
-  local share = slots and ("on %d of %d slots of a node"):format(options.ranks_per_node, slots) or "on whole nodes"
+  local share = slots and ("on %d of %d slots of a node"):format(options.ranks_per_node, slots)
+    or "on whole nodes"
+  local need_s_left = pool.need_s({ usable_s = usable_s, longest_s = pool.longest_s(time_s, warn_s) },
+    { need_s = need })
   return ("%d run%s at a time %s; one is started while %d s of the %d are left, %s"):format(room,
-    room == 1 and "" or "s", share, pool.need_s({ usable_s = usable_s, longest_s = pool.longest_s(time_s, warn_s) }, { need_s = need }),
-    usable_s, how)
+    room == 1 and "" or "s", share, need_s_left, usable_s, how)
 end
 
 -- ---- placing ------------------------------------------------------------------------------
@@ -163,7 +167,8 @@ end
 
 local function want_of(session, p, job)
   local count = job.spec.launch.nodes
-  return { nodes = count, slots = p.is_shared and job.spec.launch.ranks_per_node or 1, need_s = need_s(session, job),
+  return { nodes = count, need_s = need_s(session, job),
+    slots = p.is_shared and job.spec.launch.ranks_per_node or 1,
     exclude = job.exclude and p.nodes[1] and pool.can_avoid(p, count, job.exclude) or nil }
 end
 

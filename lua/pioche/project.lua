@@ -1,5 +1,7 @@
 -- project.lua: defaults of a project: an optional pioche.lua beside .pioche/,
 -- in the same sandbox as a recipe, returning { launch, keep, retry, remotes, aliases }.
+local aliases = require "pioche.aliases"
+local cli = require "pioche.cli"
 local fields = require "pioche.fields"
 local launch = require "pioche.core.launch"
 local launcher = require "pioche.launcher"
@@ -84,7 +86,8 @@ project.schema = {
   retry = { schema = project.retry, otherwise = builtin, help = of_layer },
   keep = { schema = project.keep, otherwise = builtin, help = of_layer },
   remotes = { kind = any_table, otherwise = "none", help = "taken, but nothing reads it" },
-  aliases = { kind = any_table, otherwise = "none", help = "taken, but nothing reads it" },
+  aliases = { kind = aliases.kind(function(word) return cli.command(word) ~= nil end), otherwise = "none",
+    help = "verbs of the project: { best = { \"ls\", \"--sort\", \"val/loss\" } } makes `pioche best` that" },
 }
 
 -- Load the defaults of the project whose root is `root`; {} when it has none.

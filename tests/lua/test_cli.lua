@@ -237,6 +237,29 @@ test("ls: a table shows what differs and what went wrong, whole in a pipe", func
   contains(ok("show", "odd-1"), "two\\nlines")
 end)
 
+test("a project has verbs of its own", function()
+  local path = dir .. "/pioche.lua"
+  local function aliases(text) errors.check(sys.write_file(path, "return { aliases = " .. text .. " }\n")) end
+  aliases('{ failed = { "ls", "status = failed" }, one = { "show", "gpt-1" } }')
+  equal(ok("failed", "--json"), (ok("ls", "status = failed", "--json")))
+  equal(ok("one"), (ok("show", "gpt-1")))
+  contains(fails(2, "faild"), "unknown verb 'faild'; did you mean 'failed'?")
+  for text, expected in pairs {
+    ['{ ls = { "ls" } }'] = "ls is a verb already",
+    ['{ mine = { "lss" } }'] = 'for mine a verb first, got "lss"',
+    ['{ mine = {} }'] = "for mine a list of strings",
+    ['{ Mine = { "ls" } }'] = "a name is lower-case letters",
+    ['{ "ls" }'] = "names of verbs with the words they stand for",
+  } do
+    aliases(text)
+    local err = fails(1, "mine")
+    contains(err, "pioche.lua:1: aliases: expected ")
+    contains(err, expected)
+    ok("ls")
+  end
+  sys.remove_tree(path)
+end)
+
 test("experiments are listed", function()
   local all = json.decode((ok("ls", "-e", "--json")))
   equal(#all, 2)

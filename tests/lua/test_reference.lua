@@ -150,7 +150,7 @@ test("a part, a field and a word are found by their names", function()
   equal(#reference.find("launch")[1].entries, #entries_of "launch")
   equal(reference.find("launch.hang_s")[1].entries, { entry("launch", "launch.hang_s") })
   equal(reference.find("hang_s"), reference.find("launch.hang_s"))
-  equal(#reference.find("launch.pool")[1].entries, 4)
+  equal(#reference.find("launch.pool")[1].entries, 5)
   equal(reference.find "pool", reference.find "launch.pool")
   local found = reference.find "exclude"
   equal({ found[1].name, found[2].name }, { "launch", "retry" })
