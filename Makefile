@@ -24,7 +24,7 @@ LDLIBS   = $(shell pkg-config --libs $(filter-out libgit2,$(PACKAGES)) 2>/dev/nu
 LDFLAGS  = $(SANFLAGS) -pthread
 
 # The client library needs libc and libcrypto alone: no SQLite, Lua, jansson or libuv.
-LIB_SRC  := $(wildcard core/client/*.c) $(filter-out core/base/json.c core/base/safetensors.c,$(wildcard core/base/*.c)) \
+LIB_SRC  := $(wildcard core/client/*.c) $(filter-out core/base/element.c core/base/json.c core/base/safetensors.c,$(wildcard core/base/*.c)) \
             $(addprefix core/sys/,fs.c fs_place.c fs_tree.c hash.c journal.c journal_read.c library.c shm.c sock.c)
 CORE_SRC := $(filter-out core/cli/main.c core/bind/precompile.c core/store/extension.c,$(wildcard core/*/*.c))
 # The half of core/store that reads points stands on its own: pioche_sqlite.so
@@ -102,8 +102,8 @@ $(BUILD)/lib/pioche/pioche_read.so: $(READ_OBJ) $(READ_SQL:%=$(BUILD)/core/store
 	@echo "LD $@"
 	$(Q)$(CC) $(LDFLAGS) -shared -o $@ $^ -Wl,--exclude-libs,ALL $(call carried,zstd,-lzstd) -lsqlite3 -lpthread
 
-# The one loop that is worth unrolling: bytes into numbers.
-$(BUILD)/core/store/chunk_decode.o: CFLAGS += -O3
+# The loops that are worth unrolling: bytes into numbers, and over those of tensors.
+$(BUILD)/core/store/chunk_decode.o $(BUILD)/core/store/tensor_diff.o $(BUILD)/core/base/element.o: CFLAGS += -O3
 
 $(BUILD)/extension/%.o: core/store/%.c
 	@mkdir -p $(@D)

@@ -290,8 +290,10 @@ int pio_bind_open_store(lua_State *L)
 	luaL_setfuncs(L, pio_bind_store_series_methods, 0);
 	luaL_setfuncs(L, pio_bind_store_verify_methods, 0);
 	luaL_setfuncs(L, pio_bind_store_plan_methods, 0);
+	luaL_setfuncs(L, pio_bind_store_checkpoint_methods, 0);
 	luaL_setfuncs(L, pio_bind_store_care_methods, 0);
 	luaL_newlib(L, functions);
+	luaL_setfuncs(L, pio_bind_store_checkpoint_functions, 0);
 	lua_getfield(L, -2, "input_digest");
 	lua_setfield(L, -2, "input_digest");
 	return 1;

@@ -1,8 +1,8 @@
 /* store.h: the userdata of an open store, shared by the files that bind it:
  * store.c (life, runs), store_statement.c and store_query.c (SQL),
  * store_param.c (parameters of many runs), store_series.c (points), store_verify.c,
- * store_plan.c (sweeps, checkpoints, inputs), store_care.c (who supervises, is
- * it in order). */
+ * store_plan.c (sweeps, checkpoints, inputs), store_checkpoint.c (what is in
+ * checkpoints), store_care.c (who supervises, is it in order). */
 #ifndef PIO_BIND_STORE_H
 #define PIO_BIND_STORE_H
 
@@ -18,7 +18,10 @@ extern const luaL_Reg pio_bind_store_param_methods[];
 extern const luaL_Reg pio_bind_store_series_methods[];
 extern const luaL_Reg pio_bind_store_verify_methods[];
 extern const luaL_Reg pio_bind_store_plan_methods[];
+extern const luaL_Reg pio_bind_store_checkpoint_methods[];
 extern const luaL_Reg pio_bind_store_care_methods[];
+/* Functions of the module that need no store. */
+extern const luaL_Reg pio_bind_store_checkpoint_functions[];
 
 /* Push a statement ready to step, with the arguments from index 3 bound to the
  * SQL at index 2: 0, or the number of values of a pushed failure. */

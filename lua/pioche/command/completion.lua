@@ -18,7 +18,7 @@ end
 local of_files = { run = true, plan = true, import = true, verify = true, journal = true }
 local of_nothing = { doctor = true, sql = true }
 -- Words that a verb takes beside runs.
-local words_of = { drill = drill.names }
+local words_of = { drill = drill.names, checkpoint = cli.command("checkpoint").names }
 
 local nodes_query = "SELECT name FROM node"
 

@@ -1,0 +1,96 @@
+-- checkpoint: what runs saved: which there are, what is in one, how two differ.
+local errors = require "pioche.errors"
+local diff = require "pioche.checkpoint.diff"
+local list = require "pioche.checkpoint.list"
+
+-- What follows the verb: how many arguments, in words, and which options it takes
+-- beside those of every verb.
+local parts = {
+  ls = { run = list.ls, min = 0, words = "[RUN|EXPERIMENT|QUERY...]", options = { "wide" } },
+  show = { run = list.show, min = 1, max = 1, words = "CHECKPOINT [--all]", options = { "all", "wide" } },
+  cat = { run = require "pioche.checkpoint.cat", min = 2, max = 2,
+    words = "CHECKPOINT TENSOR [--text|--npy] [--rank N]", options = { "text", "npy", "rank" } },
+  diff = { run = diff.run, min = 2, max = 2, words = "A B [--by MEASURE] [--all]",
+    options = { "by", "all", "wide" } },
+}
+local names = { "ls", "show", "cat", "diff" }
+
+local globals = { store = true, json = true, csv = true, no_color = true }
+
+local function check_options(name, part, options)
+  local known = {}
+  for _, option in ipairs(part.options) do known[option] = true end
+  for option in pairs(options) do
+    if not known[option] and not globals[option] then
+      errors.raise("usage", "checkpoint %s: there is no --%s here; usage: pioche checkpoint %s %s", name,
+        option:gsub("_", "-"), name, part.words)
+    end
+  end
+end
+
+local function run(ctx)
+  local name = ctx.args[1]
+  local part = parts[name]
+  if not part then
+    errors.raise("usage", "checkpoint: expected %s, got '%s'%s", table.concat(names, ", "), name,
+      errors.suggestion(name, names))
+  end
+  local words = table.move(ctx.args, 2, #ctx.args, 1, {})
+  if #words < part.min or #words > (part.max or #words) then
+    errors.raise("usage", "checkpoint %s: %s; usage: pioche checkpoint %s %s", name,
+      #words < part.min and "something is missing"
+        or ("unexpected argument '%s'"):format(words[part.max + 1]), name, part.words)
+  end
+  check_options(name, part, ctx.options)
+  return part.run(ctx, words)
+end
+
+local usage = {}
+for i, name in ipairs(names) do usage[i] = ("checkpoint %s %s"):format(name, parts[name].words) end
+
+return {
+  summary = "what runs saved: list, look into, compare",
+  usage = table.concat(usage, "\n"),
+  help = [[
+CHECKPOINT is RUN@STEP, RUN@last, RUN@best (by the experiment's goal), or the
+beginning of its digest: gpt-17@400, gpt/best@last, 3f9c2a.
+
+ls lists them, with the goal's value at each. Their state: written, as it was
+hashed when it was saved; reread, since it was read again from the disk and found
+the same; damaged.
+
+show tells what is in one: roles, files, tensors.
+
+cat prints a tensor of it: its bytes, little-endian, as the file has them; with
+--text as numbers, a line for each row; with --npy as a file that numpy.load
+takes (bf16 and fp8 as float32, which holds them exactly). TENSOR is NAME or
+ROLE/NAME; without a role it is the model's.
+
+diff compares tensor by tensor: added, removed, changed; of each the largest
+difference and where it is, the root of the mean square of the difference, its
+norm relative to the first's, the cosine between both, and how many elements
+changed. Files that both have are not read. A tensor that became another type is
+compared by its values.
+
+JSON: of ls an array of {id, name, run, ulid, step, attempt, bytes, files, writers,
+fsyncs, stall_ms, created, state, damage, verified, value, marks[]}; of show such an
+object with {commit, from, file_list[], tensors[]}; of cat {name, role, rank, dtype,
+shape[], values[]}; of diff {a, b, same, changed, added, removed, reshaped,
+bytes_read, tensors[{kind, rank, role, name, a, b, elements, changed, unfinite,
+max_abs, max_index, rms, relative, cosine}]}.]],
+  options = {
+    { name = "text", help = "of cat: numbers, a line for each row" },
+    { name = "npy", help = "of cat: a file of NumPy's format" },
+    { name = "rank", arg = "N", type = "integer", min = 0, help = "of cat: as this rank saved it" },
+    { name = "by", arg = "MEASURE", choices = diff.measures,
+      help = "of diff: order by max, rms, relative, cosine or changed, most different first" },
+    { name = "all", short = "a", help = "of show: all tensors; of diff: those that are the same, too" },
+    { name = "wide", short = "w", help = "every column, whatever the terminal's width" },
+  },
+  examples = "pioche checkpoint ls gpt\npioche checkpoint show gpt/best@last\n"
+    .. "pioche checkpoint cat gpt-17@400 wte --npy > wte.npy\n"
+    .. "pioche checkpoint diff gpt-17@100 gpt-17@400 --by relative",
+  args = { 1, nil, what = "ls, show, cat or diff" },
+  names = names,
+  run = run,
+}

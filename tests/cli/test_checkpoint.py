@@ -1,0 +1,153 @@
+#!/usr/bin/env python3
+"""`pioche checkpoint`: listing, looking into and comparing what a real program saved."""
+import json
+import os
+import struct
+import subprocess
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+import harness  # noqa: E402
+from harness import PIOCHE, Project, python_library  # noqa: E402
+
+# Two ranks; rank 1 saves a file of its own, `frozen` is the same in every step, and
+# the goal is best in the middle.
+TRAIN = """
+import array, pioche
+run = pioche.init()
+for step in (10, 20, 30):
+    if run.rank == 0:
+        run.log({"val/loss": abs(step - 20) / 10}, step=step)
+    model = {"w": array.array("f", [1.0, -0.0, float("nan"), step]), "n": array.array("q", [-(1 << 62), step]),
+             "none": array.array("f")}
+    roles = {"model": model if run.rank == 0 else {"w": array.array("f", [step])},
+             "frozen": {"e": array.array("d", [0.1, 1e300])}, "optim.m": {"w": array.array("f", [step, 2.5])}}
+    if step == 30:
+        roles["model"]["late"] = array.array("b", [1, -1])
+    run.checkpoint(step, roles, writers=run.world)
+"""
+RECIPE = """
+local pioche = require "pioche"
+return pioche.sweep {
+  name = "toy", program = pioche.program { command = { "%s", "train.py" } }, space = {},
+  goal = pioche.minimize "val/loss", launch = { ranks_per_node = 2 }, keep = { last = 9 },
+}
+"""
+
+
+def project():
+    python_library()
+    p = Project(git=False)
+    p.write("train.py", TRAIN)
+    p.write("recipe.lua", RECIPE % sys.executable)
+    p.pioche("run", "recipe.lua")
+    return p
+
+
+def cat(p, *args):
+    return subprocess.run([PIOCHE, "checkpoint", "cat", *args], cwd=p.dir, env=p.env, check=True,
+                          stdin=subprocess.DEVNULL, capture_output=True).stdout
+
+
+def says(p, *args):
+    return p.pioche("checkpoint", *args, expect=1).err
+
+
+def names_and_lists(p):
+    rows = p.pioche("checkpoint", "ls", "toy", "--json").json
+    assert [(r["name"], r["marks"], r["value"]) for r in rows] == [
+        ("toy-1@10", [], 1.0), ("toy-1@20", ["best"], 0.0), ("toy-1@30", ["last"], 1.0)], rows
+    first = rows[0]
+    stored = p.sql("SELECT manifest_sha256 AS id, bytes FROM checkpoint WHERE step = 10")[0]
+    assert (first["id"], first["bytes"], first["state"], first["files"], first["writers"]) == (
+        stored["id"], stored["bytes"], "written", 6, 2), first
+    lines = p.pioche("checkpoint", "ls", "toy-1", "--csv").out.splitlines()
+    assert len(lines) == 4 and lines[1].startswith("toy-1@10,"), lines
+    assert "toy-1@20" in p.pioche("checkpoint", "ls").out
+    assert p.pioche("checkpoint", "ls", "val/loss > 5", "--json").json == []
+    for word, step in (("toy-1@20", 20), ("toy/last@best", 20), ("toy-1@last", 30), (first["id"][:9], 10),
+                       (first["id"].upper(), 10)):
+        assert p.pioche("checkpoint", "show", word, "--json").json["step"] == step, word
+
+
+def looks_inside(p):
+    shown = p.pioche("checkpoint", "show", "toy-1@30", "--json").json
+    inside = {(t["rank"], t["role"], t["name"]): (t["dtype"], t["shape"], t["bytes"]) for t in shown["tensors"]}
+    assert inside[0, "model", "w"] == ("F32", [4], 16) and inside[1, "model", "w"] == ("F32", [1], 4), inside
+    assert inside[0, "model", "none"] == ("F32", [0], 0) and inside[1, "model", "late"] == ("I8", [2], 2)
+    assert len(shown["file_list"]) == 6 and shown["marks"] == ["last"]
+    text = p.pioche("checkpoint", "show", "toy-1@30").out
+    assert "model/late" in text and "optim.m" in text, text
+    rows = p.pioche("checkpoint", "show", "toy-1@30", "--csv").out.splitlines()
+    assert len(rows) == 1 + len(shown["tensors"])
+
+
+def prints_tensors(p):
+    w = struct.pack("<4f", 1.0, -0.0, float("nan"), 20)
+    assert cat(p, "toy-1@20", "model/w", "--rank", "0") == w
+    assert cat(p, "toy-1@20", "none") == b""
+    assert cat(p, "toy-1@20", "w", "--rank", "0", "--text") == b"1\t-0\tNaN\t20\n"
+    assert cat(p, "toy-1@20", "n", "--text") == b"-4611686018427387904\t20\n"
+    assert cat(p, "toy-1@20", "frozen/e", "--rank", "1", "--text") == b"0.10000000000000001\t1.0000000000000001e+300\n"
+    value = json.loads(cat(p, "toy-1@20", "w", "--rank", "0", "--json"))
+    assert value["values"] == [1, 0, "NaN", 20] and value["shape"] == [4] and value["dtype"] == "F32", value
+    assert cat(p, "toy-1@20", "n", "--csv") == b"index,value\r\n0,-4611686018427387904\r\n1,20\r\n"
+    npy = cat(p, "toy-1@20", "w", "--rank", "0", "--npy")
+    head = struct.unpack("<H", npy[8:10])[0]
+    assert npy[:8] == b"\x93NUMPY\1\0" and (10 + head) % 64 == 0 and npy[10 + head:] == w, npy
+    assert eval(npy[10:10 + head]) == {"descr": "<f4", "fortran_order": False, "shape": (4,)}
+
+
+def compares(p):
+    found = p.pioche("checkpoint", "diff", "toy-1@20", "toy-1@30", "--json").json
+    rows = {(t["rank"], t["role"], t["name"]): t for t in found["tensors"]}
+    w = rows[0, "model", "w"]
+    assert (w["kind"], w["elements"], w["changed"], w["unfinite"]) == ("changed", 4, 1, 1), w
+    assert (w["max_abs"], w["max_index"]) == (10, "[3]"), w
+    assert abs(w["rms"] - (100 / 3) ** 0.5) < 1e-12 and abs(w["relative"] - 10 / 401 ** 0.5) < 1e-12, w
+    assert abs(w["cosine"] - 601 / (401 * 901) ** 0.5) < 1e-12, w
+    assert rows[1, "model", "late"]["kind"] == "added" and rows[1, "model", "late"]["a"] is None
+    assert rows[0, "frozen", "e"]["kind"] == "same" and rows[0, "model", "none"]["kind"] == "same"
+    assert (found["added"], found["removed"]) == (2, 0), found
+    back = p.pioche("checkpoint", "diff", "toy-1@30", "toy-1@20", "--json").json
+    assert (back["added"], back["removed"]) == (0, 2), back
+    # What both have is not read: a checkpoint compared with itself opens no file.
+    same = p.pioche("checkpoint", "diff", "toy-1@20", "toy-1@best", "--json").json
+    assert same["bytes_read"] == 0 and same["changed"] == 0, same
+    assert found["bytes_read"] == sum(t["a"]["bytes"] + t["b"]["bytes"] for t in found["tensors"]
+                                      if t["a"] and t["b"] and t["a"]["file"] != t["b"]["file"]), found
+    table = p.pioche("checkpoint", "diff", "toy-1@20", "toy-1@30", "--by", "relative").out.splitlines()
+    assert "2 added" in table[-1] and not any("frozen/e" in line for line in table), table
+    assert any("frozen/e" in line for line in p.pioche(
+        "checkpoint", "diff", "toy-1@20", "toy-1@30", "--all").out.splitlines())
+    relatives = [float(line.split()[line.split().index("F32") + 5]) for line in table if line.startswith("changed  ")
+                 and " F32 " in line and "[" in line]
+    assert relatives == sorted(relatives, reverse=True), table
+
+
+def refuses(p):
+    assert "it has 10, 20, 30" in says(p, "show", "toy-1@11")
+    assert "toy-1@last, toy-1@best or toy-1@STEP" in says(p, "show", "toy-1")
+    assert "no run 'toy-9'" in says(p, "show", "toy-9@10")
+    assert "expected RUN@STEP" in says(p, "show", "nothing")
+    assert "no tensor 'W'; did you mean 'w'?" in says(p, "cat", "toy-1@10", "W")
+    assert "write frozen/x" not in says(p, "cat", "toy-1@10", "frozen/x")
+    assert "of ranks 0, 1" in says(p, "cat", "toy-1@10", "w")
+    assert "not of 7" in says(p, "cat", "toy-1@10", "w", "--rank", "7")
+    for words, text in ((["ls", "--npy"], "no --npy here"), (["lst"], "did you mean 'ls'?"),
+                        (["show"], "usage: pioche checkpoint show"), (["show", "a", "b"], "unexpected argument 'b'"),
+                        (["show", "toy-1@x"], "expected a step, last or best"),
+                        (["cat", "toy-1@10", "n", "--text", "--npy"], "exclude each other"),
+                        (["diff", "a", "b", "--by", "size"], "--by: expected max")):
+        err = p.pioche("checkpoint", *words, expect=2).err
+        assert text in err and "traceback" not in err, (words, err)
+    assert "checkpoint" in p.pioche("completion", "bash").out
+
+
+def test_a_checkpoint_is_found_shown_and_compared():
+    with project() as p:
+        for part in (names_and_lists, looks_inside, prints_tensors, compares, refuses):
+            part(p)
+
+
+harness.main()
