@@ -102,8 +102,10 @@ $(BUILD)/lib/pioche/pioche_read.so: $(READ_OBJ) $(READ_SQL:%=$(BUILD)/core/store
 	@echo "LD $@"
 	$(Q)$(CC) $(LDFLAGS) -shared -o $@ $^ -Wl,--exclude-libs,ALL $(call carried,zstd,-lzstd) -lsqlite3 -lpthread
 
-# The loops that are worth unrolling: bytes into numbers, and over those of tensors.
+# The loops that are worth unrolling: bytes into numbers, over those of tensors, and
+# kernels into densities.
 $(BUILD)/core/store/chunk_decode.o $(BUILD)/core/store/tensor_diff.o $(BUILD)/core/base/element.o: CFLAGS += -O3
+$(BUILD)/core/sweep/tpe_side.o: CFLAGS += -O3
 
 $(BUILD)/extension/%.o: core/store/%.c
 	@mkdir -p $(@D)

@@ -19,5 +19,5 @@ return pioche.sweep {
   end),
   space = { x = pioche.uniform(-5, 10), y = pioche.uniform(0, 15) },
   goal = pioche.minimize "loss",
-  search = pioche.random { runs = 60, seed = 1 },
+  search = pioche.tpe { runs = 60, seed = 1 },
 }

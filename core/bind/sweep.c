@@ -2,7 +2,7 @@
  * every machine. */
 #include <lauxlib.h>
 
-#include "bind/bind.h"
+#include "bind/sweep.h"
 #include "sweep/draw.h"
 #include "sweep/real.h"
 
@@ -63,8 +63,10 @@ int pio_bind_open_sweep(lua_State *L)
 {
 	static const luaL_Reg functions[] = {
 		{ "uniform", sweep_uniform }, { "integer", sweep_integer }, { "exp", sweep_exp },
-		{ "log", sweep_log }, { "shuffle", sweep_shuffle }, { NULL, NULL },
+		{ "log", sweep_log }, { "shuffle", sweep_shuffle }, { "tpe", pio_bind_tpe_new },
+		{ NULL, NULL },
 	};
+	pio_bind_tpe_type(L);
 	luaL_newlib(L, functions);
 	return 1;
 }

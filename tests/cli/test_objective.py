@@ -40,7 +40,6 @@ def test_its_runs_are_runs_as_any_other():
         p.pioche("export", "branin/best", "-o", "best.tar")
         p.pioche("verify")
         assert "nothing to do: 60 of 60" in p.pioche("run", "r.lua").err
-        assert "60 of them finished already" in p.pioche("plan", "r.lua").out
         assert p.sh("git for-each-ref") == "", "no snapshot of the code is taken"
 
 
@@ -97,6 +96,7 @@ def test_a_run_is_known_by_all_that_its_function_uses():
         p.write("r.lua", recipe("return k + part.scale(p.x)", before=before + "\nlocal unused = 1", runs=7))
         assert "started" in p.pioche("run", "r.lua").err
         assert len(p.pioche("ls", "--all", "--json").json) == 7, "five of them are known"
+        assert "7 of them finished already" in p.pioche("plan", "r.lua").out
         p.write("part.lua", "return { scale = function(x) return 3 * x end }\n")
         p.pioche("run", "r.lua")
         p.write("r.lua", recipe("return k + part.scale(p.x)", before=before.replace("1", "5"), runs=7))
@@ -131,6 +131,33 @@ def test_it_is_killed_and_goes_on():
         rows = p.sql("SELECT r.status, count(*) AS n, sum(s.count) AS points FROM run r"
                      " JOIN series s ON s.run_id = r.id AND s.key = 'sum' GROUP BY 1")
         assert rows == [{"status": "finished", "n": 150, "points": 150}], rows
+
+
+def proposals(p):
+    return p.sql("SELECT number, params, seen, observed, observation FROM proposal ORDER BY number")
+
+
+def test_a_search_that_learns_is_killed_and_goes_on_with_the_same_points():
+    body = "local s = 0 for i = 1, 100000 do s = s + i % 7 end return { loss = (p.x - 0.3) ^ 2, sum = s }"
+    text = recipe(body, runs=60, fields="launch = { parallel = 3 },").replace("random", "tpe")
+    with Project() as p:
+        p.write("r.lua", text)
+        p.pioche("run", "r.lua")
+        whole = proposals(p)
+        assert [r["seen"] for r in whole[:5]] == [0, 0, 0, 1, 2], "three are under way"
+        assert [r["observed"] for r in whole] == list(range(1, 61))
+        assert "nothing to do" in p.pioche("run", "r.lua").err
+        assert proposals(p) == whole
+    with Project() as p:
+        p.write("r.lua", text)
+        for enough in (4, 30):
+            process = p.start("run", "r.lua")
+            wait_for(lambda: finished(p) >= enough)
+            process.kill()
+            process.communicate()
+        assert len(proposals(p)) < 60
+        p.pioche("run", "r.lua")
+        assert proposals(p) == whole
 
 
 harness.main()

@@ -133,6 +133,40 @@ static void exp_and_log_are_within_2_ulp(void **state)
 	}
 }
 
+/* What differs from the right answer, in parts of it. */
+static double off(double value, long double right)
+{
+	return (double)fabsl(((long double)value - right) / right);
+}
+
+static void the_normal_distribution_is_right(void **state)
+{
+	(void)state;
+	const long double sqrt2 = 1.4142135623730950488017L;
+	for (int i = 0; i < 100000; i++) {
+		pio_draw draw = named(9, i, "x");
+		double x = (pio_draw_uniform(&draw) - 0.5) * 20;
+		long double right = 0.5L * erfcl(-(long double)x / sqrt2);
+		assert_true(off(pio_real_ndtr(x), right) < 1e-15 + 2e-16 * x * x);
+		assert_true(fabs(pio_real_log_ndtr(x) - (double)logl(right)) < 1e-14 * (1 + x * x));
+		double positive = fabs(x);
+		assert_true(off(pio_real_erfcx(positive), expl((long double)positive * positive) *
+		                                          erfcl((long double)positive)) < 1e-15);
+		/* back again; where 1 - p has lost the digits of x there is nothing to compare */
+		if (x < 4)
+			assert_true(fabs(pio_real_ndtri(pio_real_ndtr(x)) - x) < 1e-13 + 1e-15 / exp(-x * x / 2));
+	}
+	assert_true(pio_real_ndtr(0) == 0.5);
+	assert_true(fabs(pio_real_ndtri(0.5)) < 1e-15);
+	assert_true(fabs(pio_real_ndtri(0.975) - 1.959963984540054) < 1e-14);
+	assert_true(isinf(pio_real_ndtri(0)) && isinf(pio_real_ndtri(1)) && isnan(pio_real_ndtri(1.5)));
+	assert_true(fabs(pio_real_ndtri(1e-300) + 37.0471) < 1e-4);
+	assert_true(fabs(pio_real_log_ndtr(-40) + 804.608442) < 1e-5);
+	assert_true(fabs(pio_real_erfcx(1e10) - 5.6418958354775629e-11) < 1e-25);
+	assert_true(fabs(pio_real_erfcx(-1) - 5.00898008076228) < 1e-13);
+	assert_true(isnan(pio_real_ndtr(NAN)) && isnan(pio_real_erfcx(NAN)));
+}
+
 static void exp_and_log_at_their_ends(void **state)
 {
 	(void)state;
@@ -163,6 +197,7 @@ int main(void)
 		cmocka_unit_test(a_shuffle_is_a_permutation),
 		cmocka_unit_test(exp_and_log_are_within_2_ulp),
 		cmocka_unit_test(exp_and_log_at_their_ends),
+		cmocka_unit_test(the_normal_distribution_is_right),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

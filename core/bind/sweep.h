@@ -1,0 +1,27 @@
+/* sweep.h: what the files that bind the room `sweep` share: sweep.c (draws and real
+ * functions), sweep_tpe.c (points, and the Parzen estimator). */
+#ifndef PIO_BIND_SWEEP_H
+#define PIO_BIND_SWEEP_H
+
+#include <lua.h>
+
+#include "bind/bind.h"
+#include "sweep/axis.h"
+
+typedef struct pio_bind_axes {
+	int count;
+	pio_axis all[];
+} pio_bind_axes;
+
+/* The axes of the list at `index`, in a userdata that is pushed. */
+pio_bind_axes *pio_bind_axes_get(lua_State *L, int index);
+/* The values at `index` as coordinates; one outside of its domain raises. */
+void pio_bind_point_get(double *point, lua_State *L, int index, const pio_axis *axes, int count);
+/* Push coordinates as a table of values. */
+void pio_bind_point_push(lua_State *L, const double *point, const pio_axis *axes, int count);
+
+/* Constructors, and the types that they need. */
+int pio_bind_tpe_new(lua_State *L);
+void pio_bind_tpe_type(lua_State *L);
+
+#endif

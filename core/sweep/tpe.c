@@ -1,0 +1,237 @@
+#include "sweep/tpe.h"
+
+#include <assert.h>
+#include <math.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "sweep/tpe_side.h"
+
+struct pio_tpe {
+	pio_tpe_options options;
+	int axes_count;
+	pio_tpe_track *tracks;
+	size_t count, capacity;    /* slots */
+	double *value;             /* of each slot, once it is finished; INFINITY: it failed */
+	uint8_t *finished;
+	uint32_t *ranked;          /* finished slots by value, then by slot */
+	size_t ranked_count;
+	uint32_t *member;          /* scratch: of each slot, its place in a side */
+	uint8_t *is_below;         /* scratch */
+	pio_tpe_side below, above;
+	double *drawn, *points;    /* candidates as drawn, and sorted */
+	double *scores, *scratch;  /* log below - log above; log above */
+	uint32_t *order;
+};
+
+int pio_tpe_new(pio_tpe **out, const pio_axis *axes, int axes_count, const pio_tpe_options *options,
+                pio_err *err)
+{
+	assert(axes_count > 0 && options->candidates > 0 && options->below_max > 0);
+	size_t n = (size_t)axes_count, rows = (size_t)options->candidates;
+	pio_tpe *tpe = pio_calloc(1, sizeof *tpe);
+	if (!tpe)
+		return pio_fail(err, PIO_ENOMEM, "out of memory for a model");
+	tpe->options = *options;
+	tpe->tracks = pio_calloc(n, sizeof *tpe->tracks);
+	tpe->drawn = pio_calloc(rows * n, sizeof *tpe->drawn);
+	tpe->points = pio_calloc(rows * n, sizeof *tpe->points);
+	tpe->scores = pio_calloc(rows, sizeof *tpe->scores);
+	tpe->scratch = pio_calloc(rows, sizeof *tpe->scratch);
+	tpe->order = pio_calloc(rows, sizeof *tpe->order);
+	bool fine = tpe->tracks && tpe->drawn && tpe->points && tpe->scores && tpe->scratch && tpe->order;
+	int rc = fine ? 0 : pio_fail(err, PIO_ENOMEM, "out of memory for a model of %d parameters", axes_count);
+	if (!rc)
+		rc = pio_tpe_side_init(&tpe->below, axes_count, err);
+	if (!rc)
+		rc = pio_tpe_side_init(&tpe->above, axes_count, err);
+	if (rc) {
+		pio_tpe_free(tpe);
+		return rc;
+	}
+	tpe->axes_count = axes_count;
+	for (int a = 0; a < axes_count; a++)
+		tpe->tracks[a].axis = axes[a];
+	*out = tpe;
+	return 0;
+}
+
+void pio_tpe_free(pio_tpe *tpe)
+{
+	if (!tpe)
+		return;
+	for (int a = 0; a < tpe->axes_count; a++) {
+		pio_free(tpe->tracks[a].x);
+		pio_free(tpe->tracks[a].order);
+		pio_free(tpe->tracks[a].sigma);
+		pio_free(tpe->tracks[a].norm);
+	}
+	pio_tpe_side_fini(&tpe->below, tpe->axes_count);
+	pio_tpe_side_fini(&tpe->above, tpe->axes_count);
+	pio_free(tpe->tracks);
+	pio_free(tpe->value);
+	pio_free(tpe->finished);
+	pio_free(tpe->ranked);
+	pio_free(tpe->member);
+	pio_free(tpe->is_below);
+	pio_free(tpe->drawn);
+	pio_free(tpe->points);
+	pio_free(tpe->scores);
+	pio_free(tpe->scratch);
+	pio_free(tpe->order);
+	pio_free(tpe);
+}
+
+static bool resize(void *array, size_t count, size_t item_bytes)
+{
+	void *grown = pio_realloc(*(void **)array, count * item_bytes);
+	if (grown)
+		*(void **)array = grown;
+	return grown != NULL;
+}
+
+static int grow(pio_tpe *tpe, pio_err *err)
+{
+	size_t n = tpe->capacity ? 2 * tpe->capacity : 64;
+	bool fine = resize(&tpe->value, n, sizeof(double)) && resize(&tpe->finished, n, 1) &&
+	            resize(&tpe->ranked, n, sizeof(uint32_t)) &&
+	            resize(&tpe->member, n, sizeof(uint32_t)) && resize(&tpe->is_below, n, 1);
+	for (int a = 0; a < tpe->axes_count && fine; a++) {
+		pio_tpe_track *track = &tpe->tracks[a];
+		fine = resize(&track->x, n, sizeof(double)) && resize(&track->order, n, sizeof(uint32_t)) &&
+		       resize(&track->sigma, n, sizeof(double)) && resize(&track->norm, n, sizeof(double));
+	}
+	if (!fine || n > UINT32_MAX / 2)
+		return pio_fail(err, PIO_ENOMEM, "out of memory for %zu points", n);
+	tpe->capacity = n;
+	return 0;
+}
+
+/* The first place in a sorted list of slots whose key is larger. */
+static size_t place_after(const uint32_t *list, size_t count, const double *key, double value)
+{
+	size_t low = 0, high = count;
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+		if (key[list[middle]] <= value)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+static void insert(uint32_t *list, size_t count, size_t place, uint32_t slot)
+{
+	memmove(list + place + 1, list + place, (count - place) * sizeof *list);
+	list[place] = slot;
+}
+
+int pio_tpe_add(size_t *slot, pio_tpe *tpe, const double *point, pio_err *err)
+{
+	int rc = tpe->count == tpe->capacity ? grow(tpe, err) : 0;
+	if (rc)
+		return rc;
+	size_t n = tpe->count++;
+	for (int a = 0; a < tpe->axes_count; a++) {
+		pio_tpe_track *track = &tpe->tracks[a];
+		track->x[n] = pio_axis_snap(&track->axis, point[a]);
+		track->sigma[n] = -1;
+		if (track->axis.kind != PIO_AXIS_CHOICE)
+			insert(track->order, n, place_after(track->order, n, track->x, track->x[n]), (uint32_t)n);
+	}
+	tpe->finished[n] = 0;
+	*slot = n;
+	return 0;
+}
+
+/* Ties go by slot, so that the order does not depend on when values came. */
+static size_t rank_of(const pio_tpe *tpe, double value, size_t slot)
+{
+	size_t place = place_after(tpe->ranked, tpe->ranked_count, tpe->value, value);
+	while (place > 0 && tpe->value[tpe->ranked[place - 1]] == value && tpe->ranked[place - 1] > slot)
+		place--;
+	return place;
+}
+
+int pio_tpe_set(pio_tpe *tpe, size_t slot, double value, pio_err *err)
+{
+	if (slot >= tpe->count)
+		return pio_fail(err, PIO_EINVAL, "there is no point %zu: %zu were added", slot, tpe->count);
+	if (tpe->finished[slot]) {
+		size_t place = 0;
+		while (tpe->ranked[place] != slot)
+			place++;
+		memmove(tpe->ranked + place, tpe->ranked + place + 1,
+		        (tpe->ranked_count - place - 1) * sizeof *tpe->ranked);
+		tpe->ranked_count--;
+	}
+	value = isfinite(value) ? value : INFINITY;
+	size_t place = rank_of(tpe, value, slot);
+	tpe->value[slot] = value;
+	tpe->finished[slot] = 1;
+	insert(tpe->ranked, tpe->ranked_count++, place, (uint32_t)slot);
+	return 0;
+}
+
+size_t pio_tpe_finished(const pio_tpe *tpe)
+{
+	return tpe->ranked_count;
+}
+
+/* ---- proposing ----------------------------------------------------------------------- */
+
+/* Make a side of the slots that are below, or of all others. */
+static int build(pio_tpe *tpe, pio_tpe_side *side, bool is_below, pio_err *err)
+{
+	size_t count = 0;
+	for (size_t slot = 0; slot < tpe->count; slot++)
+		tpe->member[slot] = tpe->is_below[slot] == is_below ? (uint32_t)count++ : UINT32_MAX;
+	return pio_tpe_side_build(side, tpe->tracks, tpe->axes_count, tpe->member, tpe->count, count, err);
+}
+
+static int split(pio_tpe *tpe, pio_err *err)
+{
+	double wanted = ceil(tpe->options.gamma * (double)tpe->ranked_count);
+	size_t most = (size_t)tpe->options.below_max;
+	size_t below = wanted < (double)most ? (size_t)wanted : most;
+	memset(tpe->is_below, 0, tpe->count);
+	for (size_t i = 0; i < below && i < tpe->ranked_count; i++)
+		if (isfinite(tpe->value[tpe->ranked[i]]))
+			tpe->is_below[tpe->ranked[i]] = 1;
+	int rc = build(tpe, &tpe->above, false, err);
+	return rc ? rc : build(tpe, &tpe->below, true, err);
+}
+
+/* Insertion sort: few, and ties stay in the order drawn. */
+static void sort_candidates(pio_tpe *tpe)
+{
+	size_t d = (size_t)tpe->axes_count;
+	for (uint32_t i = 0; i < (uint32_t)tpe->options.candidates; i++) {
+		uint32_t place = i;
+		for (; place > 0 && tpe->scores[tpe->order[place - 1]] < tpe->scores[i]; place--)
+			tpe->order[place] = tpe->order[place - 1];
+		tpe->order[place] = i;
+	}
+	for (size_t i = 0; i < (size_t)tpe->options.candidates; i++)
+		memcpy(tpe->points + i * d, tpe->drawn + tpe->order[i] * d, d * sizeof *tpe->points);
+}
+
+int pio_tpe_propose(const double **points, pio_tpe *tpe, pio_draw *draw, pio_err *err)
+{
+	int n = tpe->options.candidates, d = tpe->axes_count;
+	int rc = split(tpe, err);
+	for (int i = 0; i < n && !rc; i++)
+		pio_tpe_side_draw(tpe->drawn + i * d, &tpe->below, tpe->tracks, d, draw);
+	if (!rc)
+		rc = pio_tpe_side_score(tpe->scores, &tpe->below, tpe->tracks, d, tpe->drawn, n, err);
+	if (!rc)
+		rc = pio_tpe_side_score(tpe->scratch, &tpe->above, tpe->tracks, d, tpe->drawn, n, err);
+	if (rc)
+		return rc;
+	for (int i = 0; i < n; i++)
+		tpe->scores[i] -= tpe->scratch[i];
+	sort_candidates(tpe);
+	*points = tpe->points;
+	return 0;
+}

@@ -1,0 +1,105 @@
+-- axes.lua: the free parameters of a space as models see them: groups of axes.
+--
+-- Parameters that always occur together are a group: those of no condition, and those of
+-- each branch. A point of a group is a list of values, one an axis: a number, or of a
+-- choice which one of its list, from 1 on.
+local space_of = require "pioche.space"
+
+local axes = {}
+local methods = {}
+methods.__index = methods
+
+-- The axis of a domain as the models take it; nil where there is nothing to choose.
+local function axis_of(d)
+  if d.kind == "fixed" or d.kind == "derived" then return nil end
+  if d.kind == "choice" then
+    return #d.values > 1 and { kind = "choice", low = 1, high = #d.values } or nil
+  end
+  if d.low == d.high then return nil end
+  local is_whole = d.kind == "int" or d.kind == "log_int"
+  return { kind = is_whole and "whole" or "real", low = d.low, high = d.high,
+    log = d.kind:find("^log_") ~= nil }
+end
+
+local function signature(conditions)
+  local words = {}
+  for i, condition in ipairs(conditions) do words[i] = condition.name .. "=" .. condition.value end
+  return table.concat(words, ";")
+end
+
+-- Those of a space: { space, groups }; a group is { key, conditions, parameters, axes },
+-- and stands behind the groups whose choices it depends on.
+function axes.of(space)
+  local self = setmetatable({ space = space, groups = {}, place = {} }, methods)
+  local known = {}
+  for _, parameter in ipairs(space.parameters) do
+    local axis = axis_of(parameter.domain)
+    if axis then
+      local key = signature(parameter.conditions)
+      local group = known[key]
+      if not group then
+        group = { key = key, conditions = parameter.conditions, parameters = {}, axes = {} }
+        known[key], self.groups[#self.groups + 1] = group, group
+      end
+      group.parameters[#group.parameters + 1] = parameter
+      group.axes[#group.axes + 1] = axis
+      self.place[parameter] = { group = group, at = #group.axes }
+    end
+  end
+  return self
+end
+
+-- Is there anything to choose?
+function methods:is_empty()
+  return #self.groups == 0
+end
+
+local function value_of(d, given)
+  if d.kind == "choice" then return d.values[given] end -- which may be false
+  return given
+end
+
+-- A raw point of the space: `pick(group)` gives the values of a group that is there, and
+-- is asked once for each, those that decide on others first.
+function methods:raw(pick)
+  local raw, picked = {}, {}
+  for _, parameter in ipairs(self.space.parameters) do
+    local d, place = parameter.domain, self.place[parameter]
+    if not space_of.active(parameter, raw) then goto continue end
+    if place then
+      picked[place.group] = picked[place.group] or pick(place.group)
+      raw[parameter.name] = value_of(d, picked[place.group][place.at])
+    elseif d.kind == "fixed" then
+      raw[parameter.name] = d.value
+    elseif d.kind == "choice" then
+      raw[parameter.name] = d.values[1]
+    elseif d.kind ~= "derived" then
+      raw[parameter.name] = d.low
+    end
+    ::continue::
+  end
+  return raw
+end
+
+-- The values of a group in a point's parameters; nil where the group is not there, or
+-- where one of them is outside of its domain.
+function axes.values(group, params)
+  for _, condition in ipairs(group.conditions) do
+    if params[condition.name] ~= condition.value then return nil end
+  end
+  local values = {}
+  for i, parameter in ipairs(group.parameters) do
+    local d, given = parameter.domain, params[parameter.name]
+    if d.kind == "choice" then
+      for at, value in ipairs(d.values) do
+        if value == given then values[i] = at end
+      end
+    elseif type(given) == "number" and given >= d.low and given <= d.high then
+      values[i] = given
+    end
+    if values[i] == nil then return nil end
+  end
+  return values
+end
+
+return axes

@@ -1,0 +1,102 @@
+-- tpe: the tree-structured Parzen estimator: points like the best few so far, and unlike
+-- the rest (core/sweep/tpe.h).
+--
+-- Parameters of one group (axes.lua) are modelled together, each group by the points that
+-- have it. Runs that are under way count among the rest, so that several at a time do not
+-- crowd; runs that failed are worse than all others.
+local axes = require "pioche.axes"
+local errors = require "pioche.errors"
+local fields = require "pioche.fields"
+local points = require "pioche.points"
+local sweep = require "pioche.core.sweep"
+
+local tpe = { name = "tpe", summary = "points that are likely among the best few of those so far" }
+local check = errors.check
+
+local tries_max = 20           -- models asked anew for a point that is none, or known
+
+local function part(value)
+  if type(value) == "number" and value > 0 and value <= 0.5 then return value end
+  return nil, "a number above 0, at most 0.5"
+end
+
+tpe.schema = {
+  runs = { kind = "positive", default = 32, help = "points to propose; of a finite space none twice" },
+  seed = { kind = "count", default = 1, help = "what draws are made from: the same seed, the same points" },
+  startup = { kind = "positive", default = 10, help = "points are drawn at random until so many are known" },
+  candidates = { kind = "positive", default = 24, help = "points that are weighed for each proposal" },
+  gamma = { kind = part, default = 0.1, help = "the part of the points that is good, at most 25 of them" },
+}
+
+function tpe.check(where, given)
+  return fields.check(where, given, tpe.schema)
+end
+
+local methods = {}
+methods.__index = methods
+
+function tpe.new(space, options)
+  local self = setmetatable({ adaptive = true, options = options, axes = axes.of(space), models = {},
+    points = points.new(space, options.seed, math.min(100000, 1000 * options.runs)), slots = {},
+    finished = 0, observed = {} }, methods)
+  self.size = math.min(space:count() or options.runs, options.runs)
+  for _, group in ipairs(self.axes.groups) do
+    self.models[group] = check(sweep.tpe(group.axes, { candidates = options.candidates,
+      gamma = options.gamma }))
+  end
+  return self
+end
+
+-- The values of a group by its model, the rank-th best.
+local function pick(self, group, number, try)
+  local model, rank = self.models[group], try % self.options.candidates + 1
+  local key = ("tpe %d %s"):format(try // self.options.candidates, group.key)
+  if rank == 1 or self.asked[group] ~= key then
+    check(model:propose(self.options.seed, number, key))
+    self.asked[group] = key
+  end
+  return model:candidate(rank)
+end
+
+local function model_point(self, number)
+  self.asked = {}
+  for try = 0, tries_max * self.options.candidates - 1 do
+    local raw = self.axes:raw(function(group) return pick(self, group, number, try) end)
+    local params = self.points:take(raw)
+    if params then return params end
+  end
+  return nil
+end
+
+-- The point of a number becomes one that is under way.
+local function begin(self, number, params)
+  local slots = {}
+  for _, group in ipairs(self.axes.groups) do
+    local values = axes.values(group, params)
+    if values then slots[group] = check(self.models[group]:add(values)) end
+  end
+  self.slots[number] = slots
+end
+
+function methods:propose(number)
+  if number > self.options.runs then return nil end
+  local is_startup = self.finished < self.options.startup or self.axes:is_empty()
+  local params = not is_startup and model_point(self, number) or self.points:random(number)
+  if params then begin(self, number, params) end
+  return params
+end
+
+function methods:adopt(number, params)
+  self.points:mark(params)
+  begin(self, number, params)
+end
+
+function methods:observe(number, value)
+  local slots = self.slots[number]
+  if not slots then return end
+  if not self.observed[number] then self.finished = self.finished + 1 end
+  self.observed[number] = true
+  for group, slot in next, slots do check(self.models[group]:set(slot, value)) end
+end
+
+return tpe

@@ -1,0 +1,128 @@
+-- Functions for sweeps whose least value is known: { name, space = function(pioche) -> table,
+-- value = function(p, number), least }. bench_sweep.py has the same for Optuna, and checks
+-- that they are.
+local functions = {}
+
+local function cube(count, low, high)
+  return function(pioche)
+    local space = {}
+    for i = 1, count do space[("x%02d"):format(i)] = pioche.uniform(low, high) end
+    return space
+  end
+end
+
+local function list(p, count)
+  local x = {}
+  for i = 1, count do x[i] = p[("x%02d"):format(i)] end
+  return x
+end
+
+-- Where the optimum of a function that has it in the middle of the box is moved to.
+local function shift(i)
+  return ((i * 37) % 19) / 19 - 0.5
+end
+
+local function branin(x, y)
+  local bow = y - 5.1 / (4 * math.pi ^ 2) * x ^ 2 + 5 / math.pi * x - 6
+  return bow ^ 2 + 10 * (1 - 1 / (8 * math.pi)) * math.cos(x) + 10
+end
+
+local hartmann_a = { { 10, 3, 17, 3.5, 1.7, 8 }, { 0.05, 10, 17, 0.1, 8, 14 },
+  { 3, 3.5, 1.7, 10, 17, 8 }, { 17, 8, 0.05, 10, 0.1, 14 } }
+local hartmann_p = { { 1312, 1696, 5569, 124, 8283, 5886 }, { 2329, 4135, 8307, 3736, 1004, 9991 },
+  { 2348, 1451, 3522, 2883, 3047, 6650 }, { 4047, 8828, 8732, 5743, 1091, 381 } }
+local hartmann_c = { 1, 1.2, 3, 3.2 }
+
+local function hartmann(x)
+  local sum = 0
+  for i = 1, 4 do
+    local inner = 0
+    for j = 1, 6 do inner = inner + hartmann_a[i][j] * (x[j] - hartmann_p[i][j] / 10000) ^ 2 end
+    sum = sum - hartmann_c[i] * math.exp(-inner)
+  end
+  return sum
+end
+
+local function rosenbrock(x)
+  local sum = 0
+  for i = 1, #x - 1 do sum = sum + 100 * (x[i + 1] - x[i] ^ 2) ^ 2 + (x[i] - 1) ^ 2 end
+  return sum
+end
+
+local function levy(x)
+  local w = {}
+  for i = 1, #x do w[i] = 1 + (x[i] - 1) / 4 end
+  local n = #x
+  local sum = math.sin(math.pi * w[1]) ^ 2 + (w[n] - 1) ^ 2 * (1 + math.sin(2 * math.pi * w[n]) ^ 2)
+  for i = 1, n - 1 do sum = sum + (w[i] - 1) ^ 2 * (1 + 10 * math.sin(math.pi * w[i] + 1) ^ 2) end
+  return sum
+end
+
+local function rastrigin(x, scale)
+  local sum = 0
+  for i = 1, #x do
+    local z = x[i] - scale * shift(i)
+    sum = sum + 10 + z ^ 2 - 10 * math.cos(2 * math.pi * z)
+  end
+  return sum
+end
+
+local function ackley(x, scale)
+  local squares, waves, n = 0, 0, #x
+  for i = 1, n do
+    local z = x[i] - scale * shift(i)
+    squares, waves = squares + z ^ 2, waves + math.cos(2 * math.pi * z)
+  end
+  return 20 + math.exp(1) - 20 * math.exp(-0.2 * math.sqrt(squares / n)) - math.exp(waves / n)
+end
+
+local function mixed(p)
+  local kind = ({ relu = 0, gelu = 0.3, silu = 0.1, tanh = 1 })[p.act]
+  return (math.log(p.lr, 10) + 2.7) ^ 2 + (math.log(p.decay, 10) + 4.2) ^ 2 / 4 + (p.depth - 7) ^ 2 / 9
+    + (math.log(p.width, 2) - 7.6) ^ 2 / 2 + kind + (p.norm and 0 or 0.4) + 3 * (p.drop - 0.12) ^ 2
+    + (p.act == "relu" and 0.8 * math.abs(p.mix - 0.7) or math.abs(p.mix - 0.2)) + (p.beta - 0.9) ^ 2
+end
+
+-- "plain" is good wherever one looks, "sharp" only in a corner, but better there.
+local function trap(p)
+  if p.kind == "plain" then return 1 + 0.5 * ((p["kind.a"] - 0.3) ^ 2 + (p["kind.b"] - 0.6) ^ 2) end
+  if p.kind == "flat" then return 2 + p["kind.c"] end
+  local far = (p["kind.a"] - 0.15) ^ 2 + (p["kind.b"] - 0.85) ^ 2 + (p.scale - 0.5) ^ 2
+  return 3 - 3 * math.exp(-6 * far)
+end
+
+-- A noise of the run's number: of a normal distribution, nearly.
+local function noise(number)
+  local sum = 0
+  for i = 1, 12 do sum = sum + (math.sin(number * 12.9898 + i * 78.233) * 43758.5453) % 1 end
+  return sum - 6
+end
+
+local function add(name, space, least, value, true_value)
+  functions[#functions + 1] = { name = name, space = space, least = least, value = value,
+    true_value = true_value or value }
+end
+
+add("Branin", function(pioche) return { x = pioche.uniform(-5, 10), y = pioche.uniform(0, 15) } end,
+  0.39788735772973816, function(p) return branin(p.x, p.y) end)
+add("Hartmann-6", cube(6, 0, 1), -3.32236801141551, function(p) return hartmann(list(p, 6)) end)
+add("Rosenbrock-10", cube(10, -5, 10), 0, function(p) return rosenbrock(list(p, 10)) end)
+add("Levy-8", cube(8, -10, 10), 0, function(p) return levy(list(p, 8)) end)
+add("Rastrigin-5", cube(5, -5.12, 5.12), 0, function(p) return rastrigin(list(p, 5), 5) end)
+add("Ackley-10", cube(10, -32.768, 32.768), 0, function(p) return ackley(list(p, 10), 32) end)
+add("mixed", function(pioche)
+  return { lr = pioche.log_uniform(1e-5, 1e-1), decay = pioche.log_uniform(1e-6, 1e-1),
+    depth = pioche.int(1, 24), width = pioche.log_int(16, 2048), act = { "relu", "gelu", "silu", "tanh" },
+    norm = { true, false }, drop = pioche.uniform(0, 0.5), mix = pioche.uniform(0, 1),
+    beta = pioche.uniform(0.8, 0.99), other = pioche.uniform(0, 1) }
+end, nil, mixed)
+add("conditional", function(pioche)
+  return { scale = pioche.uniform(0, 1), kind = pioche.one_of {
+    plain = { a = pioche.uniform(0, 1), b = pioche.uniform(0, 1) }, flat = { c = pioche.uniform(0, 1) },
+    sharp = { a = pioche.uniform(0, 1), b = pioche.uniform(0, 1) } } }
+end, 0, trap)
+add("noisy", cube(4, -5, 10), 0, function(p, number)
+  return rosenbrock(list(p, 4)) * (1 + 0.1 * noise(number)) + noise(number + 7)
+end, function(p) return rosenbrock(list(p, 4)) end)
+
+return functions

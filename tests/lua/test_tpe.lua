@@ -1,0 +1,140 @@
+-- Searches that learn: what they find, and what they promise of their proposals.
+local tap = dofile((arg[0]:match("^.*/") or "") .. "tap.lua")
+local json = require "pioche.core.json"
+local space_of = require "pioche.space"
+local test, equal = tap.test, tap.equal
+
+local functions = dofile(arg[0]:match("^(.*)/[^/]*/[^/]*$") .. "/bench/sweep_functions.lua")
+
+local box = { blame = function(_, _, path, format, ...) error(path .. ": " .. format:format(...), 0) end,
+  try = function(_, fn, ...) return true, fn(...) end, files = {} }
+local words = {}
+for _, word in ipairs(space_of.words) do words[word] = space_of[word] end
+
+local function search(name, given, options, where)
+  local module = require("pioche.samplers." .. name)
+  return module.new(space_of.compile(box, {}, given, where), module.check({ box = box, at = {} }, options))
+end
+
+-- The best value of a search on a function of the bench; `delay`: an observation comes so
+-- many proposals later.
+local function best_of(name, f, seed, runs, delay)
+  local sampler, best, values = search(name, f.space(words), { runs = runs, seed = seed }), math.huge, {}
+  for n = 1, runs do
+    local params = sampler:propose(n)
+    values[n] = f.value(params, n)
+    best = math.min(best, values[n])
+    local due = n - (delay or 0)
+    if due >= 1 then sampler:observe(due, values[due], { status = "finished" }) end
+  end
+  return best - (f.least or 0)
+end
+
+local function named(name)
+  for _, f in ipairs(functions) do
+    if f.name == name then return f end
+  end
+end
+
+local function median(name, f, seeds, runs, delay)
+  local list = {}
+  for seed = 1, seeds do list[seed] = best_of(name, f, seed, runs, delay) end
+  table.sort(list)
+  return list[(seeds + 1) // 2]
+end
+
+test("tpe is far better than random draws, one run at a time and eight", function()
+  for _, case in ipairs { { "Branin", 0.2 }, { "Hartmann-6", 0.3 }, { "mixed", 0.7 }, { "conditional", 0.5 } } do
+    local f = named(case[1])
+    local random = median("random", f, 5, 100)
+    local tpe, eight = median("tpe", f, 5, 100), median("tpe", f, 5, 100, 8)
+    assert(tpe < case[2] * random, ("%s: tpe %g, random %g"):format(f.name, tpe, random))
+    assert(eight < math.min(1, 2 * case[2]) * random, ("%s: eight %g, random %g"):format(f.name, eight, random))
+  end
+end)
+
+test("a branch that is better on average is left for the one with the best point", function()
+  assert(median("tpe", named "conditional", 5, 200) < 0.02)
+end)
+
+-- A finite space with a `where`: 4 * 3 * 2 points and two of a branch, less those it excludes.
+local function small(name, seed)
+  return search(name, { a = { 1, 2, 3, 4 }, b = space_of.int(1, 3), c = space_of.one_of {
+    x = { k = { true, false } }, y = {} } }, { runs = 1000, seed = seed },
+    function(p) return p.a ~= p.b end)
+end
+
+test("of a finite space every point comes once, and then no more", function()
+  for _, name in ipairs { "tpe", "random" } do
+    local sampler, seen, count = small(name, 3), {}, 0
+    while true do
+      local params = sampler:propose(count + 1)
+      if not params then break end
+      count = count + 1
+      local key = json.encode(params)
+      assert(not seen[key], key)
+      assert(params.a ~= params.b)
+      seen[key] = true
+      if count % 3 > 0 then sampler:observe(count, params.a * params.b, {}) end
+    end
+    equal(count, (12 - 3) * 3)
+    equal(sampler:propose(count + 1), nil)
+  end
+end)
+
+-- What comes of calls in this order: proposals, and observations some time later.
+local function history(sampler, f, runs, adopted)
+  local list = {}
+  for n = 1, runs do
+    if adopted and n <= #adopted then
+      list[n] = adopted[n]
+      sampler:adopt(n, adopted[n])
+    else
+      list[n] = sampler:propose(n)
+    end
+    local due = n - 1 - n * 7 % 5
+    if due >= 1 then
+      local value = due % 6 > 0 and f.value(list[due], due) or nil
+      sampler:observe(due, value, { status = value and "finished" or "failed" })
+    end
+  end
+  return list
+end
+
+test("a search that is told again what was on record goes on with the identical points", function()
+  for _, name in ipairs { "Branin", "mixed", "conditional" } do
+    local f = named(name)
+    local function new() return search("tpe", f.space(words), { runs = 80, seed = 5 }) end
+    local whole = history(new(), f, 80)
+    equal(history(new(), f, 80), whole)
+    for _, cut in ipairs { 5, 40, 79 } do
+      equal(history(new(), f, 80, table.move(whole, 1, cut, 1, {})), whole)
+    end
+  end
+end)
+
+test("values are of their domains, and bad options are told", function()
+  local given = { n = space_of.int(-3, 3), m = space_of.log_int(1, 9), x = space_of.log_uniform(1e-3, 1),
+    c = { "a", true, 2 }, fixed = 4, one = { 7 }, same = space_of.int(5, 5) }
+  local sampler = search("tpe", given, { runs = 60, seed = 2, startup = 5 })
+  for n = 1, 60 do
+    local p = sampler:propose(n)
+    equal(math.type(p.n), "integer")
+    equal(math.type(p.m), "integer")
+    assert(p.n >= -3 and p.n <= 3 and p.m >= 1 and p.m <= 9 and p.x >= 1e-3 and p.x <= 1)
+    assert(p.c == "a" or p.c == true or p.c == 2)
+    equal({ p.fixed, p.one, p.same }, { 4, 7, 5 })
+    sampler:observe(n, n % 4 > 0 and p.x or nil, {})
+  end
+  tap.contains(tap.raises(search, "tpe", given, { gamma = 2 }), "gamma: expected a number above 0")
+  tap.contains(tap.raises(search, "tpe", given, { seeds = 2 }), "seeds: there is no such key")
+end)
+
+test("a space without a choice is one point", function()
+  local sampler = search("tpe", { x = 3 }, {})
+  equal(sampler:propose(1), { x = 3 })
+  sampler:observe(1, 1, {})
+  equal(sampler:propose(2), nil)
+end)
+
+tap.done()
