@@ -64,6 +64,8 @@ void pio_tpe_free(pio_tpe *tpe)
 		pio_free(tpe->tracks[a].x);
 		pio_free(tpe->tracks[a].order);
 		pio_free(tpe->tracks[a].sigma);
+		pio_free(tpe->tracks[a].below);
+		pio_free(tpe->tracks[a].inside);
 		pio_free(tpe->tracks[a].norm);
 	}
 	pio_tpe_side_fini(&tpe->below, tpe->axes_count);
@@ -99,7 +101,8 @@ static int grow(pio_tpe *tpe, pio_err *err)
 	for (int a = 0; a < tpe->axes_count && fine; a++) {
 		pio_tpe_track *track = &tpe->tracks[a];
 		fine = resize(&track->x, n, sizeof(double)) && resize(&track->order, n, sizeof(uint32_t)) &&
-		       resize(&track->sigma, n, sizeof(double)) && resize(&track->norm, n, sizeof(double));
+		       resize(&track->sigma, n, sizeof(double)) && resize(&track->below, n, sizeof(double)) &&
+		       resize(&track->inside, n, sizeof(double)) && resize(&track->norm, n, sizeof(double));
 	}
 	if (!fine || n > UINT32_MAX / 2)
 		return pio_fail(err, PIO_ENOMEM, "out of memory for %zu points", n);

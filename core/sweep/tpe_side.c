@@ -9,8 +9,17 @@
 #define WEIGHT_RECENT 25           /* so many of the newest points count fully */
 #define FINEST 100                 /* no kernel is narrower than this part of its range */
 #define FAR 8.0                    /* in widths: there a cell's mass is as good as its density */
+#define BROAD_BELOW 0.30853753872598689637 /* ndtr(-1/2): the broad kernel is as wide as its range */
+#define BROAD_INSIDE (1 - 2 * BROAD_BELOW)
 #define HALF_LOG_2PI 0.91893853320467274178
+#define SQRT_HALF 0x1.6a09e667f3bcdp-1
 #define NEGLIGIBLE 37.0            /* e^-37 is below half a unit in the last place of 1 */
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) && \
+	!defined(__SANITIZE_THREAD__)
+#define WIDER __attribute__((target_clones("avx2", "default")))
+#else
+#define WIDER
+#endif
 #define BLOCK 512                  /* kernels whose numbers stay in the nearest cache */
 
 int pio_tpe_side_init(pio_tpe_side *side, int axes_count, pio_err *err)
@@ -41,6 +50,7 @@ void pio_tpe_side_fini(pio_tpe_side *side, int axes_count)
 	pio_free(side->classes);
 	pio_free(side->classes_count);
 	pio_free(side->weight);
+	pio_free(side->slot);
 	pio_free(side->base);
 	pio_free(side->tables);
 	*side = (pio_tpe_side){ .count = 0 };
@@ -61,7 +71,8 @@ static int reserve(pio_tpe_side *side, const pio_tpe_track *tracks, int axes_cou
 	if (kernels <= side->capacity)
 		return 0;
 	size_t n = kernels + kernels / 2 + 16;
-	bool fine = resize(&side->weight, n, sizeof(double)) && resize(&side->base, n, sizeof(double));
+	bool fine = resize(&side->weight, n, sizeof(double)) && resize(&side->base, n, sizeof(double)) &&
+	            resize(&side->slot, n, sizeof(uint32_t));
 	for (int a = 0; a < axes_count && fine; a++) {
 		fine = resize(&side->mu[a], n, sizeof(double)) && resize(&side->inverse[a], n, sizeof(double));
 		if (fine && tracks[a].axis.kind == PIO_AXIS_WHOLE)
@@ -76,13 +87,6 @@ static int reserve(pio_tpe_side *side, const pio_tpe_track *tracks, int axes_cou
 
 /* ---- making it -------------------------------------------------------------------- */
 
-/* log(sigma Z), where Z is what the bounds leave of a kernel. */
-static double norm_of(const pio_axis *axis, double mu, double sigma)
-{
-	double inside = pio_real_ndtr((axis->high - mu) / sigma) - pio_real_ndtr((axis->low - mu) / sigma);
-	return pio_real_log(sigma * inside);
-}
-
 /* Old points count less: a ramp from 1 / count up to 1, and 1 for the newest. */
 static void weigh(pio_tpe_side *side)
 {
@@ -95,9 +99,9 @@ static void weigh(pio_tpe_side *side)
 		sum += part;
 	}
 	side->weight[n] = 1;
-	double log_sum = pio_real_log(sum);
+	side->weights = sum;
 	for (size_t i = 0; i <= n; i++)
-		side->base[i] = (side->weight[i] == 1 ? 0 : pio_real_log(side->weight[i])) - log_sum;
+		side->base[i] = 0;
 }
 
 /* A kernel is as wide as the larger gap to its neighbours of the same side; the
@@ -134,10 +138,13 @@ static void put_kernel(pio_tpe_side *side, pio_tpe_track *track, int a, size_t k
 {
 	if (track->sigma[slot] != sigma) {
 		track->sigma[slot] = sigma;
-		track->norm[slot] = norm_of(&track->axis, track->x[slot], sigma);
+		track->below[slot] = pio_real_ndtr((track->axis.low - track->x[slot]) / sigma);
+		track->inside[slot] = pio_real_ndtr((track->axis.high - track->x[slot]) / sigma) -
+		                      track->below[slot];
+		track->norm[slot] = pio_real_log(sigma * track->inside[slot]);
 	}
 	side->mu[a][kernel] = track->x[slot];
-	side->inverse[a][kernel] = 1 / sigma;
+	side->inverse[a][kernel] = SQRT_HALF / sigma;
 	side->base[kernel] -= track->norm[slot];
 	if (track->axis.kind == PIO_AXIS_WHOLE)
 		put_class(side, a, kernel, track->x[slot], sigma);
@@ -163,8 +170,8 @@ static void build_ordered(pio_tpe_side *side, pio_tpe_track *track, int a, const
 	}
 	double middle = 0.5 * (axis->low + axis->high), range = axis->high - axis->low;
 	side->mu[a][side->count] = middle;
-	side->inverse[a][side->count] = 1 / range;
-	side->base[side->count] -= norm_of(axis, middle, range);
+	side->inverse[a][side->count] = SQRT_HALF / range;
+	side->base[side->count] -= pio_real_log(range * BROAD_INSIDE);
 	if (axis->kind == PIO_AXIS_WHOLE)
 		put_class(side, a, side->count, middle, range);
 }
@@ -198,6 +205,9 @@ int pio_tpe_side_build(pio_tpe_side *side, pio_tpe_track *tracks, int axes_count
 		return rc;
 	side->count = count;
 	weigh(side);
+	for (size_t slot = 0; slot < slots; slot++)
+		if (member[slot] != UINT32_MAX)
+			side->slot[member[slot]] = (uint32_t)slot;
 	for (int a = 0; a < axes_count; a++) {
 		if (tracks[a].axis.kind == PIO_AXIS_CHOICE)
 			build_choice(side, &tracks[a], a, member, slots);
@@ -220,40 +230,42 @@ static double draw_choice(const pio_axis *axis, double seen, size_t count, pio_d
 	return (double)pio_draw_integer(draw, 0, choices - 1);
 }
 
-static double draw_ordered(const pio_axis *axis, double mu, double sigma, pio_draw *draw)
+static double draw_ordered(const pio_tpe_track *track, const pio_tpe_side *side, size_t kernel,
+                           pio_draw *draw)
 {
-	double from = pio_real_ndtr((axis->low - mu) / sigma), to = pio_real_ndtr((axis->high - mu) / sigma);
-	double u = pio_draw_uniform(draw);
-	return pio_axis_snap(axis, mu + sigma * pio_real_ndtri(from + u * (to - from)));
+	const pio_axis *axis = &track->axis;
+	bool is_broad = kernel == side->count;
+	uint32_t slot = is_broad ? 0 : side->slot[kernel];
+	double mu = is_broad ? 0.5 * (axis->low + axis->high) : track->x[slot];
+	double sigma = is_broad ? axis->high - axis->low : track->sigma[slot];
+	double below = is_broad ? BROAD_BELOW : track->below[slot];
+	double inside = is_broad ? BROAD_INSIDE : track->inside[slot];
+	return pio_axis_snap(axis, mu + sigma * pio_real_ndtri(below + pio_draw_uniform(draw) * inside));
 }
 
 void pio_tpe_side_draw(double *point, const pio_tpe_side *side, const pio_tpe_track *tracks,
                        int axes_count, pio_draw *draw)
 {
-	double sum = 0;
-	for (size_t i = 0; i <= side->count; i++)
-		sum += side->weight[i];
-	double left = pio_draw_uniform(draw) * sum;
+	double left = pio_draw_uniform(draw) * side->weights;
 	size_t kernel = 0;
 	while (kernel < side->count && left >= side->weight[kernel])
 		left -= side->weight[kernel++];
 	for (int a = 0; a < axes_count; a++) {
-		const pio_axis *axis = &tracks[a].axis;
-		if (axis->kind == PIO_AXIS_CHOICE)
-			point[a] = draw_choice(axis, side->mu[a][kernel], side->count, draw);
+		if (tracks[a].axis.kind == PIO_AXIS_CHOICE)
+			point[a] = draw_choice(&tracks[a].axis, side->mu[a][kernel], side->count, draw);
 		else
-			point[a] = draw_ordered(axis, side->mu[a][kernel], 1 / side->inverse[a][kernel], draw);
+			point[a] = draw_ordered(&tracks[a], side, kernel, draw);
 	}
 }
 
 /* ---- scoring --------------------------------------------------------------------------- */
 
 /* log of sigma times the mass that a kernel has in a cell, before the bounds cut. */
-static double cell_log(const pio_tpe_class *kernel, double x, double from, double to)
+static double cell_log(const pio_tpe_class *kernel, double x, double from, double to, double log_width)
 {
 	double z = (x - kernel->mu) / kernel->sigma;
 	if (fabs(z) > FAR)
-		return pio_real_log(to - from) - HALF_LOG_2PI - 0.5 * z * z;
+		return log_width - HALF_LOG_2PI - 0.5 * z * z;
 	double a = (from - kernel->mu) / kernel->sigma, b = (to - kernel->mu) / kernel->sigma;
 	/* both far up: their tails, which have digits left */
 	double mass = a > 0 ? pio_real_ndtr(-a) - pio_real_ndtr(-b) : pio_real_ndtr(b) - pio_real_ndtr(a);
@@ -282,9 +294,9 @@ static size_t fill_table(term *terms, pio_tpe_side *side, const pio_axis *axis, 
 			t->table = terms[i * axes_count + a].table;
 	if (t->table)
 		return used;
-	double *table = side->tables + used;
+	double *table = side->tables + used, log_width = pio_real_log(to - from);
 	for (size_t i = 0; i < side->classes_count[a]; i++)
-		table[i] = cell_log(&side->classes[a][i], t->x, from, to);
+		table[i] = cell_log(&side->classes[a][i], t->x, from, to, log_width);
 	t->table = table;
 	return used + side->classes_count[a];
 }
@@ -315,8 +327,9 @@ static int fill_terms(term *terms, pio_tpe_side *side, const pio_tpe_track *trac
 	return 0;
 }
 
-/* Add an axis to the logs of n kernels from `first` on. */
-static void add_term(double *restrict logs, const pio_tpe_side *side, const pio_tpe_track *track, int a,
+/* Add an axis to the logs of n kernels from `first` on. No step of it rounds otherwise in
+ * a wider register, so the bits are those of the plain form. */
+WIDER static void add_term(double *restrict logs, const pio_tpe_side *side, const pio_tpe_track *track, int a,
                      const term *t, size_t first, size_t n)
 {
 	const double *restrict mu = side->mu[a] + first, *restrict inverse = side->inverse[a] + first;
@@ -331,7 +344,7 @@ static void add_term(double *restrict logs, const pio_tpe_side *side, const pio_
 		double x = t->x;
 		for (size_t k = 0; k < n; k++) {
 			double z = (x - mu[k]) * inverse[k];
-			logs[k] -= 0.5 * z * z;
+			logs[k] -= z * z;
 		}
 	}
 }
@@ -341,7 +354,7 @@ typedef struct log_sum {
 	double max, sum;
 } log_sum;
 
-static void add_logs(log_sum *total, const double *logs, size_t n)
+static void add_logs(log_sum *total, const double *logs, const double *weight, size_t n)
 {
 	double max = total->max;
 	for (size_t k = 0; k < n; k++)
@@ -351,7 +364,7 @@ static void add_logs(log_sum *total, const double *logs, size_t n)
 	total->max = max;
 	for (size_t k = 0; k < n; k++)
 		if (logs[k] > max - NEGLIGIBLE)
-			total->sum += pio_real_exp(logs[k] - max);
+			total->sum += weight[k] * pio_real_exp(logs[k] - max);
 }
 
 int pio_tpe_side_score(double *log_density, pio_tpe_side *side, const pio_tpe_track *tracks,
@@ -374,11 +387,11 @@ int pio_tpe_side_score(double *log_density, pio_tpe_side *side, const pio_tpe_tr
 				logs[k] = side->base[first + k];
 			for (int a = 0; a < axes_count; a++)
 				add_term(logs, side, &tracks[a], a, &terms[i * axes_count + a], first, n);
-			add_logs(&totals[i], logs, n);
+			add_logs(&totals[i], logs, side->weight + first, n);
 		}
 	}
 	for (int i = 0; i < points_count && !rc; i++)
-		log_density[i] = totals[i].max + pio_real_log(totals[i].sum);
+		log_density[i] = totals[i].max + pio_real_log(totals[i].sum / side->weights);
 	pio_free(terms);
 	pio_free(totals);
 	return rc;

@@ -18,7 +18,9 @@ typedef struct pio_tpe_track {
 	pio_axis axis;
 	double *x;                 /* coordinate of each slot */
 	uint32_t *order;           /* slots by coordinate, then by slot; not of a choice */
-	double *sigma, *norm;      /* of each slot: width worked out last, and pio_tpe_norm of it */
+	/* of each slot, as worked out last: its width, what of it the bounds cut off below and
+	 * leave inside, and log(sigma inside) */
+	double *sigma, *below, *inside, *norm;
 } pio_tpe_track;
 
 /* Kernels of a whole number that are the same: many points share few numbers. */
@@ -28,8 +30,10 @@ typedef struct pio_tpe_class {
 
 typedef struct pio_tpe_side {
 	size_t count, capacity;    /* points; there is one kernel more */
-	double *weight, *base;     /* of each kernel */
-	double **mu, **inverse;    /* of each axis: of each kernel, 1 / sigma */
+	double *weight, *base;     /* of each kernel; the weights sum up to `weights` */
+	double weights;
+	uint32_t *slot;            /* of each kernel but the last */
+	double **mu, **inverse;    /* of each axis: of each kernel, sqrt(1/2) / sigma */
 	uint32_t **class_of;       /* of each axis of whole numbers: of each kernel */
 	pio_tpe_class **classes;
 	size_t *classes_count;

@@ -117,10 +117,11 @@ static double left_out(const double *at)
 static void fill(pio_tpe_track tracks[], double x[axes_count][points_max], int n, int64_t number)
 {
 	static uint32_t order[axes_count][points_max];
-	static double sigma[axes_count][points_max], norm[axes_count][points_max];
+	static double sigma[axes_count][points_max], below[axes_count][points_max],
+		inside[axes_count][points_max], norm[axes_count][points_max];
 	pio_draw draw = named(number, "points");
 	for (int a = 0; a < axes_count; a++) {
-		tracks[a] = (pio_tpe_track){ axis_of(a), x[a], order[a], sigma[a], norm[a] };
+		tracks[a] = (pio_tpe_track){ axis_of(a), x[a], order[a], sigma[a], below[a], inside[a], norm[a] };
 		for (int i = 0; i < n; i++) {
 			x[a][i] = any_coordinate(&tracks[a].axis, &draw);
 			sigma[a][i] = -1;
