@@ -271,10 +271,9 @@ static const luaL_Reg store_methods[] = {
 	{ "close", store_close }, { "path", store_path }, { "is_writable", store_is_writable },
 	{ "begin", store_begin }, { "commit", store_commit }, { "rollback", store_rollback },
 	{ "experiment", store_experiment }, { "run_create", store_run_create },
-	{ "run_set_job", store_run_set_job },
-	{ "run_find", store_run_find }, { "run_set_status", store_run_set_status },
-	{ "param_set", store_param_set }, { "tag_set", store_tag_set },
-	{ "tag_remove", store_tag_remove }, { "event", store_event },
+	{ "run_set_job", store_run_set_job }, { "run_find", store_run_find },
+	{ "run_set_status", store_run_set_status }, { "param_set", store_param_set },
+	{ "tag_set", store_tag_set }, { "tag_remove", store_tag_remove }, { "event", store_event },
 	{ "adopt", store_adopt }, { "fold", store_fold }, { "recover", store_recover },
 	{ NULL, NULL },
 };
@@ -282,16 +281,17 @@ static const luaL_Reg store_methods[] = {
 int pio_bind_open_store(lua_State *L)
 {
 	static const luaL_Reg functions[] = { { "open", store_open }, { NULL, NULL } };
+	static const luaL_Reg *const others[] = {
+		pio_bind_store_query_methods, pio_bind_store_param_methods,
+		pio_bind_store_series_methods, pio_bind_store_verify_methods,
+		pio_bind_store_plan_methods, pio_bind_store_checkpoint_methods,
+		pio_bind_store_rung_methods, pio_bind_store_care_methods,
+	};
 	pio_bind_type(L, STORE, store_methods, store_close, store_tostring);
 	luaL_getmetatable(L, STORE);
 	lua_getfield(L, -1, "__index");
-	luaL_setfuncs(L, pio_bind_store_query_methods, 0);
-	luaL_setfuncs(L, pio_bind_store_param_methods, 0);
-	luaL_setfuncs(L, pio_bind_store_series_methods, 0);
-	luaL_setfuncs(L, pio_bind_store_verify_methods, 0);
-	luaL_setfuncs(L, pio_bind_store_plan_methods, 0);
-	luaL_setfuncs(L, pio_bind_store_checkpoint_methods, 0);
-	luaL_setfuncs(L, pio_bind_store_care_methods, 0);
+	for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+		luaL_setfuncs(L, others[i], 0);
 	luaL_newlib(L, functions);
 	luaL_setfuncs(L, pio_bind_store_checkpoint_functions, 0);
 	lua_getfield(L, -2, "input_digest");

@@ -25,3 +25,20 @@ CREATE TABLE verification (
   ended_ns    INTEGER
 ) STRICT;
 CREATE INDEX verification_open ON verification (run_id) WHERE ended_ns IS NULL;
+
+CREATE TABLE rung (
+  id          INTEGER PRIMARY KEY,
+  sweep_id    INTEGER NOT NULL REFERENCES sweep,
+  run_id      INTEGER NOT NULL REFERENCES run,
+  step        INTEGER NOT NULL,
+  at_step     INTEGER NOT NULL,
+  value       REAL,    value_bits INTEGER,
+  best        REAL,
+  mean        REAL,
+  verdict     TEXT NOT NULL CHECK (verdict IN ('go', 'stop', 'pause')),
+  reason      TEXT,
+  time_ns     INTEGER NOT NULL,
+  promoted_ns INTEGER,
+  UNIQUE (sweep_id, run_id, step)
+) STRICT;
+CREATE INDEX rung_by_step ON rung (sweep_id, step, id);

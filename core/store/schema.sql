@@ -421,3 +421,20 @@ CREATE TABLE input_digest (                    -- digests of input files, by wha
   mtime_ns    INTEGER NOT NULL,
   sha256      TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+CREATE TABLE rung (                            -- what a rule said of runs as they passed a rung
+  id          INTEGER PRIMARY KEY,             -- in the order of arrival
+  sweep_id    INTEGER NOT NULL REFERENCES sweep,
+  run_id      INTEGER NOT NULL REFERENCES run,
+  step        INTEGER NOT NULL,                -- of the rung
+  at_step     INTEGER NOT NULL,                -- of the goal's newest point there
+  value       REAL,    value_bits INTEGER,     -- of that point
+  best        REAL,                            -- of all points up to it; NULL: they are NaN
+  mean        REAL,                            -- of these; NULL: there is a NaN among them
+  verdict     TEXT NOT NULL CHECK (verdict IN ('go', 'stop', 'pause')),
+  reason      TEXT,                            -- one line
+  time_ns     INTEGER NOT NULL,
+  promoted_ns INTEGER,                         -- paused: since then it may go on
+  UNIQUE (sweep_id, run_id, step)
+) STRICT;
+CREATE INDEX rung_by_step ON rung (sweep_id, step, id);
