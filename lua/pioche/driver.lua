@@ -4,16 +4,13 @@
 -- A session holds the store's lease and its supervisor. Everything that it
 -- decides is committed to the store before it is done, so the next session
 -- goes on where this one was ended, however it was.
-local code = require "pioche.code"
-local core = require "pioche.core.store"
+local attempts = require "pioche.attempt"
 local errors = require "pioche.errors"
 local fields = require "pioche.fields"
 local git = require "pioche.core.git"
 local json = require "pioche.core.json"
 local launch = require "pioche.core.launch"
-local launcher = require "pioche.launcher"
 local plan = require "pioche.plan"
-local nodes = require "pioche.nodes"
 local objective = require "pioche.objective"
 local pools = require "pioche.pools"
 local progress = require "pioche.progress"
@@ -27,7 +24,6 @@ local session_methods = {}
 session_methods.__index = session_methods
 
 local check = errors.check
-local sample_ms = math.tointeger(sys.getenv("PIOCHE_SAMPLE_MS") or 10000) -- of telemetry; set for tests
 local copy_bytes_max = 10000000000 -- of code copies, before one checkout is shared
 
 -- ---- opening -----------------------------------------------------------------------
@@ -126,20 +122,6 @@ function session_methods:prepare(program)
   return known
 end
 
--- The folder with the code of a job, made where it is not there yet.
-local function code_folder(self, job)
-  local program = job.spec.program
-  local known = self.folders[job.snapshot.tree] or {}
-  self.folders[job.snapshot.tree] = known
-  known[program] = known[program] or code.folder(self.store, program, job.snapshot, function()
-    self:note("building: %s", table.concat(program.build, " "))
-  end, function()
-    self:poll(0)
-    return self.interrupts > 0
-  end)
-  return known[program]
-end
-
 -- ---- runs --------------------------------------------------------------------------------
 
 -- What tells a run from the others of its sweep.
@@ -179,7 +161,7 @@ local function is_done(job)
 end
 
 -- The job of a run's row { id, name, status, stop_ns }. run: { params, seed, words,
--- inputs }; spec: { program, launch, retry, keep, goal, from, rule, stop }.
+-- inputs }; spec: { program, launch, retry, keep, goal, from, judge (judge.lua), stop }.
 function driver.job(row, run, spec, snapshot_row, text)
   return { id = row.id, name = row.name, status = row.status, stop_ns = row.stop_ns, run = run,
     spec = spec, snapshot = snapshot_row, label = text, attempt = 0, ready_ns = 0,
@@ -221,7 +203,8 @@ local function retain(self, job)
     goal and goal.goal))
 end
 
-local function finish(self, job, status, reason)
+-- A run is over, for this session at least.
+function session_methods:finish(job, status, reason)
   job.status, job.reason = status, reason
   check(self.store:run_set_status(job.id, status, reason))
   self.progress:ended(job)
@@ -232,120 +215,16 @@ local function finish(self, job, status, reason)
   end
 end
 
--- ---- one attempt ------------------------------------------------------------------------------
-
--- Did a person ask for this run's end meanwhile?
-local function is_unwanted(self, job)
-  local row = check(self.store:one("SELECT stop_requested_ns AS ns FROM run WHERE id = ?", job.id))
-  return row and row.ns and row.ns ~= job.stop_ns
-end
-
-local function cancel(self, job)
-  finish(self, job, "cancelled", "stopped by a person")
-  self.progress:say("%s cancelled: %s", job.name, job.reason)
-end
-
-local function fail(self, job, message)
-  finish(self, job, "failed", message)
+function session_methods:fail(job, message)
+  self:finish(job, "failed", message)
   self.progress:say("%s failed: %s", job.name, message)
 end
 
--- What was planned must be what runs, however much later that is.
-local function check_inputs(self, job)
-  for _, name in ipairs(fields.sorted(job.run.inputs)) do
-    local item = job.run.inputs[name]
-    local sha256, message = core.input_digest(self.store, item.path)
-    if sha256 ~= item.sha256 then
-      errors.raise("invalid", "inputs.%s: %s", name, not sha256 and message
-        or item.path .. " is not what it was when the run was planned")
-    end
-  end
-end
+-- ---- ends ----------------------------------------------------------------------------
 
--- The folder with the job's code; nil where nobody is there to hear what is wrong
--- with it, and the run has failed of that.
-local function prepare_start(self, job)
-  if self.recipe then return code_folder(self, job) end
-  local ok, result = pcall(function()
-    check_inputs(self, job)
-    return code_folder(self, job)
-  end)
-  if ok then return result end
-  local is_wrong = errors.is(result) and (result.code == "invalid" or result.code == "not_found")
-  if not is_wrong then error(result, 0) end
-  fail(self, job, result.message:match("[^\n]*"))
-  return nil
-end
-
--- The launch of the next attempt: under Slurm without the nodes that failed this
--- run, and those that are left out of everything (nodes.lua), where it can do without.
-local function launch_of(self, job)
-  local options = job.spec.launch
-  -- Here there is no other node, and in a pool its place is chosen already.
-  if launcher.choose(options) ~= "slurm" or pools.takes(job) then return options end
-  local names, lines = nodes.excluded(self.store, sys.now_ns())
-  for _, line in ipairs(lines) do self.progress:say("%s", line) end
-  local seen = {}
-  for _, list in ipairs { names, job.exclude or {} } do
-    for _, name in ipairs(list) do seen[name] = true end
-  end
-  local unwanted = fields.sorted(seen)
-  if #unwanted == 0 then return options end
-  local narrower, words = launcher.without(options, unwanted)
-  if narrower then return narrower end
-  self.progress:say("%s: %s cannot be left out: %s", job.name, table.concat(unwanted, ", "), words)
-  return options
-end
-
--- place: where in a pool, nil elsewhere (pools.next).
-local function start(self, job, place)
-  local spec, program = job.spec, job.spec.program
-  if program.objective then return objective.start(self, job) end
-  local resume = check(self.store:checkpoint_resume(job.id)) or spec.from and spec.from.id
-  local directory = prepare_start(self, job)
-  if not directory then return end
-  self:poll(0)
-  if self.interrupts > 0 then
-    table.insert(self.queue, 1, job)
-    return
-  end
-  if is_unwanted(self, job) then return cancel(self, job) end
-  if job.status == "failed" or job.status == "cancelled" then retry.afresh(self.store, job.id) end
-  job.first_attempt = job.first_attempt or 1 + check(self.store:one(
-    "SELECT coalesce(max(number), 0) AS newest FROM attempt WHERE run_id = ?", job.id)).newest
-  job.attempt, job.stop_ns = job.attempt + 1, nil -- a new attempt is asked for nothing yet
-  local attempt, message, word = self.supervisor:start(job.id, launcher.complete({
-    command = json.array(job.run.words), env = program.env or {}, setup = program.setup,
-    wrap = program.wrap and json.array(table.move(program.wrap, 1, #program.wrap, 1, {})),
-    code = directory, share_code = self.share_code or spec.launch.share_code or nil,
-    keep_code = spec.keep.code or nil, nodes = spec.launch.nodes,
-    ranks_per_node = spec.launch.ranks_per_node,
-    timeout_s = place and launcher.limit_s(spec.launch) or spec.launch.timeout_s,
-    pool = place and place.pool, place = place and pools.place(place),
-    grace_s = spec.launch.grace_s, hang_s = spec.launch.hang_s, resume = resume,
-    mpi_env = spec.launch.mpi_env or nil, bind = spec.launch.bind,
-    preflight = spec.launch.preflight and true or nil,
-    sample_ms = spec.launch.telemetry ~= false and sample_ms or nil,
-    max_restarts = spec.retry.attempts - 1,
-  }, launch_of(self, job)))
-  if attempt then
-    job.place, job.where, job.step, job.first_step = launcher.choose(spec.launch), nil, nil, nil
-    job.status = job.place == "slurm" and "queued" or "running"
-    self.active[job.id] = job
-    if place then pools.started(self, place, attempt) end
-    self.progress:started(job)
-  elseif place and word == "busy" then -- its pool has just ended, of which the next event tells
-    job.attempt = job.attempt - 1
-    table.insert(self.queue, 1, job)
-  elseif word == "invalid" or word == "not_found" then
-    fail(self, job, message)
-  else
-    errors.raise(word, "%s: %s", job.name, message)
-  end
-end
-
-local function ended_well(self, job)
-  finish(self, job, "finished", nil)
+local function ended_well(self, job, step)
+  if job.spec.judge then job.spec.judge:look(job, step, true) end -- what it came to is known to others
+  self:finish(job, "finished", nil)
   pools.learn(self, job)
   local value = self:newest_value(job)
   if not self.progress.tty then
@@ -371,10 +250,10 @@ local function on_ended(self, event)
   local message = event.message ~= json.null and event.message or event.result
   retain(self, job)
   if event.result == "ok" then
-    return ended_well(self, job)
+    return ended_well(self, job, event.step ~= json.null and event.step or job.step)
   elseif event.result == "cancelled" then
     local status = job.stopped_by and "stopped" or "cancelled"
-    finish(self, job, status, job.stopped_by or job.asked or self.interrupts > 0 and "interrupted"
+    self:finish(job, status, job.stopped_by or job.asked or self.interrupts > 0 and "interrupted"
       or message)
     return self.progress:say("%s %s: %s", job.name, status, job.reason)
   end
@@ -392,7 +271,7 @@ local function on_ended(self, event)
     return self.progress:say("%s: %s", job.name, what)
   end
   if next_try.why then message = ("%s; not tried again: %s"):format(message, next_try.why) end
-  fail(self, job, message)
+  self:fail(job, message)
 end
 
 local function on_progress(self, event)
@@ -408,14 +287,10 @@ local function on_progress(self, event)
     job.retained_ns = now
     retain(self, job)
   end
-  local rule = job.spec.rule
-  local rung = rule and job.step and rule:next_rung(job.rung or 0)
-  if rung and job.step >= rung and job.value then
-    job.rung = rung
-    if rule:decide(job.run, rung, job.value) == "stop" and not job.stopped_by then
-      job.stopped_by = ("stopped at step %d by the rule %s"):format(job.step, rule.name or "")
-      check(self.supervisor:stop(job.id, false))
-    end
+  local why = job.spec.judge and job.step and job.spec.judge:look(job, job.step, false)
+  if why and not job.stopped_by then
+    job.stopped_by = why
+    check(self.supervisor:stop(job.id, false))
   end
 end
 
@@ -459,7 +334,7 @@ local function on_pool(self, event)
     local job = self.queue[i]
     if pools.is_of(job, spec) then
       table.remove(self.queue, i)
-      finish(self, job, status, why)
+      self:finish(job, status, why)
       self.progress:say("%s %s: %s", job.name, status, why)
     end
   end
@@ -562,35 +437,36 @@ local function line_up(self, jobs, parallel, total)
 end
 
 -- By these objective.lua tells of a run what the supervisor tells of others.
-local told = { finished = ended_well, failed = fail, stopped = finish, progressed = on_progress }
+local told = { finished = ended_well, progressed = on_progress }
+
+-- A job that is to start now and its place, where that is in a pool; nil: none is.
+local function next_job(self, more)
+  local job, place, is_full = next_ready(self, sys.mono_ns())
+  if job or is_full or not more then return job, place end
+  job = more()
+  if not job then return nil end
+  if is_done(job) then
+    self.progress.done = self.progress.done + 1
+  elseif pools.takes(job) then
+    self.queue[#self.queue + 1] = job -- it gets its place at the next round
+  else
+    return job
+  end
+  return next_job(self, more)
+end
 
 -- Run these jobs, `parallel` at a time and of each sweep as many as it says; those
--- that are done already are left alone. `more()` gives a further job, or nil, when
--- one could start.
+-- that are done already are left alone. `more()` gives a further job, or nil where there
+-- is none now: it is asked again after whatever happens, and it is over when nothing runs.
 function session_methods:execute(jobs, parallel, total, more)
   line_up(self, jobs, parallel, total)
   while true do
     while self.interrupts == 0 and count(self.active) < parallel do
-      local job, place, is_full = next_ready(self, sys.mono_ns())
-      if not job and more and not is_full then
-        job = more()
-        if not job then more = nil end
-        if job and is_done(job) then
-          self.progress.done = self.progress.done + 1
-          goto continue
-        end
-      end
+      local job, place = next_job(self, more)
       if not job then break end
-      if pools.takes(job) and not place then
-        self.queue[#self.queue + 1] = job -- it gets its place at the next round
-        goto continue
-      end
-      start(self, job, place)
-      ::continue::
+      attempts.start(self, job, place)
     end
-    if next(self.active) == nil and (self.interrupts > 0 or (#self.queue == 0 and not more)) then
-      break
-    end
+    if next(self.active) == nil and (self.interrupts > 0 or #self.queue == 0) then break end
     if not objective.turn(self, told) then self:poll(wait_ms(self, sys.mono_ns())) end
     self.progress:draw()
   end

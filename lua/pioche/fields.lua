@@ -85,7 +85,7 @@ function fields.one_of(...)
   for _, word in ipairs(words) do known[word] = true end
   return function(value)
     if known[value] then return value end
-    return nil, table.concat(words, ", ", 1, #words - 1) .. " or " .. words[#words]
+    return nil, (#words > 1 and table.concat(words, ", ", 1, #words - 1) .. " or " or "") .. words[#words]
   end
 end
 

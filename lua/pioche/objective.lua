@@ -125,8 +125,7 @@ local function walk(session, job, metrics, progressed)
   local length, done = 0, 0
   for _, list in next, metrics do length = math.max(length, #list) end
   repeat
-    local rule = job.spec.rule
-    local rung = rule and rule:next_rung(done)
+    local rung = job.spec.judge and job.spec.judge:next_rung(job, done)
     local last = rung and math.min(rung, length) or length
     log(session, job, metrics, done, last)
     done = last
@@ -166,18 +165,19 @@ local function finish(session, job, told)
   session.active[job.id] = nil
   local list = metrics and job.goal_key and metrics[job.goal_key]
   local last = list and list[math.min(job.step, #list)]
-  if last ~= last then problem = ("%s is NaN"):format(job.goal_key) end
+  if last ~= last and not job.stopped_by then problem = ("%s is NaN"):format(job.goal_key) end
   if problem then
-    told.failed(session, job, problem)
+    session:fail(job, problem)
   elseif job.stopped_by then
-    told.stopped(session, job, "stopped", job.stopped_by)
+    session:finish(job, "stopped", job.stopped_by)
+    session.progress:say("%s stopped: %s", job.name, job.reason)
   else
-    told.finished(session, job)
+    told.finished(session, job, job.step)
   end
 end
 
--- End the run that began first. told: the driver's functions { progressed, finished,
--- stopped, failed }. False where none is under way.
+-- End the run that began first. told: the driver's functions { progressed, finished }.
+-- False where none is under way.
 function objective.turn(session, told)
   local job = session.turns and table.remove(session.turns, 1)
   if not job then

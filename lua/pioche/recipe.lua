@@ -233,6 +233,9 @@ function recipe.settle(self, args, defaults)
     self.search.why = self.search.why .. ", " .. name .. " from the command line"
   end
   local stop = self.stop_given
+  if stop and not self.goal and stop.name ~= "none" then
+    self.box:blame(stop.at, "stop", "%s needs a goal, as goal = pioche.minimize \"val/loss\"", stop.name)
+  end
   local module = stop and stop.module or require "pioche.stopping.none"
   self.stop = { name = module.name, module = module,
     options = module.check({ box = self.box, at = stop and stop.at or self.at, path = "stop" },

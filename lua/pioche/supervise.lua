@@ -4,6 +4,7 @@ local driver = require "pioche.driver"
 local errors = require "pioche.errors"
 local json = require "pioche.core.json"
 local runs = require "pioche.runs"
+local sweeps = require "pioche.sweeps"
 local sys = require "pioche.core.sys"
 
 local supervise = {}
@@ -32,10 +33,11 @@ local function box()
   end }
 end
 
-local function rule_of(stop, goal)
+local function judge_of(store, sweep_id, stop, goal)
   local ok, module = pcall(require, "pioche.stopping." .. stop.name)
   if not ok then errors.raise("not_found", "the stopping rule '%s' is not here", stop.name) end
-  return module.new(stop.options, goal)
+  return sweep_id and sweeps.judge(store, sweep_id, { name = stop.name, options = stop.options,
+    module = module }, goal)
 end
 
 local function spec_of(store, row, kept)
@@ -49,7 +51,7 @@ local function spec_of(store, row, kept)
       row.from_manifest:sub(1, 12))
   end
   return { program = program, launch = kept.launch, retry = kept.retry, keep = kept.keep, goal = goal,
-    from = from, stop = kept.stop, rule = rule_of(kept.stop, goal) }
+    from = from, stop = kept.stop, judge = judge_of(store, row.sweep_id, kept.stop, goal) }
 end
 
 -- Jobs of the open runs, those in the set `only` where one is given, and in any case

@@ -2,6 +2,7 @@
 -- and their runs, and what is to be said when they are over.
 local errors = require "pioche.errors"
 local json = require "pioche.core.json"
+local judge = require "pioche.judge"
 local objective = require "pioche.objective"
 local plan = require "pioche.plan"
 local recipe = require "pioche.recipe"
@@ -10,6 +11,12 @@ local sys = require "pioche.core.sys"
 
 local sweeps = {}
 local check = errors.check
+
+-- The judge of a sweep; nil where it has no rule. stop: { name, options, module }.
+function sweeps.judge(store, sweep_id, stop, goal)
+  if stop.name == "none" then return nil end
+  return judge.new(store, sweep_id, stop.name, stop.module.new(stop.options, goal), goal)
+end
 
 local function record(session, sweep, prepared)
   local spec = check(json.encode(recipe.spec(session.recipe, sweep, prepared.code)))
@@ -22,7 +29,7 @@ local function record(session, sweep, prepared)
     launch = sweep.launch, retry = sweep.retry, keep = sweep.keep, goal = sweep.goal,
     space = sweep.space, from = sweep.from, varying = plan.varying(sweep),
     stop = { name = sweep.stop.name, options = sweep.stop.options },
-    rule = sweep.stop.module.new(sweep.stop.options, sweep.goal) }
+    judge = sweeps.judge(session.store, id, sweep.stop, sweep.goal) }
 end
 
 -- Do it in one transaction of the store; gives what `fn` does.
@@ -52,36 +59,55 @@ local function is_over(job)
     and job.reason ~= "interrupted"
 end
 
--- What a proposal came to: the mean of its runs that have a value of the goal, and how
--- they ended; nil while one of them is not over.
-local function outcome(session, entry)
-  local sum, values, status, step = 0, 0, "finished", nil
-  for _, job in ipairs(entry.jobs) do
-    if not is_over(job) then return nil end
+-- The mean of the goal over those of these runs that ended well, and how they ended.
+local function last_of(session, jobs)
+  local sum, values, status = 0, 0, "finished"
+  for _, job in ipairs(jobs) do
     local has_ended_well = job.status == "finished" or job.status == "stopped"
     local value = has_ended_well and session:newest_value(job)
-    if value then
+    if value and value - value == 0 then
       sum, values = sum + value, values + 1
-      if job.status == "stopped" then status, step = "stopped", job.step end
+      if job.status == "stopped" then status = "stopped" end
     end
   end
-  if values == 0 then return { status = "failed" } end
-  return { status = status, value = sum / values, step = step }
+  return values > 0 and sum / values or nil, status
+end
+
+-- What a proposal came to; nil while one of its runs is not over. Where a rule stopped one,
+-- the value is that of the last rung which all of them passed, whatever was logged after.
+local function outcome(progress, entry)
+  for _, job in ipairs(entry.jobs) do
+    if not is_over(job) then return nil end
+  end
+  local value, status = last_of(progress.session, entry.jobs)
+  if not value then return { status = "failed" } end
+  local by_rule = progress.spec.judge
+  local rungs = by_rule and by_rule:rungs(entry.jobs) or {}
+  local last = status == "stopped" and rungs[#rungs]
+  return { status = status, value = not last and value or last.value, step = last and last.step or nil,
+    rungs = by_rule and json.array(rungs) or nil }
 end
 
 -- Tell the sampler an observation: the lower its value the better, nil where it failed.
 local function tell(progress, number, observation)
-  local goal, value = progress.sweep.goal, observation.value
-  if value and goal and goal.goal == "maximize" then value = -value end
+  local goal = progress.sweep.goal
+  local function loss(value)
+    return value and goal and goal.goal == "maximize" and -value or value
+  end
+  local rungs = {}
+  for i, rung in ipairs(observation.rungs or {}) do
+    rungs[i] = { step = rung.step, value = loss(rung.value) }
+  end
   progress.seen = progress.seen + 1
-  progress.sampler:observe(number, value, { status = observation.status, step = observation.step })
+  progress.sampler:observe(number, loss(observation.value), { status = observation.status,
+    step = observation.step, rungs = rungs })
 end
 
 -- Observe the proposals whose runs are over since, within a transaction.
 local function observe(progress)
   local open = {}
   for _, entry in ipairs(progress.open) do
-    local observation = outcome(progress.session, entry)
+    local observation = outcome(progress, entry)
     if observation then
       check(progress.session.store:proposal_observe(progress.spec.sweep_id, entry.number,
         check(json.encode(observation))))

@@ -9,7 +9,11 @@
 --   adopt(self, n, params)    in place of propose(n), where the point of number n is on record
 --                         already; without it propose(n) is asked again, for the same point
 --   observe(self, n, value, how)   what proposal n came to: the lower the better, nil where it
---                         failed; how = { status = "finished", "stopped" or "failed", step }
+--                         failed; how = { status = "finished", "stopped" or "failed", step, rungs }.
+--                         A rule stopped it at the rung `step`, and the value is of there: it is
+--                         to be compared with what others had come to at that rung, not with
+--                         their ends. rungs: { { step, value } }, what it was at each it passed,
+--                         finished ones too; value is nil where that was no finite number
 --   adaptive              true where propose(n) reads what was observed
 -- Proposal n is a function of the seed, of n and of the calls before it, in their order: of
 -- nothing else, neither the clock nor the machine. The store keeps that order (proposal.seen

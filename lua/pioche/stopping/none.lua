@@ -2,8 +2,18 @@
 --
 -- A stopping rule is { name, summary, schema, check(where, given) -> options, new(options, goal) };
 -- new gives an object with
---   next_rung(self, step)   the first rung above `step`, nil when there is none
---   decide(self, run, rung, value) -> "go" or "stop", asked once a run and rung
+--   next_rung(self, run, step)   the first rung above `step` of this run, nil when there is none
+--   decide(self, run, rung, at, earlier)   "go" or "stop", and why, for people; asked once a run
+--            and rung
+-- run is { number, params, seed }: of which proposal it is, and its parameters. `at` is what it
+-- has come to by the rung:
+--   loss     the goal's metric there, or the last before, the lower the better; NaN is math.huge
+--   best     the lowest loss so far
+--   mean     the mean of all losses so far
+--   number   of the proposal
+-- `earlier` are those of the runs that passed the rung before it, in their order, each with the
+-- `verdict` that it got. A rule decides by these arguments and its options alone: so a sweep
+-- that goes on, or is replayed, decides the same.
 local fields = require "pioche.fields"
 
 local none = { name = "none", summary = "let every run go to its end" }

@@ -1,0 +1,146 @@
+-- judge.lua: the stopping rule of a sweep at work: what its runs had come to as they
+-- passed a rung, and what the rule said, on record in the table rung.
+--
+-- A rule knows nothing but the arrivals before this one, in their order; both are rows,
+-- so a sweep that is gone on with decides as it would have. A run passes each rung once,
+-- also where it is tried again; what it does after the rung at which it is told to stop
+-- is never an arrival, however late it heard.
+local errors = require "pioche.errors"
+local json = require "pioche.core.json"
+
+local judge = {}
+local methods = {}
+methods.__index = methods
+
+local check = errors.check
+local nan = 0 / 0
+
+-- The lower the better, NaN the worst.
+local function loss_of(goal, value)
+  if value ~= value then return math.huge end
+  return goal.goal == "maximize" and -value or value
+end
+
+-- rule: of the module `name` of pioche.stopping; sweep_id, goal: of its sweep.
+function judge.new(store, sweep_id, name, rule, goal)
+  return setmetatable({ store = store, sweep_id = sweep_id, name = name, rule = rule, goal = goal,
+    seen = {}, runs = {} }, methods)
+end
+
+-- What a rule reads of a run at a rung, the lower the better.
+local function arrival(self, number, row)
+  return { number = number, loss = loss_of(self.goal, row.value), best = loss_of(self.goal, row.best),
+    mean = loss_of(self.goal, row.mean) }
+end
+
+-- The arrivals at a rung so far, in their order.
+local function arrivals(self, step)
+  local list = self.seen[step]
+  if list then return list end
+  list = {}
+  for _, row in ipairs(check(self.store:rows([[
+    SELECT g.value AS value, g.best AS best, g.mean AS mean, g.verdict AS verdict,
+           (SELECT max(number) FROM proposal_run p WHERE p.sweep_id = g.sweep_id
+             AND p.run_id = g.run_id) AS number
+      FROM rung g WHERE g.sweep_id = ? AND g.step = ? ORDER BY g.id]], self.sweep_id, step))) do
+    local item = arrival(self, row.number, { value = row.value or nan, best = row.best or nan,
+      mean = row.mean or nan })
+    item.verdict = row.verdict
+    list[#list + 1] = item
+  end
+  self.seen[step] = list
+  return list
+end
+
+-- What the rule knows of a run, and the last rung that it has passed with what was said
+-- there: { number, params, seed, step, verdict, reason }.
+local function known(self, job)
+  local run = self.runs[job.id]
+  if not run then
+    local number = check(self.store:one("SELECT number FROM proposal_run WHERE sweep_id = ? AND run_id = ?"
+      .. " ORDER BY number DESC LIMIT 1", self.sweep_id, job.id))
+    local last = check(self.store:one("SELECT step, verdict, reason FROM rung WHERE sweep_id = ?"
+      .. " AND run_id = ? ORDER BY step DESC LIMIT 1", self.sweep_id, job.id)) or { step = 0 }
+    run = { number = number and number.number or 0, params = job.run.params, seed = job.run.seed,
+      step = last.step, verdict = last.verdict, reason = last.reason }
+    self.runs[job.id] = run
+  end
+  return run
+end
+
+local newest = "SELECT step, value FROM point WHERE run = ? AND key = ? AND rank = ? AND step <= ?"
+  .. " ORDER BY step DESC LIMIT 1"
+local over_all = "SELECT min(value) AS low, max(value) AS high, avg(value) AS mean, count(value) AS known,"
+  .. " count(*) AS points FROM point WHERE run = ? AND key = ? AND rank = ? AND step <= ?"
+
+-- What a run had come to at a rung: { at_step, value, best, mean }; nil while that may
+-- still change, or where nothing was logged.
+local function reached(self, job, rung, step, is_over)
+  local series = check(self.store:one(
+    "SELECT rank, last_step FROM series WHERE run_id = ? AND key = ? ORDER BY rank LIMIT 1", job.id,
+    self.goal.key))
+  -- The goal may be logged after other metrics of its step.
+  if not series or (series.last_step < rung and step <= rung and not is_over) then return nil end
+  local point = check(self.store:one(newest, job.name, self.goal.key, series.rank, rung))
+  if not point then return nil end
+  local all = check(self.store:one(over_all, job.name, self.goal.key, series.rank, rung))
+  return { at_step = point.step, value = point.value or nan, -- NULL: a NaN
+    best = (self.goal.goal == "maximize" and all.high or all.low) or nan,
+    mean = all.known == all.points and all.mean or nan }
+end
+
+local function decide(self, job, run, rung, row)
+  local list, item = arrivals(self, rung), arrival(self, run.number, row)
+  local verdict, why = self.rule:decide(run, rung, item, list)
+  run.step, run.verdict = rung, verdict
+  run.reason = ("step %d by the rule %s%s"):format(rung, self.name, why and ": " .. why or "")
+  row.verdict, row.reason = verdict, run.reason
+  check(self.store:rung_add(self.sweep_id, job.id, rung, row))
+  item.verdict = verdict
+  list[#list + 1] = item
+end
+
+-- The first rung of a run above `step`, nil where there is none.
+function methods:next_rung(job, step)
+  return self.rule:next_rung(known(self, job), step)
+end
+
+-- Why the run was told to stop, nil where it was not.
+function methods:stopped(job)
+  local run = known(self, job)
+  return run.verdict == "stop" and "stopped at " .. run.reason or nil
+end
+
+-- A run is at `step`, or it is over: at each rung that it passed meanwhile the rule is
+-- asked. Why it is to stop, nil where it is not.
+function methods:look(job, step, is_over)
+  local run = known(self, job)
+  while step and run.verdict ~= "stop" do
+    local rung = self.rule:next_rung(run, run.step)
+    if not rung or rung > step then break end
+    local row = reached(self, job, rung, step, is_over)
+    if not row then break end
+    decide(self, job, run, rung, row)
+  end
+  return self:stopped(job)
+end
+
+-- What runs had come to, of the rungs that all of them passed: { step, value }, where value
+-- is the mean of the goal, nil where it is no finite number.
+function methods:rungs(jobs)
+  local ids = {}
+  for i, job in ipairs(jobs) do ids[i] = job.id end
+  local list, rows = {}, check(self.store:rows([[
+    SELECT g.step AS step, avg(g.value) AS value, count(g.value) AS known, count(*) AS passed
+      FROM json_each(?) i JOIN rung g ON g.run_id = i.value AND g.sweep_id = ?
+     GROUP BY g.step ORDER BY g.step]], json.encode(json.array(ids)), self.sweep_id))
+  for _, row in ipairs(rows) do
+    local is_finite = row.known == #jobs and row.value - row.value == 0
+    if row.passed == #jobs then
+      list[#list + 1] = { step = row.step, value = is_finite and row.value or nil }
+    end
+  end
+  return list
+end
+
+return judge

@@ -1,0 +1,190 @@
+#!/usr/bin/env python3
+"""Stopping rules at work: what they are told, that they stop what runs, and that a sweep
+which is gone on with decides as it would have."""
+import os
+import signal
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+import harness  # noqa: E402
+from harness import Project, python_library, wait_for  # noqa: E402
+
+CURVES = """local pioche = require "pioche"
+return pioche.sweep {
+  name = "f", goal = pioche.%s "loss", search = pioche.random { runs = %d, seed = 3 },
+  stop = pioche.%s, space = { x = pioche.uniform(0, 1), y = pioche.uniform(0, 1) },
+  program = pioche.objective(function(p)
+    local loss = {}
+    for i = 1, %d do loss[i] = %s end
+    return { loss = loss, other = 1 }
+  end),
+}
+"""
+
+
+def curves(rule, runs=30, steps=27, loss="p.x + (1 - p.y) / i", goal="minimize"):
+    return CURVES % (goal, runs, rule, steps, loss)
+
+
+ARRIVALS = ("SELECT r.number AS run, g.step, g.at_step, g.value, g.best, g.mean, g.verdict, r.status"
+            " FROM rung g JOIN run r ON r.id = g.run_id ORDER BY g.id")
+
+
+def test_asha_stops_what_its_definition_says():
+    with Project() as p:
+        p.write("r.lua", curves("asha { min = 1, max = 27, eta = 3 }"))
+        p.pioche("run", "r.lua")
+        seen, stopped = {}, set()
+        for row in p.sql(ARRIVALS):
+            losses = seen.setdefault(row["step"], [])
+            losses.append(row["value"])
+            # Among the best 1/eta that came so far, itself counted.
+            kept = sorted(losses)[max(1, len(losses) // 3) - 1]
+            assert (row["verdict"] == "go") == (row["value"] <= kept), row
+            assert row["run"] not in stopped, "nothing arrives after its stop"
+            if row["verdict"] == "stop":
+                stopped.add(row["run"])
+                assert row["status"] == "stopped", row
+        assert set(seen) == {1, 3, 9} and len(seen[1]) == 30
+        for run in p.pioche("ls", "--all", "--json").json:
+            number = int(run["id"][2:])
+            steps = run["metrics"]["loss"]["last_step"]
+            assert run["status"] == ("stopped" if number in stopped else "finished")
+            assert steps == 27 or number in stopped, "a run that goes on ends by itself"
+            if number in stopped:
+                assert f"stopped at step {steps} by the rule asha: " in run["reason"], run["reason"]
+        assert "nothing to do: 30 of 30" in p.pioche("run", "r.lua").err
+
+
+def test_what_is_best_is_for_the_goal_to_say():
+    with Project() as p:
+        p.write("r.lua", curves("asha { min = 1, max = 27 }", runs=9, goal="maximize", loss="p.x + 0 * i"))
+        p.pioche("run", "r.lua")
+        rows = p.sql(ARRIVALS)
+        first = [r for r in rows if r["step"] == 1]
+        assert first[0]["verdict"] == "go"
+        assert max(first, key=lambda r: r["value"])["verdict"] == "go"
+        assert min(first[1:], key=lambda r: r["value"])["verdict"] == "stop"
+
+
+def test_best_and_mean_of_a_curve_and_nan():
+    """At step 3: 5 2 4; the second run is NaN there, the third was before."""
+    with Project() as p:
+        p.write("r.lua", """local pioche = require "pioche"
+local curves = { { 5, 2, 4, 1 }, { 1, 1, 0/0, 1 }, { 0/0, 3, 5, 1 } }
+return pioche.sweep {
+  name = "f", goal = pioche.minimize "loss", space = { x = { 1, 2, 3 } },
+  stop = pioche.median { every = 3, startup = 5 },
+  program = pioche.objective(function(p) return { loss = curves[p.x] } end),
+}
+""")
+        p.pioche("run", "r.lua")
+        rows = [tuple(r[k] for k in ("value", "best", "mean", "verdict")) for r in p.sql(ARRIVALS)]
+        assert rows == [(4, 2, 11 / 3, "go"), (None, 1, None, "stop"), (5, 3, None, "go")], rows
+        assert p.sql("SELECT value_bits IS NOT NULL AS x FROM rung ORDER BY id") == [{"x": 0}, {"x": 1}, {"x": 0}]
+
+
+def test_a_sampler_is_told_of_the_rung_not_of_how_far_it_came():
+    with Project() as p:
+        with open(os.path.join(harness.ROOT, "lua/pioche/samplers/random.lua"), encoding="utf-8") as f:
+            source = f.read()
+        # A sampler that reads results, and says what it was told.
+        source = source.replace("sampler.observe = function() end", """sampler.adaptive = true
+  sampler.observe = function(_, n, value, how)
+    io.stderr:write(("told %d %.17g %s %s"):format(n, value, how.status, how.step or "-"))
+    for _, rung in ipairs(how.rungs) do io.stderr:write((" %d:%.17g"):format(rung.step, rung.value)) end
+    io.stderr:write("\\n")
+  end""")
+        assert "told %d" in source
+        p.write("lua/pioche/samplers/random.lua", source)
+        p.write("r.lua", curves("asha { min = 2, max = 20, eta = 3 }", runs=12, steps=20))
+        err = p.pioche("run", "r.lua", env={"PIOCHE_LUA": p.path("lua")}).err
+        told = {int(line.split()[1]): line.split()[2:] for line in err.splitlines() if line.startswith("told")}
+        by_run = {}
+        for row in p.sql(ARRIVALS):
+            by_run.setdefault(row["run"], []).append(row)
+        assert set(told) == set(range(1, 13)) == set(by_run)
+        for number, (value, status, step, *rungs) in told.items():
+            rows = by_run[number]
+            assert status == rows[0]["status"]
+            assert [tuple(map(float, r.split(":"))) for r in rungs] == [
+                (r["step"], r["value"]) for r in rows], (number, rungs)
+            if status == "stopped":
+                assert (int(step), float(value)) == (rows[-1]["step"], rows[-1]["value"])
+            else:
+                assert step == "-" and float(value) < rows[-1]["value"]
+        assert {status for _, status, *_ in told.values()} == {"finished", "stopped"}
+
+
+def test_a_sweep_whose_driver_dies_decides_the_same():
+    recipe = curves("hyperband { min = 1, max = 27, eta = 3 }", runs=60,
+                    loss="p.x + (1 - p.y) / i + 0 * #tostring(i):rep(20000)")
+    tables = []
+    for kills in range(3):
+        with Project() as p:
+            p.write("r.lua", recipe)
+            for kill in range(kills):
+                process = p.start("run", "r.lua")
+                wait_for(lambda: p.poll(f"SELECT 1 FROM rung LIMIT 1 OFFSET {10 * (kill + 1)}"), 60)
+                process.send_signal(signal.SIGKILL)
+                process.communicate()
+            p.pioche("run", "r.lua")
+            tables.append(p.sql(ARRIVALS))
+            p.check_store()
+    assert tables[0] == tables[1] == tables[2]
+    assert {row["verdict"] for row in tables[0]} == {"go", "stop"}
+
+
+TRAINER = """
+import sys, time, pioche
+lr = float(sys.argv[1].split("=")[1])
+with pioche.init() as run:
+    for step in range(1, 21):
+        run.log({"train": 0.0}, step=step)
+        if lr > 1 and step == 10:
+            time.sleep(4)  # several folds, with step 10 begun and its loss not known
+        run.log({"loss": lr if step >= 10 else 0.001}, step=step)
+        if lr > 1 and step == 12:
+            while True:
+                time.sleep(0.1)
+"""
+
+
+def test_a_program_is_stopped_and_its_rung_is_read_when_it_is_complete():
+    library = python_library()
+    with Project() as p:
+        p.write("t.py", TRAINER)
+        p.write("r.lua", """local pioche = require "pioche"
+return pioche.sweep { name = "t", space = { lr = { 0.5, 2 } }, goal = pioche.minimize "loss",
+  stop = pioche.asha { min = 10, max = 20, eta = 2 },
+  program = pioche.program { command = { "python3", "t.py" } } }
+""")
+        err = p.pioche("run", "r.lua", env={"PYTHONPATH": library}).err
+        assert "t-2 stopped: stopped at step 10 by the rule asha: 2nd of 2, of which 1 goes on" in err, err
+        rows = [(r["run"], r["step"], r["at_step"], r["value"], r["verdict"]) for r in p.sql(ARRIVALS)]
+        assert rows == [(1, 10, 10, 0.5, "go"), (2, 10, 10, 2, "stop")], rows
+        runs = {r["id"]: r for r in p.pioche("ls", "--all", "--json").json}
+        assert [runs[f"t-{i}"]["status"] for i in (1, 2)] == ["finished", "stopped"]
+        assert "nothing to do: 2 of 2" in p.pioche("run", "r.lua").err
+        # Who stopped it did not live to see it end: it is not started once more.
+        p.sh("sqlite3 .pioche/pioche.db \"UPDATE run SET status = 'planned', reason = NULL WHERE number = 2\"")
+        p.pioche("run", "r.lua")
+        again = p.pioche("show", "t-2", "--json").json
+        assert again["status"] == "stopped" and len(again["attempts"]) == 1, again
+
+
+def test_wrong_rules():
+    with Project() as p:
+        def wrong(text, message):
+            p.write("r.lua", text)
+            err = p.pioche("run", "r.lua", expect=1).err
+            assert message in err, err
+            assert not os.path.exists(p.store)
+        good = curves("asha { min = 1, max = 9 }")
+        wrong(good.replace("max = 9", "max = 1"), "r.lua:4: stop.max: expected more than min, which is 1, got 1")
+        wrong(good.replace("max = 9", "max = 9, ete = 2"), "stop.ete: there is no such key, did you mean 'eta'?")
+        wrong(good.replace('goal = pioche.minimize "loss", ', ""),
+              'stop: asha needs a goal, as goal = pioche.minimize "val/loss"')
+
+
+harness.main()

@@ -1,0 +1,150 @@
+-- Stopping rules: what they say of hand-made arrivals, and where their rungs are.
+local tap = dofile((arg[0]:match("^.*/") or "") .. "tap.lua")
+local rungs = require "pioche.rungs"
+local test, equal = tap.test, tap.equal
+local huge = math.huge
+
+local function new(name, options, goal)
+  local module = require("pioche.stopping." .. name)
+  local box = { blame = function(_, _, field, format, ...)
+    error(("%s: " .. format):format(field, ...), 0)
+  end }
+  local where = { box = box, at = { display = "r.lua", line = 1 }, path = "stop" }
+  return module.new(module.check(where, options), goal or { key = "loss", goal = "minimize" })
+end
+
+local function steps_of(rule, run)
+  local list, step = {}, 0
+  repeat
+    step = rule:next_rung(run, step)
+    list[#list + 1] = step
+  until not step or #list == 20
+  return list
+end
+
+-- Losses arrive at one rung in this order: "g" or "s" for each.
+local function arrive(rule, losses, rung)
+  local earlier, said = {}, {}
+  for i, loss in ipairs(losses) do
+    local at = type(loss) == "table" and loss or { loss = loss, best = loss, mean = loss }
+    at.number = at.number or i
+    at.verdict = rule:decide({ number = at.number, params = {} }, rung or 1, at, earlier)
+    earlier[i], said[i] = at, at.verdict:sub(1, 1)
+  end
+  return table.concat(said)
+end
+
+test("asha: rungs are min * eta^k, and none is at max or beyond", function()
+  local run = { number = 1, params = {} }
+  equal(steps_of(new("asha", { min = 50, max = 400, eta = 2 }), run), { 50, 100, 200 })
+  equal(steps_of(new("asha", { min = 1, max = 81 }), run), { 1, 3, 9, 27 })
+  equal(steps_of(new("asha", { min = 4, max = 30, eta = 2.5 }), run), { 4, 10, 25 })
+  equal(new("asha", { min = 50, max = 400, eta = 2 }):next_rung(run, 130), 200)
+end)
+
+test("asha: one goes on if it is among the best 1/eta of those so far, itself counted", function()
+  local rule = new("asha", { min = 1, max = 9, eta = 3 })
+  -- Of 1 to 5 that came one goes on; the sixth makes room for two.
+  equal(arrive(rule, { 5, 6, 4, 7, 3, 3.5, 3.6, 1 }), "gsgsggsg")
+  equal(arrive(rule, { 2, 2, 2 }), "ggg", "equals are no worse")
+  local _, why = rule:decide({ number = 3 }, 1, { loss = 4 }, { { loss = 5 }, { loss = 3 }, { loss = 2 } })
+  equal(why, "3rd of 4, of which 1 goes on")
+end)
+
+test("asha: a NaN never goes on, and nobody is stopped by one", function()
+  local rule = new("asha", { min = 1, max = 9, eta = 2 })
+  equal(arrive(rule, { huge, 5, huge, 6 }), "sgsg")
+end)
+
+test("percentile and median: the best so far against the means of the others, after a start", function()
+  local median = new("median", { every = 10, startup = 3 })
+  local function others(...)
+    local list = {}
+    for i, mean in ipairs { ... } do list[i] = { loss = 0, best = 0, mean = mean } end
+    return list
+  end
+  local function says(rule, best, list, loss)
+    return (rule:decide({ number = 9 }, 10, { loss = loss or 9, best = best, mean = 0 }, list))
+  end
+  equal(says(median, 100, others(1, 2)), "go", "two are not three")
+  equal(says(median, 2, others(1, 2, 3)), "go", "the median is not worse than itself")
+  equal(says(median, 2.01, others(1, 2, 3)), "stop")
+  equal(says(median, 2.4, others(1, 2, 3, 4)), "go")
+  equal(says(median, 2.6, others(1, 2, 3, 4)), "stop")
+  equal(says(median, 1, others(1, 2, 3), huge), "stop", "a NaN now, whatever it was")
+  local quarter = new("percentile", { every = 10, percent = 25, startup = 0 })
+  equal(says(quarter, 2, others(1, 2, 3, 4, 5)), "go")
+  equal(says(quarter, 2.1, others(1, 2, 3, 4, 5)), "stop")
+  local _, why = new("median", { every = 10, startup = 1 }, { key = "acc", goal = "maximize" })
+    :decide({ number = 9 }, 10, { loss = -0.5, best = -0.5, mean = -0.5 }, others(-0.75))
+  equal(why, "its best is 0.5, and of 1 before it 50 % have means better than 0.75")
+end)
+
+test("percentile: rungs every so many steps, from min to max", function()
+  local run = { number = 1, params = {} }
+  equal(steps_of(new("median", { every = 10, min = 25, max = 60 }), run), { 25, 35, 45, 55 })
+  equal(new("median", { every = 10 }):next_rung(run, 0), 10)
+  equal(new("median", { every = 10 }):next_rung(run, 10), 20)
+  equal(new("median", { every = 10, min = 25 }):next_rung(run, 44), 45)
+end)
+
+test("percentiles are those of NumPy", function()
+  equal(rungs.percentile({ 3, 1, 2 }, 50), 2)
+  equal(rungs.percentile({ 4, 1, 3, 2 }, 50), 2.5)
+  equal(rungs.percentile({ 10, 20 }, 75), 17.5)
+  equal(rungs.percentile({ 7 }, 10), 7)
+  equal(rungs.percentile({ 1, huge, 2, 3 }, 100), huge)
+end)
+
+test("hyperband: brackets of the paper, in its proportions, fixed by number and seed", function()
+  local rule = new("hyperband", { min = 1, max = 81, eta = 3, seed = 4 })
+  local counts, other = {}, 0
+  local again = new("hyperband", { min = 1, max = 81, eta = 3, seed = 4 })
+  local moved = new("hyperband", { min = 1, max = 81, eta = 3, seed = 5 })
+  for n = 1, 4000 do
+    local key = table.concat(steps_of(rule, { number = n }), " ")
+    counts[key] = (counts[key] or 0) + 1
+    equal(table.concat(steps_of(again, { number = n }), " "), key)
+    if table.concat(steps_of(moved, { number = n }), " ") ~= key then other = other + 1 end
+  end
+  -- JMLR 18(185), table 1: n_s = 81, 34, 15, 8, 5 for R = 81 and eta = 3.
+  local expected = { ["1 3 9 27"] = 81, ["3 9 27"] = 34, ["9 27"] = 15, ["27"] = 8, [""] = 5 }
+  local total = 81 + 34 + 15 + 8 + 5
+  for key, share in pairs(expected) do
+    local mean = 4000 * share / total
+    assert(math.abs((counts[key] or 0) - mean) < 4 * math.sqrt(mean), key .. ": " .. tostring(counts[key]))
+    counts[key] = nil
+  end
+  equal(next(counts), nil)
+  assert(other > 1000)
+end)
+
+test("hyperband: a run is ranked among those of its bracket alone", function()
+  local rule = new("hyperband", { min = 1, max = 9, eta = 3, seed = 1 })
+  local by_steps, list = {}, {}
+  for n = 1, 200 do
+    local key = table.concat(steps_of(rule, { number = n }), " ")
+    by_steps[key] = by_steps[key] or {}
+    table.insert(by_steps[key], n)
+  end
+  local low, middle = by_steps["1 3"], by_steps["3"]
+  for i = 1, 6 do list[i] = { loss = i, number = low[i] } end
+  equal((rule:decide({ number = low[7] }, 3, { loss = 6 }, list)), "stop")
+  equal((rule:decide({ number = middle[1] }, 3, { loss = 6 }, list)), "go")
+end)
+
+test("wrong options name the key and what was expected", function()
+  local function wrong(name, options, part)
+    tap.contains(tap.raises(new, name, options), part)
+  end
+  wrong("asha", { max = 9 }, "min is missing")
+  wrong("asha", { min = 9, max = 9 }, "stop.max: expected more than min, which is 9, got 9")
+  wrong("asha", { min = 1, max = 9, eta = 1 }, "stop.eta: expected a number, at least 2, got 1")
+  wrong("asha", { min = 1, max = 9, by = "hours" }, "stop.by: expected step, got \"hours\"")
+  wrong("hyperband", { min = 1, max = 9, brackets = 2 }, "there is no such key")
+  wrong("median", {}, "every is missing")
+  wrong("median", { every = 1, percent = 10 }, "there is no such key")
+  wrong("percentile", { every = 1, percent = 100 }, "a number between 0 and 100")
+end)
+
+tap.done()
