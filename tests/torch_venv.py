@@ -1,5 +1,5 @@
 """PyTorch for the tests that train with it, of exactly one version, beside
-scikit-learn, which brings the data.
+scikit-learn, which brings the data, and safetensors, which reads what was saved.
 
 It lives in a virtual environment of its own, build/torch of the checkout or what
 PIOCHE_TORCH names; that is made when first asked for, and kept. Where pip cannot,
@@ -14,8 +14,8 @@ from harness import ROOT, Skip
 
 INSTALL_S = 420
 VERSION = "2.13.0"
-WANTED = (f"torch=={VERSION}", "numpy", "scikit-learn")
-CHECK = f"import numpy, sklearn, torch; assert torch.__version__.split('+')[0] == '{VERSION}'"
+WANTED = (f"torch=={VERSION}", "numpy", "safetensors", "scikit-learn")
+CHECK = f"import numpy, safetensors, sklearn, torch; assert torch.__version__.split('+')[0] == '{VERSION}'"
 HOME = os.path.abspath(os.environ.get("PIOCHE_TORCH") or os.path.join(ROOT, "build", "torch"))
 PYTHON = os.path.join(HOME, "bin", "python")
 _why = None                        # it cannot be had
@@ -40,7 +40,7 @@ def _install():
 
 
 def home():
-    """The environment's folder; its bin/python imports torch and sklearn."""
+    """The environment's folder; its bin/python imports torch, safetensors and sklearn."""
     global _why
     if os.environ.get("SAN"):
         raise Skip("python3 is not built with the sanitizers")

@@ -38,9 +38,10 @@ from pioche_values import (_INT64_MIN, _array, _bytes, _columns, _dict, _flatten
                            _name_of, _number, _scalar, _shown, _step)
 
 if TYPE_CHECKING:
+    from pioche_checkpoint import Part, Saved
     from pioche_points import Points
 
-__all__ = ["Run", "Error", "init", "log", "finish", "read", "rank", "world", "run"]
+__all__ = ["Run", "Error", "Part", "init", "log", "finish", "read", "rank", "world", "run"]
 
 
 class Error(RuntimeError):
@@ -94,7 +95,8 @@ for _name, _result, *_arguments in (
         ("pio_checkpoint_begin", _int, ctypes.POINTER(_pointer), _pointer, _i64, _int),
         ("pio_checkpoint_add", _int, _pointer, _text, _text, _int, _int, ctypes.POINTER(_i64),
          _pointer, _pointer),
-        ("pio_checkpoint_commit", _int, ctypes.POINTER(_pointer))):
+        ("pio_checkpoint_commit", _int, ctypes.POINTER(_pointer)),
+        ("pio_resume_read", _int, _pointer, _text, _text, _int, _int, ctypes.POINTER(_i64), _pointer, _pointer)):
     getattr(_lib, _name).restype, getattr(_lib, _name).argtypes = _result, _arguments
 
 
@@ -326,12 +328,22 @@ class Run:
         """A remark, as `pioche note` writes."""
         _check(self._call(_lib.pio_fact, b"e", b"note", _bytes("note", text)))
 
-    def checkpoint(self, step: int, roles: Mapping[str, Mapping[str, Any]], writers: int = 1) -> None:
-        """Save {role: {name: array}}: NumPy arrays, torch CPU tensors, or anything
-        with the buffer protocol. Returns when this rank's files are on disk."""
-        for role, tensors in _dict("checkpoint", roles).items():
-            _dict("role %r of a checkpoint" % role, tensors)
-        self._call(_checkpoint, _step(step), roles, writers)
+    def checkpoint(self, step: int, roles: Mapping[str, Mapping[Any, Any]], writers: int = 1) -> None:
+        """Save {role: state}: a state is a dict of NumPy arrays, torch tensors (from a
+        GPU they are copied), buffers, or Parts of larger ones; it may be nested as a
+        state_dict is, and hold numbers, texts and bytes. Each of `writers` ranks calls it.
+        Returns when this rank's files are on disk."""
+        self._call(_save, _step(step), roles, writers)
+
+    def resume(self) -> "Optional[Saved]":
+        """The checkpoint that this attempt starts from; None where it starts afresh.
+
+            saved = run.resume()
+            model.load_state_dict(saved["model"].value(torch=True))
+            first = saved["extra"]["epoch"] + 1
+        """
+        from pioche_checkpoint import resume
+        return resume(self)
 
     def finish(self, status: int = 0) -> None:
         """Flush and close; idempotent. `status` other than 0: the run failed."""
@@ -428,21 +440,10 @@ def _log(run: ctypes.c_void_p, step: int, points: List[Tuple[bytes, Union[int, f
         _check(log(run, number, step, value))
 
 
-def _checkpoint(run: ctypes.c_void_p, step: int, roles: Mapping[str, Any], writers: int) -> None:
-    made, kept = _pointer(), []
-    _check(_lib.pio_checkpoint_begin(ctypes.byref(made), run, step, writers))
-    try:
-        for role, tensors in roles.items():
-            for name, value in tensors.items():
-                dtype, shape, address, owner = _array("tensor", name, value)
-                kept.append(owner)
-                _check(_lib.pio_checkpoint_add(made, _bytes("role", role), _bytes("tensor", name), dtype,
-                                               len(shape), (_i64 * len(shape))(*shape), None, address))
-    except BaseException:
-        _lib.pio_checkpoint_add(made, b"", b"", 0, 0, None, None, None)  # spoils it: nothing is reported
-        _lib.pio_checkpoint_commit(ctypes.byref(made))
-        raise
-    _check(_lib.pio_checkpoint_commit(ctypes.byref(made)))
+def _save(run: ctypes.c_void_p, step: int, roles: Mapping[str, Any], writers: int) -> None:
+    """Imported amid the call: finish() waits for that, too."""
+    from pioche_checkpoint import save
+    save(run, step, roles, writers)
 
 
 # ---- the module's run -------------------------------------------------------------------------
@@ -557,6 +558,13 @@ def read(run: Union[Run, str], key: str, rank: int = 0, store: Optional[str] = N
     store has them: a command of pioche takes in what a program just logged."""
     from pioche_points import read as read_points
     return read_points(run.id if isinstance(run, Run) else run, key, rank, store)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Part":
+        from pioche_checkpoint import Part
+        return Part
+    raise AttributeError("module 'pioche' has no attribute %r" % name)
 
 
 def log(values: Mapping[str, Any], step: Optional[int] = None) -> None:

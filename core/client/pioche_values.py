@@ -137,9 +137,10 @@ def _array(what: str, name: str, value: Any) -> Tuple[int, Sequence[int], Option
     shape: Sequence[int]
     if hasattr(value, "data_ptr"):
         owner = value.detach()
-        if owner.device.type != "cpu":
-            raise TypeError("%s %r is on %s: move it to the CPU first" % (what, name, owner.device))
-        owner = owner.resolve_neg().contiguous()  # a view may hold its numbers negated
+        if owner.device.type == "meta" or str(owner.layout) != "torch.strided":
+            raise TypeError("%s %r is on %s, its layout is %s: a dense tensor with data expected" %
+                            (what, name, owner.device, owner.layout))
+        owner = owner.cpu().resolve_neg().contiguous()  # a view may hold its numbers negated
         dtype = str(owner.dtype).rpartition(".")[2]
         shape, address = tuple(owner.shape), owner.data_ptr()
     else:

@@ -2,8 +2,7 @@
 
 #include <string.h>
 
-/* -1: more than 63 bits hold. */
-static int product(int64_t *elements, const int64_t *shape, int ndim)
+static int product(int64_t *elements, const char *name, const int64_t *shape, int ndim, pio_err *err)
 {
 	*elements = 1;
 	bool none = false;
@@ -11,7 +10,7 @@ static int product(int64_t *elements, const int64_t *shape, int ndim)
 		none |= shape[i] == 0;
 	for (int i = 0; i < ndim && !none; i++)
 		if (__builtin_mul_overflow(*elements, shape[i], elements))
-			return -1;
+			return pio_fail(err, PIO_EINVAL, "tensor \"%s\" has more than 2^63 elements", name);
 	*elements = none ? 0 : *elements;
 	return 0;
 }
@@ -56,7 +55,9 @@ static int check_part(const char *name, int ndim, const int64_t *shape, const pi
 		if (part->shape[i] < 0)
 			return pio_fail(err, PIO_EINVAL, "tensor \"%s\" is part of one whose dimension %d is %lld",
 			                name, i, (long long)part->shape[i]);
-	(void)product(&elements, part->shape, part->ndim);
+	int rc = product(&elements, name, part->shape, part->ndim, err);
+	if (rc)
+		return rc;
 	if (ndim != (part->flat ? 1 : part->ndim))
 		return pio_fail(err, PIO_EINVAL, "tensor \"%s\" has %d dimensions: %d expected of a %s", name, ndim,
 		                part->flat ? 1 : part->ndim, part->flat ? "run of elements" : "part of the whole");
@@ -74,9 +75,7 @@ int pio_region_of(pio_region *region, const char *name, int ndim, const int64_t 
                   const pio_part *part, pio_err *err)
 {
 	int64_t elements;
-	int rc = part ? check_part(name, ndim, shape, part, err) : 0;
-	if (!rc && product(&elements, part ? part->shape : shape, part ? part->ndim : ndim))
-		rc = pio_fail(err, PIO_EINVAL, "tensor \"%s\" has more than 2^63 elements", name);
+	int rc = part ? check_part(name, ndim, shape, part, err) : product(&elements, name, shape, ndim, err);
 	if (rc)
 		return rc;
 	*region = (pio_region){ .ndim = part ? part->ndim : ndim, .flat = part && part->flat };
@@ -93,13 +92,6 @@ int pio_region_of(pio_region *region, const char *name, int ndim, const int64_t 
 int64_t pio_region_count(const pio_region *region)
 {
 	return region->run * region->runs;
-}
-
-bool pio_region_is_whole(const pio_region *region)
-{
-	int64_t elements = 0;
-	(void)product(&elements, region->whole, region->ndim);
-	return pio_region_count(region) == elements;
 }
 
 bool pio_region_same_whole(const pio_region *a, const pio_region *b)

@@ -32,7 +32,6 @@ int pio_region_of(pio_region *region, const char *name, int ndim, const int64_t 
                   const pio_part *part, pio_err *err);
 /* Elements. */
 int64_t pio_region_count(const pio_region *region);
-bool pio_region_is_whole(const pio_region *region);
 bool pio_region_same_whole(const pio_region *a, const pio_region *b);
 
 /* Told of `count` elements that both have: where they are in each, counted in the

@@ -15,7 +15,8 @@ import zipfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
-MODULES = ("pioche", "pioche_points", "pioche_values")  # packages, since py.typed is for those alone
+# Packages, since py.typed is for those alone.
+MODULES = ("pioche", "pioche_checkpoint", "pioche_points", "pioche_values")
 LIBRARIES = ("lib/libpioche.so", "lib/pioche/pioche_read.so")
 
 

@@ -51,7 +51,6 @@ def main():
     parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--width", type=int, default=16)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--checkpoint", default="checkpoint.pt")
     args = parser.parse_args()
 
     has_gpu = torch.cuda.is_available()
@@ -70,13 +69,12 @@ def main():
     loss_of = nn.CrossEntropyLoss()
 
     first = 0
-    if os.path.exists(args.checkpoint):
-        saved = torch.load(args.checkpoint, map_location=device)
-        model.module.load_state_dict(saved["model"])
-        optimizer.load_state_dict(saved["optimizer"])
-        first = saved["epoch"] + 1
-
     run = pioche.init()
+    saved = run.resume()
+    if saved:
+        model.module.load_state_dict(saved["model"].value(torch=True))
+        optimizer.load_state_dict(saved["optim"].value(torch=True))
+        first = saved["extra"]["epoch"] + 1
     for epoch in range(first, args.epochs):
         sampler.set_epoch(epoch)
         for i, (images, labels) in enumerate(loader):
@@ -89,8 +87,8 @@ def main():
         if rank == 0:
             print(f"epoch {epoch}: accuracy {accuracy:.4f}", flush=True)
             run.log({"test/accuracy": accuracy}, step=(epoch + 1) * len(loader))
-            torch.save({"model": model.module.state_dict(), "optimizer": optimizer.state_dict(),
-                        "epoch": epoch}, args.checkpoint)
+            run.checkpoint((epoch + 1) * len(loader), {
+                "model": model.module.state_dict(), "optim": optimizer.state_dict(), "extra": {"epoch": epoch}})
     dist.destroy_process_group()
 
 

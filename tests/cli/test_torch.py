@@ -88,12 +88,13 @@ def test_it_learns_as_under_torchrun():
 
 
 def strip(text):
-    """Without the lines that know of pioche: the import, and each that logs. A
-    recipe's goal would be a metric that nobody logs."""
+    """Without the lines that know of pioche: the import, and each that logs, saves or
+    resumes. A recipe's goal would be a metric that nobody logs."""
     if "pioche.sweep" in text:
         return re.sub(r"^  goal = .*\n", "", text, flags=re.M)
-    text, gone = re.subn(r"^\s*(import pioche|run = pioche\..*|run\.log\(.*)\n", "", text, flags=re.M)
-    assert gone == 4 and "pioche" not in text, text
+    text, gone = re.subn(r"^\s*(import pioche|run = pioche\..*|run\.log\(.*)\n"
+                         r"|^    saved = run(.|\n)*?epoch.*\n|^ *run\.checkpoint\((.|\n)*?\}\)\n", "", text, flags=re.M)
+    assert gone == 6 and "pioche" not in text and "run." not in text, text
     return text
 
 
@@ -107,6 +108,126 @@ def test_without_a_line_about_pioche_it_runs():
         accuracy = float(re.search(rf"epoch {EPOCHS - 1}: accuracy ([0-9.]+)", said).group(1))
         assert accuracy >= ACCURACY, said
         assert "kernel" in run["environment"]["documents"]["machine"]
+
+
+STATE = """
+import pioche
+import torch
+
+def model_state():
+    torch.manual_seed(7)
+    square = torch.randn(6, 5)
+    return {"a.weight": square.to(torch.bfloat16), "a.turned": square.t(), "a.every": square[::2, 1:4],
+            "one": torch.tensor(2.5, dtype=torch.float16), "empty": torch.empty(0, 3), "bytes": square.to(torch.int8),
+            "mask": square > 0, "parameter": torch.nn.Parameter(square), "double": square.double().expand(2, 6, 5)}
+
+def optim_state():
+    layer = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.AdamW(layer.parameters(), lr=0.1, betas=(0.8, 0.9))
+    layer(torch.ones(4, 3)).sum().backward()
+    optimizer.step()
+    return optimizer, optimizer.state_dict()
+
+def same(a, b):
+    if isinstance(a, torch.Tensor):
+        return a.dtype == b.dtype and a.shape == b.shape and torch.equal(
+            a.detach().contiguous().view(torch.uint8), b.contiguous().view(torch.uint8)) if a.dim() else \
+            a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, dict):
+        return list(a) == list(b) and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, (list, tuple)):
+        return type(a) is type(b) and len(a) == len(b) and all(map(same, a, b))
+    return type(a) is type(b) and a == b
+"""
+
+SAVE_STATE = STATE + """
+with pioche.init() as run:
+    model, (_, optim) = model_state(), optim_state()
+    run.checkpoint(1, {"model": model, "optim": optim, "extra": {"rng": torch.get_rng_state()}})
+"""
+
+READ_STATE = STATE + """
+import sys, safetensors.torch
+with pioche.init() as run:
+    saved, model, (optimizer, optim) = run.resume(), model_state(), optim_state()
+    sort = lambda state: dict(sorted(state.items()))
+    assert same(sort(model), sort(saved["model"].value(torch=True)))
+    back = saved["optim"].value(torch=True)
+    assert same(optim, back), (optim, back)
+    optimizer.load_state_dict(back)
+    torch.set_rng_state(saved["extra"].read("rng", torch=True))
+    assert saved["model"]["double"].shape == (2, 6, 5) and saved["model"]["double"].dtype == "float64"
+    assert saved["model"]["a.weight"].dtype == "uint16"  # NumPy has no bfloat16
+    part = saved["model"].read("double", (2, 2, 5), (0, 3, 0), torch=True)
+    assert torch.equal(part, model["double"][:, 3:5])
+    alone = safetensors.torch.load_file(sys.argv[1].partition("=")[2])
+    assert same(sort(model), sort(alone))
+    for bad in (torch.empty(2, device="meta"), torch.eye(3).to_sparse(), torch.zeros(2, dtype=torch.complex64)):
+        try:
+            run.checkpoint(9, {"model": {"w": bad}})
+        except TypeError as error:
+            assert "'w'" in str(error), error
+        else:
+            raise SystemExit("%r was saved" % bad)
+    run.log({"right": 1.0}, step=2)
+"""
+
+READ_RECIPE = """
+local pioche = require "pioche"
+local save = pioche.program { command = { "python3", "save.py" } }
+local read = pioche.program { command = { "python3", "read.py" } }
+return function(lab)
+  local a = lab:run { name = "save", program = save }
+  local b = lab:run { name = "read", program = read, from = a:checkpoint "last", params = { file = "model" } }
+  assert(b:metric "right" == 1)
+end
+"""
+
+
+def model_file(p, run):
+    sha256 = p.sql("SELECT f.sha256 FROM checkpoint_file f JOIN checkpoint c ON c.id = f.checkpoint_id JOIN run r"
+                   f" ON r.id = c.run_id JOIN experiment e ON e.id = r.experiment_id WHERE e.name = '{run}' AND"
+                   " f.role = 'model' ORDER BY c.step DESC")[0]["sha256"]
+    return os.path.join(p.dir, ".pioche", "objects", sha256[:2], sha256)
+
+
+def test_a_state_comes_back_bit_for_bit():
+    """And safetensors alone reads the model: bfloat16, strided and expanded ones too."""
+    harness.python_library()
+    with project() as p:
+        p.write("save.py", SAVE_STATE)
+        p.write("r.lua", 'local pioche = require "pioche"\nreturn pioche.sweep { name = "save", program = '
+                'pioche.program { command = { "python3", "save.py" } }, space = { x = 1 } }\n')
+        p.pioche("run", "r.lua", timeout=200)
+        p.write("read.py", READ_STATE)
+        p.write("read.lua", READ_RECIPE.replace('"model"', f'"{model_file(p, "save")}"'))
+        p.pioche("run", "read.lua", timeout=200)
+
+
+def test_a_run_goes_on_from_a_checkpoint_as_if_it_had_not_ended():
+    harness.python_library()
+    with project() as p:
+        p.write("r.lua", """
+local pioche = require "pioche"
+local train = pioche.program { command = { "python3", "experiments/torch_ddp/train.py" } }
+return function(lab)
+  local launch = { ranks_per_node = 2 }
+  local half = lab:run { name = "half", program = train, params = { epochs = 1 }, launch = launch }
+  lab:run { name = "rest", program = train, params = { epochs = 3 }, launch = launch,
+    from = half:checkpoint "last" }
+  lab:run { name = "whole", program = train, params = { epochs = 3 }, launch = launch }
+end
+""")
+        p.pioche("run", "r.lua", timeout=400)
+        rest, whole = points(p, "rest-1"), points(p, "whole-1")
+        assert len(rest["train/loss", 0]) == 2 * STEPS[2], rest["train/loss", 0][:3]
+        for key, told in rest.items():
+            assert told == whole[key][-len(told):], key
+        with open(model_file(p, "rest"), "rb") as a, open(model_file(p, "whole"), "rb") as b:
+            header = [int.from_bytes(f.read(8), "little") for f in (a, b)]
+            a.seek(8 + header[0])
+            b.seek(8 + header[1])
+            assert a.read() == b.read(), "the weights differ"
 
 
 def test_two_nodes_of_slurm_give_the_same_bits():

@@ -290,9 +290,9 @@ import array
 run = pioche.init()
 run.checkpoint(3, {"model": {"w": array.array("f", [1, 2, 3]), "b": bytes(5)}})
 try:
-    run.checkpoint(4, {"model": {"w": [1, 2]}})
+    run.checkpoint(4, {"model": {"w": {1, 2}}})
 except TypeError as error:
-    assert "'w' is a list" in str(error)
+    assert "'w' of role 'model' is a set" in str(error)
 else:
     raise SystemExit("accepted")
 """)

@@ -87,6 +87,7 @@ run.finish()
         env["MYPYPATH"] = SOURCE
         done = subprocess.run([python, "-m", "mypy", "--strict", "--cache-dir", os.path.join(self.dir, "cache"),
                                "train.py", os.path.join(SOURCE, "pioche.py"),
+                               os.path.join(SOURCE, "pioche_checkpoint.py"),
                                os.path.join(SOURCE, "pioche_points.py"),
                                os.path.join(SOURCE, "pioche_values.py")],
                               cwd=self.dir, env=env, capture_output=True, text=True)
