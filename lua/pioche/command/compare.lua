@@ -124,7 +124,7 @@ local function single_groups(loaded)
 end
 
 -- Numbers 1, 2, ... for the runs so that two of them have the same one where they
--- had before and their marks (integers, or nil) are the same, too.
+-- had before and their marks (integers, or nil) are the same, too. How many there are.
 local function refine(numbers, marks)
   local seen, count = {}, 0
   for i, number in ipairs(numbers) do
@@ -135,6 +135,7 @@ local function refine(numbers, marks)
     end
     numbers[i] = seen[key]
   end
+  return count
 end
 
 -- What a parameter says to tell runs apart; a seed that is the run's own says nothing.
@@ -170,7 +171,9 @@ local function seed_groups(loaded, params)
     numbers[i] = 0
   end
   for _, param in ipairs(params) do
-    if not param.name:find("^summary/") then refine(numbers, marks_of(loaded, param)) end
+    if not param.name:find("^summary/") and refine(numbers, marks_of(loaded, param)) == #loaded then
+      return single_groups(loaded) -- no two are alike
+    end
   end
   for _, field in ipairs { "experiment_id", "tree", "program", "launch", "from_checkpoint" } do
     refine(numbers, marks_of_field(loaded, field))
