@@ -169,6 +169,44 @@ def test_a_pool_is_cancelled():
         p.check_nothing_left()
 
 
+def pilots(p):
+    """Processes of the pilots of this project's pools."""
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{name}/cmdline", "rb") as f:
+                words = f.read().split(b"\0")
+        except OSError:
+            continue
+        if b"--pilot" in words and any(w.startswith(os.fsencode(p.store)) for w in words):
+            found.append(int(name))
+    return found
+
+
+def test_a_pilot_is_killed():
+    """Its job ends with it, and the runs in it, which go on in another, as often as that happens."""
+    with boxed(2) as box, PodProject(box) as p:
+        env = p.wrap("sbatch", COUNT)
+        recipe(p, "pod", "nodes = 1, ranks_per_node = 2, pool = { nodes = 2, time = '20m' }",
+               "x = { 1, 2, 3 }, steps = 80, pause_ms = 50, metrics = 2", attempts=2)
+        run = p.start("run", "pod.lua", env=env)
+        try:
+            wait_for(lambda: len(running(p)) == 2 and p.poll("SELECT 1 FROM series"), 120, "two runs")
+            killed = pilots(p)
+            assert len(killed) == 1, killed
+            os.kill(killed[0], signal.SIGKILL)
+            _, err = run.communicate(timeout=300)
+        finally:
+            stop_all(run)
+        assert run.returncode == 0, err
+        rows = attempts(p)
+        assert [a["result"] for a in rows[2:]] == ["ok"] * 3 and len({a["job"] for a in rows}) == 2, rows
+        assert all(a["result"] not in ("ok", None) and a["message"] for a in rows[:2]), rows
+        assert submitted(p) == 2
+        p.check_points(2, 2, 80, runs=3)
+        p.check_nothing_left()
+
+
 def test_no_run_starts_that_cannot_end():
     """What may take longer than the pool lasts waits for the next one."""
     with boxed(1) as box, PodProject(box) as p:
