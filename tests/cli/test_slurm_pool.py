@@ -203,6 +203,10 @@ def test_a_pilot_is_killed():
         assert [a["result"] for a in rows[2:]] == ["ok"] * 3 and len({a["job"] for a in rows}) == 2, rows
         assert all(a["result"] not in ("ok", None) and a["message"] for a in rows[:2]), rows
         assert submitted(p) == 2
+        listed = p.pioche("nodes", "pools", "--json").json
+        assert [(x["state"], x["nodes"], x["slots"], x["running"], x["ended_attempts"]) for x in listed] == [
+            ("ended", 2, None, 0, 3), ("ended", 2, None, 0, 2)], listed
+        assert listed[1]["message"] in p.pioche("nodes", "pools", "--wide").out
         p.check_points(2, 2, 80, runs=3)
         p.check_nothing_left()
 

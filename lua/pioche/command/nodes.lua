@@ -82,6 +82,56 @@ local function show(ctx)
   ctx.out(ctx.encode(values) .. "\n")
 end
 
+-- ---- pools -----------------------------------------------------------------------
+
+-- Those that are open, and the newest that are over.
+local pools_sql = [[
+  SELECT p.ulid, p.job, p.state, p.nodes, p.spec ->> '$.slots' AS slots, p.message, p.created_ns,
+         p.started_ns, p.ended_ns, count(a.id) FILTER (WHERE a.state <> 'ended') AS running,
+         count(a.id) FILTER (WHERE a.state = 'ended') AS ended
+    FROM pool p LEFT JOIN attempt a ON a.pool_id = p.id
+   WHERE p.state <> 'ended' OR p.id IN (SELECT id FROM pool ORDER BY id DESC LIMIT 10)
+   GROUP BY p.id ORDER BY p.id DESC]]
+
+local function pool_json(pool)
+  return { id = pool.ulid, job = pool.job, state = pool.state, nodes = pool.nodes,
+    slots = pool.slots or json.null, running = pool.running, ended_attempts = pool.ended,
+    message = pool.message, created = runs.time(pool.created_ns), started = runs.time(pool.started_ns),
+    ended = runs.time(pool.ended_ns) }
+end
+
+local function print_pools(ctx, list, now_ns)
+  if #list == 0 then return ctx.note("no pool was asked for yet\n") end
+  local rows = {}
+  for i, pool in ipairs(list) do
+    rows[i] = { pool.job or "", pool.state, tostring(pool.nodes), pool.slots and tostring(pool.slots) or "",
+      tostring(pool.running), tostring(pool.ended), format.age(now_ns - pool.created_ns), pool.message or "" }
+  end
+  tables.print(ctx, { { title = "job" }, { title = "pool" }, { title = "nodes", align = "right" },
+    { title = "slots", align = "right", drop = 1 }, { title = "running", align = "right" },
+    { title = "done", align = "right" }, { title = "asked for", align = "right", drop = 2 },
+    { title = "why", flex = true, min = 20, drop = 1 } }, rows)
+end
+
+local function show_pools(ctx)
+  local list = ctx.reading():rows(pools_sql)
+  if ctx.csv then
+    ctx.out(csv.line { "job", "state", "nodes", "slots", "running", "ended_attempts", "created", "message" })
+    for _, pool in ipairs(list) do
+      ctx.out(csv.line({ pool.job, pool.state, pool.nodes, pool.slots, pool.running, pool.ended,
+        runs.time(pool.created_ns), pool.message }, 8))
+    end
+  elseif ctx.json then
+    local values = json.array {}
+    for i, pool in ipairs(list) do values[i] = pool_json(pool) end
+    ctx.out(ctx.encode(values) .. "\n")
+  else
+    print_pools(ctx, list, sys.now_ns())
+  end
+end
+
+-- ---- leaving out -----------------------------------------------------------------
+
 local function names_of(ctx)
   local names = table.move(ctx.args, 2, #ctx.args, 1, {})
   if #names == 0 then errors.raise("usage", "nodes %s: expected the NAME of a node", ctx.args[1]) end
@@ -141,15 +191,17 @@ local function run(ctx)
     exclude(ctx)
   elseif what == "clear" then
     clear(ctx)
+  elseif what == "pools" then
+    show_pools(ctx)
   else
-    errors.raise("usage", "nodes: expected exclude or clear, got '%s'", what)
+    errors.raise("usage", "nodes: expected exclude, clear or pools, got '%s'", what)
   end
   return 0
 end
 
 return {
   summary = "the machines, how they failed, which are left out",
-  usage = "nodes\nnodes exclude NAME... [--for 2d] [--why TEXT]\nnodes clear NAME...",
+  usage = "nodes\nnodes exclude NAME... [--for 2d] [--why TEXT]\nnodes clear NAME...\nnodes pools",
   help = [[
 Each machine that ran something: attempts that it took part in, how often it was
 the first to fail, how often one of its ranks was slow for a while, and what was
@@ -161,8 +213,12 @@ not at all. A node of the cluster whose score comes to 2.5 is left out of new jo
 for a day. `exclude` leaves nodes out for a time, or until they are cleared;
 `clear` uses them again and forgets what they did.
 
+`pools` lists the allocations of Slurm into which runs were packed (launch.pool),
+newest first: those that are there, and ten that are over.
+
 JSON: an array of {name, excluded, excluded_until, reason, attempts, failures,
-slow, score, first_seen, last_seen, checks[{name, state, message, time}]}.]],
+slow, score, first_seen, last_seen, checks[{name, state, message, time}]}; of pools {id, job, state, nodes,
+slots, running, ended_attempts, message, created, started, ended}.]],
   options = {
     { name = "for", arg = "DURATION", help = "of exclude: so long, as 90s, 12h or 2d; else until cleared" },
     { name = "why", arg = "TEXT", help = "of exclude: the reason that is shown" },
