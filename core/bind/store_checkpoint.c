@@ -2,7 +2,9 @@
 #include <string.h>
 
 #include "base/element.h"
+#include "base/mem.h"
 #include "bind/store.h"
+#include "store/retain.h"
 #include "store/series.h"
 #include "store/tensor_diff.h"
 
@@ -121,8 +123,96 @@ static int store_tensor_diff(lua_State *L)
 	return 1;
 }
 
+/* ---- which are kept ------------------------------------------------------------------ */
+
+/* { last, best, every, goal_key, goal } */
+static pio_keep check_keep(lua_State *L, int index)
+{
+	luaL_checktype(L, index, LUA_TTABLE);
+	return (pio_keep){
+		.last = pio_bind_field_integer(L, index, "last", 0),
+		.best = pio_bind_field_integer(L, index, "best", 0),
+		.every = pio_bind_field_integer(L, index, "every", 0),
+		.goal_key = pio_bind_field_string(L, index, "goal_key"),
+		.goal = pio_bind_field_string(L, index, "goal"),
+	};
+}
+
+/* checkpoint_judge(run_id, keep) -> array of { id, step, why (nil: it may go) } */
+static int store_checkpoint_judge(lua_State *L)
+{
+	pio_store *store = pio_bind_store(L, 1);
+	lua_Integer run = luaL_checkinteger(L, 2);
+	pio_keep keep = check_keep(L, 3);
+	void **guard = pio_bind_guard(L, pio_free);
+	pio_retained *list = NULL;
+	size_t count = 0;
+	pio_err err = PIO_ERR_INIT;
+	if (pio_store_checkpoint_judge(&list, &count, store, run, &keep, &err))
+		return pio_bind_fail(L, &err);
+	*guard = list;
+	lua_createtable(L, (int)count, 0);
+	for (size_t i = 0; i < count; i++) {
+		lua_createtable(L, 0, 3);
+		set_integer(L, "id", list[i].id);
+		set_integer(L, "step", list[i].step);
+		lua_pushstring(L, list[i].why);
+		lua_setfield(L, -2, "why");
+		lua_rawseti(L, -2, (lua_Integer)i + 1);
+	}
+	return 1;
+}
+
+/* checkpoint_retain(run_id, keep) -> false, or the id of the one to be reread first */
+static int store_checkpoint_retain(lua_State *L)
+{
+	pio_keep keep = check_keep(L, 3);
+	int64_t unread = 0;
+	pio_err err = PIO_ERR_INIT;
+	if (pio_store_checkpoint_retain(&unread, pio_bind_store(L, 1), luaL_checkinteger(L, 2), &keep, &err))
+		return pio_bind_fail(L, &err);
+	if (unread)
+		lua_pushinteger(L, unread);
+	else
+		lua_pushboolean(L, 0);
+	return 1;
+}
+
+/* orphan_remove(sha256) -> bytes it took, or false: it is none */
+static int store_orphan_remove(lua_State *L)
+{
+	int64_t bytes;
+	pio_err err = PIO_ERR_INIT;
+	if (pio_store_orphan_remove(&bytes, pio_bind_store(L, 1), luaL_checkstring(L, 2), &err))
+		return pio_bind_fail(L, &err);
+	if (bytes >= 0)
+		lua_pushinteger(L, bytes);
+	else
+		lua_pushboolean(L, 0);
+	return 1;
+}
+
+/* checkpoint_pin(id, reason or nil), checkpoint_unpin(id) */
+static int store_checkpoint_pin(lua_State *L)
+{
+	pio_err err = PIO_ERR_INIT;
+	int rc = pio_store_checkpoint_pin(pio_bind_store(L, 1), luaL_checkinteger(L, 2),
+	                                  luaL_optstring(L, 3, NULL), &err);
+	return pio_bind_done(L, rc, &err);
+}
+
+static int store_checkpoint_unpin(lua_State *L)
+{
+	pio_err err = PIO_ERR_INIT;
+	return pio_bind_done(L, pio_store_checkpoint_unpin(pio_bind_store(L, 1), luaL_checkinteger(L, 2), &err),
+	                     &err);
+}
+
 const luaL_Reg pio_bind_store_checkpoint_methods[] = {
-	{ "series_value_at", store_series_value_at }, { NULL, NULL },
+	{ "series_value_at", store_series_value_at }, { "checkpoint_judge", store_checkpoint_judge },
+	{ "checkpoint_retain", store_checkpoint_retain }, { "orphan_remove", store_orphan_remove },
+	{ "checkpoint_pin", store_checkpoint_pin }, { "checkpoint_unpin", store_checkpoint_unpin },
+	{ NULL, NULL },
 };
 
 const luaL_Reg pio_bind_store_checkpoint_functions[] = {

@@ -176,17 +176,6 @@ static int store_checkpoint_find(lua_State *L)
 	return pio_bind_id(L, rc, id, &err);
 }
 
-/* checkpoint_retain(run_id, last, best, key, goal) */
-static int store_checkpoint_retain(lua_State *L)
-{
-	pio_err err = PIO_ERR_INIT;
-	int rc = pio_store_checkpoint_retain(pio_bind_store(L, 1), luaL_checkinteger(L, 2),
-	                                     (int)luaL_checkinteger(L, 3),
-	                                     (int)luaL_checkinteger(L, 4), luaL_optstring(L, 5, NULL),
-	                                     luaL_optstring(L, 6, NULL), &err);
-	return pio_bind_done(L, rc, &err);
-}
-
 static int store_object_path(lua_State *L)
 {
 	pio_store *store = pio_bind_store(L, 1);
@@ -215,6 +204,6 @@ const luaL_Reg pio_bind_store_plan_methods[] = {
 	{ "input_digest", store_input_digest }, { "bundle_add", store_bundle_add },
 	{ "checkpoint_newest", store_checkpoint_newest },
 	{ "checkpoint_best", store_checkpoint_best }, { "checkpoint_find", store_checkpoint_find },
-	{ "checkpoint_retain", store_checkpoint_retain }, { "object_path", store_object_path },
+	{ "object_path", store_object_path },
 	{ NULL, NULL },
 };

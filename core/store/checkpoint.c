@@ -26,20 +26,20 @@
 
 /* ---- finding ----------------------------------------------------------------------------- */
 
-/* True if every file is there with its size. */
-static int is_whole(bool *whole, pio_store *store, int64_t checkpoint_id, pio_err *err)
+int pio_store_checkpoint_is_whole(bool *whole, pio_store *store, int64_t checkpoint_id, pio_err *err)
 {
 	*whole = true;
 	pio_str path = PIO_STR_INIT;
-	sqlite3_stmt *row = pio_sql_query(store, err, "SELECT f.sha256, o.bytes FROM checkpoint_file f JOIN"
-	                                  " object o ON o.sha256 = f.sha256 WHERE f.checkpoint_id = ?1", "i",
-	                                  checkpoint_id);
+	sqlite3_stmt *row = pio_sql_query(store, err, "SELECT f.sha256, o.bytes, o.verified NOT IN ('write',"
+	                                  " 'quick', 'reread') FROM checkpoint_file f JOIN object o ON"
+	                                  " o.sha256 = f.sha256 WHERE f.checkpoint_id = ?1", "i", checkpoint_id);
 	int rc = pio_sql_row(store, row, err);
 	while (rc == 1) {
 		struct stat st;
 		pio_str_clear(&path);
 		int bad = pio_store_object_path(&path, store, (const char *)sqlite3_column_text(row, 0), err);
-		if (!bad && (stat(path.data, &st) != 0 || st.st_size != sqlite3_column_int64(row, 1)))
+		if (!bad && (stat(path.data, &st) != 0 || st.st_size != sqlite3_column_int64(row, 1) ||
+		             sqlite3_column_int(row, 2)))
 			*whole = false;
 		rc = bad ? bad : pio_sql_row(store, row, err);
 	}
@@ -57,7 +57,7 @@ int pio_store_checkpoint_newest(int64_t *id, pio_store *store, int64_t run_id, p
 	int rc = pio_sql_row(store, row, err);
 	while (rc == 1) {
 		int64_t candidate = sqlite3_column_int64(row, 0);
-		int bad = is_whole(&whole, store, candidate, err);
+		int bad = pio_store_checkpoint_is_whole(&whole, store, candidate, err);
 		if (!bad && whole) {
 			*id = candidate;
 			rc = 0;
@@ -139,6 +139,8 @@ static int delete_rows(pio_store *store, int64_t checkpoint_id, char **digests, 
 		if (!rc && !used)
 			rc = pio_sql_exec(store, err, "DELETE FROM object WHERE sha256 = ?1", "t", digests[i]);
 	}
+	if (!rc)
+		rc = pio_sql_exec(store, err, "DELETE FROM pin WHERE checkpoint_id = ?1", "i", checkpoint_id);
 	return rc ? rc : pio_sql_exec(store, err, "DELETE FROM checkpoint WHERE id = ?1", "i",
 	                              checkpoint_id);
 }

@@ -1,4 +1,5 @@
-/* checkpoint.h: publishing, listing for resume, and dropping checkpoints.
+/* checkpoint.h: publishing, listing for resume, and dropping checkpoints; which are to
+ * be dropped is said by retain.h.
  *
  * Shards are staged, hashed and synced by the ranks (core/client/checkpoint.c)
  * and reported through the journal. When all writers of a step have reported,
@@ -9,13 +10,16 @@
 #ifndef PIO_STORE_CHECKPOINT_H
 #define PIO_STORE_CHECKPOINT_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "store/store.h"
 
 /* Newest sealed checkpoint of a run by step whose files are all there with
- * their sizes; *id = 0 when there is none. */
+ * their sizes and were not found damaged; *id = 0 when there is none. */
 int pio_store_checkpoint_newest(int64_t *id, pio_store *store, int64_t run_id, pio_err *err);
+/* Are its files all there with their sizes, and was none found damaged? */
+int pio_store_checkpoint_is_whole(bool *whole, pio_store *store, int64_t checkpoint_id, pio_err *err);
 /* By manifest digest; *id = 0 when there is none. */
 int pio_store_checkpoint_find(int64_t *id, pio_store *store, const char *manifest_sha256,
                               pio_err *err);
@@ -24,12 +28,8 @@ int pio_store_checkpoint_index(pio_store *store, int64_t checkpoint_id, const ch
                                pio_err *err);
 /* Drop one checkpoint and the objects that nothing else refers to. */
 int pio_store_checkpoint_drop(pio_store *store, int64_t checkpoint_id, pio_err *err);
-/* Keep the newest `last` and the `best` by the goal (its value at the
- * checkpoint's step, else the nearest step before); drop the others. Never
- * drops the only one. goal NULL: no best. Negative counts keep all. */
-int pio_store_checkpoint_retain(pio_store *store, int64_t run_id, int last, int best,
-                                const char *goal_key, const char *goal, pio_err *err);
-/* The best sealed checkpoint by that rule; *id = 0 when there is none. */
+/* The best sealed checkpoint by the goal (its value at the checkpoint's step, else
+ * at the nearest step before); *id = 0 when there is none. */
 int pio_store_checkpoint_best(int64_t *id, pio_store *store, int64_t run_id, const char *goal_key,
                               const char *goal, pio_err *err);
 /* Finish interrupted drops and sweep staging/ of owners that are gone. */

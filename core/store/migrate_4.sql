@@ -42,3 +42,9 @@ CREATE TABLE rung (
   UNIQUE (sweep_id, run_id, step)
 ) STRICT;
 CREATE INDEX rung_by_step ON rung (sweep_id, step, id);
+
+CREATE TABLE pin (
+  checkpoint_id INTEGER PRIMARY KEY REFERENCES checkpoint,
+  reason      TEXT,
+  pinned_ns   INTEGER NOT NULL
+) STRICT;

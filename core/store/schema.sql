@@ -314,6 +314,12 @@ CREATE TABLE checkpoint_file (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX checkpoint_file_by_object ON checkpoint_file (sha256);
 
+CREATE TABLE pin (                             -- checkpoints that are kept whatever the rule says
+  checkpoint_id INTEGER PRIMARY KEY REFERENCES checkpoint,
+  reason      TEXT,
+  pinned_ns   INTEGER NOT NULL
+) STRICT;
+
 CREATE TABLE tensor (                          -- what is inside an object
   sha256      TEXT NOT NULL REFERENCES object,
   name        TEXT NOT NULL,

@@ -11,18 +11,19 @@ local checkpoints = {}
 local digits_min = 4          -- of a digest's beginning
 local steps_told = 6          -- in an error
 
--- What is known of a checkpoint's files: 'write' and 'reread' are how they were found
--- to be whole, and every other word is what is wrong with one.
+-- What is known of a checkpoint's files: 'write', 'quick' and 'reread' are how they were
+-- found to be whole, and every other word is what is wrong with one.
 local columns = [[
   c.id, c.run_id, e.name || '-' || r.number AS run, r.ulid, c.step, c.manifest_sha256 AS sha256,
   c.manifest, c.bytes, c.writers, c.fsyncs, c.stall_ns, c.created_ns, a.number AS attempt,
   (SELECT count(*) FROM checkpoint_file f WHERE f.checkpoint_id = c.id) AS files,
   (SELECT o.verified FROM checkpoint_file f JOIN object o ON o.sha256 = f.sha256
-    WHERE f.checkpoint_id = c.id AND o.verified NOT IN ('write', 'reread') LIMIT 1) AS damage,
+    WHERE f.checkpoint_id = c.id AND o.verified NOT IN ('write', 'quick', 'reread') LIMIT 1) AS damage,
   (SELECT count(*) FROM checkpoint_file f JOIN object o ON o.sha256 = f.sha256
     WHERE f.checkpoint_id = c.id AND o.verified IS NOT 'reread') AS unread,
   (SELECT min(o.verified_ns) FROM checkpoint_file f JOIN object o ON o.sha256 = f.sha256
-    WHERE f.checkpoint_id = c.id) AS verified_ns]]
+    WHERE f.checkpoint_id = c.id) AS verified_ns,
+  (SELECT coalesce(p.reason, '') FROM pin p WHERE p.checkpoint_id = c.id) AS pinned]]
 
 local from = [[ FROM checkpoint c JOIN run r ON r.id = c.run_id
   JOIN experiment e ON e.id = r.experiment_id JOIN attempt a ON a.id = c.attempt_id
@@ -155,11 +156,12 @@ function checkpoints.tensors(store, checkpoint, name)
     .. " t.name = coalesce(?2, t.name) ORDER BY f.rank, f.role, t.offset, t.name", checkpoint.id, name)
 end
 
--- What the experiment's goal makes of a row of checkpoints.list: "last", "best" or both.
+-- What stands behind a row of checkpoints.list: "last", "best", "pinned", or several.
 function checkpoints.marks(row)
   local marks = {}
   if row.is_last then marks[#marks + 1] = "last" end
   if row.is_best then marks[#marks + 1] = "best" end
+  if row.pinned then marks[#marks + 1] = "pinned" end
   return marks
 end
 

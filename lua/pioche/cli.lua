@@ -17,7 +17,7 @@ local cli = {}
 -- is a verb too.
 cli.verbs = {
   "run", "plan", "supervise", "attach", "watch", "ls", "show", "compare", "chart", "logs", "stop", "drill",
-  "note", "tag", "sql", "checkpoint", "export", "import", "verify", "nodes", "journal", "doctor",
+  "note", "tag", "sql", "checkpoint", "gc", "export", "import", "verify", "nodes", "journal", "doctor",
   "completion", "help",
 }
 

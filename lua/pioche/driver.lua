@@ -15,6 +15,7 @@ local objective = require "pioche.objective"
 local pools = require "pioche.pools"
 local progress = require "pioche.progress"
 local recipe = require "pioche.recipe"
+local retention = require "pioche.retention"
 local retry = require "pioche.retry"
 local sys = require "pioche.core.sys"
 local term = require "pioche.term"
@@ -197,12 +198,6 @@ function session_methods:newest_value(job)
   return row and row.value
 end
 
-local function retain(self, job)
-  local keep, goal = job.spec.keep, job.spec.goal
-  check(self.store:checkpoint_retain(job.id, keep.last, keep.best, goal and goal.key,
-    goal and goal.goal))
-end
-
 -- A run is over, for this session at least.
 function session_methods:finish(job, status, reason)
   job.status, job.reason = status, reason
@@ -248,7 +243,7 @@ local function on_ended(self, event)
   if not job then return ended_elsewhere(self, event) end
   self.active[event.run] = nil
   local message = event.message ~= json.null and event.message or event.result
-  retain(self, job)
+  retention.apply(self, job, true)
   if event.result == "ok" then
     return ended_well(self, job, event.step ~= json.null and event.step or job.step)
   elseif event.result == "cancelled" then
@@ -285,7 +280,7 @@ local function on_progress(self, event)
   local now = sys.mono_ns()
   if now - (job.retained_ns or 0) > 5000000000 then
     job.retained_ns = now
-    retain(self, job)
+    retention.apply(self, job)
   end
   local why = job.spec.judge and job.step and job.spec.judge:look(job, job.step, false)
   if why and not job.stopped_by then
@@ -468,8 +463,10 @@ function session_methods:execute(jobs, parallel, total, more)
     end
     if next(self.active) == nil and (self.interrupts > 0 or #self.queue == 0) then break end
     if not objective.turn(self, told) then self:poll(wait_ms(self, sys.mono_ns())) end
+    retention.tend(self)
     self.progress:draw()
   end
+  retention.settle(self)
   self.progress:finish()
 end
 

@@ -7,6 +7,7 @@ local launch = require "pioche.core.launch"
 local launcher = require "pioche.launcher"
 local pioche = require "pioche"
 local preflight = require "pioche.preflight"
+local retention = require "pioche.retention"
 local retry = require "pioche.retry"
 local sandbox = require "pioche.sandbox"
 local sys = require "pioche.core.sys"
@@ -61,7 +62,13 @@ project.keep = {
   last = { kind = "count", help = "newest checkpoints of each run that are kept" },
   best = { kind = "count",
     help = "checkpoints of each run that are kept beside the newest, the best by the goal; the only one of a"
-      .. " run is never dropped" },
+      .. " run is never dropped, and none before the newest of those that stay was read again from the"
+      .. " disk" },
+  every = { kind = "positive", otherwise = "none",
+    help = "keep the first checkpoint at or after each multiple of so many steps, too" },
+  quota = { kind = retention.size, otherwise = "none",
+    help = "bytes that the store's files may take, as \"2TB\": it is told when the next checkpoint of a run"
+      .. " would be more" },
   code = { kind = "boolean",
     help = "keep an attempt's copy of the code after it ended well; the commit has it anyway" },
 }

@@ -30,17 +30,17 @@ RECIPE = """
 local pioche = require "pioche"
 return pioche.sweep {
   name = "toy", program = pioche.program { command = { "%s", "train.py" } }, space = {},
-  goal = pioche.minimize "val/loss", launch = { ranks_per_node = 2 }, keep = { last = 9 },
+  goal = pioche.minimize "val/loss", launch = { ranks_per_node = 2 }, %s,
 }
 """
 
 
-def project():
+def project(keep="keep = { last = 9 }", rest="", **env):
     python_library()
     p = Project(git=False)
-    p.write("train.py", TRAIN)
-    p.write("recipe.lua", RECIPE % sys.executable)
-    p.pioche("run", "recipe.lua")
+    p.write("train.py", TRAIN + rest)
+    p.write("recipe.lua", RECIPE % (sys.executable, keep))
+    p.pioche("run", "recipe.lua", env=env)
     return p
 
 
@@ -144,9 +144,77 @@ def refuses(p):
     assert "checkpoint" in p.pioche("completion", "bash").out
 
 
+def steps(p):
+    return [r["step"] for r in p.sql("SELECT step FROM checkpoint WHERE state = 'sealed' ORDER BY step")]
+
+
+def is_collected(p):
+    """pin, verify, gc."""
+    assert p.pioche("checkpoint", "verify", "toy-1@20", "--json").json[0]["done"] == "good"
+    assert p.pioche("checkpoint", "ls", "--json").json[1]["state"] == "reread"
+    assert "nothing" not in p.pioche("gc", "--dry-run").out
+    would = p.pioche("gc", "toy", "--dry-run", "--last", "1", "--json").json
+    run = would["runs"][0]
+    assert [(r["step"], r["why"]) for r in run["kept"]] == [(30, "last")], would
+    assert [r["step"] for r in run["dropped"]] == [10, 20] and would["bytes"] == run["bytes"] > 0, would
+    assert steps(p) == [10, 20, 30]
+    p.pioche("checkpoint", "pin", "toy-1@10", "--reason", "for the paper")
+    assert "for the paper" in p.pioche("checkpoint", "show", "toy-1@10").out
+    left = os.path.join(p.store, "objects", "ab", "ab" * 32)
+    os.makedirs(os.path.dirname(left), exist_ok=True)
+    with open(left, "w", encoding="ascii") as f:
+        f.write("orphan")
+    os.makedirs(os.path.join(p.store, "staging", p.sql("SELECT ulid FROM run")[0]["ulid"], "step-99"))
+    stored = p.sql("SELECT sum(bytes) AS n FROM object")[0]["n"]
+    done = p.pioche("gc", "--last", "1", "--best", "1", "--json").json
+    assert [(r["step"], r["why"]) for r in done["runs"][0]["kept"]] == [
+        (10, "pinned"), (20, "best"), (30, "last")] and (done["orphans"], done["bytes"]) == (1, 6), done
+    assert not os.path.exists(left) and os.listdir(os.path.join(p.store, "staging")) == []
+    p.pioche("checkpoint", "unpin", "toy-1@10")
+    done = p.pioche("gc", "--last", "1", "--best", "1", "--json").json
+    assert steps(p) == [20, 30] and p.sql("SELECT sum(bytes) AS n FROM object")[0]["n"] == stored - done["bytes"]
+    newest = p.sql("SELECT DISTINCT verified FROM object JOIN checkpoint_file USING (sha256) JOIN checkpoint c "
+                   "ON c.id = checkpoint_id WHERE step = 30")
+    assert newest == [{"verified": "reread"}], "the newest was read again before"
+    assert "dropped 0 checkpoints" in p.pioche("gc").out, "its recipe keeps nine"
+    p.pioche("verify")
+    # A damaged newest one: what is older stays.
+    sha = p.sql("SELECT sha256 FROM checkpoint_file JOIN checkpoint c ON c.id = checkpoint_id WHERE step = 30 "
+                "AND role = 'model' AND rank = 0")[0]["sha256"]
+    path = os.path.join(p.store, "objects", sha[:2], sha)
+    os.chmod(path, 0o644)
+    with open(path, "r+b") as f:
+        f.seek(-1, os.SEEK_END)
+        f.write(b"x")
+    assert p.pioche("checkpoint", "verify", "toy-1@30", expect=1).out.startswith("toy-1@30 is damaged: " + sha[:16])
+    kept = p.pioche("gc", "--last", "1", "--json").json["runs"][0]["kept"]
+    assert [(r["step"], r["why"]) for r in kept] == [(20, "last"), (30, "damaged")], kept
+    assert "damaged" in p.pioche("checkpoint", "ls").out
+
+
+def test_a_supervisor_drops_older_ones_when_the_newest_was_read_again():
+    with project("keep = { last = 1, best = 0 }") as p:
+        assert steps(p) == [30]
+        assert p.sql("SELECT DISTINCT verified AS v FROM object") == [{"v": "reread"}]
+        p.check_store()
+    # A large one is read by a process of its own.
+    with project("keep = { last = 1, best = 0, every = 20 }", PIOCHE_REREAD_BYTES="0") as p:
+        assert steps(p) == [20, 30]
+        p.check_store()
+
+
+def test_that_a_checkpoint_will_not_fit_is_told_while_there_is_time():
+    with project('keep = { last = 9, quota = "5 kB" }', rest="import time; time.sleep(4)") as p:
+        told = p.sql("SELECT message FROM event WHERE kind = 'checkpoint.room'")
+        assert len(told) == 1 and "more than keep.quota, 5.0 kB" in told[0]["message"], told
+        bad = p.read("recipe.lua").replace('"5 kB"', '"a lot"')
+        p.write("bad.lua", bad)
+        assert 'keep.quota: expected a size, as "2TB"' in p.pioche("plan", "bad.lua", expect=1).err
+
+
 def test_a_checkpoint_is_found_shown_and_compared():
     with project() as p:
-        for part in (names_and_lists, looks_inside, prints_tensors, compares, refuses):
+        for part in (names_and_lists, looks_inside, prints_tensors, compares, refuses, is_collected):
             part(p)
 
 

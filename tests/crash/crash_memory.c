@@ -18,9 +18,10 @@
 #include "store/checkpoint.h"
 #include "store/fold.h"
 #include "store/mend.h"
-#include "store/verify.h"
+#include "store/retain.h"
 #include "store/series.h"
 #include "store/series_now.h"
+#include "store/verify.h"
 #include "story.h"
 #include "sys/fs.h"
 
@@ -286,7 +287,8 @@ static int verify_store(scene *s, pio_err *err)
 static int retain_act(scene *s, pio_store *store, pio_err *err)
 {
 	char path[400];
-	int64_t id = 0;
+	int64_t id = 0, unread;
+	static const pio_keep keep = { .last = 1, .best = 1, .goal_key = "loss", .goal = "minimize" };
 	snprintf(path, sizeof path, "%s/index", s->root);
 	int rc = pio_store_checkpoint_newest(&id, store, 1, err);
 	if (!rc)
@@ -294,7 +296,7 @@ static int retain_act(scene *s, pio_store *store, pio_err *err)
 	if (!rc)
 		rc = pio_store_checkpoint_best(&id, store, 1, "loss", "minimize", err);
 	if (!rc)
-		rc = pio_store_checkpoint_retain(store, 1, 1, 1, "loss", "minimize", err);
+		rc = pio_store_checkpoint_retain(&unread, store, 1, &keep, err);
 	return rc ? rc : pio_store_checkpoint_recover(store, err);
 }
 

@@ -112,7 +112,7 @@ end
 local function print_files(ctx, files)
   local cells = {}
   for i, file in ipairs(files) do
-    local sound = file.verified == "write" or file.verified == "reread"
+    local sound = file.verified == "write" or file.verified == "quick" or file.verified == "reread"
     cells[i] = { tostring(file.rank), file.role, file.sha256:sub(1, 16), format.bytes(file.bytes),
       { file.verified == "write" and "written" or file.verified, not sound and "red" or nil } }
   end
@@ -153,6 +153,7 @@ local function print_head(ctx, row)
   line("state", term.paint(cell[1], cell[2], ctx.color)
     .. (row.verified_ns and " " .. runs.time(row.verified_ns) or "")
     .. (row.damage and ": a file " .. row.damage or ""))
+  line("pinned", row.pinned and (row.pinned ~= "" and row.pinned or "yes"))
   line("code", manifest.commit)
   line("from", manifest.from ~= json.null and manifest.from and "checkpoint " .. manifest.from)
 end

@@ -1,5 +1,6 @@
 -- checkpoint: what runs saved: which there are, what is in one, how two differ.
 local errors = require "pioche.errors"
+local care = require "pioche.checkpoint.care"
 local diff = require "pioche.checkpoint.diff"
 local list = require "pioche.checkpoint.list"
 
@@ -12,8 +13,11 @@ local parts = {
     words = "CHECKPOINT TENSOR [--text|--npy] [--rank N]", options = { "text", "npy", "rank" } },
   diff = { run = diff.run, min = 2, max = 2, words = "A B [--by MEASURE] [--all]",
     options = { "by", "all", "wide" } },
+  pin = { run = care.pin, min = 1, words = "CHECKPOINT... [--reason TEXT]", options = { "reason" } },
+  unpin = { run = care.unpin, min = 1, words = "CHECKPOINT...", options = {} },
+  verify = { run = care.verify, min = 1, words = "CHECKPOINT...", options = {} },
 }
-local names = { "ls", "show", "cat", "diff" }
+local names = { "ls", "show", "cat", "diff", "pin", "unpin", "verify" }
 
 local globals = { store = true, json = true, csv = true, no_color = true }
 
@@ -72,12 +76,17 @@ norm relative to the first's, the cosine between both, and how many elements
 changed. Files that both have are not read. A tensor that became another type is
 compared by its values.
 
+pin keeps a checkpoint whatever the recipe's `keep` and `pioche gc` say, until it is
+unpinned. verify reads all files of one again from the disk and compares them with
+their digests; the exit status is 1 where one is damaged.
+
 JSON: of ls an array of {id, name, run, ulid, step, attempt, bytes, files, writers,
 fsyncs, stall_ms, created, state, damage, verified, value, marks[]}; of show such an
 object with {commit, from, file_list[], tensors[]}; of cat {name, role, rank, dtype,
 shape[], values[]}; of diff {a, b, same, changed, added, removed, reshaped,
 bytes_read, tensors[{kind, rank, role, name, a, b, elements, changed, unfinite,
-max_abs, max_index, rms, relative, cosine}]}.]],
+max_abs, max_index, rms, relative, cosine}]}; of pin, unpin and verify arrays of
+{id, name, done}.]],
   options = {
     { name = "text", help = "of cat: numbers, a line for each row" },
     { name = "npy", help = "of cat: a file of NumPy's format" },
@@ -85,12 +94,14 @@ max_abs, max_index, rms, relative, cosine}]}.]],
     { name = "by", arg = "MEASURE", choices = diff.measures,
       help = "of diff: order by max, rms, relative, cosine or changed, most different first" },
     { name = "all", short = "a", help = "of show: all tensors; of diff: those that are the same, too" },
+    { name = "reason", arg = "TEXT", help = "of pin: why, which show tells" },
     { name = "wide", short = "w", help = "every column, whatever the terminal's width" },
   },
   examples = "pioche checkpoint ls gpt\npioche checkpoint show gpt/best@last\n"
     .. "pioche checkpoint cat gpt-17@400 wte --npy > wte.npy\n"
-    .. "pioche checkpoint diff gpt-17@100 gpt-17@400 --by relative",
-  args = { 1, nil, what = "ls, show, cat or diff" },
+    .. "pioche checkpoint diff gpt-17@100 gpt-17@400 --by relative\n"
+    .. "pioche checkpoint pin gpt-17@400 --reason 'table 2 of the paper'",
+  args = { 1, nil, what = "what to do: " .. table.concat(names, ", ") },
   names = names,
   run = run,
 }

@@ -1,0 +1,149 @@
+-- retention.lua: which checkpoints of a run stay: the rule of its recipe, applied while
+-- it runs and when it ends.
+--
+-- Older ones go only when the newest of those that stay was read again from the disk,
+-- past the page cache. A small one is read at once; a large one by a process of its own,
+-- one at a time, while the session goes on.
+local errors = require "pioche.errors"
+local format = require "pioche.format"
+local sys = require "pioche.core.sys"
+
+local retention = {}
+local check = errors.check
+
+-- Of a checkpoint that is read at once; set for tests.
+local at_once_bytes = math.tointeger(sys.getenv("PIOCHE_REREAD_BYTES") or 33554432)
+local tend_ns = 1000000000
+
+local units = { [""] = 1, kB = 1e3, MB = 1e6, GB = 1e9, TB = 1e12, PB = 1e15, KiB = 1 << 10, MiB = 1 << 20,
+  GiB = 1 << 30, TiB = 1 << 40, PiB = 1 << 50 }
+
+-- The kind of a field that is a number of bytes.
+function retention.size(value)
+  local number, unit = tostring(value):match("^(%d+%.?%d*) ?(%a*)B?$")
+  if number and units[unit] == nil then unit = unit .. "B" end
+  local bytes = number and units[unit] and math.tointeger(math.floor(tonumber(number) * units[unit]))
+  if bytes and bytes > 0 and (type(value) == "string" or type(value) == "number") then return bytes end
+  return nil, "a size, as \"2TB\" or \"500 GiB\", or a number of bytes"
+end
+
+-- The rule as the store takes it.
+function retention.rule(keep, goal)
+  return { last = keep.last, best = keep.best, every = keep.every, goal_key = goal and goal.key,
+    goal = goal and goal.goal }
+end
+
+-- ---- reading again --------------------------------------------------------------------
+
+local function look_up(self, id)
+  return check(self.store:one("SELECT manifest_sha256 AS sha256, step, bytes, EXISTS (SELECT 1 FROM"
+    .. " checkpoint_file f JOIN object o ON o.sha256 = f.sha256 WHERE f.checkpoint_id = c.id AND"
+    .. " o.verified NOT IN ('write', 'quick', 'reread')) AS damaged FROM checkpoint c WHERE id = ?", id))
+end
+
+-- It was read: say so where it is not what it was.
+local function tell_outcome(self, job, id)
+  local found = look_up(self, id)
+  if not found or found.damaged == 0 then return end
+  local message = ("the checkpoint of step %d is damaged (`pioche verify` tells where): nothing older was"
+    .. " dropped for it"):format(found.step)
+  check(self.store:event(job.id, { kind = "checkpoint.damaged", step = found.step, message = message }))
+  self.progress:say("%s: %s", job.name, message)
+end
+
+local function begin_reread(self, job, id, found)
+  local pid = check(sys.spawn { log = "/dev/null", argv = { sys.executable(), "checkpoint", "verify",
+    found.sha256, "--store", sys.realpath(self.store:path()) } })
+  self.reread = { pid = pid, id = id, job = job, step = found.step, bytes = found.bytes }
+end
+
+-- Drop what may go; false while another has to be read before.
+local function try(self, job)
+  local read = {}
+  while true do
+    local unread = check(self.store:checkpoint_retain(job.id, retention.rule(job.spec.keep, job.spec.goal)))
+    if not unread then return true end
+    if self.reread or read[unread] then return read[unread] ~= nil end
+    read[unread] = true
+    local found = look_up(self, unread)
+    if found.bytes > at_once_bytes then
+      begin_reread(self, job, unread, found)
+      return false
+    end
+    check(self.store:verify { checkpoint = unread, only_unread = true })
+    tell_outcome(self, job, unread)
+  end
+end
+
+-- ---- room ---------------------------------------------------------------------------------
+
+-- Will the next checkpoint of a run fit? Told once, until it does.
+local function watch_room(self, job)
+  local newest = check(self.store:one("SELECT bytes FROM checkpoint WHERE run_id = ? AND state = 'sealed'"
+    .. " ORDER BY step DESC, id DESC LIMIT 1", job.id))
+  if not newest then return end
+  local free, quota, message = sys.free_bytes(self.store:path()), job.spec.keep.quota, nil
+  if free and free < newest.bytes then
+    message = ("the next checkpoint takes about %s, and the store's disk has %s free"):format(
+      format.bytes(newest.bytes), format.bytes(free))
+  elseif quota then
+    local stored = check(self.store:one("SELECT coalesce(sum(bytes), 0) AS bytes FROM object")).bytes
+    if stored + newest.bytes > quota then
+      message = ("the store's files take %s, and with the next checkpoint of about %s more than keep.quota,"
+        .. " %s"):format(format.bytes(stored), format.bytes(newest.bytes), format.bytes(quota))
+    end
+  end
+  if message and not job.room_told then
+    check(self.store:event(job.id, { kind = "checkpoint.room", message = message }))
+    self.progress:say("%s: %s: `pioche gc --dry-run` tells what could go", job.name, message)
+  end
+  job.room_told = message ~= nil
+end
+
+-- ---- for a session ---------------------------------------------------------------------------
+
+-- Apply the rule to a job's run; `is_over`: there will be no further checkpoint.
+function retention.apply(self, job, is_over)
+  self.retaining = self.retaining or {}
+  self.retaining[job.id] = not try(self, job) and job or nil
+  if not is_over then watch_room(self, job) end
+end
+
+-- Go on with what waits for a checkpoint that is being read.
+function retention.tend(self)
+  local now = sys.mono_ns()
+  if self.reread and now - (self.tended_ns or 0) >= tend_ns then
+    self.tended_ns = now
+    local status, signal = sys.ended(self.reread.pid)
+    if status == false then return end
+    local done = self.reread
+    self.reread = nil
+    tell_outcome(self, done.job, done.id)
+    if signal or status > 1 then -- it could not read, which is no verdict: a later session tries again
+      self.retaining[done.job.id] = nil
+    end
+    for _, job in pairs(self.retaining) do
+      if try(self, job) then self.retaining[job.id] = nil end
+    end
+  end
+end
+
+-- At the end of the work: what waits is waited for, unless somebody is in a hurry.
+function retention.settle(self)
+  local told
+  while self.reread and self.interrupts == 0 do
+    if told ~= self.reread then
+      told = self.reread
+      self.progress:say("%s: reading the checkpoint of step %d (%s) again, before older ones are dropped",
+        told.job.name, told.step, format.bytes(told.bytes))
+    end
+    self:poll(100)
+    retention.tend(self)
+  end
+  if self.reread then
+    sys.kill(self.reread.pid, "SIGTERM")
+    self.reread = nil
+  end
+end
+
+return retention
