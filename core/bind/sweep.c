@@ -5,6 +5,7 @@
 #include "bind/sweep.h"
 #include "sweep/draw.h"
 #include "sweep/real.h"
+#include "sweep/sobol.h"
 
 /* The key of a draw in arguments 1 to 3: seed, number, name. */
 static pio_draw check_draw(lua_State *L)
@@ -59,11 +60,29 @@ static int sweep_shuffle(lua_State *L)
 	return 1;
 }
 
+/* sobol(seed, index, dimension, name): coordinate of point 1, 2, ...; dimensions are
+ * counted from 1, and one beyond the table is a random draw. */
+static int sweep_sobol(lua_State *L)
+{
+	size_t name_bytes;
+	lua_Integer index = luaL_checkinteger(L, 2), dimension = luaL_checkinteger(L, 3);
+	const char *name = luaL_checklstring(L, 4, &name_bytes);
+	luaL_argcheck(L, index >= 1 && index <= UINT32_MAX, 2, "out of range");
+	luaL_argcheck(L, dimension >= 1, 3, "out of range");
+	bool is_beyond = dimension > PIO_SOBOL_DIMENSIONS;
+	pio_draw draw = pio_draw_init(luaL_checkinteger(L, 1), is_beyond ? index : 0, name, name_bytes);
+	lua_pushnumber(L, is_beyond ? pio_draw_uniform(&draw)
+	                            : pio_sobol((uint32_t)index - 1, (int)dimension - 1,
+	                                        (uint32_t)(pio_draw_next(&draw) >> 32)));
+	return 1;
+}
+
 int pio_bind_open_sweep(lua_State *L)
 {
 	static const luaL_Reg functions[] = {
 		{ "uniform", sweep_uniform }, { "integer", sweep_integer }, { "exp", sweep_exp },
 		{ "log", sweep_log }, { "shuffle", sweep_shuffle }, { "tpe", pio_bind_tpe_new },
+		{ "sobol", sweep_sobol },
 		{ NULL, NULL },
 	};
 	pio_bind_tpe_type(L);

@@ -5,24 +5,23 @@ local json = require "pioche.core.json"
 local sweep = require "pioche.core.sweep"
 
 local points = {}
-local methods = {}
-methods.__index = methods
+points.__index = points
 
 local walked_max = 100000      -- points of a space that are gone through one by one
 
 -- tries: how many random points are tried for one.
 function points.new(space, seed, tries)
   return setmetatable({ space = space, seed = seed, tries = tries, count = space:count(), seen = {} },
-    methods)
+    points)
 end
 
 -- It was proposed elsewhere, or in an earlier session.
-function methods:mark(params)
+function points:mark(params)
   if self.count then self.seen[json.encode(params)] = true end
 end
 
 -- The parameters of a raw point; nil where it is none, or was there before.
-function methods:take(raw)
+function points:take(raw)
   local params = self.space:complete(raw)
   if not params then return nil, "where" end
   local key = self.count and json.encode(params)
@@ -48,8 +47,14 @@ local function draw_left(self, number)
   return params
 end
 
+-- The point of a number in a sequence that fills the space evenly; where that is none or
+-- was there before, a random one; nil where there is none left.
+function points:even(number)
+  return (self:take(self.space:even(self.seed, number))) or self:random(number)
+end
+
 -- A random point; nil where there is none left.
-function methods:random(number)
+function points:random(number)
   local rejected = 0
   local tries = self.count and self.count <= walked_max and math.min(self.tries, 100) or self.tries
   for try = 0, tries - 1 do
@@ -63,6 +68,24 @@ function methods:random(number)
       tries)
   end
   return nil
+end
+
+-- A sampler that reads no results: point n is `draw(known, n)`. Those before it are made
+-- first, because a finite space must know what was proposed. options: runs, seed.
+function points.sequence(space, options, draw)
+  local count = space:count()
+  local sampler = { size = count and math.min(count, options.runs) or options.runs }
+  local known = points.new(space, options.seed, math.min(100000, 1000 * options.runs))
+  local made, ended = {}, false
+  sampler.propose = function(_, n)
+    while #made < n and n <= sampler.size and not ended do
+      local point = draw(known, #made + 1)
+      if not point then ended = true else made[#made + 1] = point end
+    end
+    return made[n]
+  end
+  sampler.observe = function() end
+  return sampler
 end
 
 return points

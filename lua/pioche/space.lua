@@ -132,14 +132,8 @@ local function cardinality(d)
   if d.kind == "fixed" or d.kind == "derived" then return 1 end
 end
 
--- The value of a domain for the draw (seed, number, key).
-local function draw(d, seed, number, key)
-  if d.kind == "choice" then
-    return d.values[sweep.integer(seed, number, key, 1, #d.values)]
-  elseif d.kind == "int" then
-    return sweep.integer(seed, number, key, d.low, d.high)
-  end
-  local u = sweep.uniform(seed, number, key)
+-- The value of a range below which the part u of it lies, 0 <= u < 1.
+local function at_part(d, u)
   if d.kind == "uniform" then
     local value = d.low + u * (d.high - d.low)
     return value < d.high and value or d.low
@@ -150,6 +144,23 @@ local function draw(d, seed, number, key)
   local value = sweep.exp(low + u * (high - low))
   if integer then value = math.floor(value + 0.5) end
   return math.max(d.low, math.min(d.high, value))
+end
+
+-- The value of a domain for the draw (seed, number, key).
+local function draw(d, seed, number, key)
+  if d.kind == "choice" then
+    return d.values[sweep.integer(seed, number, key, 1, #d.values)]
+  elseif d.kind == "int" then
+    return sweep.integer(seed, number, key, d.low, d.high)
+  end
+  return at_part(d, sweep.uniform(seed, number, key))
+end
+
+-- The value of a domain for its coordinate u of an even point, 0 <= u < 1.
+local function even(d, u)
+  if d.kind == "choice" then return d.values[math.floor(u * #d.values) + 1] end
+  if d.kind == "int" then return d.low + math.floor(u * (d.high - d.low + 1)) end
+  return at_part(d, u)
 end
 
 -- What a space is made of, for people: the call or the form, and what it means.
@@ -315,6 +326,25 @@ function methods:draw(seed, number, try)
       elseif d.kind ~= "derived" then
         local key = try == 0 and parameter.name or parameter.name .. "#" .. try
         raw[parameter.name] = draw(d, seed, number, key)
+      end
+    end
+  end
+  return raw
+end
+
+-- Raw point number 1, 2, ... of a sequence that fills the space evenly; each parameter of
+-- more than one value has a dimension of its own.
+function methods:even(seed, number)
+  local raw, dimension = {}, 0
+  for _, parameter in ipairs(self.parameters) do
+    local d = parameter.domain
+    local is_free = d.kind ~= "fixed" and d.kind ~= "derived"
+    if is_free then dimension = dimension + 1 end
+    if space.active(parameter, raw) then
+      if is_free then
+        raw[parameter.name] = even(d, sweep.sobol(seed, number, dimension, parameter.path))
+      elseif d.kind == "fixed" then
+        raw[parameter.name] = d.value
       end
     end
   end

@@ -65,7 +65,7 @@ local function small(name, seed)
 end
 
 test("of a finite space every point comes once, and then no more", function()
-  for _, name in ipairs { "tpe", "random" } do
+  for _, name in ipairs { "tpe", "random", "sobol" } do
     local sampler, seen, count = small(name, 3), {}, 0
     while true do
       local params = sampler:propose(count + 1)
@@ -128,6 +128,26 @@ test("values are of their domains, and bad options are told", function()
   end
   tap.contains(tap.raises(search, "tpe", given, { gamma = 2 }), "gamma: expected a number above 0")
   tap.contains(tap.raises(search, "tpe", given, { seeds = 2 }), "seeds: there is no such key")
+end)
+
+test("sobol fills a space evenly, also of choices and whole numbers", function()
+  local sampler = search("sobol", { c = { "a", "b", "c", "d" }, n = space_of.int(1, 8),
+    m = space_of.log_int(1, 255), x = space_of.log_uniform(1e-4, 1) }, { runs = 256, seed = 4 })
+  local seen = {}
+  for n = 1, 256 do
+    local p = sampler:propose(n)
+    local decade = math.floor(math.log(p.x, 10))
+    for _, key in ipairs { p.c, "n" .. p.n, p.c .. p.n, "x" .. decade, "x" .. decade .. p.c } do
+      seen[key] = (seen[key] or 0) + 1
+    end
+  end
+  equal(sampler:propose(257), nil)
+  for _, c in ipairs { "a", "b", "c", "d" } do
+    equal(seen[c], 64)
+    for n = 1, 8 do equal(seen[c .. n], 8) end
+    for decade = -4, -1 do assert(math.abs(seen["x" .. decade .. c] - 16) <= 2) end
+  end
+  for n = 1, 8 do equal(seen["n" .. n], 32) end
 end)
 
 test("a space without a choice is one point", function()

@@ -7,10 +7,12 @@
 #include <cmocka.h>
 
 #include <math.h>
+#include <stdbool.h>
 #include <string.h>
 
 #include "sweep/draw.h"
 #include "sweep/real.h"
+#include "sweep/sobol.h"
 
 static pio_draw named(int64_t seed, int64_t number, const char *name)
 {
@@ -187,6 +189,79 @@ static void exp_and_log_at_their_ends(void **state)
 	assert_true(fabs(pio_real_log(1.7976931348623157e308) / log(1.7976931348623157e308) - 1) < 1e-15);
 }
 
+/* Of 2^bits points, is there one in each of the boxes of 2^k cells along x and 2^(n - k)
+ * along y, as often as there are points for it? */
+static bool is_even(int x, int y, int bits, int n, bool is_scrambled)
+{
+	for (int k = 0; k <= n; k++) {
+		uint16_t count[1024] = { 0 };
+		for (uint32_t i = 0; i < 1u << bits; i++) {
+			double u = pio_sobol(i, x, is_scrambled ? 77u + (unsigned)x : 0);
+			double v = pio_sobol(i, y, is_scrambled ? 77u + (unsigned)y : 0);
+			count[(unsigned)(u * (1 << k)) << (n - k) | (unsigned)(v * (1 << (n - k)))]++;
+		}
+		for (int cell = 0; cell < 1 << n; cell++)
+			if (count[cell] != 1 << (bits - n))
+				return false;
+	}
+	return true;
+}
+
+static void sobol_fills_every_dimension_and_every_pair(void **state)
+{
+	(void)state;
+	for (int d = 0; d < PIO_SOBOL_DIMENSIONS; d++)
+		assert_true(is_even(d, (d + 1) % PIO_SOBOL_DIMENSIONS, 10, 4, true));
+	/* along one dimension alone 2^10 points are in 2^10 cells */
+	for (int d = 0; d < PIO_SOBOL_DIMENSIONS; d++)
+		for (int scrambled = 0; scrambled < 2; scrambled++) {
+			uint8_t seen[1024] = { 0 };
+			for (uint32_t i = 0; i < 1024; i++)
+				seen[(int)(pio_sobol(i, d, scrambled ? 5u : 0) * 1024)]++;
+			for (int cell = 0; cell < 1024; cell++)
+				assert_int_equal(seen[cell], 1);
+		}
+	/* the first dimensions, of which most spaces are, more finely */
+	for (int x = 0; x < 12; x++)
+		for (int y = 0; y < x; y++)
+			assert_true(is_even(x, y, 10, 6, false) && is_even(x, y, 10, 6, true));
+}
+
+/* The mean of a smooth function over n points: closer to the truth than chance would be,
+ * and not the same error for another seed. */
+static void scrambled_points_are_even_and_independent(void **state)
+{
+	(void)state;
+	enum { n = 1024, dimensions = 6, seeds = 16 };
+	double squares = 0, errors[seeds], correlation = 0;
+	for (int seed = 0; seed < seeds; seed++) {
+		double sum = 0;
+		for (uint32_t i = 0; i < n; i++) {
+			double value = 0;
+			for (int d = 0; d < dimensions; d++) {
+				double u = pio_sobol(i, d, (uint32_t)(seed * 7919 + d * 104729 + 1));
+				value += u * u * (d + 1);
+			}
+			sum += value;
+		}
+		errors[seed] = sum / n - 7;
+		squares += errors[seed] * errors[seed] / seeds;
+	}
+	for (int seed = 0; seed + 1 < seeds; seed++)
+		correlation += errors[seed] * errors[seed + 1] / squares / (seeds - 1);
+	assert_true(sqrt(squares) < 0.01); /* chance: 0.09 */
+	assert_true(fabs(correlation) < 0.7);
+}
+
+static void sobol_is_for_ever(void **state)
+{
+	(void)state;
+	assert_true(pio_sobol(1, 0, 0) == 0.5 && pio_sobol(2, 0, 0) == 0.25 && pio_sobol(3, 0, 0) == 0.75);
+	assert_true(pio_sobol(0, 3, 0) == 0);
+	assert_true(pio_sobol(1234, 17, 99) == 0x1.84ac8932p-1);
+	assert_true(pio_sobol(4000000000u, 63, 99) == 0x1.3fc94a08p-1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -198,6 +273,9 @@ int main(void)
 		cmocka_unit_test(exp_and_log_are_within_2_ulp),
 		cmocka_unit_test(exp_and_log_at_their_ends),
 		cmocka_unit_test(the_normal_distribution_is_right),
+		cmocka_unit_test(sobol_fills_every_dimension_and_every_pair),
+		cmocka_unit_test(scrambled_points_are_even_and_independent),
+		cmocka_unit_test(sobol_is_for_ever),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

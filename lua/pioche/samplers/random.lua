@@ -18,22 +18,7 @@ function random.check(where, given)
 end
 
 function random.new(space, options)
-  local count = space:count()
-  local sampler = { size = count and math.min(count, options.runs) or options.runs }
-  local known = points.new(space, options.seed, math.min(100000, 1000 * options.runs))
-  local made, ended = {}, false
-
-  -- Those before it are made first, because a finite space must know what was proposed.
-  sampler.propose = function(_, n)
-    while #made < n and n <= sampler.size and not ended do
-      local point = known:random(#made + 1)
-      if not point then ended = true else made[#made + 1] = point end
-    end
-    return made[n]
-  end
-
-  sampler.observe = function() end
-  return sampler
+  return points.sequence(space, options, points.random)
 end
 
 return random

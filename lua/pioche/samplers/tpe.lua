@@ -23,7 +23,7 @@ end
 tpe.schema = {
   runs = { kind = "positive", default = 32, help = "points to propose; of a finite space none twice" },
   seed = { kind = "count", default = 1, help = "what draws are made from: the same seed, the same points" },
-  startup = { kind = "positive", default = 10, help = "points are drawn at random until so many are known" },
+  startup = { kind = "positive", default = 10, help = "points are spread evenly until so many are known" },
   candidates = { kind = "positive", default = 24, help = "points that are weighed for each proposal" },
   gamma = { kind = part, default = 0.1, help = "the part of the points that is good, at most 25 of them" },
 }
@@ -81,7 +81,7 @@ end
 function methods:propose(number)
   if number > self.options.runs then return nil end
   local is_startup = self.finished < self.options.startup or self.axes:is_empty()
-  local params = not is_startup and model_point(self, number) or self.points:random(number)
+  local params = not is_startup and model_point(self, number) or self.points:even(number)
   if params then begin(self, number, params) end
   return params
 end
