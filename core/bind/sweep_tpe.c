@@ -152,6 +152,17 @@ static int tpe_set(lua_State *L)
 	return 1;
 }
 
+/* model:drop(slot): it counts no more */
+static int tpe_drop(lua_State *L)
+{
+	struct box *box = check(L);
+	pio_err err = PIO_ERR_INIT;
+	if (pio_tpe_drop(box->tpe, (size_t)luaL_checkinteger(L, 2), &err))
+		return pio_bind_fail(L, &err);
+	lua_pushboolean(L, 1);
+	return 1;
+}
+
 static int tpe_finished(lua_State *L)
 {
 	lua_pushinteger(L, (lua_Integer)pio_tpe_finished(check(L)->tpe));
@@ -185,7 +196,7 @@ static int tpe_candidate(lua_State *L)
 void pio_bind_tpe_type(lua_State *L)
 {
 	static const luaL_Reg methods[] = {
-		{ "add", tpe_add }, { "set", tpe_set }, { "finished", tpe_finished },
+		{ "add", tpe_add }, { "set", tpe_set }, { "drop", tpe_drop }, { "finished", tpe_finished },
 		{ "propose", tpe_propose }, { "candidate", tpe_candidate }, { NULL, NULL },
 	};
 	pio_bind_type(L, TPE, methods, tpe_close, tpe_tostring);

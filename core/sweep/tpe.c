@@ -7,17 +7,20 @@
 #include "base/mem.h"
 #include "sweep/tpe_side.h"
 
+enum { UNDER_WAY, FINISHED, DROPPED };
+enum { ABOVE, BELOW, NEITHER };
+
 struct pio_tpe {
 	pio_tpe_options options;
 	int axes_count;
 	pio_tpe_track *tracks;
 	size_t count, capacity;    /* slots */
 	double *value;             /* of each slot, once it is finished; INFINITY: it failed */
-	uint8_t *finished;
+	uint8_t *state;            /* of each slot: UNDER_WAY, FINISHED or DROPPED */
 	uint32_t *ranked;          /* finished slots by value, then by slot */
 	size_t ranked_count;
 	uint32_t *member;          /* scratch: of each slot, its place in a side */
-	uint8_t *is_below;         /* scratch */
+	uint8_t *side;             /* scratch: of each slot, ABOVE, BELOW or NEITHER */
 	pio_tpe_side below, above;
 	double *drawn, *points;    /* candidates as drawn, and sorted */
 	double *scores, *scratch;  /* log below - log above; log above */
@@ -72,10 +75,10 @@ void pio_tpe_free(pio_tpe *tpe)
 	pio_tpe_side_fini(&tpe->above, tpe->axes_count);
 	pio_free(tpe->tracks);
 	pio_free(tpe->value);
-	pio_free(tpe->finished);
+	pio_free(tpe->state);
 	pio_free(tpe->ranked);
 	pio_free(tpe->member);
-	pio_free(tpe->is_below);
+	pio_free(tpe->side);
 	pio_free(tpe->drawn);
 	pio_free(tpe->points);
 	pio_free(tpe->scores);
@@ -95,9 +98,9 @@ static bool resize(void *array, size_t count, size_t item_bytes)
 static int grow(pio_tpe *tpe, pio_err *err)
 {
 	size_t n = tpe->capacity ? 2 * tpe->capacity : 64;
-	bool fine = resize(&tpe->value, n, sizeof(double)) && resize(&tpe->finished, n, 1) &&
+	bool fine = resize(&tpe->value, n, sizeof(double)) && resize(&tpe->state, n, 1) &&
 	            resize(&tpe->ranked, n, sizeof(uint32_t)) &&
-	            resize(&tpe->member, n, sizeof(uint32_t)) && resize(&tpe->is_below, n, 1);
+	            resize(&tpe->member, n, sizeof(uint32_t)) && resize(&tpe->side, n, 1);
 	for (int a = 0; a < tpe->axes_count && fine; a++) {
 		pio_tpe_track *track = &tpe->tracks[a];
 		fine = resize(&track->x, n, sizeof(double)) && resize(&track->order, n, sizeof(uint32_t)) &&
@@ -143,7 +146,7 @@ int pio_tpe_add(size_t *slot, pio_tpe *tpe, const double *point, pio_err *err)
 		if (track->axis.kind != PIO_AXIS_CHOICE)
 			insert(track->order, n, place_after(track->order, n, track->x, track->x[n]), (uint32_t)n);
 	}
-	tpe->finished[n] = 0;
+	tpe->state[n] = UNDER_WAY;
 	*slot = n;
 	return 0;
 }
@@ -157,24 +160,41 @@ static size_t rank_of(const pio_tpe *tpe, double value, size_t slot)
 	return place;
 }
 
-int pio_tpe_set(pio_tpe *tpe, size_t slot, double value, pio_err *err)
+/* Take a slot out of the ranks, where it is in them. */
+static int forget(pio_tpe *tpe, size_t slot, pio_err *err)
 {
 	if (slot >= tpe->count)
 		return pio_fail(err, PIO_EINVAL, "there is no point %zu: %zu were added", slot, tpe->count);
-	if (tpe->finished[slot]) {
-		size_t place = 0;
-		while (tpe->ranked[place] != slot)
-			place++;
-		memmove(tpe->ranked + place, tpe->ranked + place + 1,
-		        (tpe->ranked_count - place - 1) * sizeof *tpe->ranked);
-		tpe->ranked_count--;
-	}
+	if (tpe->state[slot] != FINISHED)
+		return 0;
+	size_t place = 0;
+	while (tpe->ranked[place] != slot)
+		place++;
+	memmove(tpe->ranked + place, tpe->ranked + place + 1,
+	        (tpe->ranked_count - place - 1) * sizeof *tpe->ranked);
+	tpe->ranked_count--;
+	return 0;
+}
+
+int pio_tpe_set(pio_tpe *tpe, size_t slot, double value, pio_err *err)
+{
+	int rc = forget(tpe, slot, err);
+	if (rc)
+		return rc;
 	value = isfinite(value) ? value : INFINITY;
 	size_t place = rank_of(tpe, value, slot);
 	tpe->value[slot] = value;
-	tpe->finished[slot] = 1;
+	tpe->state[slot] = FINISHED;
 	insert(tpe->ranked, tpe->ranked_count++, place, (uint32_t)slot);
 	return 0;
+}
+
+int pio_tpe_drop(pio_tpe *tpe, size_t slot, pio_err *err)
+{
+	int rc = forget(tpe, slot, err);
+	if (!rc)
+		tpe->state[slot] = DROPPED;
+	return rc;
 }
 
 size_t pio_tpe_finished(const pio_tpe *tpe)
@@ -184,12 +204,11 @@ size_t pio_tpe_finished(const pio_tpe *tpe)
 
 /* ---- proposing ----------------------------------------------------------------------- */
 
-/* Make a side of the slots that are below, or of all others. */
-static int build(pio_tpe *tpe, pio_tpe_side *side, bool is_below, pio_err *err)
+static int build(pio_tpe *tpe, pio_tpe_side *side, uint8_t which, pio_err *err)
 {
 	size_t count = 0;
 	for (size_t slot = 0; slot < tpe->count; slot++)
-		tpe->member[slot] = tpe->is_below[slot] == is_below ? (uint32_t)count++ : UINT32_MAX;
+		tpe->member[slot] = tpe->side[slot] == which ? (uint32_t)count++ : UINT32_MAX;
 	return pio_tpe_side_build(side, tpe->tracks, tpe->axes_count, tpe->member, tpe->count, count, err);
 }
 
@@ -198,12 +217,14 @@ static int split(pio_tpe *tpe, pio_err *err)
 	double wanted = ceil(tpe->options.gamma * (double)tpe->ranked_count);
 	size_t most = (size_t)tpe->options.below_max;
 	size_t below = wanted < (double)most ? (size_t)wanted : most;
-	memset(tpe->is_below, 0, tpe->count);
+	for (size_t slot = 0; slot < tpe->count; slot++)
+		tpe->side[slot] = tpe->state[slot] == DROPPED ? NEITHER : ABOVE;
 	for (size_t i = 0; i < below && i < tpe->ranked_count; i++)
 		if (isfinite(tpe->value[tpe->ranked[i]]))
-			tpe->is_below[tpe->ranked[i]] = 1;
-	int rc = build(tpe, &tpe->above, false, err);
-	return rc ? rc : build(tpe, &tpe->below, true, err);
+			tpe->side[tpe->ranked[i]] = BELOW;
+	/* below comes last: draws of it read what its kernels left in the tracks */
+	int rc = build(tpe, &tpe->above, ABOVE, err);
+	return rc ? rc : build(tpe, &tpe->below, BELOW, err);
 }
 
 /* Insertion sort: few, and ties stay in the order drawn. */

@@ -34,6 +34,8 @@ int pio_tpe_new(pio_tpe **tpe, const pio_axis *axes, int axes_count, const pio_t
 int pio_tpe_add(size_t *slot, pio_tpe *tpe, const double *point, pio_err *err);
 /* What it came to, the lower the better; not finite: it failed. Again: it counts anew. */
 int pio_tpe_set(pio_tpe *tpe, size_t slot, double value, pio_err *err);
+/* It counts no more, on neither side. */
+int pio_tpe_drop(pio_tpe *tpe, size_t slot, pio_err *err);
 /* How many points have a value. */
 size_t pio_tpe_finished(const pio_tpe *tpe);
 /* Draw candidates and sort them, the best first; before anything is known they are

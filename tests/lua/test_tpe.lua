@@ -113,6 +113,61 @@ test("a search that is told again what was on record goes on with the identical 
   end
 end)
 
+-- Curves that cross: what is best at the end is slow to begin with.
+local function crossing(p, step)
+  local slow = p.x > 0.7
+  return slow and 2 - 1.9 * (step / 27) ^ 2 + (p.x - 0.85) ^ 2 or 1 + 0.3 * (p.x - 0.3) ^ 2 - step / 100
+end
+
+test("runs that a rule stopped do not teach what survives the first rung alone", function()
+  local found = 0
+  for seed = 1, 5 do
+    local sampler = search("tpe", { x = space_of.uniform(0, 1), y = space_of.uniform(0, 1) },
+      { runs = 90, seed = seed })
+    local at, best = { [3] = {}, [9] = {} }, math.huge
+    for n = 1, 90 do
+      local p, rungs, stopped = sampler:propose(n), {}, nil
+      for _, step in ipairs { 3, 9 } do
+        local value, better = crossing(p, step), 0
+        rungs[#rungs + 1] = { step = step, value = value }
+        for _, other in ipairs(at[step]) do better = better + (other < value and 1 or 0) end
+        at[step][#at[step] + 1] = value
+        if not stopped and better * 3 > #at[step] * 2 then stopped = step break end -- two thirds go on
+      end
+      local value = stopped and rungs[#rungs].value or crossing(p, 27)
+      if not stopped then best = math.min(best, value) end
+      sampler:observe(n, value, { status = stopped and "stopped" or "finished", step = stopped, rungs = rungs })
+    end
+    if best < 0.2 then found = found + 1 end
+  end
+  assert(found >= 3, found .. " of 5 found the slow ones")
+end)
+
+test("one level is learned from: the furthest that enough runs have come to", function()
+  local known = require("pioche.levels").new(3)
+  local function stop(number, ...)
+    local rungs = {}
+    for i, value in ipairs { ... } do rungs[i] = { step = 10 ^ i // 1 | 0, value = value } end
+    return known:observe(number, rungs[#rungs].value, { status = "stopped", step = rungs[#rungs].step,
+      rungs = rungs })
+  end
+  local function finish(number, value, ...)
+    local rungs = {}
+    for i, at in ipairs { ... } do rungs[i] = { step = 10 ^ i // 1 | 0, value = at } end
+    return known:observe(number, value, { status = "finished", rungs = rungs })
+  end
+  equal(stop(1, 5.0), true)
+  equal({ known.level, known:value(1) }, { 10, 5.0 })
+  finish(2, 0.1, 3.0, 1.0)
+  stop(3, 4.0)
+  equal({ known.level, known:value(2), known:value(3) }, { 10, 3.0, 4.0 })
+  finish(4, 0.2, 3.5, 2.0)
+  finish(5, 0.3, 3.6, 2.5)
+  equal({ known.level, known:value(1), known:value(2) }, { math.huge, nil, 0.1 })
+  equal(known:observe(6, nil, { status = "failed" }), false)
+  equal(known:value(6), false)
+end)
+
 test("values are of their domains, and bad options are told", function()
   local given = { n = space_of.int(-3, 3), m = space_of.log_int(1, 9), x = space_of.log_uniform(1e-3, 1),
     c = { "a", true, 2 }, fixed = 4, one = { 7 }, same = space_of.int(5, 5) }

@@ -264,6 +264,26 @@ static void what_failed_is_worse_than_all_others(void **state)
 	pio_tpe_free(tpe);
 }
 
+static void what_is_dropped_is_as_if_it_had_not_been(void **state)
+{
+	(void)state;
+	pio_tpe *with = model(1), *without = model(1);
+	size_t slot;
+	double x = -4.5;
+	for (int i = 0; i < 30; i++) {
+		add(with, -5 + 15 * i / 29.0, fabs(i - 20.0));
+		add(without, -5 + 15 * i / 29.0, fabs(i - 20.0));
+		check_ok(pio_tpe_add(&slot, with, &x, &err));
+		if (i % 2)
+			check_ok(pio_tpe_set(with, slot, -100, &err));
+		check_ok(pio_tpe_drop(with, slot, &err));
+	}
+	assert_int_equal(pio_tpe_finished(with), 30);
+	assert_true(mean_of_proposals(with) == mean_of_proposals(without));
+	pio_tpe_free(with);
+	pio_tpe_free(without);
+}
+
 /* The order in which values come does not count, the order in which points began does. */
 static void a_proposal_depends_on_what_is_known_alone(void **state)
 {
@@ -340,6 +360,7 @@ int main(void)
 		cmocka_unit_test(draws_follow_the_mixture),
 		cmocka_unit_test(it_goes_where_it_was_good_and_away_from_what_is_under_way),
 		cmocka_unit_test(what_failed_is_worse_than_all_others),
+		cmocka_unit_test(what_is_dropped_is_as_if_it_had_not_been),
 		cmocka_unit_test(a_proposal_depends_on_what_is_known_alone),
 		cmocka_unit_test(memory_that_is_out_is_an_error),
 	};

@@ -3,10 +3,13 @@
 --
 -- Parameters of one group (axes.lua) are modelled together, each group by the points that
 -- have it. Runs that are under way count among the rest, so that several at a time do not
--- crowd; runs that failed are worse than all others.
+-- crowd; runs that failed are worse than all others. Of runs that a rule stopped levels.lua
+-- tells; as long as there are some, one point in three is a random one, so that what is slow
+-- to begin with is found, too.
 local axes = require "pioche.axes"
 local errors = require "pioche.errors"
 local fields = require "pioche.fields"
+local levels = require "pioche.levels"
 local points = require "pioche.points"
 local sweep = require "pioche.core.sweep"
 
@@ -36,14 +39,11 @@ local methods = {}
 methods.__index = methods
 
 function tpe.new(space, options)
-  local self = setmetatable({ adaptive = true, options = options, axes = axes.of(space), models = {},
-    points = points.new(space, options.seed, math.min(100000, 1000 * options.runs)), slots = {},
-    finished = 0, observed = {} }, methods)
+  local self = setmetatable({ adaptive = true, options = options, axes = axes.of(space), given = {},
+    points = points.new(space, options.seed, math.min(100000, 1000 * options.runs)), finished = 0,
+    levels = levels.new(options.startup) }, methods)
   self.size = math.min(space:count() or options.runs, options.runs)
-  for _, group in ipairs(self.axes.groups) do
-    self.models[group] = check(sweep.tpe(group.axes, { candidates = options.candidates,
-      gamma = options.gamma }))
-  end
+  self:restart()
   return self
 end
 
@@ -75,13 +75,41 @@ local function begin(self, number, params)
     local values = axes.values(group, params)
     if values then slots[group] = check(self.models[group]:add(values)) end
   end
-  self.slots[number] = slots
+  self.slots[number], self.given[number] = slots, params
+end
+
+-- Bring to the models what came of a number.
+local function settle(self, number)
+  local value = self.levels:value(number)
+  for group, slot in next, self.slots[number] do
+    local model = self.models[group]
+    if value == nil then check(model:drop(slot)) else check(model:set(slot, value or nil)) end
+  end
+end
+
+-- Models of all that is known, anew.
+function methods:restart()
+  self.models, self.slots = {}, {}
+  for _, group in ipairs(self.axes.groups) do
+    self.models[group] = check(sweep.tpe(group.axes, { candidates = self.options.candidates,
+      gamma = self.options.gamma }))
+  end
+  for _, number in ipairs(fields.sorted(self.given)) do
+    begin(self, number, self.given[number])
+    if self.levels.known[number] then settle(self, number) end
+  end
 end
 
 function methods:propose(number)
   if number > self.options.runs then return nil end
-  local is_startup = self.finished < self.options.startup or self.axes:is_empty()
-  local params = not is_startup and model_point(self, number) or self.points:even(number)
+  local params
+  if self.finished >= self.options.startup and not self.axes:is_empty()
+    and (self.levels.stopped == 0 or number % 3 > 0) then
+    params = model_point(self, number)
+  elseif self.finished >= self.options.startup then
+    params = self.points:random(number)
+  end
+  params = params or self.points:even(number)
   if params then begin(self, number, params) end
   return params
 end
@@ -91,12 +119,11 @@ function methods:adopt(number, params)
   begin(self, number, params)
 end
 
-function methods:observe(number, value)
-  local slots = self.slots[number]
-  if not slots then return end
-  if not self.observed[number] then self.finished = self.finished + 1 end
-  self.observed[number] = true
-  for group, slot in next, slots do check(self.models[group]:set(slot, value)) end
+function methods:observe(number, value, how)
+  if not self.given[number] then return end
+  if not self.levels.known[number] then self.finished = self.finished + 1 end
+  if self.levels:observe(number, value, how) then return self:restart() end
+  settle(self, number)
 end
 
 return tpe
