@@ -93,7 +93,7 @@ local function decide(self, job, run, rung, row)
   local list, item = arrivals(self, rung), arrival(self, run.number, row)
   local verdict, why = self.rule:decide(run, rung, item, list)
   run.step, run.verdict = rung, verdict
-  run.reason = ("step %d by the rule %s%s"):format(rung, self.name, why and ": " .. why or "")
+  run.reason = ("by %s at step %d%s"):format(self.name, rung, why and ": " .. why or "")
   row.verdict, row.reason = verdict, run.reason
   check(self.store:rung_add(self.sweep_id, job.id, rung, row))
   item.verdict = verdict
@@ -108,7 +108,7 @@ end
 -- Why the run was told to stop, nil where it was not.
 function methods:stopped(job)
   local run = known(self, job)
-  return run.verdict == "stop" and "stopped at " .. run.reason or nil
+  return run.verdict == "stop" and run.reason or nil
 end
 
 -- A run is at `step`, or it is over: at each rung that it passed meanwhile the rule is

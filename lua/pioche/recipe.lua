@@ -415,7 +415,7 @@ end
 -- The spec of a sweep as canonical JSON: what makes it the same plan.
 function recipe.spec(self, sweep, code)
   local program = sweep.program
-  local has_code = sweep.where ~= nil or program.args ~= nil
+  local has_code = sweep.where ~= nil or program.args ~= nil or sweep.stop.name == "rule"
   for _, parameter in ipairs(sweep.space.parameters) do
     has_code = has_code or parameter.domain.fn ~= nil
   end

@@ -41,6 +41,17 @@ def test_hello():
         check_again(p, p.dir, "hello.lua")
 
 
+def test_own_rule():
+    with Project() as p:
+        with open(os.path.join(ROOT, "recipes/own_rule.lua"), encoding="utf-8") as f:
+            p.write("own_rule.lua", f.read())
+        p.pioche("run", "own_rule.lua")
+        why = {r["reason"].split(": ")[1] for r in p.pioche(
+            "sql", "SELECT reason FROM rung", "--json").json}
+        assert why == {"among the best quarter", "it still falls", "it hardly falls any more"}, why
+        check_again(p, p.dir, "own_rule.lua")
+
+
 def test_gpt_and_two_stages():
     if os.environ.get("SAN"):
         raise Skip("the model's own build has no sanitizers")
@@ -67,6 +78,13 @@ def test_gpt_and_two_stages():
         big, tuned = (by_name[f"two-stage-{n}-1"]["metrics"]["train/loss"] for n in ("big", "tuned"))
         assert (big["last_step"], tuned["first_step"], tuned["last_step"]) == (120, 121, 160)
         check_again(p, where, "recipes/two_stage.lua")
+        # Cut short: what comes to the first rung is on record, whatever was quick enough to end.
+        short = ["recipes/asha.lua", "search.runs=3", "steps=250", "eval-every=125"]
+        p.pioche("run", *short, cwd=where, timeout=400)
+        assert [r["status"] for r in runs(p, where) if r["id"].startswith("asha-")].count("finished") >= 1
+        rungs = p.pioche("sql", "SELECT step, count(*) AS n FROM rung GROUP BY step", "--json", cwd=where).json
+        assert rungs == [{"step": 125, "n": 3}], rungs
+        check_again(p, where, *short)
         assert p.sh("cd checkout && git status --porcelain") == ""
 
 

@@ -52,7 +52,7 @@ def test_asha_stops_what_its_definition_says():
             assert run["status"] == ("stopped" if number in stopped else "finished")
             assert steps == 27 or number in stopped, "a run that goes on ends by itself"
             if number in stopped:
-                assert f"stopped at step {steps} by the rule asha: " in run["reason"], run["reason"]
+                assert run["reason"].startswith(f"by asha at step {steps}: "), run["reason"]
         assert "nothing to do: 30 of 30" in p.pioche("run", "r.lua").err
 
 
@@ -86,17 +86,26 @@ return pioche.sweep {
 
 def test_a_sampler_is_told_of_the_rung_not_of_how_far_it_came():
     with Project() as p:
-        with open(os.path.join(harness.ROOT, "lua/pioche/samplers/random.lua"), encoding="utf-8") as f:
-            source = f.read()
-        # A sampler that reads results, and says what it was told.
-        source = source.replace("sampler.observe = function() end", """sampler.adaptive = true
-  sampler.observe = function(_, n, value, how)
+        # A sampler that reads results, in the place of another, and says what it was told.
+        p.write("lua/pioche/samplers/random.lua", """
+local fields = require "pioche.fields"
+local random = { name = "random", summary = "", schema = { runs = { kind = "positive", default = 9 },
+  seed = { kind = "count", default = 1 } } }
+function random.check(where, given) return fields.check(where, given, random.schema) end
+function random.new(space, options)
+  local sampler = { size = options.runs, adaptive = true }
+  function sampler.propose(_, n)
+    return n <= options.runs and space:complete(space:draw(options.seed, n, 0)) or nil
+  end
+  function sampler.observe(_, n, value, how)
     io.stderr:write(("told %d %.17g %s %s"):format(n, value, how.status, how.step or "-"))
     for _, rung in ipairs(how.rungs) do io.stderr:write((" %d:%.17g"):format(rung.step, rung.value)) end
     io.stderr:write("\\n")
-  end""")
-        assert "told %d" in source
-        p.write("lua/pioche/samplers/random.lua", source)
+  end
+  return sampler
+end
+return random
+""")
         p.write("r.lua", curves("asha { min = 2, max = 20, eta = 3 }", runs=12, steps=20))
         err = p.pioche("run", "r.lua", env={"PIOCHE_LUA": p.path("lua")}).err
         told = {int(line.split()[1]): line.split()[2:] for line in err.splitlines() if line.startswith("told")}
@@ -160,7 +169,7 @@ return pioche.sweep { name = "t", space = { lr = { 0.5, 2 } }, goal = pioche.min
   program = pioche.program { command = { "python3", "t.py" } } }
 """)
         err = p.pioche("run", "r.lua", env={"PYTHONPATH": library}).err
-        assert "t-2 stopped: stopped at step 10 by the rule asha: 2nd of 2, of which 1 goes on" in err, err
+        assert "t-2 stopped: by asha at step 10: 2nd of 2, of which 1 goes on" in err, err
         rows = [(r["run"], r["step"], r["at_step"], r["value"], r["verdict"]) for r in p.sql(ARRIVALS)]
         assert rows == [(1, 10, 10, 0.5, "go"), (2, 10, 10, 2, "stop")], rows
         runs = {r["id"]: r for r in p.pioche("ls", "--all", "--json").json}
@@ -171,6 +180,29 @@ return pioche.sweep { name = "t", space = { lr = { 0.5, 2 } }, goal = pioche.min
         p.pioche("run", "r.lua")
         again = p.pioche("show", "t-2", "--json").json
         assert again["status"] == "stopped" and len(again["attempts"]) == 1, again
+
+
+def test_a_rule_of_ones_own():
+    with Project() as p:
+        def own(decide):
+            rule = "rule { rungs = { 3, 6 }, decide = function(run, rung, at, earlier) %s end }" % decide
+            p.write("r.lua", curves(rule, runs=6, steps=9, loss=f"p.x + {len(decide)} / i"))
+        own('at.loss, earlier[1] = 0, at; if run.params.x > 0.5 and rung == 6 then return "stop", "big" end'
+            ' return "go"')
+        p.pioche("run", "r.lua")
+        for row in p.sql("SELECT g.step, g.verdict, g.reason, r.status, p.value AS x FROM rung g JOIN run r"
+                         " ON r.id = g.run_id JOIN param p ON p.run_id = r.id AND p.name = 'x'"):
+            stops = row["x"] > 0.5 and row["step"] == 6
+            assert row["verdict"] == ("stop" if stops else "go"), row
+            assert row["reason"] == (f"by rule at step {row['step']}" + (": big" if stops else "")), row
+        own('return "stay"')
+        err = p.pioche("run", "r.lua", expect=1).err
+        assert 'r.lua:4: stop.decide: the function returned "stay": expected "go" or "stop"' in err, err
+        own("return at.lost.x")
+        assert "r.lua:4: " in (err := p.pioche("run", "r.lua", expect=1).err) and "stop.decide" in err, err
+        own("while true do end")
+        assert "instructions" in p.pioche("run", "r.lua", expect=1).err
+        p.check_store()
 
 
 def test_wrong_rules():
