@@ -4,8 +4,8 @@
  * all that was acknowledged as durable, no part of anything.
  *
  * In `make test` each sync is such a moment, with a loss by chance. ALL=1: each
- * operation, with all kinds of losses, ROUNDS times (default 2). A finding prints
- * how to repeat it. */
+ * operation, with all kinds of losses, ROUNDS times (default 2). STORY=name: this
+ * one alone. A finding prints how to repeat it. */
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -18,6 +18,7 @@
 
 #include "base/clock.h"
 #include "disk.h"
+#include "ranks.h"
 #include "scene.h"
 #include "store/fold.h"
 #include "story.h"
@@ -40,6 +41,7 @@ typedef struct power_story {
 	const char *name;
 	void (*act)(scene *s);
 	bool (*check)(scene *s, pio_store *store);
+	unsigned apart;         /* in a sample: one of so many moments */
 } power_story;
 
 typedef struct sums {
@@ -178,11 +180,29 @@ static bool check_write(scene *s, pio_store *store)
 	return story_written(s, store);
 }
 
+static void tell_of_ranks(scene *s, int ranks)
+{
+	if (!ranks_prepare(s))
+		return;
+	acknowledged(s);
+	ranks_work(s, ranks, acknowledged);
+}
+
+#define OF_RANKS(n) \
+	static void work_of_##n(scene *s) { tell_of_ranks(s, n); } \
+	static bool check_of_##n(scene *s, pio_store *store) { return ranks_check(s, store, n); }
+OF_RANKS(1)
+OF_RANKS(2)
+OF_RANKS(8)
+
 static const power_story stories[] = {
-	{ "a rank alone", log_alone, check_alone },
-	{ "journal, fold and publish", fold_parts, check_fold },
-	{ "points that wait", fold_waiting, check_fold },
-	{ "a writer with the lease", write_runs, check_write },
+	{ "a rank alone", log_alone, check_alone, 1 },
+	{ "journal, fold and publish", fold_parts, check_fold, 1 },
+	{ "points that wait", fold_waiting, check_fold, 1 },
+	{ "a writer with the lease", write_runs, check_write, 1 },
+	{ "checkpoints of 1 rank", work_of_1, check_of_1, 3 },
+	{ "checkpoints of 2 ranks", work_of_2, check_of_2, 6 },
+	{ "checkpoints of 8 ranks", work_of_8, check_of_8, 12 },
 };
 
 /* ---- images -------------------------------------------------------------------------------- */
@@ -194,6 +214,8 @@ static void check(scene *s)
 	char shm[400];
 	snprintf(shm, sizeof shm, "%s/image-shm", s->root); /* memory does not survive */
 	setenv("PIOCHE_SHM", shm, 1);
+	if (pio_fs_mkdirs(shm, 0777, NULL) != 0)
+		abort();
 	snprintf(s->store, sizeof s->store, "%s/image/.pioche", s->root);
 	setenv("PIOCHE_STORE", s->store, 1);
 	pio_store *store = store_open(s);
@@ -213,6 +235,8 @@ static void one_image(scene *s, size_t moment, enum disk_loss loss, uint64_t see
 	if (marks_count) {
 		s->page->sent = marks[marks_count - 1].told.sent;
 		s->page->saves = marks[marks_count - 1].told.saves;
+		s->page->begun = marks[marks_count - 1].told.begun;
+		s->page->drops = marks[marks_count - 1].told.drops;
 	}
 	s->page->message[0] = 0;
 	snprintf(path, sizeof path, "%s/image", s->root);
@@ -237,7 +261,9 @@ static void images(scene *s, uint64_t seed, uint64_t job, uint64_t jobs)
 	uint64_t rounds = number_from("ROUNDS", all ? 2 : 1);
 	size_t end = disk_moment();
 	for (size_t moment = job; moment <= end; moment += jobs) {
-		if (!all && !disk_is_sync(moment) && !disk_is_sync(moment + 1))
+		uint64_t chance = seed + moment;
+		if (!all && ((!disk_is_sync(moment) && !disk_is_sync(moment + 1)) ||
+		             random_below(&chance, current->apart) != 0))
 			continue;
 		atomic_fetch_add(&total->moments, 1);
 		for (uint64_t i = 0; i < rounds * DISK_LOSSES; i++) {
@@ -301,9 +327,12 @@ int main(void)
 	total = mmap(NULL, sizeof *total, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (total == MAP_FAILED)
 		return 1;
+	const char *only = getenv("STORY");
 	for (size_t i = 0; i < sizeof stories / sizeof *stories; i++)
 		for (int network = 0; network < 2; network++) {
 			int64_t begun_ns = pio_clock_mono_ns();
+			if (only && strcmp(only, stories[i].name) != 0)
+				continue;
 			memset(total, 0, sizeof *total);
 			current = &stories[i];
 			setenv("PIOCHE_FS", network ? "network" : "local", 1);

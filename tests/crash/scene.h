@@ -39,6 +39,10 @@ typedef struct page {
 	atomic_int_fast64_t texts, checkpoints; /* acknowledged */
 	atomic_int_fast64_t files;             /* acknowledged */
 	atomic_int_fast64_t saves;             /* checkpoints begun */
+	atomic_int_fast64_t begun, sealed, drops, dropped; /* ranks.c: a bit a checkpoint: its save was
+	                                          begun, acknowledged as published, its drop begun,
+	                                          acknowledged */
+	atomic_int exports, exported;          /* begun, acknowledged */
 	atomic_int_fast64_t synced;            /* points that are on the disk for good */
 	atomic_int_fast64_t runs;              /* rows committed */
 	int64_t early_operations, operations;  /* on files: before the mark; from then on, or all */

@@ -101,7 +101,7 @@ bool story_adopt(scene *s, pio_store *store)
 	       found(s, "adopting failed: %s", err.message);
 }
 
-static bool is_empty(scene *s, const char *path, const char *what)
+bool is_empty(scene *s, const char *path, const char *what)
 {
 	char **names;
 	size_t count;

@@ -28,6 +28,9 @@ bool story_adopt(scene *s, pio_store *store);
  * status of the process counts). */
 bool story_logged(scene *s, pio_store *store, bool alone);
 
+/* True, or a finding that `what` was left behind. */
+bool is_empty(scene *s, const char *path, const char *what);
+
 /* ---- a run of a supervisor -------------------------------------------------------------- */
 
 /* Make the store with run crash-1 and its first attempt; page->runs is 1. */

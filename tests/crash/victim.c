@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "launch/agent.h"
 #include "launch/supervise.h"
+#include "ranks.h"
 #include "store/lease.h"
 #include "story.h"
 #include "sys/fs.h"
@@ -291,6 +292,15 @@ static bool check_write(scene *s, pio_store *store)
 	return story_write(s, 2) && s->page->runs == runs + 2 && story_written(s, store);
 }
 
+/* ---- checkpoints of one, two and eight ranks ----------------------------------------------------------- */
+
+#define OF_RANKS(n) \
+	static void work_of_##n(scene *s) { ranks_work(s, n, NULL); } \
+	static bool check_of_##n(scene *s, pio_store *store) { return ranks_check(s, store, n); }
+OF_RANKS(1)
+OF_RANKS(2)
+OF_RANKS(8)
+
 /* ---- the table ------------------------------------------------------------------------------------------ */
 
 const victim victims[] = {
@@ -303,6 +313,9 @@ const victim victims[] = {
 	{ "waiting", 14, false, prepare_merge, fold_waiting, NULL, check_merge },
 	{ "importer", 10, false, prepare_import, import, NULL, check_import },
 	{ "writer with the lease", 10, false, prepare_nothing, write_runs, NULL, check_write },
+	{ "checkpoints of 1 rank", 12, false, ranks_prepare, work_of_1, NULL, check_of_1 },
+	{ "checkpoints of 2 ranks", 12, false, ranks_prepare, work_of_2, NULL, check_of_2 },
+	{ "checkpoints of 8 ranks", 12, false, ranks_prepare, work_of_8, NULL, check_of_8 },
 };
 const size_t victims_count = sizeof victims / sizeof *victims;
 
