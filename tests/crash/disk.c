@@ -253,6 +253,24 @@ HERE int fallocate(int fd, int mode, off_t at, off_t n)
 	return failed ? -1 : 0;
 }
 
+/* SQLite and the journal have their own ways to begin anew in a file. */
+static bool is_of_checkpoint(int fd, const struct stat *st)
+{
+	char link[40], path[4096];
+	snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+	ssize_t n = S_ISREG(st->st_mode) ? readlink(link, path, sizeof path - 1) : -1;
+	path[n < 0 ? 0 : n] = 0;
+	return strstr(path, "/staging/") || strstr(path, "/objects/");
+}
+
+static atomic_uint_fast64_t unsynced; /* inode whose sync failed */
+static atomic_bool synced_again;
+
+bool disk_was_synced_again(void)
+{
+	return atomic_load(&synced_again);
+}
+
 static int sync_here(int fd, bool all)
 {
 	struct stat st;
@@ -260,7 +278,11 @@ static int sync_here(int fd, bool all)
 		errno = EINVAL;
 		return -1;
 	}
+	if (st.st_ino == atomic_load(&unsynced) && is_of_checkpoint(fd, &st))
+		atomic_store(&synced_again, true);
 	enum fate fate = fate_of_next(true, false);
+	if (fate == FAIL && is_of_checkpoint(fd, &st))
+		atomic_store(&unsynced, st.st_ino);
 	if (fate == FAIL)
 		return fails();
 	pthread_mutex_lock(&record_mutex);

@@ -36,6 +36,10 @@ uint64_t disk_operations(void);
 /* True once the trap was sprung; for the traps that fail. */
 bool disk_was_trapped(void);
 
+/* True if a sync of a shard or an object failed and the same file was synced again: the
+ * kernel may have marked the lost pages clean, so that this says nothing. */
+bool disk_was_synced_again(void);
+
 /* ---- the record --------------------------------------------------------------------- */
 
 /* Record all that happens below this directory, which is empty now. */

@@ -47,6 +47,7 @@ typedef struct page {
 	atomic_int_fast64_t runs;              /* rows committed */
 	int64_t early_operations, operations;  /* on files: before the mark; from then on, or all */
 	atomic_int opened, closed, finished;
+	atomic_int synced_again;               /* a file whose sync had failed */
 	atomic_int pid;                        /* of the rank under an agent */
 	int64_t aim_us, took_us;               /* when it kills itself after its start; how long it took */
 	char message[1200];                    /* finding; empty: none */
