@@ -293,7 +293,7 @@ int pio_bind_open_store(lua_State *L)
 	for (size_t i = 0; i < sizeof others / sizeof *others; i++)
 		luaL_setfuncs(L, others[i], 0);
 	luaL_newlib(L, functions);
-	luaL_setfuncs(L, pio_bind_store_checkpoint_functions, 0);
+	luaL_setfuncs(L, pio_bind_store_tensor_functions, 0);
 	lua_getfield(L, -2, "input_digest");
 	lua_setfield(L, -2, "input_digest");
 	return 1;

@@ -23,7 +23,7 @@ extern const luaL_Reg pio_bind_store_checkpoint_methods[];
 extern const luaL_Reg pio_bind_store_rung_methods[];
 extern const luaL_Reg pio_bind_store_care_methods[];
 /* Functions of the module that need no store. */
-extern const luaL_Reg pio_bind_store_checkpoint_functions[];
+extern const luaL_Reg pio_bind_store_tensor_functions[];
 
 /* Push a statement ready to step, with the arguments from index 3 bound to the
  * SQL at index 2: 0, or the number of values of a pushed failure. */

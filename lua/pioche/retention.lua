@@ -15,12 +15,12 @@ local check = errors.check
 local at_once_bytes = math.tointeger(sys.getenv("PIOCHE_REREAD_BYTES") or 33554432)
 local tend_ns = 1000000000
 
-local units = { [""] = 1, kB = 1e3, MB = 1e6, GB = 1e9, TB = 1e12, PB = 1e15, KiB = 1 << 10, MiB = 1 << 20,
-  GiB = 1 << 30, TiB = 1 << 40, PiB = 1 << 50 }
+local units = { [""] = 1, B = 1, kB = 1e3, MB = 1e6, GB = 1e9, TB = 1e12, PB = 1e15, KiB = 1 << 10,
+  MiB = 1 << 20, GiB = 1 << 30, TiB = 1 << 40, PiB = 1 << 50 }
 
 -- The kind of a field that is a number of bytes.
 function retention.size(value)
-  local number, unit = tostring(value):match("^(%d+%.?%d*) ?(%a*)B?$")
+  local number, unit = tostring(value):match("^(%d+%.?%d*) ?(%a*)$")
   if number and units[unit] == nil then unit = unit .. "B" end
   local bytes = number and units[unit] and math.tointeger(math.floor(tonumber(number) * units[unit]))
   if bytes and bytes > 0 and (type(value) == "string" or type(value) == "number") then return bytes end

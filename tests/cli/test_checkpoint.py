@@ -8,7 +8,7 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import harness  # noqa: E402
-from harness import PIOCHE, Project, python_library  # noqa: E402
+from harness import PIOCHE, Project, Skip, python_library  # noqa: E402
 
 # Two ranks; rank 1 saves a file of its own, `frozen` is the same in every step, and
 # the goal is best in the middle.
@@ -148,6 +148,94 @@ def steps(p):
     return [r["step"] for r in p.sql("SELECT step FROM checkpoint WHERE state = 'sealed' ORDER BY step")]
 
 
+def read_safetensors(path):
+    """{name: (dtype, shape, bytes)}, and the metadata."""
+    with open(path, "rb") as f:
+        data = f.read()
+    n = struct.unpack("<Q", data[:8])[0]
+    assert n % 8 == 0
+    head = json.loads(data[8:8 + n])
+    metadata = head.pop("__metadata__")
+    return {k: (v["dtype"], v["shape"], data[8 + n + v["data_offsets"][0]:8 + n + v["data_offsets"][1]])
+            for k, v in head.items()}, metadata
+
+
+def goes_out_and_in(p):
+    """export --hf puts whole tensors together; import takes such a folder."""
+    assert "ranks 0 and 1" in says(p, "export", "toy-1@20", "--hf", "hf"), "nothing says how w goes together"
+    # Of FSDP's kind: rank 1 has the last element of w.
+    p.sh("sqlite3 .pioche/pioche.db \"UPDATE tensor SET whole_shape = '[5]', part_begin = CASE shape WHEN '[4]' "
+         "THEN 0 ELSE 4 END WHERE name = 'w' AND sha256 IN (SELECT sha256 FROM checkpoint_file WHERE "
+         "role = 'model')\"")
+    w = struct.pack("<5f", 1.0, -0.0, float("nan"), 20, 20)
+    out = p.pioche("checkpoint", "export", "toy-1@20", "--hf", "hf").out
+    assert out.startswith("hf  ") and "1 file, 3 tensors" in out, out
+    whole, metadata = read_safetensors(p.path("hf/model.safetensors"))
+    assert whole["w"] == ("F32", [5], w) and whole["none"] == ("F32", [0], b""), whole
+    assert metadata["format"] == "pt" and metadata["step"] == "20" and os.listdir(p.path("hf")) == ["model.safetensors"]
+    done = p.pioche("checkpoint", "export", "toy-1@30", "--hf", "parts", "--shard-size", "20 B", "--json").json
+    index = json.loads(p.read("parts/model.safetensors.index.json"))
+    assert sorted(set(index["weight_map"].values())) == done["files"] and len(done["files"]) > 1, index
+    total = 0
+    for name, file in index["weight_map"].items():
+        found = read_safetensors(p.path("parts/" + file))[0][name]
+        total += len(found[2])
+        assert name != "w" or found[2] == w[:12] + struct.pack("<2f", 30, 30), found
+    assert index["metadata"]["total_size"] == total == done["bytes"]
+    assert "exists already" in says(p, "export", "toy-1@30", "--hf", "hf")
+    assert "it has frozen, model, optim.m" in says(p, "export", "toy-1@30", "--hf", "x", "--role", "extra")
+    assert "--hf DIR" in p.pioche("checkpoint", "export", "toy-1@30", expect=2).err
+    # Killed at any file operation: no folder, or a whole one.
+    for n in range(1, 9):
+        status = p.pioche("checkpoint", "export", "toy-1@30", "--hf", "killed", "--shard-size", "20 B", expect=None,
+                          env={"PIOCHE_FS_FAULT": f"wsru:{n}:0"}).status
+        if status == 0:
+            break
+        assert not os.path.exists(p.path("killed")) or sorted(os.listdir(p.path("killed"))) == sorted(
+            os.listdir(p.path("parts"))), n
+        p.sh("rm -rf killed")
+    assert n > 1
+    p.pioche("checkpoint", "export", "toy-1@30", "--hf", "killed")
+    assert [name for name in os.listdir(p.dir) if name.endswith(".part")] == [], "dead ones' are swept"
+    # Its parts overlap, or leave a hole.
+    for begin, text in ((3, "overlap"), (5, "does not")):
+        p.sh(f"sqlite3 .pioche/pioche.db \"UPDATE tensor SET part_begin = {begin}, whole_shape = '[{begin + 1}]' "
+             "WHERE name = 'w' AND shape = '[1]'; UPDATE tensor SET whole_shape = "
+             f"'[{begin + 1}]' WHERE name = 'w' AND whole_shape IS NOT NULL\"")
+        err = says(p, "export", "toy-1@20", "--hf", "x")
+        assert "overlap" in err if begin == 3 else "have 5 of its 6 elements" in err, err
+    # And back.
+    imported = p.pioche("checkpoint", "import", "parts", "--run", "toy-1", "--step", "40", "--json").json
+    assert (imported["name"], imported["files"]) == ("toy-1@40", len(done["files"])), imported
+    assert cat(p, "toy-1@40", "n", "--text") == b"-4611686018427387904\t30\n"
+    p.pioche("checkpoint", "export", "toy-1@40", "--hf", "again", "--shard-size", "20 B")
+    for file in done["files"]:
+        assert read_safetensors(p.path("again/" + file))[0] == read_safetensors(p.path("parts/" + file))[0], file
+    assert p.pioche("checkpoint", "verify", "toy-1@40").status == 0
+    imports_refuse(p)
+    p.sh("sqlite3 .pioche/pioche.db \"UPDATE tensor SET whole_shape = NULL, part_begin = NULL\"")
+    p.sh("sqlite3 .pioche/pioche.db \"PRAGMA foreign_keys = 0; DELETE FROM checkpoint_file WHERE checkpoint_id = "
+         "(SELECT id FROM checkpoint WHERE step = 40); DELETE FROM checkpoint WHERE step = 40\"")
+    p.pioche("gc")
+
+
+def imports_refuse(p):
+    before = sorted(os.listdir(os.path.join(p.store, "staging"))), p.sql("SELECT count(*) AS n FROM object")
+    assert "of step 40 already" in says(p, "import", "parts", "--run", "toy-1", "--step", "40")
+    assert "no run 'toy-7'" in says(p, "import", "parts", "--run", "toy-7", "--step", "1")
+    assert "--run RUN --step N" in p.pioche("checkpoint", "import", "parts", expect=2).err
+    assert "no such file" in says(p, "import", "nowhere", "--run", "toy-1", "--step", "1")
+    p.sh("mkdir torch twice cut moved; echo > torch/pytorch_model.bin; cp hf/model.safetensors twice/a.safetensors; "
+         "cp hf/model.safetensors twice/b.safetensors; head -c 200 hf/model.safetensors > cut/c.safetensors; "
+         "cp parts/* moved; sed -i 's/model-00001/..\\/model-00001/' moved/*.json")
+    for folder, text in (("torch", "torch's own format"), ("twice", "is in a.safetensors and in b.safetensors"),
+                         ("cut", "c.safetensors"), ("moved", "expected the name of a file beside it")):
+        err = says(p, "import", folder, "--run", "toy-1", "--step", "1")
+        assert text in err and "traceback" not in err, (folder, err)
+    assert before == (sorted(os.listdir(os.path.join(p.store, "staging"))),
+                      p.sql("SELECT count(*) AS n FROM object")), "nothing is left of them"
+
+
 def is_collected(p):
     """pin, verify, gc."""
     assert p.pioche("checkpoint", "verify", "toy-1@20", "--json").json[0]["done"] == "good"
@@ -212,9 +300,33 @@ def test_that_a_checkpoint_will_not_fit_is_told_while_there_is_time():
         assert 'keep.quota: expected a size, as "2TB"' in p.pioche("plan", "bad.lua", expect=1).err
 
 
+def test_the_safetensors_package_loads_what_was_exported():
+    with project() as p:
+        venv = p.path("venv")
+        if subprocess.run([sys.executable, "-m", "venv", venv], capture_output=True).returncode or subprocess.run(
+                [f"{venv}/bin/pip", "install", "-q", "safetensors", "numpy"], capture_output=True).returncode:
+            raise Skip("pip cannot install safetensors and numpy here")
+        p.pioche("checkpoint", "export", "toy-1@20", "--hf", "m", "--role", "optim.m")
+        p.sh("sqlite3 .pioche/pioche.db \"DELETE FROM checkpoint_file WHERE rank = 1\"")
+        p.pioche("checkpoint", "export", "toy-1@20", "--hf", "m2", "--shard-size", "20 B")
+        script = ("import json, glob, sys, safetensors.numpy as s\n"
+                  "print(json.dumps({k: [str(v.dtype), list(v.shape), v.tobytes().hex()] for f in "
+                  "glob.glob(sys.argv[1]) for k, v in s.load_file(f).items()}))")
+        for folder, role in (("m", "optim.m"), ("m2", "model")):
+            found = json.loads(subprocess.run([f"{venv}/bin/python", "-c", script, p.path(folder) + "/*.safetensors"],
+                                              check=True, capture_output=True, text=True).stdout)
+            rows = p.sql("SELECT name, shape, dtype FROM tensor JOIN checkpoint_file f USING (sha256) JOIN checkpoint "
+                         f"c ON c.id = f.checkpoint_id WHERE step = 20 AND rank = 0 AND role = '{role}'")
+            assert len(found) == len(rows) > 0
+            for row in rows:
+                kind = {"F32": "float32", "I64": "int64"}[row["dtype"]]
+                data = cat(p, "toy-1@20", f"{role}/{row['name']}", "--rank", "0").hex()
+                assert found[row["name"]] == [kind, json.loads(row["shape"]), data], (row, found)
+
+
 def test_a_checkpoint_is_found_shown_and_compared():
     with project() as p:
-        for part in (names_and_lists, looks_inside, prints_tensors, compares, refuses, is_collected):
+        for part in (names_and_lists, looks_inside, prints_tensors, compares, refuses, goes_out_and_in, is_collected):
             part(p)
 
 

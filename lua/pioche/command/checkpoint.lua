@@ -16,8 +16,13 @@ local parts = {
   pin = { run = care.pin, min = 1, words = "CHECKPOINT... [--reason TEXT]", options = { "reason" } },
   unpin = { run = care.unpin, min = 1, words = "CHECKPOINT...", options = {} },
   verify = { run = care.verify, min = 1, words = "CHECKPOINT...", options = {} },
+  export = { run = require "pioche.checkpoint.export", min = 1, max = 1,
+    words = "CHECKPOINT --hf DIR [--role ROLE] [--shard-size SIZE]",
+    options = { "hf", "role", "shard_size" } },
+  import = { run = require "pioche.checkpoint.import", min = 1, max = 1,
+    words = "DIR|FILE --run RUN --step N [--role ROLE]", options = { "run", "step", "role" } },
 }
-local names = { "ls", "show", "cat", "diff", "pin", "unpin", "verify" }
+local names = { "ls", "show", "cat", "diff", "pin", "unpin", "verify", "export", "import" }
 
 local globals = { store = true, json = true, csv = true, no_color = true }
 
@@ -80,13 +85,24 @@ pin keeps a checkpoint whatever the recipe's `keep` and `pioche gc` say, until i
 unpinned. verify reads all files of one again from the disk and compares them with
 their digests; the exit status is 1 where one is damaged.
 
+export --hf makes a folder that Hugging Face's loaders read, and the safetensors
+package alone: whole tensors, whatever parts of them the ranks saved, in
+model.safetensors or in several files with their index. The folder appears whole or
+not at all. What a model's library wants beside the weights, as config.json, is its
+program's to write.
+
+import makes a checkpoint of a run out of safetensors files that others wrote: of a
+folder with Hugging Face's index what that names, else all of them. Runs grow from it
+as from any other (`from` in a recipe).
+
 JSON: of ls an array of {id, name, run, ulid, step, attempt, bytes, files, writers,
 fsyncs, stall_ms, created, state, damage, verified, value, marks[]}; of show such an
 object with {commit, from, file_list[], tensors[]}; of cat {name, role, rank, dtype,
 shape[], values[]}; of diff {a, b, same, changed, added, removed, reshaped,
 bytes_read, tensors[{kind, rank, role, name, a, b, elements, changed, unfinite,
 max_abs, max_index, rms, relative, cosine}]}; of pin, unpin and verify arrays of
-{id, name, done}.]],
+{id, name, done}; of export {path, checkpoint, name, files[], tensors, bytes};
+of import what ls says of it.]],
   options = {
     { name = "text", help = "of cat: numbers, a line for each row" },
     { name = "npy", help = "of cat: a file of NumPy's format" },
@@ -95,12 +111,19 @@ max_abs, max_index, rms, relative, cosine}]}; of pin, unpin and verify arrays of
       help = "of diff: order by max, rms, relative, cosine or changed, most different first" },
     { name = "all", short = "a", help = "of show: all tensors; of diff: those that are the same, too" },
     { name = "reason", arg = "TEXT", help = "of pin: why, which show tells" },
+    { name = "hf", arg = "DIR", help = "of export: the folder, which must not exist" },
+    { name = "role", arg = "ROLE", help = "of export and import: other tensors than the model's" },
+    { name = "run", arg = "RUN", help = "of import: whose checkpoint it becomes" },
+    { name = "step", arg = "N", type = "integer", help = "of import: at which step" },
+    { name = "shard-size", arg = "SIZE", help = "of export: of each file at most, as 4GiB (which it is)" },
     { name = "wide", short = "w", help = "every column, whatever the terminal's width" },
   },
   examples = "pioche checkpoint ls gpt\npioche checkpoint show gpt/best@last\n"
     .. "pioche checkpoint cat gpt-17@400 wte --npy > wte.npy\n"
     .. "pioche checkpoint diff gpt-17@100 gpt-17@400 --by relative\n"
-    .. "pioche checkpoint pin gpt-17@400 --reason 'table 2 of the paper'",
+    .. "pioche checkpoint pin gpt-17@400 --reason 'table 2 of the paper'\n"
+    .. "pioche checkpoint export gpt/best@best --hf gpt-hf\n"
+    .. "pioche checkpoint import llama/ --run base-1 --step 0",
   args = { 1, nil, what = "what to do: " .. table.concat(names, ", ") },
   names = names,
   run = run,

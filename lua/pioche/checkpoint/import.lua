@@ -1,0 +1,134 @@
+-- checkpoint import: a model of others, in safetensors files, becomes a checkpoint of a
+-- run: by the way that its own ranks' files take, so that it is deduplicated, verified,
+-- exported and grown from like any other.
+local core = require "pioche.core.store"
+local json = require "pioche.core.json"
+local checkpoints = require "pioche.checkpoints"
+local csv = require "pioche.csv"
+local errors = require "pioche.errors"
+local format = require "pioche.format"
+local runs = require "pioche.runs"
+local sys = require "pioche.core.sys"
+local term = require "pioche.term"
+
+local index_name = "model.safetensors.index.json"
+
+-- ---- which files -------------------------------------------------------------------------
+
+-- Files by the index, in the order of their names; and { tensor = file }.
+local function by_index(folder)
+  local path = folder .. "/" .. index_name
+  local ok, index = pcall(json.decode, sys.read_file(path))
+  local map = ok and type(index) == "table" and index.weight_map
+  if type(map) ~= "table" or next(map) == nil then
+    errors.raise("corrupt", "%s: expected {\"weight_map\": {TENSOR: FILE}}", path)
+  end
+  local names, seen = {}, {}
+  for tensor, name in pairs(map) do
+    if type(name) ~= "string" or name:find("/", 1, true) or name == ".." then
+      errors.raise("corrupt", "%s: '%s' is in '%s': expected the name of a file beside it", path, tensor,
+        tostring(name))
+    end
+    if not seen[name] then names[#names + 1] = name end
+    seen[name] = true
+  end
+  table.sort(names)
+  return names, map
+end
+
+local function is_of_torch(name)
+  return name:find("%.pt$") or name:find("%.pth$") or name:find("%.bin$") or name:find("%.distcp$")
+    or name:find("%.ckpt$")
+end
+
+local function all_files(folder)
+  local names, torch = {}, nil
+  for _, name in ipairs(errors.check(sys.list(folder))) do
+    if name:find("%.safetensors$") then names[#names + 1] = name end
+    torch = torch or is_of_torch(name) and name
+  end
+  if #names == 0 then
+    errors.raise("not_found", "%s: no .safetensors file in it%s", folder, torch
+      and (" (%s is torch's own format: save it with safetensors.torch.save_file first)"):format(torch) or "")
+  end
+  return names
+end
+
+-- { paths }, with what is in them checked: no tensor twice, and each where the index says.
+local function find_files(path)
+  local kind = sys.type(path)
+  if not kind then errors.raise("not_found", "%s: there is no such file or folder", path) end
+  local folder, names, map = (path:gsub("/+$", ""))
+  if kind == "file" then
+    folder, names = path:match("^(.*)/[^/]*$") or ".", { path:match("[^/]*$") }
+  elseif sys.type(folder .. "/" .. index_name) == "file" then
+    names, map = by_index(folder)
+  else
+    names = all_files(folder)
+  end
+  local paths, file_of, count, bytes = {}, {}, 0, 0
+  for i, name in ipairs(names) do
+    paths[i] = folder .. "/" .. name
+    for _, tensor in ipairs(errors.check(core.safetensors(paths[i]))) do
+      if file_of[tensor.name] then
+        errors.raise("invalid", "'%s' is in %s and in %s", tensor.name, file_of[tensor.name], name)
+      end
+      file_of[tensor.name], count = name, count + 1
+    end
+    bytes = bytes + sys.stat(paths[i]).size
+  end
+  for tensor, name in pairs(map or {}) do
+    if file_of[tensor] ~= name then
+      errors.raise("corrupt", "%s/%s: '%s' is to be in %s, which has no such tensor", folder, index_name,
+        tensor, name)
+    end
+  end
+  return paths, count, bytes
+end
+
+-- ---- where it waits ------------------------------------------------------------------------
+
+-- Below staging/, under this process's name: what a process that is gone left there is
+-- known for that.
+local function staging_of(store)
+  local staging = sys.realpath(store:path()) .. "/staging"
+  local head = "import-" .. sys.hostname():gsub("[^%w.]", "_") .. "-"
+  for _, name in ipairs(sys.list(staging) or {}) do
+    local pid = name:sub(1, #head) == head and name:match("^(%d+)$", #head + 1)
+    if pid and not sys.type("/proc/" .. pid) then sys.remove_tree(staging .. "/" .. name) end
+  end
+  return staging .. "/" .. head .. sys.pid()
+end
+
+return function(ctx, words)
+  local options = ctx.options
+  if not options.run or not options.step then
+    errors.raise("usage", "checkpoint import: say of which run and step, with --run RUN --step N")
+  end
+  local role = options.role or "model"
+  if not role:find("^[%w_-][%w._-]*$") or #role > 64 then
+    errors.raise("usage", "--role: expected letters, digits, '.', '_' and '-', got '%s'", role)
+  end
+  local store = ctx.writing()
+  local run = runs.load(store, { runs.find(store, options.run) })[1]
+  if store:one("SELECT 1 FROM checkpoint WHERE run_id = ? AND step = ?", run.id, options.step) then
+    errors.raise("exists", "%s has a checkpoint of step %d already", run.name, options.step)
+  end
+  local paths, count, total = find_files(words[1])
+  local progress = term.progress("importing " .. words[1], format.bytes)
+  local id, message, code = store.raw:checkpoint_import { run = run.id, step = options.step, role = role,
+    staging = staging_of(store), paths = paths, report = function(_, done) progress(done, total) end }
+  progress()
+  if not id then errors.raise(code, "%s: %s", run.name, message) end
+  local row = checkpoints.find(store, run.name .. "@" .. options.step)
+  if ctx.json then
+    ctx.out(ctx.encode(checkpoints.to_json(row)) .. "\n")
+  elseif ctx.csv then
+    ctx.out(csv.line { "checkpoint", "id", "bytes", "files", "tensors" })
+    ctx.out(csv.line { row.name, row.sha256, row.bytes, row.files, count })
+  else
+    ctx.out(("%s  %s in %d file%s, %d tensors\n"):format(row.name, format.bytes(row.bytes), row.files,
+      row.files == 1 and "" or "s", count))
+  end
+  return 0
+end
