@@ -3,9 +3,10 @@
  * have left them, and the next command must find the old state or the new one:
  * all that was acknowledged as durable, no part of anything.
  *
- * In `make test` each sync is such a moment, with a loss by chance. ALL=1: each
- * operation, with all kinds of losses, ROUNDS times (default 2). STORY=name: this
- * one alone. A finding prints how to repeat it. */
+ * In `make test` each sync is such a moment, with a loss by chance; where there are
+ * many, some of them. ALL=1: each operation (of eight ranks, a quarter of them), with
+ * all kinds of losses, ROUNDS times (default 2). STORY=name: this one alone. A finding
+ * prints how to repeat it. */
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -41,7 +42,7 @@ typedef struct power_story {
 	const char *name;
 	void (*act)(scene *s);
 	bool (*check)(scene *s, pio_store *store);
-	unsigned apart;         /* in a sample: one of so many moments */
+	unsigned apart;         /* one of so many moments, in a sample; ALL=1: of a third as many */
 } power_story;
 
 typedef struct sums {
@@ -261,9 +262,8 @@ static void images(scene *s, uint64_t seed, uint64_t job, uint64_t jobs)
 	uint64_t rounds = number_from("ROUNDS", all ? 2 : 1);
 	size_t end = disk_moment();
 	for (size_t moment = job; moment <= end; moment += jobs) {
-		uint64_t chance = seed + moment;
-		if (!all && ((!disk_is_sync(moment) && !disk_is_sync(moment + 1)) ||
-		             random_below(&chance, current->apart) != 0))
+		uint64_t chance = seed + moment, apart = all ? (current->apart + 2) / 3 : current->apart;
+		if ((!all && !disk_is_sync(moment) && !disk_is_sync(moment + 1)) || random_below(&chance, apart) != 0)
 			continue;
 		atomic_fetch_add(&total->moments, 1);
 		for (uint64_t i = 0; i < rounds * DISK_LOSSES; i++) {
