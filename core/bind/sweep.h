@@ -1,5 +1,5 @@
 /* sweep.h: what the files that bind the room `sweep` share: sweep.c (draws and real
- * functions), sweep_tpe.c (points, and the Parzen estimator). */
+ * functions), sweep_tpe.c (points, and the Parzen estimator), sweep_gp.c. */
 #ifndef PIO_BIND_SWEEP_H
 #define PIO_BIND_SWEEP_H
 
@@ -20,8 +20,12 @@ void pio_bind_point_get(double *point, lua_State *L, int index, const pio_axis *
 /* Push coordinates as a table of values. */
 void pio_bind_point_push(lua_State *L, const double *point, const pio_axis *axes, int count);
 
+void pio_bind_value_push(lua_State *L, double coordinate, const pio_axis *axis);
+
 /* Constructors, and the types that they need. */
 int pio_bind_tpe_new(lua_State *L);
 void pio_bind_tpe_type(lua_State *L);
+int pio_bind_gp_new(lua_State *L);
+void pio_bind_gp_type(lua_State *L);
 
 #endif

@@ -56,13 +56,18 @@ void pio_bind_point_push(lua_State *L, const double *point, const pio_axis *axes
 {
 	lua_createtable(L, count, 0);
 	for (int a = 0; a < count; a++) {
-		double value = pio_axis_value(&axes[a], point[a]);
-		if (axes[a].kind == PIO_AXIS_REAL)
-			lua_pushnumber(L, value);
-		else
-			lua_pushinteger(L, (lua_Integer)value + (axes[a].kind == PIO_AXIS_CHOICE));
+		pio_bind_value_push(L, point[a], &axes[a]);
 		lua_rawseti(L, -2, a + 1);
 	}
+}
+
+void pio_bind_value_push(lua_State *L, double coordinate, const pio_axis *axis)
+{
+	double value = pio_axis_value(axis, coordinate);
+	if (axis->kind == PIO_AXIS_REAL)
+		lua_pushnumber(L, value);
+	else
+		lua_pushinteger(L, (lua_Integer)value + (axis->kind == PIO_AXIS_CHOICE));
 }
 
 /* ---- tpe ----------------------------------------------------------------------------- */

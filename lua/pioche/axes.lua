@@ -49,6 +49,28 @@ function axes.of(space)
   return self
 end
 
+-- All axes in one list, with their parameters; that of a parameter of a branch has `parent`,
+-- which axis decides whether it is there, and `when`, by which choice.
+function methods:flat()
+  local list, at = {}, {}
+  for _, group in ipairs(self.groups) do
+    local last = group.conditions[#group.conditions]
+    local above = table.move(group.conditions, 1, #group.conditions - 1, 1, {})
+    local parent = last and at[signature(above) .. ":" .. last.name]
+    local when
+    for i, value in ipairs(parent and list[parent].parameter.domain.values or {}) do
+      if value == last.value then when = i end
+    end
+    for i, parameter in ipairs(group.parameters) do
+      local axis = group.axes[i]
+      list[#list + 1] = { kind = axis.kind, low = axis.low, high = axis.high, log = axis.log,
+        parent = parent, when = when, parameter = parameter, group = group, at = i }
+      at[group.key .. ":" .. parameter.name] = #list
+    end
+  end
+  return list
+end
+
 -- Is there anything to choose?
 function methods:is_empty()
   return #self.groups == 0

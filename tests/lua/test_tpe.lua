@@ -53,6 +53,16 @@ test("tpe is far better than random draws, one run at a time and eight", functio
   end
 end)
 
+test("gp is far better still where runs are few, also with four under way", function()
+  for _, case in ipairs { { "Branin", 30, 0.05 }, { "mixed", 40, 0.3 }, { "noisy", 40, 0.3 } } do
+    local f, runs = named(case[1]), case[2]
+    local random = median("random", f, 3, runs)
+    local gp, four = median("gp", f, 3, runs), median("gp", f, 3, runs, 4)
+    assert(gp < case[3] * random, ("%s: gp %g, random %g"):format(f.name, gp, random))
+    assert(four < 2 * case[3] * random, ("%s: four %g, random %g"):format(f.name, four, random))
+  end
+end)
+
 test("a branch that is better on average is left for the one with the best point", function()
   assert(median("tpe", named "conditional", 5, 200) < 0.02)
 end)
@@ -65,7 +75,7 @@ local function small(name, seed)
 end
 
 test("of a finite space every point comes once, and then no more", function()
-  for _, name in ipairs { "tpe", "random", "sobol" } do
+  for _, name in ipairs { "tpe", "random", "sobol", "gp" } do
     local sampler, seen, count = small(name, 3), {}, 0
     while true do
       local params = sampler:propose(count + 1)
@@ -102,13 +112,15 @@ local function history(sampler, f, runs, adopted)
 end
 
 test("a search that is told again what was on record goes on with the identical points", function()
-  for _, name in ipairs { "Branin", "mixed", "conditional" } do
-    local f = named(name)
-    local function new() return search("tpe", f.space(words), { runs = 80, seed = 5 }) end
-    local whole = history(new(), f, 80)
-    equal(history(new(), f, 80), whole)
-    for _, cut in ipairs { 5, 40, 79 } do
-      equal(history(new(), f, 80, table.move(whole, 1, cut, 1, {})), whole)
+  for _, case in ipairs { { "tpe", 80 }, { "gp", 36 } } do
+    for _, name in ipairs { "mixed", "conditional" } do
+      local f, runs = named(name), case[2]
+      local function new() return search(case[1], f.space(words), { runs = runs, seed = 5 }) end
+      local whole = history(new(), f, runs)
+      equal(history(new(), f, runs), whole)
+      for _, cut in ipairs { 5, runs // 2, runs - 1 } do
+        equal(history(new(), f, runs, table.move(whole, 1, cut, 1, {})), whole)
+      end
     end
   end
 end)

@@ -1,0 +1,231 @@
+/* The Gaussian process from Lua: points are added once, and named by their slots. */
+#include "bind/sweep.h"
+
+#include <lauxlib.h>
+#include <math.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "sweep/gp.h"
+#include "sweep/gp_search.h"
+
+#define GP "pioche.gp"
+
+struct box {
+	pio_gp *gp;
+	double *points;            /* of all slots, row by row */
+	size_t count, capacity;
+	double *found;             /* of the newest search */
+	size_t found_count, found_capacity;
+	int axes_count;
+	pio_gp_axis axes[];
+};
+
+static struct box *check(lua_State *L)
+{
+	struct box *box = luaL_checkudata(L, 1, GP);
+	luaL_argcheck(L, box->gp, 1, "the model is closed");
+	return box;
+}
+
+static int gp_close(lua_State *L)
+{
+	struct box *box = luaL_checkudata(L, 1, GP);
+	pio_gp_free(box->gp);
+	pio_free(box->points);
+	pio_free(box->found);
+	box->gp = NULL;
+	box->points = box->found = NULL;
+	return 0;
+}
+
+static int gp_tostring(lua_State *L)
+{
+	struct box *box = luaL_checkudata(L, 1, GP);
+	lua_pushfstring(L, "a Gaussian process of %d parameters", box->axes_count);
+	return 1;
+}
+
+/* gp(axes) -> model; an axis as of tpe, and of one that is not always there `parent`, which
+ * axis of choices before it decides, and `when`, by which choice. */
+int pio_bind_gp_new(lua_State *L)
+{
+	lua_settop(L, 1);
+	pio_bind_axes *axes = pio_bind_axes_get(L, 1);
+	luaL_argcheck(L, axes->count <= PIO_GP_AXES_MAX, 1, "too many axes");
+	size_t n = (size_t)axes->count;
+	struct box *box = lua_newuserdatauv(L, sizeof *box + n * sizeof *box->axes, 0);
+	*box = (struct box){ .axes_count = axes->count };
+	for (int a = 0; a < axes->count; a++) {
+		lua_rawgeti(L, 1, a + 1);
+		lua_Integer parent = pio_bind_field_integer(L, -1, "parent", 0);
+		lua_Integer when = pio_bind_field_integer(L, -1, "when", 1);
+		luaL_argcheck(L, parent >= 0 && parent <= a, 1, "a parent comes before what depends on it");
+		box->axes[a] = (pio_gp_axis){ axes->all[a], (int)parent - 1, (int)when - 1 };
+		lua_pop(L, 1);
+	}
+	luaL_setmetatable(L, GP);
+	pio_err err = PIO_ERR_INIT;
+	if (pio_gp_new(&box->gp, box->axes, box->axes_count, &err))
+		return pio_bind_fail(L, &err);
+	return 1;
+}
+
+/* model:add(values) -> slot; false for what is not there */
+static int gp_add(lua_State *L)
+{
+	struct box *box = check(L);
+	size_t d = (size_t)box->axes_count;
+	luaL_checktype(L, 2, LUA_TTABLE);
+	if (box->count == box->capacity) {
+		size_t capacity = 2 * box->capacity + 32;
+		double *grown = pio_realloc(box->points, capacity * d * sizeof *grown);
+		if (!grown)
+			return luaL_error(L, "out of memory");
+		box->points = grown;
+		box->capacity = capacity;
+	}
+	double *point = box->points + box->count * d;
+	for (int a = 0; a < box->axes_count; a++) {
+		const pio_axis *axis = &box->axes[a].axis;
+		lua_rawgeti(L, 2, a + 1);
+		point[a] = NAN;
+		if (lua_toboolean(L, -1)) {
+			double value = luaL_checknumber(L, -1) - (axis->kind == PIO_AXIS_CHOICE);
+			luaL_argcheck(L, value >= axis->first && value <= axis->last, 2,
+			              "a value outside of its domain");
+			point[a] = pio_axis_of_value(axis, value);
+		}
+		lua_pop(L, 1);
+	}
+	lua_pushinteger(L, (lua_Integer)++box->count);
+	return 1;
+}
+
+/* The points of the list of slots at `index`, in a userdata that is pushed. */
+static double *check_rows(lua_State *L, struct box *box, int index, size_t *count)
+{
+	size_t d = (size_t)box->axes_count;
+	luaL_checktype(L, index, LUA_TTABLE);
+	*count = lua_rawlen(L, index);
+	double *rows = lua_newuserdatauv(L, (*count * d + 1) * sizeof *rows, 0);
+	for (size_t i = 0; i < *count; i++) {
+		lua_rawgeti(L, index, (lua_Integer)i + 1);
+		lua_Integer slot = luaL_checkinteger(L, -1);
+		luaL_argcheck(L, slot >= 1 && (size_t)slot <= box->count, index, "there is no such point");
+		memcpy(rows + i * d, box->points + (size_t)(slot - 1) * d, d * sizeof *rows);
+		lua_pop(L, 1);
+	}
+	return rows;
+}
+
+/* The values at `index`, of which `false` is a failure, in a userdata that is pushed. */
+static double *check_values(lua_State *L, int index, size_t count)
+{
+	luaL_checktype(L, index, LUA_TTABLE);
+	luaL_argcheck(L, lua_rawlen(L, index) == count && count > 0, index, "expected a value for each point");
+	double *values = lua_newuserdatauv(L, count * sizeof *values, 0);
+	for (size_t i = 0; i < count; i++) {
+		lua_rawgeti(L, index, (lua_Integer)i + 1);
+		values[i] = lua_toboolean(L, -1) ? luaL_checknumber(L, -1) : NAN;
+		lua_pop(L, 1);
+	}
+	return values;
+}
+
+/* model:learn(slots, values, calls) */
+static int gp_learn(lua_State *L)
+{
+	struct box *box = check(L);
+	size_t count;
+	double *rows = check_rows(L, box, 2, &count), *values = check_values(L, 3, count);
+	int calls = (int)luaL_checkinteger(L, 4);
+	pio_err err = PIO_ERR_INIT;
+	int rc = pio_gp_learn(box->gp, rows, values, count, calls, &err);
+	if (rc)
+		return pio_bind_fail(L, &err);
+	lua_pushboolean(L, 1);
+	return 1;
+}
+
+/* model:know(slots, values, pending slots) */
+static int gp_know(lua_State *L)
+{
+	struct box *box = check(L);
+	size_t count, pending_count;
+	double *rows = check_rows(L, box, 2, &count), *values = check_values(L, 3, count);
+	double *pending = check_rows(L, box, 4, &pending_count);
+	pio_err err = PIO_ERR_INIT;
+	if (pio_gp_know(box->gp, rows, values, count, pending, pending_count, &err))
+		return pio_bind_fail(L, &err);
+	lua_pushboolean(L, 1);
+	return 1;
+}
+
+/* model:search(seed, number, { candidates, starts, calls }) -> how many points were found */
+static int gp_search(lua_State *L)
+{
+	struct box *box = check(L);
+	luaL_checktype(L, 4, LUA_TTABLE);
+	pio_gp_effort effort = { .candidates = (int)pio_bind_field_integer(L, 4, "candidates", 500),
+		                 .starts = (int)pio_bind_field_integer(L, 4, "starts", 4),
+		                 .calls = (int)pio_bind_field_integer(L, 4, "calls", 40) };
+	luaL_argcheck(L, effort.candidates >= 1 && effort.starts >= 1 && effort.starts <= 1000, 4, "effort");
+	pio_draw draw = pio_draw_init(luaL_checkinteger(L, 2), luaL_checkinteger(L, 3), "gp", 2);
+	size_t wanted = (size_t)effort.starts * (size_t)box->axes_count;
+	if (wanted > box->found_capacity) {
+		double *grown = pio_realloc(box->found, wanted * sizeof *grown);
+		if (!grown)
+			return luaL_error(L, "out of memory");
+		box->found = grown;
+		box->found_capacity = wanted;
+	}
+	pio_err err = PIO_ERR_INIT;
+	if (pio_gp_search(box->found, &box->found_count, box->gp, &effort, &draw, &err))
+		return pio_bind_fail(L, &err);
+	lua_pushinteger(L, (lua_Integer)box->found_count);
+	return 1;
+}
+
+/* model:candidate(i) -> values; false for what is not there */
+static int gp_candidate(lua_State *L)
+{
+	struct box *box = check(L);
+	lua_Integer i = luaL_checkinteger(L, 2);
+	luaL_argcheck(L, i >= 1 && (size_t)i <= box->found_count, 2, "there is no such candidate");
+	const double *point = box->found + (i - 1) * box->axes_count;
+	lua_createtable(L, box->axes_count, 0);
+	for (int a = 0; a < box->axes_count; a++) {
+		if (isnan(point[a]))
+			lua_pushboolean(L, 0);
+		else
+			pio_bind_value_push(L, point[a], &box->axes[a].axis);
+		lua_rawseti(L, -2, a + 1);
+	}
+	return 1;
+}
+
+/* model:length(axis), model:noise(): what was learned */
+static int gp_length(lua_State *L)
+{
+	struct box *box = check(L);
+	lua_Integer axis = luaL_checkinteger(L, 2);
+	luaL_argcheck(L, axis >= 1 && axis <= box->axes_count, 2, "there is no such axis");
+	lua_pushnumber(L, pio_gp_length(box->gp, (int)axis - 1));
+	return 1;
+}
+
+static int gp_noise(lua_State *L)
+{
+	lua_pushnumber(L, pio_gp_noise(check(L)->gp));
+	return 1;
+}
+
+void pio_bind_gp_type(lua_State *L)
+{
+	static const luaL_Reg methods[] = {
+		{ "add", gp_add }, { "learn", gp_learn }, { "know", gp_know }, { "search", gp_search },
+		{ "candidate", gp_candidate }, { "length", gp_length }, { "noise", gp_noise }, { NULL, NULL },
+	};
+	pio_bind_type(L, GP, methods, gp_close, gp_tostring);
+}

@@ -1,0 +1,66 @@
+/* gp.h: a Gaussian process over a space of mixed and conditional parameters.
+ *
+ * The covariance is Matern's with nu = 5/2, a length of its own for each parameter, and a
+ * noise; choices differ or do not (Hamming), and a parameter of a branch that was not taken
+ * stands in the middle. Lengths and noise are the most probable ones (MAP), with the prior
+ * LogNormal(sqrt 2 + log(d) / 2, sqrt 3) of lengths (Hvarfner et al., arXiv:2402.02229);
+ * mean and variance are worked out in closed form. Values above the median are brought
+ * into the shape of a normal distribution by their ranks, so that it does not count how bad
+ * a bad one is, and all are standardized.
+ *
+ * No library of linear algebra is asked: the order of every sum is fixed, and so are the
+ * bits. The time is of order count^3, the memory of order count^2. */
+#ifndef PIO_SWEEP_GP_H
+#define PIO_SWEEP_GP_H
+
+#include <stddef.h>
+
+#include "base/err.h"
+#include "sweep/axis.h"
+
+#define PIO_GP_AXES_MAX 200
+
+/* A parameter: there where `parent`, an axis of choices before it, is at choice `when`. */
+typedef struct pio_gp_axis {
+	pio_axis axis;
+	int parent;                /* -1: always there */
+	int when;
+} pio_gp_axis;
+
+typedef struct pio_gp pio_gp;
+
+/* 1 to PIO_GP_AXES_MAX axes. */
+int pio_gp_new(pio_gp **gp, const pio_gp_axis *axes, int axes_count, pio_err *err);
+
+/* Points are rows of one coordinate an axis, NAN where that is not there. values: the lower
+ * the better; not finite: it failed, and is as bad as the worst. */
+
+/* Learn lengths and noise; `calls` of the likelihood at most. */
+int pio_gp_learn(pio_gp *gp, const double *points, const double *values, size_t count, int calls,
+                 pio_err *err);
+/* Take these for known. `pending` more points are under way, and taken to come out as the
+ * model expects: there is less to learn near them. */
+int pio_gp_know(pio_gp *gp, const double *points, const double *values, size_t count,
+                const double *pending, size_t pending_count, pio_err *err);
+
+/* ---- of what it knows: a point is in units, as pio_gp_unit gives it -------------------- */
+
+/* 0 to 1 of a range, of a choice its number; -1 and 0.5 where it is not there. */
+void pio_gp_unit(double *unit, const pio_gp *gp, const double *point);
+/* Back; numbers of cells and choices are snapped. */
+void pio_gp_point(double *point, const pio_gp *gp, const double *unit);
+/* Mean and deviation in standardized values; gradients may be NULL, and are 0 for what is a
+ * choice or not there. */
+void pio_gp_predict(double *mean, double *deviation, double *mean_gradient, double *deviation_gradient,
+                    pio_gp *gp, const double *unit);
+/* The known point that the model thinks is best: the number of its row, and its mean. */
+size_t pio_gp_best(double *mean, const pio_gp *gp);
+const double *pio_gp_known(const pio_gp *gp, size_t row);      /* borrowed, in units */
+const pio_gp_axis *pio_gp_axes(int *count, const pio_gp *gp);
+/* Of an axis in parts of its range; the noise in parts of the variance. */
+double pio_gp_length(const pio_gp *gp, int axis);
+double pio_gp_noise(const pio_gp *gp);
+/* NULL is fine. */
+void pio_gp_free(pio_gp *gp);
+
+#endif

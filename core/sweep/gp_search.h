@@ -1,0 +1,28 @@
+/* gp_search.h: where a Gaussian process expects the largest improvement.
+ *
+ * On its logarithm, which has a slope where the improvement itself is 0 to all digits (Ament
+ * et al., arXiv:2310.20708). Random points of the whole space and around the best ones known
+ * are weighed; from the best of these the way goes uphill along what is continuous, and by
+ * trying the neighbours of what is not. */
+#ifndef PIO_SWEEP_GP_SEARCH_H
+#define PIO_SWEEP_GP_SEARCH_H
+
+#include <stddef.h>
+
+#include "sweep/draw.h"
+#include "sweep/gp.h"
+
+typedef struct pio_gp_effort {
+	int candidates;            /* random points */
+	int starts;                /* from so many the way goes uphill */
+	int calls;                 /* each by so many looks at the model */
+} pio_gp_effort;
+
+/* log of the expected improvement on `best` of what has this mean and deviation. */
+double pio_gp_log_improvement(double mean, double deviation, double best);
+/* Rows of one coordinate an axis into `points`, which has room for effort->starts of them:
+ * the best first, none twice. *found says how many. */
+int pio_gp_search(double *points, size_t *found, pio_gp *gp, const pio_gp_effort *effort,
+                  pio_draw *draw, pio_err *err);
+
+#endif

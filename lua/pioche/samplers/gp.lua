@@ -1,0 +1,144 @@
+-- gp: where a Gaussian process expects the largest improvement (core/sweep/gp.h).
+--
+-- For runs that are dear and spaces that are small: of each run the most is learned, at a
+-- price that grows with the cube of their number. Parameters of all branches are in one
+-- model. Lengths are learned anew only now and then, from the runs that were observed
+-- first, so that a search which is told again what is on record comes to the same ones.
+local axes = require "pioche.axes"
+local errors = require "pioche.errors"
+local fields = require "pioche.fields"
+local levels = require "pioche.levels"
+local points = require "pioche.points"
+local sweep = require "pioche.core.sweep"
+
+local gp = { name = "gp", summary = "where a Gaussian process expects the largest improvement" }
+local check = errors.check
+
+local known_max = 300          -- points that the model holds: the best and the newest
+local learn_calls = 50         -- of the likelihood
+local learn_max = 150          -- points that lengths are learned from
+
+gp.schema = {
+  runs = { kind = "positive", default = 32, help = "points to propose; of a finite space none twice" },
+  seed = { kind = "count", default = 1, help = "what draws are made from: the same seed, the same points" },
+  startup = { kind = "positive", default = 8, help = "points are spread evenly until so many are known" },
+}
+
+function gp.check(where, given)
+  return fields.check(where, given, gp.schema)
+end
+
+local methods = {}
+methods.__index = methods
+
+function gp.new(space, options)
+  local self = setmetatable({ adaptive = true, options = options, axes = axes.of(space), slots = {},
+    points = points.new(space, options.seed, math.min(100000, 1000 * options.runs)), order = {},
+    levels = levels.new(options.startup), learned = 0 }, methods)
+  self.size = math.min(space:count() or options.runs, options.runs)
+  self.list = self.axes:flat()
+  if #self.list > 0 then self.model = check(sweep.gp(self.list)) end
+  return self
+end
+
+local function begin(self, number, params)
+  local values, by_group = {}, {}
+  for i, axis in ipairs(self.list) do
+    if by_group[axis.group] == nil then by_group[axis.group] = axes.values(axis.group, params) or false end
+    values[i] = by_group[axis.group] and by_group[axis.group][axis.at] or false
+  end
+  self.slots[number] = #values > 0 and check(self.model:add(values))
+end
+
+-- Slots and values of those of these numbers that count.
+local function rows(self, numbers)
+  local slots, values = {}, {}
+  for _, number in ipairs(numbers) do
+    local value = self.levels:value(number)
+    if value ~= nil then
+      slots[#slots + 1], values[#values + 1] = self.slots[number], value
+    end
+  end
+  return slots, values
+end
+
+-- How many of the first `count` observations lengths are learned from.
+local function learned_from(count)
+  local apart = count < 24 and 2 or math.max(4, count // 8)
+  return math.min(learn_max, count - count % apart)
+end
+
+-- The numbers that the model holds, in order: all, or the best and the newest.
+local function held(self)
+  if #self.order <= known_max then return self.order end
+  local best, kept = {}, {}
+  for i, number in ipairs(self.order) do
+    if i <= #self.order - known_max // 2 then best[#best + 1] = number else kept[number] = true end
+  end
+  local function value(number) return self.levels:value(number) or math.huge end
+  table.sort(best, function(a, b)
+    if value(a) ~= value(b) then return value(a) < value(b) end
+    return a < b
+  end)
+  for i = 1, known_max // 2 do kept[best[i]] = true end
+  local list = {}
+  for _, number in ipairs(self.order) do
+    if kept[number] then list[#list + 1] = number end
+  end
+  return list
+end
+
+local function pending(self)
+  local list = {}
+  for _, number in ipairs(fields.sorted(self.slots)) do
+    if not self.levels.known[number] then list[#list + 1] = self.slots[number] end
+  end
+  return list
+end
+
+local function model_point(self, number)
+  local from = learned_from(#self.order)
+  if from ~= self.learned then
+    local slots, values = rows(self, table.move(self.order, 1, from, 1, {}))
+    if #slots < 2 then return nil end
+    check(self.model:learn(slots, values, learn_calls))
+    self.learned = from
+  end
+  local slots, values = rows(self, held(self))
+  if #slots < 2 then return nil end
+  check(self.model:know(slots, values, pending(self)))
+  local found = check(self.model:search(self.options.seed, number, {
+    candidates = math.min(2000, math.max(200, 100000 // #slots)), starts = 6, calls = 40 }))
+  for i = 1, found do
+    local values_of = self.model:candidate(i)
+    local by_group = {}
+    for at, axis in ipairs(self.list) do
+      by_group[axis.group] = by_group[axis.group] or {}
+      by_group[axis.group][axis.at] = values_of[at]
+    end
+    local params = self.points:take(self.axes:raw(function(group) return by_group[group] end))
+    if params then return params end
+  end
+  return nil
+end
+
+function methods:propose(number)
+  if number > self.options.runs then return nil end
+  local is_startup = #self.order < self.options.startup or not self.model
+  local params = not is_startup and model_point(self, number) or self.points:even(number)
+  if params then begin(self, number, params) end
+  return params
+end
+
+function methods:adopt(number, params)
+  self.points:mark(params)
+  begin(self, number, params)
+end
+
+function methods:observe(number, value, how)
+  if not self.slots[number] then return end
+  if not self.levels.known[number] then table.insert(self.order, number) end
+  if self.levels:observe(number, value, how) then self.learned = 0 end
+end
+
+return gp

@@ -1,0 +1,288 @@
+/* The Gaussian process: against a plain solution of its equations, its slopes against
+ * differences, and what it learns and looks for. */
+#include <math.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "sweep/ascent.h"
+#include "sweep/gp.h"
+#include "sweep/gp_search.h"
+#include "test.h"
+
+enum { axes_count = 4, points_count = 24 };
+
+static pio_draw named(int64_t number, const char *name)
+{
+	return pio_draw_init(1, number, name, strlen(name));
+}
+
+/* A choice decides whether there is a fourth parameter. */
+static pio_gp *model(void)
+{
+	const pio_gp_axis axes[axes_count] = {
+		{ pio_axis_init(PIO_AXIS_REAL, false, -2, 3), -1, 0 },
+		{ pio_axis_init(PIO_AXIS_CHOICE, false, 0, 2), -1, 0 },
+		{ pio_axis_init(PIO_AXIS_WHOLE, true, 1, 64), -1, 0 },
+		{ pio_axis_init(PIO_AXIS_REAL, true, 0.01, 1), 1, 2 },
+	};
+	pio_gp *gp = NULL;
+	check_ok(pio_gp_new(&gp, axes, axes_count, &err));
+	return gp;
+}
+
+static void fill(double *points, double *values, pio_gp *gp, int count)
+{
+	int n;
+	const pio_gp_axis *axes = pio_gp_axes(&n, gp);
+	pio_draw draw = named(1, "points");
+	for (int i = 0; i < count; i++) {
+		double *point = points + i * axes_count;
+		for (int a = 0; a < axes_count; a++) {
+			double u = pio_draw_uniform(&draw);
+			double low = axes[a].axis.low, high = axes[a].axis.high;
+			point[a] = axes[a].axis.kind == PIO_AXIS_CHOICE ? floor(3 * u)
+			           : pio_axis_snap(&axes[a].axis, low + u * (high - low));
+		}
+		if (point[1] != 2)
+			point[3] = NAN;
+		values[i] = sin(point[0]) + 0.3 * point[1] + 0.1 * point[2] + (isnan(point[3]) ? 0 : 0.2 * point[3]);
+	}
+}
+
+static double kernel(const pio_gp *gp, const double *x, const double *y)
+{
+	double squared = 0;
+	for (int a = 0; a < axes_count; a++) {
+		double off = a == 1 || a == 3 ? 0 : x[a] - y[a], length = pio_gp_length(gp, a);
+		off = a == 1 ? x[a] != y[a] : a == 3 ? x[a] - y[a] : off;
+		squared += off * off / length / length;
+	}
+	double r = sqrt(5 * squared);
+	return (1 + r + r * r / 3) * exp(-r);
+}
+
+/* out = inverse of the covariance of n points times `right`, by elimination. */
+static void eliminate(double *out, const pio_gp *gp, const double *right, int n)
+{
+	static double m[points_count][points_count + 1];
+	for (int i = 0; i < n; i++) {
+		for (int j = 0; j < n; j++)
+			m[i][j] = kernel(gp, pio_gp_known(gp, (size_t)i), pio_gp_known(gp, (size_t)j)) +
+			          (i == j ? pio_gp_noise(gp) : 0);
+		m[i][n] = right[i];
+	}
+	for (int k = 0; k < n; k++)
+		for (int i = 0; i < n; i++) {
+			double factor = i == k ? 0 : m[i][k] / m[k][k];
+			for (int j = k; j <= n; j++)
+				m[i][j] -= factor * m[k][j];
+		}
+	for (int i = 0; i < n; i++)
+		out[i] = m[i][n] / m[i][i];
+}
+
+static void a_prediction_solves_the_equations(void **state)
+{
+	(void)state;
+	static double points[points_count * axes_count], values[points_count];
+	double z[points_count], ones[points_count], a[points_count], b[points_count], k[points_count];
+	double worst = 0;
+	pio_gp *gp = model();
+	fill(points, values, gp, points_count);
+	/* the better half stays what it is, up to scale: what is standardized is a line of it */
+	check_ok(pio_gp_learn(gp, points, values, points_count, 60, &err));
+	check_ok(pio_gp_know(gp, points, values, points_count, NULL, 0, &err));
+	/* values back from the model: R alpha + mean = z, told at the points by less than the noise */
+	for (int i = 0; i < points_count; i++) {
+		double deviation;
+		pio_gp_predict(&z[i], &deviation, NULL, NULL, gp, pio_gp_known(gp, (size_t)i));
+		ones[i] = 1;
+	}
+	/* smoothed values s = mean + K inv(K + noise) (z - mean): from s back to z - mean */
+	eliminate(b, gp, ones, points_count);
+	for (int turn = 0; turn < 5; turn++) {
+		double unit[axes_count], point[axes_count], mean, deviation, left = 1;
+		pio_draw draw = named(turn, "there");
+		for (int i = 0; i < axes_count; i++)
+			point[i] = points[turn * axes_count + i];
+		point[0] = -2 + 5 * pio_draw_uniform(&draw);
+		pio_gp_unit(unit, gp, point);
+		for (int i = 0; i < points_count; i++)
+			k[i] = kernel(gp, unit, pio_gp_known(gp, (size_t)i));
+		eliminate(a, gp, k, points_count);
+		pio_gp_predict(&mean, &deviation, NULL, NULL, gp, unit);
+		for (int i = 0; i < points_count; i++)
+			left -= k[i] * a[i];
+		/* deviation^2 = variance left: the same variance everywhere */
+		double variance = deviation * deviation / left;
+		if (turn == 0)
+			worst = variance;
+		assert_true(fabs(variance / worst - 1) < 1e-4);
+		assert_true(isfinite(mean));
+	}
+	/* ranks are kept: what is better is predicted better at the points themselves */
+	for (int i = 0; i < points_count; i++)
+		for (int j = 0; j < points_count; j++)
+			if (values[i] < values[j] - 0.5)
+				assert_true(z[i] < z[j]);
+	pio_gp_free(gp);
+}
+
+static void slopes_are_those_of_differences(void **state)
+{
+	(void)state;
+	static double points[points_count * axes_count], values[points_count];
+	pio_gp *gp = model();
+	fill(points, values, gp, points_count);
+	check_ok(pio_gp_learn(gp, points, values, points_count, 60, &err));
+	check_ok(pio_gp_know(gp, points, values, points_count - 4, points + (points_count - 4) * axes_count, 4,
+	                     &err));
+	double unit[axes_count] = { 0.31, 2, 0.57, 0.43 }, of_mean[axes_count], of_deviation[axes_count];
+	double mean, deviation, m[2], s[2];
+	pio_gp_predict(&mean, &deviation, of_mean, of_deviation, gp, unit);
+	for (int a = 0; a < axes_count; a++) {
+		if (a == 1)
+			continue;
+		for (int side = 0; side < 2; side++) {
+			double moved[axes_count];
+			memcpy(moved, unit, sizeof unit);
+			moved[a] += side ? 1e-5 : -1e-5;
+			pio_gp_predict(&m[side], &s[side], NULL, NULL, gp, moved);
+		}
+		assert_true(fabs((m[1] - m[0]) / 2e-5 - of_mean[a]) < 1e-5 * (1 + fabs(of_mean[a])));
+		assert_true(fabs((s[1] - s[0]) / 2e-5 - of_deviation[a]) < 1e-4 * (1 + fabs(of_deviation[a])));
+	}
+	pio_gp_free(gp);
+}
+
+static void the_improvement_is_right_also_where_it_is_nothing(void **state)
+{
+	(void)state;
+	for (int i = -60; i <= 60; i++) {
+		long double z = i / 8.0L, phi = expl(-0.5L * z * z) / sqrtl(2 * acosl(-1));
+		long double h = phi + z * 0.5L * erfcl(-z / sqrtl(2));
+		double log_h = pio_gp_log_improvement(-(double)z, 1, 0);
+		assert_true(fabs(log_h - (double)logl(h)) < 1e-9 * (1 + (double)(z * z)));
+	}
+	assert_true(fabs(pio_gp_log_improvement(3, 2, 5) - (log(2) + pio_gp_log_improvement(-1, 1, 0))) < 1e-12);
+	/* far down: density / z^2 */
+	for (double z = 50; z < 1e6; z *= 7) {
+		double right = -0.5 * z * z - 0.9189385332046727 - 2 * log(z);
+		assert_true(fabs(pio_gp_log_improvement(z, 1, 0) - right) < 2e-3 + 1e-9 * z * z);
+	}
+}
+
+static void what_does_not_matter_gets_a_long_length(void **state)
+{
+	(void)state;
+	const pio_gp_axis axes[2] = { { pio_axis_init(PIO_AXIS_REAL, false, 0, 1), -1, 0 },
+		                      { pio_axis_init(PIO_AXIS_REAL, false, 0, 1), -1, 0 } };
+	double points[80], values[40];
+	pio_draw draw = named(2, "points");
+	pio_gp *gp = NULL;
+	double noise[2];
+	check_ok(pio_gp_new(&gp, axes, 2, &err));
+	for (int noisy = 0; noisy < 2; noisy++) {
+		for (int i = 0; i < 40; i++) {
+			points[2 * i] = pio_draw_uniform(&draw);
+			points[2 * i + 1] = pio_draw_uniform(&draw);
+			values[i] = sin(7 * points[2 * i]) + noisy * 2 * (pio_draw_uniform(&draw) - 0.5);
+		}
+		check_ok(pio_gp_learn(gp, points, values, 40, 80, &err));
+		assert_true(pio_gp_length(gp, 1) > (noisy ? 1 : 3) * pio_gp_length(gp, 0));
+		noise[noisy] = pio_gp_noise(gp);
+	}
+	assert_true(noise[1] > 10 * noise[0] && noise[1] < 1);
+	pio_gp_free(gp);
+}
+
+/* The bits, too: a promise to every sweep on record. */
+static void it_looks_where_it_is_low_and_not_where_runs_are_under_way(void **state)
+{
+	(void)state;
+	const pio_gp_axis axis = { pio_axis_init(PIO_AXIS_REAL, false, 0, 10), -1, 0 };
+	const pio_gp_effort effort = { .candidates = 200, .starts = 3, .calls = 30 };
+	double points[12], values[12], best[3], again[3];
+	size_t found;
+	pio_gp *gp = NULL;
+	check_ok(pio_gp_new(&gp, &axis, 1, &err));
+	for (int i = 0; i < 12; i++) {
+		points[i] = 10.0 * i / 11;
+		values[i] = i == 0 ? NAN : (points[i] - 7.3) * (points[i] - 7.3);
+	}
+	check_ok(pio_gp_learn(gp, points, values, 12, 60, &err));
+	check_ok(pio_gp_know(gp, points, values, 12, NULL, 0, &err));
+	pio_draw draw = named(1, "search");
+	check_ok(pio_gp_search(best, &found, gp, &effort, &draw, &err));
+	assert_true(found >= 1 && fabs(best[0] - 7.3) < 0.3);
+	draw = named(1, "search");
+	check_ok(pio_gp_search(again, &found, gp, &effort, &draw, &err));
+	assert_true(again[0] == best[0]);
+	check_ok(pio_gp_know(gp, points, values, 12, best, 1, &err));
+	draw = named(1, "search");
+	check_ok(pio_gp_search(again, &found, gp, &effort, &draw, &err));
+	assert_true(fabs(again[0] - best[0]) > 1e-4);
+	pio_gp_free(gp);
+}
+
+static double valley(double *gradient, const double *x, void *context)
+{
+	(void)context;
+	double bend = x[1] - x[0] * x[0];
+	gradient[0] = 400 * x[0] * bend + 2 * (1 - x[0]);
+	gradient[1] = -200 * bend;
+	return -100 * bend * bend - (1 - x[0]) * (1 - x[0]);
+}
+
+static void an_ascent_finds_the_top_and_keeps_to_its_box(void **state)
+{
+	(void)state;
+	double x[2] = { -1.2, 1 }, low[2] = { -2, -2 }, high[2] = { 2, 2 }, cut[2] = { 0.5, 2 };
+	assert_true(pio_ascent(x, 2, low, high, valley, NULL, 400, 0) > -1e-10);
+	assert_true(fabs(x[0] - 1) < 1e-4 && fabs(x[1] - 1) < 1e-4);
+	double y[2] = { -1.2, 1 };
+	pio_ascent(y, 2, low, cut, valley, NULL, 400, 0);
+	assert_true(y[0] <= 0.5 && fabs(y[0] - 0.5) < 1e-6 && fabs(y[1] - 0.25) < 1e-3);
+}
+
+static void memory_that_is_out_is_an_error(void **state)
+{
+	(void)state;
+	static double points[points_count * axes_count], values[points_count], best[3 * axes_count];
+	const pio_gp_effort effort = { .candidates = 5, .starts = 3, .calls = 2 };
+	for (uint64_t nth = 1;; nth++) {
+		int64_t live = pio_mem_live();
+		const pio_gp_axis axis = { pio_axis_init(PIO_AXIS_REAL, false, 0, 1), -1, 0 };
+		pio_err err = PIO_ERR_INIT;
+		pio_draw draw = named(1, "memory");
+		pio_gp *gp = NULL;
+		size_t found;
+		for (int i = 0; i < 6; i++)
+			values[i] = points[i] = i / 6.0;
+		pio_mem_fail_at(nth);
+		int rc = pio_gp_new(&gp, &axis, 1, &err);
+		rc = rc ? rc : pio_gp_learn(gp, points, values, 6, 4, &err);
+		rc = rc ? rc : pio_gp_know(gp, points, values, 6, NULL, 0, &err);
+		rc = rc ? rc : pio_gp_search(best, &found, gp, &effort, &draw, &err);
+		bool struck = pio_mem_fail_at(0) == 0;
+		pio_gp_free(gp);
+		assert_int_equal(pio_mem_live(), live);
+		assert_int_equal(rc, struck ? -PIO_ENOMEM : 0);
+		if (!struck)
+			break;
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_prediction_solves_the_equations),
+		cmocka_unit_test(slopes_are_those_of_differences),
+		cmocka_unit_test(the_improvement_is_right_also_where_it_is_nothing),
+		cmocka_unit_test(what_does_not_matter_gets_a_long_length),
+		cmocka_unit_test(it_looks_where_it_is_low_and_not_where_runs_are_under_way),
+		cmocka_unit_test(an_ascent_finds_the_top_and_keeps_to_its_box),
+		cmocka_unit_test(memory_that_is_out_is_an_error),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
