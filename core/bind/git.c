@@ -2,7 +2,9 @@
 #include <lauxlib.h>
 #include <string.h>
 
+#include "base/mem.h"
 #include "bind/bind.h"
+#include "git/export.h"
 #include "git/snapshot.h"
 
 /* The library is started at its first use: verbs that need no snapshot do not
@@ -134,11 +136,105 @@ static int git_diff_parent(lua_State *L)
 	return push_diff(L, luaL_checkstring(L, 1), luaL_checkstring(L, 2), NULL);
 }
 
+/* ---- the code for others ------------------------------------------------------------ */
+
+/* commit_text(repository, commit) -> the text of the commit object */
+static int git_commit_text(lua_State *L)
+{
+	pio_git_source source = { luaL_checkstring(L, 1), luaL_checkstring(L, 2) };
+	pio_err err = PIO_ERR_INIT;
+	void **guard = pio_bind_guard(L, str_guard_free);
+	pio_str *text = lua_newuserdatauv(L, sizeof *text, 0);
+	*text = (pio_str)PIO_STR_INIT;
+	*guard = text;
+	if (started(&err) || pio_git_commit_text(text, &source, &err))
+		return pio_bind_fail(L, &err);
+	lua_pushlstring(L, text->data, text->len);
+	return 1;
+}
+
+typedef struct listing {
+	pio_str names;          /* of all files, each ended by a NUL */
+	int64_t *numbers;       /* mode and size of each */
+	size_t count, capacity;
+} listing;
+
+static void listing_free(void *pointer)
+{
+	listing *list = pointer;
+	pio_str_fini(&list->names);
+	pio_free(list->numbers);
+}
+
+static int list_file(void *context, const char *path, unsigned mode, int64_t size_bytes, pio_err *err)
+{
+	listing *list = context;
+	int rc = 0;
+	for (int i = 0; i < 2 && !rc; i++) {
+		rc = pio_grow(&list->numbers, &list->capacity, list->count, "files of a commit", err);
+		if (!rc)
+			list->numbers[list->count++] = i ? size_bytes : (int64_t)mode;
+	}
+	pio_str_append(&list->names, path, strlen(path) + 1);
+	return rc ? rc : pio_str_check(&list->names, err);
+}
+
+/* files(repository, commit, fd) -> array of { path, mode, bytes }, which are
+ * appended to the open file in that order */
+static int git_files(lua_State *L)
+{
+	pio_git_source source = { luaL_checkstring(L, 1), luaL_checkstring(L, 2) };
+	int fd = (int)luaL_checkinteger(L, 3);
+	pio_err err = PIO_ERR_INIT;
+	void **guard = pio_bind_guard(L, listing_free);
+	listing *list = lua_newuserdatauv(L, sizeof *list, 0);
+	*list = (listing){ .names = PIO_STR_INIT };
+	*guard = list;
+	if (started(&err) || pio_git_export_files(&source, fd, list_file, list, &err))
+		return pio_bind_fail(L, &err);
+	lua_createtable(L, (int)(list->count / 2), 0);
+	const char *name = list->names.data;
+	for (size_t i = 0; i < list->count; i += 2) {
+		lua_createtable(L, 0, 3);
+		lua_pushstring(L, name);
+		lua_setfield(L, -2, "path");
+		lua_pushinteger(L, list->numbers[i]);
+		lua_setfield(L, -2, "mode");
+		lua_pushinteger(L, list->numbers[i + 1]);
+		lua_setfield(L, -2, "bytes");
+		lua_rawseti(L, -2, (lua_Integer)(i / 2) + 1);
+		name += strlen(name) + 1;
+	}
+	return 1;
+}
+
+/* bundle({ repository, commit, repository, commit, ... }, fd [, history]): append
+ * a git bundle of these commits */
+static int git_bundle(lua_State *L)
+{
+	luaL_checktype(L, 1, LUA_TTABLE);
+	int fd = (int)luaL_checkinteger(L, 2);
+	bool history = lua_toboolean(L, 3);
+	size_t count = lua_rawlen(L, 1) / 2;
+	luaL_argcheck(L, count, 1, "no commit");
+	const char *const *words = pio_bind_strings(L, 1, NULL);
+	pio_git_source *sources = lua_newuserdatauv(L, count * sizeof *sources, 0);
+	for (size_t i = 0; i < count; i++)
+		sources[i] = (pio_git_source){ words[2 * i], words[2 * i + 1] };
+	pio_err err = PIO_ERR_INIT;
+	if (started(&err) || pio_git_export_bundle(sources, count, history, fd, &err))
+		return pio_bind_fail(L, &err);
+	lua_pushboolean(L, 1);
+	return 1;
+}
+
 int pio_bind_open_git(lua_State *L)
 {
 	static const luaL_Reg functions[] = {
 		{ "snapshot", git_snapshot }, { "subtree", git_subtree }, { "checkout", git_checkout },
-		{ "diff", git_diff }, { "diff_parent", git_diff_parent }, { NULL, NULL },
+		{ "diff", git_diff }, { "diff_parent", git_diff_parent },
+		{ "commit_text", git_commit_text }, { "files", git_files }, { "bundle", git_bundle },
+		{ NULL, NULL },
 	};
 	luaL_newlib(L, functions);
 	return 1;

@@ -1,13 +1,10 @@
 /* Reading the store from Lua: points, buckets, CSV. */
-#include <fcntl.h>
-#include <string.h>
-#include <unistd.h>
-
 #include "base/mem.h"
 #include "bind/store.h"
+#include "store/points_file.h"
+#include "store/reader.h"
 #include "store/reduce.h"
 #include "store/series.h"
-#include "sys/fs.h"
 
 typedef struct choice {
 	lua_Integer series, min, max, attempt;
@@ -145,26 +142,38 @@ static int store_buckets(lua_State *L)
 	return 1;
 }
 
+/* export_csv(run id, fd), export_points(run id, fd): append to an open file */
 static int store_export_csv(lua_State *L)
 {
-	pio_store *store = pio_bind_store(L, 1);
-	lua_Integer run = luaL_checkinteger(L, 2);
-	const char *path = luaL_checkstring(L, 3);
-	int fd = -1;
 	pio_err err = PIO_ERR_INIT;
-	int rc = strcmp(path, "-") == 0
-		? ((fd = fcntl(1, F_DUPFD_CLOEXEC, 3)) < 0 ? pio_fail(&err, PIO_EIO, "stdout is closed") : 0)
-		: pio_fs_open(&fd, path, O_WRONLY | O_CREAT | O_TRUNC, 0666, &err);
-	if (!rc)
-		rc = pio_store_export_csv(store, run, fd, path, &err);
-	if (fd >= 0) {
-		int closed = pio_fs_close(&fd, path, rc ? NULL : &err);
-		rc = rc ? rc : closed;
-	}
+	int rc = pio_store_export_csv(pio_bind_store(L, 1), luaL_checkinteger(L, 2),
+	                              (int)luaL_checkinteger(L, 3), "metrics.csv", &err);
 	return pio_bind_done(L, rc, &err);
+}
+
+static int store_export_points(lua_State *L)
+{
+	pio_err err = PIO_ERR_INIT;
+	int rc = pio_points_file_write(pio_bind_store(L, 1), luaL_checkinteger(L, 2),
+	                               (int)luaL_checkinteger(L, 3), "points.bin", &err);
+	return pio_bind_done(L, rc, &err);
+}
+
+/* hold(): until release() all reads see one state of the store. They nest. */
+static int store_hold(lua_State *L)
+{
+	pio_err err = PIO_ERR_INIT;
+	return pio_bind_done(L, pio_reader_hold(pio_store_reader(pio_bind_store(L, 1)), &err), &err);
+}
+
+static int store_release(lua_State *L)
+{
+	pio_reader_release(pio_store_reader(pio_bind_store(L, 1)));
+	return 0;
 }
 
 const luaL_Reg pio_bind_store_series_methods[] = {
 	{ "points", store_points }, { "buckets", store_buckets }, { "export_csv", store_export_csv },
+	{ "export_points", store_export_points }, { "hold", store_hold }, { "release", store_release },
 	{ NULL, NULL },
 };

@@ -35,9 +35,22 @@ int pio_bundle_add_info(pio_bundle *bundle, const char *label, const char *value
 int pio_bundle_add_bytes(pio_bundle *bundle, const char *path, const void *bytes,
                          size_t size_bytes, pio_err *err);
 /* data/PATH from a file. With a known `sha256` the file is read once, while it
- * is copied; NULL: it is read here, too. size_bytes -1: as it is now. */
+ * is copied; NULL: it is read here, too, and what is appended to it afterwards is
+ * not in the bundle. size_bytes -1: as it is now. */
 int pio_bundle_add_file(pio_bundle *bundle, const char *path, const char *source_path,
                         const char *sha256, int64_t size_bytes, pio_err *err);
+
+/* What is made for the bundle alone goes through its spool, a file without a name in
+ * `dir` that ends with the process: append to *fd, which is borrowed, then say which
+ * bytes of it are data/PATH; size_bytes -1: from `at` to its end, given by
+ * pio_bundle_spool as *at. The same bytes may be several files. */
+int pio_bundle_spool(int *fd, int64_t *at, pio_bundle *bundle, const char *dir, pio_err *err);
+int pio_bundle_add_spooled(pio_bundle *bundle, const char *path, int64_t at, int64_t size_bytes,
+                           pio_err *err);
+
+/* Digest and size of what the newest of the calls above added, of which there is
+ * one. Borrowed until the next one. */
+const char *pio_bundle_newest(const pio_bundle *bundle, int64_t *size_bytes);
 
 typedef struct pio_bundle_result {
 	char name[PIO_BUNDLE_NAME_BYTES_MAX + 1]; /* the directory inside */

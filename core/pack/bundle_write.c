@@ -131,43 +131,62 @@ static int put_text(struct writer *w, const char *path, const char *text, size_t
 	return rc ? rc : put_data(w, path, text, size_bytes, err);
 }
 
-/* Read, hash and write a file; what is not as announced stops the export. */
-static int put_source(struct writer *w, const pio_bundle_item *item, pio_err *err)
+/* The next bytes of the item, at most `left` of them and one more, by which a file
+ * is found to be longer than announced. */
+static int read_some(ssize_t *n, struct writer *w, const pio_bundle_item *item, int fd, int64_t left,
+                     pio_err *err)
 {
-	char sha256[PIO_SHA256_HEX + 1];
+	bool bounded = item->spool_at >= 0 || item->may_grow;
+	int64_t wanted = bounded ? left : left + 1;
+	size_t size_bytes = wanted < BLOCK_BYTES ? (size_t)wanted : BLOCK_BYTES;
+	if (item->source)
+		return pio_fs_read_some(n, fd, w->block, size_bytes, item->source, err);
+	*n = (ssize_t)size_bytes;
+	return pio_fs_pread_all(fd, w->block, size_bytes, item->spool_at + item->size_bytes - left,
+	                        w->bundle->spool_path, err);
+}
+
+static int put_blocks(struct writer *w, const pio_bundle_item *item, int fd, const char *name,
+                      pio_err *err)
+{
 	int64_t left = item->size_bytes;
-	int fd = -1, rc = pio_fs_open(&fd, item->source, O_RDONLY, 0, err);
-	while (!rc) {
-		ssize_t n = read(fd, w->block, BLOCK_BYTES);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			rc = pio_fail_errno(err, errno, "%s: cannot be read", item->source);
-		if (n <= 0)
+	for (;;) {
+		ssize_t n;
+		int rc = read_some(&n, w, item, fd, left, err);
+		if (!rc && !n)
 			break;
-		if (n > left) {
-			rc = pio_fail(err, PIO_ECORRUPT, "%s: longer than the %lld bytes on record", item->source,
+		if (!rc && n > left)
+			rc = pio_fail(err, PIO_ECORRUPT, "%s: longer than the %lld bytes on record", name,
 			              (long long)item->size_bytes);
-			break;
-		}
-		rc = pio_sha256_update(w->inner, w->block, (size_t)n, err);
+		if (!rc)
+			rc = pio_sha256_update(w->inner, w->block, (size_t)n, err);
 		if (!rc)
 			rc = put_data(w, item->path, w->block, (size_t)n, err);
+		if (rc)
+			return rc;
 		left -= n;
 		w->bytes_done += n;
 		if (w->report)
 			w->report(w->context, NULL, w->bytes_done, w->bytes_total);
 	}
-	if (fd >= 0)
-		close(fd);
-	if (!rc && left)
-		rc = pio_fail(err, PIO_ECORRUPT, "%s: %lld bytes, expected %lld", item->source,
-		              (long long)(item->size_bytes - left), (long long)item->size_bytes);
+	return left ? pio_fail(err, PIO_ECORRUPT, "%s: %lld bytes, expected %lld", name,
+	                       (long long)(item->size_bytes - left), (long long)item->size_bytes) : 0;
+}
+
+/* Read, hash and write a file; what is not as announced stops the export. */
+static int put_source(struct writer *w, const pio_bundle_item *item, pio_err *err)
+{
+	char sha256[PIO_SHA256_HEX + 1];
+	const char *name = item->source ? item->source : w->bundle->spool_path;
+	int fd = -1, rc = item->source ? pio_fs_open(&fd, item->source, O_RDONLY, 0, err) : 0;
+	if (!rc)
+		rc = put_blocks(w, item, item->source ? fd : w->bundle->spool, name, err);
+	pio_fs_close(&fd, name, NULL);
 	if (!rc)
 		rc = pio_sha256_finish(w->inner, sha256, err);
 	if (!rc && strcmp(sha256, item->sha256))
-		rc = pio_fail(err, PIO_ECORRUPT, "%s: its SHA-256 is %s, on record is %s", item->source,
-		              sha256, item->sha256);
+		rc = pio_fail(err, PIO_ECORRUPT, "%s: its SHA-256 is %s, on record is %s", name, sha256,
+		              item->sha256);
 	return rc;
 }
 
@@ -197,7 +216,7 @@ static int put_payload(struct writer *w, pio_err *err)
 			rc = put_header(w, item->path, false, item->size_bytes, err);
 		if (rc)
 			break;
-		if (item->source) {
+		if (item->source || item->spool_at >= 0) {
 			rc = put_source(w, item, err);
 		} else {
 			rc = put_data(w, item->path, item->bytes, (size_t)item->size_bytes, err);

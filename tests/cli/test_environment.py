@@ -96,7 +96,7 @@ def test_it_travels_in_the_bundle():
         path = p.sh("find e-1 -name env.json").strip()
         env = json.loads(p.read(path))
         told, = env["attempts"][0]["environment"]
-        document = env["environments"][told["document"]]
+        document = json.loads(p.read(f"e-1/data/environment/{told['document']}.json"))
         assert document == environment(p, "e-1")["documents"]["machine"]
         canonical = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         assert hashlib.sha256(canonical.encode()).hexdigest() == told["document"]

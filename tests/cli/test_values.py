@@ -135,16 +135,15 @@ def test_bit_for_bit():
         p.check_store()
 
 
-def test_an_interrupted_export_leaves_nothing_beside_the_bundle():
-    """What it left in the store goes with the next export."""
+def test_an_interrupted_export_leaves_nothing_in_the_store():
     with Project(git=False) as p:
         logged(p)
-        os.mkdir(p.path("out"))
-        p.sh("host=$(hostname | tr -c 'A-Za-z0-9.\\n' _); for pid in 4194000 $$; do"
-             " f=.pioche/staging/export-$host-$pid.csv; touch -d '2 hours ago' $f; done")
-        p.pioche("export", "hard-1", "-o", "out/x.tar")
-        assert os.listdir(p.path("out")) == ["x.tar"]
-        assert not [n for n in os.listdir(p.path(".pioche/staging")) if "4194000" in n]
+        before = sorted(os.listdir(p.path(".pioche/staging")))
+        for n in (1, 2, 3):
+            p.pioche("export", "hard-1", "-o", "x.tar", env={"PIOCHE_FS_FAULT": f"w:{n}:0"}, expect=137)
+            assert sorted(os.listdir(p.path(".pioche/staging"))) == before
+        p.pioche("export", "hard-1", "-o", "x.tar")
+        assert not os.path.exists(p.path("x.tar.part"))
 
 
 def test_standalone_runs_as_they_were():

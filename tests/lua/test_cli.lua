@@ -419,7 +419,7 @@ test("export: the same bytes twice, nothing overwritten, one flipped byte found"
   equal(status, 1)
   equal({ verdicts[1].ok, verdicts[2].ok }, { false, true })
   contains(table.concat(verdicts[1].findings), "config.json")
-  contains(fails(1, "export", "gpt-1", "-o", again, "--force", "--checkpoint", "best"),
+  contains(fails(1, "export", "gpt-1", "-o", again, "--force", "--checkpoints", "best"),
     "no checkpoint")
 end)
 

@@ -2,6 +2,7 @@
 local json = require "pioche.core.json"
 local sys = require "pioche.core.sys"
 local bag = require "pioche.bag"
+local boxes = require "pioche.bag.box"
 local csv = require "pioche.csv"
 local errors = require "pioche.errors"
 local format = require "pioche.format"
@@ -9,34 +10,15 @@ local query = require "pioche.query"
 local runs = require "pioche.runs"
 local tensorboard = require "pioche.tensorboard"
 local term = require "pioche.term"
+local weights = require "pioche.bag.weights"
 
--- The row of the checkpoint that --checkpoint names, or nil for none.
-local function choose_checkpoint(ctx, store, run)
-  local wanted = ctx.options.checkpoint
-  if wanted == "none" then return nil end
-  if wanted == "best" and not run.goal_key then
-    errors.raise("invalid", "--checkpoint best: experiment '%s' has no goal; say last",
-      run.experiment)
-  end
-  local id
-  if wanted ~= "last" and run.goal_key then
-    id = store:checkpoint_best(run.id, runs.metric(store, run.goal_key).key, run.goal)
-  else
-    id = store:checkpoint_newest(run.id)
-  end
-  if not id or id == 0 then
-    if wanted then
-      errors.raise("not_found", "--checkpoint %s: %s has no checkpoint", wanted, run.name)
-    end
-    ctx.note(run.name .. " has no checkpoint: the bundle holds its records alone\n")
-    return nil
-  end
-  return store:one("SELECT * FROM checkpoint WHERE id = ?", id)
-end
+local ongoing = { running = true, planned = true, queued = true }
 
-local function output_path(ctx, run)
-  local path = ctx.options.output or (run.name .. ".tar")
-  if sys.type(path) == "dir" then path = path:gsub("/+$", "") .. "/" .. run.name .. ".tar" end
+-- ---- one bundle: of one run, or of a group of runs -------------------------------
+
+local function output_path(ctx, name)
+  local path = ctx.options.output or (name .. ".tar")
+  if sys.type(path) == "dir" then path = path:gsub("/+$", "") .. "/" .. name .. ".tar" end
   if sys.type(path) and not ctx.options.force then
     errors.raise("exists", "%s: exists already; --force replaces it", path)
   end
@@ -47,92 +29,138 @@ local function output_path(ctx, run)
   return path
 end
 
-local stale_ns = 3600 * 1000000000   -- a process we cannot see may run elsewhere
-
--- Where the metrics wait: in the store, under this process's name, so that what
--- an interrupted export left is known for that; beside the bundle where the
--- store cannot be written.
-local function metrics_path(store, path)
-  if not store:is_writable() then return path .. ".metrics.part" end
-  local staging, host = store:path() .. "/staging", sys.hostname():gsub("[^%w.]", "_")
-  local head = "export-" .. host .. "-"
-  for _, name in ipairs(sys.list(staging) or {}) do
-    local pid = name:sub(1, #head) == head and name:match("^(%d+)%.csv$", #head + 1)
-    local stat = pid and not sys.type("/proc/" .. pid) and sys.stat(staging .. "/" .. name)
-    if stat and sys.now_ns() - stat.mtime_ns > stale_ns then os.remove(staging .. "/" .. name) end
-  end
-  return staging .. "/" .. head .. sys.pid() .. ".csv"
+-- What is made on the way lies in the store, or beside the bundle where the store
+-- cannot be written.
+local function spool_folder(store, path)
+  if store:is_writable() then return store:path() .. "/staging" end
+  return path:match("^(.*)/[^/]*$") or "."
 end
 
--- The folder inside is named after the run, whatever the file is called.
-local function write_bundle(ctx, store, run, path, checkpoint)
-  local pack = require "pioche.core.pack"
-  local metrics = metrics_path(store, path)
-  local progress = term.progress("exporting " .. run.name, format.bytes)
-  local ok, digest, bytes, files = pcall(function()
-    store:export_csv(run.id, metrics)
-    local entries = bag.entries(store, run, { checkpoint = checkpoint, metrics_csv = metrics,
-      weights_only = ctx.options.weights_only, note = ctx.note })
-    local sha256, size = errors.check(pack.bundle { path = path, name = run.name,
-      mtime = run.created_ns // 1000000000,
-      info = bag.info(run), entries = entries,
-      progress = function(_, done, total) progress(done, total) end })
-    return sha256, size, #entries
+-- The folder inside is named after the run, or after the experiment of all runs,
+-- whatever the file is called.
+local function name_of(group)
+  if #group == 1 then return group[1].name end
+  for _, run in ipairs(group) do
+    if run.experiment ~= group[1].experiment then return "runs" end
+  end
+  return group[1].experiment
+end
+
+local function time_of(group)
+  local newest = 0
+  for _, run in ipairs(group) do newest = math.max(newest, run.created_ns) end
+  return newest // 1000000000
+end
+
+local function write_bundle(ctx, store, group, path, checkpoints)
+  local name = name_of(group)
+  local progress = term.progress("exporting " .. name, format.bytes)
+  local box = boxes.new { path = path, name = name, mtime = time_of(group),
+    spool = spool_folder(store, path), note = ctx.note }
+  local ok, digest, bytes = pcall(function()
+    bag.fill(box, store, group, { checkpoints = checkpoints,
+      weights_only = ctx.options.weights_only, history = ctx.options.history })
+    return errors.check(box.bundle:write { progress = function(_, done, total)
+      progress(done, total)
+    end })
   end)
   progress()
-  pcall(os.remove, metrics)
+  box.bundle:close()
   if not ok then error(digest, 0) end
-  return digest, bytes, files
+  return digest, bytes, #box.entries
 end
 
--- Pack one run; what there is to say of it.
-local function export(ctx, store, id)
-  local found = runs.load(store, { id }, { params = true, tags = true, attempts = true })[1]
-  local path = output_path(ctx, found)
-  if found.status == "running" or found.status == "planned" or found.status == "queued" then
-    ctx.note(string.format("%s is %s: the bundle holds what is there now\n", found.name,
-      found.status))
+-- { [run id] = rows } of a group, how many there are, and the last of them.
+local function choose_checkpoints(ctx, store, group, words)
+  local by_run, count, newest, without = {}, 0, nil, {}
+  for _, run in ipairs(group) do
+    local rows, missing = weights.choose(store, run, words)
+    if missing and words and #group == 1 then
+      errors.raise("not_found", "--checkpoints %s: %s has no checkpoint", missing, run.name)
+    end
+    if missing then without[#without + 1] = run.name end
+    by_run[run.id], count, newest = rows, count + #rows, rows[#rows] or newest
   end
-  local checkpoint = choose_checkpoint(ctx, store, found)
-  local digest, bytes, files = write_bundle(ctx, store, found, path, checkpoint)
+  if #without > 0 then
+    ctx.note(#group == 1 and without[1] .. " has no checkpoint: the bundle holds its records alone\n"
+      or ("%d of %d runs lack a checkpoint that was asked for: %s%s\n"):format(#without, #group,
+        table.concat(without, ", ", 1, math.min(3, #without)), #without > 3 and ", ..." or ""))
+  end
+  return by_run, count, newest
+end
+
+-- Pack the runs of these ids; what there is to say of it.
+local function export(ctx, store, ids, words)
+  local group = runs.load(store, ids, { params = true, tags = true, attempts = true })
+  local path = output_path(ctx, name_of(group))
+  for _, run in ipairs(group) do
+    if ongoing[run.status] then
+      ctx.note(("%s is %s: the bundle holds what is there now\n"):format(run.name, run.status))
+    end
+  end
+  local checkpoints, count, newest = choose_checkpoints(ctx, store, group, words)
+  local digest, bytes, files = write_bundle(ctx, store, group, path, checkpoints)
   if store:is_writable() then
-    store:bundle_add { run_id = found.id, path = sys.realpath(path) or path, sha256 = digest,
-      bytes = bytes }
+    for _, run in ipairs(group) do
+      store:bundle_add { run_id = run.id, path = sys.realpath(path) or path, sha256 = digest,
+        bytes = bytes }
+    end
   end
-  return { id = found.name, path = path, bytes = bytes, sha256 = digest,
-    files = files, checkpoint = checkpoint and checkpoint.manifest_sha256 or json.null,
-    step = checkpoint and checkpoint.step or json.null }
+  return { id = name_of(group), path = path, bytes = bytes, sha256 = digest, files = files,
+    runs = #group, checkpoints = count, checkpoint = newest and newest.manifest_sha256 or json.null,
+    step = newest and newest.step or json.null }
 end
 
 local function summary_line(done)
-  return string.format("%s  %s%s\nsha256 %s\n", done.path, format.bytes(done.bytes),
-    done.step ~= json.null and "  checkpoint of step " .. format.count(done.step) or "", done.sha256)
+  return ("%s  %s%s%s\nsha256 %s\n"):format(done.path, format.bytes(done.bytes),
+    done.runs > 1 and ("  %d runs"):format(done.runs) or "",
+    done.checkpoints > 1 and ("  %d checkpoints"):format(done.checkpoints)
+      or done.checkpoints == 1 and "  checkpoint of step " .. format.count(done.step) or "",
+    done.sha256)
 end
 
--- One word that names one run is one bundle; everything else is a bundle a run.
-local function is_single(ctx, store)
-  return #ctx.args == 1 and not query.is_query(ctx.args[1])
-    and not runs.only_experiments(store, ctx.args)
+-- ---- which runs, and how many bundles ----------------------------------------------
+
+local function sweep_runs(store, words)
+  local sweep = #words == 1 and store:one("SELECT id FROM sweep WHERE ulid = ?", words[1]:upper())
+  return sweep and store:column("SELECT id FROM run WHERE sweep_id = ? ORDER BY number", sweep.id)
 end
 
-local function run(ctx)
-  local store = ctx.reading()
-  local single = is_single(ctx, store)
-  local ids = single and { runs.find(store, ctx.args[1]) } or query.choose(store, ctx.args, {})
-  if #ids == 0 then errors.raise("not_found", "no run to export: none matches") end
-  if ctx.options.tensorboard then return tensorboard.export(ctx, store, ids) end
+-- Ids of the runs, and whether one word names one run.
+local function chosen_runs(ctx, store)
+  local of_sweep = sweep_runs(store, ctx.args)
+  if of_sweep then return of_sweep, false end
+  if #ctx.args == 1 and not query.is_query(ctx.args[1]) and not runs.only_experiments(store, ctx.args) then
+    return { runs.find(store, ctx.args[1]) }, true
+  end
+  return (query.choose(store, ctx.args, {})), false
+end
+
+-- A list of lists of ids, one for each bundle: all in one where a file is named for
+-- them, else a bundle a run.
+local function groups_of(ctx, ids, single)
   local output = ctx.options.output
   if output and output:find("/$") and not sys.type(output) then
     errors.check(sys.mkdirs(output))
   elseif not single and output and sys.type(output) ~= "dir" then
-    errors.raise("usage", "--output %s: expected a folder, for a bundle a run; one that ends in / is made",
-      output)
+    return { ids }
   end
-  local list = json.array {}
+  local groups = {}
+  for i, id in ipairs(ids) do groups[i] = { id } end
+  return groups
+end
+
+local function run(ctx)
+  local store = ctx.reading()
+  local ids, single = chosen_runs(ctx, store)
+  if #ids == 0 then errors.raise("not_found", "no run to export: none matches") end
+  if ctx.options.tensorboard then return tensorboard.export(ctx, store, ids) end
+  local words, list = weights.parse(ctx.options.checkpoints), json.array {}
+  local groups = groups_of(ctx, ids, single)
   if ctx.csv then ctx.out(csv.line { "run", "path", "bytes", "sha256" }) end
-  for i, id in ipairs(ids) do
-    list[i] = export(ctx, store, id)
-    local done = list[i]
+  for i, group in ipairs(groups) do
+    local done = export(ctx, store, group, words)
+    list[i] = done
     if ctx.csv then
       ctx.out(csv.line { done.id, done.path, done.bytes, done.sha256 })
     elseif not ctx.json then
@@ -140,9 +168,9 @@ local function run(ctx)
     end
   end
   if ctx.json then
-    ctx.out(ctx.encode(single and list[1] or list) .. "\n")
+    ctx.out(ctx.encode((single or #groups == 1 and #ids > 1) and list[1] or list) .. "\n")
   elseif not ctx.csv then
-    ctx.out("anybody checks " .. (single and "it" or "one of them") .. " with:\n  tar xf "
+    ctx.out("anybody checks " .. (#list == 1 and "it" or "one of them") .. " with:\n  tar xf "
       .. list[1].path .. " && cd " .. list[1].id
       .. "\n  sha256sum -c tagmanifest-sha256.txt manifest-sha256.txt\n")
   end
@@ -150,33 +178,39 @@ local function run(ctx)
 end
 
 return {
-  summary = "pack a run into one archive that anybody can check",
-  usage = "export RUN [-o X.tar] [--checkpoint best|last|none] [--weights-only]\n"
-    .. "export RUN|EXPERIMENT|QUERY... [-o FOLDER]\n"
+  summary = "pack runs into one archive that anybody can check",
+  usage = "export RUN|SWEEP|EXPERIMENT|QUERY... -o X.tar [--checkpoints best,last|all|none]\n"
+    .. "export RUN|SWEEP|EXPERIMENT|QUERY... [-o FOLDER/]\n"
     .. "export RUN|EXPERIMENT|QUERY... --tensorboard DIR",
   help = [[
-A plain tar in BagIt layout: recipe, parameters, environment, metrics.csv, git
-commit and its difference from HEAD, a checkpoint as safetensors files (several
-shards with the index that Hugging Face's loaders read), SHA-256 manifests. The
-same export twice gives the same bytes. The checkpoint is the best by the
-experiment's goal, or the newest where there is no goal.
+A plain tar in BagIt layout with SHA-256 manifests: parameters, recipe, metrics.csv,
+events, media, logs, environment; the exact code as a git bundle and as files; the
+difference from HEAD; checkpoints as safetensors files (several shards with the
+index that Hugging Face's loaders read); RO-Crate metadata and an in-toto statement.
+The same export twice gives the same bytes. `pioche import` has it again elsewhere.
 
-Several runs, an experiment or a QUERY (`pioche help query`) become a bundle a
-run, in FOLDER/, which is made where there is none, or here.
+The checkpoint is the best by the experiment's goal, or the newest where there is no
+goal, unless --checkpoints says otherwise. The git bundle tells no history unless
+--history asks for it.
+
+Several runs, an experiment, the ULID of a sweep or a QUERY (`pioche help query`)
+become one bundle in X.tar, where what they share is once, with a table that compares
+them; or a bundle a run in FOLDER/, which is made where there is none, or here.
 
 With --tensorboard: event files that TensorBoard shows, in DIR/RUN; ranks above 0
 in DIR/RUN/rank-N. Keys are tags, parameters are hparams, values that no f32 holds
 are written as f64. Nothing is overwritten. JSON: an array of {id, path, points,
 texts, histograms, images, passed_over}.
 
-JSON: {id, path, bytes, sha256, files, checkpoint, step}; of several runs an
-array of these.]],
+JSON: {id, path, bytes, sha256, files, runs, checkpoints, checkpoint, step}, the last
+two of the newest checkpoint; an array of these where there is a bundle a run.]],
   options = {
     { name = "output", short = "o", arg = "X.tar",
       help = "where to: a file or a folder (RUN.tar here unless told)" },
-    { name = "checkpoint", arg = "WHICH", choices = { "best", "last", "none" },
-      help = "best, last or none" },
+    { name = "checkpoints", arg = "WHICH",
+      help = "best, last, all or none; several with commas (best, or last where there is no goal)" },
     { name = "weights-only", help = "without optimizer state" },
+    { name = "history", help = "the git bundle with all commits that led to the code" },
     { name = "tensorboard", arg = "DIR", help = "event files for TensorBoard instead, below DIR" },
     { name = "force", short = "f", help = "replace an existing file" },
   },
