@@ -158,6 +158,14 @@ static int store_checkpoint_newest(lua_State *L)
 	return pio_bind_id(L, rc, id, &err);
 }
 
+static int store_checkpoint_resume(lua_State *L)
+{
+	int64_t id = 0;
+	pio_err err = PIO_ERR_INIT;
+	int rc = pio_store_checkpoint_resume(&id, pio_bind_store(L, 1), luaL_checkinteger(L, 2), &err);
+	return pio_bind_id(L, rc, id, &err);
+}
+
 static int store_checkpoint_best(lua_State *L)
 {
 	int64_t id = 0;
@@ -202,7 +210,7 @@ const luaL_Reg pio_bind_store_plan_methods[] = {
 	{ "proposal_run_add", store_proposal_run_add }, { "log", store_log },
 	{ "stop_request", store_stop_request },
 	{ "input_digest", store_input_digest }, { "bundle_add", store_bundle_add },
-	{ "checkpoint_newest", store_checkpoint_newest },
+	{ "checkpoint_newest", store_checkpoint_newest }, { "checkpoint_resume", store_checkpoint_resume },
 	{ "checkpoint_best", store_checkpoint_best }, { "checkpoint_find", store_checkpoint_find },
 	{ "object_path", store_object_path },
 	{ NULL, NULL },

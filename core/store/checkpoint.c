@@ -13,7 +13,6 @@
 
 #include <math.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
@@ -25,49 +24,6 @@
 #include "sys/hash.h"
 
 /* ---- finding ----------------------------------------------------------------------------- */
-
-int pio_store_checkpoint_is_whole(bool *whole, pio_store *store, int64_t checkpoint_id, pio_err *err)
-{
-	*whole = true;
-	pio_str path = PIO_STR_INIT;
-	sqlite3_stmt *row = pio_sql_query(store, err, "SELECT f.sha256, o.bytes, o.verified NOT IN ('write',"
-	                                  " 'quick', 'reread') FROM checkpoint_file f JOIN object o ON"
-	                                  " o.sha256 = f.sha256 WHERE f.checkpoint_id = ?1", "i", checkpoint_id);
-	int rc = pio_sql_row(store, row, err);
-	while (rc == 1) {
-		struct stat st;
-		pio_str_clear(&path);
-		int bad = pio_store_object_path(&path, store, (const char *)sqlite3_column_text(row, 0), err);
-		if (!bad && (stat(path.data, &st) != 0 || st.st_size != sqlite3_column_int64(row, 1) ||
-		             sqlite3_column_int(row, 2)))
-			*whole = false;
-		rc = bad ? bad : pio_sql_row(store, row, err);
-	}
-	pio_sql_reset(row);
-	pio_str_fini(&path);
-	return rc;
-}
-
-int pio_store_checkpoint_newest(int64_t *id, pio_store *store, int64_t run_id, pio_err *err)
-{
-	bool whole = false;
-	*id = 0;
-	sqlite3_stmt *row = pio_sql_query(store, err, "SELECT id FROM checkpoint WHERE run_id = ?1 AND"
-	                                  " state = 'sealed' ORDER BY step DESC, id DESC", "i", run_id);
-	int rc = pio_sql_row(store, row, err);
-	while (rc == 1) {
-		int64_t candidate = sqlite3_column_int64(row, 0);
-		int bad = pio_store_checkpoint_is_whole(&whole, store, candidate, err);
-		if (!bad && whole) {
-			*id = candidate;
-			rc = 0;
-			break;
-		}
-		rc = bad ? bad : pio_sql_row(store, row, err);
-	}
-	pio_sql_reset(row);
-	return rc;
-}
 
 int pio_store_checkpoint_find(int64_t *id, pio_store *store, const char *manifest_sha256,
                               pio_err *err)

@@ -13,13 +13,20 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/str.h"
 #include "store/store.h"
 
-/* Newest sealed checkpoint of a run by step whose files are all there with
- * their sizes and were not found damaged; *id = 0 when there is none. */
+/* Are all its files there, with their sizes, and none known to have other bytes
+ * (verify.h)? If not, the first that is not is appended to `why`, which may be
+ * NULL. */
+int pio_store_checkpoint_sound(bool *sound, pio_str *why, pio_store *store, int64_t checkpoint_id,
+                               pio_err *err);
+/* Newest sealed checkpoint of a run by step that is sound; *id = 0 when there is
+ * none. */
 int pio_store_checkpoint_newest(int64_t *id, pio_store *store, int64_t run_id, pio_err *err);
-/* Are its files all there with their sizes, and was none found damaged? */
-int pio_store_checkpoint_is_whole(bool *whole, pio_store *store, int64_t checkpoint_id, pio_err *err);
+/* The same, to start from: an event of the run says, once, which newer ones were
+ * passed over, and why. */
+int pio_store_checkpoint_resume(int64_t *id, pio_store *store, int64_t run_id, pio_err *err);
 /* By manifest digest; *id = 0 when there is none. */
 int pio_store_checkpoint_find(int64_t *id, pio_store *store, const char *manifest_sha256,
                               pio_err *err);

@@ -7,7 +7,8 @@
  *   1. A row of `object` is inserted only after its file was renamed into
  *      place, and its directory is synced before the transaction commits.
  *   2. A file under objects/ was synced before its rename: it is whole.
- *   3. Putting the same bytes again keeps the old file, whatever was between.
+ *   3. Putting the same bytes again keeps the old file, whatever was between;
+ *      but one that was found damaged is replaced by the new one.
  *   4. Dropping goes in reverse: what refers to it, commit, unlink, row.
  *
  *   staged --rename--> orphan --commit--> object --drop's commit, unlink--> gone
@@ -63,18 +64,35 @@ static int64_t file_bytes(const char *path)
 	return stat(path, &st) == 0 && S_ISREG(st.st_mode) ? (int64_t)st.st_size : -1;
 }
 
-/* `known`: a row says what is there. An orphan of another size was put under a
- * false name and is replaced. */
-static int move_into_place(const char *staged, const char *path, int64_t size_bytes, bool known,
-                           pio_err *err)
+/* What the store knows of the bytes that are there. */
+enum standing {
+	UNKNOWN,      /* no row */
+	GOOD,
+	BAD,          /* `pioche verify` found other bytes */
+};
+
+static int find_standing(enum standing *standing, pio_store *store, const char *sha256, pio_err *err)
+{
+	sqlite3_stmt *row = pio_sql_query(store, err, "SELECT coalesce(verified, 'write') IN ('write', 'quick',"
+	                                  " 'reread') FROM object WHERE sha256 = ?1", "t", sha256);
+	int rc = pio_sql_row(store, row, err);
+	*standing = rc != 1 ? UNKNOWN : sqlite3_column_int(row, 0) ? GOOD : BAD;
+	pio_sql_reset(row);
+	return rc < 0 ? rc : 0;
+}
+
+/* *moved: the file that is there now is the staged one. A file that is bad, or of
+ * another size, is replaced by it. */
+static int move_into_place(bool *moved, const char *staged, const char *path, int64_t size_bytes,
+                           enum standing standing, pio_err *err)
 {
 	int64_t there = file_bytes(path), found = file_bytes(staged);
-	if (there == size_bytes)
+	*moved = false;
+	if (there == size_bytes && (standing != BAD || found < 0))
 		return found >= 0 ? pio_fs_unlink(staged, err) : 0;
-	if (found < 0 && there >= 0 && known)
+	if (found < 0 && there >= 0 && standing != UNKNOWN)
 		return pio_fail(err, PIO_ECORRUPT, "object %s has %lld bytes, expected %lld", path,
 		                (long long)there, (long long)size_bytes);
-	/* From here on an object that was cut short is replaced by a whole one. */
 	if (found < 0)
 		return pio_fail(err, PIO_ENOTFOUND, "%s: there is no such file", staged);
 	if (found != size_bytes)
@@ -82,6 +100,7 @@ static int move_into_place(const char *staged, const char *path, int64_t size_by
 		                (long long)found, (long long)size_bytes);
 	if (chmod(staged, 0444) != 0 && errno != EPERM) /* in a group's store, another's */
 		return pio_fail_errno(err, errno, "%s", staged);
+	*moved = true;
 	return pio_fs_rename(staged, path, err);
 }
 
@@ -89,19 +108,20 @@ int pio_store_object_put(pio_store *store, const char *staged_path, const char *
                          int64_t size_bytes, pio_err *err)
 {
 	pio_str path = PIO_STR_INIT;
-	int64_t known = 0;
+	enum standing standing;
+	bool moved = false;
 	int rc = pio_store_object_path(&path, store, sha256, err);
 	if (!rc)
-		rc = pio_sql_int(&known, store, err, "SELECT EXISTS (SELECT 1 FROM object WHERE sha256 = ?1)",
-		                 "t", sha256);
+		rc = find_standing(&standing, store, sha256, err);
 	if (!rc)
 		rc = make_directory(store, sha256, err);
 	if (!rc)
-		rc = move_into_place(staged_path, path.data, size_bytes, known != 0, err);
+		rc = move_into_place(&moved, staged_path, path.data, size_bytes, standing, err);
 	if (!rc)
 		rc = pio_sql_exec(store, err, "INSERT INTO object (sha256, bytes, created_ns, verified_ns,"
-		                  " verified) VALUES (?1, ?2, ?3, ?3, 'write') ON CONFLICT (sha256) DO NOTHING",
-		                  "tii", sha256, size_bytes, pio_clock_wall_ns());
+		                  " verified) VALUES (?1, ?2, ?3, ?3, 'write') ON CONFLICT (sha256) DO UPDATE SET"
+		                  " verified_ns = excluded.verified_ns, verified = excluded.verified WHERE ?4",
+		                  "tiii", sha256, size_bytes, pio_clock_wall_ns(), (int64_t)moved);
 	pio_str_fini(&path);
 	return rc;
 }

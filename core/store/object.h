@@ -15,8 +15,9 @@
 
 /* Append the absolute path of an object. */
 int pio_store_object_path(pio_str *path, const pio_store *store, const char *sha256, pio_err *err);
-/* Move a staged, synced file into place and insert its row. The directory is
- * synced by pio_store_object_sync, once for many. */
+/* Move a staged, synced file into place and insert its row; where there is one that
+ * is good, the staged one is removed. The directory is synced by
+ * pio_store_object_sync, once for many. */
 int pio_store_object_put(pio_store *store, const char *staged_path, const char *sha256,
                          int64_t size_bytes, pio_err *err);
 int pio_store_object_sync(pio_store *store, const char *sha256, pio_err *err);

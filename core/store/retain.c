@@ -204,7 +204,7 @@ static int is_reread(bool *reread, pio_store *store, int64_t checkpoint_id, pio_
 	                     " o ON o.sha256 = f.sha256 WHERE f.checkpoint_id = ?1 AND o.verified IS NOT"
 	                     " 'reread')", "i", checkpoint_id);
 	*reread = false;
-	return rc || unread ? rc : pio_store_checkpoint_is_whole(reread, store, checkpoint_id, err);
+	return rc || unread ? rc : pio_store_checkpoint_sound(reread, NULL, store, checkpoint_id, err);
 }
 
 int pio_store_checkpoint_retain(int64_t *unread, pio_store *store, int64_t run_id, const pio_keep *keep,

@@ -91,7 +91,7 @@ end
 function attempts.start(self, job, place)
   local spec, program = job.spec, job.spec.program
   if program.objective then return objective.start(self, job) end
-  local resume = check(self.store:checkpoint_newest(job.id)) or spec.from and spec.from.id
+  local resume = check(self.store:checkpoint_resume(job.id)) or spec.from and spec.from.id
   local directory = prepare_start(self, job)
   if not directory then return end
   self:poll(0)

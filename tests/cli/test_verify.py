@@ -88,6 +88,34 @@ def test_a_finding_names_all_that_it_touches():
         assert f"bad: object {first} is missing; rank 0's model of tiny-1 at step 6" in result.out
 
 
+def test_a_checkpoint_found_bad_is_not_resumed_from():
+    """The first attempt saves all it has and fails; the second starts from the newest
+    checkpoint that is sound, and saves what is bad anew."""
+    with Project() as p:
+        failing = 'command = { "sh", "-c", [[%s "$@" && test -e "%s"]], "gpt" }' % (GPT, p.path("go"))
+        p.write("recipe.lua", RECIPE.replace('command = { "%s" }', failing))
+        p.write("text.txt", harness.lines(3000))
+        p.write(".gitignore", "go\n")
+        p.sh("git add -A && git commit -qm start")
+        p.pioche("run", "recipe.lua", expect=1)
+        newest = p.sql("SELECT c.step, f.sha256, o.bytes FROM checkpoint c JOIN checkpoint_file f ON"
+                       " f.checkpoint_id = c.id JOIN object o USING (sha256) ORDER BY c.step DESC,"
+                       " f.role LIMIT 1")[0]
+        assert newest["step"] == 12
+        flip(p, newest["sha256"], newest["bytes"] - 1)
+        p.pioche("verify", "tiny-1", expect=1)
+        before = p.sql("SELECT max(number) AS n FROM attempt")[0]["n"]
+        sound = p.sql("SELECT manifest_sha256 AS m FROM checkpoint WHERE step = 6")
+        p.sh("touch go")
+        p.pioche("run", "recipe.lua")
+        begun = p.sql(f"SELECT resume_checkpoint AS m FROM attempt WHERE number = {before + 1}")
+        assert begun == sound, (begun, sound)
+        told = [r["message"] for r in p.sql("SELECT message FROM event WHERE kind = 'checkpoint.unsound'")]
+        assert len(told) == 1 and told[0].startswith("the checkpoint of step 12 is passed over: rank 0's "), told
+        assert told[0].endswith("has other bytes than its name says; step 6 is the newest sound one"), told
+        p.pioche("verify")
+
+
 def test_wrong_usage():
     with Project() as p:
         for args, said in ((["--sample", "3/2"], "expected n/t, as 1/10"),

@@ -141,6 +141,37 @@ static void a_checkpoint_with_a_missing_file_is_not_the_newest(void **unused)
 	store_down(&f);
 }
 
+static void what_is_passed_over_is_said_once_with_the_reason(void **unused)
+{
+	(void)unused;
+	int64_t id;
+	fixture f = store_up_run();
+	put_checkpoints(&f, three, 3);
+	fold(&f, true);
+	check_ok(pio_store_checkpoint_resume(&id, f.store, f.run, &err));
+	assert_int_equal(id, 3);
+	assert_int_equal(sql_int(f.store, "SELECT count(*) FROM event"), 0);
+	/* What a reread found wrong counts, though the file has its size. */
+	static const char sql[] = "UPDATE object SET verified = 'has other bytes than its name says' WHERE sha256 ="
+		" (SELECT sha256 FROM checkpoint_file WHERE checkpoint_id = 3 AND role = 'model')";
+	assert_int_equal(sqlite3_exec(pio_store_db(f.store), sql, NULL, NULL, NULL), SQLITE_OK);
+	for (int again = 0; again < 2; again++) {
+		check_ok(pio_store_checkpoint_resume(&id, f.store, f.run, &err));
+		assert_int_equal(id, 2);
+		assert_int_equal(sql_int(f.store, "SELECT count(*) FROM event WHERE kind = 'checkpoint.unsound'"), 1);
+	}
+	const char *said = sql_text(f.store, "SELECT message FROM event");
+	assert_non_null(strstr(said, "the checkpoint of step 30 is passed over: rank 0's model (object "));
+	assert_non_null(strstr(said, "...) has other bytes than its name says; step 20 is the newest sound one"));
+	/* Both files of all. */
+	check_ok(pio_fs_remove_tree(path_in(f.dir, "objects"), &err));
+	check_ok(pio_store_checkpoint_resume(&id, f.store, f.run, &err));
+	assert_int_equal(id, 0);
+	assert_int_equal(sql_int(f.store, "SELECT count(*) FROM event WHERE message LIKE"
+	                         " '%is missing (and 1 more of its files); none is sound%begins anew'"), 2);
+	store_down(&f);
+}
+
 /* ---- retention -------------------------------------------------------------------------- */
 
 static const char *steps_of(fixture *f, const char *where)
@@ -459,6 +490,7 @@ int main(void)
 		cmocka_unit_test(the_index_lists_every_tensor),
 		cmocka_unit_test(dropping_keeps_shared_objects),
 		cmocka_unit_test(a_checkpoint_with_a_missing_file_is_not_the_newest),
+		cmocka_unit_test(what_is_passed_over_is_said_once_with_the_reason),
 		cmocka_unit_test(retention_keeps_the_last_and_the_best),
 		cmocka_unit_test(one_stays_for_every_so_many_steps),
 		cmocka_unit_test(what_somebody_needs_stays),

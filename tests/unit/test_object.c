@@ -155,6 +155,26 @@ static void verify_finds_what_is_wrong(void **unused)
 	store_down(&f);
 }
 
+static void a_damaged_object_is_replaced_by_the_next_put(void **unused)
+{
+	(void)unused;
+	fixture f = store_up_run();
+	pio_verify_result r;
+	shard s = stage(&f, "a", 1);
+	put(&f, &s);
+	flip(&f, s.sha256, (off_t)s.bytes - 1);
+	check_ok(pio_store_verify(&r, f.store, NULL, NULL, NULL, &err));
+	assert_int_equal(r.bad, 1);
+	put(&f, &s); /* nothing is staged: what is there stays, and is known to be bad */
+	assert_string_equal(verdict_of(&f, s.sha256), "has other bytes than its name says");
+	s = stage(&f, "a", 1);
+	put(&f, &s);
+	assert_string_equal(verdict_of(&f, s.sha256), "write");
+	check_ok(pio_store_verify(&r, f.store, NULL, NULL, NULL, &err));
+	assert_int_equal(r.bad + r.missing + r.orphans, 0);
+	store_down(&f);
+}
+
 /* A file of 40 MiB, which is two blocks and a half. */
 static shard stage_large(const fixture *f)
 {
@@ -413,6 +433,7 @@ int main(void)
 		cmocka_unit_test(an_object_is_put_once_and_read_only),
 		cmocka_unit_test(bad_objects_are_refused),
 		cmocka_unit_test(verify_finds_what_is_wrong),
+		cmocka_unit_test(a_damaged_object_is_replaced_by_the_next_put),
 		cmocka_unit_test(damage_is_located),
 		cmocka_unit_test(a_pass_that_was_killed_goes_on),
 		cmocka_unit_test(begun_anew_it_reads_all),
