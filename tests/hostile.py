@@ -147,6 +147,112 @@ def zstd(data, *flags):
     return subprocess.run(["zstd", "-q", "-c", *flags], input=data, check=True, capture_output=True).stdout
 
 
+# ---- runs ------------------------------------------------------------------------------------
+
+ULID = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+
+
+def records(**changes):
+    """run/records.json of a small run; a change replaces a member, of the run with
+    `run_` before its name."""
+    run = {"ulid": ULID, "number": 1, "status": "finished", "generation": 1, "created_ns": 1700000000 * 10 ** 9,
+           **{name[4:]: value for name, value in changes.items() if name.startswith("run_")}}
+    return {"format": "pioche/run/1", "schema": 4, "experiment": {"name": "gpt", "created_ns": 1},
+            "sweep": None, "commit": None, "run": run,
+            "params": [{"name": "lr", "kind": "real", "value": 0.5}], "tags": [], "media": [], "checkpoints": [],
+            "attempts": [{"number": 1, "state": "ended", "result": "ok", "launcher": "local", "dir": "runs/x/1",
+                          "world_size": 1, "created_ns": 1, "nodes": 1, "ranks": [], "environment": []}],
+            **{name: value for name, value in changes.items() if not name.startswith("run_")}}
+
+
+def run_bag(document=None, events=b"", points=b"PIOPTS01", **files):
+    """A bundle of one run; what is None is not in it."""
+    document = records() if document is None else document
+    text = document if isinstance(document, bytes) else json.dumps(document).encode()
+    payload = {"data/run/records.json": text, "data/run/events.jsonl": events, "data/run/points.bin": points,
+               **{f"data/{name}": data for name, data in files.items()}}
+    return Bag({name: data for name, data in payload.items() if data is not None}).tar()
+
+
+def manifest(**changes):
+    return json.dumps({"version": 1, "run": ULID, "step": 5, "files": [
+        {"rank": 0, "role": "model", "sha256": sha256(weights()), "bytes": len(weights())}], **changes}).encode()
+
+
+def checkpoint(text, data=None, **changes):
+    """A run with one checkpoint of this manifest; `data`: its file."""
+    row = {"attempt": 1, "step": 5, "manifest_sha256": sha256(text), "writers": 1, "bytes": 1, "fsyncs": 1,
+           "stall_ns": 1, "created_ns": 1, "state": "sealed", **changes}
+    return run_bag(records(checkpoints=[row]), **{"checkpoint.json": text,
+                                                  "model/model.safetensors": weights() if data is None else data})
+
+
+def attempt(**changes):
+    return records(attempts=[{**records()["attempts"][0], **changes}])
+
+
+def bad_runs():
+    """Bundles that are in order as such, but whose runs are not."""
+    odd_manifest = manifest(files=[{"rank": 0, "role": "model", "bytes": 3, "sha256": sha256(b"[1]")}])
+    yield "no-records", Bag().tar(), "holds no run/records.json"
+    yield "records-no-json", run_bag(b"{"), "'}' expected"
+    yield "records-list", run_bag(b"[]"), "format"
+    yield "records-later", run_bag(records(format="pioche/run/2")), "a later pioche wrote it"
+    yield "schema-later", run_bag(records(schema=99)), "a later pioche wrote it"
+    yield "no-ulid", run_bag(records(run_ulid="../../../etc/passwd")), "is no ULID of a run"
+    yield "ulid-lower", run_bag(records(run_ulid=ULID.lower())), "ULID"
+    yield "ulid-number", run_bag(records(run_ulid=5)), "ulid"
+    yield "run-number", run_bag(records(run_number=-1)), "expected 1 or more"
+    yield "run-status", run_bag(records(run_status="fine")), "a run that cannot be"
+    yield "run-time", run_bag(records(run_created_ns="now")), "a run that cannot be"
+    yield "run-column", run_bag(records(**{"run_x\" = 1; --": 1})), "no run has a"
+    yield "experiment", run_bag(records(experiment={"name": "../x"})), "expected 1 to 200 letters"
+    yield "experiment-goal", run_bag(records(experiment={"name": "g", "goal": "win", "goal_key": "x"})), "expected minimize"
+    yield "param-kind", run_bag(records(params=[{"name": "a", "kind": "blob", "value": 1}])), "a param that cannot be"
+    yield "param-twice", run_bag(records(params=[{"name": "a", "kind": "int", "value": 1}] * 2)), "a param that cannot be"
+    yield "param-value", run_bag(records(params=[{"name": "a", "kind": "int", "value": True}])), "is no value of a column"
+    yield "param-hex", run_bag(records(params=[{"name": {"hex": "zz"}, "kind": "int", "value": 1}])), "is no value of a column"
+    yield "param-text", run_bag(records(params=["a"])), "a param that is no object"
+    yield "attempt-zero", run_bag(attempt(number=0)), "expected 1 or more"
+    yield "attempt-twice", run_bag(records(attempts=records()["attempts"] * 2)), "a attempt that cannot be"
+    yield "attempt-result", run_bag(attempt(result="fine")), "a attempt that cannot be"
+    yield "rank-twice", run_bag(attempt(ranks=[{"rank": 0, "node": "n"}] * 2)), "a rank that cannot be"
+    yield "environment", run_bag(attempt(environment=[{"sha256": "../../../x", "part": "machine"}])), "there is no environment/"
+    yield "event-no-json", run_bag(events=b"nothing\n"), "events.jsonl"
+    yield "event-of-none", run_bag(events=b'{"attempt":7,"time_ns":1,"kind":"a","message":"b"}\n'), "has no attempt 7"
+    yield "event-kind", run_bag(events=b'{"time_ns":1,"message":"b"}\n'), "a event that cannot be"
+    yield "no-events", run_bag(events=None), "there is no run/events.jsonl"
+    yield "no-points", run_bag(points=None), "there is no run/points.bin"
+    yield "points-magic", run_bag(points=b"PIOPTS99"), "these are no points"
+    yield "points-cut", run_bag(points=b"PIOPTS01\1\0\0\0"), "points are cut short"
+    yield "points-huge", run_bag(points=b"PIOPTS01" + b"\xff" * 20), "a block of impossible size"
+    yield "medium-digest", run_bag(records(media=[{"sha256": "0" * 64, "kind": "file", "key": "k", "rank": 0,
+                                                   "time_ns": 1, "mime": "x"}])), "as no file of the bundle has"
+    yield "medium-kind", run_bag(records(media=[{"sha256": sha256(b"m"), "kind": "film", "key": "k", "rank": 0, "time_ns": 1,
+                                                 "mime": "x", "inline": True}]), **{"run/media/m": b"m"}), "a media that cannot be"
+    yield "checkpoint-digest", checkpoint(manifest(), manifest_sha256="0" * 64), "as no file of the bundle has"
+    yield "checkpoint-run", checkpoint(manifest(run="01ARZ3NDEKTSV4RRFFQ69G5FAW")), "of another run or step"
+    yield "checkpoint-step", checkpoint(manifest(step=6)), "of another run or step"
+    yield "checkpoint-empty", checkpoint(manifest(files=[])), "a checkpoint without files"
+    yield "checkpoint-size", checkpoint(manifest(files=[{"rank": 0, "role": "model", "bytes": 5,
+                                                         "sha256": sha256(weights())}])), "says otherwise"
+    yield "checkpoint-no-weights", Bag({
+        "data/run/records.json": json.dumps(records(checkpoints=[{
+            "attempt": 1, "step": 5, "manifest_sha256": sha256(odd_manifest), "writers": 1, "bytes": 1, "fsyncs": 1,
+            "stall_ns": 1, "created_ns": 1}])).encode(), "data/run/events.jsonl": b"", "data/run/points.bin": b"PIOPTS01",
+        "data/checkpoint.json": odd_manifest, "data/model/model.bin": b"[1]"}).tar(), "too short for a safetensors file"
+    yield "sweep-missing", run_bag(records(sweep=ULID)), "there is no sweep/"
+    yield "code-missing", run_bag(records(commit="0" * 40), **{"code.json": b"[", "code.bundle": b""}), "expected"
+    yield "code-no-bundle", run_bag(records(commit="0" * 40), **{
+        "code.json": json.dumps([{"commit_id": "0" * 40, "tree_id": "1" * 40, "parent_id": "", "branch": "main",
+                                  "dirty": 0, "created_ns": 1, "object": "tree"}]).encode(),
+        "code.bundle": b"PACK"}), "is no git bundle"
+    yield "code-no-pack", run_bag(records(commit="0" * 40), **{
+        "code.json": json.dumps([{"commit_id": "0" * 40, "tree_id": "1" * 40, "parent_id": "", "branch": "main",
+                                  "dirty": 0, "created_ns": 1, "object": "tree"}]).encode(),
+        "code.bundle": b"# v2 git bundle\n\nPACKxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"}), "code.bundle"
+
+
 # ---- the corpus ----------------------------------------------------------------------------
 
 def entries():
@@ -322,6 +428,15 @@ def good(dir):
     yield "long-name.tar", listed("data/" + "n" * 255)
     yield "model.safetensors", weights()
     yield "plain.tar.zst", zstd(Bag().tar())
+
+
+def run_cases(dir):
+    """As `cases`: what only an import sees."""
+    for name, data, words in bad_runs():
+        path = os.path.join(dir, name + ".tar")
+        with open(path, "wb") as f:
+            f.write(data)
+        yield path, words
 
 
 def cases(dir):

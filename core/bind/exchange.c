@@ -23,6 +23,7 @@ static void push_counts(lua_State *L, const pio_import_run *run)
 	const struct { const char *name; int64_t value; } fields[] = {
 		{ "points", run->counts.points }, { "texts", run->counts.texts },
 		{ "media", run->counts.media }, { "lines", run->counts.lines },
+		{ "checkpoints", run->checkpoints },
 	};
 	for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
 		lua_pushinteger(L, fields[i].value);
@@ -30,7 +31,7 @@ static void push_counts(lua_State *L, const pio_import_run *run)
 	}
 }
 
-/* { runs = { { id, source, is_new, status, points, texts, media, lines } },
+/* { runs = { { id, source, was, is_new, status, points, texts, media, lines, checkpoints } },
  *   skips = { { reason, count } } } */
 static void push_report(lua_State *L, const pio_import_report *report)
 {
@@ -38,7 +39,7 @@ static void push_report(lua_State *L, const pio_import_report *report)
 	lua_createtable(L, (int)report->runs_count, 0);
 	for (size_t i = 0; i < report->runs_count; i++) {
 		const pio_import_run *run = &report->runs[i];
-		lua_createtable(L, 0, 8);
+		lua_createtable(L, 0, 10);
 		if (run->run_id) {
 			lua_pushinteger(L, run->run_id);
 			lua_setfield(L, -2, "id");
@@ -49,6 +50,8 @@ static void push_report(lua_State *L, const pio_import_report *report)
 		lua_setfield(L, -2, "status");
 		lua_pushboolean(L, run->is_new);
 		lua_setfield(L, -2, "is_new");
+		lua_pushstring(L, run->was);
+		lua_setfield(L, -2, "was");
 		push_counts(L, run);
 		lua_rawseti(L, -2, (lua_Integer)i + 1);
 	}

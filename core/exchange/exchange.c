@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "exchange/database.h"
 #include "exchange/importer.h"
+#include "pack/weights.h"
 #include "sys/fs.h"
 
 /* ---- recognition ------------------------------------------------------------------------ */
@@ -44,6 +45,17 @@ static size_t read_head(char *head, size_t size_bytes, const char *path)
 	return have;
 }
 
+/* What is no tar, or a compressed one, is for the reader of bundles to say. */
+static bool is_named_tar(const char *path)
+{
+	static const char *const endings[] = { ".tar", ".tar.zst", ".tar.part" };
+	size_t n = strlen(path);
+	for (size_t i = 0; i < sizeof endings / sizeof *endings; i++)
+		if (n > strlen(endings[i]) && !strcmp(path + n - strlen(endings[i]), endings[i]))
+			return true;
+	return false;
+}
+
 const char *pio_exchange_format(const char *path)
 {
 	char head[512] = "";
@@ -62,7 +74,9 @@ const char *pio_exchange_format(const char *path)
 		return "swanlab";
 	if (n >= 16 && memcmp(head, "SQLite format 3", 16) == 0)
 		return pio_database_format(path);
-	if (n >= 263 && memcmp(head + 257, "ustar", 5) == 0)
+	if (pio_weights_is(path))
+		return "safetensors";
+	if ((n >= 263 && memcmp(head + 257, "ustar", 5) == 0) || is_named_tar(path))
 		return "bundle";
 	return NULL;
 }
@@ -83,6 +97,9 @@ int pio_import(pio_import_report *report, pio_store *store, const char *format, 
 	if (strcmp(format, "swanlab") == 0)
 		return pio_fail(err, PIO_EINVAL, "%s: a log of SwanLab, which is not imported; SwanLab can write "
 		                "to TensorBoard or W&B beside it, and those are", path);
+	/* By the name that it was given, which is told of its runs; "-" is no path. */
+	if (strcmp(format, "bundle") == 0)
+		return pio_import_bundle(&importer, path, err);
 	for (size_t i = 0; i < sizeof importers / sizeof *importers; i++) {
 		if (strcmp(importers[i].format, format) != 0)
 			continue;
@@ -93,14 +110,16 @@ int pio_import(pio_import_report *report, pio_store *store, const char *format, 
 		free(absolute);
 		return rc;
 	}
-	return pio_fail(err, PIO_EINVAL, "format \"%s\": expected tensorboard, wandb, trackio or mlflow",
+	return pio_fail(err, PIO_EINVAL, "format \"%s\": expected tensorboard, wandb, trackio, mlflow or bundle",
 	                format);
 }
 
 void pio_import_report_fini(pio_import_report *report)
 {
-	for (size_t i = 0; i < report->runs_count; i++)
+	for (size_t i = 0; i < report->runs_count; i++) {
 		pio_free(report->runs[i].source);
+		pio_free(report->runs[i].was);
+	}
 	pio_free(report->runs);
 	pio_free(report->skips);
 	*report = (pio_import_report)PIO_IMPORT_REPORT_INIT;

@@ -1,4 +1,4 @@
-/* exchange.h: other trackers' files.
+/* exchange.h: other trackers' files, and bundles of other stores.
  *
  * In: event files of TensorBoard, .wandb logs of W&B, trackio's and MLflow's
  * SQLite databases become runs of the store (core/store/ingest.h): exactly once,
@@ -9,6 +9,9 @@
  *   wandb        the absolute path of its .wandb file
  *   trackio      the absolute path of its database, '#', its run id
  *   mlflow       the absolute path of its database, '#', its run uuid
+ *
+ * A bundle of pioche is taken whole or not at all (store/intake.h), and its runs
+ * are known again by their ULIDs.
  *
  * Out: a run as event files that TensorBoard reads.
  *
@@ -26,7 +29,7 @@
 #include "store/store.h"
 
 /* "tensorboard" (a directory that holds event files, or one of them), "wandb",
- * "swanlab", "trackio", "mlflow", "bundle" (pioche's own), or NULL, from what is
+ * "swanlab", "trackio", "mlflow", "bundle" (pioche's own), "safetensors", or NULL, from what is
  * inside. Static storage. */
 const char *pio_exchange_format(const char *path);
 
@@ -44,9 +47,11 @@ typedef struct pio_import_options {
 typedef struct pio_import_run {
 	int64_t run_id;                /* 0: dry, and not there yet */
 	char *source;
+	char *was;                     /* its name where its bundle was made; NULL: no bundle */
 	bool is_new;
 	const char *status;            /* what it is now; static */
 	pio_ingest_counts counts;      /* taken now */
+	int64_t checkpoints;           /* likewise */
 } pio_import_run;
 
 typedef struct pio_import_report {
@@ -59,7 +64,8 @@ typedef struct pio_import_report {
 #define PIO_IMPORT_REPORT_INIT { .runs_count = 0 }
 
 /* Take what is new in one source of a format above; `path` is what
- * pio_exchange_format was asked. The report is added to, also before a failure. */
+ * pio_exchange_format was asked, or "-" for a bundle on the standard input. The
+ * report is added to, also before a failure. */
 int pio_import(pio_import_report *report, pio_store *store, const char *format, const char *path,
                const pio_import_options *options, pio_err *err);
 void pio_import_report_fini(pio_import_report *report);

@@ -56,7 +56,8 @@ int pio_importer_tell(const pio_importer *importer, const pio_ingest *ingest, co
 		rc = pio_fail(err, PIO_ENOMEM, "out of memory for the report of an import");
 	if (!rc)
 		report->runs[report->runs_count++] = (pio_import_run){
-			pio_ingest_run(ingest), copy, is_new, status, pio_ingest_counted(ingest)
+			.run_id = pio_ingest_run(ingest), .source = copy, .is_new = is_new, .status = status,
+			.counts = pio_ingest_counted(ingest),
 		};
 	for (size_t i = 0; !rc && i < count; i++)
 		rc = tell_skip(report, &skips[i], err);

@@ -17,6 +17,7 @@ int pio_import_tensorboard(pio_importer *importer, const char *path, pio_err *er
 int pio_import_wandb(pio_importer *importer, const char *path, pio_err *err);
 int pio_import_trackio(pio_importer *importer, const char *path, pio_err *err);
 int pio_import_mlflow(pio_importer *importer, const char *path, pio_err *err);
+int pio_import_bundle(pio_importer *importer, const char *path, pio_err *err);
 
 /* An ingest for one run of the source; `experiment` is what the source says, or
  * NULL. `program` as in pio_ingest_source. */

@@ -70,7 +70,7 @@ int pio_bag_judge_tags(pio_bag_reader *r, pio_err *err)
 		return 0;
 	for (int i = 0; i < PIO_BAG_TAGS; i++) {
 		if (!r->have[i])
-			return pio_fail(err, PIO_ECORRUPT, "%s: %s does not come before data/, as `pioche export` puts "
+			return pio_fail(err, PIO_ECORRUPT, "%s: %s is missing before data/, where `pioche export` puts "
 			                "it: what follows could not be judged while it is read", r->path,
 			                pio_bag_tag_names[i]);
 	}

@@ -36,6 +36,12 @@ static int is_abandoned(bool *abandoned, pio_store *store, const char *name, pio
 		rc = pio_str_check(&dir, err);
 		*abandoned = !rc && pio_fs_type(dir.data) == PIO_FS_NONE &&
 		             pio_clock_wall_ns() / 1000000 - made_ms > STAGING_GRACE_MS;
+		/* An import takes as long as its bundle is large (exchange/bundle.c). */
+		bool held = false;
+		pio_str_clear(&dir);
+		pio_str_printf(&dir, "%s/staging/%s/lock", pio_store_path(store), name);
+		if (*abandoned && !dir.failed && pio_fs_is_locked(&held, dir.data, NULL) == 0 && held)
+			*abandoned = false;
 		pio_str_fini(&dir);
 		return rc;
 	}

@@ -47,4 +47,11 @@ CREATE TABLE pin (
   checkpoint_id INTEGER PRIMARY KEY REFERENCES checkpoint,
   reason      TEXT,
   pinned_ns   INTEGER NOT NULL
+
+CREATE TABLE origin (
+  run_id      INTEGER PRIMARY KEY REFERENCES run,
+  bundle      TEXT NOT NULL,
+  sha256      TEXT NOT NULL,
+  name        TEXT NOT NULL,
+  imported_ns INTEGER NOT NULL
 ) STRICT;

@@ -341,6 +341,14 @@ CREATE TABLE bundle (                          -- archives that were exported
   created_ns  INTEGER NOT NULL
 ) STRICT;
 
+CREATE TABLE origin (                          -- of runs that came out of a bundle
+  run_id      INTEGER PRIMARY KEY REFERENCES run,
+  bundle      TEXT NOT NULL,                   -- its name
+  sha256      TEXT NOT NULL,                   -- and its digest
+  name        TEXT NOT NULL,                   -- of the run where it was made, "gpt-3"
+  imported_ns INTEGER NOT NULL
+) STRICT;
+
 CREATE TABLE media (                           -- histograms, images, tables, files that were logged
   id          INTEGER PRIMARY KEY,
   run_id      INTEGER NOT NULL REFERENCES run,

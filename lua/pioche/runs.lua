@@ -6,6 +6,7 @@ local errors = require "pioche.errors"
 local format = require "pioche.format"
 local metric = require "pioche.query.metric"
 local naming = require "pioche.naming"
+local term = require "pioche.term"
 
 local runs = setmetatable({}, { __index = naming })
 
@@ -24,9 +25,11 @@ local select_run = "SELECT r.id, r.ulid, e.name AS experiment, r.experiment_id, 
   .. " e.name || '-' || r.number AS name, e.goal_key, e.goal, r.status, r.reason, r.seed,"
   .. " r.identity, r.generation, r.sweep_id, r.from_checkpoint, r.program, r.launch,"
   .. " r.stop_requested_ns, r.created_ns, r.started_ns, r.ended_ns, s.commit_id AS \"commit\","
-  .. " s.tree_id AS tree, s.parent_id AS parent, s.branch, s.dirty, s.repository"
+  .. " s.tree_id AS tree, s.parent_id AS parent, s.branch, s.dirty, s.repository,"
+  .. " o.bundle AS origin_bundle, o.sha256 AS origin_sha256, o.name AS origin_name,"
+  .. " o.imported_ns AS origin_ns"
   .. " FROM run r JOIN experiment e ON e.id = r.experiment_id"
-  .. " LEFT JOIN snapshot s ON s.id = r.snapshot_id"
+  .. " LEFT JOIN snapshot s ON s.id = r.snapshot_id LEFT JOIN origin o ON o.run_id = r.id"
 
 local in_ids = " IN (SELECT value FROM json_each(?))"
 
@@ -325,6 +328,13 @@ local function attempt_json(attempt)
 end
 
 -- The run as scripts see it; everything in `want` of runs.load must be loaded.
+-- Where a run came from that was not made here.
+function runs.origin_json(run)
+  if not run.origin_bundle then return json.null end
+  return { bundle = term.utf8(run.origin_bundle), sha256 = run.origin_sha256, id = run.origin_name,
+    imported = runs.time(run.origin_ns) }
+end
+
 function runs.to_json(run)
   local metrics, attempts = {}, {}
   for key, m in pairs(run.metrics) do
@@ -336,7 +346,8 @@ function runs.to_json(run)
   return {
     id = run.name, ulid = run.ulid, experiment = run.experiment, status = run.status,
     reason = or_null(run.reason), seed = or_null(run.seed), params = run.params, tags = run.tags,
-    metrics = metrics, commit = or_null(run.commit), attempts = json.array(attempts),
+    metrics = metrics, origin = runs.origin_json(run), commit = or_null(run.commit),
+    attempts = json.array(attempts),
     created = runs.time(run.created_ns), started = or_null(runs.time(run.started_ns)),
     ended = or_null(runs.time(run.ended_ns)),
   }
@@ -381,12 +392,14 @@ local function json_texts(ctx, store, ids, loaded)
     -- In the order of names; these three stand where theirs come.
     local value = runs.to_json(run)
     value.params, value.tags, value.metrics = nil, nil, nil
+    local origin = ctx.encode { origin = value.origin }
     local head = { attempts = value.attempts, commit = value.commit, created = value.created,
       ended = value.ended, experiment = value.experiment, id = value.id }
     local middle = { reason = value.reason, seed = value.seed, started = value.started,
       status = value.status }
     texts[i] = table.concat { ctx.encode(head):sub(1, -2), ',"metrics":', metrics[run.id] or "{}",
-      ',"params":', params[run.id] or "{}", ",", ctx.encode(middle):sub(2, -2), ',"tags":',
+      ",", origin:sub(2, -2), ',"params":', params[run.id] or "{}", ",", ctx.encode(middle):sub(2, -2),
+      ',"tags":',
       tags[run.id] or "{}", ',"ulid":"', run.ulid, '"}' }
   end
   return texts

@@ -1,11 +1,12 @@
 -- sources.lua: finding what `pioche import` can take below the paths it is given.
 local exchange = require "pioche.core.exchange"
 local sys = require "pioche.core.sys"
+local pack = require "pioche.core.pack"
 local errors = require "pioche.errors"
 
 local sources = {}
 
-local formats = { tensorboard = true, wandb = true, trackio = true, mlflow = true }
+local formats = { tensorboard = true, wandb = true, trackio = true, mlflow = true, bundle = true }
 local depth_max = 32
 
 local function basename(path)
@@ -40,7 +41,7 @@ end
 -- Files that are looked into for what they are.
 local function may_be_source(name)
   return name:find("%.wandb$") or name:find("%.db$") or name:find("%.sqlite3?$")
-    or name:find("%.swanlab$")
+    or name:find("%.swanlab$") or name:find("%.tar$") or name:find("%.tar%.zst$")
 end
 
 local function add(found, seen, source)
@@ -77,14 +78,15 @@ local function walk(found, seen, visited, dir, root, depth, wanted)
 end
 
 local function refuse(path, format)
-  if format == "bundle" then
-    errors.raise("invalid", "%s: a bundle of pioche, not another tracker's file; `pioche verify`"
-      .. " checks it, and tar opens it", path)
-  elseif format == "swanlab" then
+  if format == "swanlab" then
     errors.raise("invalid", "%s: a log of SwanLab, which is not imported", path)
+  elseif format == "safetensors" then
+    errors.check(pack.verify(path))
+    errors.raise("invalid", "%s: a safetensors file, which is of no run: `pioche checkpoint` takes"
+      .. " those", path)
   end
   errors.raise("invalid", "%s: neither event files of TensorBoard, nor a .wandb log, nor a database"
-    .. " of trackio or MLflow%s", path, sys.type(path) == "dir" and " is in it" or "")
+    .. " of trackio or MLflow, nor a bundle of pioche%s", path, sys.type(path) == "dir" and " is in it" or "")
 end
 
 -- What is below these paths: array of { path (absolute), format, experiment and
@@ -93,6 +95,10 @@ function sources.find(paths, wanted)
   local found, seen = {}, {}
   for _, path in ipairs(paths) do
     local type, before = sys.type(path), #found
+    if path == "-" then
+      found[#found + 1] = { path = path, format = "bundle", bytes = 0 }
+      goto next
+    end
     if not type then errors.raise("not_found", "%s: there is no such file or directory", path) end
     path = #path > 1 and path:gsub("/+$", "") or path
     local real = sys.realpath(path) or path
@@ -107,6 +113,7 @@ function sources.find(paths, wanted)
       add(found, seen, { path = path, format = format, experiment = basename(parent),
         name = format == "tensorboard" and basename(parent) or nil })
     end
+    ::next::
   end
   return found
 end

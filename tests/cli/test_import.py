@@ -128,8 +128,6 @@ def test_bad_paths_are_named():
             p.pioche("import", *args, expect=2)
         write(p.path("t.tfevents.1"), scalar("a", 1, 1))
         p.pioche("import", "t.tfevents.1")
-        p.pioche("export", p.sql("SELECT name FROM experiment")[0]["name"] + "-1", "-o", "b.tar")
-        assert "a bundle of pioche" in p.pioche("import", "b.tar", expect=1).err
         both = p.pioche("import", "t.tfevents.1", "x.wandb", "--format", "wandb", expect=1)
         assert both.err.count("byte 0 should begin") == 2, both.err
 

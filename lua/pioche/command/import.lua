@@ -1,4 +1,4 @@
--- import: runs that other trackers wrote down.
+-- import: runs out of bundles, and those that other trackers wrote down.
 local exchange = require "pioche.core.exchange"
 local json = require "pioche.core.json"
 local sys = require "pioche.core.sys"
@@ -31,10 +31,10 @@ end
 
 local function new_totals()
   return { runs = {}, skips = {}, skip_order = {}, failures = {}, fresh = 0, grown = 0, same = 0,
-    points = 0, texts = 0, media = 0, lines = 0 }
+    points = 0, texts = 0, media = 0, lines = 0, checkpoints = 0 }
 end
 
-local counted = { "points", "texts", "media", "lines" }
+local counted = { "points", "texts", "media", "lines", "checkpoints" }
 
 local function add_run(totals, source, run, name)
   local any = run.is_new
@@ -91,7 +91,8 @@ end
 local function amounts(counts)
   local words = {}
   for _, what in ipairs { { "points", "point" }, { "texts", "text" }, { "media", "image or file",
-    "images and files" }, { "lines", "line of output", "lines of output" } } do
+    "images and files" }, { "lines", "line of output", "lines of output" },
+    { "checkpoints", "checkpoint" } } do
     local n = counts[what[1]]
     if n > 0 then words[#words + 1] = plural(n, what[2], what[3]) end
   end
@@ -100,7 +101,9 @@ end
 
 local function print_run(ctx, run)
   local name = run.name or "(new)"
-  ctx.out(string.format("%s  %s  %s  %s\n", name, run.status, amounts(run), term.clean(run.source)))
+  ctx.out(string.format("%s  %s  %s  %s%s\n", name, run.status, amounts(run), term.clean(run.source),
+    run.is_new and run.was and run.was ~= name and ", where it is " .. term.clean(run.was)
+      .. ": that name is another's here" or ""))
 end
 
 local function print_failures(ctx, totals)
@@ -128,9 +131,10 @@ end
 local function print_json(ctx, totals)
   local runs, skips, failures = json.array {}, json.array {}, json.array {}
   for i, run in ipairs(totals.runs) do
-    runs[i] = { id = run.name or json.null, source = run.source, format = run.format,
+    runs[i] = { id = run.name or json.null, was = run.was or json.null, source = run.source,
+      format = run.format,
       new = run.is_new, status = run.status, points = run.points, texts = run.texts,
-      media = run.media, lines = run.lines }
+      media = run.media, lines = run.lines, checkpoints = run.checkpoints }
   end
   for i, reason in ipairs(totals.skip_order) do
     skips[i] = { reason = reason, count = totals.skips[reason] }
@@ -144,10 +148,10 @@ end
 
 local function print_csv(ctx, totals)
   ctx.out(csv.line { "run", "format", "source", "new", "status", "points", "texts", "media",
-    "lines" })
+    "lines", "checkpoints", "was" })
   for _, run in ipairs(totals.runs) do
     ctx.out(csv.line { run.name or "", run.format, run.source, run.is_new, run.status, run.points,
-      run.texts, run.media, run.lines })
+      run.texts, run.media, run.lines, run.checkpoints, run.was or "" })
   end
 end
 
@@ -185,6 +189,12 @@ local function run(ctx)
   end
   local began = sys.mono_ns()
   local list = sources.find(ctx.args, options.format)
+  for _, source in ipairs(list) do
+    if source.format == "bundle" and (experiment or options.follow) then
+      errors.raise("usage", "%s: a bundle is whole, and its runs keep their experiment: without"
+        .. " --experiment and --follow", source.path)
+    end
+  end
   local store = open_store(ctx)
   local totals, marks = new_totals(), {}
   for _, source in ipairs(list) do marks[source.path] = sources.mark(source) end
@@ -214,11 +224,19 @@ local function run(ctx)
 end
 
 return {
-  summary = "take in what TensorBoard, W&B, trackio and MLflow wrote down",
-  usage = "import PATH... [--experiment NAME] [--follow] [--dry-run]",
+  summary = "take in bundles, and what TensorBoard, W&B, trackio and MLflow wrote down",
+  usage = "import X.tar|- ...\nimport PATH... [--experiment NAME] [--follow] [--dry-run]",
   help = [[
-PATH is a file or a directory, which is searched. What is in a file decides what
-it is, not its name:
+X.tar is a bundle of `pioche export`, maybe compressed by zstd; - reads one from
+the standard input. It is verified while it is read, and then all of its runs are
+here, or none: with their ULIDs, parameters, points bit for bit, events, media, logs,
+code and checkpoints. Their names are kept where they are free. A run that is here
+already is left as it is, but for checkpoints that it lacks; one that went on since
+is an error. Runs from elsewhere have an `origin` in `pioche show` and in the JSON of
+`ls`, and what was not over where they were made is over here.
+
+Other trackers' files: PATH is a file or a directory, which is searched. What is in
+a file decides what it is, not its name:
 
   TensorBoard  a directory of event files (*tfevents*) is a run: scalars, text,
                histograms, images, hparams as parameters. A START that is logged
@@ -246,16 +264,19 @@ here and as an event of the run. A short tail is not damage: it may still grow.
 Another tracker's path into pioche: `pioche import`, then any verb. The way back
 is `pioche export RUN... --tensorboard DIR`.
 
-JSON: {runs[{id, source, format, new, status, points, texts, media, lines}],
-passed_over[{reason, count}], failures[{source, message}], dry_run}.]],
+JSON: {runs[{id, was, source, format, new, status, points, texts, media, lines,
+checkpoints}], passed_over[{reason, count}], failures[{source, message}], dry_run};
+`was` is a run's name where its bundle was made.]],
   options = {
     { name = "experiment", short = "e", arg = "NAME", help = "of the runs that are new" },
-    { name = "format", arg = "NAME", choices = { "tensorboard", "wandb", "trackio", "mlflow" },
-      help = "tensorboard, wandb, trackio or mlflow, where PATH would be taken for another" },
+    { name = "format", arg = "NAME", choices = { "tensorboard", "wandb", "trackio", "mlflow",
+      "bundle" },
+      help = "tensorboard, wandb, trackio, mlflow or bundle, where PATH would be taken for another" },
     { name = "follow", short = "f", help = "go on as the sources grow" },
     { name = "dry-run", short = "n", help = "count what is new, and write nothing" },
   },
-  examples = "pioche import runs/ --experiment gpt --follow\n"
+  examples = "pioche import gpt-4.tar\nssh lab pioche export gpt/best --to - | pioche import -\n"
+    .. "pioche import runs/ --experiment gpt --follow\n"
     .. "pioche import wandb/ mlflow.db\npioche import ~/.cache/huggingface/trackio --dry-run",
   args = { 1, nil, what = "a file or directory" },
   run = run,

@@ -136,6 +136,12 @@ local function print_head(ctx, run)
   end
 end
 
+local function print_origin(ctx, run)
+  if not run.origin_bundle then return end
+  line(ctx, "origin", ("%s, where it is %s (%s), imported %s"):format(term.clean(run.origin_bundle),
+    term.clean(run.origin_name), run.origin_sha256:sub(1, 12), runs.time(run.origin_ns)))
+end
+
 local function print_program(ctx, run)
   local program, launch = decode(run.program), decode(run.launch)
   if type(program.command) == "table" then
@@ -420,6 +426,7 @@ local function run(ctx)
     return 0
   end
   print_head(ctx, found)
+  print_origin(ctx, found)
   print_program(ctx, found)
   local params, summary = {}, {}
   for name, value in pairs(found.params) do
