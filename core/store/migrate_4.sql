@@ -1,6 +1,7 @@
 -- From version 3 to version 4. What comes out is what schema.sql makes, table
 -- by table: a test compares the two.
 
+ALTER TABLE sweep ADD COLUMN runs INTEGER;
 ALTER TABLE proposal ADD COLUMN seen INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE proposal ADD COLUMN observed INTEGER;
 ALTER TABLE proposal ADD COLUMN observation TEXT;

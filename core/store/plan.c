@@ -78,6 +78,11 @@ int pio_store_sweep_state(pio_store *store, int64_t sweep_id, const char *state,
 	                    sweep_id, state, pio_clock_wall_ns());
 }
 
+int pio_store_sweep_extend(pio_store *store, int64_t sweep_id, int64_t runs, pio_err *err)
+{
+	return pio_sql_exec(store, err, "UPDATE sweep SET runs = ?2 WHERE id = ?1", "ii", sweep_id, runs);
+}
+
 int pio_store_proposal_add(pio_store *store, int64_t sweep_id, int64_t number,
                            const char *params, int64_t seen, pio_err *err)
 {

@@ -35,6 +35,8 @@ int pio_store_sweep_add(int64_t *id, bool *existed, pio_store *store,
                         const pio_store_sweep *sweep, pio_err *err);
 /* active, done or interrupted; the last two set ended_ns. */
 int pio_store_sweep_state(pio_store *store, int64_t sweep_id, const char *state, pio_err *err);
+/* It is to have so many points, where its recipe asks for fewer. */
+int pio_store_sweep_extend(pio_store *store, int64_t sweep_id, int64_t runs, pio_err *err);
 /* The same proposal again is no change; another one under its number is
  * PIO_EEXIST: a sampler must repeat itself. `params` is canonical JSON; `seen`
  * is how many observations the sampler had been told: with their order, which is

@@ -37,6 +37,7 @@ CREATE TABLE sweep (                           -- one plan of an experiment
   state         TEXT NOT NULL CHECK (state IN ('active', 'done', 'interrupted')),
   created_ns    INTEGER NOT NULL,
   ended_ns      INTEGER,
+  runs          INTEGER,                       -- a person extended it to so many points
   UNIQUE (experiment_id, identity)
 ) STRICT;
 
@@ -410,7 +411,7 @@ CREATE TABLE lease (                           -- who may supervise (core/store/
 
 CREATE TABLE proposal (                        -- what a sampler proposed, in order
   sweep_id    INTEGER NOT NULL REFERENCES sweep,
-  number      INTEGER NOT NULL,                -- 1, 2, ...
+  number      INTEGER NOT NULL,                -- 1, 2, ...; -1, -2, ... of points that a person put in
   params      TEXT NOT NULL,                   -- canonical JSON
   seen        INTEGER NOT NULL DEFAULT 0,      -- how many observations its sampler was told before
   observed    INTEGER,                         -- which observation it is itself: 1, 2, ...

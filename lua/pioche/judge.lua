@@ -7,6 +7,7 @@
 -- is never an arrival, however late it heard.
 local errors = require "pioche.errors"
 local json = require "pioche.core.json"
+local runs = require "pioche.runs"
 
 local judge = {}
 local methods = {}
@@ -141,6 +142,31 @@ function methods:rungs(jobs)
     end
   end
   return list
+end
+
+-- Derive every verdict again: the first that comes out differently, { run, step, recorded,
+-- derived }, nil where none does; and how many come to the same.
+function methods:replay()
+  local same, earlier = 0, {}
+  for row in self.store:each([[
+    SELECT g.run_id AS run_id, e.name || '-' || r.number AS run, g.step AS step, g.value AS value,
+           g.best AS best, g.mean AS mean, g.verdict AS verdict, r.seed AS seed,
+           (SELECT max(number) FROM proposal_run p WHERE p.sweep_id = g.sweep_id
+             AND p.run_id = g.run_id) AS number
+      FROM rung g JOIN run r ON r.id = g.run_id JOIN experiment e ON e.id = r.experiment_id
+     WHERE g.sweep_id = ? ORDER BY g.id]], self.sweep_id) do
+    local list = earlier[row.step] or {}
+    local at = arrival(self, row.number, { value = row.value or nan, best = row.best or nan,
+      mean = row.mean or nan })
+    local params = runs.load(self.store, { row.run_id }, { params = true })[1].params
+    local verdict = self.rule:decide({ number = row.number, params = params, seed = row.seed }, row.step,
+      at, list)
+    if verdict ~= row.verdict then
+      return { run = row.run, step = row.step, recorded = row.verdict, derived = verdict }, same
+    end
+    at.verdict, list[#list + 1], earlier[row.step], same = verdict, at, list, same + 1
+  end
+  return nil, same
 end
 
 return judge

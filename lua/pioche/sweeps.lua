@@ -47,10 +47,11 @@ end
 -- ---- what a sampler is told ------------------------------------------------------------
 --
 -- A sweep in progress is { session, sweep, spec, prepared, sampler, number (of its last
--- proposal), seen (how many observations the sampler was told), open (proposals that are
--- not observed: { number, jobs }), known (ids of runs), all (jobs) }. The order of
--- observations is on record, and with each proposal how many of them came before: so the
--- sampler of a later session, told the same in the same order, is in the same state.
+-- proposal), lowest (number of what a person put in), seen (how many observations the
+-- sampler was told), open (proposals that are not observed: { number, jobs }), known (ids of
+-- runs), all (jobs) }. The order of observations is on record, and with each proposal how
+-- many of them came before: so the sampler of a later session, told the same in the same
+-- order, is in the same state.
 
 -- Will it not go on in this session? One that failed in an earlier one is tried again.
 local function is_over(job)
@@ -88,9 +89,11 @@ local function outcome(progress, entry)
     rungs = by_rule and json.array(rungs) or nil }
 end
 
--- Tell the sampler an observation: the lower its value the better, nil where it failed.
-local function tell(progress, number, observation)
-  local goal = progress.sweep.goal
+-- Tell a sampler an observation: the lower its value the better, nil where it failed. row:
+-- { number, observation, params }; a point that a person put in is told with it.
+function sweeps.tell(sampler, sweep, row)
+  local observation, goal = row.observation, sweep.goal
+  if observation.status == "refused" then return end
   local function loss(value)
     return value and goal and goal.goal == "maximize" and -value or value
   end
@@ -98,9 +101,20 @@ local function tell(progress, number, observation)
   for i, rung in ipairs(observation.rungs or {}) do
     rungs[i] = { step = rung.step, value = loss(rung.value) }
   end
-  progress.seen = progress.seen + 1
-  progress.sampler:observe(number, loss(observation.value), { status = observation.status,
+  if row.number < 0 and sampler.adopt then
+    sampler:adopt(row.number, sweep.space:complete(check(json.decode(row.params))))
+  end
+  sampler:observe(row.number, loss(observation.value), { status = observation.status,
     step = observation.step, rungs = rungs })
+end
+
+-- Put what a proposal came to on record, and tell the sampler.
+local function settle(progress, entry, observation)
+  check(progress.session.store:proposal_observe(progress.spec.sweep_id, entry.number,
+    check(json.encode(observation))))
+  progress.seen = progress.seen + 1
+  sweeps.tell(progress.sampler, progress.sweep, { number = entry.number, params = entry.params,
+    observation = observation })
 end
 
 -- Observe the proposals whose runs are over since, within a transaction.
@@ -109,9 +123,7 @@ local function observe(progress)
   for _, entry in ipairs(progress.open) do
     local observation = outcome(progress, entry)
     if observation then
-      check(progress.session.store:proposal_observe(progress.spec.sweep_id, entry.number,
-        check(json.encode(observation))))
-      tell(progress, entry.number, observation)
+      settle(progress, entry, observation)
     else
       open[#open + 1] = entry
     end
@@ -119,10 +131,9 @@ local function observe(progress)
   progress.open = open
 end
 
--- Proposal `number` and its runs, within a transaction: jobs of those that are new.
-local function propose(progress, number, params, seen)
+-- The runs of a proposal, within a transaction: jobs of those that are new, and of all.
+local function runs_of(progress, number, params)
   local session, spec, jobs, own = progress.session, progress.spec, {}, {}
-  check(session.store:proposal_add(spec.sweep_id, number, check(json.encode(params)), seen))
   for _, run in ipairs(plan.runs_of(progress.sweep, params, progress.prepared)) do
     local job = progress.known[run.identity] or session:job(spec, run)
     check(session.store:proposal_run_add(spec.sweep_id, number, run.seed or 0, job.id))
@@ -130,9 +141,49 @@ local function propose(progress, number, params, seen)
     if not progress.known[run.identity] then jobs[#jobs + 1] = job end
     progress.known[run.identity], own[#own + 1] = job, job
   end
-  progress.number = number
   table.move(jobs, 1, #jobs, #progress.all + 1, progress.all)
   return jobs, own
+end
+
+-- Proposal `number` of the sampler and its runs, within a transaction.
+local function propose(progress, number, params, seen)
+  check(progress.session.store:proposal_add(progress.spec.sweep_id, number, check(json.encode(params)), seen))
+  progress.number = number
+  return runs_of(progress, number, params)
+end
+
+-- The runs of a point that a person put in; what `where` is not true of is refused.
+local function take_in(progress, row)
+  local params = progress.sweep.space:complete(check(json.decode(row.params)))
+  progress.lowest = math.min(progress.lowest, row.number)
+  if params then
+    local jobs, own = runs_of(progress, row.number, params)
+    if not row.observed then
+      progress.open[#progress.open + 1] = { number = row.number, params = row.params, jobs = own }
+    end
+    return jobs
+  end
+  if not row.observed then
+    settle(progress, row, { status = "refused", reason = "the recipe's `where` is not true of it" })
+    progress.session:note("the point that was enqueued as %d is refused: the recipe's `where` is not true"
+      .. " of it", row.number)
+  end
+  return {}
+end
+
+-- Runs of points that were put in since; nil where there are none.
+local function enqueued(progress)
+  local rows = check(progress.session.store:rows("SELECT number, params, observed FROM proposal"
+    .. " WHERE sweep_id = ? AND number < ? ORDER BY number DESC", progress.spec.sweep_id, progress.lowest))
+  if #rows == 0 then return nil end
+  return transact(progress.session.store, function()
+    local all = {}
+    for _, row in ipairs(rows) do
+      local jobs = take_in(progress, row)
+      table.move(jobs, 1, #jobs, #all + 1, all)
+    end
+    return all
+  end)
 end
 
 -- The sampler's next proposal; nil when there is no more.
@@ -147,35 +198,56 @@ local function fresh(progress)
   end)
 end
 
+-- The proposals of a sweep, in order, with `observed`: those that came to something, in the
+-- order in which that was heard; their observations are tables.
+function sweeps.proposals(store, sweep_id)
+  local rows = check(store:rows("SELECT number, params, seen, observed, observation FROM proposal"
+    .. " WHERE sweep_id = ? ORDER BY number", sweep_id))
+  rows.observed = {}
+  for _, row in ipairs(rows) do
+    if row.observed then
+      row.observation, rows.observed[row.observed] = check(json.decode(row.observation)), row
+    end
+  end
+  return rows
+end
+
 -- Take up what an earlier session proposed and observed, in the same order.
 local function resume(progress)
-  local store, sampler = progress.session.store, progress.sampler
-  local rows = check(store:rows("SELECT number, params, seen, observed, observation FROM proposal"
-    .. " WHERE sweep_id = ? ORDER BY number", progress.spec.sweep_id))
-  local observed = {}
-  for _, row in ipairs(rows) do
-    if row.observed then observed[row.observed] = row end
-  end
+  local sampler = progress.sampler
+  local rows = sweeps.proposals(progress.session.store, progress.spec.sweep_id)
   local function tell_until(count)
     while progress.seen < count do
-      local row = observed[progress.seen + 1]
-      tell(progress, row.number, check(json.decode(row.observation)))
+      progress.seen = progress.seen + 1
+      sweeps.tell(sampler, progress.sweep, rows.observed[progress.seen])
     end
   end
   for _, row in ipairs(rows) do
-    tell_until(row.seen)
-    local params = check(json.decode(row.params))
-    if sampler.adopt then
-      sampler:adopt(row.number, params)
-    else
-      sampler:propose(row.number)
-    end
-    local _, own = propose(progress, row.number, params, row.seen)
-    if not row.observed then
-      progress.open[#progress.open + 1] = { number = row.number, jobs = own }
+    if row.number > 0 then
+      tell_until(row.seen)
+      local params = check(json.decode(row.params))
+      if sampler.adopt then
+        sampler:adopt(row.number, params)
+      else
+        sampler:propose(row.number)
+      end
+      local _, own = propose(progress, row.number, params, row.seen)
+      if not row.observed then
+        progress.open[#progress.open + 1] = { number = row.number, jobs = own }
+      end
     end
   end
-  tell_until(#observed)
+  tell_until(#rows.observed)
+end
+
+-- The sampler, with the budget to which a person extended the sweep.
+local function sampler_of(session, sweep, sweep_id)
+  local row = check(session.store:one("SELECT runs FROM sweep WHERE id = ?", sweep_id))
+  local options = sweep.search.options
+  if row.runs and math.type(options.runs) == "integer" and row.runs > options.runs then
+    options.runs, sweep.sampler = row.runs, nil
+  end
+  return plan.sampler(sweep)
 end
 
 -- Run a sweep to its end in a session; returns its jobs.
@@ -183,25 +255,29 @@ function sweeps.run(session, sweep)
   plan.rehearse(session.recipe, sweep)
   plan.resolve_from(sweep.from, session.store, sweep.at, sweep.box)
   local prepared = session:prepare(sweep.program)
-  local progress = { session = session, sweep = sweep, prepared = prepared,
-    sampler = plan.sampler(sweep), spec = record(session, sweep, prepared), number = 0, seen = 0,
-    open = {}, known = {}, all = {} }
-  local sampler = progress.sampler
+  local spec = record(session, sweep, prepared)
+  local sampler = sampler_of(session, sweep, spec.sweep_id)
+  local progress = { session = session, sweep = sweep, prepared = prepared, sampler = sampler, spec = spec,
+    number = 0, lowest = 0, seen = 0, open = {}, known = {}, all = {} }
   transact(session.store, function()
     if sampler.adaptive then return resume(progress) end
     repeat until not fresh(progress)
   end)
-  local jobs, waiting = table.move(progress.all, 1, #progress.all, 1, {}), {}
+  -- What a person put in goes first.
+  local known = #progress.all
+  local jobs, waiting = enqueued(progress) or {}, {}
+  table.move(progress.all, 1, known, #jobs + 1, jobs)
   local function more()
     while #waiting == 0 do
-      local made = fresh(progress)
+      local made = enqueued(progress) or sampler.adaptive and fresh(progress)
       if not made then return nil end
       waiting = table.move(made, 1, #made, 1, {})
+      session.progress.total = math.max(session.progress.total, #progress.all)
     end
     return table.remove(waiting, 1)
   end
   local total = sampler.adaptive and (sampler.size or 0) * #(sweep.seeds or { 1 }) or #jobs
-  session:execute(jobs, sweep.launch.parallel, total, sampler.adaptive and more or nil)
+  session:execute(jobs, sweep.launch.parallel, total, more)
   objective.flush(session)
   transact(session.store, function() observe(progress) end)
   check(session.store:sweep_state(progress.spec.sweep_id,

@@ -7,7 +7,8 @@
 --   size                  how many proposals there will be; nil: unknown
 --   propose(self, n)      parameters of proposal n = 1, 2, ...; nil: no more
 --   adopt(self, n, params)    in place of propose(n), where the point of number n is on record
---                         already; without it propose(n) is asked again, for the same point
+--                         already; without it propose(n) is asked again, for the same point.
+--                         n < 0: a point that a person put in, right before its observation
 --   observe(self, n, value, how)   what proposal n came to: the lower the better, nil where it
 --                         failed; how = { status = "finished", "stopped" or "failed", step, rungs }.
 --                         A rule stopped it at the rung `step`, and the value is of there: it is

@@ -1,0 +1,73 @@
+-- sweep: the sweeps of a store: which there are, how they went, what is added to them.
+local enqueue = require "pioche.sweep.enqueue"
+local errors = require "pioche.errors"
+local list = require "pioche.sweep.list"
+
+-- What follows the verb: how many arguments, and in words.
+local parts = {
+  ls = { run = list.ls, min = 0, max = 0, words = "" },
+  show = { run = list.show, min = 1, max = 1, words = "SWEEP" },
+  enqueue = { run = enqueue.enqueue, min = 2, words = "SWEEP NAME=VALUE..." },
+  extend = { run = enqueue.extend, min = 2, max = 2, words = "SWEEP runs=N" },
+  replay = { run = require "pioche.sweep.replay", min = 1, words = "SWEEP [NAME=VALUE...]" },
+}
+local names = { "ls", "show", "enqueue", "extend", "replay" }
+
+local function run(ctx)
+  local name = ctx.args[1]
+  local part = parts[name]
+  if not part then
+    errors.raise("usage", "sweep: expected %s, got '%s'%s", table.concat(names, ", "), name,
+      errors.suggestion(name, names))
+  end
+  local words = table.move(ctx.args, 2, #ctx.args, 1, {})
+  if #words < part.min or #words > (part.max or #words) then
+    errors.raise("usage", "sweep %s: %s; usage: pioche sweep %s %s", name,
+      #words < part.min and "something is missing"
+        or ("unexpected argument '%s'"):format(words[part.max + 1]), name, part.words)
+  end
+  if ctx.csv and name ~= "ls" and name ~= "show" then
+    errors.raise("usage", "sweep %s prints no table; --json prints an object", name)
+  end
+  return part.run(ctx, words)
+end
+
+local usage = {}
+for i, name in ipairs(names) do usage[i] = ("sweep %s %s"):format(name, parts[name].words):gsub(" $", "") end
+
+return {
+  summary = "sweeps: how they went, points that are added, proposals derived again",
+  usage = table.concat(usage, "\n"),
+  help = [[
+SWEEP is the name of an experiment, whose newest sweep is meant, or the beginning of
+a sweep's ULID, which ls --json tells. A recipe whose space, search, rule or code
+changed makes a new sweep of the same experiment; runs that both have run once.
+
+show tells how one went: its search and rule, its runs, the best, and of each rung
+how many came there, went on and stopped.
+
+enqueue adds a point of the space: each parameter that varies as NAME=VALUE; what is
+derived or has one value follows. It runs once, in the session that runs now or in
+the next, and the search learns of it. What a search proposes itself comes beside it,
+as if it were not there.
+
+extend gives the search a larger budget than the recipe's: the next `pioche run` of
+the same recipe goes on where it was.
+
+replay derives every proposal of the search and every verdict of the rule again, from
+the outcomes that it knew when it was made, and compares them with what is on record,
+bit for bit; the exit status is 1 where one differs, and the first is shown. It needs
+the recipe as it was, and the words that `pioche run` was given after it.
+
+JSON: of ls an array of {experiment, id, state, recipe, search, stop, goal, seeds,
+points, points_wanted, enqueued, runs{}, best{id, value}, created, ended}; of show
+such an object with {steps, steps_whole, rungs[{step, came, go, stop, best, bound}]},
+where bound is the worst value that went on; of enqueue {experiment, id, number,
+params{}}; of extend {experiment, id, points, points_wanted}; of replay {experiment,
+id, proposals, verdicts, same, difference}.]],
+  examples = "pioche sweep show gpt\npioche sweep enqueue gpt lr=3e-4 optimizer=sgd\n"
+    .. "pioche sweep extend gpt runs=200\npioche sweep replay gpt",
+  args = { 1, nil, what = "what to do: " .. table.concat(names, ", ") },
+  names = names,
+  run = run,
+}

@@ -1,0 +1,137 @@
+-- sweep/list.lua: pioche sweep ls, show: which sweeps there are, and how one went.
+local csv = require "pioche.csv"
+local fields = require "pioche.fields"
+local find = require "pioche.sweep.find"
+local format = require "pioche.format"
+local json = require "pioche.core.json"
+local runs = require "pioche.runs"
+local sys = require "pioche.core.sys"
+local tables = require "pioche.table"
+
+local list = {}
+
+local function or_null(value)
+  if value == nil then return json.null end
+  return value
+end
+
+local function to_json(store, sweep)
+  local made, wanted, enqueued = find.points(store, sweep)
+  local by_status, best = {}, find.best(store, sweep)
+  for _, item in ipairs(find.counts(store, sweep)) do by_status[item.status] = item.n end
+  local spec = sweep.spec
+  return { experiment = sweep.experiment, id = sweep.ulid, state = sweep.state, recipe = sweep.recipe_path,
+    search = spec.search, stop = spec.stop, goal = or_null(spec.goal), seeds = or_null(spec.seeds),
+    points = made, points_wanted = or_null(wanted), enqueued = enqueued, runs = by_status,
+    best = best and { id = best.name, value = best.value } or json.null,
+    created = runs.time(sweep.created_ns), ended = or_null(runs.time(sweep.ended_ns)) }
+end
+
+local function status_words(counts)
+  local words = {}
+  for i, item in ipairs(counts) do words[i] = ("%d %s"):format(item.n, item.status) end
+  return table.concat(words, ", ")
+end
+
+local function points_text(made, wanted, enqueued)
+  return made .. (wanted and wanted > made and " of " .. wanted or "")
+    .. (enqueued > 0 and (", %d enqueued"):format(enqueued) or "")
+end
+
+function list.ls(ctx)
+  local store = ctx.reading()
+  local sweeps = find.all(store)
+  if ctx.json then
+    local values = json.array {}
+    for i, sweep in ipairs(sweeps) do values[i] = to_json(store, sweep) end
+    return ctx.out(ctx.encode(values) .. "\n")
+  end
+  if ctx.csv then
+    ctx.out(csv.line { "experiment", "id", "state", "search", "stop", "points", "enqueued", "runs", "best",
+      "created" })
+  elseif #sweeps == 0 then
+    return ctx.note("no sweep has run here yet\n")
+  end
+  local rows, now_ns = {}, sys.now_ns()
+  for i, sweep in ipairs(sweeps) do
+    local made, wanted, enqueued = find.points(store, sweep)
+    local counts, total = find.counts(store, sweep)
+    local best, spec = find.best(store, sweep), sweep.spec
+    if ctx.csv then
+      ctx.out(csv.line({ sweep.experiment, sweep.ulid, sweep.state, spec.search.name, spec.stop.name, made,
+        enqueued, total, best and best.name, runs.time(sweep.created_ns) }, 10))
+    end
+    rows[i] = { sweep.experiment, sweep.state, spec.search.name, spec.stop.name,
+      points_text(made, wanted, enqueued), status_words(counts), best and best.name or "",
+      format.age(now_ns - sweep.created_ns) }
+  end
+  if ctx.csv then return end
+  tables.print(ctx, { { title = "sweep" }, { title = "state" }, { title = "search" },
+    { title = "stop", drop = 1 }, { title = "points" }, { title = "runs", flex = true, min = 12 },
+    { title = "best", drop = 1 }, { title = "age", align = "right", drop = 2 } }, rows)
+end
+
+local function print_rungs(ctx, rungs)
+  local rows = {}
+  for i, rung in ipairs(rungs) do
+    rows[i] = { tostring(rung.step), tostring(rung.came), tostring(rung.go), tostring(rung.stop),
+      rung.best and format.value(rung.best) or "", rung.bound and format.value(rung.bound) or "" }
+  end
+  ctx.out("\n")
+  tables.print(ctx, { { title = "rung", align = "right" }, { title = "came", align = "right" },
+    { title = "went on", align = "right" }, { title = "stopped", align = "right" },
+    { title = "best", align = "right" }, { title = "worst that went on", align = "right" } }, rows)
+end
+
+local function print_best(ctx, store, sweep)
+  local best = find.best(store, sweep)
+  if not best then return end
+  local words, params = {}, find.params(store, best.id)
+  for _, name in ipairs(fields.sorted(params)) do
+    words[#words + 1] = name .. "=" .. runs.value_text(params[name])
+  end
+  ctx.out(("best     %s: %s %s (%s)\n"):format(best.name, sweep.spec.goal.key, format.value(best.value),
+    table.concat(words, " ")))
+end
+
+local function print_sweep(ctx, store, sweep, rungs)
+  local made, wanted, enqueued = find.points(store, sweep)
+  local spec = sweep.spec
+  ctx.out(("%s: %s, made by %s (%s)\n"):format(sweep.experiment, sweep.state, sweep.recipe_path, sweep.ulid))
+  ctx.out(("search   %s\n"):format(find.text(spec.search)))
+  if spec.stop.name ~= "none" then ctx.out(("stop     %s\n"):format(find.text(spec.stop))) end
+  if spec.goal then ctx.out(("goal     %s %s\n"):format(spec.goal.goal, spec.goal.key)) end
+  ctx.out(("points   %s\n"):format(points_text(made, wanted, enqueued)))
+  ctx.out(("runs     %s\n"):format(status_words(find.counts(store, sweep))))
+  print_best(ctx, store, sweep)
+  local taken, whole = find.steps(store, sweep)
+  if #rungs == 0 then return end
+  if taken and whole > 0 then
+    ctx.out(("steps    %d, which is %.0f %% of those without a rule\n"):format(taken, 100 * taken / whole))
+  end
+  print_rungs(ctx, rungs)
+end
+
+function list.show(ctx, words)
+  local store = ctx.reading()
+  local sweep = find.one(store, words[1])
+  local rungs = find.rungs(store, sweep)
+  if ctx.csv then
+    ctx.out(csv.line { "rung", "came", "go", "stop", "best", "bound" })
+    for _, rung in ipairs(rungs) do
+      ctx.out(csv.line({ rung.step, rung.came, rung.go, rung.stop, rung.best, rung.bound }, 6))
+    end
+    return
+  end
+  if not ctx.json then return print_sweep(ctx, store, sweep, rungs) end
+  local value = to_json(store, sweep)
+  value.steps, value.steps_whole = find.steps(store, sweep)
+  value.rungs = json.array {}
+  for i, rung in ipairs(rungs) do
+    value.rungs[i] = { step = rung.step, came = rung.came, go = rung.go, stop = rung.stop,
+      best = or_null(rung.best), bound = or_null(rung.bound) }
+  end
+  ctx.out(ctx.encode(value) .. "\n")
+end
+
+return list

@@ -1,0 +1,80 @@
+-- sweep/replay.lua: pioche sweep replay: every proposal of a sweep and every verdict of its
+-- rule derived again, from what they knew when they were made.
+local errors = require "pioche.errors"
+local find = require "pioche.sweep.find"
+local json = require "pioche.core.json"
+local plan = require "pioche.plan"
+local recipe = require "pioche.recipe"
+local sweeps = require "pioche.sweeps"
+local sys = require "pioche.core.sys"
+
+local check = errors.check
+
+-- The sweep of the recipe, which must be the one on record.
+local function load(sweep, words)
+  local self = recipe.load(sweep.recipe_path, words)
+  local plans = self.sweep
+  if not plans then
+    errors.raise("unsupported", "%s is a function of a lab: its sweeps cannot be derived again",
+      sweep.recipe_path)
+  end
+  if plans.from and sweep.spec.from then plans.from.manifest = sweep.spec.from.manifest end
+  local spec = recipe.spec(self, plans, sweep.spec.code)
+  if sys.sha256(check(json.encode(spec))) ~= sweep.identity then
+    errors.raise("invalid", "%s is not what it was when this sweep was made: expected its text then, and the"
+      .. " words NAME=VALUE that `pioche run` was given, after the name of the sweep", sweep.recipe_path)
+  end
+  if sweep.extended then plans.search.options.runs = math.max(plans.search.options.runs, sweep.extended) end
+  return plans
+end
+
+-- The first proposal that comes out differently: { number, recorded, derived }, nil where
+-- none does; and how many there are.
+local function proposals(store, sweep, plans)
+  local rows = sweeps.proposals(store, sweep.id)
+  local sampler, seen, derived = plan.sampler(plans), 0, 0
+  for _, row in ipairs(rows) do
+    if row.number > 0 then
+      while seen < row.seen do
+        seen = seen + 1
+        sweeps.tell(sampler, plans, rows.observed[seen])
+      end
+      local params = sampler:propose(row.number)
+      local text = params and check(json.encode(params)) or "nothing"
+      if text ~= row.params then
+        return { number = row.number, recorded = row.params, derived = text }, derived
+      end
+      derived = derived + 1
+    end
+  end
+  return nil, derived
+end
+
+local function say(ctx, sweep, made, said, what, difference)
+  if ctx.json then
+    ctx.out(ctx.encode { experiment = sweep.experiment, id = sweep.ulid, proposals = made, verdicts = said,
+      same = difference == nil, difference = difference or json.null } .. "\n")
+  elseif difference then
+    ctx.out(("%s: %s is on record as\n  %s\nand comes to\n  %s\n"):format(sweep.experiment, what,
+      difference.recorded, difference.derived))
+  else
+    ctx.out(("%s: %d proposals and %d verdicts come to the same again\n"):format(sweep.experiment, made,
+      said))
+  end
+  return difference and 1 or 0
+end
+
+return function(ctx, words)
+  local store = ctx.reading()
+  local sweep = find.one(store, words[1])
+  local plans = load(sweep, table.move(words, 2, #words, 1, {}))
+  local difference, made = proposals(store, sweep, plans)
+  local what = difference and ("proposal %d"):format(difference.number)
+  local said = 0
+  local judge = sweeps.judge(store, sweep.id, plans.stop, plans.goal)
+  if judge and not difference then
+    difference, said = judge:replay()
+    what = difference and ("the verdict on %s at step %d"):format(difference.run, difference.step)
+  end
+  return say(ctx, sweep, made, said, what, difference)
+end
