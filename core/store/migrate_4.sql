@@ -48,6 +48,7 @@ CREATE TABLE pin (
   checkpoint_id INTEGER PRIMARY KEY REFERENCES checkpoint,
   reason      TEXT,
   pinned_ns   INTEGER NOT NULL
+) STRICT;
 
 CREATE TABLE origin (
   run_id      INTEGER PRIMARY KEY REFERENCES run,
