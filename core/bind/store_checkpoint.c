@@ -1,6 +1,7 @@
 /* Checkpoints from Lua: which of them are kept. */
 #include "base/mem.h"
 #include "bind/store.h"
+#include "store/checkpoint.h"
 #include "store/checkpoint_import.h"
 #include "store/retain.h"
 #include "store/series.h"
@@ -150,10 +151,38 @@ static int store_checkpoint_import(lua_State *L)
 	return pio_bind_id(L, rc, id, &err);
 }
 
+/* ---- going on from one ----------------------------------------------------------------- */
+
+/* checkpoint_index(id, path): the index by which ranks find its tensors */
+static int store_checkpoint_index(lua_State *L)
+{
+	pio_err err = PIO_ERR_INIT;
+	int rc = pio_store_checkpoint_index(pio_bind_store(L, 1), luaL_checkinteger(L, 2),
+	                                    luaL_checkstring(L, 3), &err);
+	return pio_bind_done(L, rc, &err);
+}
+
+/* proof_add{ run = id, checkpoint = digest, step =, result =, points =, message = } */
+static int store_proof_add(lua_State *L)
+{
+	pio_store *store = pio_bind_store(L, 1);
+	luaL_checktype(L, 2, LUA_TTABLE);
+	const char *checkpoint = pio_bind_field_string(L, 2, "checkpoint");
+	const char *result = pio_bind_field_string(L, 2, "result");
+	const char *message = pio_bind_field_string(L, 2, "message");
+	luaL_argcheck(L, checkpoint && result && message, 2, "fields are missing");
+	pio_err err = PIO_ERR_INIT;
+	int rc = pio_store_proof_add(store, pio_bind_field_integer(L, 2, "run", 0), checkpoint,
+	                             pio_bind_field_integer(L, 2, "step", 0), result,
+	                             pio_bind_field_integer(L, 2, "points", 0), message, &err);
+	return pio_bind_done(L, rc, &err);
+}
+
 const luaL_Reg pio_bind_store_checkpoint_methods[] = {
 	{ "series_value_at", store_series_value_at }, { "checkpoint_judge", store_checkpoint_judge },
 	{ "checkpoint_retain", store_checkpoint_retain }, { "orphan_remove", store_orphan_remove },
 	{ "checkpoint_pin", store_checkpoint_pin }, { "checkpoint_unpin", store_checkpoint_unpin },
-	{ "checkpoint_import", store_checkpoint_import },
+	{ "checkpoint_import", store_checkpoint_import }, { "checkpoint_index", store_checkpoint_index },
+	{ "proof_add", store_proof_add },
 	{ NULL, NULL },
 };

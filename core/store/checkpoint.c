@@ -142,3 +142,11 @@ int pio_store_checkpoint_drop(pio_store *store, int64_t checkpoint_id, pio_err *
 		rc = pio_store_commit(store, err);
 	return rc ? rc : finish_drop(store, checkpoint_id, err);
 }
+
+int pio_store_proof_add(pio_store *store, int64_t run_id, const char *manifest_sha256, int64_t step,
+                        const char *result, int64_t points, const char *message, pio_err *err)
+{
+	return pio_sql_exec(store, err, "INSERT INTO proof (run_id, checkpoint, step, result, points, message,"
+	                    " proved_ns) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)", "itititi", run_id,
+	                    manifest_sha256, step, result, points, message, pio_clock_wall_ns());
+}

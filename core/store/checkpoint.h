@@ -39,6 +39,9 @@ int pio_store_checkpoint_drop(pio_store *store, int64_t checkpoint_id, pio_err *
  * at the nearest step before); *id = 0 when there is none. */
 int pio_store_checkpoint_best(int64_t *id, pio_store *store, int64_t run_id, const char *goal_key,
                               const char *goal, pio_err *err);
+/* Keep what came of a proof (pioche checkpoint prove): 'same', 'differs' or 'failed'. */
+int pio_store_proof_add(pio_store *store, int64_t run_id, const char *manifest_sha256, int64_t step,
+                        const char *result, int64_t points, const char *message, pio_err *err);
 /* Finish interrupted drops and sweep staging/ of owners that are gone. */
 int pio_store_checkpoint_recover(pio_store *store, pio_err *err);
 

@@ -57,3 +57,15 @@ CREATE TABLE origin (
   name        TEXT NOT NULL,
   imported_ns INTEGER NOT NULL
 ) STRICT;
+
+CREATE TABLE proof (
+  id          INTEGER PRIMARY KEY,
+  run_id      INTEGER NOT NULL REFERENCES run,
+  checkpoint  TEXT NOT NULL,
+  step        INTEGER NOT NULL,
+  result      TEXT NOT NULL CHECK (result IN ('same', 'differs', 'failed')),
+  points      INTEGER NOT NULL,
+  message     TEXT NOT NULL,
+  proved_ns   INTEGER NOT NULL
+) STRICT;
+CREATE INDEX proof_by_run ON proof (run_id, checkpoint);

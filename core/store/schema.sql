@@ -321,6 +321,18 @@ CREATE TABLE pin (                             -- checkpoints that are kept what
   pinned_ns   INTEGER NOT NULL
 ) STRICT;
 
+CREATE TABLE proof (                           -- programs that were resumed and compared with what they logged
+  id          INTEGER PRIMARY KEY,
+  run_id      INTEGER NOT NULL REFERENCES run,
+  checkpoint  TEXT NOT NULL,                   -- manifest digest; it may be dropped since
+  step        INTEGER NOT NULL,                -- of the checkpoint
+  result      TEXT NOT NULL CHECK (result IN ('same', 'differs', 'failed')),
+  points      INTEGER NOT NULL,                -- that were compared
+  message     TEXT NOT NULL,
+  proved_ns   INTEGER NOT NULL
+) STRICT;
+CREATE INDEX proof_by_run ON proof (run_id, checkpoint);
+
 CREATE TABLE tensor (                          -- what is inside an object
   sha256      TEXT NOT NULL REFERENCES object,
   name        TEXT NOT NULL,

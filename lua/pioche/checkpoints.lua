@@ -23,7 +23,11 @@ local columns = [[
     WHERE f.checkpoint_id = c.id AND o.verified IS NOT 'reread') AS unread,
   (SELECT min(o.verified_ns) FROM checkpoint_file f JOIN object o ON o.sha256 = f.sha256
     WHERE f.checkpoint_id = c.id) AS verified_ns,
-  (SELECT coalesce(p.reason, '') FROM pin p WHERE p.checkpoint_id = c.id) AS pinned]]
+  (SELECT coalesce(p.reason, '') FROM pin p WHERE p.checkpoint_id = c.id) AS pinned,
+  (SELECT p.result FROM proof p WHERE p.run_id = c.run_id AND p.checkpoint = c.manifest_sha256
+    ORDER BY p.id DESC LIMIT 1) AS proof,
+  (SELECT p.message FROM proof p WHERE p.run_id = c.run_id AND p.checkpoint = c.manifest_sha256
+    ORDER BY p.id DESC LIMIT 1) AS proof_message]]
 
 local from = [[ FROM checkpoint c JOIN run r ON r.id = c.run_id
   JOIN experiment e ON e.id = r.experiment_id JOIN attempt a ON a.id = c.attempt_id
@@ -175,7 +179,7 @@ function checkpoints.to_json(row)
     attempt = row.attempt, bytes = row.bytes, files = row.files, writers = row.writers,
     fsyncs = row.fsyncs, stall_ms = row.stall_ns / 1e6, created = runs.time(row.created_ns),
     state = row.state, damage = or_null(row.damage), verified = or_null(runs.time(row.verified_ns)),
-    value = or_null(row.value), marks = json.array(checkpoints.marks(row)) }
+    proof = or_null(row.proof), value = or_null(row.value), marks = json.array(checkpoints.marks(row)) }
 end
 
 return checkpoints

@@ -274,6 +274,12 @@ function runs.names(store, loaded)
   return store:map("SELECT run_id, value FROM tag WHERE name = 'name' AND run_id" .. in_ids, list)
 end
 
+-- By id, what came of the newest `pioche checkpoint prove` of a run.
+function runs.proofs(store, loaded)
+  local _, list = by_ids(loaded)
+  return store:map("SELECT run_id, result FROM proof WHERE run_id" .. in_ids .. " ORDER BY id", list)
+end
+
 -- By id, what was lost of a run's points and why: a full disk, say.
 function runs.losses(store, loaded)
   local _, list = by_ids(loaded)

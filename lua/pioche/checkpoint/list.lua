@@ -20,6 +20,12 @@ local function state_cell(row)
   return { row.state, row.state == "reread" and "green" or nil }
 end
 
+-- What came of the newest `checkpoint prove`.
+local function proof_cell(row)
+  if not row.proof then return "" end
+  return { row.proof, row.proof == "same" and "green" or "red" }
+end
+
 -- ---- ls ---------------------------------------------------------------------------------
 
 local function print_table(ctx, found)
@@ -31,13 +37,13 @@ local function print_table(ctx, found)
     if row.goal_key ~= goal then goal = "goal" end
     cells[i] = { row.name, row.sha256:sub(1, 12), texts[i], table.concat(checkpoints.marks(row), " "),
       format.bytes(row.bytes), tostring(row.files), tostring(row.writers), format.duration(row.stall_ns),
-      state_cell(row), runs.time(row.created_ns) }
+      state_cell(row), proof_cell(row), runs.time(row.created_ns) }
   end
   tables.print(ctx, { { title = "checkpoint" }, { title = "id", drop = 2 },
     { title = goal or "goal", align = "right", drop = 1 }, { title = "", drop = 1 },
     { title = "size", align = "right" }, { title = "files", align = "right", drop = 4 },
     { title = "ranks", align = "right", drop = 4 }, { title = "stall", align = "right", drop = 3 },
-    { title = "state", drop = 1 }, { title = "saved", drop = 3 } }, cells)
+    { title = "state", drop = 1 }, { title = "resumes", drop = 1 }, { title = "saved", drop = 3 } }, cells)
 end
 
 function list.ls(ctx, words)
@@ -153,6 +159,7 @@ local function print_head(ctx, row)
   line("state", term.paint(cell[1], cell[2], ctx.color)
     .. (row.verified_ns and " " .. runs.time(row.verified_ns) or "")
     .. (row.damage and ": a file " .. row.damage or ""))
+  line("resumes", row.proof and row.proof .. ": " .. term.clean(row.proof_message))
   line("pinned", row.pinned and (row.pinned ~= "" and row.pinned or "yes"))
   line("code", manifest.commit)
   line("from", manifest.from ~= json.null and manifest.from and "checkpoint " .. manifest.from)

@@ -21,8 +21,10 @@ local parts = {
     options = { "hf", "role", "shard_size" } },
   import = { run = require "pioche.checkpoint.import", min = 1, max = 1,
     words = "DIR|FILE --run RUN --step N [--role ROLE]", options = { "run", "step", "role" } },
+  prove = { run = require "pioche.checkpoint.prove", min = 1, max = 1,
+    words = "CHECKPOINT|RUN [--steps N] [--metric KEY]", options = { "steps", "metric", "timeout" } },
 }
-local names = { "ls", "show", "cat", "diff", "pin", "unpin", "verify", "export", "import" }
+local names = { "ls", "show", "cat", "diff", "pin", "unpin", "verify", "export", "import", "prove" }
 
 local globals = { store = true, json = true, csv = true, no_color = true }
 
@@ -95,14 +97,21 @@ import makes a checkpoint of a run out of safetensors files that others wrote: o
 folder with Hugging Face's index what that names, else all of them. Runs grow from it
 as from any other (`from` in a recipe).
 
+prove starts the run's program from a checkpoint, in its own code, with its own
+inputs and as many ranks, in a place apart; when it has logged the next step anew,
+that is compared with what the run logged, bit for bit: the losses and the goal, or
+what --metric names. Of a RUN it takes the newest checkpoint behind which something
+was logged. What comes of it is kept: same, differs, or failed.
+
 JSON: of ls an array of {id, name, run, ulid, step, attempt, bytes, files, writers,
-fsyncs, stall_ms, created, state, damage, verified, value, marks[]}; of show such an
+fsyncs, stall_ms, created, state, damage, verified, proof, value, marks[]}; of show such an
 object with {commit, from, file_list[], tensors[]}; of cat {name, role, rank, dtype,
 shape[], values[]}; of diff {a, b, same, changed, added, removed, reshaped,
 bytes_read, tensors[{kind, rank, role, name, a, b, elements, changed, unfinite,
 max_abs, max_index, rms, relative, cosine}]}; of pin, unpin and verify arrays of
 {id, name, done}; of export {path, checkpoint, name, files[], tensors, bytes};
-of import what ls says of it.]],
+of import what ls says of it; of prove {id, name, result, points, first_step,
+last_step, message}.]],
   options = {
     { name = "text", help = "of cat: numbers, a line for each row" },
     { name = "npy", help = "of cat: a file of NumPy's format" },
@@ -110,6 +119,11 @@ of import what ls says of it.]],
     { name = "by", arg = "MEASURE", choices = diff.measures,
       help = "of diff: order by max, rms, relative, cosine or changed, most different first" },
     { name = "all", short = "a", help = "of show: all tensors; of diff: those that are the same, too" },
+    { name = "steps", arg = "N", type = "integer", min = 1, help = "of prove: so many steps, not only one" },
+    { name = "metric", short = "m", arg = "KEY", multi = true,
+      help = "of prove: this decides, not the losses and the goal; repeatable" },
+    { name = "timeout", arg = "S", type = "integer", min = 1,
+      help = "of prove: give up when it takes longer than so many seconds (1800)" },
     { name = "reason", arg = "TEXT", help = "of pin: why, which show tells" },
     { name = "hf", arg = "DIR", help = "of export: the folder, which must not exist" },
     { name = "role", arg = "ROLE", help = "of export and import: other tensors than the model's" },
@@ -123,7 +137,7 @@ of import what ls says of it.]],
     .. "pioche checkpoint diff gpt-17@100 gpt-17@400 --by relative\n"
     .. "pioche checkpoint pin gpt-17@400 --reason 'table 2 of the paper'\n"
     .. "pioche checkpoint export gpt/best@best --hf gpt-hf\n"
-    .. "pioche checkpoint import llama/ --run base-1 --step 0",
+    .. "pioche checkpoint prove gpt/best\npioche checkpoint import llama/ --run base-1 --step 0",
   args = { 1, nil, what = "what to do: " .. table.concat(names, ", ") },
   names = names,
   run = run,

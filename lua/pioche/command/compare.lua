@@ -285,6 +285,15 @@ local function trees_differ(loaded)
   return false
 end
 
+-- Was a row's run proved to go on from a checkpoint as it did? Of several runs: all.
+local function proof_of(view, row)
+  local result = view.proofs[row.runs[1].id]
+  for _, run in ipairs(row.runs) do
+    if view.proofs[run.id] ~= result then return nil end
+  end
+  return result
+end
+
 local function print_json(ctx, view)
   local list = json.array {}
   for i, row in ipairs(view.rows) do
@@ -304,7 +313,8 @@ local function print_json(ctx, view)
     end
     list[i] = { id = row.runs[1].name, runs = json.array(ids), seeds = json.array(seeds),
       n = #row.runs, status = row.status, commit = row.runs[1].commit or json.null,
-      params = params, metrics = metrics, best = json.array(best) }
+      params = params, metrics = metrics, best = json.array(best),
+      proof = proof_of(view, row) or json.null }
   end
   ctx.out(ctx.encode(list) .. "\n")
 end
@@ -376,6 +386,9 @@ local function print_table(ctx, view)
   if interesting then add({ title = "status" }, statuses) end
   if view.grouped then add({ title = "n", align = "right" }, counts) end
   if view.code then add({ title = "code", drop = 3 }, codes) end
+  local proofs = {}
+  for i, row in ipairs(view.rows) do proofs[i] = proof_of(view, row) or "" end
+  add({ title = "resumes", drop = 3 }, proofs) -- where nothing was proved there is no such column
   for _, name in ipairs(view.params) do
     local column, texts = runs.param_column(view.rows, name)
     column.drop = 2
@@ -506,7 +519,7 @@ local function run(ctx)
     groups, grouped = seed_groups(loaded, params)
   end
   local view = { columns = columns, rows = {}, best = {}, grouped = grouped,
-    ordered = ordered, names = runs.names(store, loaded),
+    ordered = ordered, names = runs.names(store, loaded), proofs = runs.proofs(store, loaded),
     code = trees_differ(loaded), params = different, same = same, shared = loaded[1].params,
     constant = constant }
   for i, group in ipairs(groups) do view.rows[i] = make_row(group, columns, different) end
@@ -556,7 +569,8 @@ the seeds' noise (Welch's interval, 95 %). Failed and cancelled runs come last,
 are never the best while others are there, and do not count in a mean.
 
 JSON: an array of {id, runs[], seeds[], n, status, commit, params{} (those that
-differ), metrics{KEY: {mean, std, n}}, best[] (metrics that it leads)}; with
+differ), metrics{KEY: {mean, std, n}}, best[] (metrics that it leads), proof (what
+came of `pioche checkpoint prove`)}; with
 --code {runs[], commits[], same, diff}; with --environment {runs[], different{NAME:
 a value a run}, same}.]],
   options = {
