@@ -33,7 +33,7 @@ READ_OBJ      := $(addprefix $(BUILD)/core/,base/crc32c.o base/err.o base/mem.o 
                    store/chunk_stats.o)
 READ_SQL      := cursor reader recent
 EXTENSION_SQL := $(READ_SQL) bucket extension lod point reader_table sql_functions
-PYTHON   := pioche.py pioche_checkpoint.py pioche_points.py pioche_values.py
+PYTHON   := pioche.py pioche_checkpoint.py pioche_points.py pioche_torch.py pioche_values.py
 MIGRATIONS := $(wildcard core/store/migrate_*.sql)
 LUA_SRC  := $(shell find lua -name '*.lua' 2>/dev/null | LC_ALL=C sort)
 LIB_OBJ  := $(LIB_SRC:%.c=$(BUILD)/%.o)

@@ -8,6 +8,7 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import harness  # noqa: E402
+import torch_venv  # noqa: E402
 from harness import PIOCHE, Project, Skip, python_library  # noqa: E402
 
 # Two ranks; rank 1 saves a file of its own, `frozen` is the same in every step, and
@@ -225,12 +226,14 @@ def imports_refuse(p):
     assert "no run 'toy-7'" in says(p, "import", "parts", "--run", "toy-7", "--step", "1")
     assert "--run RUN --step N" in p.pioche("checkpoint", "import", "parts", expect=2).err
     assert "no such file" in says(p, "import", "nowhere", "--run", "toy-1", "--step", "1")
+    p.write("bare/python3", "#!/bin/sh\nexec python3 -S -E -I \"$@\"\n", 0o755)  # without anything installed
     p.sh("mkdir torch twice cut moved; echo > torch/pytorch_model.bin; cp hf/model.safetensors twice/a.safetensors; "
          "cp hf/model.safetensors twice/b.safetensors; head -c 200 hf/model.safetensors > cut/c.safetensors; "
          "cp parts/* moved; sed -i 's/model-00001/..\\/model-00001/' moved/*.json")
-    for folder, text in (("torch", "torch's own format"), ("twice", "is in a.safetensors and in b.safetensors"),
+    for folder, text in (("torch", "start pioche where it has"), ("twice", "is in a.safetensors and in b.safetensors"),
                          ("cut", "c.safetensors"), ("moved", "expected the name of a file beside it")):
-        err = says(p, "import", folder, "--run", "toy-1", "--step", "1")
+        err = p.pioche("checkpoint", "import", folder, "--run", "toy-1", "--step", "1", expect=1,
+                       env={"PIOCHE_PYTHON": p.path("bare/python3")}).err
         assert text in err and "traceback" not in err, (folder, err)
     assert before == (sorted(os.listdir(os.path.join(p.store, "staging"))),
                       p.sql("SELECT count(*) AS n FROM object")), "nothing is left of them"
@@ -322,6 +325,53 @@ def test_the_safetensors_package_loads_what_was_exported():
                 kind = {"F32": "float32", "I64": "int64"}[row["dtype"]]
                 data = cat(p, "toy-1@20", f"{role}/{row['name']}", "--rank", "0").hex()
                 assert found[row["name"]] == [kind, json.loads(row["shape"]), data], (row, found)
+
+
+def test_what_torch_saved_is_imported_bit_for_bit():
+    home = torch_venv.home()
+    with project() as p:
+        env = {"PIOCHE_PYTHON": f"{home}/bin/python"}
+        script = """
+import json, os, torch
+import torch.distributed.checkpoint as dcp
+torch.manual_seed(1)
+w = torch.randn(6, 4)
+whole = {"a": {"w": w.t(), "b": torch.randn(3).bfloat16()}, "n": torch.tensor(7), "e": torch.zeros(0, 2),
+         "h": torch.randn(5).to(torch.float8_e4m3fn), "c": torch.tensor([True, False])}
+torch.save(whole, "plain.pt")
+os.makedirs("bins")
+torch.save({"a.w": w.t()}, "bins/one.bin")
+torch.save({"state_dict": {"x": w}, "epoch": 3, "optimizer": {"m": w}}, "bins/two.bin")
+dcp.save(whole, checkpoint_id="dcp", no_dist=True)
+class Evil:
+    def __reduce__(self): return os.system, ("touch pwned",)
+torch.save({"w": Evil()}, "evil.pt")
+def told(t): return [list(t.shape), t.contiguous().reshape(-1).view(torch.uint8).tolist()]
+print(json.dumps({"a.w": told(whole["a"]["w"]), "a.b": told(whole["a"]["b"]), "n": told(whole["n"].reshape(1)),
+                  "h": told(whole["h"]), "c": told(whole["c"]), "x": told(w)}))
+"""
+        made = subprocess.run([f"{home}/bin/python", "-c", script], cwd=p.dir, env=p.env, capture_output=True,
+                              text=True)
+        assert made.returncode == 0, made.stderr
+        said = json.loads(made.stdout)
+        for step, path in ((100, "plain.pt"), (101, "dcp")):
+            done = p.pioche("checkpoint", "import", path, "--run", "toy-1", "--step", str(step), env=env)
+            assert "6 tensors" in done.out, done.out
+            for name in ("a.w", "a.b", "n", "h", "c"):
+                assert list(cat(p, f"toy-1@{step}", name)) == said[name][1], (path, name)
+            shown = p.pioche("checkpoint", "show", f"toy-1@{step}", "--json").json["tensors"]
+            assert {t["name"]: (t["dtype"], t["shape"]) for t in shown} == {
+                "a.w": ("F32", [4, 6]), "a.b": ("BF16", [3]), "n": ("I64", []), "e": ("F32", [0, 2]),
+                "h": ("F8_E4M3", [5]), "c": ("BOOL", [2])}, shown
+        done = p.pioche("checkpoint", "import", "bins", "--run", "toy-1", "--step", "102", env=env)
+        assert "of it 'state_dict' is taken, not epoch, optimizer" in done.err, done.err
+        assert list(cat(p, "toy-1@102", "x")) == said["x"][1]
+        for path, text in (("evil.pt", "weights_only"), ("bins/two.bin", "of step 102 already")):
+            err = p.pioche("checkpoint", "import", path, "--run", "toy-1", "--step", "102" if "two" in path else "9",
+                           expect=1, env=env).err
+            assert text in err and "traceback" not in err.lower(), err
+        assert not os.path.exists(p.path("pwned"))
+        assert [n for n in os.listdir(os.path.join(p.store, "staging")) if n.startswith("import")] == []
 
 
 def test_a_checkpoint_is_found_shown_and_compared():

@@ -94,7 +94,7 @@ def test_installed_tree_is_what_the_help_says():
         prefix = installed(p)
         for name in ("bin/pioche", "lib/libpioche.so", "lib/libpioche.a", "include/pioche.h",
                      "lib/pioche/pioche.py", "lib/pioche/pioche_checkpoint.py", "lib/pioche/pioche_points.py",
-                     "lib/pioche/pioche_values.py",
+                     "lib/pioche/pioche_torch.py", "lib/pioche/pioche_values.py",
                      "lib/pkgconfig/pioche.pc", "share/pioche/recipes/hello.lua"):
             assert os.path.isfile(os.path.join(prefix, name)), name
         # The installed program finds its library beside itself: a rank can import pioche.

@@ -1,4 +1,5 @@
--- checkpoint import: a model of others, in safetensors files, becomes a checkpoint of a
+-- checkpoint import: a model of others, in safetensors files or, where there is a torch,
+-- as PyTorch saved it, becomes a checkpoint of a
 -- run: by the way that its own ranks' files take, so that it is deduplicated, verified,
 -- exported and grown from like any other.
 local core = require "pioche.core.store"
@@ -37,20 +38,46 @@ local function by_index(folder)
 end
 
 local function is_of_torch(name)
-  return name:find("%.pt$") or name:find("%.pth$") or name:find("%.bin$") or name:find("%.distcp$")
-    or name:find("%.ckpt$")
+  return name:find("%.pt$") or name:find("%.pth$") or name:find("%.bin$") or name:find("%.ckpt$")
+    or name == ".metadata"
+end
+
+-- Is it PyTorch's: a file of torch.save, or a folder that has such and no safetensors?
+local function of_torch(path)
+  if sys.type(path) == "file" then return is_of_torch(path:match("[^/]*$")) ~= nil end
+  local found = false
+  for _, name in ipairs(sys.type(path) == "dir" and errors.check(sys.list(path)) or {}) do
+    if name:find("%.safetensors$") then return false end
+    found = found or is_of_torch(name) ~= nil
+  end
+  return found
+end
+
+local no_torch = 4             -- exit status of pioche_torch.py
+
+-- Let torch say what is in `path`, in safetensors files in `folder`.
+local function convert(ctx, path, folder)
+  local script = errors.check(sys.lib_dir()) .. "/pioche/pioche_torch.py"
+  local python = sys.getenv("PIOCHE_PYTHON") or "python3"
+  local done, message = sys.run { argv = { python, script, path, folder } }
+  if not done then errors.raise("not_found", "%s: %s", python, message) end
+  local said = (done.stderr or ""):gsub("%s+$", "")
+  if done.status == no_torch then
+    errors.raise("not_found", "%s: PyTorch's own format, and `%s` has no torch: start pioche where it"
+      .. " has, say which by PIOCHE_PYTHON, or save it with safetensors.torch.save_file", path, python)
+  elseif done.status ~= 0 then
+    local last = said:match("[^\n]*$")
+    errors.raise("invalid", "%s", last ~= "" and last or path .. ": torch failed")
+  end
+  if said ~= "" then ctx.note(said .. "\n") end
 end
 
 local function all_files(folder)
-  local names, torch = {}, nil
+  local names = {}
   for _, name in ipairs(errors.check(sys.list(folder))) do
     if name:find("%.safetensors$") then names[#names + 1] = name end
-    torch = torch or is_of_torch(name) and name
   end
-  if #names == 0 then
-    errors.raise("not_found", "%s: no .safetensors file in it%s", folder, torch
-      and (" (%s is torch's own format: save it with safetensors.torch.save_file first)"):format(torch) or "")
-  end
+  if #names == 0 then errors.raise("not_found", "%s: no .safetensors file in it", folder) end
   return names
 end
 
@@ -114,12 +141,23 @@ return function(ctx, words)
   if store:one("SELECT 1 FROM checkpoint WHERE run_id = ? AND step = ?", run.id, options.step) then
     errors.raise("exists", "%s has a checkpoint of step %d already", run.name, options.step)
   end
-  local paths, count, total = find_files(words[1])
-  local progress = term.progress("importing " .. words[1], format.bytes)
-  local id, message, code = store.raw:checkpoint_import { run = run.id, step = options.step, role = role,
-    staging = staging_of(store), paths = paths, report = function(_, done) progress(done, total) end }
-  progress()
-  if not id then errors.raise(code, "%s: %s", run.name, message) end
+  local staging, count = staging_of(store), nil
+  local ok, why = pcall(function()
+    local path, paths, total = words[1]
+    if of_torch(path) then
+      errors.check(sys.mkdirs(staging))
+      convert(ctx, path, staging .. "/torch")
+      path = staging .. "/torch"
+    end
+    paths, count, total = find_files(path)
+    local progress = term.progress("importing " .. words[1], format.bytes)
+    local id, message, code = store.raw:checkpoint_import { run = run.id, step = options.step, role = role,
+      staging = staging .. "/files", paths = paths, report = function(_, done) progress(done, total) end }
+    progress()
+    if not id then errors.raise(code, "%s: %s", run.name, message) end
+  end)
+  sys.remove_tree(staging)
+  if not ok then error(why, 0) end
   local row = checkpoints.find(store, run.name .. "@" .. options.step)
   if ctx.json then
     ctx.out(ctx.encode(checkpoints.to_json(row)) .. "\n")

@@ -94,8 +94,11 @@ not at all. What a model's library wants beside the weights, as config.json, is 
 program's to write.
 
 import makes a checkpoint of a run out of safetensors files that others wrote: of a
-folder with Hugging Face's index what that names, else all of them. Runs grow from it
-as from any other (`from` in a recipe).
+folder with Hugging Face's index what that names, else all of them. What PyTorch
+saved (.pt, .pth, .bin, .ckpt, a folder of torch.distributed.checkpoint) is read by
+torch, with weights_only, where `python3` or what PIOCHE_PYTHON names has it; of a
+distributed checkpoint torch loads a pickle, so take that only from whom you trust.
+Runs grow from it as from any other (`from` in a recipe).
 
 prove starts the run's program from a checkpoint, in its own code, with its own
 inputs and as many ranks, in a place apart; when it has logged the next step anew,
