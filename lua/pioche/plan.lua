@@ -96,6 +96,10 @@ function plan.sampler(sweep)
   extend(sweep)
   local sampler = sweep.search.module.new(sweep.space, sweep.search.options)
   if not sampler.adaptive then sweep.sampler = sampler end
+  if sampler.adaptive and not sweep.goal then
+    sweep.box:blame(sweep.at, "goal", "is missing: search = pioche.%s learns from results, expected "
+      .. "pioche.minimize \"metric\" or pioche.maximize \"metric\"", sweep.search.name)
+  end
   return sampler
 end
 

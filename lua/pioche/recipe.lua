@@ -165,8 +165,8 @@ for name, rule in next, {
     help = "each point is run once with each seed, which the program gets as --seed=1" },
   search = { kind = of_plugin("samplers", "sampler"),
     help = "which points of the space run: `pioche help search`",
-    otherwise = ("the grid of a space of at most %d points, else %d random ones"):format(grid_points_max,
-      random.schema.runs.default) },
+    otherwise = ("the grid of a space of at most %d points, else pioche.auto of %d, or random ones where"
+      .. " there is no goal"):format(grid_points_max, random.schema.runs.default) },
   stop = { kind = of_plugin("stopping", "rule"), otherwise = "none is",
     help = "which runs are stopped before their end" },
 } do recipe.sweep_schema[name] = rule end
@@ -203,9 +203,20 @@ local function choose_search(self, given)
     why = count and ("the space has %d points, more than %d"):format(count, grid_points_max)
       or "the space is continuous"
   end
+  -- Without a goal there is nothing to learn from.
+  if name == "random" and self.goal then name = "auto" end
   local module = require("pioche.samplers." .. name)
   return { name = name, module = module, options = module.check(where, {}),
     why = "none was asked for, and " .. why, chosen = true }
+end
+
+-- What a search that chooses by itself has chosen, once its options are settled.
+local function explain_search(self)
+  local search = self.search
+  if search.module.choose then
+    local name, words = search.module.choose(self.space, search.options.runs)
+    search.why = ("%s: %s%s"):format(search.why, name and name .. ", " or "", words)
+  end
 end
 
 function recipe.sweep(box, at, given)
@@ -232,6 +243,7 @@ function recipe.settle(self, args, defaults)
     self.search.options[name] = value
     self.search.why = self.search.why .. ", " .. name .. " from the command line"
   end
+  explain_search(self)
   local stop = self.stop_given
   if stop and not self.goal and stop.name ~= "none" then
     self.box:blame(stop.at, "stop", "%s needs a goal, as goal = pioche.minimize \"val/loss\"", stop.name)

@@ -42,7 +42,7 @@ test("a plan names the space, the sampler and why, the runs, the points", functi
   local status, out = pioche("plan", dir .. "/r.lua", table.unpack(options))
   equal(status, 0)
   for _, part in ipairs { "experiment x", "log_uniform(0.0001, 0.01)", "when optimizer is adamw",
-    "infinitely many points", "search   random (runs=32, seed=1): none was asked for, and the space is continuous",
+    "infinitely many points", "search   auto (runs=32, seed=1): none was asked for, and the space is continuous: gp and tpe by turns",
     "goal     minimize loss", "1 node x 2 ranks", "runs     64 (32 points x 2 seeds)", "... and 24 more" } do
     contains(out, part)
   end
@@ -54,7 +54,7 @@ test("a plan in JSON; the same bytes each time", function()
   local plan = assert(json.decode(out))
   equal(plan.runs_total, 64)
   equal(plan.cardinality, json.null)
-  equal(#plan.points, 32)
+  equal(#plan.points, 8) -- the others are not known before there are results
   equal(plan.runs[1].command[1], "true")
   equal(plan.runs[1].params.half, plan.points[1].lr / 2)
   local _, again = pioche("plan", dir .. "/r.lua", "--json", table.unpack(options))

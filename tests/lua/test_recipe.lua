@@ -47,7 +47,7 @@ test("each mistake names file, line, field, value and expectation", function()
     { with_sweep "  keep = { last = -1 },", "keep.last: expected a whole number, at least 0, got -1" },
     { with_sweep "  goal = \"val/loss\",", "goal: expected pioche.minimize \"metric\" or pioche.maximize \"metric\", got \"val/loss\"" },
     { with_sweep "  goal = pioche.minimize(3),", "r.lua:6: minimize: expected the name of a metric" },
-    { with_sweep "  search = \"grid\",", "search: expected pioche.grid {...} or pioche.random {...}, got \"grid\"" },
+    { with_sweep "  search = \"grid\",", "or pioche.random {...} or pioche.sobol {...} or pioche.tpe {...}, got \"grid\"" },
     { with_sweep "  search = pioche.tpe {},", "r.lua:6: pioche.tpe: there is no such thing" },
     { with_sweep "  search = pioche.random {\n    sed = 3 },", "r.lua:7: search.sed: there is no such key, did you mean 'seed'?" },
     { with_sweep "  search = pioche.random { runs = 0 },", "search.runs: expected a whole number, at least 1, got 0" },

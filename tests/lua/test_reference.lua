@@ -154,7 +154,7 @@ test("a part, a field and a word are found by their names", function()
   equal(reference.find "pool", reference.find "launch.pool")
   local found = reference.find "exclude"
   equal({ found[1].name, found[2].name }, { "launch", "retry" })
-  equal(reference.find("search.runs")[1].entries[1].name, "random.runs")
+  equal(reference.find("search.runs")[1].entries[1].name, "auto.runs")
   equal(reference.find("uniform")[1].entries[1].name, "pioche.uniform(low, high)")
   equal(reference.find("lab:note")[1].entries[1].name, "lab:note(text)")
   equal(reference.find "nothing-such", {})

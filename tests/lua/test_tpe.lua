@@ -63,6 +63,29 @@ test("gp is far better still where runs are few, also with four under way", func
   end
 end)
 
+test("auto is near the better of its two, be the function smooth, rugged or a trap", function()
+  for _, case in ipairs { { "Branin", 40, 0.05 }, { "Rastrigin-5", 60, 0.9 }, { "conditional", 60, 0.2 } } do
+    local f, runs = named(case[1]), case[2]
+    local random, auto = median("random", f, 3, runs), median("auto", f, 3, runs, 2)
+    assert(auto < case[3] * random, ("%s: auto %g, random %g"):format(f.name, auto, random))
+  end
+end)
+
+test("auto chooses by space and budget, and says why", function()
+  local auto = require "pioche.samplers.auto"
+  local function chosen(given, runs) return auto.choose(space_of.compile(box, {}, given), runs) end
+  local cube, wide = { x = space_of.uniform(0, 1) }, {}
+  for i = 1, 50 do wide["x" .. i] = space_of.uniform(0, 1) end
+  equal({ chosen({ a = { 1, 2, 3 } }, 3) }, { "grid", "3 runs are enough for all 3 points" })
+  equal({ chosen(cube, 6) }, { "sobol", "6 runs are too few to learn from" })
+  equal({ chosen(wide, 100) }, { "tpe", "50 parameters are too many for a Gaussian process" })
+  equal({ chosen(cube, 100) }, { nil, "gp and tpe by turns" })
+  equal({ chosen(cube, 1000) }, { nil, "gp and tpe by turns, tpe alone after 400 runs" })
+  local sampler = search("auto", { a = { 1, 2, 3 } }, { runs = 9 })
+  equal(sampler.adaptive, nil)
+  equal(sampler.size, 3)
+end)
+
 test("a branch that is better on average is left for the one with the best point", function()
   assert(median("tpe", named "conditional", 5, 200) < 0.02)
 end)
@@ -75,7 +98,7 @@ local function small(name, seed)
 end
 
 test("of a finite space every point comes once, and then no more", function()
-  for _, name in ipairs { "tpe", "random", "sobol", "gp" } do
+  for _, name in ipairs { "tpe", "random", "sobol", "gp", "auto" } do
     local sampler, seen, count = small(name, 3), {}, 0
     while true do
       local params = sampler:propose(count + 1)
@@ -112,7 +135,7 @@ local function history(sampler, f, runs, adopted)
 end
 
 test("a search that is told again what was on record goes on with the identical points", function()
-  for _, case in ipairs { { "tpe", 80 }, { "gp", 36 } } do
+  for _, case in ipairs { { "tpe", 80 }, { "gp", 36 }, { "auto", 36 } } do
     for _, name in ipairs { "mixed", "conditional" } do
       local f, runs = named(name), case[2]
       local function new() return search(case[1], f.space(words), { runs = runs, seed = 5 }) end

@@ -1,0 +1,130 @@
+-- auto: a search chosen by the space and the budget, and switched by what it finds.
+--
+-- A space that the budget covers is walked through; so few runs that there is nothing to
+-- learn from are spread evenly. Else two models see every run and propose by turns: the
+-- Gaussian process, which is far ahead where the function is smooth, and the Parzen
+-- estimator, which is not led astray where it is rugged. The better one's points have
+-- been of late, the more turns it gets. Where there are more runs or parameters than a
+-- Gaussian process can bear, the estimator goes on alone.
+local fields = require "pioche.fields"
+local sweep = require "pioche.core.sweep"
+
+local auto = { name = "auto", summary = "a search chosen by space and budget, and switched by what it finds" }
+
+local spread_max = 12          -- runs that are spread evenly, there being too few to learn from
+local gp_runs_max = 400        -- a proposal of the Gaussian process takes a tenth of a second then
+local gp_axes_max = 40
+local recent = 30              -- observations by which turns are given
+local startup = 8              -- points that are spread evenly before
+
+auto.schema = {
+  runs = { kind = "positive", default = 32, help = "points to propose; of a finite space none twice" },
+  seed = { kind = "count", default = 1, help = "what draws are made from: the same seed, the same points" },
+}
+
+function auto.check(where, given)
+  return fields.check(where, given, auto.schema)
+end
+
+-- The sampler for a space and a budget, and why in words; nil: both models by turns.
+function auto.choose(space, runs)
+  local count = space:count()
+  if count and count <= runs then
+    return "grid", ("%d runs are enough for all %d points"):format(runs, count)
+  elseif runs <= spread_max then
+    return "sobol", ("%d runs are too few to learn from"):format(runs)
+  end
+  local free = 0
+  for _, parameter in ipairs(space.parameters) do
+    local d = parameter.domain
+    if d.kind ~= "fixed" and d.kind ~= "derived" then free = free + 1 end
+  end
+  if free > gp_axes_max then
+    return "tpe", ("%d parameters are too many for a Gaussian process"):format(free)
+  end
+  return nil, ("gp and tpe by turns%s"):format(runs > gp_runs_max
+    and (", tpe alone after %d runs"):format(gp_runs_max) or "")
+end
+
+local methods = {}
+methods.__index = methods
+
+local function child(name, space, options)
+  local module = require("pioche.samplers." .. name)
+  return module.new(space, module.check({}, options))
+end
+
+function auto.new(space, options)
+  local name = auto.choose(space, options.runs)
+  if name == "grid" then return child(name, space, {}) end
+  if name then return child(name, space, { runs = options.runs, seed = options.seed }) end
+  local given = { runs = options.runs, seed = options.seed, startup = startup }
+  local self = setmetatable({ adaptive = true, options = options, gp = child("gp", space, given),
+    tpe = child("tpe", space, given), by = {}, values = {}, order = {} }, methods)
+  for _, parameter in ipairs(space.parameters) do
+    self.has_branches = self.has_branches or #parameter.conditions > 0
+  end
+  self.size = self.gp.size
+  return self
+end
+
+-- What speaks for each of the two: how many of its newest points are among the best fifth
+-- of all, and how many of the newest observations that were the best so far are of it.
+local function credits(self)
+  local sorted, best = {}, math.huge
+  local seen, good, records = { gp = 0, tpe = 0 }, { gp = 0, tpe = 0 }, { gp = 0, tpe = 0 }
+  for i, number in ipairs(self.order) do
+    local value, name = self.values[number], self.by[number]
+    if value < best and i > startup then
+      records[name] = records[name] + (i > #self.order - recent and 1 or 0)
+    end
+    sorted[i], best = value, math.min(best, value)
+  end
+  table.sort(sorted)
+  for i = #self.order, startup + 1, -1 do
+    local number = self.order[i]
+    local name = self.by[number]
+    if seen[name] < recent // 2 then
+      seen[name] = seen[name] + 1
+      good[name] = good[name] + (self.values[number] <= sorted[(#sorted + 4) // 5] and 1 or 0)
+    end
+  end
+  local function credit(name) return (good[name] + 1) / (seen[name] + 2) * (records[name] + 0.5) end
+  return credit "gp", credit "tpe"
+end
+
+-- Whose turn a number is: a function of what was observed before it.
+local function turn(self, number)
+  if #self.order < startup then return "gp" end
+  if #self.order >= gp_runs_max then return "tpe" end
+  local gp, tpe = credits(self)
+  local share = math.max(0.25, math.min(0.9, 2.5 * gp / (2.5 * gp + tpe)))
+  -- of branches the one that is better on average is not left by a smooth model
+  if self.has_branches then share = math.min(share, 0.5) end
+  return sweep.uniform(self.options.seed, number, "auto") < share and "gp" or "tpe"
+end
+
+function methods:propose(number)
+  local name = turn(self, number)
+  local params = self[name]:propose(number)
+  if not params then return nil end
+  self[name == "gp" and "tpe" or "gp"]:adopt(number, params)
+  self.by[number] = name
+  return params
+end
+
+function methods:adopt(number, params)
+  self.by[number] = turn(self, number)
+  self.gp:adopt(number, params)
+  self.tpe:adopt(number, params)
+end
+
+function methods:observe(number, value, how)
+  if not self.by[number] then return end
+  if not self.values[number] then table.insert(self.order, number) end
+  self.values[number] = value and value == value and value or math.huge
+  self.gp:observe(number, value, how)
+  self.tpe:observe(number, value, how)
+end
+
+return auto
