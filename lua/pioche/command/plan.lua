@@ -144,12 +144,12 @@ local function print_plan(ctx, self, store, sweep, prepared, found)
       found.proposals == 1 and "" or "s", #sweep.seeds, #sweep.seeds == 1 and "" or "s") or "",
     found.finished > 0 and (", %d of them finished already"):format(found.finished) or ""))
   local varying = plan.varying(sweep)
-  for i, point in ipairs(found.points) do
-    if i > shown_max then
-      out(("  ... and %d more\n"):format(found.proposals - shown_max))
-      break
-    end
-    out(("  %d  %s\n"):format(i, point_text(point, varying)))
+  for i = 1, math.min(shown_max, #found.points) do
+    out(("  %d  %s\n"):format(i, point_text(found.points[i], varying)))
+  end
+  if found.proposals > shown_max then
+    out(("  ... and %d more%s\n"):format(found.proposals - shown_max,
+      found.sampler.adaptive and ", by what came out" or ""))
   end
 end
 
