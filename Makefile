@@ -384,6 +384,13 @@ bench: deps-test
 	  $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(wildcard tests/bench/*.c))
 	@FILTER="$(FILTER)" SHORT="$(SHORT)" python3 tests/bench/run.py $(BUILD)
 
+# What searches find and what they cost, Optuna beside them: half an hour.
+.PHONY: bench-sweep
+bench-sweep: deps-test
+	@$(MAKE) --no-print-directory BUILD=$(BUILD) programs $(BUILD)/tests/lua_host
+	@FILTER="$(FILTER)" SHORT="$(SHORT)" SEEDS="$(SEEDS)" SEARCHES="$(SEARCHES)" \
+	  python3 tests/bench/sweep.py $(BUILD)
+
 drills: deps-test programs
 	@echo "one machine, two ranks"
 	@PIOCHE_BUILD="$$(realpath $(BUILD))" python3 tests/crash/test_drills.py --table
@@ -428,6 +435,7 @@ help:
 	@echo "make drills    every failure that 'pioche drill' can bring about here: a table of their times"
 	@echo "make cuda      build gpt_cuda with nvcc, where there is one; says what is left out"
 	@echo "make bench     measure; prints tables, writes build/bench.json (FILTER=text SHORT=1)"
+	@echo "make bench-sweep  what searches find, and Optuna's, on nine functions (FILTER=text SHORT=1 SEEDS=20)"
 	@echo "make lint      check layout, includes, sizes, forbidden calls, Lua"
 	@echo "make fuzz      run each fuzzer for FUZZ_S=600 seconds "
 	@echo "make install   PREFIX=/usr/local DESTDIR="

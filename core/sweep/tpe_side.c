@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <math.h>
+#include <string.h>
 
 #include "base/mem.h"
 #include "sweep/real.h"
@@ -20,7 +21,7 @@
 #else
 #define WIDER
 #endif
-#define BLOCK 512                  /* kernels whose numbers stay in the nearest cache */
+#define BLOCK 128                  /* kernels whose numbers, and whose logs of all candidates, stay near */
 
 int pio_tpe_side_init(pio_tpe_side *side, int axes_count, pio_err *err)
 {
@@ -367,32 +368,40 @@ static void add_logs(log_sum *total, const double *logs, const double *weight, s
 			total->sum += weight[k] * pio_real_exp(logs[k] - max);
 }
 
+/* The logs of a block of kernels for each candidate, axis by axis, so that what the axis
+ * says of the kernels is read once. */
+static void add_block(log_sum *totals, double *logs, const pio_tpe_side *side, const pio_tpe_track *tracks,
+                      int axes_count, const term *terms, int points_count, size_t first, size_t n)
+{
+	for (int i = 0; i < points_count; i++)
+		memcpy(logs + i * BLOCK, side->base + first, n * sizeof *logs);
+	for (int a = 0; a < axes_count; a++)
+		for (int i = 0; i < points_count; i++)
+			add_term(logs + i * BLOCK, side, &tracks[a], a, &terms[i * axes_count + a], first, n);
+	for (int i = 0; i < points_count; i++)
+		add_logs(&totals[i], logs + i * BLOCK, side->weight + first, n);
+}
+
 int pio_tpe_side_score(double *log_density, pio_tpe_side *side, const pio_tpe_track *tracks,
                        int axes_count, const double *points, int points_count, pio_err *err)
 {
-	double logs[BLOCK];
 	size_t kernels = side->count + 1;
 	term *terms = pio_alloc((size_t)points_count * (size_t)axes_count * sizeof *terms + 1);
 	log_sum *totals = pio_alloc((size_t)points_count * sizeof *totals);
-	int rc = terms && totals ? 0 : pio_fail(err, PIO_ENOMEM, "out of memory for %d candidates",
-	                                        points_count);
+	double *logs = pio_alloc((size_t)points_count * BLOCK * sizeof *logs);
+	int rc = terms && totals && logs ? 0 : pio_fail(err, PIO_ENOMEM, "out of memory for %d candidates",
+	                                                points_count);
 	if (!rc)
 		rc = fill_terms(terms, side, tracks, axes_count, points, points_count, err);
 	for (int i = 0; i < points_count && !rc; i++)
 		totals[i] = (log_sum){ -INFINITY, 0 };
-	for (size_t first = 0; first < kernels && !rc; first += BLOCK) {
-		size_t n = kernels - first < BLOCK ? kernels - first : BLOCK;
-		for (int i = 0; i < points_count; i++) {
-			for (size_t k = 0; k < n; k++)
-				logs[k] = side->base[first + k];
-			for (int a = 0; a < axes_count; a++)
-				add_term(logs, side, &tracks[a], a, &terms[i * axes_count + a], first, n);
-			add_logs(&totals[i], logs, side->weight + first, n);
-		}
-	}
+	for (size_t first = 0; first < kernels && !rc; first += BLOCK)
+		add_block(totals, logs, side, tracks, axes_count, terms, points_count, first,
+		          kernels - first < BLOCK ? kernels - first : BLOCK);
 	for (int i = 0; i < points_count && !rc; i++)
 		log_density[i] = totals[i].max + pio_real_log(totals[i].sum / side->weights);
 	pio_free(terms);
 	pio_free(totals);
+	pio_free(logs);
 	return rc;
 }

@@ -33,10 +33,7 @@ end
 -- One of those that are left of a small space; nil where none is.
 local function draw_left(self, number)
   local left = {}
-  if not self.all then
-    local ok, all = pcall(grid.new, self.space, {})
-    self.all = ok and all or { size = 0 }
-  end
+  self.all = self.all or grid.new(self.space, {})
   for i = 1, self.all.size do
     local params = self.all:propose(i)
     if not self.seen[json.encode(params)] then left[#left + 1] = params end

@@ -73,7 +73,7 @@ RECIPES = {
     "where never true at random": (
         sweep(rest="where = function(p) return p.x > 2 end, search = pioche.random { runs = 2 },"),
         [], 1,
-        "recipe.lua:6: where: not true for any of 2000 random points: can it be true?"),
+        "recipe.lua:6: where: not true for any of the grid's 2 points"),
     "where returns a number": (sweep(rest="where = function(p) return 1 end,"), [], 1,
         "recipe.lua:6: where: the function returned 1: expected true or false"),
     "misspelt parameter in where": (
@@ -227,11 +227,12 @@ RECIPES = {
         sweep("x = function(p) return p.y end, y = function(p) return p.x end"), [], 1,
         "recipe.lua:5: space.x: depends on itself (in space.y) (in space.x)"),
     "unknown sampler": (sweep(rest='search = pioche.bayes { runs = 3 },'), [], 1,
-        "recipe.lua:6: pioche.bayes: there is no such thing; there are checkpoint, choice, "
-        "grid, int, log_int, log_uniform, maximize, minimize, none, one_of, program, random, "
-        "sweep, uniform"),
+        "recipe.lua:6: pioche.bayes: there is no such thing; there are asha, auto, checkpoint, "
+        "choice, gp, grid, hyperband, int, log_int, log_uniform, maximize, median, minimize, none, objective, "
+        "one_of, percentile, program, random, rule, sobol, sweep, tpe, uniform"),
     "sampler as a word": (sweep(rest='search = "random",'), [], 1,
-        'recipe.lua:6: search: expected pioche.grid {...} or pioche.random {...}, got "random"'),
+        'recipe.lua:6: search: expected pioche.auto {...} or pioche.gp {...} or pioche.grid {...} or '
+        'pioche.random {...} or pioche.sobol {...} or pioche.tpe {...}, got "random"'),
     "runs 0": (sweep(rest='search = pioche.random { runs = 0, seed = 1 },'), [], 1,
         "recipe.lua:6: search.runs: expected a whole number, at least 1, got 0"),
     "goal without key": (sweep(rest='goal = pioche.minimize(),'), [], 1,
@@ -310,7 +311,7 @@ COMMANDS = {
     "stop finished": (["stop", "w-1"], 0,
         "w-1 is finished already"),
     "nodes word": (["nodes", "exlude", "dgx-001"], 2,
-        "nodes: expected exclude or clear, got 'exlude'"),
+        "nodes: expected exclude, clear or pools, got 'exlude'"),
     "nodes exclude nobody": (["nodes", "exclude"], 2,
         "nodes exclude: expected the NAME of a node"),
     "nodes exclude a list": (["nodes", "exclude", "dgx-[1-3]"], 2,

@@ -240,6 +240,16 @@ test("sobol fills a space evenly, also of choices and whole numbers", function()
   for n = 1, 8 do equal(seen["n" .. n], 32) end
 end)
 
+test("a `where` that is never true is told, of a finite space and of any other", function()
+  local function never() return false end
+  tap.contains(tap.raises(function()
+    search("random", { a = { 1, 2 } }, {}, never):propose(1)
+  end), "where: not true for any of the grid's 2 points")
+  tap.contains(tap.raises(function()
+    search("tpe", { x = space_of.uniform(0, 1) }, { runs = 2 }, never):propose(1)
+  end), "where: not true for any of 2000 random points")
+end)
+
 test("a space without a choice is one point", function()
   local sampler = search("tpe", { x = 3 }, {})
   equal(sampler:propose(1), { x = 3 })

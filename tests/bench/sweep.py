@@ -1,0 +1,104 @@
+#!/usr/bin/env python3
+"""`sweep.py BUILD`: what searches find, and what a proposal costs: prints tables.
+
+Each function of sweep_functions.lua is searched with SEEDS seeds (20); a cell is the median
+of the regret at a budget, with its quartiles. Where pip can install Optuna, in BUILD/optuna,
+its samplers are run beside, on the same functions. FILTER=text takes the functions whose
+name has the text, SEARCHES="tpe optuna-tpe" those searches alone, SHORT=1 fewer seeds and
+no budget of 200."""
+import json
+import os
+import statistics
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+BUILD = os.path.abspath(sys.argv[1])
+HERE = os.path.dirname(os.path.abspath(__file__))
+SHORT = bool(os.environ.get("SHORT"))
+SEEDS = os.environ.get("SEEDS") or ("5" if SHORT else "20")
+BUDGETS = [50, 100] if SHORT else [50, 100, 200]
+FUNCTIONS = ["Branin", "Hartmann-6", "Rosenbrock-10", "Levy-8", "Rastrigin-5", "Ackley-10", "mixed",
+             "conditional", "noisy"]
+OWN = ["random", "sobol", "tpe", "gp", "auto"]
+PEERS = ["optuna-tpe", "optuna-cmaes", "optuna-gp"]
+GOALS = {"tpe, 10 mixed parameters, 100 finished": 0.1, "tpe, 10 mixed parameters, 1000 finished": 0.3,
+         "tpe, 10 mixed parameters, 10000 finished": 3, "tpe, 40 parameters, 10000 finished": 10,
+         "gp, 10 mixed parameters, 100 finished": 20, "gp, 10 mixed parameters, 300 finished": 50}
+VERSION = "5.0.0"
+
+
+def optuna_python():
+    """The Python of Optuna's environment, and None; or None and why it cannot be had."""
+    home = os.path.join(BUILD, "optuna")
+    python = os.path.join(home, "bin", "python")
+    check = [python, "-c", "import cmaes, optuna, scipy"]
+    if os.path.exists(python) and subprocess.run(check, capture_output=True, check=False).returncode == 0:
+        return python, None
+    subprocess.run([sys.executable, "-m", "venv", home], check=True, capture_output=True)
+    done = subprocess.run([python, "-m", "pip", "install", "-q", f"optuna=={VERSION}", "cmaes", "scipy"],
+                          capture_output=True, text=True, check=False)
+    if done.returncode == 0 and subprocess.run(check, capture_output=True, check=False).returncode == 0:
+        return python, None
+    return None, "".join(done.stderr.strip().splitlines()[-1:])[:120] or "it does not run"
+
+
+def host(**env):
+    done = subprocess.run([os.path.join(BUILD, "tests", "lua_host"), os.path.join(HERE, "sweep_run.lua")],
+                          env={**os.environ, **env}, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(done.stderr)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def peer(python, **env):
+    done = subprocess.run([python, os.path.join(HERE, "sweep_optuna.py")], env={**os.environ, **env},
+                          capture_output=True, text=True, check=False)
+    if done.returncode:
+        print(f"skipped: {env.get('SEARCH')} on {env.get('FUNCTION')}: {done.stderr.strip().splitlines()[-1]}")
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def check_same(python):
+    """Both sides mean the same functions."""
+    for own, other in zip(host(CHECK="1"), peer(python, CHECK="1"), strict=True):
+        assert own["function"] == other["function"], (own, other)
+        for a, b in zip(own["values"], other["values"], strict=True):
+            assert abs(a - b) <= 1e-9 * (1 + abs(b)), (own, other)
+
+
+def cell(values):
+    values = sorted(values)
+    if len(values) < 2:
+        return f"{values[0]:9.3g}" if values else ""
+    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
+    return f"{middle:9.3g} [{low:7.2g} {high:7.2g}]"
+
+
+def main():
+    wanted = os.environ.get("SEARCHES", "").split()
+    searches = [s for s in OWN + PEERS if not wanted or s in wanted]
+    python, why = optuna_python() if set(searches) & set(PEERS) else (None, "not asked for")
+    if not python:
+        print(f"skipped: Optuna: {why}")
+        searches = [s for s in searches if s in OWN]
+    else:
+        check_same(python)
+
+    def measure(job):
+        name, search = job
+        env = {"FUNCTION": name, "SEARCH": search, "SEEDS": SEEDS, "BUDGETS": " ".join(map(str, BUDGETS))}
+        return job, host(**env) if search in OWN else peer(python, **env)
+
+    names = [name for name in FUNCTIONS if os.environ.get("FILTER", "").lower() in name.lower()]
+    print(f"regret, the median of {SEEDS} seeds [quartiles], after {', '.join(map(str, BUDGETS))} runs")
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for (name, search), rows in pool.map(measure, [(n, s) for n in names for s in searches]):
+            cells = [cell([row["regrets"][i] for row in rows]) for i in range(len(BUDGETS))]
+            print(f"{name:14} {search:13} {'  '.join(cells)}", flush=True)
+    print("\none proposal, ms                              p50    goal")
+    for row in host(SPEED="1"):
+        print(f"{row['name']:42} {row['value']:8.3f} {GOALS[row['name']]:7.3g}")
+
+
+main()

@@ -1,0 +1,162 @@
+"""What Optuna's samplers find on the functions of sweep_functions.lua: lines of JSON for
+sweep.py, which runs it in Optuna's own environment. Environment: SEARCH, FUNCTION, SEEDS,
+BUDGETS; CHECK=1 prints each function's value at a few points, for comparison."""
+import json
+import math
+import os
+import warnings
+
+import optuna
+
+warnings.simplefilter("ignore")
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+HARTMANN_A = ((10, 3, 17, 3.5, 1.7, 8), (0.05, 10, 17, 0.1, 8, 14), (3, 3.5, 1.7, 10, 17, 8),
+              (17, 8, 0.05, 10, 0.1, 14))
+HARTMANN_P = ((1312, 1696, 5569, 124, 8283, 5886), (2329, 4135, 8307, 3736, 1004, 9991),
+              (2348, 1451, 3522, 2883, 3047, 6650), (4047, 8828, 8732, 5743, 1091, 381))
+
+
+def cube(count, low, high):
+    return lambda t: [t.suggest_float(f"x{i:02d}", low, high) for i in range(1, count + 1)]
+
+
+def shift(i):
+    return ((i * 37) % 19) / 19 - 0.5
+
+
+def branin(p):
+    x, y = p
+    bow = y - 5.1 / (4 * math.pi ** 2) * x ** 2 + 5 / math.pi * x - 6
+    return bow ** 2 + 10 * (1 - 1 / (8 * math.pi)) * math.cos(x) + 10
+
+
+def hartmann(x):
+    return -sum(c * math.exp(-sum(a[j] * (x[j] - p[j] / 10000) ** 2 for j in range(6)))
+                for c, a, p in zip((1, 1.2, 3, 3.2), HARTMANN_A, HARTMANN_P))
+
+
+def rosenbrock(x):
+    return sum(100 * (b - a ** 2) ** 2 + (a - 1) ** 2 for a, b in zip(x, x[1:]))
+
+
+def levy(x):
+    w = [1 + (v - 1) / 4 for v in x]
+    return (math.sin(math.pi * w[0]) ** 2 + (w[-1] - 1) ** 2 * (1 + math.sin(2 * math.pi * w[-1]) ** 2)
+            + sum((v - 1) ** 2 * (1 + 10 * math.sin(math.pi * v + 1) ** 2) for v in w[:-1]))
+
+
+def rastrigin(x):
+    z = [v - 5 * shift(i) for i, v in enumerate(x, 1)]
+    return sum(10 + v ** 2 - 10 * math.cos(2 * math.pi * v) for v in z)
+
+
+def ackley(x):
+    z = [v - 32 * shift(i) for i, v in enumerate(x, 1)]
+    n = len(z)
+    return (20 + math.e - 20 * math.exp(-0.2 * math.sqrt(sum(v ** 2 for v in z) / n))
+            - math.exp(sum(math.cos(2 * math.pi * v) for v in z) / n))
+
+
+def mixed_space(t):
+    return {"lr": t.suggest_float("lr", 1e-5, 1e-1, log=True),
+            "decay": t.suggest_float("decay", 1e-6, 1e-1, log=True),
+            "depth": t.suggest_int("depth", 1, 24), "width": t.suggest_int("width", 16, 2048, log=True),
+            "act": t.suggest_categorical("act", ["relu", "gelu", "silu", "tanh"]),
+            "norm": t.suggest_categorical("norm", [True, False]),
+            "drop": t.suggest_float("drop", 0, 0.5), "mix": t.suggest_float("mix", 0, 1),
+            "beta": t.suggest_float("beta", 0.8, 0.99), "other": t.suggest_float("other", 0, 1)}
+
+
+def mixed(p):
+    kind = {"relu": 0, "gelu": 0.3, "silu": 0.1, "tanh": 1}[p["act"]]
+    return ((math.log10(p["lr"]) + 2.7) ** 2 + (math.log10(p["decay"]) + 4.2) ** 2 / 4
+            + (p["depth"] - 7) ** 2 / 9 + (math.log2(p["width"]) - 7.6) ** 2 / 2 + kind
+            + (0 if p["norm"] else 0.4) + 3 * (p["drop"] - 0.12) ** 2
+            + (0.8 * abs(p["mix"] - 0.7) if p["act"] == "relu" else abs(p["mix"] - 0.2))
+            + (p["beta"] - 0.9) ** 2)
+
+
+def trap_space(t):
+    p = {"scale": t.suggest_float("scale", 0, 1),
+         "kind": t.suggest_categorical("kind", ["flat", "plain", "sharp"])}
+    for name in {"flat": "c", "plain": "ab", "sharp": "ab"}[p["kind"]]:
+        p[name] = t.suggest_float(f"{p['kind']}.{name}", 0, 1)
+    return p
+
+
+def trap(p):
+    if p["kind"] == "plain":
+        return 1 + 0.5 * ((p["a"] - 0.3) ** 2 + (p["b"] - 0.6) ** 2)
+    if p["kind"] == "flat":
+        return 2 + p["c"]
+    far = (p["a"] - 0.15) ** 2 + (p["b"] - 0.85) ** 2 + (p["scale"] - 0.5) ** 2
+    return 3 - 3 * math.exp(-6 * far)
+
+
+def noise(number):
+    return sum((math.sin(number * 12.9898 + i * 78.233) * 43758.5453) % 1 for i in range(1, 13)) - 6
+
+
+def noisy(x, number):
+    return rosenbrock(x) * (1 + 0.1 * noise(number)) + noise(number + 7)
+
+
+# name: the space, the value without noise, the least one, and the value that is told
+FUNCTIONS = {
+    "Branin": (lambda t: [t.suggest_float("x", -5, 10), t.suggest_float("y", 0, 15)], branin,
+               0.39788735772973816),
+    "Hartmann-6": (cube(6, 0, 1), hartmann, -3.32236801141551),
+    "Rosenbrock-10": (cube(10, -5, 10), rosenbrock, 0), "Levy-8": (cube(8, -10, 10), levy, 0),
+    "Rastrigin-5": (cube(5, -5.12, 5.12), rastrigin, 0),
+    "Ackley-10": (cube(10, -32.768, 32.768), ackley, 0),
+    "mixed": (mixed_space, mixed, 0), "conditional": (trap_space, trap, 0),
+    "noisy": (cube(4, -5, 10), rosenbrock, 0, noisy),
+}
+SAMPLERS = {
+    "optuna-random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
+    "optuna-tpe": lambda seed: optuna.samplers.TPESampler(seed=seed),
+    "optuna-cmaes": lambda seed: optuna.samplers.CmaEsSampler(seed=seed),
+    "optuna-gp": lambda seed: optuna.samplers.GPSampler(seed=seed),
+}
+
+
+class Fixed:
+    """A point in the middle of everything, or a part of the way from the low ends."""
+
+    def __init__(self, part):
+        self.part = part
+
+    def suggest_float(self, _, low, high, log=False):
+        if log:
+            return math.exp(math.log(low) + self.part * (math.log(high) - math.log(low)))
+        return low + self.part * (high - low)
+
+    def suggest_int(self, name, low, high, log=False):
+        return round(self.suggest_float(name, low, high, log))
+
+    def suggest_categorical(self, _, choices):
+        return choices[int(self.part * len(choices))]
+
+
+def run(name, search, seed, budgets):
+    space, value, least, *told = FUNCTIONS[name]
+    best, regrets = math.inf, []
+    study = optuna.create_study(sampler=SAMPLERS[search](seed))
+    for n in range(1, budgets[-1] + 1):
+        trial = study.ask()
+        p = space(trial)
+        study.tell(trial, told[0](p, n + 1000 * seed) if told else value(p))
+        best = min(best, value(p))
+        if n in budgets:
+            regrets.append(best - least)
+    print(json.dumps({"function": name, "search": search, "seed": seed, "regrets": regrets}), flush=True)
+
+
+if os.environ.get("CHECK"):
+    for name, (space, value, *_) in FUNCTIONS.items():
+        print(json.dumps({"function": name, "values": [value(space(Fixed(u))) for u in (0.1, 0.35, 0.8)]}))
+else:
+    for seed in range(1, int(os.environ["SEEDS"]) + 1):
+        run(os.environ["FUNCTION"], os.environ["SEARCH"], seed,
+            [int(n) for n in os.environ["BUDGETS"].split()])
