@@ -147,6 +147,7 @@ def test_a_search_that_learns_is_killed_and_goes_on_with_the_same_points():
         assert [r["seen"] for r in whole[:5]] == [0, 0, 0, 1, 2], "three are under way"
         assert [r["observed"] for r in whole] == list(range(1, 61))
         assert "nothing to do" in p.pioche("run", "r.lua").err
+        assert "runs     60, 60 of them finished already" in p.pioche("plan", "r.lua").out
         assert proposals(p) == whole
     with Project() as p:
         p.write("r.lua", text)

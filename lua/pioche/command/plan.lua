@@ -29,21 +29,34 @@ local function snapshot_of(self, store, path, experiment)
   return errors.check(git.snapshot(self.root, path))
 end
 
-local function describe_points(sweep, prepared, store)
+-- How many runs of this very sweep are finished: of a search that learns the first
+-- points alone are known here.
+local function finished_of(self, sweep, prepared, store)
+  local spec = errors.check(json.encode(recipe.spec(self, sweep, prepared.code)))
+  local identity = errors.check(sys.sha256(spec))
+  return errors.check(store:one("SELECT count(*) AS n FROM run r JOIN sweep s ON s.id = r.sweep_id"
+    .. " WHERE s.identity = ? AND r.status IN ('finished', 'stopped')", identity)).n
+end
+
+local function describe_points(self, sweep, prepared, store)
   local sampler = plan.sampler(sweep)
   local points, runs, finished = {}, {}, 0
+  local is_known = store and prepared.code ~= "unknown"
   while not sampler.adaptive or #points < shown_max do
     local point = sampler:propose(#points + 1)
     if not point then break end
     points[#points + 1] = point
     for _, run in ipairs(plan.runs_of(sweep, point, prepared)) do
-      local known = store and prepared.code ~= "unknown" and plan.find(store, run.identity)
+      local known = is_known and plan.find(store, run.identity)
       run.known = known
       if known and (known.status == "finished" or known.status == "stopped") then
         finished = finished + 1
       end
       runs[#runs + 1] = run
     end
+  end
+  if sampler.adaptive and is_known then
+    finished = math.max(finished, finished_of(self, sweep, prepared, store))
   end
   local size = sampler.adaptive and sampler.size or #points
   return { points = points, runs = runs, finished = finished, proposals = size,
@@ -170,7 +183,7 @@ local function plan_sweep(ctx, self, store, path)
     prepared.code = errors.check(git.subtree(prepared.snapshot.repository,
       prepared.snapshot.commit, sweep.program.sources or {}))
   end
-  local found = describe_points(sweep, prepared, store)
+  local found = describe_points(self, sweep, prepared, store)
   if ctx.json then
     ctx.out(errors.check(json.encode(report(self, sweep, prepared, found), { pretty = true })) .. "\n")
   else
