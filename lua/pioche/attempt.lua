@@ -103,6 +103,7 @@ function attempts.start(self, job, place)
   -- Who told it to stop may not have lived to see it.
   local why = spec.judge and spec.judge:stopped(job)
   if why then return self:finish(job, "stopped", why) end
+  if spec.judge and spec.judge:paused(job) then return self:pause(job) end
   if job.status == "failed" or job.status == "cancelled" then retry.afresh(self.store, job.id) end
   job.first_attempt = job.first_attempt or 1 + check(self.store:one(
     "SELECT coalesce(max(number), 0) AS newest FROM attempt WHERE run_id = ?", job.id)).newest

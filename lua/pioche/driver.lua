@@ -210,6 +210,15 @@ function session_methods:finish(job, status, reason)
   end
 end
 
+-- It waits until its rule lets it go on, from its checkpoint.
+function session_methods:pause(job)
+  job.status, job.reason, job.paused_by = "planned", job.spec.judge:paused(job), nil
+  check(self.store:run_set_status(job.id, "planned", "paused " .. job.reason))
+  self.paused[job.id] = job
+  self.progress:ended(job)
+  self.progress:say("%s paused: %s", job.name, job.reason)
+end
+
 function session_methods:fail(job, message)
   self:finish(job, "failed", message)
   self.progress:say("%s failed: %s", job.name, message)
@@ -246,6 +255,8 @@ local function on_ended(self, event)
   retention.apply(self, job, true)
   if event.result == "ok" then
     return ended_well(self, job, event.step ~= json.null and event.step or job.step)
+  elseif event.result == "cancelled" and job.paused_by and not job.asked and self.interrupts == 0 then
+    return self:pause(job)
   elseif event.result == "cancelled" then
     local status = job.stopped_by and "stopped" or "cancelled"
     self:finish(job, status, job.stopped_by or job.asked or self.interrupts > 0 and "interrupted"
@@ -282,11 +293,12 @@ local function on_progress(self, event)
     job.retained_ns = now
     retention.apply(self, job)
   end
-  local why = job.spec.judge and job.step and job.spec.judge:look(job, job.step, false)
-  if why and not job.stopped_by then
-    job.stopped_by = why
-    check(self.supervisor:stop(job.id, false))
-  end
+  local judge = job.spec.judge
+  if not judge or not job.step or job.stopped_by or job.paused_by then return end
+  local why, how = judge:look(job, job.step, false)
+  if not why then return end
+  job[how == "pause" and "paused_by" or "stopped_by"] = why
+  check(self.supervisor:stop(job.id, false))
 end
 
 -- Where a job of Slurm is: what it waits for, or that it runs.
@@ -409,12 +421,14 @@ end
 -- their progress; those that are done are left alone.
 local function line_up(self, jobs, parallel, total)
   local done = 0
-  self.queue, self.active = {}, {}
+  self.queue, self.active, self.paused = {}, {}, {}
   for _, job in ipairs(jobs) do
     if is_done(job) then
       done = done + 1
     elseif job.status == "queued" or job.status == "running" then -- an earlier session's
       job.place, job.attempt, self.active[job.id] = "slurm", 1, job
+    elseif job.spec.judge and job.spec.judge:paused(job) then
+      self.paused[job.id] = job
     else
       self.queue[#self.queue + 1] = job
     end
@@ -434,8 +448,32 @@ end
 -- By these objective.lua tells of a run what the supervisor tells of others.
 local told = { finished = ended_well, progressed = on_progress }
 
+-- A run that was paused and may go on comes before new ones.
+local function promote(self)
+  local asked = {}
+  for _, id in ipairs(fields.sorted(self.paused)) do
+    local judge = self.paused[id].spec.judge
+    local job = not asked[judge] and judge:promote(self.paused)
+    asked[judge] = true
+    if job then
+      self.paused[job.id] = nil
+      table.insert(self.queue, 1, job)
+      return self.progress:say("%s is promoted", job.name)
+    end
+  end
+end
+
+-- What is still paused when all else is over is not among the best of its rung.
+local function settle_paused(self)
+  for _, id in ipairs(fields.sorted(self.paused)) do
+    local job = self.paused[id]
+    self:finish(job, "stopped", job.spec.judge:paused(job))
+  end
+end
+
 -- A job that is to start now and its place, where that is in a pool; nil: none is.
 local function next_job(self, more)
+  promote(self)
   local job, place, is_full = next_ready(self, sys.mono_ns())
   if job or is_full or not more then return job, place end
   job = more()
@@ -466,6 +504,7 @@ function session_methods:execute(jobs, parallel, total, more)
     retention.tend(self)
     self.progress:draw()
   end
+  if self.recipe and self.interrupts == 0 then settle_paused(self) end
   retention.settle(self)
   self.progress:finish()
 end

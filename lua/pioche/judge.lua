@@ -6,6 +6,7 @@
 -- also where it is tried again; what it does after the rung at which it is told to stop
 -- is never an arrival, however late it heard.
 local errors = require "pioche.errors"
+local fields = require "pioche.fields"
 local json = require "pioche.core.json"
 local runs = require "pioche.runs"
 
@@ -40,13 +41,13 @@ local function arrivals(self, step)
   if list then return list end
   list = {}
   for _, row in ipairs(check(self.store:rows([[
-    SELECT g.value AS value, g.best AS best, g.mean AS mean, g.verdict AS verdict,
+    SELECT g.run_id AS run_id, g.value AS value, g.best AS best, g.mean AS mean, g.verdict AS verdict,
            (SELECT max(number) FROM proposal_run p WHERE p.sweep_id = g.sweep_id
              AND p.run_id = g.run_id) AS number
       FROM rung g WHERE g.sweep_id = ? AND g.step = ? ORDER BY g.id]], self.sweep_id, step))) do
     local item = arrival(self, row.number, { value = row.value or nan, best = row.best or nan,
       mean = row.mean or nan })
-    item.verdict = row.verdict
+    item.verdict, item.run_id = row.verdict, row.run_id
     list[#list + 1] = item
   end
   self.seen[step] = list
@@ -60,10 +61,10 @@ local function known(self, job)
   if not run then
     local number = check(self.store:one("SELECT number FROM proposal_run WHERE sweep_id = ? AND run_id = ?"
       .. " ORDER BY number DESC LIMIT 1", self.sweep_id, job.id))
-    local last = check(self.store:one("SELECT step, verdict, reason FROM rung WHERE sweep_id = ?"
+    local last = check(self.store:one("SELECT step, verdict, reason, promoted_ns FROM rung WHERE sweep_id = ?"
       .. " AND run_id = ? ORDER BY step DESC LIMIT 1", self.sweep_id, job.id)) or { step = 0 }
     run = { number = number and number.number or 0, params = job.run.params, seed = job.run.seed,
-      step = last.step, verdict = last.verdict, reason = last.reason }
+      step = last.step, verdict = last.promoted_ns and "go" or last.verdict, reason = last.reason }
     self.runs[job.id] = run
   end
   return run
@@ -97,7 +98,7 @@ local function decide(self, job, run, rung, row)
   run.reason = ("by %s at step %d%s"):format(self.name, rung, why and ": " .. why or "")
   row.verdict, row.reason = verdict, run.reason
   check(self.store:rung_add(self.sweep_id, job.id, rung, row))
-  item.verdict = verdict
+  item.verdict, item.run_id = verdict, job.id
   list[#list + 1] = item
 end
 
@@ -112,17 +113,48 @@ function methods:stopped(job)
   return run.verdict == "stop" and run.reason or nil
 end
 
+-- Why the run was paused and may not go on yet, nil where that is not so.
+function methods:paused(job)
+  local run = known(self, job)
+  return run.verdict == "pause" and run.reason or nil
+end
+
+-- One of these paused runs, { [id] = job }, that may go on now, which is on record from here
+-- on; nil where none may.
+function methods:promote(paused)
+  local steps = {}
+  for _, job in next, paused do
+    if job.spec.judge == self then steps[known(self, job).step] = true end
+  end
+  local rising = fields.sorted(steps)
+  for i = #rising, 1, -1 do
+    local list = arrivals(self, rising[i])
+    local at = self.rule:promote(rising[i], list, function(place)
+      local job = paused[list[place].run_id]
+      return job ~= nil and job.spec.judge == self and known(self, job).step == rising[i]
+    end)
+    if at then
+      local job = paused[list[at].run_id]
+      check(self.store:rung_promote(self.sweep_id, job.id, rising[i]))
+      known(self, job).verdict = "go"
+      return job
+    end
+  end
+  return nil
+end
+
 -- A run is at `step`, or it is over: at each rung that it passed meanwhile the rule is
--- asked. Why it is to stop, nil where it is not.
+-- asked. Why it is to stop or to pause, nil where it is not, and which of the two.
 function methods:look(job, step, is_over)
   local run = known(self, job)
-  while step and run.verdict ~= "stop" do
+  while step and run.verdict ~= "stop" and run.verdict ~= "pause" do
     local rung = self.rule:next_rung(run, run.step)
     if not rung or rung > step then break end
     local row = reached(self, job, rung, step, is_over)
     if not row then break end
     decide(self, job, run, rung, row)
   end
+  if run.verdict == "pause" then return run.reason, "pause" end
   return self:stopped(job)
 end
 

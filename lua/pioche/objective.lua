@@ -122,7 +122,9 @@ end
 
 -- Log its curve rung by rung, as long as the rule lets it go on.
 local function walk(session, job, metrics, progressed)
-  local length, done = 0, 0
+  local length = 0
+  local done = check(session.store:one("SELECT coalesce(max(last_step), 0) AS step FROM series"
+    .. " WHERE run_id = ?", job.id)).step -- more than 0 where it was paused
   for _, list in next, metrics do length = math.max(length, #list) end
   repeat
     local rung = job.spec.judge and job.spec.judge:next_rung(job, done)
@@ -130,7 +132,7 @@ local function walk(session, job, metrics, progressed)
     log(session, job, metrics, done, last)
     done = last
     if rung and done == rung then progressed(session, { run = job.id, step = done }) end
-  until done == length or job.stopped_by
+  until done == length or job.stopped_by or job.paused_by
   job.step = done
 end
 
@@ -165,9 +167,13 @@ local function finish(session, job, told)
   session.active[job.id] = nil
   local list = metrics and job.goal_key and metrics[job.goal_key]
   local last = list and list[math.min(job.step, #list)]
-  if last ~= last and not job.stopped_by then problem = ("%s is NaN"):format(job.goal_key) end
+  if last ~= last and not job.stopped_by and not job.paused_by then
+    problem = ("%s is NaN"):format(job.goal_key)
+  end
   if problem then
     session:fail(job, problem)
+  elseif job.paused_by then
+    session:pause(job)
   elseif job.stopped_by then
     session:finish(job, "stopped", job.stopped_by)
     session.progress:say("%s stopped: %s", job.name, job.reason)

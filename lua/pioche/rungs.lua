@@ -55,14 +55,14 @@ local function ordinal(n)
 end
 
 -- Successive halving as runs arrive: does one of this loss go on after those, one of `eta`
--- of which goes on, and of fewer the best? NaN never does. "go" or "stop", and why.
-function rungs.halve(loss, losses, eta)
+-- of which goes on, and of fewer the best `least`? NaN never does. "go" or "stop", and why.
+function rungs.halve(loss, losses, eta, least)
   local better = 0
   for _, other in ipairs(losses) do
     if other < loss then better = better + 1 end
   end
   local n = #losses + 1
-  local kept = math.max(1, math.floor(n / eta))
+  local kept = math.max(least, math.floor(n / eta))
   local why = loss == math.huge and "no finite number"
     or ("%s of %d, of which %d go%s on"):format(ordinal(better + 1), n, kept, kept == 1 and "es" or "")
   return loss < math.huge and better < kept and "go" or "stop", why

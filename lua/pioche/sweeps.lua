@@ -53,22 +53,26 @@ end
 -- many of them came before: so the sampler of a later session, told the same in the same
 -- order, is in the same state.
 
--- Will it not go on in this session? One that failed in an earlier one is tried again.
-local function is_over(job)
-  return job.status == "finished" or job.status == "stopped"
-    or (job.status == "failed" or job.status == "cancelled") and job.reason ~= nil
-    and job.reason ~= "interrupted"
+-- How a run ended for its sampler, nil while it may go on in this session. What a rule has
+-- paused counts as stopped there: it may never go on. What failed in an earlier session is
+-- tried again.
+local function end_of(progress, job)
+  local judge_of, reason = progress.spec.judge, job.reason
+  if job.status == "finished" or job.status == "stopped" then return job.status end
+  if job.status == "planned" and judge_of and judge_of:paused(job) then return "stopped" end
+  local is_lost = job.status == "failed" or job.status == "cancelled"
+  return is_lost and reason ~= nil and reason ~= "interrupted" and "failed" or nil
 end
 
 -- The mean of the goal over those of these runs that ended well, and how they ended.
-local function last_of(session, jobs)
+local function last_of(progress, jobs)
   local sum, values, status = 0, 0, "finished"
   for _, job in ipairs(jobs) do
-    local has_ended_well = job.status == "finished" or job.status == "stopped"
-    local value = has_ended_well and session:newest_value(job)
+    local ended = end_of(progress, job)
+    local value = ended ~= "failed" and progress.session:newest_value(job)
     if value and value - value == 0 then
       sum, values = sum + value, values + 1
-      if job.status == "stopped" then status = "stopped" end
+      if ended == "stopped" then status = "stopped" end
     end
   end
   return values > 0 and sum / values or nil, status
@@ -78,9 +82,9 @@ end
 -- the value is that of the last rung which all of them passed, whatever was logged after.
 local function outcome(progress, entry)
   for _, job in ipairs(entry.jobs) do
-    if not is_over(job) then return nil end
+    if not end_of(progress, job) then return nil end
   end
-  local value, status = last_of(progress.session, entry.jobs)
+  local value, status = last_of(progress, entry.jobs)
   if not value then return { status = "failed" } end
   local by_rule = progress.spec.judge
   local rungs = by_rule and by_rule:rungs(entry.jobs) or {}

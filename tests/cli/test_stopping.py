@@ -205,6 +205,66 @@ def test_a_rule_of_ones_own():
         p.check_store()
 
 
+def test_promotion_is_that_of_the_paper():
+    """Every run is paused at a rung or goes on, and what is promoted is among the best third then."""
+    with Project() as p:
+        p.write("r.lua", curves("asha { min = 1, max = 27, eta = 3, promote = true }", runs=40))
+        process = p.start("run", "r.lua")  # it dies on the way, or not
+        wait_for(lambda: p.poll("SELECT 1 FROM rung LIMIT 1 OFFSET 20"), 60)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        p.pioche("run", "r.lua")
+        rows = p.sql("SELECT g.*, r.status FROM rung g JOIN run r ON r.id = g.run_id ORDER BY g.id")
+        for row in rows:
+            before = [r["value"] for r in rows if r["step"] == row["step"] and r["id"] <= row["id"]]
+            kept = len(before) // 3
+            is_best = kept and row["value"] <= sorted(before)[kept - 1]
+            assert row["verdict"] == ("go" if is_best else "pause"), row
+            if row["promoted_ns"]:
+                then = sorted(r["value"] for r in rows if r["step"] == row["step"]
+                              and r["time_ns"] <= row["promoted_ns"])
+                assert row["value"] <= then[len(then) // 3 - 1], row
+        # At the end nobody waits who is among the best third of a rung.
+        for step in (1, 3, 9):
+            here = sorted((r for r in rows if r["step"] == step), key=lambda r: r["value"])
+            for row in here[:len(here) // 3]:
+                assert row["verdict"] == "go" or row["promoted_ns"], row
+        assert {r["status"] for r in rows} == {"finished", "stopped"}
+        assert any(r["promoted_ns"] for r in rows)
+        points = p.sql("SELECT count(*) AS n, max(count) AS most FROM series WHERE key = 'loss'")[0]
+        assert points == {"n": 40, "most": 27}, "what was paused goes on, and logs nothing twice"
+        assert "nothing to do: 40 of 40" in p.pioche("run", "r.lua").err
+        assert p.pioche("sweep", "replay", "f", "--json").json["same"]
+
+
+def test_a_program_that_is_paused_goes_on_from_its_checkpoint():
+    with Project() as p:
+        p.write("text", harness.lines(4000))
+        def recipe(name, stop):
+            return f"""local pioche = require "pioche"
+return pioche.sweep {{ name = "{name}", {stop} goal = pioche.minimize "val/loss",
+  space = {{ lr = {{ 3e-3, 1e-5 }}, width = 32, depth = 2, heads = 4, context = 32, batch = 8, steps = 3000,
+    ["eval-every"] = 50 }},
+  program = pioche.program {{ command = {{ "{harness.GPT}" }}, sources = {{ "r.lua" }},
+    inputs = {{ text = "text" }}, env = {{ OPENBLAS_NUM_THREADS = 1 }} }} }}
+"""
+        p.write("r.lua", recipe("g", "stop = pioche.asha { min = 100, max = 200, eta = 2, promote = true },"))
+        err = p.pioche("run", "r.lua", timeout=300).err
+        assert "g-1 paused: by asha at step 100: 1st of 1, of which 0 go on" in err, err
+        assert err.index("g-2 paused") < err.index("g-1 is promoted"), err
+        first, second = (p.pioche("show", f"g-{i}", "--json").json for i in (1, 2))
+        assert first["status"] == "finished" and second["status"] == "stopped", (first, second)
+        assert first["attempts"][0]["result"] == "cancelled" and first["attempts"][-1]["result"] == "ok"
+        begins = p.sql("SELECT min(c.first_step) AS step FROM chunk c JOIN series s ON s.id = c.series_id"
+                       " WHERE s.run_id = 1 AND s.key = 'train/loss' AND c.attempt = 2")[0]["step"]
+        assert begins > 100, "it did not begin anew"
+        # The same as if it had never been paused, bit for bit.
+        p.write("s.lua", recipe("whole", "").replace("{ 3e-3, 1e-5 }", "3e-3").replace("r.lua", "s.lua"))
+        p.pioche("run", "s.lua", timeout=300)
+        paused, whole = ([row for row in p.table(name) if "0.003" in row[0]] for name in ("g", "whole"))
+        assert paused == whole and len(whole) == 1
+
+
 def test_wrong_rules():
     with Project() as p:
         def wrong(text, message):

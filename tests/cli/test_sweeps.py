@@ -60,7 +60,8 @@ def test_ls_and_show():
         last = p.sql("SELECT sum(s.last_step) AS n FROM series s WHERE run_id <= 6")[0]["n"]
         assert (shown["steps"], shown["steps_whole"]) == (last, 54)
         text = p.pioche("sweep", "show", old["id"]).out
-        assert "stop     asha (by=step, eta=3, max=9, min=1)" in text and f"{last}, which is" in text, text
+        assert "stop     asha (by=step, eta=3, max=9, min=1, promote=false)" in text, text
+        assert f"steps    {last}, which is" in text, text
         assert p.pioche("sweep", "ls", "--csv").out.count("\n") == 3
         assert "there is no sweep 'nothing'" in p.pioche("sweep", "show", "nothing", expect=1).err
 

@@ -56,6 +56,22 @@ test("asha: a NaN never goes on, and nobody is stopped by one", function()
   equal(arrive(rule, { huge, 5, huge, 6 }), "sgsg")
 end)
 
+test("asha that promotes: the best floor(n / eta) go on, others wait until they are among them", function()
+  local rule = new("asha", { min = 1, max = 9, eta = 3, promote = true })
+  equal(arrive(rule, { 5, 6, 4, 7, 3, 3.5, huge }), "ppgpggs")
+  local function promoted(losses, waiting)
+    local list, set = {}, {}
+    for i, loss in ipairs(losses) do list[i] = { loss = loss } end
+    for _, i in ipairs(waiting) do set[i] = true end
+    return rule:promote(1, list, function(i) return set[i] == true end)
+  end
+  equal(promoted({ 5, 6 }, { 1, 2 }), nil, "of two none")
+  equal(promoted({ 5, 6, 7 }, { 1, 2, 3 }), 1)
+  equal(promoted({ 5, 6, 7 }, { 2, 3 }), nil, "the best one went on already")
+  equal(promoted({ 5, 5, 7, 8, 9, 9 }, { 1, 2, 3 }), 1, "of equals the first")
+  equal(promoted({ 5, 5, 7, 8, 9, 9 }, { 2, 3 }), 2)
+end)
+
 test("percentile and median: the best so far against the means of the others, after a start", function()
   local median = new("median", { every = 10, startup = 3 })
   local function others(...)

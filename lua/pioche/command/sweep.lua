@@ -61,8 +61,8 @@ the recipe as it was, and the words that `pioche run` was given after it.
 
 JSON: of ls an array of {experiment, id, state, recipe, search, stop, goal, seeds,
 points, points_wanted, enqueued, runs{}, best{id, value}, created, ended}; of show
-such an object with {steps, steps_whole, rungs[{step, came, go, stop, best, bound}]},
-where bound is the worst value that went on; of enqueue {experiment, id, number,
+such an object with {steps, steps_whole, rungs[{step, came, go, promoted, paused, stop,
+best, bound}]}, where bound is the worst value that went on; of enqueue {experiment, id, number,
 params{}}; of extend {experiment, id, points, points_wanted}; of replay {experiment,
 id, proposals, verdicts, same, difference}.]],
   examples = "pioche sweep show gpt\npioche sweep enqueue gpt lr=3e-4 optimizer=sgd\n"

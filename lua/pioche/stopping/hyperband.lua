@@ -57,7 +57,7 @@ function hyperband.new(options)
     for _, other in ipairs(earlier) do
       if bracket(other.number) == own then losses[#losses + 1] = other.loss end
     end
-    local verdict, why = rungs.halve(at.loss, losses, options.eta)
+    local verdict, why = rungs.halve(at.loss, losses, options.eta, 1)
     return verdict, ("%s in bracket %d"):format(why, own - 1)
   end
 

@@ -11,6 +11,11 @@
 --   best     the lowest loss so far
 --   mean     the mean of all losses so far
 --   number   of the proposal
+-- A rule may say "pause", too: the run stops, saves a checkpoint, and leaves its place to
+-- others. Then it has
+--   promote(self, rung, arrivals, waits)   which of all that came to the rung, by its place among
+--            them, is to go on now, nil where none is; waits(i): is that one paused there
+-- and what is not promoted until all others are over ends as stopped.
 -- `earlier` are those of the runs that passed the rung before it, in their order, each with the
 -- `verdict` that it got. A rule decides by these arguments and its options alone: so a sweep
 -- that goes on, or is replayed, decides the same.

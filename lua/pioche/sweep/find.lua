@@ -84,12 +84,16 @@ function find.best(store, sweep)
     sweep.id))
 end
 
--- Of each rung: { step, came, go, stop, best, bound (the worst that went on) }.
+-- Of each rung: { step, came, go, promoted (of those that went on, after a pause), paused (and
+-- not promoted), stop, best, bound (the worst that went on) }.
 function find.rungs(store, sweep)
   local up = sweep.spec.goal and sweep.spec.goal.goal == "maximize"
-  return check(store:rows(([[SELECT step, count(*) AS came, count(*) FILTER (WHERE verdict = 'go') AS go,
+  return check(store:rows(([[SELECT step, count(*) AS came,
+      count(*) FILTER (WHERE verdict = 'go' OR promoted_ns IS NOT NULL) AS go,
+      count(promoted_ns) AS promoted,
+      count(*) FILTER (WHERE verdict = 'pause' AND promoted_ns IS NULL) AS paused,
       count(*) FILTER (WHERE verdict = 'stop') AS stop, %s(value) AS best,
-      %s(value) FILTER (WHERE verdict = 'go') AS bound
+      %s(value) FILTER (WHERE verdict = 'go' OR promoted_ns IS NOT NULL) AS bound
     FROM rung WHERE sweep_id = ? GROUP BY step ORDER BY step]]):format(up and "max" or "min",
     up and "min" or "max"), sweep.id))
 end

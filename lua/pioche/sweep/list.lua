@@ -74,12 +74,14 @@ end
 local function print_rungs(ctx, rungs)
   local rows = {}
   for i, rung in ipairs(rungs) do
-    rows[i] = { tostring(rung.step), tostring(rung.came), tostring(rung.go), tostring(rung.stop),
+    rows[i] = { tostring(rung.step), tostring(rung.came), tostring(rung.go), tostring(rung.promoted),
+      tostring(rung.paused), tostring(rung.stop),
       rung.best and format.value(rung.best) or "", rung.bound and format.value(rung.bound) or "" }
   end
   ctx.out("\n")
   tables.print(ctx, { { title = "rung", align = "right" }, { title = "came", align = "right" },
-    { title = "went on", align = "right" }, { title = "stopped", align = "right" },
+    { title = "went on", align = "right" }, { title = "promoted", align = "right", drop = 2 },
+    { title = "paused", align = "right", drop = 2 }, { title = "stopped", align = "right" },
     { title = "best", align = "right" }, { title = "worst that went on", align = "right" } }, rows)
 end
 
@@ -117,9 +119,10 @@ function list.show(ctx, words)
   local sweep = find.one(store, words[1])
   local rungs = find.rungs(store, sweep)
   if ctx.csv then
-    ctx.out(csv.line { "rung", "came", "go", "stop", "best", "bound" })
+    ctx.out(csv.line { "rung", "came", "go", "promoted", "paused", "stop", "best", "bound" })
     for _, rung in ipairs(rungs) do
-      ctx.out(csv.line({ rung.step, rung.came, rung.go, rung.stop, rung.best, rung.bound }, 6))
+      ctx.out(csv.line({ rung.step, rung.came, rung.go, rung.promoted, rung.paused, rung.stop, rung.best,
+        rung.bound }, 8))
     end
     return
   end
@@ -128,8 +131,8 @@ function list.show(ctx, words)
   value.steps, value.steps_whole = find.steps(store, sweep)
   value.rungs = json.array {}
   for i, rung in ipairs(rungs) do
-    value.rungs[i] = { step = rung.step, came = rung.came, go = rung.go, stop = rung.stop,
-      best = or_null(rung.best), bound = or_null(rung.bound) }
+    value.rungs[i] = { step = rung.step, came = rung.came, go = rung.go, promoted = rung.promoted,
+      paused = rung.paused, stop = rung.stop, best = or_null(rung.best), bound = or_null(rung.bound) }
   end
   ctx.out(ctx.encode(value) .. "\n")
 end
