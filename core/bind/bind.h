@@ -90,7 +90,8 @@ void pio_bind_report(void *context, const char *finding, int64_t done, int64_t t
 /* The open store at `index`, else an argument error. */
 pio_store *pio_bind_store(lua_State *L, int index);
 
-/* bundle{ path, name, mtime } -> a bundle to fill and write (bundle.c); mtime in seconds. */
+/* bundle{ path, name, mtime, zstd } -> a bundle to fill and write (bundle.c); mtime in
+ * seconds. */
 int pio_bind_bundle(lua_State *L);
 
 /* ---- the modules ------------------------------------------------------------------- */

@@ -110,19 +110,30 @@ static int bundle_spooled(lua_State *L)
 	return added(L, bundle, rc, &err);
 }
 
-/* bundle:write{ progress = function(nil, done, total) } -> sha256, bytes */
+/* bundle:write{ fd, progress = function(nil, done, total) } -> { sha256, bytes, left,
+ * resumed }; with fd to that open file */
 static int bundle_write(lua_State *L)
 {
 	pio_bundle *bundle = check_bundle(L);
+	luaL_checktype(L, 2, LUA_TTABLE);
+	lua_settop(L, 2);
+	int fd = (int)pio_bind_field_integer(L, 2, "fd", -1);
+	pio_bind_reporter reporter = pio_bind_reporter_get(L, 2, "progress");
 	pio_bundle_result result;
 	pio_err err = PIO_ERR_INIT;
-	lua_settop(L, 2);
-	pio_bind_reporter reporter = pio_bind_reporter_get(L, 2, "progress");
-	if (pio_bundle_write(&result, bundle, pio_bind_report, &reporter, &err))
+	if (fd >= 0 ? pio_bundle_stream(&result, bundle, fd, pio_bind_report, &reporter, &err)
+	            : pio_bundle_write(&result, bundle, pio_bind_report, &reporter, &err))
 		return pio_bind_fail(L, &err);
+	lua_createtable(L, 0, 4);
 	lua_pushstring(L, result.sha256);
+	lua_setfield(L, -2, "sha256");
 	lua_pushinteger(L, result.size_bytes);
-	return 2;
+	lua_setfield(L, -2, "bytes");
+	lua_pushinteger(L, result.left_bytes);
+	lua_setfield(L, -2, "left");
+	lua_pushinteger(L, result.resumed_bytes);
+	lua_setfield(L, -2, "resumed");
+	return 1;
 }
 
 int pio_bind_bundle(lua_State *L)
@@ -144,5 +155,7 @@ int pio_bind_bundle(lua_State *L)
 	pio_err err = PIO_ERR_INIT;
 	if (pio_bundle_new(slot, path, name, pio_bind_field_integer(L, 1, "mtime", 0), &err))
 		return pio_bind_fail(L, &err);
+	if (pio_bind_field_boolean(L, 1, "zstd"))
+		pio_bundle_set_zstd(*slot);
 	return 1;
 }

@@ -60,6 +60,11 @@ void pio_bundle_free(pio_bundle *bundle)
 	pio_free(bundle);
 }
 
+void pio_bundle_set_zstd(pio_bundle *bundle)
+{
+	bundle->zstd = true;
+}
+
 int pio_bundle_add_info(pio_bundle *bundle, const char *label, const char *value, pio_err *err)
 {
 	if (!*label || strpbrk(label, ":\n\r\t ") || strpbrk(value, "\n\r"))

@@ -28,6 +28,9 @@ typedef struct pio_bundle pio_bundle;
  * time of every entry. The caller frees *bundle with pio_bundle_free. */
 int pio_bundle_new(pio_bundle **bundle, const char *out_path, const char *name, int64_t mtime_s,
                    pio_err *err);
+/* The tar will be one zstd stream, which is the same on every machine, too. It has no
+ * checksum of its own: keep the digest beside it. */
+void pio_bundle_set_zstd(pio_bundle *bundle);
 /* A line "Label: value" of bag-info.txt beside those that pioche writes. */
 int pio_bundle_add_info(pio_bundle *bundle, const char *label, const char *value, pio_err *err);
 /* data/PATH from memory (copied). PIO_EEXIST if the path was added before,
@@ -58,6 +61,8 @@ typedef struct pio_bundle_result {
 	int64_t size_bytes;                       /* of the whole tar */
 	int64_t files, payload_bytes;             /* in data/ */
 	int64_t bad;                              /* findings; only of verify */
+	int64_t left_bytes;                       /* of OUT.part as it was found; only of write, */
+	int64_t resumed_bytes;                    /* which began with so many of those wanted */
 } pio_bundle_result;
 
 /* Called now and then while bytes pass; `finding` is NULL then, and in verify
@@ -66,11 +71,15 @@ typedef void pio_bundle_report(void *context, const char *finding, int64_t bytes
                                int64_t bytes_total);
 
 /* Write OUT.part, sync it, rename it to OUT (replacing what is there), sync the
- * directory. Interrupted or failed, it leaves no OUT of its own. PIO_ECORRUPT
+ * directory. Killed, it leaves OUT.part, of which the next one keeps what it would
+ * write itself, byte by byte; failed, it leaves nothing of its own. PIO_ECORRUPT
  * names a file whose bytes or size are not those that were announced; PIO_EBUSY:
  * another process writes the same bundle. Once per bundle. */
 int pio_bundle_write(pio_bundle_result *result, pio_bundle *bundle, pio_bundle_report *report,
                      void *context, pio_err *err);
+/* The same to an open file, pipe or socket, from where it stands; nothing is synced. */
+int pio_bundle_stream(pio_bundle_result *result, pio_bundle *bundle, int fd, pio_bundle_report *report,
+                      void *context, pio_err *err);
 void pio_bundle_free(pio_bundle *bundle);
 
 /* Read a bundle once, from its first byte to its last, with distrust: what the

@@ -23,6 +23,7 @@ typedef struct pio_bundle_item {
 struct pio_bundle {
 	char *out_path, *part_path, *name;
 	int64_t mtime_s;
+	bool zstd;
 	pio_bundle_item *items;
 	size_t count, capacity;
 	pio_str info;           /* the caller's lines of bag-info.txt */

@@ -219,6 +219,13 @@ static bool has_suffix(const char *path, const char *suffix)
 	return len >= n && !strcmp(path + len - n, suffix);
 }
 
+/* What is code, or was logged as a file, may be called as it likes. */
+static bool is_weights(const char *path)
+{
+	return has_suffix(path, ".safetensors") && strncmp(path, "data/code/", strlen("data/code/")) &&
+	       !strstr(path, "/run/media/");
+}
+
 static int read_file(pio_bag_reader *r, pio_bag_seen *seen, int64_t size_bytes, pio_err *err)
 {
 	int tag = 0;
@@ -231,7 +238,7 @@ static int read_file(pio_bag_reader *r, pio_bag_seen *seen, int64_t size_bytes, 
 	if (rc)
 		return rc;
 	bool payload = pio_bag_is_payload(seen->path);
-	r->is_weights = payload && has_suffix(seen->path, ".safetensors");
+	r->is_weights = payload && is_weights(seen->path);
 	pio_weights_init(&r->weights, seen->path, size_bytes);
 	rc = read_data(r, seen, size_bytes, tag < PIO_BAG_TAGS ? &r->tags[tag] : NULL, err);
 	pio_weights_fini(&r->weights);

@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -31,9 +32,12 @@
 
 #define BLOCK_BYTES PIO_BELT_BLOCK_BYTES
 #define HINT_BYTES (16 << 20)
+#define ZSTD_THREADS_MAX 8
 
 struct writer {
 	const pio_bundle *bundle;
+	const char *name;       /* of what is written */
+	bool is_stream;
 	struct archive *archive;
 	pio_sha256 *inner;      /* of the file that is being copied */
 	char *block;
@@ -41,21 +45,52 @@ struct writer {
 	pio_bundle_report *report;
 	void *context;
 	pio_belt *belt;         /* its thread alone uses the four below while it runs */
-	int fd;                 /* of OUT.part, locked */
+	int fd;                 /* of OUT.part, locked; or of the stream */
 	pio_sha256 *outer;      /* of the tar */
 	int64_t bytes_out, bytes_hinted;
+	int64_t left_bytes;     /* of OUT.part when it was opened */
+	int64_t resumed_bytes;  /* the first so many of them are what is wanted */
+	bool resuming;          /* all were, so far */
+	char *left;             /* a block of them */
 };
+
+/* True if the block is there already. The first that is not ends what was left. */
+static int find_left(bool *found, struct writer *w, const void *bytes, size_t size_bytes, pio_err *err)
+{
+	const char *path = w->bundle->part_path;
+	*found = false;
+	if (!w->resuming)
+		return 0;
+	if (w->bytes_out + (int64_t)size_bytes <= w->left_bytes) {
+		int rc = pio_fs_pread_all(w->fd, w->left, size_bytes, w->bytes_out, path, err);
+		if (rc)
+			return rc;
+		*found = !memcmp(w->left, bytes, size_bytes);
+	}
+	if (*found) {
+		w->resumed_bytes += (int64_t)size_bytes;
+		return 0;
+	}
+	w->resuming = false;
+	w->bytes_hinted = w->bytes_out;
+	if (ftruncate(w->fd, w->bytes_out) || lseek(w->fd, w->bytes_out, SEEK_SET) < 0)
+		return pio_fail_errno(err, errno, "%s: cannot be cut", path);
+	return 0;
+}
 
 /* On the belt's thread: the tar's own digest and the writing. */
 static int take_block(void *context, const void *bytes, size_t size_bytes, pio_err *err)
 {
 	struct writer *w = context;
-	int rc = pio_fs_write_all(w->fd, bytes, size_bytes, w->bundle->part_path, err);
+	bool found;
+	int rc = find_left(&found, w, bytes, size_bytes, err);
+	if (!rc && !found)
+		rc = pio_fs_write_all(w->fd, bytes, size_bytes, w->name, err);
 	if (!rc)
 		rc = pio_sha256_update(w->outer, bytes, size_bytes, err);
 	w->bytes_out += (int64_t)size_bytes;
 	/* Only a hint: the disk begins to write while the next blocks are hashed. */
-	if (!rc && w->bytes_out - w->bytes_hinted >= HINT_BYTES) {
+	if (!rc && !w->is_stream && !w->resuming && w->bytes_out - w->bytes_hinted >= HINT_BYTES) {
 		sync_file_range(w->fd, w->bytes_hinted, w->bytes_out - w->bytes_hinted,
 		                SYNC_FILE_RANGE_WRITE);
 		w->bytes_hinted = w->bytes_out;
@@ -290,13 +325,26 @@ static int put_tags(struct writer *w, pio_err *err)
 
 /* ---- the file -------------------------------------------------------------------- */
 
+/* However many threads there are, the bytes are the same; without any they differ. */
+static bool add_filter(struct writer *w)
+{
+	char threads[24];
+	long cores = sysconf(_SC_NPROCESSORS_ONLN);
+	if (!w->bundle->zstd)
+		return archive_write_add_filter_none(w->archive) == ARCHIVE_OK;
+	snprintf(threads, sizeof threads, "%ld", cores < 1 ? 1 : cores > ZSTD_THREADS_MAX ? ZSTD_THREADS_MAX
+	                                                                                : cores);
+	return archive_write_add_filter_zstd(w->archive) == ARCHIVE_OK &&
+	       archive_write_set_filter_option(w->archive, "zstd", "threads", threads) == ARCHIVE_OK;
+}
+
 static int start_archive(struct writer *w, pio_err *err)
 {
 	w->archive = archive_write_new();
 	if (!w->archive)
 		return pio_fail(err, PIO_ENOMEM, "%s: out of memory", w->bundle->out_path);
 	bool ok = archive_write_set_format_pax_restricted(w->archive) == ARCHIVE_OK &&
-	          archive_write_add_filter_none(w->archive) == ARCHIVE_OK &&
+	          add_filter(w) &&
 	          archive_write_set_bytes_per_block(w->archive, BLOCK_BYTES) == ARCHIVE_OK &&
 	          archive_write_set_bytes_in_last_block(w->archive, 1) == ARCHIVE_OK &&
 	          archive_write_open(w->archive, w, NULL, write_block, NULL) == ARCHIVE_OK;
@@ -304,7 +352,7 @@ static int start_archive(struct writer *w, pio_err *err)
 }
 
 /* The lock keeps a second export of the same name out; a .part without a
- * process is what an interrupted export left, and is written anew. */
+ * process is what an interrupted export left (find_left). */
 static int open_part(struct writer *w, pio_err *err)
 {
 	const char *path = w->bundle->part_path;
@@ -321,8 +369,10 @@ static int open_part(struct writer *w, pio_err *err)
 		return pio_fail(err, PIO_EBUSY, "%s: another process has just written it", path);
 	if (!S_ISREG(ours.st_mode))
 		return pio_fail(err, PIO_EINVAL, "%s: not a regular file", path);
-	if (ftruncate(w->fd, 0) || fchmod(w->fd, 0644))
-		return pio_fail_errno(err, errno, "%s: cannot be emptied", path);
+	w->left_bytes = ours.st_size;
+	w->resuming = w->left_bytes > 0;
+	if (fchmod(w->fd, 0644))
+		return pio_fail_errno(err, errno, "%s: its mode cannot be set", path);
 	return 0;
 }
 
@@ -371,29 +421,55 @@ static int write_all(struct writer *w, pio_bundle_result *result, pio_err *err)
 	return rc;
 }
 
+/* The end of what was left, where that was longer. */
+static int cut_left(struct writer *w, pio_err *err)
+{
+	if (w->resuming && w->left_bytes > w->bytes_out && ftruncate(w->fd, w->bytes_out))
+		return pio_fail_errno(err, errno, "%s: cannot be cut", w->name);
+	return 0;
+}
+
+static int write_sorted(struct writer *w, pio_bundle_result *result, pio_err *err)
+{
+	const pio_bundle *bundle = w->bundle;
+	*result = (pio_bundle_result){ .files = (int64_t)bundle->count };
+	memcpy(result->name, bundle->name, strlen(bundle->name) + 1);
+	for (size_t i = 0; i < bundle->count; i++)
+		w->bytes_total += bundle->items[i].size_bytes;
+	w->block = pio_alloc(BLOCK_BYTES);
+	w->left = w->resuming ? pio_alloc(BLOCK_BYTES) : NULL;
+	int rc = w->block && (w->left || !w->resuming) ? write_all(w, result, err)
+	                                               : pio_fail(err, PIO_ENOMEM, "%s: out of memory", w->name);
+	/* First, so that its bytes are none after a failure: freeing closes an
+	 * unfinished archive, which writes on into nothing. */
+	pio_belt_free(w->belt);
+	w->belt = NULL;
+	archive_write_free(w->archive);
+	if (!rc)
+		rc = cut_left(w, err);
+	result->size_bytes = w->bytes_out;
+	result->payload_bytes = w->bytes_total;
+	result->left_bytes = w->left_bytes;
+	result->resumed_bytes = w->resumed_bytes;
+	pio_sha256_free(w->outer);
+	pio_sha256_free(w->inner);
+	pio_free(w->block);
+	pio_free(w->left);
+	return rc;
+}
+
 int pio_bundle_write(pio_bundle_result *result, pio_bundle *bundle, pio_bundle_report *report,
                      void *context, pio_err *err)
 {
-	struct writer w = { .bundle = bundle, .fd = -1, .report = report, .context = context };
-	*result = (pio_bundle_result){ .files = (int64_t)bundle->count };
-	memcpy(result->name, bundle->name, strlen(bundle->name) + 1);
+	struct writer w = { .bundle = bundle, .name = bundle->part_path, .fd = -1, .report = report,
+		.context = context };
 	int rc = pio_bundle_sort(bundle, err);
 	if (rc)
 		return rc;
-	for (size_t i = 0; i < bundle->count; i++)
-		w.bytes_total += bundle->items[i].size_bytes;
-	w.block = pio_alloc(BLOCK_BYTES);
-	if (!w.block)
-		return pio_fail(err, PIO_ENOMEM, "%s: out of memory", bundle->out_path);
 	rc = open_part(&w, err);
 	bool opened = !rc;
 	if (!rc)
-		rc = write_all(&w, result, err);
-	/* First, so that its bytes are none after a failure: freeing closes an
-	 * unfinished archive, which writes on into nothing. */
-	pio_belt_free(w.belt);
-	w.belt = NULL;
-	archive_write_free(w.archive);
+		rc = write_sorted(&w, result, err);
 	if (!rc)
 		rc = publish(&w, err);
 	if (rc && opened)
@@ -402,10 +478,14 @@ int pio_bundle_write(pio_bundle_result *result, pio_bundle *bundle, pio_bundle_r
 		int closed = pio_fs_close(&w.fd, bundle->part_path, rc ? NULL : err);
 		rc = rc ? rc : closed;
 	}
-	result->size_bytes = w.bytes_out;
-	result->payload_bytes = w.bytes_total;
-	pio_sha256_free(w.outer);
-	pio_sha256_free(w.inner);
-	pio_free(w.block);
 	return rc;
+}
+
+int pio_bundle_stream(pio_bundle_result *result, pio_bundle *bundle, int fd, pio_bundle_report *report,
+                      void *context, pio_err *err)
+{
+	struct writer w = { .bundle = bundle, .name = bundle->out_path, .is_stream = true, .fd = fd,
+		.report = report, .context = context };
+	int rc = pio_bundle_sort(bundle, err);
+	return rc ? rc : write_sorted(&w, result, err);
 }

@@ -171,22 +171,31 @@ local function compare_csv(store, loaded)
   return table.concat(parts)
 end
 
-local function add_overview(box, store, loaded)
+local function add_overview(box, store, loaded, folders)
   local list = json.array {}
   for i, run in ipairs(loaded) do
-    list[i] = { name = run.name, ulid = run.ulid, status = run.status,
-      folder = "runs/" .. run.name .. "/" }
+    list[i] = { name = run.name, ulid = run.ulid, status = run.status, folder = folders[i] }
   end
   box:json("runs.json", { format = "pioche/runs/1", runs = list })
   box:text("compare.csv", compare_csv(store, loaded))
 end
 
+-- The folder of each run: its name, or its ULID where names differ in case alone.
+local function folders_of(loaded)
+  local folders, seen = {}, {}
+  for i, run in ipairs(loaded) do
+    local name = seen[run.name:lower()] and run.ulid or run.name
+    seen[name:lower()] = true
+    folders[i] = #loaded == 1 and "" or "runs/" .. name .. "/"
+  end
+  return folders
+end
+
 local function fill(box, store, loaded, options)
-  local title = title_of(loaded)
-  if #loaded > 1 then add_overview(box, store, loaded) end
-  for _, run in ipairs(loaded) do
-    local folder = #loaded == 1 and "" or "runs/" .. run.name .. "/"
-    add_run(box, store, run, folder, options.checkpoints[run.id], options)
+  local title, folders = title_of(loaded), folders_of(loaded)
+  if #loaded > 1 then add_overview(box, store, loaded, folders) end
+  for i, run in ipairs(loaded) do
+    add_run(box, store, run, folders[i], options.checkpoints[run.id], options)
   end
   add_recipes(box, store, loaded)
   records.add_sweeps(box, store, loaded)

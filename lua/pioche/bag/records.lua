@@ -52,29 +52,28 @@ local extensions = { ["image/png"] = "png", ["image/jpeg"] = "jpg", ["text/plain
   ["application/json"] = "json", ["text/csv"] = "csv" }
 
 -- A name for a medium that says what it is, each once.
-local function media_path(used, folder, row)
+local function media_path(box, folder, row)
   local name = type(row.name) == "string" and row.name or nil
   local key = type(row.key) == "string" and row.key or row.kind
   local stem = folder .. "run/media/" .. row.kind .. "/" .. key:gsub("[^%w._-]", "_"):sub(1, 80)
     .. (row.step and "-" .. row.step or "") .. (row.rank > 0 and "-rank-" .. row.rank or "")
   local ending = "." .. (name and name:match("%.(%w+)$") or extensions[row.mime] or "bin")
   local path, n = stem .. ending, 1
-  while used[path] do
+  while box:clashes(path) do
     n = n + 1
     path = stem .. "~" .. n .. ending
   end
-  used[path] = true
   return path
 end
 
 local function media_of(box, store, run, folder)
-  local list, used = json.array {}, {}
+  local list = json.array {}
   for i, id in ipairs(store:column("SELECT id FROM media WHERE run_id = ? ORDER BY id", run.id)) do
     local row = store:one("SELECT m.*, a.number AS attempt FROM media m"
       .. " LEFT JOIN attempt a ON a.id = m.attempt_id WHERE m.id = ?", id)
     local data = row.data
     plain(row, "id", "run_id", "attempt_id", "data")
-    local path = media_path(used, folder, row)
+    local path = media_path(box, folder, row)
     if data then
       row.sha256 = sys.sha256(data)
       row.inline = true

@@ -6,6 +6,7 @@ local boxes = require "pioche.bag.box"
 local csv = require "pioche.csv"
 local errors = require "pioche.errors"
 local format = require "pioche.format"
+local outlet = require "pioche.bag.outlet"
 local query = require "pioche.query"
 local runs = require "pioche.runs"
 local tensorboard = require "pioche.tensorboard"
@@ -16,24 +17,11 @@ local ongoing = { running = true, planned = true, queued = true }
 
 -- ---- one bundle: of one run, or of a group of runs -------------------------------
 
-local function output_path(ctx, name)
-  local path = ctx.options.output or (name .. ".tar")
-  if sys.type(path) == "dir" then path = path:gsub("/+$", "") .. "/" .. name .. ".tar" end
-  if sys.type(path) and not ctx.options.force then
-    errors.raise("exists", "%s: exists already; --force replaces it", path)
-  end
-  local folder = path:match("^(.*)/[^/]*$")
-  if folder and folder ~= "" and sys.type(folder) ~= "dir" then
-    errors.raise("not_found", "%s: there is no folder %s", path, folder)
-  end
-  return path
-end
-
 -- What is made on the way lies in the store, or beside the bundle where the store
 -- cannot be written.
 local function spool_folder(store, path)
   if store:is_writable() then return store:path() .. "/staging" end
-  return path:match("^(.*)/[^/]*$") or "."
+  return path and (path:match("^(.*)/[^/]*$") or ".") or sys.getenv("TMPDIR") or "/tmp"
 end
 
 -- The folder inside is named after the run, or after the experiment of all runs,
@@ -52,22 +40,21 @@ local function time_of(group)
   return newest // 1000000000
 end
 
-local function write_bundle(ctx, store, group, path, checkpoints)
+-- { sha256, bytes } of what was written, and how many files are in it.
+local function write_bundle(ctx, store, group, way, checkpoints)
   local name = name_of(group)
   local progress = term.progress("exporting " .. name, format.bytes)
-  local box = boxes.new { path = path, name = name, mtime = time_of(group),
-    spool = spool_folder(store, path), note = ctx.note }
-  local ok, digest, bytes = pcall(function()
+  local box = boxes.new { path = way.path or "standard output", name = name, mtime = time_of(group),
+    zstd = way.zstd, spool = spool_folder(store, way.path), note = ctx.note }
+  local ok, written = pcall(function()
     bag.fill(box, store, group, { checkpoints = checkpoints,
       weights_only = ctx.options.weights_only, history = ctx.options.history })
-    return errors.check(box.bundle:write { progress = function(_, done, total)
-      progress(done, total)
-    end })
+    return outlet.write(way, box.bundle, function(_, done, total) progress(done, total) end)
   end)
   progress()
   box.bundle:close()
-  if not ok then error(digest, 0) end
-  return digest, bytes, #box.entries
+  if not ok then error(written, 0) end
+  return written, #box.entries
 end
 
 -- { [run id] = rows } of a group, how many there are, and the last of them.
@@ -92,22 +79,29 @@ end
 -- Pack the runs of these ids; what there is to say of it.
 local function export(ctx, store, ids, words)
   local group = runs.load(store, ids, { params = true, tags = true, attempts = true })
-  local path = output_path(ctx, name_of(group))
+  local way = outlet.choose(ctx.options, name_of(group))
   for _, run in ipairs(group) do
     if ongoing[run.status] then
       ctx.note(("%s is %s: the bundle holds what is there now\n"):format(run.name, run.status))
     end
   end
   local checkpoints, count, newest = choose_checkpoints(ctx, store, group, words)
-  local digest, bytes, files = write_bundle(ctx, store, group, path, checkpoints)
-  if store:is_writable() then
+  local written, files = write_bundle(ctx, store, group, way, checkpoints)
+  if (written.left or 0) > 0 then
+    ctx.note(written.resumed > 0 and ("%s.part: %s of an interrupted export were there already\n"):format(
+      way.path, format.bytes(written.resumed))
+      or way.path .. ".part was of another export: written anew\n")
+  end
+  if store:is_writable() and way.path then
     for _, run in ipairs(group) do
-      store:bundle_add { run_id = run.id, path = sys.realpath(path) or path, sha256 = digest,
-        bytes = bytes }
+      store:bundle_add { run_id = run.id, path = sys.realpath(way.path) or way.path,
+        sha256 = written.sha256, bytes = written.bytes }
     end
   end
-  return { id = name_of(group), path = path, bytes = bytes, sha256 = digest, files = files,
-    runs = #group, checkpoints = count, checkpoint = newest and newest.manifest_sha256 or json.null,
+  return { id = name_of(group), path = way.path or "-", bytes = written.bytes,
+    sha256 = written.sha256, signature = way.sign and way.path .. ".sig" or json.null,
+    files = files, runs = #group, checkpoints = count,
+    checkpoint = newest and newest.manifest_sha256 or json.null,
     step = newest and newest.step or json.null }
 end
 
@@ -140,6 +134,7 @@ end
 -- them, else a bundle a run.
 local function groups_of(ctx, ids, single)
   local output = ctx.options.output
+  if ctx.options.to then return { ids } end
   if output and output:find("/$") and not sys.type(output) then
     errors.check(sys.mkdirs(output))
   elseif not single and output and sys.type(output) ~= "dir" then
@@ -157,22 +152,22 @@ local function run(ctx)
   if ctx.options.tensorboard then return tensorboard.export(ctx, store, ids) end
   local words, list = weights.parse(ctx.options.checkpoints), json.array {}
   local groups = groups_of(ctx, ids, single)
-  if ctx.csv then ctx.out(csv.line { "run", "path", "bytes", "sha256" }) end
+  local tell = ctx.options.to and ctx.note or ctx.out   -- stdout is the bundle's then
+  if ctx.csv then tell(csv.line { "run", "path", "bytes", "sha256" }) end
   for i, group in ipairs(groups) do
     local done = export(ctx, store, group, words)
     list[i] = done
     if ctx.csv then
-      ctx.out(csv.line { done.id, done.path, done.bytes, done.sha256 })
+      tell(csv.line { done.id, done.path, done.bytes, done.sha256 })
     elseif not ctx.json then
-      ctx.out(summary_line(done))
+      tell(summary_line(done))
     end
   end
   if ctx.json then
-    ctx.out(ctx.encode((single or #groups == 1 and #ids > 1) and list[1] or list) .. "\n")
-  elseif not ctx.csv then
-    ctx.out("anybody checks " .. (#list == 1 and "it" or "one of them") .. " with:\n  tar xf "
-      .. list[1].path .. " && cd " .. list[1].id
-      .. "\n  sha256sum -c tagmanifest-sha256.txt manifest-sha256.txt\n")
+    tell(ctx.encode((single or #groups == 1 and #ids > 1) and list[1] or list) .. "\n")
+  elseif not ctx.csv and not ctx.options.to then
+    tell("anybody checks " .. (#list == 1 and "it" or "one of them") .. " with:\n"
+      .. outlet.instructions(ctx.options, list[1]))
   end
   return 0
 end
@@ -197,13 +192,22 @@ Several runs, an experiment, the ULID of a sweep or a QUERY (`pioche help query`
 become one bundle in X.tar, where what they share is once, with a table that compares
 them; or a bundle a run in FOLDER/, which is made where there is none, or here.
 
+Killed, it leaves X.tar.part, and goes on from there when it is run again: what is
+in it counts where it is byte by byte what would be written.
+
+--sign KEY makes X.tar.sig, which `pioche verify X.tar --signers FILE` checks, or
+  ssh-keygen -Y verify -f FILE -I WHO -n file -s X.tar.sig < X.tar
+with FILE in the format of ALLOWED SIGNERS of ssh-keygen. What is encrypted is never
+on a disk in the clear; a passphrase is asked for by age itself:
+  pioche export gpt-17 --to - | age -p > gpt-17.tar.age
+
 With --tensorboard: event files that TensorBoard shows, in DIR/RUN; ranks above 0
 in DIR/RUN/rank-N. Keys are tags, parameters are hparams, values that no f32 holds
 are written as f64. Nothing is overwritten. JSON: an array of {id, path, points,
 texts, histograms, images, passed_over}.
 
-JSON: {id, path, bytes, sha256, files, runs, checkpoints, checkpoint, step}, the last
-two of the newest checkpoint; an array of these where there is a bundle a run.]],
+JSON: {id, path, bytes, sha256, signature, files, runs, checkpoints, checkpoint, step},
+the last two of the newest checkpoint; an array of these where there is a bundle a run.]],
   options = {
     { name = "output", short = "o", arg = "X.tar",
       help = "where to: a file or a folder (RUN.tar here unless told)" },
@@ -211,6 +215,11 @@ two of the newest checkpoint; an array of these where there is a bundle a run.]]
       help = "best, last, all or none; several with commas (best, or last where there is no goal)" },
     { name = "weights-only", help = "without optimizer state" },
     { name = "history", help = "the git bundle with all commits that led to the code" },
+    { name = "zstd", help = "compressed: X.tar.zst, and X.tar.zst.sha256 beside it" },
+    { name = "to", arg = "-", choices = { "-" }, help = "the standard output, for a pipe" },
+    { name = "encrypt", arg = "RECIPIENT", help = "by age, for its public key (age1..., ssh-...) or"
+      .. " a file of such keys" },
+    { name = "sign", arg = "KEY", help = "X.tar.sig beside it, by this key of ssh-keygen" },
     { name = "tensorboard", arg = "DIR", help = "event files for TensorBoard instead, below DIR" },
     { name = "force", short = "f", help = "replace an existing file" },
   },

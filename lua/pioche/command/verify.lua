@@ -1,5 +1,6 @@
 -- verify: are the bytes what they claim to be: of bundles, of the store, of a run.
 local json = require "pioche.core.json"
+local outlet = require "pioche.bag.outlet"
 local sys = require "pioche.core.sys"
 local csv = require "pioche.csv"
 local damage = require "pioche.damage"
@@ -18,7 +19,8 @@ local function collector(label)
   end, progress
 end
 
-local function verify_bundle(path)
+-- With `signers`: by whom of those in the file it is signed, too.
+local function verify_bundle(path, signers)
   local pack = require "pioche.core.pack"
   local findings, report, progress = collector("verifying " .. path)
   local result, message, code = pack.verify(path, { report = report })
@@ -27,11 +29,14 @@ local function verify_bundle(path)
     if code ~= "corrupt" then errors.check(result, message, code) end
     if #findings == 0 then findings[1] = message end
   end
+  local who, why
+  if signers then who, why = outlet.signer(path, signers) end
+  if signers and not who then findings[#findings + 1] = path .. ": " .. why end
   return { subject = path, findings = findings, files = result and result.files,
-    bytes = result and result.bytes,
-    good = result and string.format("%s: good: %s, %s", path, result.tensors and format.count(result.tensors)
-      .. (result.tensors == 1 and " tensor" or " tensors") or result.files .. " files",
-      format.bytes(result.bytes)) }
+    bytes = result and result.bytes, signer = who,
+    good = result and string.format("%s: good: %s, %s%s", path, result.tensors
+      and format.count(result.tensors) .. (result.tensors == 1 and " tensor" or " tensors")
+      or result.files .. " files", format.bytes(result.bytes), who and ", signed by " .. who or "") }
 end
 
 local function verify_database(store, findings)
@@ -121,7 +126,7 @@ local function verify_each(ctx)
     elseif ctx.options.quick or ctx.options.sample then
       errors.raise("usage", "--%s: a bundle is always read whole", ctx.options.quick and "quick" or "sample")
     else
-      results[i] = verify_bundle(word)
+      results[i] = verify_bundle(word, ctx.options.signers)
     end
   end
   return results
@@ -181,6 +186,8 @@ runs also damage[{object, what, bytes, ranges[{from,to}], tensors[], checkpoints
       help = "only that objects exist, with their size; not the database" },
     { name = "sample", arg = "N/T", help = "read the Nth of T equal parts of the objects" },
     { name = "full", help = "read every object (as without it)" },
+    { name = "signers", arg = "FILE",
+      help = "a bundle must have a signature X.tar.sig of somebody in FILE (ALLOWED SIGNERS of ssh-keygen)" },
     { name = "anew", help = "from the beginning, also where an earlier one was cut short" },
   },
   examples = "pioche verify\npioche verify gpt-17\npioche verify --sample 1/7\n"

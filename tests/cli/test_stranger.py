@@ -1,0 +1,102 @@
+#!/usr/bin/env python3
+"""The stranger's test: in an empty directory, with coreutils, GNU tar, git and Python's
+safetensors alone, a bundle is verified, opened, its code cloned and its numbers read.
+pioche is not even on the path."""
+import os
+import subprocess
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+import harness  # noqa: E402
+from harness import GPT, Project, Skip  # noqa: E402
+
+RECIPE = """local pioche = require "pioche"
+return pioche.sweep {
+  name = "tiny",
+  program = pioche.program { command = { "%s" }, sources = { "model.txt" }, inputs = { text = "text.txt" } },
+  space = { width = 16, heads = 2, depth = 1, context = 32, batch = 8, steps = 12,
+            ["sample-bytes"] = 0 },
+  goal = pioche.minimize "val/loss",
+}
+"""
+
+READ = """
+import csv, json, sys
+from safetensors import safe_open
+with safe_open("data/model/model.safetensors", framework="np") as f:
+    tensors = {name: list(f.get_tensor(name).shape) for name in f.keys()}
+with open("data/run/metrics.csv", newline="") as f:
+    loss = [float(r["value"]) for r in csv.DictReader(f) if r["key"] == "train/loss"]
+with open("data/attestation.intoto.json") as f:
+    statement = json.load(f)
+with open("data/run/records.json") as f:
+    records = json.load(f)
+json.dump([tensors, loss, statement, records], sys.stdout)
+"""
+
+
+def venv_of_a_stranger(p):
+    """Python with safetensors and NumPy, in a folder of its own."""
+    venv = p.path("venv")
+    made = subprocess.run([sys.executable, "-m", "venv", venv], capture_output=True)
+    if made.returncode or subprocess.run([f"{venv}/bin/pip", "install", "-q", "safetensors", "numpy"],
+                                         capture_output=True).returncode:
+        raise Skip("pip cannot install safetensors and numpy here")
+    return f"{venv}/bin/python"
+
+
+def path_of_a_stranger(p):
+    """A folder with the tools of the stranger and nothing else."""
+    os.mkdir(p.path("tools"))
+    for tool in ("sh", "tar", "sha256sum", "git", "cat", "ls", "find", "sort", "diff"):
+        p.sh(f"ln -s \"$(command -v {tool})\" tools/{tool}")
+    return {"PATH": p.path("tools"), "HOME": p.path("stranger"), "GIT_CONFIG_GLOBAL": "/dev/null"}
+
+
+def test_a_stranger_needs_no_pioche():
+    with Project() as p:
+        python = venv_of_a_stranger(p)
+        p.write(".gitignore", "venv\ntools\nstranger\n")
+        p.write("recipe.lua", RECIPE % GPT)
+        p.write("text.txt", "".join(f"{i} and the {i * i} words\n" for i in range(3000)))
+        p.write("model.txt", "as committed\n")
+        p.sh("git add -A && git commit -qm start")
+        p.write("model.txt", "as it ran\n")
+        p.pioche("run", "recipe.lua")
+        os.mkdir(p.path("stranger"))
+        sha256 = p.pioche("export", "tiny-1", "-o", "stranger/x.tar", "--json").json["sha256"]
+        tree = p.sql("SELECT tree_id, commit_id FROM snapshot")[0]
+        point = p.sql("SELECT count, last FROM series WHERE key = 'train/loss'")[0]
+        manifest = p.sql("SELECT manifest_sha256 FROM checkpoint")[0]["manifest_sha256"]
+        env = path_of_a_stranger(p)
+
+        def stranger(command):
+            return subprocess.run(["sh", "-ec", command], cwd=p.path("stranger"), env=env, check=True,
+                                  capture_output=True, text=True).stdout
+
+        assert sha256 in stranger("sha256sum x.tar")
+        stranger("tar xf x.tar && cd tiny-1 && sha256sum -c --quiet --strict tagmanifest-sha256.txt"
+                 " manifest-sha256.txt")
+        assert manifest in stranger("sha256sum tiny-1/data/checkpoint.json")
+        out = stranger("cd tiny-1/data && git bundle verify -q code.bundle && git clone -q code.bundle ../../clone"
+                       " && cd ../../clone && git rev-parse 'HEAD^{tree}' && cat model.txt && git status --short"
+                       " && diff -r -x .git . ../tiny-1/data/code")
+        assert out == tree["tree_id"] + "\nas it ran\n", out
+        read = subprocess.run([python, "-c", READ], cwd=p.path("stranger/tiny-1"), env=env, check=True,
+                              capture_output=True, text=True).stdout
+        tensors, loss, statement, records = harness.json.loads(read)
+        assert len(loss) == point["count"] and loss[-1] == point["last"], (loss, point)
+        names = {row["name"] for row in p.sql("SELECT t.name FROM tensor t JOIN checkpoint_file f"
+                                              " USING (sha256) WHERE f.role = 'model'")}
+        assert set(tensors) == names and len(names) > 5
+        run, = statement["predicate"]["buildDefinition"]["externalParameters"]["runs"]
+        assert statement["_type"] == "https://in-toto.io/Statement/v1"
+        assert run["commit"] == tree["commit_id"] == records["commit"]
+        assert run["checkpoints"][0]["digest"]["sha256"] == manifest
+        digests = {s["name"]: s["digest"]["sha256"] for s in statement["subject"]}
+        assert digests["checkpoint.json"] == manifest and "run/recipe.lua" in digests
+        for name, digest in digests.items():
+            assert digest in stranger(f"sha256sum 'tiny-1/data/{name}'"), name
+
+
+harness.main()
