@@ -49,17 +49,22 @@ local function check_command(program, dir)
     fields.show(name), what)
 end
 
--- The folder with a program's code of a snapshot { tree, commit, repository }:
--- cache/<key>, made as cache/<key>.build and renamed when it is whole.
--- building() is called before a build, interrupted() meanwhile: true ends it.
-function code.folder(store, program, snapshot, building, interrupted)
+-- Where a store has a program's code of a snapshot { tree, commit, repository }, if it
+-- has it: cache/<key>.
+function code.place(store, program, snapshot)
   local key = check(sys.sha256(check(json.encode { tree = snapshot.tree, v = 1,
     build = program.build or json.null, setup = program.build and program.setup or json.null,
     env = program.build and program.env or json.null }))):sub(1, 24)
-  local cache = store:path() .. "/cache"
-  local dir, making = cache .. "/" .. key, cache .. "/" .. key .. ".build"
+  return store:path() .. "/cache/" .. key
+end
+
+-- That folder, made as cache/<key>.build and renamed when it is whole.
+-- building() is called before a build, interrupted() meanwhile: true ends it.
+function code.folder(store, program, snapshot, building, interrupted)
+  local dir = code.place(store, program, snapshot)
+  local making = dir .. ".build"
   if sys.type(dir) ~= "dir" then
-    check(sys.mkdirs(cache))
+    check(sys.mkdirs(store:path() .. "/cache"))
     check(sys.remove_tree(making))
     check(git.checkout(snapshot.repository, snapshot.commit, making))
     if program.build then

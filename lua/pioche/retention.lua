@@ -51,10 +51,11 @@ local function tell_outcome(self, job, id)
   self.progress:say("%s: %s", job.name, message)
 end
 
+-- Where no process can be made it is tried again when the rule is applied next.
 local function begin_reread(self, job, id, found)
-  local pid = check(sys.spawn { log = "/dev/null", argv = { sys.executable(), "checkpoint", "verify",
-    found.sha256, "--store", sys.realpath(self.store:path()) } })
-  self.reread = { pid = pid, id = id, job = job, step = found.step, bytes = found.bytes }
+  local pid = sys.spawn { log = "/dev/null", argv = { sys.executable(), "checkpoint", "verify",
+    found.sha256, "--store", sys.realpath(self.store:path()) } }
+  self.reread = pid and { pid = pid, id = id, job = job, step = found.step, bytes = found.bytes }
 end
 
 -- Drop what may go; false while another has to be read before.
@@ -65,13 +66,14 @@ local function try(self, job)
     if not unread then return true end
     if self.reread or read[unread] then return read[unread] ~= nil end
     read[unread] = true
-    local found = look_up(self, unread)
-    if found.bytes > at_once_bytes then
+    local found = look_up(self, unread) -- nil where `pioche gc` has dropped it meanwhile
+    if found and found.bytes > at_once_bytes then
       begin_reread(self, job, unread, found)
-      return false
+      return not self.reread
+    elseif found then
+      check(self.store:verify { checkpoint = unread, only_unread = true })
+      tell_outcome(self, job, unread)
     end
-    check(self.store:verify { checkpoint = unread, only_unread = true })
-    tell_outcome(self, job, unread)
   end
 end
 

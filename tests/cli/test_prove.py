@@ -88,6 +88,10 @@ def test_a_program_that_does_not_go_on_as_it_did_is_told():
             assert kept == {"result": result, "step": 3, "message": proof["message"]}, kept
         err = p.pioche("checkpoint", "prove", runs["resumes"], "-m", "nothing", expect=1).err
         assert "logged none of nothing" in err, err
+        # Code that is in the store no more is made apart, and goes with the proof.
+        p.sh("chmod -R u+w .pioche/cache && rm -rf .pioche/cache")
+        assert p.pioche("checkpoint", "prove", runs["resumes"], "--json").json["result"] == "same"
+        assert not os.path.exists(os.path.join(p.store, "cache"))
         p.write("text.txt", "other")
         assert "text.txt is not what it was" in p.pioche("checkpoint", "prove", runs["resumes"], expect=1).err
         nothing_left(p)

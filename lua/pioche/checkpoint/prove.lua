@@ -89,7 +89,7 @@ end
 
 -- ---- going on -------------------------------------------------------------------------
 
-local function spec_of(ctx, store, run, index)
+local function spec_of(ctx, store, scratch, run, index)
   local row = store:one("SELECT r.job, r.program, s.commit_id, s.tree_id, s.repository FROM run r LEFT JOIN"
     .. " snapshot s ON s.id = r.snapshot_id WHERE r.id = ?", run.id)
   if not row.job or not row.commit_id then
@@ -111,7 +111,9 @@ local function spec_of(ctx, store, run, index)
     end
   end
   local snapshot = { tree = row.tree_id, commit = row.commit_id, repository = row.repository }
-  local folder = code.folder(store, program, snapshot, function()
+  -- A supervisor may be making it in the store: what is not there is made apart.
+  local is_there = sys.type(code.place(store, program, snapshot)) == "dir"
+  local folder = code.folder(is_there and store or scratch, program, snapshot, function()
     ctx.note("building: " .. table.concat(program.build, " ") .. "\n")
   end)
   -- The agent of the attempt knows of no checkpoint: its ranks are told by their environment.
@@ -240,8 +242,8 @@ local function try(ctx, store, row, run, wanted, folder)
   check(sys.mkdirs(folder))
   local index = folder .. "/resume.txt"
   store:checkpoint_index(row.id, index)
-  local spec, program = spec_of(ctx, store, run, index)
   local scratch <close> = check(core.open(folder .. "/store", "create"))
+  local spec, program = spec_of(ctx, store, scratch, run, index)
   check(scratch:lease())
   local id = check(scratch:run_create { experiment_id = check(scratch:experiment(run.experiment)),
     program = program, launch = "{}", seed = run.seed })

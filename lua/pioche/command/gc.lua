@@ -172,8 +172,12 @@ local function run(ctx)
   local root = store:path():match("^(.*)/[^/]+/?$") or "."
   local of_project = project.load(root).keep
   if not ctx.options.dry_run then sweep_staging(ctx) end
-  local results, refused = {}, false
-  for _, found in ipairs(runs.load(store, (query.choose(store, ctx.args, {})))) do
+  local results, refused, ids, saved = {}, false, {}, {}
+  for _, id in ipairs(store:column("SELECT DISTINCT run_id FROM checkpoint")) do saved[id] = true end
+  for _, id in ipairs((query.choose(store, ctx.args, {}))) do
+    if saved[id] then ids[#ids + 1] = id end
+  end
+  for _, found in ipairs(runs.load(store, ids)) do
     local result = collect(ctx, store, found, of_project)
     results[#results + 1] = result
     refused = refused or result and result.why ~= nil
