@@ -159,6 +159,7 @@ def test_a_search_that_learns_is_killed_and_goes_on_with_the_same_points():
         assert len(proposals(p)) < 60
         p.pioche("run", "r.lua")
         assert proposals(p) == whole
+        assert "60 proposals" in p.pioche("sweep", "replay", "f").out
 
 
 def test_a_search_left_out_is_chosen_and_explained():

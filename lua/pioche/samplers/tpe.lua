@@ -26,7 +26,7 @@ end
 tpe.schema = {
   runs = { kind = "positive", default = 32, help = "points to propose; of a finite space none twice" },
   seed = { kind = "count", default = 1, help = "what draws are made from: the same seed, the same points" },
-  startup = { kind = "positive", default = 10, help = "points are spread evenly until so many are known" },
+  startup = { kind = "positive", default = 10, help = "points are drawn at random until so many are known" },
   candidates = { kind = "positive", default = 24, help = "points that are weighed for each proposal" },
   gamma = { kind = part, default = 0.1, help = "the part of the points that is good, at most 25 of them" },
 }
@@ -106,10 +106,8 @@ function methods:propose(number)
   if self.finished >= self.options.startup and not self.axes:is_empty()
     and (self.levels.stopped == 0 or number % 3 > 0) then
     params = model_point(self, number)
-  elseif self.finished >= self.options.startup then
-    params = self.points:random(number)
   end
-  params = params or self.points:even(number)
+  params = params or self.points:random(number)
   if params then begin(self, number, params) end
   return params
 end
