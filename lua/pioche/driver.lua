@@ -463,6 +463,21 @@ local function promote(self)
   end
 end
 
+-- All else is over. A sweep of few runs may have none that was among the best of each rung:
+-- then the best that is paused goes on to its end. True where one does.
+local function rescue(self)
+  for _, id in ipairs(fields.sorted(self.paused)) do
+    local job = self.paused[id].spec.judge:rescue(self.paused)
+    if job then
+      self.paused[job.id] = nil
+      self.queue[1] = job
+      self.progress:say("%s goes on: none has finished, and it is the best that is paused", job.name)
+      return true
+    end
+  end
+  return false
+end
+
 -- What is still paused when all else is over is not among the best of its rung.
 local function settle_paused(self)
   for _, id in ipairs(fields.sorted(self.paused)) do
@@ -499,7 +514,9 @@ function session_methods:execute(jobs, parallel, total, more)
       if not job then break end
       attempts.start(self, job, place)
     end
-    if next(self.active) == nil and (self.interrupts > 0 or #self.queue == 0) then break end
+    if next(self.active) == nil and (self.interrupts > 0 or #self.queue == 0) then
+      if self.interrupts > 0 or not self.recipe or not rescue(self) then break end
+    end
     if not objective.turn(self, told) then self:poll(wait_ms(self, sys.mono_ns())) end
     retention.tend(self)
     self.progress:draw()

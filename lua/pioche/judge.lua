@@ -143,6 +143,28 @@ function methods:promote(paused)
   return nil
 end
 
+-- Where no run of the sweep has finished: the best of these paused runs at the highest rung
+-- that has any, which may go on from here on though it is not among the best there.
+function methods:rescue(paused)
+  if check(self.store:one("SELECT 1 AS x FROM proposal_run p JOIN run r ON r.id = p.run_id"
+    .. " WHERE p.sweep_id = ? AND r.status = 'finished' LIMIT 1", self.sweep_id)) then return nil end
+  local best, best_step, best_loss
+  for _, id in ipairs(fields.sorted(paused)) do
+    local job = paused[id]
+    local step = job.spec.judge == self and known(self, job).step
+    for _, at in ipairs(step and step >= (best_step or 0) and arrivals(self, step) or {}) do
+      if at.run_id == id and (step > (best_step or 0) or at.loss < best_loss) then
+        best, best_step, best_loss = job, step, at.loss
+      end
+    end
+  end
+  if best then
+    check(self.store:rung_promote(self.sweep_id, best.id, best_step))
+    known(self, best).verdict = "go"
+  end
+  return best
+end
+
 -- A run is at `step`, or it is over: at each rung that it passed meanwhile the rule is
 -- asked. Why it is to stop or to pause, nil where it is not, and which of the two.
 function methods:look(job, step, is_over)

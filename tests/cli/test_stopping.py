@@ -237,6 +237,18 @@ def test_promotion_is_that_of_the_paper():
         assert p.pioche("sweep", "replay", "f", "--json").json["same"]
 
 
+def test_of_few_runs_the_best_is_not_left_behind():
+    with Project() as p:
+        p.write("r.lua", curves("asha { min = 1, max = 27, eta = 3, promote = true }", runs=4, loss="p.x + 0 * i"))
+        err = p.pioche("run", "r.lua").err
+        assert "goes on: none has finished" in err, err
+        runs = p.pioche("ls", "--all", "--json").json
+        best = min(runs, key=lambda r: r["params"]["x"])
+        assert [r["id"] for r in runs if r["status"] == "finished"] == [best["id"]], runs
+        assert best["metrics"]["loss"]["last_step"] == 27
+        assert "nothing to do: 4 of 4" in p.pioche("run", "r.lua").err
+
+
 def test_a_program_that_is_paused_goes_on_from_its_checkpoint():
     with Project() as p:
         p.write("text", harness.lines(4000))

@@ -15,7 +15,8 @@
 -- others. Then it has
 --   promote(self, rung, arrivals, waits)   which of all that came to the rung, by its place among
 --            them, is to go on now, nil where none is; waits(i): is that one paused there
--- and what is not promoted until all others are over ends as stopped.
+-- and what is not promoted until all others are over ends as stopped; but where no run of the
+-- sweep has finished then, the best one goes on.
 -- `earlier` are those of the runs that passed the rung before it, in their order, each with the
 -- `verdict` that it got. A rule decides by these arguments and its options alone: so a sweep
 -- that goes on, or is replayed, decides the same.
