@@ -191,15 +191,26 @@ local function folders_of(loaded)
   return folders
 end
 
-local function fill(box, store, loaded, options)
-  local title, folders = title_of(loaded), folders_of(loaded)
+local function fill_records(box, store, loaded, options)
+  local folders = folders_of(loaded)
   if #loaded > 1 then add_overview(box, store, loaded, folders) end
   for i, run in ipairs(loaded) do
     add_run(box, store, run, folders[i], options.checkpoints[run.id], options)
   end
   add_recipes(box, store, loaded)
   records.add_sweeps(box, store, loaded)
+end
+
+-- Fill a box with loaded runs (params, tags and attempts loaded). `options`:
+-- checkpoints = { [run id] = rows }, weights_only, history. All records are of one
+-- state of the store, also while runs go on.
+function bag.fill(box, store, loaded, options)
+  errors.check(store:hold())
+  local ok, failure = pcall(fill_records, box, store, loaded, options)
+  store:release()
+  if not ok then error(failure, 0) end
   code.add(box, store, loaded, options.history)
+  local title = title_of(loaded)
   describe.attestation(box, loaded, options.checkpoints)
   describe.crate(box, title, "Everything that pioche recorded of " .. title
     .. ": parameters, metrics, logs, code, environment, checkpoints.", loaded)
@@ -207,16 +218,6 @@ local function fill(box, store, loaded, options)
     { "External-Description", title } } do
     errors.check(box.bundle:info(line[1], line[2]))
   end
-end
-
--- Fill a box with loaded runs (params, tags and attempts loaded). `options`:
--- checkpoints = { [run id] = rows }, weights_only, history. All is of one state of
--- the store, also while runs go on.
-function bag.fill(box, store, loaded, options)
-  errors.check(store:hold())
-  local ok, failure = pcall(fill, box, store, loaded, options)
-  store:release()
-  if not ok then error(failure, 0) end
 end
 
 return bag

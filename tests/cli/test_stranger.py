@@ -5,6 +5,7 @@ pioche is not even on the path."""
 import os
 import subprocess
 import sys
+import tempfile
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import harness  # noqa: E402
@@ -35,13 +36,13 @@ json.dump([tensors, loss, statement, records], sys.stdout)
 """
 
 
-def venv_of_a_stranger(p):
-    """Python with safetensors and NumPy, in a folder of its own."""
+def venv_of_a_stranger(p, *packages):
+    """Python with these packages, in a folder of its own."""
     venv = p.path("venv")
     made = subprocess.run([sys.executable, "-m", "venv", venv], capture_output=True)
-    if made.returncode or subprocess.run([f"{venv}/bin/pip", "install", "-q", "safetensors", "numpy"],
+    if made.returncode or subprocess.run([f"{venv}/bin/pip", "install", "-q", *packages],
                                          capture_output=True).returncode:
-        raise Skip("pip cannot install safetensors and numpy here")
+        raise Skip(f"pip cannot install {' and '.join(packages)} here")
     return f"{venv}/bin/python"
 
 
@@ -55,7 +56,7 @@ def path_of_a_stranger(p):
 
 def test_a_stranger_needs_no_pioche():
     with Project() as p:
-        python = venv_of_a_stranger(p)
+        python = venv_of_a_stranger(p, "safetensors", "numpy")
         p.write(".gitignore", "venv\ntools\nstranger\n")
         p.write("recipe.lua", RECIPE % GPT)
         p.write("text.txt", "".join(f"{i} and the {i * i} words\n" for i in range(3000)))
@@ -97,6 +98,61 @@ def test_a_stranger_needs_no_pioche():
         assert digests["checkpoint.json"] == manifest and "run/recipe.lua" in digests
         for name, digest in digests.items():
             assert digest in stranger(f"sha256sum 'tiny-1/data/{name}'"), name
+
+
+# The validator asks the network for the context; there may be none. The package
+# rocrate has that file.
+VALIDATE = """
+import io, os, sys
+import rocrate, requests, requests_cache
+with open(os.path.join(os.path.dirname(rocrate.__file__), "data", "ro-crate.jsonld"), "rb") as f:
+    context = f.read()
+import email.message, urllib.request, urllib.response
+opened = urllib.request.OpenerDirector.open
+def answer(self, request, *args, **options):
+    url = request if isinstance(request, str) else request.full_url
+    if "ro/crate" not in url:
+        return opened(self, request, *args, **options)
+    headers = email.message.Message()
+    headers["Content-Type"] = "application/ld+json"
+    return urllib.response.addinfourl(io.BytesIO(context), headers, url, 200)
+urllib.request.OpenerDirector.open = answer
+def ask(self, method, url, *args, **options):
+    assert "ro/crate" in url, url
+    response = requests.Response()
+    response.status_code, response._content, response.url = 200, context, url
+    response.headers["Content-Type"] = "application/ld+json"
+    return response
+requests.Session.request = requests_cache.CachedSession.request = ask
+from rocrate.rocrate import ROCrate
+from rocrate_validator import models, services
+result = services.validate(services.ValidationSettings(rocrate_uri=sys.argv[1],
+    profile_identifier="ro-crate-1.1", requirement_severity=models.Severity.REQUIRED))
+for issue in result.get_issues():
+    print("issue:", issue.check.identifier, issue.message)
+print(len(ROCrate(sys.argv[1]).data_entities), "files")
+"""
+
+
+def test_the_crate_passes_a_validator():
+    with Project() as p:
+        python = venv_of_a_stranger(p, "roc-validator", "rocrate")
+        p.write(".gitignore", "venv\n")
+        p.write("recipe.lua", RECIPE % GPT)
+        p.write("text.txt", "some words\n" * 4000)
+        p.write("model.txt", "a name with spaces is beside\n")
+        p.write("sub/a name, (odd) #1.txt", "\n")
+        p.pioche("run", "recipe.lua")
+        p.pioche("export", "tiny-1", "-o", "x.tar")
+        with tempfile.TemporaryDirectory(prefix="pioche-crate-") as plain:
+            if " " in plain:
+                raise Skip("roc-validator reads nothing under a path with a space, as $TMPDIR is")
+            p.sh(f"tar xf x.tar -C {plain} && chmod -R u+w {plain}")
+            files = p.sh(f"find {plain}/tiny-1/data -type f ! -name ro-crate-metadata.json | wc -l").strip()
+            done = subprocess.run([python, "-c", VALIDATE, f"{plain}/tiny-1/data"], env=p.env, cwd=p.dir,
+                                  capture_output=True, text=True)
+        assert done.returncode == 0 and "issue:" not in done.stdout, done.stdout + done.stderr
+        assert f"{files} files" in done.stdout, (files, done.stdout)
 
 
 harness.main()

@@ -55,7 +55,7 @@ local media = { json = "application/json", jsonl = "application/jsonl", csv = "t
   lua = "text/x-lua", txt = "text/plain", out = "text/plain", err = "text/plain",
   diff = "text/x-diff", png = "image/png" }
 
--- `title`: of the whole; `license`: nil where nobody said one.
+-- `title` and `text` are of the whole.
 function describe.crate(box, title, text, loaded)
   local parts, graph = json.array {}, json.array {}
   for i, entry in ipairs(box.entries) do
