@@ -5,7 +5,7 @@ set -eu
 
 build="gcc make pkg-config git python3 libsqlite3-dev liblua5.4-dev libgit2-dev libarchive-dev
 libuv1-dev libzstd-dev libjansson-dev libssl-dev libxxhash-dev libopenblas-dev bible-kjv bible-kjv-text"
-test="g++ libcmocka-dev sqlite3 lua-check python3-venv bindfs zstd
+test="g++ libcmocka-dev sqlite3 lua-check python3-venv bindfs zstd rclone
 age openssh-client slurmctld slurmd slurmdbd slurm-client slurm-wlm-basic-plugins mariadb-server-core mariadb-client-core"
 fuzz="clang libclang-rt-14-dev"
 

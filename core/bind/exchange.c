@@ -4,6 +4,9 @@
 #include "base/mem.h"
 #include "bind/bind.h"
 #include "exchange/exchange.h"
+#include "exchange/incoming.h"
+
+#define INCOMING "pioche.incoming"
 
 /* format(path) -> the format's name, or nil */
 static int exchange_format(lua_State *L)
@@ -68,7 +71,7 @@ static void push_report(lua_State *L, const pio_import_report *report)
 	lua_setfield(L, -2, "skips");
 }
 
-/* import(store or nil, { format, path, experiment, otherwise, name, dry,
+/* import(store or nil, { format, path, experiment, otherwise, name, objects, dry,
  * progress = function(_, done, total) }) -> report. What failed is in its
  * fields `message` and `code`; the rest of it is there all the same. */
 static int exchange_import(lua_State *L)
@@ -82,6 +85,7 @@ static int exchange_import(lua_State *L)
 		.experiment = pio_bind_field_string(L, 2, "experiment"),
 		.otherwise = pio_bind_field_string(L, 2, "otherwise"),
 		.name = pio_bind_field_string(L, 2, "name"),
+		.objects = pio_bind_field_string(L, 2, "objects"),
 		.dry = pio_bind_field_boolean(L, 2, "dry"),
 	};
 	luaL_argcheck(L, format && path, 2, "fields 'format' and 'path' are needed");
@@ -128,12 +132,49 @@ static int exchange_export_tensorboard(lua_State *L)
 	return 1;
 }
 
+/* ---- incoming ---------------------------------------------------------------------------- */
+
+static int incoming_close(lua_State *L)
+{
+	pio_incoming_close(luaL_checkudata(L, 1, INCOMING));
+	return 0;
+}
+
+static int incoming_path(lua_State *L)
+{
+	const pio_incoming *incoming = luaL_checkudata(L, 1, INCOMING);
+	luaL_argcheck(L, incoming->dir, 1, "it is closed");
+	lua_pushstring(L, incoming->dir);
+	return 1;
+}
+
+static int incoming_tostring(lua_State *L)
+{
+	const pio_incoming *incoming = luaL_checkudata(L, 1, INCOMING);
+	lua_pushfstring(L, "incoming %s", incoming->dir ? incoming->dir : "(closed)");
+	return 1;
+}
+
+/* incoming(store) -> a directory of the store, of this process alone: path(), close() */
+static int exchange_incoming(lua_State *L)
+{
+	pio_store *store = pio_bind_store(L, 1);
+	pio_err err = PIO_ERR_INIT;
+	pio_incoming *incoming = lua_newuserdatauv(L, sizeof *incoming, 0);
+	*incoming = (pio_incoming)PIO_INCOMING_INIT;
+	luaL_setmetatable(L, INCOMING);
+	return pio_incoming_open(incoming, store, &err) ? pio_bind_fail(L, &err) : 1;
+}
+
 int pio_bind_open_exchange(lua_State *L)
 {
+	static const luaL_Reg methods[] = { { "path", incoming_path }, { "close", incoming_close }, { NULL, NULL } };
 	static const luaL_Reg functions[] = {
 		{ "format", exchange_format }, { "import", exchange_import },
-		{ "export_tensorboard", exchange_export_tensorboard }, { NULL, NULL },
+		{ "export_tensorboard", exchange_export_tensorboard }, { "incoming", exchange_incoming },
+		{ NULL, NULL },
 	};
+	pio_bind_type(L, INCOMING, methods, incoming_close, incoming_tostring);
 	luaL_newlib(L, functions);
 	return 1;
 }

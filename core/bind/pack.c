@@ -4,6 +4,7 @@
 
 #include "bind/bind.h"
 #include "pack/bundle.h"
+#include "pack/copy.h"
 #include "pack/weights.h"
 
 static int verify_weights(lua_State *L, const char *path)
@@ -50,10 +51,26 @@ static int pack_verify(lua_State *L)
 	return 1;
 }
 
+/* copy{ from, to, sha256, bytes, progress = function(nil, done, total) } */
+static int pack_copy(lua_State *L)
+{
+	luaL_checktype(L, 1, LUA_TTABLE);
+	lua_settop(L, 1);
+	const char *from = pio_bind_field_string(L, 1, "from"), *to = pio_bind_field_string(L, 1, "to");
+	const char *sha256 = pio_bind_field_string(L, 1, "sha256");
+	luaL_argcheck(L, from && to && sha256, 1, "fields 'from', 'to' and 'sha256' are needed");
+	pio_bind_reporter reporter = pio_bind_reporter_get(L, 1, "progress");
+	pio_err err = PIO_ERR_INIT;
+	if (pio_copy(from, to, sha256, pio_bind_field_integer(L, 1, "bytes", 0), pio_bind_report, &reporter, &err))
+		return pio_bind_fail(L, &err);
+	lua_pushboolean(L, 1);
+	return 1;
+}
+
 int pio_bind_open_pack(lua_State *L)
 {
 	static const luaL_Reg functions[] = {
-		{ "bundle", pio_bind_bundle }, { "verify", pack_verify }, { NULL, NULL },
+		{ "bundle", pio_bind_bundle }, { "verify", pack_verify }, { "copy", pack_copy }, { NULL, NULL },
 	};
 	luaL_newlib(L, functions);
 	return 1;

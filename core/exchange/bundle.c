@@ -1,104 +1,36 @@
 /* pioche's own bundles: their files are staged while they are verified, and become
  * runs when all of it was good (store/intake.h).
  *
- * The staging directory is STORE/staging/<ULID>.import, whose `lock` is held while
- * somebody works in it. Names of the archive name nothing on the disk: files are
- * called by their number. Whatever ends the import, the directory is removed; after
- * a death the next import does it, or what recovers the store. */
-#include <errno.h>
+ * Names of the archive name nothing on the disk: staged files are called by their
+ * number. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "base/clock.h"
+#include "base/hex.h"
 #include "base/json.h"
 #include "base/mem.h"
 #include "base/str.h"
-#include "base/ulid.h"
 #include "exchange/importer.h"
+#include "exchange/incoming.h"
 #include "git/import.h"
 #include "git/snapshot.h"
 #include "pack/bundle.h"
 #include "store/intake.h"
 #include "sys/fs.h"
+#include "sys/hash.h"
 
-#define SUFFIX ".import"
 #define CODE_BYTES_MAX (256 << 20)
-#define LOCK_GRACE_MS 60000     /* between making a directory and locking it */
 
 typedef struct staging {
 	const pio_importer *importer;
-	char *dir;
-	int lock_fd, fd;                /* fd: of the file that comes in */
+	pio_incoming place;
+	int fd;                         /* of the file that comes in */
 	pio_intake_file *files;
 	size_t count, capacity;
 	pio_bundle_result result;
 } staging;
-
-/* ---- the directory ----------------------------------------------------------------- */
-
-static int make_directory(staging *s, pio_err *err)
-{
-	pio_ulid ulid;
-	char name[PIO_ULID_CHARS + 1];
-	pio_str path = PIO_STR_INIT;
-	pio_ulid_new(&ulid);
-	pio_ulid_format(&ulid, name);
-	pio_str_printf(&path, "%s/staging/%s" SUFFIX, pio_store_path(s->importer->store), name);
-	s->dir = pio_str_take(&path);
-	if (!s->dir)
-		return pio_fail(err, PIO_ENOMEM, "out of memory for an import");
-	int rc = pio_fs_mkdirs(s->dir, 0777, err);
-	pio_str_printf(&path, "%s/lock", s->dir);
-	rc = rc ? rc : pio_str_check(&path, err);
-	if (!rc)
-		rc = pio_fs_lock(&s->lock_fd, path.data, err);
-	pio_str_fini(&path);
-	return rc;
-}
-
-/* Of a process that is gone: its lock is free. */
-static void sweep_one(const char *dir, const pio_ulid *ulid)
-{
-	pio_str lock = PIO_STR_INIT;
-	int64_t made_ms = 0;
-	int fd = -1;
-	for (int i = 0; i < 6; i++)
-		made_ms = made_ms << 8 | ulid->bytes[i];
-	pio_str_printf(&lock, "%s/lock", dir);
-	bool young = pio_fs_type(lock.data) == PIO_FS_NONE && pio_clock_wall_ns() / 1000000 - made_ms < LOCK_GRACE_MS;
-	if (!lock.failed && !young && pio_fs_lock(&fd, lock.data, NULL) == 0)
-		(void)pio_fs_remove_tree(dir, NULL);
-	pio_fs_unlock(&fd);
-	pio_str_fini(&lock);
-}
-
-static void sweep(const pio_store *store)
-{
-	char **names = NULL;
-	size_t count = 0;
-	pio_str path = PIO_STR_INIT;
-	pio_str_printf(&path, "%s/staging", pio_store_path(store));
-	size_t len = path.len;
-	if (path.failed || pio_store_is_network(store) || pio_fs_list(&names, &count, path.data, NULL))
-		count = 0;
-	for (size_t i = 0; i < count; i++) {
-		char text[PIO_ULID_CHARS + 1] = "";
-		pio_ulid ulid;
-		strncpy(text, names[i], PIO_ULID_CHARS);
-		if (strlen(names[i]) != PIO_ULID_CHARS + strlen(SUFFIX) || !pio_ulid_parse(&ulid, text) ||
-		    strcmp(names[i] + PIO_ULID_CHARS, SUFFIX) != 0)
-			continue;
-		path.len = len;
-		pio_str_printf(&path, "/%s", names[i]);
-		if (!path.failed)
-			sweep_one(path.data, &ulid);
-	}
-	pio_fs_list_free(names, count);
-	pio_str_fini(&path);
-}
 
 /* ---- the visit ------------------------------------------------------------------------ */
 
@@ -106,7 +38,7 @@ static int visit_begin(void *context, int64_t payload_bytes, int64_t files, pio_
 {
 	staging *s = context;
 	(void)files;
-	return pio_fs_check_room(s->dir, payload_bytes, err);
+	return pio_fs_check_room(s->place.dir, payload_bytes, err);
 }
 
 static int visit_file(void *context, const char *path, int64_t size_bytes, const char *sha256, pio_err *err)
@@ -116,7 +48,7 @@ static int visit_file(void *context, const char *path, int64_t size_bytes, const
 	int rc = pio_grow(&s->files, &s->capacity, s->count, "files of a bundle", err);
 	if (rc)
 		return rc;
-	pio_str_printf(&staged, "%s/%zu", s->dir, s->count);
+	pio_str_printf(&staged, "%s/%zu", s->place.dir, s->count);
 	pio_intake_file *file = &s->files[s->count];
 	*file = (pio_intake_file){ .path = pio_strdup(path), .staged = pio_str_take(&staged), .bytes = size_bytes };
 	s->count++;
@@ -141,6 +73,65 @@ static int visit_end(void *context, pio_err *err)
 static int compare_files(const void *left, const void *right)
 {
 	return strcmp(((const pio_intake_file *)left)->path, ((const pio_intake_file *)right)->path);
+}
+
+/* ---- what came beside ------------------------------------------------------------------ */
+
+/* A file that is named by its digest; what has another is nobody's. */
+static int add_object(staging *s, const char *dir, const char *name, pio_err *err)
+{
+	pio_str path = PIO_STR_INIT, inside = PIO_STR_INIT;
+	char sha256[PIO_SHA256_HEX + 1];
+	int64_t bytes = 0;
+	pio_str_printf(&path, "%s/%s", dir, name);
+	pio_str_printf(&inside, "objects/%s", name);
+	int rc = pio_str_check(&path, err);
+	if (!rc)
+		rc = pio_sha256_file(path.data, sha256, &bytes, err);
+	if (!rc && strcmp(sha256, name) != 0)
+		rc = pio_fail(err, PIO_ECORRUPT, "object %s came with other bytes, of SHA-256 %s", name, sha256);
+	if (!rc)
+		rc = pio_grow(&s->files, &s->capacity, s->count, "files beside a bundle", err);
+	if (!rc) {
+		pio_intake_file *file = &s->files[s->count++];
+		*file = (pio_intake_file){ .path = pio_str_take(&inside), .staged = pio_str_take(&path),
+			.bytes = bytes };
+		memcpy(file->sha256, sha256, sizeof sha256);
+		if (!file->path || !file->staged)
+			rc = pio_fail(err, PIO_ENOMEM, "out of memory for a file beside a bundle");
+	}
+	pio_str_fini(&path);
+	pio_str_fini(&inside);
+	return rc;
+}
+
+static int add_directory(staging *s, const char *objects, const char *prefix, pio_err *err)
+{
+	char **names = NULL;
+	size_t count = 0;
+	pio_str dir = PIO_STR_INIT;
+	pio_str_printf(&dir, "%s/%s", objects, prefix);
+	int rc = pio_str_check(&dir, err);
+	if (!rc)
+		rc = pio_fs_list(&names, &count, dir.data, err);
+	for (size_t i = 0; !rc && i < count; i++)
+		if (pio_hex_valid(names[i], PIO_SHA256_HEX))
+			rc = add_object(s, dir.data, names[i], err);
+	pio_fs_list_free(names, count);
+	pio_str_fini(&dir);
+	return rc;
+}
+
+static int add_objects(staging *s, const char *objects, pio_err *err)
+{
+	char **names = NULL;
+	size_t count = 0;
+	int rc = objects && pio_fs_type(objects) == PIO_FS_DIR ? pio_fs_list(&names, &count, objects, err) : 0;
+	for (size_t i = 0; !rc && i < count; i++)
+		if (pio_hex_valid(names[i], 2))
+			rc = add_directory(s, objects, names[i], err);
+	pio_fs_list_free(names, count);
+	return rc;
 }
 
 /* ---- the code ------------------------------------------------------------------------- */
@@ -229,9 +220,9 @@ static int take(staging *s, const char *path, pio_err *err)
 	snprintf(name, sizeof name, "%s.tar", s->result.name);
 	qsort(s->files, s->count, sizeof *s->files, compare_files);
 	pio_intake_bag bag = { .bundle = !strcmp(path, "-") ? name : slash ? slash + 1 : path,
-		.sha256 = s->result.sha256, .staging = s->dir, .files = s->files, .count = s->count,
+		.sha256 = s->result.sha256, .staging = s->place.dir, .files = s->files, .count = s->count,
 		.before_commit = take_code, .context = s };
-	int rc = pio_fs_sync_filesystem(s->dir, err);
+	int rc = pio_fs_sync_filesystem(s->place.dir, err);
 	if (!rc)
 		rc = pio_store_intake(&runs, &count, s->importer->store, &bag, err);
 	if (rc)
@@ -251,27 +242,25 @@ static void hear(void *context, const char *finding, int64_t done, int64_t total
 
 int pio_import_bundle(pio_importer *importer, const char *path, pio_err *err)
 {
-	staging s = { .importer = importer, .lock_fd = -1, .fd = -1 };
+	staging s = { .importer = importer, .place = PIO_INCOMING_INIT, .fd = -1 };
 	const pio_bundle_visit visit = { &s, visit_begin, visit_file, visit_bytes, visit_end };
 	if (importer->options->dry)
 		return pio_fail(err, PIO_EUSAGE, "%s: a bundle is taken whole; `pioche verify` looks into it and writes"
 		                " nothing", path);
-	sweep(importer->store);
-	int rc = make_directory(&s, err);
+	int rc = pio_incoming_open(&s.place, importer->store, err);
 	if (!rc)
 		rc = pio_bundle_read(&s.result, path, &visit, hear, &s, err);
 	if (!rc)
+		rc = add_objects(&s, importer->options->objects, err);
+	if (!rc)
 		rc = take(&s, path, err);
 	if (s.fd >= 0)
-		(void)pio_fs_close(&s.fd, s.dir, NULL);
-	if (s.dir)
-		(void)pio_fs_remove_tree(s.dir, NULL);
-	pio_fs_unlock(&s.lock_fd);
+		(void)pio_fs_close(&s.fd, s.place.dir, NULL);
+	pio_incoming_close(&s.place);
 	for (size_t i = 0; i < s.count; i++) {
 		pio_free(s.files[i].path);
 		pio_free(s.files[i].staged);
 	}
 	pio_free(s.files);
-	pio_free(s.dir);
 	return rc;
 }

@@ -39,6 +39,8 @@ typedef struct pio_import_options {
 	const char *experiment;        /* NULL: as the source says, else `otherwise` */
 	const char *otherwise;         /* where the source says nothing */
 	const char *name;              /* of the run, where the source says nothing; may be NULL */
+	const char *objects;           /* of a bundle: a directory of the store's file system with
+	                                  ab/<sha256> of what it names and does not hold; or NULL */
 	bool dry;                      /* count, write nothing; the store may then be NULL */
 	pio_import_progress *progress; /* in bytes of the source; may be NULL */
 	void *context;

@@ -17,8 +17,8 @@ local cli = {}
 -- is a verb too.
 cli.verbs = {
   "run", "plan", "supervise", "attach", "watch", "ls", "show", "compare", "chart", "logs", "stop", "drill",
-  "note", "tag", "sql", "sweep", "checkpoint", "gc", "export", "import", "verify", "nodes", "journal",
-  "doctor", "completion", "help",
+  "note", "tag", "sql", "sweep", "checkpoint", "gc", "export", "import", "push", "pull", "verify", "nodes",
+  "journal", "doctor", "completion", "help",
 }
 
 cli.globals = {

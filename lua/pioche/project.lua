@@ -8,6 +8,7 @@ local launcher = require "pioche.launcher"
 local pioche = require "pioche"
 local preflight = require "pioche.preflight"
 local retention = require "pioche.retention"
+local remote = require "pioche.remote"
 local retry = require "pioche.retry"
 local sandbox = require "pioche.sandbox"
 local sys = require "pioche.core.sys"
@@ -80,11 +81,6 @@ project.defaults = {
   keep = { last = 1, best = 1, code = false },
 }
 
-local function any_table(value)
-  if type(value) == "table" then return value end
-  return nil, "a table"
-end
-
 local builtin, of_layer = "pioche's own", "what holds for recipes that do not say otherwise, field by field"
 
 -- What a project file returns.
@@ -92,7 +88,8 @@ project.schema = {
   launch = { schema = project.launch, otherwise = builtin, help = of_layer },
   retry = { schema = project.retry, otherwise = builtin, help = of_layer },
   keep = { schema = project.keep, otherwise = builtin, help = of_layer },
-  remotes = { kind = any_table, otherwise = "none", help = "taken, but nothing reads it" },
+  remotes = { kind = remote.kind, otherwise = "none",
+    help = "names of places for `pioche push` and `pull`: directories, or rclone:NAME:PATH" },
   aliases = { kind = aliases.kind(function(word) return cli.command(word) ~= nil end), otherwise = "none",
     help = "verbs of the project: { best = { \"ls\", \"--sort\", \"val/loss\" } } makes `pioche best` that" },
 }

@@ -138,11 +138,13 @@ function weights.add(box, store, checkpoints, folder, weights_only)
     end
     box:text(own .. "checkpoint.json", checkpoint.manifest)
     for _, group in ipairs(roles_of(store, checkpoint)) do
+      if weights_only == "none" then goto next end -- a remote has them as objects
       if group.role == "model" then
         add_role(box, store, group, own .. "model/")
       elseif not weights_only then
         add_role(box, store, group, own .. "optim/")
       end
+      ::next::
     end
   end
 end
