@@ -199,4 +199,67 @@ def test_a_bundle_keeps_its_experiment():
         assert "`pioche verify` looks into it" in err, err
 
 
+RECIPE = """local pioche = require "pioche"
+return pioche.sweep {
+  name = "%s", program = pioche.program { command = { "%s" }, inputs = { text = "text.txt" } },%s
+  space = { width = 16, heads = 2, depth = 1, context = 32, batch = 8, steps = %d, ["sample-bytes"] = 0 },
+  goal = pioche.minimize "val/loss",
+}
+"""
+
+
+def payload(p, tar):
+    """{ path: digest } of what is below data/."""
+    text = p.sh(f"tar xOf '{tar}' --wildcards '*/manifest-sha256.txt'")
+    return dict(reversed(line.split("  ", 1)) for line in text.splitlines() if "  data/" in line)
+
+
+def round_trip(p, there):
+    """Export, import elsewhere, export again: the payloads, and the values there."""
+    p.write("text.txt", "".join(f"{i} and the {i * i} words\n" for i in range(2000)))
+    p.write("recipe.lua", RECIPE % ("tiny", harness.GPT, "", 12))
+    p.pioche("run", "recipe.lua")
+    p.pioche("note", "tiny-1", "the first")
+    p.pioche("export", "tiny-1", "-o", "x.tar")
+    out = there.pioche("import", p.path("x.tar")).out
+    assert out.startswith("tiny-1  finished") and "1 checkpoint" in out, out
+    compared = [q.pioche("compare", "tiny", "--csv").out for q in (p, there)]
+    assert "val/loss" in compared[0] and compared[0] == compared[1], compared
+    assert p.table("tiny") == there.table("tiny")
+    assert p.pioche("logs", "tiny-1").out == there.pioche("logs", "tiny-1").out
+    # Where it was made it is known, and nothing changes.
+    assert p.pioche("import", "x.tar").out.startswith("1 run as before: nothing")
+    there.pioche("export", "tiny-1", "-o", "y.tar")
+    return payload(p, p.path("x.tar")), payload(there, there.path("y.tar"))
+
+
+def test_exported_again_it_is_the_same():
+    with Project(git=False) as p, Project(git=False) as there:
+        before, after = round_trip(p, there)
+        assert len(before) > 15 and before == after, set(before.items()) ^ set(after.items())
+        # And a run grows from what was imported.
+        shutil.copy(p.path("text.txt"), there.path("text.txt"))
+        there.write("grow.lua", RECIPE % ("grown", harness.GPT, ' from = pioche.checkpoint("tiny/best"),', 24))
+        there.pioche("run", "grow.lua")
+        run = there.sql("SELECT from_checkpoint FROM run r JOIN experiment e ON e.id = r.experiment_id"
+                        " WHERE e.name = 'grown'")
+        assert run == there.sql("SELECT manifest_sha256 AS from_checkpoint FROM checkpoint c JOIN origin o"
+                                " ON o.run_id = c.run_id")
+        there.pioche("verify")
+        there.check_store()
+
+
+def test_of_git_all_but_the_patch_to_a_commit_that_stays_behind():
+    with Project() as p, Project(git=False) as there:
+        p.write("more.txt", "x")
+        p.sh("git add -A && git commit -qm start")
+        p.write("notes.txt", "not yet committed\n")
+        before, after = round_trip(p, there)
+        differ = {path for path, _ in before.items() ^ after.items()}
+        assert differ == {"data/run/git.diff", "data/attestation.intoto.json", "data/ro-crate-metadata.json"}, differ
+        commit = there.pioche("ls", "--json").json[0]["commit"]
+        code = there.sh(f"git --git-dir=.pioche/imported.git show {commit}:notes.txt")
+        assert code == "not yet committed\n"
+
+
 harness.main()
