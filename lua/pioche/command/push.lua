@@ -20,18 +20,18 @@ local function make_bundle(ctx, store, run, folder)
   local path = folder .. "/" .. run.ulid .. ".tar"
   local box = boxes.new { path = path, name = run.name, mtime = run.created_ns // 1000000000,
     spool = folder, note = ctx.note }
-  local ok, sha256, bytes = pcall(function()
+  local ok, written = pcall(function()
     bag.fill(box, store, { run }, { checkpoints = { [run.id] = rows }, weights_only = "none" })
     return errors.check(box.bundle:write {})
   end)
   box.bundle:close()
-  if not ok then error(sha256, 0) end
+  if not ok then error(written, 0) end
   local ids = {}
   for i, row in ipairs(rows) do ids[i] = row.id end
   local objects = store:rows("SELECT DISTINCT f.sha256, o.bytes FROM checkpoint_file f JOIN object o"
     .. " ON o.sha256 = f.sha256 WHERE f.checkpoint_id IN (SELECT value FROM json_each(?))"
     .. " ORDER BY f.sha256", "[" .. table.concat(ids, ",") .. "]")
-  return { path = path, sha256 = sha256, bytes = bytes, objects = objects }
+  return { path = path, sha256 = written.sha256, bytes = written.bytes, objects = objects }
 end
 
 local function total(objects)
