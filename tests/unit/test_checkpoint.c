@@ -50,6 +50,53 @@ static void the_last_writer_publishes(void **unused)
 	store_down(&f);
 }
 
+/* A step saved again: with other bytes it is a second checkpoint, and the newer one
+ * is the newest; with the same bytes nothing is added. */
+static void a_step_saved_again_is_another_only_if_it_differs(void **unused)
+{
+	(void)unused;
+	int64_t id;
+	fixture f = store_up_run();
+	shard first = stage(&f, "a", 1), other = stage(&f, "b", 2), same = stage(&f, "c", 2);
+	pio_journal_writer *w = journal_up(&f, 1);
+	put_checkpoint(w, 0, 10, 1, &first, 1);
+	put_checkpoint(w, 0, 10, 1, &other, 1);
+	check_ok(pio_journal_flush(w, 0, &err));
+	assert_int_equal(fold(&f, false).checkpoints, 2);
+	put_checkpoint(w, 0, 10, 1, &same, 1);
+	journal_down(w);
+	fold(&f, true);
+	check_all_there(&f, 2, 2);
+	check_ok(pio_store_checkpoint_newest(&id, f.store, f.run, &err));
+	assert_int_equal(id, 2);
+	assert_string_equal(sql_text(f.store, "SELECT sha256 FROM checkpoint_file WHERE checkpoint_id = 2"),
+	                    other.sha256);
+	assert_int_equal(sql_int(f.store, "SELECT count(*) FROM event"), 0);
+	store_down(&f);
+}
+
+static void what_is_not_a_number_is_kept_as_it_is(void **unused)
+{
+	(void)unused;
+	float nan;
+	const uint32_t bits = 0x7fa12345; /* signalling, with a payload */
+	pio_str path = PIO_STR_INIT, bytes = PIO_STR_INIT;
+	fixture f = store_up_run();
+	memcpy(&nan, &bits, sizeof nan);
+	shard a = stage(&f, "a", nan);
+	pio_journal_writer *w = journal_up(&f, 1);
+	put_checkpoint(w, 0, 10, 1, &a, 1);
+	journal_down(w);
+	assert_int_equal(fold(&f, true).checkpoints, 1);
+	check_all_there(&f, 1, 1);
+	check_ok(pio_store_object_path(&path, f.store, a.sha256, &err));
+	check_ok(pio_fs_read(&bytes, path.data, &err));
+	assert_memory_equal(bytes.data + bytes.len - 8, &bits, sizeof bits);
+	pio_str_fini(&bytes);
+	pio_str_fini(&path);
+	store_down(&f);
+}
+
 static void what_cannot_be_published_is_told(void **unused)
 {
 	(void)unused;
@@ -486,6 +533,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_last_writer_publishes),
+		cmocka_unit_test(a_step_saved_again_is_another_only_if_it_differs),
+		cmocka_unit_test(what_is_not_a_number_is_kept_as_it_is),
 		cmocka_unit_test(what_cannot_be_published_is_told),
 		cmocka_unit_test(the_index_lists_every_tensor),
 		cmocka_unit_test(dropping_keeps_shared_objects),
