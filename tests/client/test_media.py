@@ -201,7 +201,7 @@ class Array:
     def __array__(self): return array.array("d", values)
 run.histogram("like", Array())
 class Tensor:  # torch's, of which a view may hold its numbers negated
-    device, dtype, shape = type("cpu", (), {"type": "cpu"}), "torch.float64", (7,)
+    device, dtype, shape, layout = type("cpu", (), {"type": "cpu"}), "torch.float64", (7,), "torch.strided"
     def __init__(self, held): self.held = held
     def detach(self): return self
     cpu = contiguous = detach
