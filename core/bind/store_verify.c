@@ -69,7 +69,8 @@ static void report(void *context, const pio_verify_finding *finding, int64_t don
 
 /* verify{ quick =, part =, parts =, run = id, checkpoint = id, only_unread =, anew =,
  * report = function(finding, bytes_done, bytes_total) }
- * -> { objects, bytes, bad, missing, orphans, earlier_objects, begun_ns } */
+ * -> { objects, bytes, bad, missing, orphans, earlier_objects, begun_ns, forgotten (why
+ * the store does not know what was found, or nil) } */
 static int store_verify(lua_State *L)
 {
 	pio_store *store = pio_bind_store(L, 1);
@@ -88,7 +89,7 @@ static int store_verify(lua_State *L)
 	pio_err err = PIO_ERR_INIT;
 	if (pio_store_verify(&result, store, &options, report, &reporter, &err))
 		return pio_bind_fail(L, &err);
-	lua_createtable(L, 0, 7);
+	lua_createtable(L, 0, 8);
 	set_integer(L, "objects", result.objects);
 	set_integer(L, "bytes", result.bytes);
 	set_integer(L, "bad", result.bad);
@@ -96,6 +97,10 @@ static int store_verify(lua_State *L)
 	set_integer(L, "orphans", result.orphans);
 	set_integer(L, "earlier_objects", result.earlier_objects);
 	set_integer(L, "begun_ns", result.begun_ns);
+	if (result.forgotten.code) {
+		lua_pushstring(L, result.forgotten.message);
+		lua_setfield(L, -2, "forgotten");
+	}
 	return 1;
 }
 

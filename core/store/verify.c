@@ -104,7 +104,8 @@ static int begin_pass(verify *v, pio_err *err)
 	rc = pio_sql_exec(v->store, err, "INSERT INTO verification (part, parts, run_id, cursor, objects,"
 	                  " bytes, begun_ns) VALUES (?1, ?2, ?3, '', 0, 0, ?4)", "iizi", part, parts,
 	                  o->run_id, pio_clock_wall_ns());
-	v->pass_id = sqlite3_last_insert_rowid(pio_store_db(v->store));
+	if (!rc)
+		v->pass_id = sqlite3_last_insert_rowid(pio_store_db(v->store));
 	return rc;
 }
 
@@ -131,15 +132,9 @@ static void forget_outcomes(verify *v)
 	v->outcomes_count = 0;
 }
 
-/* The outcomes stay with the rows; `ends`: and the pass has. */
-static int remember(verify *v, bool ends, pio_err *err)
+static int write_outcomes(verify *v, bool ends, pio_err *err)
 {
 	int64_t now_ns = pio_clock_wall_ns();
-	v->remembered_ns = pio_clock_mono_ns();
-	if (!v->remembers || (!v->outcomes_count && !v->pass_id)) {
-		forget_outcomes(v);
-		return 0;
-	}
 	int rc = pio_store_begin(v->store, err);
 	if (rc)
 		return rc;
@@ -149,11 +144,34 @@ static int remember(verify *v, bool ends, pio_err *err)
 		rc = pio_sql_exec(v->store, err, "UPDATE verification SET cursor = ?2, objects = ?3, bytes = ?4,"
 		                  " ended_ns = ?5 WHERE id = ?1", "itiiz", v->pass_id, v->cursor,
 		                  v->result->objects, v->result->bytes, ends ? now_ns : 0);
-	forget_outcomes(v);
 	if (!rc)
 		return pio_store_commit(v->store, err);
 	pio_store_rollback(v->store);
 	return rc;
+}
+
+/* Whether objects are good can be told without writing it down. Then the pass stays
+ * where it was: its cursor never goes beyond what was written. */
+static int or_forget(verify *v, int rc, const pio_err *why)
+{
+	if (!rc || rc == -PIO_ENOMEM)
+		return rc;
+	v->remembers = false;
+	v->pass_id = 0;
+	v->result->forgotten = *why;
+	return 0;
+}
+
+/* The outcomes stay with the rows; `ends`: and the pass has. */
+static int remember(verify *v, bool ends, pio_err *err)
+{
+	pio_err why = PIO_ERR_INIT;
+	int rc = 0;
+	v->remembered_ns = pio_clock_mono_ns();
+	if (v->remembers && (v->outcomes_count || v->pass_id))
+		rc = or_forget(v, write_outcomes(v, ends, &why), &why);
+	forget_outcomes(v);
+	return rc ? pio_fail(err, PIO_ENOMEM, "%s", why.message) : 0;
 }
 
 /* ---- the objects ---------------------------------------------------------------------------- */
@@ -331,8 +349,11 @@ int pio_store_verify(pio_verify_result *result, pio_store *store, const pio_veri
 	               .context = context, .remembers = pio_store_is_writable(store),
 	               .remembered_ns = pio_clock_mono_ns() };
 	int rc = find_total(v, err);
-	if (!rc)
-		rc = begin_pass(v, err);
+	if (!rc) {
+		pio_err why = PIO_ERR_INIT;
+		if (or_forget(v, begin_pass(v, &why), &why))
+			rc = pio_fail(err, PIO_ENOMEM, "%s", why.message);
+	}
 	if (!rc && v->cursor[0])
 		rc = walk(v, "", v->cursor, true, err);
 	if (!rc)

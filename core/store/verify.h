@@ -4,7 +4,7 @@
  * past the page cache (sys/reread.h), and hashed. What is found is written to
  * the row of the object (object.verified), where whoever chooses a checkpoint to
  * resume from, or one to drop, looks for it; a store that cannot be written is
- * verified as well, and remembers nothing.
+ * verified as well, and remembers nothing, and so does one on a full disk.
  *
  * A reread takes hours for a large store, so it is a pass: a row of
  * `verification` that says up to which object it has come, committed every few
@@ -19,6 +19,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/err.h"
 #include "store/store.h"
 
 enum pio_verify_how { PIO_VERIFY_QUICK, PIO_VERIFY_REREAD };
@@ -37,6 +38,7 @@ typedef struct pio_verify_result {
 	int64_t bad, missing, orphans;
 	int64_t earlier_objects;   /* by the earlier part */
 	int64_t begun_ns;          /* of the pass; 0: there was no earlier part */
+	pio_err forgotten;         /* why the store does not know what was found: a full disk. Code 0: it does */
 } pio_verify_result;
 
 #define PIO_DAMAGE_RANGES_MAX 16

@@ -1,6 +1,7 @@
 #include "checkpoint_fixture.h"
 
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -427,6 +428,83 @@ static void a_store_that_cannot_be_written_is_verified(void **unused)
 	store_down(&f);
 }
 
+static void on_a_full_disk_it_verifies_and_says_that_it_forgets(void **unused)
+{
+	(void)unused;
+	fixture f = store_up_run();
+	static shard s[MANY];
+	char sql[60];
+	pio_verify_result r;
+	make_objects(&f, s, MANY);
+	flip(&f, s[3].sha256, 0);
+	snprintf(sql, sizeof sql, "PRAGMA max_page_count = %lld", (long long)sql_int(f.store, "PRAGMA page_count"));
+	assert_int_equal(sqlite3_exec(pio_store_db(f.store), sql, NULL, NULL, NULL), SQLITE_OK);
+	check_ok(pio_store_verify(&r, f.store, NULL, NULL, NULL, &err));
+	assert_int_equal(r.objects, MANY);
+	assert_int_equal(r.bad, 1);
+	assert_int_equal(r.forgotten.code, PIO_ENOSPC);
+	assert_int_equal(sqlite3_exec(pio_store_db(f.store), "PRAGMA max_page_count = 1000000", NULL, NULL, NULL),
+	                 SQLITE_OK);
+	check_ok(pio_store_verify(&r, f.store, NULL, NULL, NULL, &err));
+	assert_int_equal(r.earlier_objects, 0); /* the pass stayed where it was */
+	assert_int_equal(r.bad, 1);
+	assert_int_equal(r.forgotten.code, 0);
+	assert_string_equal(verdict_of(&f, s[3].sha256), "has other bytes than its name says");
+	store_down(&f);
+}
+
+static void what_is_no_file_is_named(void **unused)
+{
+	(void)unused;
+	fixture f = store_up_run();
+	pio_verify_result r;
+	shard s = stage(&f, "a", 1);
+	put(&f, &s);
+	check_ok(pio_fs_unlink(object_path(&f, s.sha256), &err));
+	check_ok(pio_fs_mkdirs(object_path(&f, s.sha256), 0777, &err));
+	check_ok(pio_store_verify(&r, f.store, &quick, NULL, NULL, &err));
+	assert_int_equal(r.bad, 1);
+	assert_string_equal(verdict_of(&f, s.sha256), "is no file");
+	store_down(&f);
+}
+
+/* Pages of the file that are in memory. */
+static int64_t pages_kept(const char *path, size_t size_bytes)
+{
+	int fd = -1;
+	size_t pages = (size_bytes + 4095) / 4096;
+	int64_t kept = 0;
+	unsigned char *there = pio_alloc(pages);
+	check_ok(pio_fs_open(&fd, path, O_RDONLY, 0, &err));
+	void *bytes = mmap(NULL, size_bytes, PROT_READ, MAP_SHARED, fd, 0);
+	assert_true(there && bytes != MAP_FAILED);
+	assert_int_equal(mincore(bytes, size_bytes, there), 0);
+	for (size_t i = 0; i < pages; i++)
+		kept += there[i] & 1;
+	munmap(bytes, size_bytes);
+	pio_free(there);
+	check_ok(pio_fs_close(&fd, path, &err));
+	return kept;
+}
+
+static void what_was_verified_does_not_stay_in_memory(void **unused)
+{
+	(void)unused;
+	fixture f = store_up_run();
+	pio_verify_result r;
+	pio_fs_place place;
+	shard s = stage_large(&f);
+	put(&f, &s);
+	pio_fs_place_get(&place, f.dir);
+	bool is_memory = strcmp(place.name, "tmpfs") == 0;
+	check_ok(pio_store_verify(&r, f.store, NULL, NULL, NULL, &err));
+	int64_t kept = pages_kept(object_path(&f, s.sha256), s.bytes);
+	store_down(&f);
+	if (is_memory)
+		skip(); /* TMPDIR is on tmpfs, where memory is the disk */
+	assert_true(kept < (int64_t)(s.bytes / 4096 / 4));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -441,6 +519,9 @@ int main(void)
 		cmocka_unit_test(only_a_run_or_what_was_not_read),
 		cmocka_unit_test(what_is_being_dropped_is_no_finding),
 		cmocka_unit_test(a_store_that_cannot_be_written_is_verified),
+		cmocka_unit_test(on_a_full_disk_it_verifies_and_says_that_it_forgets),
+		cmocka_unit_test(what_is_no_file_is_named),
+		cmocka_unit_test(what_was_verified_does_not_stay_in_memory),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

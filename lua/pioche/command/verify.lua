@@ -103,6 +103,9 @@ local function verify_store(ctx, word)
   end
   local result = store:verify(request)
   progress()
+  if result.forgotten then
+    ctx.note("what is found here is not noted in the store: " .. result.forgotten .. "\n")
+  end
   for i, finding in ipairs(located) do
     located[i] = damage.locate(store, finding)
     findings[i] = damage.text(located[i])
