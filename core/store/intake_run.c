@@ -12,6 +12,7 @@
 
 static int take_text(char **to, pio_str *text, pio_err *err)
 {
+	pio_free(*to);
 	*to = pio_str_take(text);
 	return *to ? 0 : pio_fail(err, PIO_ENOMEM, "out of memory for a run");
 }

@@ -92,7 +92,7 @@ def test_a_checkpoint_found_bad_is_not_resumed_from():
     """The first attempt saves all it has and fails; the second starts from the newest
     checkpoint that is sound, and saves what is bad anew."""
     with Project() as p:
-        failing = 'command = { "sh", "-c", [[%s "$@" && test -e "%s"]], "gpt" }' % (GPT, p.path("go"))
+        failing = 'command = { "sh", "-c", [["%s" "$@" && test -e "%s"]], "gpt" }' % (GPT, p.path("go"))
         p.write("recipe.lua", RECIPE.replace('command = { "%s" }', failing))
         p.write("text.txt", harness.lines(3000))
         p.write(".gitignore", "go\n")

@@ -63,7 +63,8 @@ static void note(void *context, const pio_verify_finding *finding, int64_t done,
 	snprintf(findings + strlen(findings), sizeof findings - strlen(findings), "%s %s\n", finding->object,
 	         finding->what);
 	last = *finding;
-	memcpy(last_ranges, finding->ranges, finding->ranges_count * sizeof *finding->ranges);
+	for (size_t i = 0; i < finding->ranges_count; i++)
+		last_ranges[i] = finding->ranges[i];
 	snprintf(last_object, sizeof last_object, "%s", finding->object);
 }
 
