@@ -3,7 +3,7 @@
 --
 -- Older ones go only when the newest of those that stay was read again from the disk,
 -- past the page cache. A small one is read at once; a large one by a process of its own,
--- one at a time, while the session goes on.
+-- one at a time, while the runs go on.
 local errors = require "pioche.errors"
 local format = require "pioche.format"
 local sys = require "pioche.core.sys"

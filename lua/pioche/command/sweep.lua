@@ -47,9 +47,9 @@ show tells how one went: its search and rule, its runs, the best, and of each ru
 how many came there, went on and stopped.
 
 enqueue adds a point of the space: each parameter that varies as NAME=VALUE; what is
-derived or has one value follows. It runs once, in the session that runs now or in
-the next, and the search learns of it. What a search proposes itself comes beside it,
-as if it were not there.
+derived or has one value follows. It runs once, by the `pioche run` that is under way
+or by the next, and the search learns of it. What a search proposes itself comes beside
+it, as if it were not there.
 
 extend gives the search a larger budget than the recipe's: the next `pioche run` of
 the same recipe goes on where it was.
