@@ -144,7 +144,8 @@ PIO_API int pio_checkpoint_begin(pio_checkpoint **checkpoint, pio_run *run,
 
 /* Which part of a larger tensor one is, as tensor, data and optimizer parallelism
  * leave them with a rank: a box of it, or (FSDP, ZeRO) a run of its elements. The
- * parts of all ranks together are the tensor: without overlap, without a hole. */
+ * parts of all ranks together are the tensor: without overlap, without a hole; else
+ * there is no checkpoint, and an event of the run names the ranks. */
 typedef struct pio_part {
 	int ndim;               /* of the whole tensor */
 	const int64_t *shape;   /* of the whole tensor */

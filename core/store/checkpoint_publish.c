@@ -11,6 +11,7 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "store/checkpoint_cover.h"
 #include "store/checkpoint_tensor.h"
 #include "store/object.h"
 #include "store/sql.h"
@@ -269,7 +270,7 @@ static int insert_rows(const publish *p, const char *manifest, const char *sha25
 			                  pio_json_int_or(file, "rank", 0), pio_json_string_or(file, "role", ""),
 			                  pio_json_string_or(file, "sha256", ""));
 	}
-	return rc;
+	return rc ? rc : pio_checkpoint_cover(p->store, id, err);
 }
 
 static int publish_now(publish *p, pio_err *err)
