@@ -186,6 +186,10 @@ function session_methods:job(spec, run)
   local row = run_row(self, spec, run, spec.program)
   self.ids[#self.ids + 1] = row.id
   local job = driver.job(row, run, spec, snapshot(self, spec.program), label(run, spec.varying))
+  -- What the rule of another sweep stopped is not done for this one, and goes on.
+  if job.status == "stopped" and not (spec.judge and spec.judge:has_stopped(job.id)) then
+    job.status = "planned"
+  end
   if not is_done(job) then remember(self, job) end
   return job
 end

@@ -107,6 +107,12 @@ function methods:next_rung(job, step)
   return self.rule:next_rung(known(self, job), step)
 end
 
+-- Was it this sweep's rule that told the run to stop?
+function methods:has_stopped(run_id)
+  return check(self.store:one("SELECT EXISTS (SELECT 1 FROM rung WHERE sweep_id = ? AND run_id = ?"
+    .. " AND verdict = 'stop') AS x", self.sweep_id, run_id)).x == 1
+end
+
 -- Why the run was told to stop, nil where it was not.
 function methods:stopped(job)
   local run = known(self, job)

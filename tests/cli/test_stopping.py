@@ -56,6 +56,29 @@ def test_asha_stops_what_its_definition_says():
         assert "nothing to do: 30 of 30" in p.pioche("run", "r.lua").err
 
 
+def test_what_another_rule_stopped_goes_on():
+    """The same runs in a sweep without a rule, and in one with another, are not done."""
+    with Project() as p:
+        p.write("r.lua", curves("asha { min = 1, max = 27, eta = 3 }", runs=9))
+        p.write("plain.lua", "".join(line for line in curves("x", runs=9).splitlines(True) if "stop =" not in line)
+                .replace("goal =", "space = { x = pioche.uniform(0, 1), y = pioche.uniform(0, 1) }, goal =", 1))
+        p.write("median.lua", curves("median { every = 9, startup = 3 }", runs=9))
+        p.pioche("run", "r.lua")
+        stopped = len(p.pioche("ls", "status = stopped", "--json").json)
+        assert 0 < stopped < 9 and len(p.pioche("ls", "--json").json) == 9
+        assert f"runs     9, {9 - stopped} of them finished already" in p.pioche("plan", "plain.lua").out
+        p.pioche("run", "median.lua")
+        by_median = {r["run"] for r in p.sql(ARRIVALS) if r["verdict"] == "stop"
+                     and r["status"] == "stopped" and r["step"] in (9, 18)}
+        assert "nothing to do" in p.pioche("run", "median.lua").err
+        assert {r["id"] for r in p.pioche("ls", "status = stopped", "--json").json} == {f"f-{n}" for n in by_median}
+        p.pioche("run", "plain.lua")
+        runs = p.pioche("ls", "--json").json
+        assert [(r["status"], r["metrics"]["loss"]["last_step"]) for r in runs] == [("finished", 27)] * 9, runs
+        for recipe in ("r.lua", "median.lua", "plain.lua"):
+            assert "nothing to do: 9 of 9" in p.pioche("run", recipe).err
+
+
 def test_what_is_best_is_for_the_goal_to_say():
     with Project() as p:
         p.write("r.lua", curves("asha { min = 1, max = 27 }", runs=9, goal="maximize", loss="p.x + 0 * i"))

@@ -29,35 +29,43 @@ local function snapshot_of(self, store, path, experiment)
   return errors.check(git.snapshot(self.root, path))
 end
 
--- How many runs of this very sweep are finished: of a search that learns the first
--- points alone are known here.
-local function finished_of(self, sweep, prepared, store)
-  local spec = errors.check(json.encode(recipe.spec(self, sweep, prepared.code)))
-  local identity = errors.check(sys.sha256(spec))
-  return errors.check(store:one("SELECT count(*) AS n FROM run r JOIN sweep s ON s.id = r.sweep_id"
-    .. " WHERE s.identity = ? AND r.status IN ('finished', 'stopped')", identity)).n
+-- The sweep that it is in the store, once it was run.
+local function identity_of(self, sweep, prepared)
+  return (errors.check(sys.sha256(errors.check(json.encode(recipe.spec(self, sweep, prepared.code))))))
+end
+
+local stopped_by_it = "EXISTS (SELECT 1 FROM rung g JOIN sweep s ON s.id = g.sweep_id WHERE s.identity = ?1"
+  .. " AND g.run_id = r.id AND g.verdict = 'stop')"
+
+-- Is the run done, for this sweep? What another's rule stopped is not.
+local function is_done(store, identity, run)
+  if run.status ~= "stopped" then return run.status == "finished" end
+  return errors.check(store:one("SELECT 1 AS x FROM run r WHERE r.id = ?2 AND " .. stopped_by_it,
+    identity, run.id)) ~= nil
+end
+
+-- How many of its runs are: of a search that learns the first points alone are known here.
+local function count_done(store, identity)
+  return errors.check(store:one("SELECT count(*) AS n FROM run r WHERE r.id IN (SELECT p.run_id FROM"
+    .. " proposal_run p JOIN sweep s ON s.id = p.sweep_id WHERE s.identity = ?1) AND (r.status = 'finished'"
+    .. " OR r.status = 'stopped' AND " .. stopped_by_it .. ")", identity)).n
 end
 
 local function describe_points(self, sweep, prepared, store)
   local sampler = plan.sampler(sweep)
   local points, runs, finished = {}, {}, 0
-  local is_known = store and prepared.code ~= "unknown"
+  local identity = store and prepared.code ~= "unknown" and identity_of(self, sweep, prepared)
   while not sampler.adaptive or #points < shown_max do
     local point = sampler:propose(#points + 1)
     if not point then break end
     points[#points + 1] = point
     for _, run in ipairs(plan.runs_of(sweep, point, prepared)) do
-      local known = is_known and plan.find(store, run.identity)
-      run.known = known
-      if known and (known.status == "finished" or known.status == "stopped") then
-        finished = finished + 1
-      end
+      run.known = identity and plan.find(store, run.identity)
+      if run.known and is_done(store, identity, run.known) then finished = finished + 1 end
       runs[#runs + 1] = run
     end
   end
-  if sampler.adaptive and is_known then
-    finished = math.max(finished, finished_of(self, sweep, prepared, store))
-  end
+  if sampler.adaptive and identity then finished = math.max(finished, count_done(store, identity)) end
   local size = sampler.adaptive and sampler.size or #points
   return { points = points, runs = runs, finished = finished, proposals = size,
     total = size * (sweep.seeds and #sweep.seeds or 1), sampler = sampler }
