@@ -217,14 +217,13 @@ static void put_parts(pio_str *header, const tensor *tensors, size_t count)
 	pio_str_fini(&parts);
 }
 
-static int put_header(pio_str *header, const pio_checkpoint *checkpoint, const tensor *tensors,
-                      size_t count, pio_err *err)
+/* No word of run, rank or step, which the manifest tells: layers that are frozen are the
+ * same file at every step, and in every run that grows from one. */
+static int put_header(pio_str *header, const tensor *tensors, size_t count, pio_err *err)
 {
 	uint64_t length, offset = 0;
 	pio_str_append(header, "\0\0\0\0\0\0\0\0", sizeof length);
-	pio_str_printf(header, "{\"__metadata__\":{\"format\":\"pioche\",\"rank\":\"%d\",\"role\":\"%s\","
-	               "\"run\":\"%s\",\"step\":\"%lld\"", checkpoint->run->info.rank, tensors[0].role,
-	               checkpoint->run->id, (long long)checkpoint->step);
+	pio_str_puts(header, "{\"__metadata__\":{\"format\":\"pioche\"");
 	put_parts(header, tensors, count);
 	pio_str_putc(header, '}');
 	for (size_t i = 0; i < count; i++) {
@@ -294,7 +293,7 @@ static int write_shard(pio_checkpoint *checkpoint, shard *s, const char *dir, co
 	pio_sha256 *hash = NULL;
 	int fd = -1, closed;
 	s->role = tensors[0].role;
-	int rc = put_header(&header, checkpoint, tensors, count, err);
+	int rc = put_header(&header, tensors, count, err);
 	if (!rc)
 		rc = pio_sha256_new(&hash, err);
 	if (!rc)

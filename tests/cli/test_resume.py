@@ -152,4 +152,28 @@ return pioche.sweep { name = "w", program = pioche.program { command = { "python
         assert steps == [{"step": 2}], steps
 
 
+def test_what_does_not_change_is_kept_once():
+    """Frozen weights are the same file at each step, on each rank and in each run."""
+    harness.python_library()
+    with Project() as p:
+        p.write("save.py", """
+import array, pioche
+with pioche.init() as run:
+    for step in (1, 2, 3):
+        run.checkpoint(step, {"frozen": {"w": array.array("f", range(1000))},
+                              "model": {"v": array.array("i", [step, run.rank])}}, writers=2)
+""")
+        p.write("r.lua", """
+local pioche = require "pioche"
+return pioche.sweep { name = "f", program = pioche.program { command = { "python3", "save.py" } },
+  space = { x = { 1, 2 } }, launch = { ranks_per_node = 2 }, keep = { last = 3 } }
+""")
+        p.pioche("run", "r.lua")
+        kept = p.sql("SELECT role, count(*) AS files, count(DISTINCT sha256) AS objects FROM checkpoint_file"
+                     " GROUP BY role ORDER BY role")
+        assert kept == [{"role": "frozen", "files": 12, "objects": 1},
+                        {"role": "model", "files": 12, "objects": 6}], kept
+        p.pioche("verify")
+
+
 harness.main()
