@@ -79,6 +79,7 @@ const char *const *pio_bind_strings(lua_State *L, int index, const char *name);
 typedef struct pio_bind_reporter {
 	lua_State *L;
 	int function; /* absolute stack index; 0: none */
+	int64_t heard; /* by pio_bind_heard */
 } pio_bind_reporter;
 /* The function in field `name` of the table at `index`, left on the stack. */
 pio_bind_reporter pio_bind_reporter_get(lua_State *L, int index, const char *name);
@@ -86,6 +87,8 @@ pio_bind_reporter pio_bind_reporter_get(lua_State *L, int index, const char *nam
  * Called from inside C that a raise must not pass: what the function raises is
  * dropped. */
 void pio_bind_report(void *context, const char *finding, int64_t done, int64_t total);
+/* The same for what tells only how many bytes more it has done; `context` too. */
+void pio_bind_heard(void *context, int64_t bytes);
 
 /* The open store at `index`, else an argument error. */
 pio_store *pio_bind_store(lua_State *L, int index);

@@ -115,18 +115,6 @@ static int store_checkpoint_unpin(lua_State *L)
 
 /* ---- from elsewhere -------------------------------------------------------------------- */
 
-typedef struct listener {
-	pio_bind_reporter reporter;
-	int64_t done;
-} listener;
-
-static void heard(void *context, int64_t bytes)
-{
-	listener *l = context;
-	l->done += bytes;
-	pio_bind_report(&l->reporter, NULL, l->done, 0);
-}
-
 /* checkpoint_import{ run = id, step =, role =, staging =, paths = {}, report =
  * function(nil, bytes copied) } -> id */
 static int store_checkpoint_import(lua_State *L)
@@ -144,10 +132,10 @@ static int store_checkpoint_import(lua_State *L)
 	              "fields 'role', 'staging' and 'paths' are needed");
 	while (import.paths[import.count])
 		import.count++;
-	listener l = { .reporter = pio_bind_reporter_get(L, 2, "report") };
+	pio_bind_reporter reporter = pio_bind_reporter_get(L, 2, "report");
 	int64_t id = 0;
 	pio_err err = PIO_ERR_INIT;
-	int rc = pio_store_checkpoint_import(&id, store, &import, heard, &l, &err);
+	int rc = pio_store_checkpoint_import(&id, store, &import, pio_bind_heard, &reporter, &err);
 	return pio_bind_id(L, rc, id, &err);
 }
 

@@ -61,18 +61,6 @@ static pio_tensor_place check_place(lua_State *L, int index)
 	return place;
 }
 
-typedef struct listener {
-	pio_bind_reporter reporter;
-	int64_t done;
-} listener;
-
-static void heard(void *context, int64_t bytes)
-{
-	listener *l = context;
-	l->done += bytes;
-	pio_bind_report(&l->reporter, NULL, l->done, 0);
-}
-
 static void set_number(lua_State *L, const char *name, double value)
 {
 	lua_pushnumber(L, value);
@@ -92,10 +80,10 @@ static int store_tensor_diff(lua_State *L)
 {
 	pio_tensor_place a = check_place(L, 1), b = check_place(L, 2);
 	lua_settop(L, 3);
-	listener l = { .reporter = pio_bind_reporter_get(L, 3, "report") };
+	pio_bind_reporter reporter = pio_bind_reporter_get(L, 3, "report");
 	pio_tensor_diff diff;
 	pio_err err = PIO_ERR_INIT;
-	if (pio_tensor_diff_make(&diff, &a, &b, heard, &l, &err))
+	if (pio_tensor_diff_make(&diff, &a, &b, pio_bind_heard, &reporter, &err))
 		return pio_bind_fail(L, &err);
 	lua_createtable(L, 0, 8);
 	set_integer(L, "elements", diff.elements);
@@ -154,12 +142,12 @@ static int store_tensor_copy(lua_State *L)
 		int begins = read_integers(L, 3, "begin", part.begin), sizes = read_integers(L, 3, "shape", part.shape);
 		luaL_argcheck(L, begins == part.ndim && sizes == part.ndim, 3, "of other dimensions than the whole");
 	}
-	listener l = { .reporter = pio_bind_reporter_get(L, 4, "report") };
+	pio_bind_reporter reporter = pio_bind_reporter_get(L, 4, "report");
 	int fd = -1;
 	pio_err err = PIO_ERR_INIT;
 	int rc = pio_fs_open(&fd, to, O_WRONLY, 0, &err);
 	if (!rc)
-		rc = pio_tensor_copy(fd, to, at, &part, heard, &l, &err);
+		rc = pio_tensor_copy(fd, to, at, &part, pio_bind_heard, &reporter, &err);
 	if (fd >= 0) {
 		int closed = pio_fs_close(&fd, to, rc ? NULL : &err);
 		rc = rc ? rc : closed;

@@ -133,7 +133,7 @@ const char *const *pio_bind_strings(lua_State *L, int index, const char *name)
 
 pio_bind_reporter pio_bind_reporter_get(lua_State *L, int index, const char *name)
 {
-	pio_bind_reporter reporter = { L, 0 };
+	pio_bind_reporter reporter = { .L = L };
 	if (lua_istable(L, index) && lua_getfield(L, index, name) == LUA_TFUNCTION)
 		reporter.function = lua_gettop(L);
 	return reporter;
@@ -151,4 +151,11 @@ void pio_bind_report(void *context, const char *finding, int64_t done, int64_t t
 	lua_pushinteger(L, total);
 	if (pio_bind_call(L, 3, 0))
 		lua_pop(L, 1);
+}
+
+void pio_bind_heard(void *context, int64_t bytes)
+{
+	pio_bind_reporter *reporter = context;
+	reporter->heard += bytes;
+	pio_bind_report(reporter, NULL, reporter->heard, 0);
 }

@@ -9,6 +9,7 @@ local csv = require "pioche.csv"
 local errors = require "pioche.errors"
 local format = require "pioche.format"
 local runs = require "pioche.runs"
+local scratch_folder = require "pioche.checkpoint.scratch"
 local sys = require "pioche.core.sys"
 local term = require "pioche.term"
 
@@ -113,20 +114,6 @@ local function find_files(path)
   return paths, count, bytes
 end
 
--- ---- where it waits ------------------------------------------------------------------------
-
--- Below staging/, under this process's name: what a process that is gone left there is
--- known for that.
-local function staging_of(store)
-  local staging = sys.realpath(store:path()) .. "/staging"
-  local head = "import-" .. sys.hostname():gsub("[^%w.]", "_") .. "-"
-  for _, name in ipairs(sys.list(staging) or {}) do
-    local pid = name:sub(1, #head) == head and name:match("^(%d+)$", #head + 1)
-    if pid and not sys.type("/proc/" .. pid) then sys.remove_tree(staging .. "/" .. name) end
-  end
-  return staging .. "/" .. head .. sys.pid()
-end
-
 return function(ctx, words)
   local options = ctx.options
   if not options.run or not options.step then
@@ -141,7 +128,7 @@ return function(ctx, words)
   if store:one("SELECT 1 FROM checkpoint WHERE run_id = ? AND step = ?", run.id, options.step) then
     errors.raise("exists", "%s has a checkpoint of step %d already", run.name, options.step)
   end
-  local staging, count = staging_of(store), nil
+  local staging, count = scratch_folder(store, "import"), nil
   local ok, why = pcall(function()
     local path, paths, total = words[1]
     if of_torch(path) then

@@ -15,6 +15,7 @@ local fields = require "pioche.fields"
 local format = require "pioche.format"
 local launcher = require "pioche.launcher"
 local runs = require "pioche.runs"
+local scratch_folder = require "pioche.checkpoint.scratch"
 local sys = require "pioche.core.sys"
 
 local check = errors.check
@@ -226,17 +227,6 @@ local function judge(store, scratch, run, scratch_id, wanted, failure)
     next(other) and "; others are " .. names_of(other) or "")
 end
 
--- A folder below staging/ under this process's name; those of processes that are gone go.
-local function scratch_folder(store)
-  local staging = check(sys.realpath(store:path())) .. "/staging"
-  local head = "prove-" .. sys.hostname():gsub("[^%w.]", "_") .. "-"
-  for _, name in ipairs(sys.list(staging) or {}) do
-    local pid = name:sub(1, #head) == head and name:match("^(%d+)$", #head + 1)
-    if pid and not sys.type("/proc/" .. pid) then sys.remove_tree(staging .. "/" .. name) end
-  end
-  return staging .. "/" .. head .. sys.pid()
-end
-
 -- Go on from the checkpoint in `folder`; the verdict.
 local function try(ctx, store, row, run, wanted, folder)
   check(sys.mkdirs(folder))
@@ -263,7 +253,7 @@ return function(ctx, words)
       .. " compare with; --metric says with what, or choose an earlier one", row.name,
       ctx.options.metric and table.concat(ctx.options.metric, ", ") or "its losses")
   end
-  local folder = scratch_folder(store)
+  local folder = scratch_folder(store, "prove")
   local ok, result, points, message = pcall(try, ctx, store, row, run, wanted, folder)
   sys.remove_tree(folder)
   if not ok then error(result, 0) end
