@@ -254,7 +254,7 @@ static int take_events(pio_intake *intake, pio_err *err)
 static int take_origin(pio_intake *intake, pio_err *err)
 {
 	return pio_sql_exec(intake->store, err, "INSERT INTO origin (run_id, bundle, sha256, name, imported_ns)"
-	                    " VALUES (?1, ?2, ?3, ?4, ?5)", "itt" "ti", intake->run->run_id, intake->bag->bundle,
+	                    " VALUES (?1, ?2, ?3, ?4, ?5)", "ittti", intake->run->run_id, intake->bag->bundle,
 	                    intake->bag->sha256, intake->run->was, pio_clock_wall_ns());
 }
 
