@@ -75,7 +75,8 @@ static size_t sort_along(tensor *t, int dim)
 	size_t places = 0;
 	for (size_t i = 0; i < t->count; i++)
 		t->parts[i].along = t->parts[i].begin[dim];
-	qsort(t->parts, t->count, sizeof *t->parts, by_place);
+	if (t->count)
+		qsort(t->parts, t->count, sizeof *t->parts, by_place);
 	for (size_t i = 0; i < t->count; i++)
 		places += i == 0 || t->parts[i].along != t->parts[i - 1].along;
 	return places;
