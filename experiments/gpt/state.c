@@ -16,17 +16,118 @@ typedef struct arena {
 	float *data;         /* on the device; NULL: the optimizer has none */
 } arena;
 
-static int add_all(pio_checkpoint *checkpoint, const char *role, const gpt_model *model,
-                   const float *floats)
+/* What of a tensor one rank saves: elements [from, from + count) of it. */
+typedef struct piece {
+	const gpt_tensor *tensor;
+	size_t from, count;
+} piece;
+
+/* The pieces of parameters [first, end), counted along the tensors; `pieces` has room
+ * for as many as there are tensors. Returns how many. */
+static size_t cut(piece *pieces, const gpt_model *model, size_t first, size_t end)
 {
-	size_t count;
+	size_t count, found = 0, before = 0;
 	const gpt_tensor *t = gpt_model_tensors(model, &count);
+
+	for (size_t i = 0; i < count; before += t[i++].count) {
+		size_t from = first > before ? first - before : 0;
+		size_t to = end > before ? end - before : 0;
+
+		to = to < t[i].count ? to : t[i].count;
+		if (from < to)
+			pieces[found++] = (piece){&t[i], from, to - from};
+	}
+	return found;
+}
+
+/* A piece that is no whole tensor is a run of its elements, as ZeRO's optimizers have
+ * it. `host` is where the first piece's floats are, and the others' behind them as in
+ * the arena. */
+static int add_pieces(pio_checkpoint *checkpoint, const char *role, const piece *pieces,
+                      size_t count, const float *host)
+{
+	size_t begin = pieces[0].tensor->offset + pieces[0].from;
 	int code = 0;
 
-	for (size_t i = 0; i < count && code == 0; i++)
-		code = pio_checkpoint_add(checkpoint, role, t[i].name, PIO_F32, t[i].ndim,
-		                          t[i].shape, NULL, floats + t[i].offset);
+	for (size_t i = 0; i < count && code == 0; i++) {
+		const gpt_tensor *t = pieces[i].tensor;
+		const int64_t run = (int64_t)pieces[i].count, from = (int64_t)pieces[i].from;
+		const pio_part part = {t->ndim, t->shape, &from, 1};
+		const float *data = host + (t->offset + pieces[i].from - begin);
+
+		if (pieces[i].count == t->count)
+			code = pio_checkpoint_add(checkpoint, role, t->name, PIO_F32, t->ndim,
+			                          t->shape, NULL, data);
+		else
+			code = pio_checkpoint_add(checkpoint, role, t->name, PIO_F32, 1, &run,
+			                          &part, data);
+	}
 	return code;
+}
+
+typedef struct saving {
+	pio_checkpoint *checkpoint;
+	gpt_model *model;
+	const float *hosts[ARENAS]; /* borrowed until the commit */
+	size_t borrowed;
+	gpt_err *err;
+} saving;
+
+/* Parameters [first, end) of an arena. */
+static int add_arena(saving *s, const arena *from, size_t first, size_t end)
+{
+	size_t tensors, count;
+	piece *pieces;
+	int status = GPT_OK, code = 0;
+
+	gpt_model_tensors(s->model, &tensors);
+	pieces = malloc(tensors * sizeof *pieces);
+	if (!pieces)
+		return gpt_err_set(s->err, GPT_SYSTEM, "no memory for a checkpoint");
+	count = from->data ? cut(pieces, s->model, first, end) : 0;
+	if (count) {
+		const piece *last = &pieces[count - 1];
+		const float **host = &s->hosts[s->borrowed++];
+		size_t begin = pieces->tensor->offset + pieces->from;
+
+		status = gpt_device_borrow(host, from->data + begin,
+		                           last->tensor->offset + last->from + last->count - begin,
+		                           s->err);
+		if (status == GPT_OK)
+			code = add_pieces(s->checkpoint, from->role, pieces, count, *host);
+	}
+	free(pieces);
+	return code ? gpt_err_set(s->err, GPT_SYSTEM, "%s", pio_error()) : status;
+}
+
+/* All that this rank has to save; rank 0 has the weights, too. */
+static int add_all(saving *s, const gpt_optim *optim, const int64_t *state, int rank, int writers)
+{
+	const int64_t fields = FIELDS;
+	size_t all = gpt_model_parameters(s->model);
+	size_t first = gpt_state_share(all, rank, writers), end = gpt_state_share(all, rank + 1, writers);
+	const arena weights = {"model", gpt_model_weights(s->model)};
+	const arena m = {"optim.m", optim->m}, v = {"optim.v", optim->v};
+	int status = GPT_OK;
+
+	if (rank == 0 && pio_checkpoint_add(s->checkpoint, "extra", "state", PIO_I64, 1, &fields, NULL,
+	                                    state))
+		status = gpt_err_set(s->err, GPT_SYSTEM, "%s", pio_error());
+	if (rank == 0 && status == GPT_OK)
+		status = add_arena(s, &weights, 0, all);
+	if (status == GPT_OK)
+		status = add_arena(s, &m, first, end);
+	if (status == GPT_OK)
+		status = add_arena(s, &v, first, end);
+	return status;
+}
+
+size_t gpt_state_share(size_t parameters, int rank, int writers)
+{
+	size_t each = parameters / (size_t)writers, more = parameters % (size_t)writers;
+	size_t r = (size_t)rank;
+
+	return r * each + (r < more ? r : more);
 }
 
 int gpt_state_save(pio_run *run, const gpt_options *options, gpt_model *model,
@@ -42,33 +143,27 @@ int gpt_state_save(pio_run *run, const gpt_options *options, gpt_model *model,
 		[AT_CONTEXT] = options->context,
 		[AT_OPTIMIZER] = optim->kind,
 	};
-	const int64_t fields = FIELDS;
-	const arena arenas[] = {
-		{"model", gpt_model_weights(model)}, {"optim.m", optim->m}, {"optim.v", optim->v},
-	};
-	const float *hosts[ARENAS] = {NULL};
-	pio_checkpoint *checkpoint = NULL;
-	int status = GPT_OK, code = pio_checkpoint_begin(&checkpoint, run, step, 1);
+	const pio_info *info = pio_info_get(run);
+	size_t all = gpt_model_parameters(model);
+	int writers = all < (size_t)info->world ? (int)all : info->world, status = GPT_OK;
+	gpt_err why = {""};
+	saving s = {.model = model, .err = &why};
 
-	for (size_t i = 0; i < ARENAS && code == 0 && status == GPT_OK; i++) {
-		if (!arenas[i].data)
-			continue;
-		status = gpt_device_borrow(&hosts[i], arenas[i].data, gpt_model_size(model), err);
-		if (status == GPT_OK)
-			code = add_all(checkpoint, arenas[i].role, model, hosts[i]);
-	}
-	if (code == 0 && status == GPT_OK)
-		code = pio_checkpoint_add(checkpoint, "extra", "state", PIO_I64, 1, &fields, NULL,
-		                          state);
+	if (info->rank >= writers)
+		return GPT_OK;
+	if (pio_checkpoint_begin(&s.checkpoint, run, step, writers))
+		status = gpt_err_set(&why, GPT_SYSTEM, "%s", pio_error());
+	if (status == GPT_OK)
+		status = add_all(&s, optim, state, info->rank, writers);
 	/* What could not be added whole is not committed: it stays absent. */
-	if (code == 0 && status == GPT_OK)
-		code = pio_checkpoint_commit(&checkpoint);
-	for (size_t i = 0; i < ARENAS; i++)
-		gpt_device_give_back(hosts[i]);
-	if (code)
-		return gpt_err_set(err, GPT_SYSTEM, "checkpoint of step %lld: %s",
-		                   (long long)step, pio_error());
-	return status;
+	if (status == GPT_OK && pio_checkpoint_commit(&s.checkpoint))
+		status = gpt_err_set(&why, GPT_SYSTEM, "%s", pio_error());
+	for (size_t i = 0; i < s.borrowed; i++)
+		gpt_device_give_back(s.hosts[i]);
+	if (status)
+		return gpt_err_set(err, status, "checkpoint of step %lld: %s", (long long)step,
+		                   why.text);
+	return GPT_OK;
 }
 
 /* By way of `room`, which has space for the largest tensor. */

@@ -157,7 +157,7 @@ static int save(trainer *t, int64_t step)
 {
 	int status = GPT_OK;
 
-	if (t->info->rank == 0 && t->saved != step)
+	if (t->saved != step)
 		status = gpt_state_save(t->run, t->o, t->model, &t->optim, step, t->err);
 	if (status == GPT_OK)
 		t->saved = step;
@@ -244,6 +244,9 @@ static int stopped(trainer *t, int64_t step)
 {
 	int status = save(t, step), number = stop_signal ? stop_signal : SIGTERM;
 
+	/* It is saved when all ranks have. */
+	if (status == GPT_OK && t->comm && pio_comm_barrier(t->comm))
+		status = communication_failed(t);
 	if (status)
 		return status;
 	if (t->info->rank == 0) {
@@ -387,6 +390,9 @@ int gpt_train(const gpt_options *options, pio_run *run, gpt_err *err)
 		status = evaluate(&t, from);
 	if (status == GPT_OK && from == options->steps)
 		status = sample(&t, from);
+	/* A first attempt starts from another run's: this one has none of its own yet. */
+	if (status == GPT_OK && from == options->steps && t.info->attempt == 1)
+		status = save(&t, from);
 	if (status == GPT_OK)
 		status = loop(&t, from);
 	if (t.reduce)

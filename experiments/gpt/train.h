@@ -2,14 +2,17 @@
  *
  * Every rank computes the gradient of its slice of the global batch; the sum
  * goes round (reduce.h), and every rank takes the same step. Rank 0 alone
- * logs and saves. Steps are numbered from 1 and logged after the update;
- * val/bigram stands at step 0. The same options, seed and world size give the
+ * logs; each saves its part (state.h). Steps are numbered from 1 and logged after
+ * the update; val/bigram stands at step 0. The same options, seed and world size give the
  * same bits of every loss, whether or not the run was interrupted and resumed.
+ * On another number of ranks it goes on from the same bits of weights and state,
+ * and the losses part in their last digits: a sum of gradients has another order
+ * there, and a rank adds up the windows of its slice before the ring does.
  *
  * On a GPU also on the same GPU and the same libraries.
  *
- * SIGTERM or SIGINT on any rank: all ranks agree at the end of the step, rank
- * 0 saves, and the status is 128 plus the signal. */
+ * SIGTERM or SIGINT on any rank: all ranks agree at the end of the step, save,
+ * and the status is 128 plus the signal. */
 #ifndef GPT_TRAIN_H
 #define GPT_TRAIN_H
 

@@ -109,6 +109,76 @@ def test_a_run_that_is_asked_to_stop_saves_and_goes_on_from_there():
         assert curves(whole) == curves(cut), "no step is missing, none is there twice"
 
 
+RESHARDED = """
+local pioche = require "pioche"
+local gpt = pioche.program { command = { "%s" }, inputs = { text = "text.txt" } }
+return function(lab)
+  -- Within the warm-up a rate does not depend on how many steps there are to be.
+  local function train(name, ranks, steps, from)
+    return lab:run { name = name, program = gpt, from = from and from:checkpoint "last",
+      params = { width = 32, heads = 2, depth = 2, context = 32, batch = 8, steps = steps, warmup = 100,
+        optimizer = "%s", ["eval-every"] = 8, ["sample-bytes"] = 0 },
+      launch = { ranks_per_node = ranks } }
+  end
+  for _, ranks in ipairs { 1, 2, 4 } do
+    local whole, half = train("whole" .. ranks, ranks, 16), train("half" .. ranks, ranks, 8)
+    train("rest" .. ranks, ranks, 16, half)
+  end
+  local four = train("half4", 4, 8)
+  local two = train("two", 2, 8, four)
+  local back = train("back", 4, 8, train("one", 1, 8, two))
+  train("rest", 4, 16, back)
+  local on = train("on2", 2, 12, four)
+  train("on4", 4, 16, on)
+  train("same4", 4, 16, train("same2", 2, 12, two))
+end
+"""
+
+
+def saved(p, experiment):
+    """What its newest checkpoint holds: a line for each file, without what names run or attempt."""
+    rows = p.sql(f"SELECT f.rank, f.role, f.sha256 FROM checkpoint_file f WHERE f.checkpoint_id = (SELECT c.id"
+                 f" FROM checkpoint c JOIN run r ON r.id = c.run_id JOIN experiment e ON e.id = r.experiment_id"
+                 f" WHERE e.name = '{experiment}' ORDER BY c.step DESC LIMIT 1) ORDER BY 1, 2")
+    assert rows, experiment
+    return [(r["rank"], r["role"], r["sha256"]) for r in rows]
+
+
+def logged(p, experiment, first):
+    rows = p.pioche("sql", "--json", f"SELECT key, step, value FROM point WHERE run = '{experiment}-1' AND step >="
+                    f" {first} AND key IN ('train/loss', 'val/loss', 'grad/norm', 'lr') ORDER BY 1, 2").json
+    assert rows, experiment
+    return [(r["key"], r["step"], r["value"]) for r in rows]
+
+
+def test_a_state_that_is_cut_for_other_ranks_is_the_same_bits():
+    for optimizer in ("adamw", "sgd"):
+        with project(1, 1) as p:
+            p.write("recipe.lua", RESHARDED % (GPT, optimizer))
+            p.pioche("run", "recipe.lua")
+            for ranks in (1, 2, 4):
+                assert logged(p, f"whole{ranks}", 9) == logged(p, f"rest{ranks}", 9), ranks
+                assert saved(p, f"whole{ranks}") == saved(p, f"rest{ranks}"), ranks
+            # The optimizer's state lies with all ranks, the weights with the first.
+            roles = ["optim.m"] + (["optim.v"] if optimizer == "adamw" else [])
+            assert [f[:2] for f in saved(p, "half4")] == [
+                (rank, role) for rank in range(4) for role in (["extra", "model"] if rank == 0 else []) + roles]
+            runs = p.sql("SELECT count(*) AS n FROM tensor t JOIN checkpoint_file f USING (sha256) WHERE"
+                         " t.part_begin IS NOT NULL AND f.role LIKE 'optim.%'")[0]["n"]
+            assert runs, "some tensors are cut"
+            # 4 -> 2 -> 1 -> 4 ranks without a step: the same files, and from there the same curve.
+            assert saved(p, "back") == saved(p, "half4")
+            assert [f[0] for f in saved(p, "two") if f[1] == "optim.m"] == [0, 1]
+            assert logged(p, "rest", 9) == logged(p, "whole4", 9)
+            # 4 -> 2 -> 4 with steps at each: how the state was cut makes no difference.
+            assert logged(p, "on2", 9) == logged(p, "same2", 9) and saved(p, "on2") == saved(p, "same2")
+            assert logged(p, "on4", 13) == logged(p, "same4", 13) and saved(p, "on4") == saved(p, "same4")
+            # Two ranks add up in another order than four: near, and no more than that.
+            far = max(abs(a[2] - b[2]) for a, b in zip(logged(p, "on4", 13), logged(p, "whole4", 13)))
+            assert far < 1e-4, far
+            p.check_store()
+
+
 def test_the_best_run_beats_the_bigram():
     with project(150, 1) as p:
         p.pioche("run", "recipe.lua")
