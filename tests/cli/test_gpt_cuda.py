@@ -145,6 +145,36 @@ def test_checkpoints_are_read_by_both():
         assert [t["dtype"] for t in types] == ["F32", "I64"], types
 
 
+RESHARDED = """local pioche = require "pioche"
+local function program(path)
+  return pioche.program { command = { path }, inputs = { text = "text.txt" },
+    env = { LD_LIBRARY_PATH = "%s", GPU_HOST_GPUS = "8" } }
+end
+return function(lab)
+  local function train(name, path, ranks, steps, from)
+    return lab:run { name = name, program = program(path), from = from and from:checkpoint "last",
+      params = { width = 24, heads = 2, depth = 2, context = 16, batch = 8, steps = steps,
+        ["eval-batches"] = 1, ["sample-bytes"] = 0 }, launch = { ranks_per_node = ranks } }
+  end
+  local four = train("four", "%s", 4, 6)
+  train("back", "%s", 4, 6, train("two", "%s", 2, 6, four))
+end
+"""
+
+
+def test_either_takes_the_state_that_many_ranks_of_the_other_saved():
+    for first, second in ((GPT, GPT_CUDA), (GPT_CUDA, GPT)):
+        with project(GPT) as p:
+            p.write("recipe.lua", RESHARDED % (HOST, first, first, second))
+            p.pioche("run", "recipe.lua")
+            files = {name: p.sql("SELECT f.rank, f.role, f.sha256 FROM checkpoint_file f JOIN checkpoint c ON c.id ="
+                                 " f.checkpoint_id JOIN run r ON r.id = c.run_id JOIN experiment e ON e.id ="
+                                 f" r.experiment_id WHERE e.name = '{name}' ORDER BY 1, 2")
+                     for name in ("four", "two", "back")}
+            assert [len(files[n]) for n in ("four", "two", "back")] == [10, 6, 10], files
+            assert files["back"] == files["four"], (first, second)
+
+
 def test_two_and_four_ranks_add_up():
     for ranks in (2, 4):
         cpu, gpu = trained(GPT, ranks=ranks), trained(GPT_CUDA, ranks=ranks)
