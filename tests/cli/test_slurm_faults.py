@@ -172,6 +172,25 @@ def test_a_node_dies():
         p.check_nothing_left()
 
 
+def test_the_batch_host_dies():
+    """The node of the batch script, of srun, of the head and of rank 0, all at once: what is
+    left on the other node ends, and the next attempt runs without the dead one."""
+    with boxed(3) as box, PodProject(box) as p:
+        p.recipe("nodes = 2, ranks_per_node = 2", attempts=2,
+                 space="steps = 200, pause_ms = 50, metrics = 2")
+        with p.running():
+            job = box.job(p.attempts()[0]["job"])
+            assert job["BatchHost"] == "dgx-001", job
+            box.kill_node("dgx-001")
+        attempts = p.attempts()
+        assert len(attempts) == 2 and attempts[0]["result"] in ("node_fail", "lost"), attempts
+        assert attempts[1]["result"] == "ok" and attempts[1]["job"] != attempts[0]["job"], attempts
+        nodes = [r["node"] for r in p.sql("SELECT DISTINCT node FROM rank WHERE attempt_id = 2 ORDER BY node")]
+        assert nodes == ["dgx-002", "dgx-003"], nodes
+        p.check_points(4, 2, 200)
+        p.check_nothing_left()
+
+
 def agents_of(box, node):
     """The keeper of a node, and its agent."""
     def is_agent(pid):
