@@ -19,11 +19,11 @@ OPT      ?= $(if $(SAN),-O1,-O2)
 CFLAGS   = -std=gnu11 $(OPT) -g $(WARN) $(SANFLAGS) -fPIC -fvisibility=hidden -ffp-contract=off -pthread
 CPPFLAGS = -Icore -I$(BUILD)/gen -D_GNU_SOURCE -DPIO_VERSION='"$(VERSION)"' -MMD -MP \
            $(shell pkg-config --cflags $(PACKAGES) 2>/dev/null)
-# core/git loads libgit2 itself.
-LDLIBS   = $(shell pkg-config --libs $(filter-out libgit2,$(PACKAGES)) 2>/dev/null) -lm -ldl -lpthread
+# core/git loads libgit2 itself, core/sys libcrypto.
+LDLIBS   = $(shell pkg-config --libs $(filter-out libgit2 libcrypto,$(PACKAGES)) 2>/dev/null) -lm -ldl -lpthread
 LDFLAGS  = $(SANFLAGS) -pthread
 
-# The client library needs libc and libcrypto alone: no SQLite, Lua, jansson or libuv.
+# The client library needs libc alone: no SQLite, Lua, jansson or libuv.
 LIB_SRC  := $(wildcard core/client/*.c) $(filter-out core/base/element.c core/base/json.c core/base/safetensors.c,$(wildcard core/base/*.c)) \
             $(addprefix core/sys/,fs.c fs_place.c fs_tree.c hash.c journal.c journal_read.c library.c shm.c sock.c)
 CORE_SRC := $(filter-out core/cli/main.c core/bind/precompile.c core/store/extension.c,$(wildcard core/*/*.c))
@@ -77,7 +77,7 @@ gpt: $(BUILD)/gpt
 carried = $(or $(filter /%,$(shell $(CC) -print-file-name=lib$(1).a)),$(2))
 $(BUILD)/pioche: LDLIBS = -Wl,--gc-sections $(call carried,archive,-larchive) $(call carried,z) \
   $(call carried,sqlite3,-lsqlite3) $(call carried,lua5.4,-llua5.4) $(call carried,uv_a,-luv) \
-  $(call carried,jansson,-ljansson) $(call carried,zstd,-lzstd) -lcrypto -lm -ldl -lpthread
+  $(call carried,jansson,-ljansson) $(call carried,zstd,-lzstd) -lm -ldl -lpthread
 $(BUILD)/pioche: $(BUILD)/core/cli/main.o $(CORE_OBJ)
 	@echo "LD $@"
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
@@ -90,7 +90,7 @@ $(BUILD)/lib/libpioche.a: $(LIB_OBJ)
 $(BUILD)/lib/libpioche.so: $(LIB_OBJ)
 	@mkdir -p $(@D)
 	@echo "LD $@"
-	$(Q)$(CC) $(LDFLAGS) -shared -Wl,-soname,libpioche.so,-z,nodelete -o $@ $^ -lcrypto -lpthread
+	$(Q)$(CC) $(LDFLAGS) -shared -Wl,-soname,libpioche.so,-z,nodelete -o $@ $^ -lpthread
 
 $(BUILD)/lib/pioche/pioche_sqlite.so: $(READ_OBJ) $(EXTENSION_SQL:%=$(BUILD)/extension/%.o)
 	@mkdir -p $(@D)
@@ -118,7 +118,7 @@ $(BUILD)/lib/pioche/%.py: core/client/%.py
 
 $(BUILD)/gpt: $(GPT_OBJ) $(BUILD)/lib/libpioche.a
 	@echo "LD $@"
-	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lopenblas -lcrypto -lm -lpthread
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lopenblas -lm -lpthread
 
 $(BUILD)/experiments/gpt/%.o: experiments/gpt/%.c
 	@mkdir -p $(@D)
@@ -163,7 +163,7 @@ $(BUILD)/tests/test_gpt_%: tests/unit/test_gpt_%.c $(filter-out %/main.o,$(GPT_O
 	@mkdir -p $(@D)
 	@echo "LD $@"
 	$(Q)$(CC) $(CPPFLAGS) -Iexperiments -Iexperiments/gpt $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.c %.o %.a,$^) \
-	  -lcmocka -lopenblas -lcrypto -lm -lpthread
+	  -lcmocka -lopenblas -lm -lpthread
 
 $(BUILD)/tests/%: tests/unit/%.c $(CORE_OBJ)
 	@mkdir -p $(@D)
@@ -248,7 +248,7 @@ GPT_HOST    := $(patsubst experiments/gpt/cuda/%.cu,$(BUILD)/gpu_host/gpt/%.o,$(
 
 $(BUILD)/gpu_host/gpt_cuda: $(GPT_SHARED) $(GPT_HOST) $(HOST_LIBS)
 	@echo "LD $@"
-	$(Q)$(CXX) $(LDFLAGS) -o $@ $(filter %.o %.a,$^) $(BUILD)/gpu_host/libcuda.so.1 -lopenblas -lcrypto -lm
+	$(Q)$(CXX) $(LDFLAGS) -o $@ $(filter %.o %.a,$^) $(BUILD)/gpu_host/libcuda.so.1 -lopenblas -lm
 
 # The same kernels on the same inputs: on the CPU, on the stand-in, on a GPU.
 $(BUILD)/tests/kernels.o: tests/gpu/kernels.c
@@ -258,17 +258,17 @@ $(BUILD)/tests/kernels.o: tests/gpu/kernels.c
 
 $(BUILD)/tests/kernels_cpu: $(BUILD)/tests/kernels.o $(filter-out %/main.o,$(GPT_OBJ)) $(BUILD)/lib/libpioche.a
 	@echo "LD $@"
-	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lopenblas -lcrypto -lm
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lopenblas -lm
 
 $(BUILD)/tests/kernels_host: $(BUILD)/tests/kernels.o $(filter-out %/main.o,$(GPT_SHARED)) $(GPT_HOST) $(HOST_LIBS)
 	@echo "LD $@"
-	$(Q)$(CXX) $(LDFLAGS) -o $@ $(filter %.o %.a,$^) $(BUILD)/gpu_host/libcuda.so.1 -lopenblas -lcrypto -lm
+	$(Q)$(CXX) $(LDFLAGS) -o $@ $(filter %.o %.a,$^) $(BUILD)/gpu_host/libcuda.so.1 -lopenblas -lm
 
 $(BUILD)/tests/nccl_ranks: $(BUILD)/gpu_host/nccl_ranks.o $(BUILD)/gpu_host/grid.o $(HOST_LIBS) \
     $(BUILD)/lib/libpioche.a
 	@mkdir -p $(@D)
 	@echo "LD $@"
-	$(Q)$(CXX) $(LDFLAGS) -o $@ $(filter %.o %.a,$^) $(BUILD)/gpu_host/libcuda.so.1 -lcrypto
+	$(Q)$(CXX) $(LDFLAGS) -o $@ $(filter %.o %.a,$^) $(BUILD)/gpu_host/libcuda.so.1
 
 # ---- CUDA: where there is an nvcc -----------------------------------------------
 
@@ -309,15 +309,15 @@ $(CUDA)/%.o: experiments/gpt/cuda/%.cu
 
 $(BUILD)/gpt_cuda: $(GPT_SHARED) $(GPT_CUDA) $(GPT_GPU_OBJ) $(BUILD)/lib/libpioche.a
 	@echo "LD $@"
-	$(Q)$(NVCC) -o $@ $^ $(CUBLAS) -lcrypto -lm
+	$(Q)$(NVCC) -o $@ $^ $(CUBLAS) -lm
 
 $(CUDA)/kernels: $(BUILD)/tests/kernels.o $(filter-out %/main.o,$(GPT_SHARED)) $(GPT_CUDA) $(GPT_GPU_OBJ) $(BUILD)/lib/libpioche.a
 	@echo "LD $@"
-	$(Q)$(NVCC) -o $@ $^ $(CUBLAS) -lcrypto -lm
+	$(Q)$(NVCC) -o $@ $^ $(CUBLAS) -lm
 
 $(CUDA)/nccl_ranks: $(CUDA)/nccl_ranks.o $(BUILD)/lib/libpioche.a
 	@echo "LD $@"
-	$(Q)$(NVCC) -o $@ $^ -lcrypto
+	$(Q)$(NVCC) -o $@ $^
 
 # nvcc for its include path alone: a host compiler does the work.
 $(CUDA)/abi.o: tests/gpu/abi.c core/client/nccl_library.h core/gpu/driver.h core/gpu/nvml_library.h

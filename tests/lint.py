@@ -12,7 +12,7 @@ TOP = {"Makefile", "README.md", "core", "lua", "recipes", "experiments", "tests"
 # A room may include itself and the rooms of lower rank.
 RANK = {"base": 0, "sys": 1, "client": 2, "store": 2, "git": 2, "pack": 2, "gpu": 2,
         "launch": 3, "sweep": 3, "exchange": 3, "bind": 4, "cli": 5}
-# libpioche is linked into training programs: libc and libcrypto alone.
+# libpioche is linked into training programs: libc alone.
 LIBRARY_ROOMS_BAN = re.compile(r"#include <(sqlite3|lua|jansson|uv|git2|archive|zstd)")
 FORBIDDEN = {
     re.compile(r"\b(strcpy|strcat|sprintf|vsprintf|gets|system|popen|tmpnam|alloca)\s*\("):
@@ -93,7 +93,7 @@ def check_includes(path, text):
         if re.match(r"#include <(cuda|nccl|cublas|nvml)", line) and room != "gpu":
             say(path, number, "only core/gpu includes CUDA and NCCL headers")
         if room == "client" and LIBRARY_ROOMS_BAN.match(line):
-            say(path, number, "libpioche needs libc and libcrypto alone")
+            say(path, number, "libpioche needs libc alone")
 
 
 def check_calls(path, code):

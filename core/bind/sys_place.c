@@ -2,7 +2,6 @@
  * this program is made of. */
 #include <archive.h>
 #include <jansson.h>
-#include <openssl/crypto.h>
 #include <sqlite3.h>
 #include <string.h>
 #include <sys/statvfs.h>
@@ -13,6 +12,7 @@
 #include "bind/sys.h"
 #include "client/ring.h"
 #include "sys/fs.h"
+#include "sys/hash.h"
 #include "sys/shm.h"
 
 static void set_boolean(lua_State *L, const char *name, bool value)
@@ -78,12 +78,14 @@ static int sys_shared_memory(lua_State *L)
 /* libraries() -> array of { name, version } that this program uses */
 static int sys_libraries(lua_State *L)
 {
+	const char *openssl;
+	(void)pio_hash_library(&openssl, NULL);
 	const struct { const char *name, *version; } list[] = {
 		{ "SQLite", sqlite3_libversion() },
 		{ "Lua", LUA_VERSION_MAJOR "." LUA_VERSION_MINOR "." LUA_VERSION_RELEASE },
 		{ "zstd", ZSTD_versionString() }, { "libuv", uv_version_string() },
 		{ "jansson", jansson_version_str() }, { "libarchive", archive_version_string() },
-		{ "OpenSSL", OpenSSL_version(OPENSSL_VERSION) },
+		{ "OpenSSL", openssl ? openssl : "missing" },
 	};
 	lua_createtable(L, sizeof list / sizeof *list, 0);
 	for (size_t i = 0; i < sizeof list / sizeof *list; i++) {

@@ -1,4 +1,8 @@
-/* hash.h: SHA-256 (FIPS 180-4) by libcrypto. */
+/* hash.h: SHA-256 (FIPS 180-4) by libcrypto.
+ *
+ * The library is loaded by the first digest: it takes a process longer to start
+ * with it than all else that it does until then, and there are 1,016 ranks. What
+ * makes a digest can fail with -PIO_ENOTFOUND where it is not installed. */
 #ifndef PIO_SYS_HASH_H
 #define PIO_SYS_HASH_H
 
@@ -11,6 +15,9 @@
 #define PIO_SHA256_HEX 64
 
 typedef struct pio_sha256 pio_sha256;
+
+/* The version of libcrypto in its own words, which stay. */
+int pio_hash_library(const char **version, pio_err *err);
 
 int pio_sha256_new(pio_sha256 **hash, pio_err *err);
 int pio_sha256_update(pio_sha256 *hash, const void *bytes, size_t size_bytes, pio_err *err);

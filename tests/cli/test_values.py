@@ -47,7 +47,7 @@ def logged(project, *args):
     flags = ["-fsanitize=" + os.environ["SAN"]] if os.environ.get("SAN") else []
     subprocess.run(["cc", "-std=gnu11", "-I" + os.path.join(ROOT, "core"), *flags, "-o", program,
                     os.path.join(ROOT, "tests", "cli", "log_values.c"),
-                    os.path.join(BUILD, "lib", "libpioche.a"), "-lcrypto", "-lpthread", "-lm"], check=True)
+                    os.path.join(BUILD, "lib", "libpioche.a"), "-lpthread", "-lm"], check=True)
     done = subprocess.run([program, *args], cwd=project.dir, env=project.env, capture_output=True, text=True)
     assert done.returncode == 0 and done.stderr == "", done.stderr
     project.pioche("ls")

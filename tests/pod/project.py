@@ -41,7 +41,7 @@ class PodProject(harness.Project):
         flags = ["-fsanitize=" + os.environ["SAN"]] if os.environ.get("SAN") else []
         subprocess.run(["cc", "-std=gnu11", "-I" + os.path.join(ROOT, "core"), *flags, "-o", self.program,
                         os.path.join(ROOT, "tests", "pod", "rank.c"), os.path.join(BUILD, "lib", "libpioche.a"),
-                        "-lcrypto", "-lpthread", "-lm"], check=True)
+                        "-lpthread", "-lm"], check=True)
 
     def recipe(self, launch, space="x = 1", attempts=1, program=None, of_program=""):
         return self.write("recipe.lua", RECIPE % {
