@@ -82,12 +82,13 @@ int pio_bind_open_sweep(lua_State *L)
 	static const luaL_Reg functions[] = {
 		{ "uniform", sweep_uniform }, { "integer", sweep_integer }, { "exp", sweep_exp },
 		{ "log", sweep_log }, { "shuffle", sweep_shuffle }, { "tpe", pio_bind_tpe_new },
-		{ "gp", pio_bind_gp_new },
+		{ "gp", pio_bind_gp_new }, { "cma", pio_bind_cma_new },
 		{ "sobol", sweep_sobol },
 		{ NULL, NULL },
 	};
 	pio_bind_tpe_type(L);
 	pio_bind_gp_type(L);
+	pio_bind_cma_type(L);
 	luaL_newlib(L, functions);
 	return 1;
 }

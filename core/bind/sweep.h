@@ -1,5 +1,5 @@
 /* sweep.h: what the files that bind the room `sweep` share: sweep.c (draws and real
- * functions), sweep_tpe.c (points, and the Parzen estimator), sweep_gp.c. */
+ * functions), sweep_tpe.c (points, and the Parzen estimator), sweep_gp.c, sweep_cma.c. */
 #ifndef PIO_BIND_SWEEP_H
 #define PIO_BIND_SWEEP_H
 
@@ -17,6 +17,8 @@ typedef struct pio_bind_axes {
 pio_bind_axes *pio_bind_axes_get(lua_State *L, int index);
 /* The values at `index` as coordinates; one outside of its domain raises. */
 void pio_bind_point_get(double *point, lua_State *L, int index, const pio_axis *axes, int count);
+/* The same, NAN where a value is false: it is not there. */
+void pio_bind_partial_get(double *point, lua_State *L, int index, const pio_axis *axes, int count);
 /* Push coordinates as a table of values. */
 void pio_bind_point_push(lua_State *L, const double *point, const pio_axis *axes, int count);
 
@@ -27,5 +29,7 @@ int pio_bind_tpe_new(lua_State *L);
 void pio_bind_tpe_type(lua_State *L);
 int pio_bind_gp_new(lua_State *L);
 void pio_bind_gp_type(lua_State *L);
+int pio_bind_cma_new(lua_State *L);
+void pio_bind_cma_type(lua_State *L);
 
 #endif

@@ -76,7 +76,6 @@ static int gp_add(lua_State *L)
 {
 	struct box *box = check(L);
 	size_t d = (size_t)box->axes_count;
-	luaL_checktype(L, 2, LUA_TTABLE);
 	if (box->count == box->capacity) {
 		size_t capacity = 2 * box->capacity + 32;
 		double *grown = pio_realloc(box->points, capacity * d * sizeof *grown);
@@ -85,19 +84,10 @@ static int gp_add(lua_State *L)
 		box->points = grown;
 		box->capacity = capacity;
 	}
-	double *point = box->points + box->count * d;
-	for (int a = 0; a < box->axes_count; a++) {
-		const pio_axis *axis = &box->axes[a].axis;
-		lua_rawgeti(L, 2, a + 1);
-		point[a] = NAN;
-		if (lua_toboolean(L, -1)) {
-			double value = luaL_checknumber(L, -1) - (axis->kind == PIO_AXIS_CHOICE);
-			luaL_argcheck(L, value >= axis->first && value <= axis->last, 2,
-			              "a value outside of its domain");
-			point[a] = pio_axis_of_value(axis, value);
-		}
-		lua_pop(L, 1);
-	}
+	pio_axis axes[PIO_GP_AXES_MAX];
+	for (size_t a = 0; a < d; a++)
+		axes[a] = box->axes[a].axis;
+	pio_bind_partial_get(box->points + box->count * d, L, 2, axes, box->axes_count);
 	lua_pushinteger(L, (lua_Integer)++box->count);
 	return 1;
 }

@@ -38,17 +38,31 @@ pio_bind_axes *pio_bind_axes_get(lua_State *L, int index)
 	return axes;
 }
 
+static double coordinate_get(lua_State *L, int index, const pio_axis *axis)
+{
+	double value = luaL_checknumber(L, -1);
+	value = axis->kind == PIO_AXIS_CHOICE ? value - 1 : value;
+	luaL_argcheck(L, value >= axis->first && value <= axis->last, index, "a value outside of its domain");
+	return pio_axis_of_value(axis, value);
+}
+
 void pio_bind_point_get(double *point, lua_State *L, int index, const pio_axis *axes, int count)
 {
 	luaL_checktype(L, index, LUA_TTABLE);
 	for (int a = 0; a < count; a++) {
 		lua_rawgeti(L, index, a + 1);
-		double value = luaL_checknumber(L, -1);
+		point[a] = coordinate_get(L, index, &axes[a]);
 		lua_pop(L, 1);
-		value = axes[a].kind == PIO_AXIS_CHOICE ? value - 1 : value;
-		luaL_argcheck(L, value >= axes[a].first && value <= axes[a].last, index,
-		              "a value outside of its domain");
-		point[a] = pio_axis_of_value(&axes[a], value);
+	}
+}
+
+void pio_bind_partial_get(double *point, lua_State *L, int index, const pio_axis *axes, int count)
+{
+	luaL_checktype(L, index, LUA_TTABLE);
+	for (int a = 0; a < count; a++) {
+		lua_rawgeti(L, index, a + 1);
+		point[a] = lua_toboolean(L, -1) ? coordinate_get(L, index, &axes[a]) : NAN;
+		lua_pop(L, 1);
 	}
 }
 

@@ -124,4 +124,24 @@ function axes.values(group, params)
   return values
 end
 
+-- The values of a point's parameters for a list of axes (flat); false for what is not there.
+function axes.flat_values(list, params)
+  local values, by_group = {}, {}
+  for i, axis in ipairs(list) do
+    if by_group[axis.group] == nil then by_group[axis.group] = axes.values(axis.group, params) or false end
+    values[i] = by_group[axis.group] and by_group[axis.group][axis.at] or false
+  end
+  return values
+end
+
+-- The raw point of such values.
+function methods:raw_of(list, values)
+  local by_group = {}
+  for i, axis in ipairs(list) do
+    by_group[axis.group] = by_group[axis.group] or {}
+    by_group[axis.group][axis.at] = values[i]
+  end
+  return self:raw(function(group) return by_group[group] end)
+end
+
 return axes

@@ -20,7 +20,7 @@ SEEDS = os.environ.get("SEEDS") or ("5" if SHORT else "20")
 BUDGETS = [50, 100] if SHORT else [50, 100, 200]
 FUNCTIONS = ["Branin", "Hartmann-6", "Rosenbrock-10", "Levy-8", "Rastrigin-5", "Ackley-10", "mixed",
              "conditional", "noisy"]
-OWN = ["random", "sobol", "tpe", "gp", "auto"]
+OWN = ["random", "sobol", "tpe", "cma_es", "gp", "auto"]
 PEERS = ["optuna-tpe", "optuna-cmaes", "optuna-gp"]
 GOALS = {"tpe, 10 mixed parameters, 100 finished": 0.1, "tpe, 10 mixed parameters, 1000 finished": 0.3,
          "tpe, 10 mixed parameters, 10000 finished": 3, "tpe, 40 parameters, 10000 finished": 10,

@@ -42,12 +42,7 @@ function gp.new(space, options)
 end
 
 local function begin(self, number, params)
-  local values, by_group = {}, {}
-  for i, axis in ipairs(self.list) do
-    if by_group[axis.group] == nil then by_group[axis.group] = axes.values(axis.group, params) or false end
-    values[i] = by_group[axis.group] and by_group[axis.group][axis.at] or false
-  end
-  self.slots[number] = #values > 0 and check(self.model:add(values))
+  self.slots[number] = self.model and check(self.model:add(axes.flat_values(self.list, params)))
 end
 
 -- Slots and values of those of these numbers that count.
@@ -110,13 +105,7 @@ local function model_point(self, number)
   local found = check(self.model:search(self.options.seed, number, {
     candidates = math.min(2000, math.max(200, 100000 // #slots)), starts = 6, calls = 40 }))
   for i = 1, found do
-    local values_of = self.model:candidate(i)
-    local by_group = {}
-    for at, axis in ipairs(self.list) do
-      by_group[axis.group] = by_group[axis.group] or {}
-      by_group[axis.group][axis.at] = values_of[at]
-    end
-    local params = self.points:take(self.axes:raw(function(group) return by_group[group] end))
+    local params = self.points:take(self.axes:raw_of(self.list, self.model:candidate(i)))
     if params then return params end
   end
   return nil
