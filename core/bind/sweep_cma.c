@@ -179,12 +179,59 @@ static int cma_sigma(lua_State *L)
 	return 1;
 }
 
+static void push_numbers(lua_State *L, const char *name, const double *numbers, int count)
+{
+	lua_createtable(L, count, 0);
+	for (int i = 0; i < count; i++) {
+		lua_pushnumber(L, numbers[i]);
+		lua_rawseti(L, -2, i + 1);
+	}
+	lua_setfield(L, -2, name);
+}
+
+/* model:state() -> { mean, covariance, margin } of numbers, { probabilities } of choices */
+static int cma_state(lua_State *L)
+{
+	struct box *box = check(L);
+	int n = pio_cma_numbers(box->cma);
+	double margin[PIO_CMA_AXES_MAX];
+	for (int i = 0; i < n; i++)
+		margin[i] = pio_cma_margin(box->cma, i);
+	lua_createtable(L, 0, 4);
+	push_numbers(L, "mean", pio_cma_mean(box->cma), n);
+	push_numbers(L, "covariance", pio_cma_covariance(box->cma), n * n);
+	push_numbers(L, "margin", margin, n);
+	lua_newtable(L);
+	for (int a = 0; a < box->axes_count; a++)
+		for (int k = 0; box->axes[a].kind == PIO_AXIS_CHOICE && k <= (int)box->axes[a].last; k++) {
+			lua_pushnumber(L, pio_cma_probability(box->cma, a, k));
+			lua_rawseti(L, -2, (lua_Integer)lua_rawlen(L, -2) + 1);
+		}
+	lua_setfield(L, -2, "probabilities");
+	return 1;
+}
+
+/* model:latent(slot) -> a number an axis, before it is put into a cell */
+static int cma_latent(lua_State *L)
+{
+	struct box *box = check(L);
+	lua_Integer slot = luaL_checkinteger(L, 2);
+	luaL_argcheck(L, slot >= 1 && (size_t)slot <= box->count, 2, "there is no such point");
+	const double *row = box->rows + (size_t)(slot - 1) * (size_t)box->axes_count;
+	lua_createtable(L, box->axes_count, 0);
+	for (int a = 0; a < box->axes_count; a++) {
+		lua_pushnumber(L, row[a]);
+		lua_rawseti(L, -2, a + 1);
+	}
+	return 1;
+}
+
 void pio_bind_cma_type(lua_State *L)
 {
 	static const luaL_Reg methods[] = {
 		{ "draw", cma_draw }, { "keep", cma_keep }, { "add", cma_add }, { "tell", cma_tell },
 		{ "begin", cma_begin }, { "is_over", cma_is_over }, { "population", cma_population },
-		{ "sigma", cma_sigma }, { NULL, NULL },
+		{ "sigma", cma_sigma }, { "state", cma_state }, { "latent", cma_latent }, { NULL, NULL },
 	};
 	pio_bind_type(L, CMA, methods, cma_close, cma_tostring);
 }

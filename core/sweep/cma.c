@@ -169,8 +169,9 @@ int pio_cma_begin(pio_cma *cma, const double *mean, double sigma, int population
 	pio_cma_choice_begin(&cma->choices);
 	cma->sigma = sigma;
 	cma->decay = 1;
+	if (cma->generation || cma->told) /* else what was drawn is of the same distribution */
+		cma->begun = ++cma->age;
 	cma->generation = cma->told = 0;
-	cma->begun = ++cma->age;
 	cma->is_over = false;
 	return 0;
 }

@@ -5,7 +5,7 @@
 
 #include "sweep/real.h"
 
-#define DELTA_MIN 1e-3
+#define STEP_MAX 1e3
 #define ALPHA 1.5                  /* how long the path of noise alone may become, beside 1 */
 
 size_t pio_cma_choice_room(const int *counts, int axes_count)
@@ -24,7 +24,7 @@ void pio_cma_choice_begin(pio_cma_choice *choice)
 			choice->q[at++] = 1.0 / choice->counts[a];
 	memset(choice->path, 0, at * sizeof *choice->path);
 	choice->gamma = 0;
-	choice->delta = 1;
+	choice->step = choice->divisor = 1;
 	choice->least = 1 - pio_real_exp(pio_real_log(0.73) / choice->axes_count);
 }
 
@@ -61,24 +61,42 @@ static double fill_gradient(pio_cma_choice *choice, const double *weights, int c
 	return squares;
 }
 
+/* The path with the newest gradient, by the root of Fisher's matrix (appendix B of the
+ * paper), of which the last choice of an axis follows from the others; returns its squared
+ * length. */
+static double follow_path(pio_cma_choice *choice, double length, double beta)
+{
+	double squares = 0, mix = sqrt(beta * (2 - beta));
+	size_t begin = 0;
+	for (int a = 0; a < choice->axes_count; begin += (size_t)choice->counts[a++]) {
+		const double *g = choice->gradient + begin, *q = choice->q + begin;
+		double *path = choice->path + begin;
+		int last = choice->counts[a] - 1;
+		double shared = -g[last] / (q[last] + sqrt(q[last]));
+		for (int k = 0; k < last; k++) {
+			double step = (g[k] / sqrt(q[k]) + sqrt(q[k]) * shared) / length;
+			path[k] = (1 - beta) * path[k] + mix * step;
+			squares += path[k] * path[k];
+		}
+	}
+	return squares;
+}
+
 void pio_cma_choice_update(pio_cma_choice *choice, const double *weights, int count,
                            int (*at)(const void *context, int point, int axis), const void *context)
 {
-	double length = sqrt(fill_gradient(choice, weights, count, at, context)), squares = 0;
+	double length = sqrt(fill_gradient(choice, weights, count, at, context));
 	if (!(length > 0))
 		return;
 	size_t room = pio_cma_choice_room(choice->counts, choice->axes_count), begin = 0;
-	double beta = fmin(choice->delta / sqrt((double)(room - (size_t)choice->axes_count)), 1);
-	double mix = sqrt(beta * (2 - beta));
-	for (size_t k = 0; k < room; k++) {
-		double part = choice->gradient[k] / sqrt(choice->q[k]) / length;
-		choice->path[k] = (1 - beta) * choice->path[k] + mix * part;
-		squares += choice->path[k] * choice->path[k];
-		choice->q[k] += choice->delta / length * choice->gradient[k];
-	}
+	double step = choice->step / length;
+	choice->step = fmin(1 / choice->divisor, STEP_MAX);
+	double beta = fmin(choice->step / sqrt((double)(room - (size_t)choice->axes_count)), 1);
+	double squares = follow_path(choice, length, beta);
 	choice->gamma = (1 - beta) * (1 - beta) * choice->gamma + beta * (2 - beta);
-	choice->delta *= pio_real_exp(-beta * (choice->gamma - squares / ALPHA));
-	choice->delta = fmin(fmax(choice->delta, DELTA_MIN), 1);
+	choice->divisor *= pio_real_exp(beta * (choice->gamma - squares / ALPHA));
+	for (size_t k = 0; k < room; k++)
+		choice->q[k] += step * choice->gradient[k];
 	for (int a = 0; a < choice->axes_count; begin += (size_t)choice->counts[a++])
 		keep_margin(choice->q + begin, choice->counts[a], choice->least / (choice->counts[a] - 1));
 }

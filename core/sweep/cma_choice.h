@@ -13,7 +13,8 @@ typedef struct pio_cma_choice {
 	const int *counts;         /* of each axis: choices; borrowed, as all arrays here */
 	double *q, *gradient;      /* of all axes, one after the other */
 	double *path;              /* of the gradients, in units of their own width */
-	double gamma, delta;       /* how much of the path has come together; the step */
+	double gamma;              /* how much of the path has come together */
+	double step, divisor;      /* its length; 1 / the next one's */
 	double least;              /* times 1 / (choices - 1): the least probability */
 } pio_cma_choice;
 

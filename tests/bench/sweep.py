@@ -13,6 +13,9 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+import optuna_venv  # noqa: E402
+
 BUILD = os.path.abspath(sys.argv[1])
 HERE = os.path.dirname(os.path.abspath(__file__))
 SHORT = bool(os.environ.get("SHORT"))
@@ -25,22 +28,6 @@ PEERS = ["optuna-tpe", "optuna-cmaes", "optuna-gp"]
 GOALS = {"tpe, 10 mixed parameters, 100 finished": 0.1, "tpe, 10 mixed parameters, 1000 finished": 0.3,
          "tpe, 10 mixed parameters, 10000 finished": 3, "tpe, 40 parameters, 10000 finished": 10,
          "gp, 10 mixed parameters, 100 finished": 20, "gp, 10 mixed parameters, 300 finished": 50}
-VERSION = "5.0.0"
-
-
-def optuna_python():
-    """The Python of Optuna's environment, and None; or None and why it cannot be had."""
-    home = os.path.join(BUILD, "optuna")
-    python = os.path.join(home, "bin", "python")
-    check = [python, "-c", "import cmaes, optuna, scipy"]
-    if os.path.exists(python) and subprocess.run(check, capture_output=True, check=False).returncode == 0:
-        return python, None
-    subprocess.run([sys.executable, "-m", "venv", home], check=True, capture_output=True)
-    done = subprocess.run([python, "-m", "pip", "install", "-q", f"optuna=={VERSION}", "cmaes", "scipy"],
-                          capture_output=True, text=True, check=False)
-    if done.returncode == 0 and subprocess.run(check, capture_output=True, check=False).returncode == 0:
-        return python, None
-    return None, "".join(done.stderr.strip().splitlines()[-1:])[:120] or "it does not run"
 
 
 def host(**env):
@@ -78,7 +65,7 @@ def cell(values):
 def main():
     wanted = os.environ.get("SEARCHES", "").split()
     searches = [s for s in OWN + PEERS if not wanted or s in wanted]
-    python, why = optuna_python() if set(searches) & set(PEERS) else (None, "not asked for")
+    python, why = optuna_venv.python(BUILD) if set(searches) & set(PEERS) else (None, "not asked for")
     if not python:
         print(f"skipped: Optuna: {why}")
         searches = [s for s in searches if s in OWN]

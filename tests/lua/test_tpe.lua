@@ -63,6 +63,29 @@ test("gp is far better still where runs are few, also with four under way", func
   end
 end)
 
+test("cma_es follows a narrow valley, one run at a time and eight, and finds a choice", function()
+  for _, case in ipairs { { "Rosenbrock-10", 200, 0.1 }, { "mixed", 200, 0.4 } } do
+    local f, runs = named(case[1]), case[2]
+    local random = median("random", f, 3, runs)
+    local one, eight = median("cma_es", f, 3, runs), median("cma_es", f, 3, runs, 8)
+    assert(one < case[3] * random, ("%s: cma_es %g, random %g"):format(f.name, one, random))
+    assert(eight < 2 * case[3] * random, ("%s: eight %g, random %g"):format(f.name, eight, random))
+  end
+end)
+
+test("cma_es begins again where there is no more to find, with more points", function()
+  local f = named "Rastrigin-5"
+  local sampler, best = search("cma_es", f.space(words), { runs = 3000, seed = 1 }), math.huge
+  for n = 1, 3000 do
+    local value = f.value(sampler:propose(n), n)
+    best = math.min(best, value)
+    sampler:observe(n, value, { status = "finished" })
+  end
+  assert(sampler.restarts >= 1, "it never began again")
+  assert(sampler.population >= 16, sampler.population)
+  assert(best < 2, best)
+end)
+
 test("auto is near the better of its two, be the function smooth, rugged or a trap", function()
   for _, case in ipairs { { "Branin", 40, 0.05 }, { "Rastrigin-5", 60, 0.9 }, { "conditional", 60, 0.2 } } do
     local f, runs = named(case[1]), case[2]
@@ -98,7 +121,7 @@ local function small(name, seed)
 end
 
 test("of a finite space every point comes once, and then no more", function()
-  for _, name in ipairs { "tpe", "random", "sobol", "gp", "auto" } do
+  for _, name in ipairs { "tpe", "random", "sobol", "cma_es", "gp", "auto" } do
     local sampler, seen, count = small(name, 3), {}, 0
     while true do
       local params = sampler:propose(count + 1)
@@ -135,7 +158,7 @@ local function history(sampler, f, runs, adopted)
 end
 
 test("a search that is told again what was on record goes on with the identical points", function()
-  for _, case in ipairs { { "tpe", 80 }, { "gp", 36 }, { "auto", 36 } } do
+  for _, case in ipairs { { "tpe", 80 }, { "cma_es", 80 }, { "gp", 36 }, { "auto", 36 } } do
     for _, name in ipairs { "mixed", "conditional" } do
       local f, runs = named(name), case[2]
       local function new() return search(case[1], f.space(words), { runs = runs, seed = 5 }) end
@@ -217,6 +240,11 @@ test("values are of their domains, and bad options are told", function()
     sampler:observe(n, n % 4 > 0 and p.x or nil, {})
   end
   tap.contains(tap.raises(search, "tpe", given, { gamma = 2 }), "gamma: expected a number above 0")
+  tap.contains(tap.raises(search, "cma_es", given, { population = 3 }), "population: expected a whole number from 4")
+  local wide = {}
+  for i = 1, 201 do wide["x" .. i] = space_of.uniform(0, 1) end
+  local _, why = pcall(search, "cma_es", wide, {})
+  tap.contains(require("pioche.errors").is(why) and why.message or tostring(why), "at most 200 parameters, the space has 201")
   tap.contains(tap.raises(search, "tpe", given, { seeds = 2 }), "seeds: there is no such key")
 end)
 

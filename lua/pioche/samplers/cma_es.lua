@@ -7,7 +7,8 @@
 -- large as long as the budget has ten generations of it (IPOP: Auger and Hansen, 2005).
 --
 -- Results count as they come, whatever generation their points are of, so that no worker
--- waits for another; a generation is complete when there are enough of them.
+-- waits for another. A generation has as many points as there are workers, at least, or
+-- most results would tell of a distribution that is gone.
 local axes = require "pioche.axes"
 local errors = require "pioche.errors"
 local fields = require "pioche.fields"
@@ -18,6 +19,7 @@ local sweep = require "pioche.core.sweep"
 local cma_es = { name = "cma_es", summary = "evolution that learns which way the better points lie" }
 local check = errors.check
 
+local axes_max = 200           -- its covariance has the square of that
 local tries_max = 100          -- draws for a point that is none, or known
 local level_min = 10           -- values that make a level (levels.lua)
 local sigma = 1 / 6            -- of each range, to begin with
@@ -32,7 +34,7 @@ cma_es.schema = {
   runs = { kind = "positive", default = 32, help = "points to propose; of a finite space none twice" },
   seed = { kind = "count", default = 1, help = "what draws are made from: the same seed, the same points" },
   population = { kind = population, default = 0,
-    help = "points of a generation; 0: 4 + 3 log of the number of parameters" },
+    help = "points of a generation; 0: 4 + 3 log of the number of parameters, or as many as run at once" },
 }
 
 function cma_es.check(where, given)
@@ -45,12 +47,15 @@ methods.__index = methods
 function cma_es.new(space, options)
   local self = setmetatable({ adaptive = true, options = options, axes = axes.of(space), slots = {}, order = {},
     points = points.new(space, options.seed, math.min(100000, 1000 * options.runs)),
-    levels = levels.new(level_min), restarts = 0 }, methods)
+    levels = levels.new(level_min), restarts = 0, under_way = 0 }, methods)
   self.size = math.min(space:count() or options.runs, options.runs)
   self.list = self.axes:flat()
-  if #self.list > 0 then
+  if #self.list > axes_max then
+    errors.raise("invalid", "search: cma_es takes at most %d parameters, the space has %d; pioche.tpe takes any"
+      .. " number", axes_max, #self.list)
+  elseif #self.list > 0 then
     self.model = check(sweep.cma(self.list, options.population))
-    self.population = self.model:population()
+    self.first_population, self.population = self.model:population(), self.model:population()
   end
   return self
 end
@@ -59,17 +64,22 @@ local function draw(self, number, try)
   return self.model:draw(self.options.seed, number, "cma " .. try)
 end
 
+local function begin(self, number, slot)
+  self.slots[number] = slot
+  if number > 0 then self.under_way = self.under_way + 1 end
+end
+
 function methods:propose(number)
   if number > self.options.runs then return nil end
   for try = 0, self.model and tries_max - 1 or -1 do
     local params = self.points:take(self.axes:raw_of(self.list, draw(self, number, try)))
     if params then
-      self.slots[number] = self.model:keep()
+      begin(self, number, self.model:keep())
       return params
     end
   end
   local params = self.points:random(number)
-  if params then self.slots[number] = self.model and self.model:add(axes.flat_values(self.list, params)) end
+  if params then begin(self, number, self.model and self.model:add(axes.flat_values(self.list, params))) end
   return params
 end
 
@@ -82,12 +92,9 @@ function methods:adopt(number, params)
   for try = 0, number > 0 and tries_max - 1 or -1 do
     local values, is_same = draw(self, number, try), true
     for i, value in ipairs(given) do is_same = is_same and (not value or value == values[i]) end
-    if is_same then
-      self.slots[number] = self.model:keep()
-      return
-    end
+    if is_same then return begin(self, number, self.model:keep()) end
   end
-  self.slots[number] = self.model:add(given)
+  begin(self, number, self.model:add(given))
 end
 
 -- Where a search has found what there was, it begins again.
@@ -112,15 +119,21 @@ end
 
 -- Another level counts from now on: all that is known is told again.
 local function tell_all(self)
-  self.restarts, self.population = 0, self.options.population
+  self.restarts, self.population = 0, self.first_population
   check(self.model:begin(nil, sigma, self.population))
-  self.population = self.model:population()
   for _, number in ipairs(self.order) do tell(self, number, true) end
 end
 
 function methods:observe(number, value, how)
   if not self.slots[number] then return end
   local is_new = not self.levels.known[number]
+  if is_new and number > 0 and not self.is_begun then
+    self.is_begun = true
+    if self.options.population == 0 and self.under_way > self.first_population then
+      self.first_population = self.under_way
+      tell_all(self)
+    end
+  end
   if is_new then table.insert(self.order, number) end
   if self.levels:observe(number, value, how) then
     tell_all(self)
