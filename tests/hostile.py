@@ -157,7 +157,7 @@ def records(**changes):
     `run_` before its name."""
     run = {"ulid": ULID, "number": 1, "status": "finished", "generation": 1, "created_ns": 1700000000 * 10 ** 9,
            **{name[4:]: value for name, value in changes.items() if name.startswith("run_")}}
-    return {"format": "pioche/run/1", "schema": 4, "experiment": {"name": "gpt", "created_ns": 1},
+    return {"format": "pioche/run/1", "schema": 5, "experiment": {"name": "gpt", "created_ns": 1},
             "sweep": None, "commit": None, "run": run,
             "params": [{"name": "lr", "kind": "real", "value": 0.5}], "tags": [], "media": [], "checkpoints": [],
             "attempts": [{"number": 1, "state": "ended", "result": "ok", "launcher": "local", "dir": "runs/x/1",

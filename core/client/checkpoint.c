@@ -4,9 +4,10 @@
  * Invariants:
  *  1. A file is complete and durable, and so is its directory entry, before
  *     the record that names it is sent.
- *  2. A file that was reported is never written again: a second checkpoint of
- *     the same step gets file names of its own.
- *  3. A commit that fails removes its files and reports nothing.
+ *  2. A file that was reported is never written again, and its name is never used
+ *     again, not even when it was moved away: it holds when its save began.
+ *  3. A commit that fails removes its files and reports that it failed, so that the
+ *     other writers' files are no longer waited for.
  *
  * The publish is the store's (core/store/checkpoint.h). */
 #include <errno.h>
@@ -23,11 +24,11 @@
 #include "client/run.h"
 #include "sys/fs.h"
 #include "sys/hash.h"
+#include "sys/save.h"
 
 #define ROLE_BYTES_MAX 64
 #define ALIGN_BYTES 4096u          /* the data of a file begins on a page */
 #define CHUNK_BYTES (1u << 20)     /* hashed and written while still in the cache */
-#define COPIES_MAX 10000
 
 typedef struct tensor {
 	char *role, *name;
@@ -50,11 +51,14 @@ struct pio_checkpoint {
 	pio_run *run;
 	int64_t step;
 	int writers;
+	uint32_t round;
+	int64_t begin_ns;              /* wall time */
 	tensor *tensors;
 	size_t count, capacity;
 	shard *shards;
 	size_t shard_count;
 	uint32_t syncs;
+	int64_t hash_ns;
 	pio_err failed;                /* an add that failed fails the commit too */
 };
 
@@ -75,8 +79,13 @@ int pio_checkpoint_begin(pio_checkpoint **checkpoint, pio_run *run, int64_t step
 	made->run = run;
 	made->step = step;
 	made->writers = writers;
-	*checkpoint = made;
-	return 0;
+	made->begin_ns = pio_clock_wall_ns();
+	int rc = pio_rounds_next(&made->round, &run->rounds, step, (uint32_t)writers, err);
+	if (rc)
+		pio_free(made);
+	else
+		*checkpoint = made;
+	return rc;
 }
 
 static void free_checkpoint(pio_checkpoint *checkpoint)
@@ -153,7 +162,8 @@ int pio_checkpoint_add(pio_checkpoint *checkpoint, const char *role, const char 
 		return 0;
 	pio_err *err = pio_last_err();
 	tensor t = { .dtype = dtype, .ndim = ndim, .data = data };
-	int rc = add(checkpoint, role, &t, shape, name, part, err);
+	int rc = !role && !name ? pio_fail(err, PIO_EINVAL, "the program gave it up")
+	                        : add(checkpoint, role, &t, shape, name, part, err);
 	if (rc && !checkpoint->failed.code)
 		checkpoint->failed = *err;
 	return rc;
@@ -250,7 +260,7 @@ static int put_header(pio_str *header, const tensor *tensors, size_t count, pio_
 	return 0;
 }
 
-static int write_hashed(int fd, pio_sha256 *hash, const void *bytes, uint64_t size_bytes,
+static int write_hashed(int fd, pio_sha256 *hash, int64_t *hash_ns, const void *bytes, uint64_t size_bytes,
                         const char *path, pio_err *err)
 {
 	const uint8_t *at = bytes;
@@ -258,8 +268,10 @@ static int write_hashed(int fd, pio_sha256 *hash, const void *bytes, uint64_t si
 	while (!rc && size_bytes) {
 		size_t n = size_bytes < CHUNK_BYTES ? (size_t)size_bytes : CHUNK_BYTES;
 		rc = pio_fs_write_all(fd, at, n, path, err);
+		int64_t begin_ns = pio_clock_thread_ns();
 		if (!rc)
 			rc = pio_sha256_update(hash, at, n, err);
+		*hash_ns += pio_clock_thread_ns() - begin_ns;
 		at += n;
 		size_bytes -= n;
 	}
@@ -270,17 +282,11 @@ static int write_hashed(int fd, pio_sha256 *hash, const void *bytes, uint64_t si
 static int open_shard(int *fd, shard *s, const pio_checkpoint *checkpoint, const char *dir,
                       pio_err *err)
 {
-	int rc = -PIO_EEXIST;
-	for (int copy = 0; rc == -PIO_EEXIST && copy < COPIES_MAX; copy++) {
-		pio_str_clear(&s->path);
-		pio_str_printf(&s->path, "%s/rank-%d.%s", dir, checkpoint->run->info.rank, s->role);
-		if (copy)
-			pio_str_printf(&s->path, ".%d", copy);
-		pio_str_puts(&s->path, ".safetensors");
-		rc = pio_str_check(&s->path, err);
-		if (!rc)
-			rc = pio_fs_open(fd, s->path.data, O_WRONLY | O_CREAT | O_EXCL, 0666, err);
-	}
+	pio_str_printf(&s->path, "%s/rank-%d.%s.%llx.safetensors", dir, checkpoint->run->info.rank, s->role,
+	               (unsigned long long)checkpoint->begin_ns);
+	int rc = pio_str_check(&s->path, err);
+	if (!rc)
+		rc = pio_fs_open(fd, s->path.data, O_WRONLY | O_CREAT | O_EXCL, 0666, err);
 	if (rc)
 		pio_str_clear(&s->path); /* not ours to remove */
 	return rc;
@@ -308,9 +314,10 @@ static int write_shard(pio_checkpoint *checkpoint, shard *s, const char *dir, co
 		rc = pio_fail_errno(err, ENOSPC, "cannot reserve %llu bytes for %s",
 		                    (unsigned long long)s->size_bytes, s->path.data);
 	if (!rc)
-		rc = write_hashed(fd, hash, header.data, header.len, s->path.data, err);
+		rc = write_hashed(fd, hash, &checkpoint->hash_ns, header.data, header.len, s->path.data, err);
 	for (size_t i = 0; !rc && i < count; i++)
-		rc = write_hashed(fd, hash, tensors[i].data, tensors[i].size_bytes, s->path.data, err);
+		rc = write_hashed(fd, hash, &checkpoint->hash_ns, tensors[i].data, tensors[i].size_bytes,
+		                  s->path.data, err);
 	if (!rc)
 		rc = pio_sha256_finish(hash, s->sha256, err);
 	if (!rc)
@@ -360,28 +367,32 @@ static int write_shards(pio_checkpoint *checkpoint, const char *dir, pio_err *er
 	return 0;
 }
 
-static int report(pio_checkpoint *checkpoint, int64_t start_ns, pio_err *err)
+/* What was done, or with `failure` that it was not. */
+static int report(const pio_checkpoint *checkpoint, int64_t stall_ns, const char *failure, pio_err *err)
 {
 	pio_str payload = PIO_STR_INIT;
-	pio_run_payload(&payload, checkpoint->run);
-	pio_record_put_i64(&payload, checkpoint->step);
-	pio_record_put_u32(&payload, (uint32_t)checkpoint->writers);
-	pio_record_put_i64(&payload, pio_clock_mono_ns() - start_ns);
-	pio_record_put_u32(&payload, checkpoint->syncs);
-	pio_record_put_u32(&payload, (uint32_t)checkpoint->shard_count);
-	for (size_t i = 0; i < checkpoint->shard_count; i++) {
+	size_t count = failure ? 0 : checkpoint->shard_count;
+	pio_save save = { .rank = pio_ring_rank(checkpoint->run->ring), .writers = (uint32_t)checkpoint->writers,
+	                  .round = checkpoint->round, .time_ns = pio_clock_wall_ns(), .step = checkpoint->step,
+	                  .stall_ns = stall_ns, .total_ns = stall_ns, .hash_ns = checkpoint->hash_ns,
+	                  .sync = PIO_SAVE_FSYNC, .fsyncs = checkpoint->syncs, .count = (uint32_t)count,
+	                  .failure = failure, .failure_bytes = failure ? strlen(failure) : 0 };
+	save.files = pio_calloc(count ? count : 1, sizeof *save.files);
+	if (!save.files)
+		return pio_fail(err, PIO_ENOMEM, "out of memory for a report of %zu files", count);
+	for (size_t i = 0; i < count; i++) {
 		const shard *s = &checkpoint->shards[i];
-		pio_record_put_str(&payload, s->role, strlen(s->role));
-		pio_record_put_str(&payload, s->path.data, s->path.len);
-		pio_record_put_i64(&payload, (int64_t)s->size_bytes);
-		pio_record_put_str(&payload, s->sha256, PIO_SHA256_HEX);
+		save.files[i] = (pio_save_file){ .role = s->role, .role_bytes = strlen(s->role), .path = s->path.data,
+		                                 .path_bytes = s->path.len, .sha256 = s->sha256,
+		                                 .sha256_bytes = PIO_SHA256_HEX, .size_bytes = s->size_bytes };
 	}
+	pio_save_put(&payload, &save);
+	pio_free(save.files);
 	return pio_run_send(checkpoint->run, PIO_RECORD_CHECKPOINT, &payload, err);
 }
 
-static int commit(pio_checkpoint *checkpoint, pio_err *err)
+static int write_and_report(pio_checkpoint *checkpoint, int64_t start_ns, pio_err *err)
 {
-	int64_t start_ns = pio_clock_mono_ns();
 	pio_str dir = PIO_STR_INIT;
 	int rc;
 	if (checkpoint->failed.code) {
@@ -405,11 +416,20 @@ static int commit(pio_checkpoint *checkpoint, pio_err *err)
 		rc = pio_fs_sync_dir(checkpoint->run->staging, err);
 	checkpoint->syncs += 2;
 	if (!rc)
-		rc = report(checkpoint, start_ns, err);
+		rc = report(checkpoint, pio_clock_mono_ns() - start_ns, NULL, err);
 	for (size_t i = 0; rc && i < checkpoint->shard_count; i++)
 		if (checkpoint->shards[i].path.len)
 			(void)pio_fs_unlink(checkpoint->shards[i].path.data, NULL);
 	pio_str_fini(&dir);
+	return rc;
+}
+
+static int commit(pio_checkpoint *checkpoint, pio_err *err)
+{
+	int64_t start_ns = pio_clock_mono_ns();
+	int rc = write_and_report(checkpoint, start_ns, err);
+	if (rc)
+		(void)report(checkpoint, pio_clock_mono_ns() - start_ns, err->message, NULL);
 	return rc;
 }
 

@@ -158,7 +158,8 @@ typedef struct pio_part {
  * NULL: it is whole; then each rank that adds it keeps its own (a generator's
  * state), and one that is the same everywhere need be added by one rank alone. Role
  * is a file of its own: "model", "optim.m", "optim.v", "master", "extra". The
- * bytes are not copied: they must stay unchanged until commit. */
+ * bytes are not copied: they must stay unchanged until commit. With role and name
+ * NULL the checkpoint is given up: its commit fails, and no rank waits for it. */
 PIO_API int pio_checkpoint_add(pio_checkpoint *checkpoint, const char *role,
                                const char *name, pio_dtype dtype, int ndim,
                                const int64_t *shape, const pio_part *part, const void *data);

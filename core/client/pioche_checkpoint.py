@@ -178,7 +178,7 @@ def save(run: ctypes.c_void_p, step: int, roles: Mapping[str, Any], writers: int
             for name, value in tensors.items():
                 kept.append(_add(made, role, name, value))
     except BaseException:
-        _lib.pio_checkpoint_add(made, b"", b"", 0, 0, None, None, None)  # spoils it: nothing is reported
+        _lib.pio_checkpoint_add(made, None, None, 0, 0, None, None, None)  # gives it up
         _lib.pio_checkpoint_commit(ctypes.byref(made))
         raise
     _check(_lib.pio_checkpoint_commit(ctypes.byref(made)))

@@ -103,6 +103,7 @@ static void free_run(pio_run *run)
 	pio_free(run->ring_path);
 	pio_free(run->dir);
 	pio_free(run->staging);
+	pio_rounds_fini(&run->rounds);
 	pio_free(run);
 }
 
@@ -117,6 +118,7 @@ int pio_open(pio_run **run_out, const char *experiment)
 	if (!run)
 		return pio_fail(err, PIO_ENOMEM, "out of memory for a run");
 	run->pid = getpid();
+	pio_rounds_init(&run->rounds);
 	run->info = (pio_info){ .rank = 0, .world = 1, .attempt = 1, .resume_step = -1 };
 	int rc = ring_path && *ring_path ? open_under_agent(run, ring_path, err)
 	                                 : pio_standalone_open(run, experiment, err);

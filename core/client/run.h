@@ -14,6 +14,7 @@
 #include "client/pioche.h"
 #include "client/resume.h"
 #include "client/ring.h"
+#include "client/rounds.h"
 
 struct pio_standalone;
 
@@ -25,6 +26,7 @@ struct pio_run {
 	char *dir;                      /* of the attempt */
 	char *staging;                  /* for checkpoint shards */
 	pio_resume *resume;             /* NULL: start afresh */
+	pio_rounds rounds;              /* of saves */
 	struct pio_standalone *alone;   /* NULL under an agent */
 	pid_t pid;                      /* who opened it; a forked child only logs */
 };

@@ -10,13 +10,13 @@
 #include "store/sql.h"
 #include "sys/fs.h"
 #include "sys/hash.h"
-#include "sys/journal.h"
+#include "sys/save.h"
 
 #define BLOCK_BYTES (1u << 20)
 
 typedef struct copy {
 	pio_str path;
-	int64_t size_bytes;
+	int64_t size_bytes, hash_ns;
 	char sha256[PIO_SHA256_HEX + 1];
 } copy;
 
@@ -59,8 +59,10 @@ static int copy_bytes(work *w, copy *c, int from, int to, const char *source, pi
 		rc = pio_fs_read_some(&n, from, block, BLOCK_BYTES, source, err);
 		if (!rc)
 			rc = pio_fs_write_all(to, block, (size_t)n, c->path.data, err);
+		int64_t begin_ns = pio_clock_thread_ns();
 		if (!rc)
 			rc = pio_sha256_update(hash, block, (size_t)n, err);
+		c->hash_ns += pio_clock_thread_ns() - begin_ns;
 		c->size_bytes += rc ? 0 : n;
 		if (!rc && w->heard)
 			w->heard(w->context, n);
@@ -103,17 +105,14 @@ static int report(work *w, size_t i, int *published, pio_err *err)
 {
 	const copy *c = &w->copies[i];
 	pio_str payload = PIO_STR_INIT;
-	pio_record_put_u32(&payload, (uint32_t)i);
-	pio_record_put_i64(&payload, pio_clock_wall_ns());
-	pio_record_put_i64(&payload, w->import->step);
-	pio_record_put_u32(&payload, (uint32_t)w->import->count);
-	pio_record_put_i64(&payload, pio_clock_mono_ns() - w->begin_ns);
-	pio_record_put_u32(&payload, i ? 0 : w->fsyncs);
-	pio_record_put_u32(&payload, 1);
-	pio_record_put_str(&payload, w->import->role, strlen(w->import->role));
-	pio_record_put_str(&payload, c->path.data, c->path.len);
-	pio_record_put_i64(&payload, c->size_bytes);
-	pio_record_put_str(&payload, c->sha256, PIO_SHA256_HEX);
+	pio_save_file file = { .role = w->import->role, .role_bytes = strlen(w->import->role), .path = c->path.data,
+	                       .path_bytes = c->path.len, .sha256 = c->sha256, .sha256_bytes = PIO_SHA256_HEX,
+	                       .size_bytes = (uint64_t)c->size_bytes };
+	int64_t taken_ns = pio_clock_mono_ns() - w->begin_ns;
+	pio_save save = { .rank = (uint32_t)i, .writers = (uint32_t)w->import->count, .time_ns = pio_clock_wall_ns(),
+	                  .step = w->import->step, .stall_ns = taken_ns, .total_ns = taken_ns, .hash_ns = c->hash_ns,
+	                  .sync = PIO_SAVE_FSYNC, .fsyncs = i ? 0 : w->fsyncs, .count = 1, .files = &file };
+	pio_save_put(&payload, &save);
 	int rc = pio_str_check(&payload, err);
 	if (!rc)
 		rc = pio_checkpoint_report(published, w->store, w->attempt_id, (const uint8_t *)payload.data,
@@ -131,7 +130,7 @@ static int publish(int64_t *id, work *w, pio_err *err)
 		return rc;
 	rc = find_attempt(w, err);
 	if (!rc)
-		rc = pio_sql_exec(w->store, err, "DELETE FROM checkpoint_report WHERE attempt_id = ?1 AND step = ?2",
+		rc = pio_sql_exec(w->store, err, "DELETE FROM checkpoint_save WHERE attempt_id = ?1 AND step = ?2",
 		                  "ii", w->attempt_id, w->import->step);
 	for (size_t i = 0; !rc && i < w->import->count; i++)
 		rc = report(w, i, &published, err);

@@ -95,7 +95,7 @@ int pio_store_checkpoint_recover(pio_store *store, pio_err *err)
 	if (rc)
 		return rc;
 	/* Reports of attempts that are over will never be complete. */
-	rc = pio_sql_exec(store, err, "DELETE FROM checkpoint_report WHERE attempt_id IN (SELECT id FROM"
+	rc = pio_sql_exec(store, err, "DELETE FROM checkpoint_save WHERE attempt_id IN (SELECT id FROM"
 	                  " attempt a WHERE state = 'ended' AND NOT EXISTS (SELECT 1 FROM journal j WHERE"
 	                  " j.attempt_id = a.id AND j.done = 0))", "");
 	if (rc) {

@@ -194,8 +194,9 @@ static int insert_files(pio_intake *intake, const json_t *manifest, int64_t chec
 	size_t i;
 	json_t *file;
 	json_array_foreach(json_object_get(manifest, "files"), i, file) {
-		json_t *row = json_pack("{s:O?, s:O?, s:O?}", "rank", json_object_get(file, "rank"), "role",
-		                        json_object_get(file, "role"), "sha256", json_object_get(file, "sha256"));
+		json_t *row = json_pack("{s:O?, s:O?, s:O?, s:I}", "rank", json_object_get(file, "rank"), "role",
+		                        json_object_get(file, "role"), "sha256", json_object_get(file, "sha256"),
+		                        "part", (json_int_t)pio_json_int_or(file, "part", 0));
 		int rc = pio_intake_row(intake, "checkpoint_file", row,
 		                        json_pack("{s:I}", "checkpoint_id", (json_int_t)checkpoint_id),
 		                        "the manifest of a checkpoint", err);

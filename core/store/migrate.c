@@ -8,12 +8,14 @@
 #define OPERATIONS_APART 20000         /* of SQLite's machine, between two reports */
 #define OPERATIONS_OF_ROW 9            /* and one for each column of the index */
 
-extern const char pio_migrate_2_sql[], pio_migrate_3_sql[], pio_migrate_4_sql[];
+extern const char pio_migrate_2_sql[], pio_migrate_3_sql[], pio_migrate_4_sql[],
+                  pio_migrate_5_sql[];
 
 /* migrations[v] brings a store of version v to v + 1; a new store is made at once. */
 static const char *const migrations[PIO_STORE_VERSION] = { [1] = pio_migrate_2_sql,
                                                            [2] = pio_migrate_3_sql,
-                                                           [3] = pio_migrate_4_sql };
+                                                           [3] = pio_migrate_4_sql,
+                                                           [4] = pio_migrate_5_sql };
 
 typedef struct watch {
 	pio_store *store;

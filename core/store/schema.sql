@@ -293,25 +293,41 @@ CREATE TABLE checkpoint (
   writers     INTEGER NOT NULL,
   bytes       INTEGER NOT NULL,
   fsyncs      INTEGER NOT NULL,
-  stall_ns    INTEGER NOT NULL,                -- the slowest rank's time inside the save
-  created_ns  INTEGER NOT NULL
+  stall_ns    INTEGER NOT NULL,                -- for which the slowest rank's program waited
+  created_ns  INTEGER NOT NULL,
+  total_ns    INTEGER,                         -- until the slowest rank had reported; this and the next: NULL
+                                               -- where the writer was of before version 5
+  hash_ns     INTEGER,                         -- processor time of SHA-256, of all ranks
+  sync        TEXT CHECK (sync IN ('fsync', 'syncfs', 'both')), -- each file by its own, or all by one; ranks differ
+  asynchronous INTEGER                         -- 1: written while the program went on
 ) STRICT;
 CREATE INDEX checkpoint_by_run ON checkpoint (run_id, step);
 
-CREATE TABLE checkpoint_report (               -- what writers of unfinished checkpoints reported
+CREATE TABLE checkpoint_save (                 -- checkpoints of which not all writers have reported
+  id          INTEGER PRIMARY KEY,
   attempt_id  INTEGER NOT NULL REFERENCES attempt,
   step        INTEGER NOT NULL,
+  writers     INTEGER NOT NULL,
+  round       INTEGER NOT NULL,                -- the how many-th time that they save this step, from 0
+  reports     INTEGER NOT NULL DEFAULT 0,
+  failed      INTEGER NOT NULL DEFAULT 0,      -- 1: one of them could not save its part
+  UNIQUE (attempt_id, step, writers, round)
+) STRICT;
+
+CREATE TABLE checkpoint_report (               -- and what those reported that have
+  save_id     INTEGER NOT NULL REFERENCES checkpoint_save ON DELETE CASCADE,
   rank        INTEGER NOT NULL,
-  report      TEXT NOT NULL,                   -- JSON: writers, stall_ns, fsyncs, files
-  PRIMARY KEY (attempt_id, step, rank)
+  report      TEXT NOT NULL,                   -- JSON: what it took, and files
+  PRIMARY KEY (save_id, rank)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE checkpoint_file (
   checkpoint_id INTEGER NOT NULL REFERENCES checkpoint,
   rank        INTEGER NOT NULL,
   role        TEXT NOT NULL,
+  part        INTEGER NOT NULL,                -- 0, 1, ...: what is large is in several files
   sha256      TEXT NOT NULL REFERENCES object,
-  PRIMARY KEY (checkpoint_id, rank, role)
+  PRIMARY KEY (checkpoint_id, rank, role, part)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX checkpoint_file_by_object ON checkpoint_file (sha256);
 

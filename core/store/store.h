@@ -23,7 +23,7 @@
 
 #include "base/err.h"
 
-#define PIO_STORE_VERSION 4            /* user_version */
+#define PIO_STORE_VERSION 5            /* user_version */
 #define PIO_STORE_APPLICATION_ID 0x50494f43 /* "PIOC" */
 
 typedef struct pio_store pio_store;

@@ -41,7 +41,11 @@
  *   FACT        rank, time, u8 kind ('p','t','s'), str name, str json
  *   EVENT       rank, time, str kind, str message
  *   CHECKPOINT  rank, time, i64 step, u32 writers, i64 stall ns, u32 fsyncs,
- *               u32 files, files * { str role, str path, u64 bytes, str sha256 }
+ *               u32 files, files * { str role, str path, u64 bytes, str sha256 };
+ *               missing before version 5 of the store: u32 round, u8 'a'
+ *               asynchronous or 'b', u8 'f' fsync or 's' syncfs, i64 total ns,
+ *               i64 hash ns, files * u32 part; and where files is 0, str failure
+ *               (sys/save.h)
  *   HEARTBEAT   time
  *   LOSS        rank, time, u64 stalls, u64 stalled ns   totals of the ring
  *   RUN         time, str json      a standalone run describes itself:

@@ -84,7 +84,8 @@ class Heard:
             c.take("q")
             (self.runs if kind == RUN else self.exits).append(c.str())
         elif kind == CHECKPOINT:
-            self.checkpoints += 1
+            *_, files = c.take("IqqIqII")
+            self.checkpoints += files > 0  # else it tells why there is none
         elif kind == MEDIA:
             self.hear_media(c)
 

@@ -299,8 +299,10 @@ else:
         heard = self.heard()
         self.assertEqual(heard.checkpoints, 1)
         name = os.path.basename(os.path.dirname(heard.attempt))
-        path = os.path.join(self.store, "staging", name, "step-3", "rank-0.model.safetensors")
-        with open(path, "rb") as file:
+        folder = os.path.join(self.store, "staging", name, "step-3")
+        written, = os.listdir(folder)
+        self.assertRegex(written, r"rank-0\.model\.[0-9a-f]+\.safetensors")
+        with open(os.path.join(folder, written), "rb") as file:
             data = file.read()
         self.assertEqual(data[-17:], struct.pack("<3f", 1, 2, 3) + bytes(5))
 

@@ -9,6 +9,7 @@
 #include "store/object.h"
 #include "store/verify.h"
 #include "sys/hash.h"
+#include "sys/save.h"
 
 typedef struct shard {
 	char path[512];
@@ -36,6 +37,7 @@ static inline shard stage(const fixture *f, const char *name, float salt)
 	return s;
 }
 
+/* A report as clients of before version 5 of the store write it. */
 static inline void put_checkpoint(pio_journal_writer *w, uint32_t rank, int64_t step, uint32_t writers,
                                   const shard *shards, uint32_t count)
 {
@@ -54,6 +56,29 @@ static inline void put_checkpoint(pio_journal_writer *w, uint32_t rank, int64_t 
 		pio_record_put_i64(&p, (int64_t)shards[i].bytes);
 		pio_record_put_str(&p, shards[i].sha256, PIO_SHA256_HEX);
 	}
+	put_record(w, PIO_RECORD_CHECKPOINT, &p);
+}
+
+/* The report of one file, a model; none: a failure. */
+static inline void put_save(pio_journal_writer *w, pio_save save, const shard *s)
+{
+	pio_str p = PIO_STR_INIT;
+	pio_save_file file = { .role = "model", .role_bytes = 5 };
+	save.time_ns = 100 + save.step;
+	save.count = s ? 1 : 0;
+	save.sync = save.sync ? save.sync : PIO_SAVE_FSYNC;
+	save.files = &file;
+	if (s) {
+		file.path = s->path;
+		file.path_bytes = strlen(s->path);
+		file.sha256 = s->sha256;
+		file.sha256_bytes = PIO_SHA256_HEX;
+		file.size_bytes = s->bytes;
+	} else {
+		save.failure = "No space left on device";
+		save.failure_bytes = strlen(save.failure);
+	}
+	pio_save_put(&p, &save);
 	put_record(w, PIO_RECORD_CHECKPOINT, &p);
 }
 

@@ -1,11 +1,13 @@
 #include <errno.h>
 
+#include "base/mem.h"
 #include "base/safetensors.h"
 #include "client/env.h"
 #include "client/pioche.h"
 #include "client/resume.h"
 #include "heard.h"
 #include "sys/hash.h"
+#include "sys/save.h"
 #include "test.h"
 
 #define ok(call)                                               \
@@ -47,20 +49,13 @@ static void bench_close(bench *b)
 
 typedef struct reported {
 	int64_t step, bytes[8];
-	uint32_t writers, syncs, files;
+	uint32_t writers, round, syncs, files;
+	int failures;
 	char role[8][64], path[8][1024], sha256[8][65];
 } reported;
 
-static void copy_str(pio_cursor *cursor, char *to, size_t to_bytes)
-{
-	size_t n;
-	const char *text = pio_cursor_str(cursor, &n);
-	assert_true(n < to_bytes);
-	memcpy(to, text, n);
-	to[n] = 0;
-}
-
-/* The CHECKPOINT records of the run's journal; the newest in *r. */
+/* How many CHECKPOINT records of the run's journal tell files, the newest of them in *r;
+ * the others tell of failures. */
 static int read_reports(reported *r, const char *dir)
 {
 	pio_journal_reader *reader;
@@ -69,25 +64,26 @@ static int read_reports(reported *r, const char *dir)
 	int count = 0;
 	check_ok(pio_journal_reader_open(&reader, &header, path_in(dir, "journal.0"), &err));
 	while (pio_journal_next(reader, &record, NULL) == 1) {
-		pio_cursor c = { record.payload, record.payload + record.size_bytes, 0 };
 		if (record.type != PIO_RECORD_CHECKPOINT)
 			continue;
+		pio_save save;
+		check_ok(pio_save_get(&save, record.payload, record.size_bytes, &err));
+		r->failures += save.count == 0;
+		if (!save.count)
+			continue;
 		count++;
-		pio_cursor_u32(&c), pio_cursor_i64(&c);
-		r->step = pio_cursor_i64(&c);
-		r->writers = pio_cursor_u32(&c);
-		assert_true(pio_cursor_i64(&c) > 0);
-		r->syncs = pio_cursor_u32(&c);
-		r->files = pio_cursor_u32(&c);
+		assert_true(save.stall_ns > 0 && save.total_ns >= save.stall_ns && save.hash_ns > 0);
+		*r = (reported){ .step = save.step, .writers = save.writers, .round = save.round, .syncs = save.fsyncs,
+		                 .files = save.count, .failures = r->failures };
 		assert_true(r->files <= 8);
 		for (uint32_t i = 0; i < r->files; i++) {
-			copy_str(&c, r->role[i], sizeof r->role[i]);
-			copy_str(&c, r->path[i], sizeof r->path[i]);
-			r->bytes[i] = pio_cursor_i64(&c);
-			copy_str(&c, r->sha256[i], sizeof r->sha256[i]);
+			const pio_save_file *f = &save.files[i];
+			snprintf(r->role[i], sizeof r->role[i], "%.*s", (int)f->role_bytes, f->role);
+			snprintf(r->path[i], sizeof r->path[i], "%.*s", (int)f->path_bytes, f->path);
+			snprintf(r->sha256[i], sizeof r->sha256[i], "%.*s", (int)f->sha256_bytes, f->sha256);
+			r->bytes[i] = (int64_t)f->size_bytes;
 		}
-		assert_false(c.bad);
-		assert_true(c.at == c.end);
+		pio_free(save.files);
 	}
 	pio_journal_reader_close(reader);
 	return count;
@@ -159,7 +155,8 @@ static void a_checkpoint_is_files_and_one_report(void **state)
 	assert_int_equal(r.files, 2);
 	assert_string_equal(r.role[0], "extra");
 	assert_string_equal(r.role[1], "model");
-	assert_non_null(strstr(r.path[1], "/step--7/rank-0.model.1.safetensors"));
+	assert_int_equal(r.round, 1);
+	assert_non_null(strstr(r.path[1], "/step--7/rank-0.model."));
 	for (uint32_t i = 0; i < 2; i++)
 		check_file(r.path[i], r.role[i], r.bytes[i], r.sha256[i]);
 	bench_close(&b);
@@ -213,6 +210,7 @@ static void bad_tensors_spoil_the_checkpoint(void **state)
 	pio_fs_fault_at("s", 0, 0);
 	ok(pio_close(&b.run, 0));
 	assert_int_equal(read_reports(&r, b.dir), 0);
+	assert_int_equal(r.failures, sizeof bad / sizeof bad[0] + 3);
 	bench_close(&b);
 }
 

@@ -1,0 +1,44 @@
+-- From version 4 to version 5. What comes out is what schema.sql makes, table
+-- by table: a test compares the two.
+
+ALTER TABLE checkpoint ADD COLUMN total_ns INTEGER;
+ALTER TABLE checkpoint ADD COLUMN hash_ns INTEGER;
+ALTER TABLE checkpoint ADD COLUMN sync TEXT CHECK (sync IN ('fsync', 'syncfs', 'both'));
+ALTER TABLE checkpoint ADD COLUMN asynchronous INTEGER;
+
+CREATE TABLE checkpoint_save (
+  id          INTEGER PRIMARY KEY,
+  attempt_id  INTEGER NOT NULL REFERENCES attempt,
+  step        INTEGER NOT NULL,
+  writers     INTEGER NOT NULL,
+  round       INTEGER NOT NULL,
+  reports     INTEGER NOT NULL DEFAULT 0,
+  failed      INTEGER NOT NULL DEFAULT 0,
+  UNIQUE (attempt_id, step, writers, round)
+) STRICT;
+INSERT INTO checkpoint_save (attempt_id, step, writers, round, reports) SELECT attempt_id, step,
+  json_extract(report, '$.writers'), 0, count(*) FROM checkpoint_report GROUP BY 1, 2, 3;
+
+CREATE TABLE checkpoint_report_5 (
+  save_id     INTEGER NOT NULL REFERENCES checkpoint_save ON DELETE CASCADE,
+  rank        INTEGER NOT NULL,
+  report      TEXT NOT NULL,
+  PRIMARY KEY (save_id, rank)
+) STRICT, WITHOUT ROWID;
+INSERT INTO checkpoint_report_5 SELECT s.id, r.rank, r.report FROM checkpoint_report r JOIN checkpoint_save s
+  ON s.attempt_id = r.attempt_id AND s.step = r.step AND s.writers = json_extract(r.report, '$.writers');
+DROP TABLE checkpoint_report;
+ALTER TABLE checkpoint_report_5 RENAME TO checkpoint_report;
+
+CREATE TABLE checkpoint_file_5 (
+  checkpoint_id INTEGER NOT NULL REFERENCES checkpoint,
+  rank        INTEGER NOT NULL,
+  role        TEXT NOT NULL,
+  part        INTEGER NOT NULL,
+  sha256      TEXT NOT NULL REFERENCES object,
+  PRIMARY KEY (checkpoint_id, rank, role, part)
+) STRICT, WITHOUT ROWID;
+INSERT INTO checkpoint_file_5 SELECT checkpoint_id, rank, role, 0, sha256 FROM checkpoint_file;
+DROP TABLE checkpoint_file;
+ALTER TABLE checkpoint_file_5 RENAME TO checkpoint_file;
+CREATE INDEX checkpoint_file_by_object ON checkpoint_file (sha256);
