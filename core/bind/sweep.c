@@ -84,6 +84,8 @@ int pio_bind_open_sweep(lua_State *L)
 		{ "log", sweep_log }, { "shuffle", sweep_shuffle }, { "tpe", pio_bind_tpe_new },
 		{ "gp", pio_bind_gp_new }, { "cma", pio_bind_cma_new },
 		{ "sobol", sweep_sobol },
+		{ "ranks", pio_bind_front_ranks }, { "crowding", pio_bind_front_crowding },
+		{ "hypervolume", pio_bind_front_hypervolume }, { "subset", pio_bind_front_subset },
 		{ NULL, NULL },
 	};
 	pio_bind_tpe_type(L);

@@ -1,5 +1,6 @@
 /* sweep.h: what the files that bind the room `sweep` share: sweep.c (draws and real
- * functions), sweep_tpe.c (points, and the Parzen estimator), sweep_gp.c, sweep_cma.c. */
+ * functions), sweep_tpe.c (points, and the Parzen estimator), sweep_gp.c, sweep_cma.c, sweep_front.c
+ * (points with several goals). */
 #ifndef PIO_BIND_SWEEP_H
 #define PIO_BIND_SWEEP_H
 
@@ -31,5 +32,11 @@ int pio_bind_gp_new(lua_State *L);
 void pio_bind_gp_type(lua_State *L);
 int pio_bind_cma_new(lua_State *L);
 void pio_bind_cma_type(lua_State *L);
+
+/* Functions of points with several goals (sweep/front.h). */
+int pio_bind_front_ranks(lua_State *L);
+int pio_bind_front_crowding(lua_State *L);
+int pio_bind_front_hypervolume(lua_State *L);
+int pio_bind_front_subset(lua_State *L);
 
 #endif

@@ -28,14 +28,15 @@ local function signature(conditions)
 end
 
 -- Those of a space: { space, groups }; a group is { key, conditions, parameters, axes },
--- and stands behind the groups whose choices it depends on.
-function axes.of(space)
+-- and stands behind the groups whose choices it depends on. is_apart: each axis is a group of
+-- its own.
+function axes.of(space, is_apart)
   local self = setmetatable({ space = space, groups = {}, place = {} }, methods)
   local known = {}
   for _, parameter in ipairs(space.parameters) do
     local axis = axis_of(parameter.domain)
     if axis then
-      local key = signature(parameter.conditions)
+      local key = is_apart and parameter.path or signature(parameter.conditions)
       local group = known[key]
       if not group then
         group = { key = key, conditions = parameter.conditions, parameters = {}, axes = {} }

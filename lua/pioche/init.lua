@@ -65,6 +65,11 @@ pioche.forms = {
     .. " function gives, a number for the goal or { loss = 0.3 }, is the run; nothing is launched" },
   { name = "pioche.minimize \"metric\"", help = "a goal: the metric's last value, the lower the better" },
   { name = "pioche.maximize \"metric\"", help = "a goal: the metric's last value, the higher the better" },
+  { name = "{ pioche.minimize \"a\", pioche.maximize \"b\" }", help = "several goals: what is sought are the"
+    .. " points that nothing beats in all of them" },
+  { name = "pioche.constraint(function(m) ... end)", help = "what a run must meet: 0 or less where it does, as"
+    .. " m.memory_gb - 80; m.name is the last value of a metric, m[\"memory_gb@max\"] the highest of the"
+    .. " ranks', or what the run's summary says" },
   { name = "pioche.checkpoint(run, which)", help = "for `from`: of another run, as \"gpt/best\", its \"best\""
     .. " one by the goal, also without `which`, or its \"last\"" },
   { name = "require \"name\"", help = "what name.lua beside the recipe returns" },
@@ -114,6 +119,14 @@ function pioche.api(box)
       box:complain("objective: expected a function(p), got %s", fields.show(fn))
     end
     return (pioche.object("program", require("pioche.objective").program(box, at("objective"), fn)))
+  end
+
+  -- constraint(fn): what a run has to meet.
+  function api.constraint(fn)
+    if type(fn) ~= "function" then
+      box:complain("constraint: expected a function(m), got %s", fields.show(fn))
+    end
+    return (pioche.object("constraint", { fn = fn, box = box, at = at("constraint") }))
   end
 
   -- checkpoint("gpt/best", "last"): the start of a run that grows from another.

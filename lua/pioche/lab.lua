@@ -6,6 +6,7 @@
 -- is run again walks the same way through what is finished, and goes on.
 local errors = require "pioche.errors"
 local fields = require "pioche.fields"
+local infeasible = require "pioche.infeasible"
 local json = require "pioche.core.json"
 local pioche = require "pioche"
 local plan = require "pioche.plan"
@@ -170,16 +171,19 @@ local function sweep_view(context, sweep, jobs)
   function view.best()
     if not sweep.goal then context.box:complain("best: the sweep '%s' has no goal", sweep.name) end
     local best, best_value
-    for _, run in ipairs(list) do
-      local value = run.status == "finished" and run:metric(sweep.goal.key)
+    local ids = {}
+    for i, job in ipairs(jobs) do ids[i] = job.id end
+    local outside = sweep.constraints and infeasible.of(context.store, ids) or {}
+    for i, run in ipairs(list) do
+      local value = run.status == "finished" and not outside[ids[i]] and run:metric(sweep.goal.key)
       if value and (not best or (sweep.goal.goal == "minimize" and value < best_value)
         or (sweep.goal.goal == "maximize" and value > best_value)) then
         best, best_value = run, value
       end
     end
     if not best then
-      context.box:complain("best: no finished run of the sweep '%s' logged '%s'", sweep.name,
-        sweep.goal.key)
+      context.box:complain("best: no finished run of the sweep '%s'%s logged '%s'", sweep.name,
+        next(outside) and " that meets its constraints" or "", sweep.goal.key)
     end
     return best
   end

@@ -5,6 +5,7 @@
 -- experiment's name stands for all of its runs, also written `gpt/all`.
 -- pioche.runs has these functions too.
 local errors = require "pioche.errors"
+local infeasible = require "pioche.infeasible"
 local metric = require "pioche.query.metric"
 local parse = require "pioche.query.parse"
 local resolve = require "pioche.query.resolve"
@@ -60,11 +61,13 @@ local function best_of(store, experiment)
     .. " AND run_set_has((SELECT run_set(id) FROM run WHERE experiment_id = ?%s), s.run_id) ORDER BY "
     .. metric.stat_expr[spec.stat] .. (experiment.goal == "maximize" and " DESC" or " ASC")
     .. ", s.run_id LIMIT 1"
-  local row = store:one(sql:format(" AND status NOT IN ('failed', 'cancelled')"), spec.key,
-    experiment.id) or store:one(sql:format(""), spec.key, experiment.id)
+  local good, meets = " AND status NOT IN ('failed', 'cancelled')", ""
+  if infeasible.any(store) then meets = " AND id NOT IN (" .. infeasible.sql .. ")" end
+  local row = store:one(sql:format(good .. meets), spec.key, experiment.id)
+    or store:one(sql:format(meets), spec.key, experiment.id)
   if not row then
-    errors.raise("not_found", "%s/best: no run of '%s' has logged '%s'", experiment.name,
-      experiment.name, spec.key)
+    errors.raise("not_found", "%s/best: no run of '%s'%s has logged '%s'", experiment.name, experiment.name,
+      meets ~= "" and " that meets its constraints" or "", spec.key)
   end
   return row.id
 end

@@ -5,6 +5,7 @@
 -- order in which they began; as many are under way as launch.parallel says, so that a
 -- sampler sees the same as with programs. What happens within batch_ns is one transaction:
 -- after a death a little is worked out again, and comes to the same.
+local aims = require "pioche.aims"
 local errors = require "pioche.errors"
 local fields = require "pioche.fields"
 local space = require "pioche.space"
@@ -77,7 +78,12 @@ end
 -- What the function gave as { key = values }; nil and what is wrong with it.
 local function metrics_of(job, value)
   if type(value) == "number" then
-    if not job.goal_key then return nil, "the function returned a number, and the sweep has no goal" end
+    local goals = aims.goals(job.spec)
+    if #goals ~= 1 then
+      return nil, #goals == 0 and "the function returned a number, and the sweep has no goal"
+        or ("the function returned a number, and the sweep has %d goals: expected { [%s] = 0.3, ... }"):format(
+          #goals, fields.show(goals[1].key))
+    end
     value = { [job.goal_key] = value }
   end
   if type(value) ~= "table" or next(value) == nil then
@@ -165,10 +171,10 @@ local function finish(session, job, told)
   check(session.store:run_set_status(job.id, "running"))
   if metrics then walk(session, job, metrics, told.progressed) end
   session.active[job.id] = nil
-  local list = metrics and job.goal_key and metrics[job.goal_key]
-  local last = list and list[math.min(job.step, #list)]
-  if last ~= last and not job.stopped_by and not job.paused_by then
-    problem = ("%s is NaN"):format(job.goal_key)
+  for _, goal in ipairs(aims.goals(job.spec)) do
+    local list = metrics and metrics[goal.key]
+    local last = list and list[math.min(job.step, #list)]
+    if last ~= last and not job.stopped_by and not job.paused_by then problem = goal.key .. " is NaN" end
   end
   if problem then
     session:fail(job, problem)

@@ -1,9 +1,11 @@
 -- plan.lua: from a checked recipe to runs: points, their arguments, identities.
+local aims = require "pioche.aims"
 local errors = require "pioche.errors"
 local fields = require "pioche.fields"
 local identity = require "pioche.identity"
 local inputs = require "pioche.inputs"
 local launcher = require "pioche.launcher"
+local pioche = require "pioche"
 local recipe = require "pioche.recipe"
 
 local plan = {}
@@ -89,16 +91,28 @@ local function extend(sweep)
   sweep.space.extra = extra
 end
 
+-- The samplers that know what to do with several goals.
+local function several_words()
+  local words = {}
+  for _, name in ipairs(pioche.names "samplers") do
+    if pioche.plugin("samplers", name).several then words[#words + 1] = "pioche." .. name end
+  end
+  return table.concat(words, ", ")
+end
+
 -- The sweep's sampler, ready to propose. One that reads no results is the same
 -- each time: what it proposed once is not worked out again.
 function plan.sampler(sweep)
   if sweep.sampler then return sweep.sampler end
   extend(sweep)
-  local sampler = sweep.search.module.new(sweep.space, sweep.search.options)
+  local sampler = sweep.search.module.new(sweep.space, sweep.search.options, aims.of(sweep))
   if not sampler.adaptive then sweep.sampler = sampler end
   if sampler.adaptive and not sweep.goal then
     sweep.box:blame(sweep.at, "goal", "is missing: search = pioche.%s learns from results, expected "
       .. "pioche.minimize \"metric\" or pioche.maximize \"metric\"", sweep.search.name)
+  elseif sampler.adaptive and sweep.goals and not sweep.search.module.several then
+    sweep.box:blame(sweep.at, "goal", "pioche.%s learns from one goal, and there are %d (%s): expected search ="
+      .. " %s, or none", sweep.search.name, #sweep.goals, aims.text(sweep), several_words())
   end
   return sampler
 end

@@ -1,4 +1,5 @@
 -- recipe.lua: from a recipe's text to a checked plan.
+local aims = require "pioche.aims"
 local errors = require "pioche.errors"
 local fields = require "pioche.fields"
 local json = require "pioche.core.json"
@@ -15,6 +16,7 @@ local recipe = {}
 local show = fields.show
 
 local grid_points_max = 64     -- of a space that says nothing of its search
+local goals_max = 16
 
 -- ---- program --------------------------------------------------------------------
 
@@ -114,6 +116,46 @@ local function origin(value)
   return nil, "a run, as \"gpt/best\", or pioche.checkpoint(run, \"last\")"
 end
 
+-- One goal, or a list of them.
+local function goals(value)
+  local one = pioche.values(value, "goal")
+  if one then return { one } end
+  local expected = "pioche.minimize \"metric\", pioche.maximize \"metric\", or a list of such"
+  if type(value) ~= "table" or pioche.kind(value) or rawlen(value) == 0 then return nil, expected end
+  if rawlen(value) > goals_max then return nil, ("%s, at most %d"):format(expected, goals_max) end
+  local list, seen = {}, {}
+  for i = 1, rawlen(value) do
+    local goal = pioche.values(rawget(value, i), "goal")
+    if not goal then return nil, ("%s; item %d is %s"):format(expected, i, show(rawget(value, i))) end
+    if seen[goal.key] then return nil, ("%s; %s is there twice"):format(expected, show(goal.key)) end
+    seen[goal.key], list[i] = true, goal
+  end
+  for key in next, value do
+    if math.type(key) ~= "integer" or key < 1 or key > #list then
+      return nil, expected .. ("; %s is no place in a list"):format(show(key))
+    end
+  end
+  return list
+end
+
+local function constraints(value)
+  local one = pioche.values(value, "constraint")
+  if one then return { one } end
+  local expected = "a pioche.constraint(function(m) return m.memory_gb - 80 end), or a list of such"
+  if type(value) ~= "table" or pioche.kind(value) or rawlen(value) == 0 then return nil, expected end
+  local list = {}
+  for i = 1, rawlen(value) do
+    list[i] = pioche.values(rawget(value, i), "constraint")
+    if not list[i] then return nil, ("%s; item %d is %s"):format(expected, i, show(rawget(value, i))) end
+  end
+  for key in next, value do
+    if math.type(key) ~= "integer" or key < 1 or key > #list then
+      return nil, expected .. ("; %s is no place in a list"):format(show(key))
+    end
+  end
+  return list
+end
+
 local function of_plugin(folder, kind)
   return function(value)
     local values = pioche.values(value, kind)
@@ -161,6 +203,11 @@ for name, rule in next, {
     help = "the parameters, by name: `pioche help space`" },
   where = { kind = "function", otherwise = "all of them",
     help = "function(p): true for points that are to run, as p.width % p.heads == 0" },
+  goal = { kind = goals, otherwise = "none", help = "what better means, for the search, name/best and"
+    .. " comparisons; of a list the search looks for the best compromises, and the first goal decides on"
+    .. " name/best and keep.best" },
+  constraints = { kind = constraints, otherwise = "none",
+    help = "what runs must meet to be good: those that do not come behind all that do" },
   seeds = { kind = seeds, otherwise = "one run a point, without a seed",
     help = "each point is run once with each seed, which the program gets as --seed=1" },
   search = { kind = of_plugin("samplers", "sampler"),
@@ -214,7 +261,7 @@ end
 local function explain_search(self)
   local search = self.search
   if search.module.choose then
-    local name, words = search.module.choose(self.space, search.options.runs)
+    local name, words = search.module.choose(self.space, search.options.runs, aims.of(self))
     search.why = ("%s: %s%s"):format(search.why, name and name .. ", " or "", words)
   end
 end
@@ -222,6 +269,8 @@ end
 function recipe.sweep(box, at, given)
   local checked = fields.check({ box = box, at = at }, given, recipe.sweep_schema)
   checked.space = space.compile(box, at, checked.space, checked.where)
+  checked.goals = checked.goal and checked.goal[2] and checked.goal or nil
+  checked.goal = checked.goal and checked.goal[1]
   checked.at, checked.box = at, box
   checked.search_given, checked.stop_given = checked.search, checked.stop
   check_seed_name(checked)
@@ -247,6 +296,10 @@ function recipe.settle(self, args, defaults)
   local stop = self.stop_given
   if stop and not self.goal and stop.name ~= "none" then
     self.box:blame(stop.at, "stop", "%s needs a goal, as goal = pioche.minimize \"val/loss\"", stop.name)
+  end
+  if stop and self.goals and stop.name ~= "none" then
+    self.box:blame(stop.at, "stop", "%s stops runs by one goal, and there are %d (%s): expected one goal, or"
+      .. " no rule", stop.name, #self.goals, aims.text(self))
   end
   local module = stop and stop.module or require "pioche.stopping.none"
   self.stop = { name = module.name, module = module,
@@ -424,10 +477,25 @@ function recipe.load(path, args, options)
   return self
 end
 
+-- Goals as the store keeps them; nil where there are not several.
+function recipe.goals_record(list)
+  if not list then return nil end
+  local record = json.array {}
+  for i, goal in ipairs(list) do record[i] = { key = goal.key, goal = goal.goal } end
+  return record
+end
+
+local function constraints_record(self, list)
+  local record = json.array {}
+  for i, constraint in ipairs(list) do record[i] = space.function_digest(self.box, constraint.fn) end
+  return record
+end
+
 -- The spec of a sweep as canonical JSON: what makes it the same plan.
 function recipe.spec(self, sweep, code)
   local program = sweep.program
   local has_code = sweep.where ~= nil or program.args ~= nil or sweep.stop.name == "rule"
+    or sweep.constraints ~= nil
   for _, parameter in ipairs(sweep.space.parameters) do
     has_code = has_code or parameter.domain.fn ~= nil
   end
@@ -439,6 +507,8 @@ function recipe.spec(self, sweep, code)
     stop = { name = sweep.stop.name, options = sweep.stop.options },
     seeds = sweep.seeds and json.array(table.move(sweep.seeds, 1, #sweep.seeds, 1, {})) or nil,
     goal = sweep.goal and { key = sweep.goal.key, goal = sweep.goal.goal } or nil,
+    goals = recipe.goals_record(sweep.goals),
+    constraints = sweep.constraints and constraints_record(self, sweep.constraints) or nil,
     program = recipe.program_record(program),
     launch = { nodes = sweep.launch.nodes, ranks_per_node = sweep.launch.ranks_per_node },
     from = sweep.from and { run = sweep.from.run, which = sweep.from.which,

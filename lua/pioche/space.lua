@@ -163,6 +163,18 @@ local function even(d, u)
   return at_part(d, u)
 end
 
+-- The value of a domain below which the part u of it lies, and about which part a value of
+-- it is at; of a choice there is none.
+space.at_part = even
+
+function space.part_of(d, value)
+  if d.kind == "int" then return (value - d.low + 0.5) / (d.high - d.low + 1) end
+  if d.kind == "uniform" then return (value - d.low) / (d.high - d.low) end
+  local half = d.kind == "log_int" and 0.5 or 0
+  local low, high = sweep.log(d.low - half), sweep.log(d.high + half)
+  return (sweep.log(value) - low) / (high - low)
+end
+
 -- What a space is made of, for people: the call or the form, and what it means.
 space.forms = {
   { name = "a number, a text, true or false", help = "fixed: the same in every run" },

@@ -1,5 +1,6 @@
 -- sweeps.lua: a recipe's sweep as a session runs it: its plan on record, its proposals
 -- and their runs, and what is to be said when they are over.
+local aims = require "pioche.aims"
 local errors = require "pioche.errors"
 local json = require "pioche.core.json"
 local judge = require "pioche.judge"
@@ -27,7 +28,7 @@ local function record(session, sweep, prepared)
     recipe = session.recipe.text })
   return { experiment_id = experiment, sweep_id = id, program = sweep.program,
     launch = sweep.launch, retry = sweep.retry, keep = sweep.keep, goal = sweep.goal,
-    space = sweep.space, from = sweep.from, varying = plan.varying(sweep),
+    goals = sweep.goals, space = sweep.space, from = sweep.from, varying = plan.varying(sweep),
     stop = { name = sweep.stop.name, options = sweep.stop.options },
     judge = sweeps.judge(session.store, id, sweep.stop, sweep.goal) }
 end
@@ -80,27 +81,48 @@ end
 
 -- What a proposal came to; nil while one of its runs is not over. Where a rule stopped one,
 -- the value is that of the last rung which all of them passed, whatever was logged after.
-local function outcome(progress, entry)
+local function outcome_of(progress, entry)
+  local sweep, well = progress.sweep, {}
   for _, job in ipairs(entry.jobs) do
-    if not end_of(progress, job) then return nil end
+    local ended = end_of(progress, job)
+    if not ended then return nil end
+    if ended ~= "failed" then well[#well + 1] = job end
+  end
+  if sweep.goals then
+    local values = aims.values(progress.session.store, sweep.goals, well)
+    return { status = values and "finished" or "failed", values = values and json.array(values) or nil }, well
   end
   local value, status = last_of(progress, entry.jobs)
-  if not value then return { status = "failed" } end
+  if not value then return { status = sweep.goal and "failed" or #well > 0 and "finished" or "failed" }, well end
   local by_rule = progress.spec.judge
   local rungs = by_rule and by_rule:rungs(entry.jobs) or {}
   local last = status == "stopped" and rungs[#rungs]
   return { status = status, value = not last and value or last.value, step = last and last.step or nil,
-    rungs = by_rule and json.array(rungs) or nil }
+    rungs = by_rule and json.array(rungs) or nil }, well
+end
+
+-- The same, and how its constraints were met.
+local function outcome(progress, entry)
+  local observation, well = outcome_of(progress, entry)
+  if observation and progress.sweep.constraints and #well > 0 then
+    local weighed = aims.weigh(progress.session, progress.sweep, well)
+    observation.constraints, observation.violation = json.array(weighed.constraints), weighed.violation
+  end
+  return observation
 end
 
 -- Tell a sampler an observation: the lower its value the better, nil where it failed. row:
 -- { number, observation, params }; a point that a person put in is told with it.
 function sweeps.tell(sampler, sweep, row)
-  local observation, goal = row.observation, sweep.goal
+  local observation = row.observation
   if observation.status == "refused" then return end
+  local violation = aims.violation(observation)
   local function loss(value)
-    return value and goal and goal.goal == "maximize" and -value or value
+    if value and violation and violation > 0 then return aims.penalty(violation) end
+    return aims.loss(sweep.goal, value)
   end
+  local values = observation.values and {}
+  for g, value in ipairs(observation.values or {}) do values[g] = aims.loss(sweep.goals[g], value) end
   local rungs = {}
   for i, rung in ipairs(observation.rungs or {}) do
     rungs[i] = { step = rung.step, value = loss(rung.value) }
@@ -109,7 +131,7 @@ function sweeps.tell(sampler, sweep, row)
     sampler:adopt(row.number, sweep.space:complete(check(json.decode(row.params))))
   end
   sampler:observe(row.number, loss(observation.value), { status = observation.status,
-    step = observation.step, rungs = rungs })
+    step = observation.step, rungs = rungs, values = values, violation = violation })
 end
 
 -- Put what a proposal came to on record, and tell the sampler.
@@ -177,6 +199,12 @@ end
 
 -- Runs of points that were put in since; nil where there are none.
 local function enqueued(progress)
+  -- What violates a constraint is told early, but not so often that it takes time.
+  local is_due = sys.mono_ns() - (progress.observed_ns or 0) > 1000000000
+  if progress.sweep.constraints and not progress.sampler.adaptive and is_due then
+    progress.observed_ns = sys.mono_ns()
+    transact(progress.session.store, function() observe(progress) end)
+  end
   local rows = check(progress.session.store:rows("SELECT number, params, observed FROM proposal"
     .. " WHERE sweep_id = ? AND number < ? ORDER BY number DESC", progress.spec.sweep_id, progress.lowest))
   if #rows == 0 then return nil end
@@ -289,6 +317,15 @@ function sweeps.run(session, sweep)
   return progress.all
 end
 
+-- The first goal that a run has not logged, nil where there is none.
+local function unlogged(session, job)
+  for _, goal in ipairs(aims.goals(job.spec)) do
+    if not check(session.store:one("SELECT 1 AS x FROM series WHERE run_id = ? AND key = ? AND count > 0",
+      job.id, goal.key)) then return goal.key end
+  end
+  return nil
+end
+
 -- What is wrong with finished runs, lines for a person; and how many runs failed:
 -- why, was said of each as it happened.
 function sweeps.problems(session, jobs)
@@ -296,19 +333,19 @@ function sweeps.problems(session, jobs)
   for _, job in ipairs(jobs) do
     if job.status == "failed" then
       failed = failed + 1
-    elseif job.status == "finished" and job.goal_key and session:newest_value(job) == nil
-      and not check(session.store:one("SELECT 1 AS x FROM series WHERE run_id = ? AND key = ?"
-        .. " AND count > 0", job.id, job.goal_key)) then
-      silent = silent or job
-      lines[#lines + 1] = ("%s finished, but never logged the goal '%s'"):format(job.name,
-        job.goal_key)
+    elseif job.status == "finished" then
+      local key = unlogged(session, job)
+      if key then
+        silent = silent or { job = job, key = key }
+        lines[#lines + 1] = ("%s finished, but never logged the goal '%s'"):format(job.name, key)
+      end
     end
   end
   if silent then
-    local keys = runs.keys(session.store, silent.id, 12)
-    lines[#lines + 1] = ("goal: '%s' is not among what %s logged: %s%s"):format(silent.goal_key,
-      silent.name, #keys > 0 and table.concat(keys, ", ") or "nothing at all",
-      errors.suggestion(silent.goal_key, keys))
+    local keys = runs.keys(session.store, silent.job.id, 12)
+    lines[#lines + 1] = ("goal: '%s' is not among what %s logged: %s%s"):format(silent.key,
+      silent.job.name, #keys > 0 and table.concat(keys, ", ") or "nothing at all",
+      errors.suggestion(silent.key, keys))
   end
   return lines, failed
 end

@@ -23,8 +23,11 @@ SEEDS = os.environ.get("SEEDS") or ("5" if SHORT else "20")
 BUDGETS = [50, 100] if SHORT else [50, 100, 200]
 FUNCTIONS = ["Branin", "Hartmann-6", "Rosenbrock-10", "Levy-8", "Rastrigin-5", "Ackley-10", "mixed",
              "conditional", "noisy"]
+FRONTS = ["ZDT1", "ZDT2", "DTLZ2"]
 OWN = ["random", "sobol", "tpe", "cma_es", "gp", "auto"]
 PEERS = ["optuna-tpe", "optuna-cmaes", "optuna-gp"]
+FRONT_OWN = ["random", "nsga2", "tpe", "auto"]
+FRONT_PEERS = ["optuna-tpe", "optuna-nsga2"]
 GOALS = {"tpe, 10 mixed parameters, 100 finished": 0.1, "tpe, 10 mixed parameters, 1000 finished": 0.3,
          "tpe, 10 mixed parameters, 10000 finished": 3, "tpe, 40 parameters, 10000 finished": 10,
          "gp, 10 mixed parameters, 100 finished": 20, "gp, 10 mixed parameters, 300 finished": 50}

@@ -1,5 +1,6 @@
 -- Functions for sweeps whose least value is known: { name, space = function(pioche) -> table,
--- value = function(p, number), least }. bench_sweep.py has the same for Optuna, and checks
+-- value = function(p, number), least }, or of several goals { name, space,
+-- values = function(p) -> list, reference, most (volume) }. bench_sweep.py has the same for Optuna, and checks
 -- that they are.
 local functions = {}
 
@@ -98,6 +99,22 @@ local function noise(number)
   return sum - 6
 end
 
+-- ZDT1 and ZDT2 (Zitzler, Deb, Thiele, Evolutionary Computation 8(2) 2000) and DTLZ2 (Deb et al.,
+-- CEC 2002): two goals, and three.
+local function zdt(x, shape)
+  local sum = 0
+  for i = 2, #x do sum = sum + x[i] end
+  local g = 1 + 9 * sum / (#x - 1)
+  return { x[1], g * (1 - shape(x[1] / g)) }
+end
+
+local function dtlz2(x)
+  local g = 0
+  for i = 3, #x do g = g + (x[i] - 0.5) ^ 2 end
+  local a, b = x[1] * math.pi / 2, x[2] * math.pi / 2
+  return { (1 + g) * math.cos(a) * math.cos(b), (1 + g) * math.cos(a) * math.sin(b), (1 + g) * math.sin(a) }
+end
+
 local function add(name, space, least, value, true_value)
   functions[#functions + 1] = { name = name, space = space, least = least, value = value,
     true_value = true_value or value }
@@ -124,5 +141,17 @@ end, 0, trap)
 add("noisy", cube(4, -5, 10), 0, function(p, number)
   return rosenbrock(list(p, 4)) * (1 + 0.1 * noise(number)) + noise(number + 7)
 end, function(p) return rosenbrock(list(p, 4)) end)
+
+-- Of several goals `most` is the volume between the best front and the reference: of ZDT1
+-- 121 - 1/3, of ZDT2 121 - 2/3, and of the sphere of DTLZ2 8 - pi/6.
+local function add_front(name, count, reference, most, values)
+  functions[#functions + 1] = { name = name, space = cube(count, 0, 1), reference = reference, most = most,
+    values = function(p) return values(list(p, count)) end,
+    true_value = function(p) return values(list(p, count))[2] end }
+end
+
+add_front("ZDT1", 30, { 11, 11 }, 121 - 1 / 3, function(x) return zdt(x, math.sqrt) end)
+add_front("ZDT2", 30, { 11, 11 }, 121 - 2 / 3, function(x) return zdt(x, function(y) return y ^ 2 end) end)
+add_front("DTLZ2", 12, { 2, 2, 2 }, 8 - math.pi / 6, dtlz2)
 
 return functions

@@ -6,7 +6,9 @@ import math
 import os
 import warnings
 
+import numpy as np
 import optuna
+from optuna._hypervolume import compute_hypervolume
 
 warnings.simplefilter("ignore")
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -102,6 +104,19 @@ def noisy(x, number):
     return rosenbrock(x) * (1 + 0.1 * noise(number)) + noise(number + 7)
 
 
+def zdt(shape):
+    def values(x):
+        g = 1 + 9 * sum(x[1:]) / (len(x) - 1)
+        return x[0], g * (1 - shape(x[0] / g))
+    return values
+
+
+def dtlz2(x):
+    g = sum((v - 0.5) ** 2 for v in x[2:])
+    a, b = x[0] * math.pi / 2, x[1] * math.pi / 2
+    return (1 + g) * math.cos(a) * math.cos(b), (1 + g) * math.cos(a) * math.sin(b), (1 + g) * math.sin(a)
+
+
 # name: the space, the value without noise, the least one, and the value that is told
 FUNCTIONS = {
     "Branin": (lambda t: [t.suggest_float("x", -5, 10), t.suggest_float("y", 0, 15)], branin,
@@ -113,10 +128,17 @@ FUNCTIONS = {
     "mixed": (mixed_space, mixed, 0), "conditional": (trap_space, trap, 0),
     "noisy": (cube(4, -5, 10), rosenbrock, 0, noisy),
 }
+# name: the space, the values, the reference, and the most that can be covered
+FRONTS = {
+    "ZDT1": (cube(30, 0, 1), zdt(math.sqrt), (11, 11), 121 - 1 / 3),
+    "ZDT2": (cube(30, 0, 1), zdt(lambda y: y ** 2), (11, 11), 121 - 2 / 3),
+    "DTLZ2": (cube(12, 0, 1), dtlz2, (2, 2, 2), 8 - math.pi / 6),
+}
 SAMPLERS = {
     "optuna-random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
     "optuna-tpe": lambda seed: optuna.samplers.TPESampler(seed=seed),
     "optuna-cmaes": lambda seed: optuna.samplers.CmaEsSampler(seed=seed),
+    "optuna-nsga2": lambda seed: optuna.samplers.NSGAIISampler(seed=seed),
     "optuna-gp": lambda seed: optuna.samplers.GPSampler(seed=seed),
 }
 
@@ -153,10 +175,28 @@ def run(name, search, seed, budgets):
     print(json.dumps({"function": name, "search": search, "seed": seed, "regrets": regrets}), flush=True)
 
 
+def run_front(name, search, seed, budgets):
+    space, values, reference, most = FRONTS[name]
+    study = optuna.create_study(directions=["minimize"] * len(reference), sampler=SAMPLERS[search](seed))
+    rows, regrets = [], []
+    for n in range(1, budgets[-1] + 1):
+        trial = study.ask()
+        rows.append(values(space(trial)))
+        study.tell(trial, rows[-1])
+        if n in budgets:
+            inside = np.array([row for row in rows if all(a < b for a, b in zip(row, reference))])
+            volume = compute_hypervolume(inside, np.array(reference, float)) if len(inside) else 0
+            regrets.append(most - volume)
+    print(json.dumps({"function": name, "search": search, "seed": seed, "regrets": regrets}), flush=True)
+
+
 if os.environ.get("CHECK"):
     for name, (space, value, *_) in FUNCTIONS.items():
         print(json.dumps({"function": name, "values": [value(space(Fixed(u))) for u in (0.1, 0.35, 0.8)]}))
+    for name, (space, values, *_) in FRONTS.items():
+        print(json.dumps({"function": name, "values": [values(space(Fixed(u)))[1] for u in (0.1, 0.35, 0.8)]}))
 else:
+    measure = run_front if os.environ["FUNCTION"] in FRONTS else run
     for seed in range(1, int(os.environ["SEEDS"]) + 1):
-        run(os.environ["FUNCTION"], os.environ["SEARCH"], seed,
-            [int(n) for n in os.environ["BUDGETS"].split()])
+        measure(os.environ["FUNCTION"], os.environ["SEARCH"], seed,
+                [int(n) for n in os.environ["BUDGETS"].split()])

@@ -3,6 +3,7 @@
 -- for the times; CHECK=1 for each function's value at a few points.
 local json = require "pioche.core.json"
 local space_of = require "pioche.space"
+local sweep = require "pioche.core.sweep"
 local sys = require "pioche.core.sys"
 
 local functions = dofile((arg[0]:match("^.*/") or "") .. "sweep_functions.lua")
@@ -13,9 +14,10 @@ for _, word in ipairs(space_of.words) do words[word] = space_of[word] end
 
 local function say(row) sys.write(1, json.encode(row) .. "\n") end
 
-local function search(name, given, options)
+local function search(name, given, options, goals)
   local module = require("pioche.samplers." .. name)
-  return module.new(space_of.compile(box, {}, given), module.check({ box = box, at = {} }, options))
+  return module.new(space_of.compile(box, {}, given), module.check({ box = box, at = {} }, options),
+    { goals = goals or 1, constraints = 0 })
 end
 
 -- The regret after each budget, of what the function is without its noise.
@@ -28,6 +30,21 @@ local function run(f, name, seed, budgets)
     best = math.min(best, f.true_value(params))
     for i, budget in ipairs(budgets) do
       if n == budget then regrets[i] = best - (f.least or 0) end
+    end
+  end
+  say { ["function"] = f.name, search = name, seed = seed, regrets = json.array(regrets) }
+end
+
+-- The volume that is missing after each budget, of what the best front covers.
+local function run_front(f, name, seed, budgets)
+  local last, rows, regrets = budgets[#budgets], {}, {}
+  local sampler = search(name, f.space(words), { runs = last, seed = seed }, #f.reference)
+  for n = 1, last do
+    local values = f.values(sampler:propose(n))
+    rows[n] = values
+    sampler:observe(n, nil, { status = "finished", values = values })
+    for i, budget in ipairs(budgets) do
+      if n == budget then regrets[i] = f.most - sweep.hypervolume(rows, f.reference) end
     end
   end
   say { ["function"] = f.name, search = name, seed = seed, regrets = json.array(regrets) }
@@ -92,7 +109,8 @@ else
   for budget in os.getenv("BUDGETS"):gmatch("%d+") do budgets[#budgets + 1] = math.tointeger(budget) end
   for _, f in ipairs(functions) do
     if f.name == os.getenv("FUNCTION") then
-      for seed = 1, math.tointeger(os.getenv("SEEDS")) do run(f, os.getenv("SEARCH"), seed, budgets) end
+      local measure = f.values and run_front or run
+      for seed = 1, math.tointeger(os.getenv("SEEDS")) do measure(f, os.getenv("SEARCH"), seed, budgets) end
     end
   end
 end

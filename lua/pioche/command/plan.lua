@@ -1,4 +1,5 @@
 -- plan: what a recipe would run; launches nothing.
+local aims = require "pioche.aims"
 local errors = require "pioche.errors"
 local fields = require "pioche.fields"
 local json = require "pioche.core.json"
@@ -85,7 +86,8 @@ local function report(self, sweep, prepared, found)
     space = sweep.space:describe(), cardinality = sweep.space:count() or json.null,
     search = { name = sweep.search.name, options = sweep.search.options, why = sweep.search.why },
     stop = { name = sweep.stop.name }, goal = sweep.goal and { key = sweep.goal.key,
-      goal = sweep.goal.goal } or json.null,
+      goal = sweep.goal.goal } or json.null, goals = recipe.goals_record(sweep.goals) or json.null,
+    constraints = #(sweep.constraints or {}),
     seeds = sweep.seeds and json.array(table.move(sweep.seeds, 1, #sweep.seeds, 1, {})) or json.null,
     launch = sweep.launch, retry = sweep.retry, keep = sweep.keep,
     program = recipe.program_record(sweep.program), points = points, runs = runs,
@@ -157,7 +159,10 @@ local function print_plan(ctx, self, store, sweep, prepared, found)
   end
   out(("search   %s%s: %s\n"):format(sweep.search.name,
     #options > 0 and " (" .. table.concat(options, ", ") .. ")" or "", sweep.search.why))
-  if sweep.goal then out(("goal     %s %s\n"):format(sweep.goal.goal, sweep.goal.key)) end
+  if sweep.goal then out(("goal%s    %s\n"):format(sweep.goals and "s" or " ", aims.text(sweep))) end
+  for _, constraint in ipairs(sweep.constraints or {}) do
+    out(("meet     the constraint of %s:%d\n"):format(constraint.at.display, constraint.at.line))
+  end
   if sweep.stop.name ~= "none" then out(("stop     %s\n"):format(sweep.stop.name)) end
   print_program(out, self, store, sweep, prepared, found)
   out(("runs     %d%s%s\n\n"):format(found.total,

@@ -1,17 +1,19 @@
 -- sweep: the sweeps of a store: which there are, how they went, what is added to them.
 local enqueue = require "pioche.sweep.enqueue"
 local errors = require "pioche.errors"
+local front = require "pioche.sweep.front"
 local list = require "pioche.sweep.list"
 
 -- What follows the verb: how many arguments, and in words.
 local parts = {
-  ls = { run = list.ls, min = 0, max = 0, words = "" },
-  show = { run = list.show, min = 1, max = 1, words = "SWEEP" },
+  ls = { run = list.ls, min = 0, max = 0, words = "", csv = true },
+  show = { run = list.show, min = 1, max = 1, words = "SWEEP", csv = true },
+  front = { run = front.run, min = 1, max = 1, words = "SWEEP", csv = true },
   enqueue = { run = enqueue.enqueue, min = 2, words = "SWEEP NAME=VALUE..." },
   extend = { run = enqueue.extend, min = 2, max = 2, words = "SWEEP runs=N" },
   replay = { run = require "pioche.sweep.replay", min = 1, words = "SWEEP [NAME=VALUE...]" },
 }
-local names = { "ls", "show", "enqueue", "extend", "replay" }
+local names = { "ls", "show", "front", "enqueue", "extend", "replay" }
 
 local function run(ctx)
   local name = ctx.args[1]
@@ -26,7 +28,7 @@ local function run(ctx)
       #words < part.min and "something is missing"
         or ("unexpected argument '%s'"):format(words[part.max + 1]), name, part.words)
   end
-  if ctx.csv and name ~= "ls" and name ~= "show" then
+  if ctx.csv and not part.csv then
     errors.raise("usage", "sweep %s prints no table; --json prints an object", name)
   end
   return part.run(ctx, words)
@@ -46,6 +48,9 @@ changed makes a new sweep of the same experiment; runs that both have run once.
 show tells how one went: its search and rule, its runs, the best, and of each rung
 how many came there, went on and stopped.
 
+front lists the points that nothing beats in every goal; of one goal the best. Points
+that violate a constraint, and failed ones, are never on it.
+
 enqueue adds a point of the space: each parameter that varies as NAME=VALUE; what is
 derived or has one value follows. It runs once, by the `pioche run` that is under way
 or by the next, and the search learns of it. What a search proposes itself comes beside
@@ -60,9 +65,10 @@ bit for bit; the exit status is 1 where one differs, and the first is shown. It 
 the recipe as it was, and the words that `pioche run` was given after it.
 
 JSON: of ls an array of {experiment, id, state, recipe, search, stop, goal, seeds,
-points, points_wanted, enqueued, runs{}, best{id, value}, created, ended}; of show
-such an object with {steps, steps_whole, rungs[{step, came, go, promoted, paused, stop,
-best, bound}]}, where bound is the worst value that went on; of enqueue {experiment, id, number,
+points, points_wanted, enqueued, runs{}, best{id, value}, goals and front[] (null of
+one goal), constraints, created, ended}; of show such an object with {steps, steps_whole, rungs[{step, came, go, promoted, paused, stop,
+best, bound}]}, where bound is the worst value that went on; of front {experiment, id, points,
+feasible, front[{id, number, runs, params{}, values{}}]}; of enqueue {experiment, id, number,
 params{}}; of extend {experiment, id, points, points_wanted}; of replay {experiment,
 id, proposals, verdicts, same, difference}.]],
   examples = "pioche sweep show gpt\npioche sweep enqueue gpt lr=3e-4 optimizer=sgd\n"

@@ -5,16 +5,18 @@
 -- Gaussian process, which is far ahead where the function is smooth, and the Parzen
 -- estimator, which is not led astray where it is rugged. The better one's points have
 -- been of late, the more turns it gets. Where there are more runs or parameters than a
--- Gaussian process can bear, the estimator goes on alone.
+-- Gaussian process can bear, the estimator goes on alone. Several goals are for the estimator
+-- where runs are few, and for NSGA-II where there are many.
 local fields = require "pioche.fields"
 local sweep = require "pioche.core.sweep"
 
-local auto = { name = "auto", summary = "a search chosen by space and budget, and switched by what it finds" }
+local auto = { name = "auto", several = true, summary = "a search chosen by space and budget, and switched by what it finds" }
 
 local spread_max = 12          -- runs that are spread evenly, there being too few to learn from
 local gp_runs_max = 400        -- a proposal of the Gaussian process takes a tenth of a second then
 local gp_axes_max = 40
 local recent = 30              -- observations by which turns are given
+local front_runs_max = 250     -- of several goals the estimator learns from so many at most
 local startup = 8              -- points that are spread evenly before
 
 auto.schema = {
@@ -27,12 +29,16 @@ function auto.check(where, given)
 end
 
 -- The sampler for a space and a budget, and why in words; nil: both models by turns.
-function auto.choose(space, runs)
+function auto.choose(space, runs, aims)
   local count = space:count()
   if count and count <= runs then
     return "grid", ("%d runs are enough for all %d points"):format(runs, count)
   elseif runs <= spread_max then
     return "sobol", ("%d runs are too few to learn from"):format(runs)
+  elseif aims and aims.goals > 1 then
+    local is_large = runs > front_runs_max
+    return is_large and "nsga2" or "tpe", ("%d goals, and %s than %d runs"):format(aims.goals,
+      is_large and "more" or "no more", front_runs_max)
   end
   local free = 0
   for _, parameter in ipairs(space.parameters) do
@@ -49,15 +55,15 @@ end
 local methods = {}
 methods.__index = methods
 
-local function child(name, space, options)
+local function child(name, space, options, aims)
   local module = require("pioche.samplers." .. name)
-  return module.new(space, module.check({}, options))
+  return module.new(space, module.check({}, options), aims)
 end
 
-function auto.new(space, options)
-  local name = auto.choose(space, options.runs)
+function auto.new(space, options, aims)
+  local name = auto.choose(space, options.runs, aims)
   if name == "grid" then return child(name, space, {}) end
-  if name then return child(name, space, { runs = options.runs, seed = options.seed }) end
+  if name then return child(name, space, { runs = options.runs, seed = options.seed }, aims) end
   local given = { runs = options.runs, seed = options.seed, startup = startup }
   local self = setmetatable({ adaptive = true, options = options, gp = child("gp", space, given),
     tpe = child("tpe", space, given), by = {}, values = {}, order = {} }, methods)

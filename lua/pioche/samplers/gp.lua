@@ -4,6 +4,7 @@
 -- price that grows with the cube of their number. Parameters of all branches are in one
 -- model. Lengths are learned anew only now and then, from the runs that were observed
 -- first, so that a search which is told again what is on record comes to the same ones.
+local aims = require "pioche.aims"
 local axes = require "pioche.axes"
 local errors = require "pioche.errors"
 local fields = require "pioche.fields"
@@ -45,6 +46,32 @@ local function begin(self, number, params)
   self.slots[number] = self.model and check(self.model:add(axes.flat_values(self.list, params)))
 end
 
+-- What violates a constraint has a value above all that does not (aims.penalty): brought near
+-- to these, in the same order, it stretches nothing.
+local function among(values)
+  local low, high, outside = math.huge, -math.huge, {}
+  for i, value in ipairs(values) do
+    if value and aims.is_penalty(value) then
+      outside[#outside + 1] = i
+    elseif value then
+      low, high = math.min(low, value), math.max(high, value)
+    end
+  end
+  if #outside == 0 then return values end
+  if high < low then low, high = 0, 1 end
+  table.sort(outside, function(a, b)
+    if values[a] ~= values[b] then return values[a] < values[b] end
+    return a < b
+  end)
+  local last, step = nil, 0
+  for _, i in ipairs(outside) do
+    if values[i] ~= last then step = step + 1 end
+    last = values[i]
+    values[i] = high + (high > low and high - low or 1) * step / #outside
+  end
+  return values
+end
+
 -- Slots and values of those of these numbers that count.
 local function rows(self, numbers)
   local slots, values = {}, {}
@@ -54,7 +81,7 @@ local function rows(self, numbers)
       slots[#slots + 1], values[#values + 1] = self.slots[number], value
     end
   end
-  return slots, values
+  return slots, among(values)
 end
 
 -- How many of the first `count` observations lengths are learned from.

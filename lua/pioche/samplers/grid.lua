@@ -2,7 +2,8 @@
 -- parameters sorted by name (the last turns fastest).
 --
 -- A sampler is { name, summary, schema or usage (what its options are, a rule each or in
--- words), check(where, given) -> options, new(space, options) };
+-- words), several (true: it can learn from several goals), check(where, given) -> options,
+-- new(space, options, { goals, constraints: how many there are }) };
 -- new gives an object with
 --   size                  how many proposals there will be; nil: unknown
 --   propose(self, n)      parameters of proposal n = 1, 2, ...; nil: no more
@@ -14,7 +15,10 @@
 --                         A rule stopped it at the rung `step`, and the value is of there: it is
 --                         to be compared with what others had come to at that rung, not with
 --                         their ends. rungs: { { step, value } }, what it was at each it passed,
---                         finished ones too; value is nil where that was no finite number
+--                         finished ones too; value is nil where that was no finite number.
+--                         Of several goals how.values has one each, and value is nil. What violates
+--                         constraints has how.violation above 0, and the more the larger a value,
+--                         above that of all that does not (aims.penalty)
 --   adaptive              true where propose(n) reads what was observed
 -- Proposal n is a function of the seed, of n and of the calls before it, in their order: of
 -- nothing else, neither the clock nor the machine. The store keeps that order (proposal.seen

@@ -5,15 +5,16 @@
 -- have it. Runs that are under way count among the rest, so that several at a time do not
 -- crowd; runs that failed are worse than all others. Of runs that a rule stopped levels.lua
 -- tells; as long as there are some, one point in three is a random one, so that what is slow
--- to begin with is found, too.
+-- to begin with is found, too. Of several goals fronts.lua tells.
 local axes = require "pioche.axes"
 local errors = require "pioche.errors"
 local fields = require "pioche.fields"
+local fronts = require "pioche.fronts"
 local levels = require "pioche.levels"
 local points = require "pioche.points"
 local sweep = require "pioche.core.sweep"
 
-local tpe = { name = "tpe", summary = "points that are likely among the best few of those so far" }
+local tpe = { name = "tpe", several = true, summary = "points that are likely among the best few of those so far" }
 local check = errors.check
 
 local tries_max = 20           -- models asked anew for a point that is none, or known
@@ -38,11 +39,13 @@ end
 local methods = {}
 methods.__index = methods
 
-function tpe.new(space, options)
-  local self = setmetatable({ adaptive = true, options = options, axes = axes.of(space), given = {},
+function tpe.new(space, options, aims)
+  local self = setmetatable({ adaptive = true, options = options, given = {},
+    axes = axes.of(space, aims ~= nil and aims.goals > 1),
     points = points.new(space, options.seed, math.min(100000, 1000 * options.runs)), finished = 0,
     levels = levels.new(options.startup) }, methods)
   self.size = math.min(space:count() or options.runs, options.runs)
+  if aims and aims.goals > 1 then self.levels = fronts.new(options.gamma) end
   self:restart()
   return self
 end
@@ -58,8 +61,18 @@ local function pick(self, group, number, try)
   return model:candidate(rank)
 end
 
+-- Bring to the models what came of a number.
+local function settle(self, number)
+  local value = self.levels:value(number)
+  for group, slot in next, self.slots[number] do
+    local model = self.models[group]
+    if value == nil then check(model:drop(slot)) else check(model:set(slot, value or nil)) end
+  end
+end
+
 local function model_point(self, number)
   self.asked = {}
+  for _, changed in ipairs(self.levels.changes and self.levels:changes() or {}) do settle(self, changed) end
   for try = 0, tries_max * self.options.candidates - 1 do
     local raw = self.axes:raw(function(group) return pick(self, group, number, try) end)
     local params = self.points:take(raw)
@@ -78,21 +91,14 @@ local function begin(self, number, params)
   self.slots[number], self.given[number] = slots, params
 end
 
--- Bring to the models what came of a number.
-local function settle(self, number)
-  local value = self.levels:value(number)
-  for group, slot in next, self.slots[number] do
-    local model = self.models[group]
-    if value == nil then check(model:drop(slot)) else check(model:set(slot, value or nil)) end
-  end
-end
-
 -- Models of all that is known, anew.
 function methods:restart()
   self.models, self.slots = {}, {}
   for _, group in ipairs(self.axes.groups) do
+    -- of several goals all that have a value are good
+    local is_told = self.levels.changes ~= nil
     self.models[group] = check(sweep.tpe(group.axes, { candidates = self.options.candidates,
-      gamma = self.options.gamma }))
+      gamma = is_told and 1 or self.options.gamma, below_max = is_told and 1 << 30 or nil }))
   end
   for _, number in ipairs(fields.sorted(self.given)) do
     begin(self, number, self.given[number])

@@ -71,14 +71,17 @@ function find.counts(store, sweep)
   return list, total
 end
 
--- The finished run that is best by the goal: { id, name, value }; nil where none is.
+-- The finished run that is best by the goal, of several by the first, and violates nothing:
+-- { id, name, value }; nil where none is.
 function find.best(store, sweep)
   local goal = sweep.spec.goal
   if not goal then return nil end
   return check(store:one(([[SELECT r.id AS id, e.name || '-' || r.number AS name, s.last AS value
     FROM proposal_run p JOIN run r ON r.id = p.run_id JOIN experiment e ON e.id = r.experiment_id
     JOIN series s ON s.run_id = r.id AND s.key = ?
+    JOIN proposal q ON q.sweep_id = p.sweep_id AND q.number = p.number
     WHERE p.sweep_id = ? AND r.status = 'finished' AND s.last IS NOT NULL
+      AND coalesce(json_extract(q.observation, '$.violation'), 0) = 0
       AND s.rank = (SELECT min(rank) FROM series t WHERE t.run_id = s.run_id AND t.key = s.key)
     ORDER BY s.last %s, r.id LIMIT 1]]):format(goal.goal == "maximize" and "DESC" or "ASC"), goal.key,
     sweep.id))

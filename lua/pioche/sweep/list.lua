@@ -1,18 +1,38 @@
 -- sweep/list.lua: pioche sweep ls, show: which sweeps there are, and how one went.
+local aims = require "pioche.aims"
 local csv = require "pioche.csv"
 local fields = require "pioche.fields"
 local find = require "pioche.sweep.find"
 local format = require "pioche.format"
 local json = require "pioche.core.json"
+local outcomes = require "pioche.sweep.outcomes"
 local runs = require "pioche.runs"
 local sys = require "pioche.core.sys"
 local tables = require "pioche.table"
 
 local list = {}
+local front_shown = 8
 
 local function or_null(value)
   if value == nil then return json.null end
   return value
+end
+
+-- Names of the points of the front of several goals; null of one goal.
+local function front_names(store, sweep)
+  if not sweep.spec.goals then return json.null end
+  local names = json.array {}
+  for i, point in ipairs(outcomes.front(outcomes.of(store, sweep))) do names[i] = point.name end
+  return names
+end
+
+-- What is best, in a word.
+local function best_text(store, sweep)
+  if sweep.spec.goals then
+    return ("%d on the front"):format(#front_names(store, sweep))
+  end
+  local best = find.best(store, sweep)
+  return best and best.name or ""
 end
 
 local function to_json(store, sweep)
@@ -21,7 +41,8 @@ local function to_json(store, sweep)
   for _, item in ipairs(find.counts(store, sweep)) do by_status[item.status] = item.n end
   local spec = sweep.spec
   return { experiment = sweep.experiment, id = sweep.ulid, state = sweep.state, recipe = sweep.recipe_path,
-    search = spec.search, stop = spec.stop, goal = or_null(spec.goal), seeds = or_null(spec.seeds),
+    search = spec.search, stop = spec.stop, goal = or_null(spec.goal), goals = or_null(spec.goals),
+    constraints = spec.constraints and #spec.constraints or 0, front = front_names(store, sweep), seeds = or_null(spec.seeds),
     points = made, points_wanted = or_null(wanted), enqueued = enqueued, runs = by_status,
     best = best and { id = best.name, value = best.value } or json.null,
     created = runs.time(sweep.created_ns), ended = or_null(runs.time(sweep.ended_ns)) }
@@ -56,13 +77,14 @@ function list.ls(ctx)
   for i, sweep in ipairs(sweeps) do
     local made, wanted, enqueued = find.points(store, sweep)
     local counts, total = find.counts(store, sweep)
-    local best, spec = find.best(store, sweep), sweep.spec
+    local spec = sweep.spec
     if ctx.csv then
+      local best = find.best(store, sweep)
       ctx.out(csv.line({ sweep.experiment, sweep.ulid, sweep.state, spec.search.name, spec.stop.name, made,
         enqueued, total, best and best.name, runs.time(sweep.created_ns) }, 10))
     end
     rows[i] = { sweep.experiment, sweep.state, spec.search.name, spec.stop.name,
-      points_text(made, wanted, enqueued), status_words(counts), best and best.name or "",
+      points_text(made, wanted, enqueued), status_words(counts), best_text(store, sweep),
       format.age(now_ns - sweep.created_ns) }
   end
   if ctx.csv then return end
@@ -85,7 +107,32 @@ local function print_rungs(ctx, rungs)
     { title = "best", align = "right" }, { title = "worst that went on", align = "right" } }, rows)
 end
 
+-- The points of a front, the first few.
+local function print_front(ctx, store, sweep)
+  local goals = aims.goals(sweep.spec)
+  local list = outcomes.front(outcomes.of(store, sweep))
+  for i = 1, math.min(#list, front_shown) do
+    local words = {}
+    for g, goal in ipairs(goals) do words[g] = goal.key .. " " .. format.value(list[i].values[g]) end
+    ctx.out(("%s%s: %s\n"):format(i == 1 and "front    " or "         ", list[i].name,
+      table.concat(words, ", ")))
+  end
+  if #list > front_shown then
+    ctx.out(("         and %d more: pioche sweep front %s\n"):format(#list - front_shown, sweep.experiment))
+  end
+end
+
+-- How many points violate constraints.
+local function print_constraints(ctx, store, sweep)
+  if not sweep.spec.constraints then return end
+  local all = outcomes.of(store, sweep)
+  local count = #sweep.spec.constraints
+  ctx.out(("meet     %d of %d points meet the constraint%s\n"):format(#outcomes.feasible(all), #all,
+    count == 1 and "" or "s"))
+end
+
 local function print_best(ctx, store, sweep)
+  if sweep.spec.goals then return print_front(ctx, store, sweep) end
   local best = find.best(store, sweep)
   if not best then return end
   local words, params = {}, find.params(store, best.id)
@@ -102,9 +149,10 @@ local function print_sweep(ctx, store, sweep, rungs)
   ctx.out(("%s: %s, made by %s (%s)\n"):format(sweep.experiment, sweep.state, sweep.recipe_path, sweep.ulid))
   ctx.out(("search   %s\n"):format(find.text(spec.search)))
   if spec.stop.name ~= "none" then ctx.out(("stop     %s\n"):format(find.text(spec.stop))) end
-  if spec.goal then ctx.out(("goal     %s %s\n"):format(spec.goal.goal, spec.goal.key)) end
+  if spec.goal then ctx.out(("goal%s    %s\n"):format(spec.goals and "s" or " ", aims.text(spec))) end
   ctx.out(("points   %s\n"):format(points_text(made, wanted, enqueued)))
   ctx.out(("runs     %s\n"):format(status_words(find.counts(store, sweep))))
+  print_constraints(ctx, store, sweep)
   print_best(ctx, store, sweep)
   local taken, whole = find.steps(store, sweep)
   if #rungs == 0 then return end

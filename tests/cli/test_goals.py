@@ -1,0 +1,176 @@
+#!/usr/bin/env python3
+"""Sweeps with several goals and with constraints: what is proposed, on record and shown."""
+import json
+import os
+import shutil
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+import harness  # noqa: E402
+from harness import Project  # noqa: E402
+
+RECIPE = """local pioche = require "pioche"
+return pioche.sweep {
+  name = "m", %s
+  space = { x = pioche.uniform(0, 1), y = pioche.log_uniform(1e-3, 1), opt = pioche.one_of {
+    adam = { beta = pioche.int(1, 5) }, sgd = {} } },
+  program = pioche.objective(function(p, number)
+    if p.x > 0.95 then return { loss = 0 / 0, speed = 1, memory_gb = 1 } end
+    return { loss = (p.x - 0.3) ^ 2 + p.y, speed = 10 - (p.x - 0.9) ^ 2 - p.y, memory_gb = 100 * p.x,
+      ["odd key/%%'"] = p.x }
+  end),
+  launch = { parallel = 3 },
+}
+"""
+TWO = 'goal = { pioche.minimize "loss", pioche.maximize "speed" },'
+ONE = 'goal = pioche.minimize "loss",'
+LIMIT = "constraints = pioche.constraint(function(m) return m.memory_gb - 60 end),"
+
+
+def recipe(p, fields, name="r.lua"):
+    p.write(name, RECIPE % fields)
+    return name
+
+
+def finished(p):
+    return [r for r in p.pioche("ls", "--all", "--json").json if r["status"] == "finished"]
+
+
+def last(run, key):
+    return run["metrics"][key]["last"]
+
+
+def front_of(runs):
+    """By the definition, of the runs within the limit."""
+    fine = [r for r in runs if last(r, "memory_gb") <= 60]
+
+    def beats(a, b):
+        loss, speed = (last(a, k) for k in ("loss", "speed"))
+        return loss <= last(b, "loss") and speed >= last(b, "speed") and (loss, speed) != (
+            last(b, "loss"), last(b, "speed"))
+    return [r["id"] for r in fine if not any(beats(other, r) for other in fine)]
+
+
+def test_front_is_that_of_the_definition():
+    with Project() as p:
+        for search in ("tpe { runs = 30 }", "nsga2 { runs = 30, population = 8 }", "random { runs = 30 }"):
+            name = search.split(" ")[0]
+            recipe(p, f"{TWO} {LIMIT} search = pioche.{search},")
+            p.pioche("run", "r.lua", expect=None)      # NaN fails a run
+            runs = finished(p)
+            shown = p.pioche("sweep", "front", "m", "--json").json
+            ids = p.sql("SELECT r.number AS n FROM proposal_run p JOIN run r ON r.id = p.run_id WHERE p.sweep_id ="
+                        " (SELECT max(id) FROM sweep)")
+            own = [r for r in runs if r["id"] in {f"m-{i['n']}" for i in ids}]
+            assert sorted(x["id"] for x in shown["front"]) == sorted(front_of(own)), (name, shown)
+            assert shown["points"] == len(own) and shown["feasible"] < len(own)
+            losses = [x["values"]["loss"] for x in shown["front"]]
+            assert losses == sorted(losses) and "y" in shown["front"][0]["params"]
+            newest = p.pioche("sweep", "ls", "--json").json[0]
+            assert newest["search"]["name"] == name and newest["constraints"] == 1
+            assert newest["goals"] == [{"goal": "minimize", "key": "loss"}, {"goal": "maximize", "key": "speed"}]
+            assert newest["front"] == [x["id"] for x in shown["front"]]
+            text = p.pioche("sweep", "show", "m").out
+            assert "goals    minimize loss, maximize speed" in text and f"front    {newest['front'][0]}: " in text
+            assert f"meet     {shown['feasible']} of {len(own)} points" in text, text
+            assert f"{len(losses)} on the front" in p.pioche("sweep", "ls").out
+            replay = p.pioche("sweep", "replay", "m", "--json").json
+            assert replay["same"] and replay["proposals"] == 30, replay
+        rows = p.pioche("sweep", "front", "m", "--csv").out.splitlines()
+        assert rows[0] == "run,runs,metric.loss,metric.speed,param.opt,param.opt.beta,param.x,param.y"
+        # name/best: the best of the first goal that is within the limit
+        best = min((r for r in finished(p) if last(r, "memory_gb") <= 60), key=lambda r: last(r, "loss"))
+        assert p.pioche("show", "m/best", "--json").json["id"] == best["id"]
+
+
+def test_a_sweep_of_several_goals_is_extended_and_the_same_again():
+    with Project() as p, Project() as q:
+        for project, first in ((p, 20), (q, 32)):
+            recipe(project, f"{TWO} {LIMIT} search = pioche.nsga2 {{ runs = {first}, population = 8 }},")
+            project.pioche("run", "r.lua", expect=None)
+        p.pioche("sweep", "extend", "m", "runs=32")
+        p.pioche("run", "r.lua", expect=None)
+        points = [x.sql("SELECT params FROM proposal ORDER BY number") for x in (p, q)]
+        assert len(points[0]) == 32 and points[0] == points[1]
+        assert p.pioche("sweep", "replay", "m", "--json").json["same"]
+
+
+def test_one_goal_within_a_constraint():
+    with Project() as p:
+        for search in ("tpe { runs = 24 }", "gp { runs = 24 }", "sobol { runs = 24 }", "auto { runs = 24 }"):
+            recipe(p, f"{ONE} {LIMIT.replace('60', '20')} search = pioche.{search},")
+            p.pioche("run", "r.lua", expect=None)
+            rows = p.sql("SELECT params, observation FROM proposal WHERE sweep_id = (SELECT max(id) FROM sweep)")
+            json.loads(rows[0]["observation"])
+            for row in rows:
+                x, seen = (json.loads(row[k]) for k in ("params", "observation"))
+                if seen["status"] == "failed":
+                    continue
+                assert abs(seen["violation"] - max(0, 100 * x["x"] - 20)) < 1e-9, row
+            shown = p.pioche("sweep", "show", "m", "--json").json
+            params = p.pioche("show", shown["best"]["id"], "--json").json["params"]
+            assert params["x"] <= 0.2, (search, params)
+            assert p.pioche("sweep", "replay", "m", "--json").json["same"]
+        # what is best is nearer to the optimum, but outside
+        best = p.pioche("show", "m/best", "--json").json
+        assert best["params"]["x"] <= 0.2
+        assert min(last(r, "loss") for r in finished(p)) < last(best, "loss")
+
+
+def test_a_constraint_that_errors_is_told_and_loses_nothing():
+    with Project() as p:
+        for fn, message in (("m.memroy_gb - 60", "m-1 logged no 'memroy_gb'; did you mean 'memory_gb'?"),
+                            ("0 / 0", "the constraint gave NaN for m-1"), ('"much"', 'the constraint gave "much"'),
+                            ("m.loss.x", "attempt to index"), ("m[1]", "expected the name of a metric"),
+                            ("({ m.loss })[2]", "the constraint gave nothing")):
+            shutil.rmtree(p.path(".pioche"), ignore_errors=True)
+            recipe(p, f"{ONE} search = pioche.tpe {{ runs = 12 }}, constraints = {{"
+                   f" pioche.constraint(function(m) return {fn} end),"
+                   ' pioche.constraint(function(m) return m["odd key/%\'"] - 2 end) },')
+            err = p.pioche("run", "r.lua", expect=None).err
+            assert f"r.lua:3: {message}" in err and "it counts as violated" in err, err
+            done = finished(p)
+            assert len(done) >= 10, done
+            seen = [json.loads(r["observation"]) for r in p.sql("SELECT observation FROM proposal")]
+            assert {s["violation"] for s in seen if s["status"] == "finished"} == {"unknown"}, seen
+            assert all(s["constraints"][0] is False and s["constraints"][1] < 0 for s in seen if s.get("violation"))
+            shown = p.pioche("sweep", "show", "m", "--json").json
+            assert shown["best"] is None and shown["runs"]["finished"] == len(done)
+            assert "meets its constraints has logged 'loss'" in p.pioche("show", "m/best", expect=1).err
+            assert "no finished run meets the constraints" in p.pioche("sweep", "front", "m").err
+            assert p.pioche("sweep", "replay", "m", "--json").json["same"]
+
+
+def test_bad_recipes_are_told():
+    with Project() as p:
+        def wrong(fields, *messages):
+            recipe(p, fields)
+            err = p.pioche("plan", "r.lua", expect=1).err
+            for message in messages:
+                assert message in err, err
+        wrong('goal = { "loss" },', "r.lua:3: goal: ", 'item 1 is "loss"')
+        wrong("goal = {},", "or a list of such")
+        wrong('goal = { pioche.minimize "loss", pioche.maximize "loss" },', '"loss" is there twice')
+        wrong('goal = { pioche.minimize "loss", best = 1 },', '"best" is no place in a list')
+        wrong(f"{TWO} stop = pioche.asha {{ min = 1, max = 9 }},",
+              "stop: asha stops runs by one goal, and there are 2 (minimize loss, maximize speed)")
+        wrong(f"{TWO} search = pioche.gp {{ runs = 9 }},", "goal: pioche.gp learns from one goal, and there are 2",
+              "pioche.nsga2", "pioche.tpe")
+        wrong(f"{ONE} constraints = 3,", "constraints: expected a pioche.constraint")
+        wrong(f"{ONE} constraints = {{ function() end }},", "item 1 is a function")
+        wrong(f"{ONE} constraints = pioche.constraint(3),", "r.lua:3: constraint: expected a function(m), got 3")
+        wrong(f"{TWO} search = pioche.nsga2 {{ swap = 2 }},", "search.swap: expected a number from 0 to 1")
+        recipe(p, TWO)
+        plan = p.pioche("plan", "r.lua").out
+        assert "goals    minimize loss, maximize speed" in plan
+        assert "2 goals, and no more than 250 runs" in plan, plan
+        p.pioche("plan", "r.lua", "search.runs=300")
+        assert "auto (runs=300, seed=1)" in p.pioche("plan", "r.lua", "search.runs=300").out
+        assert "nsga2, 2 goals, and more than 250 runs" in p.pioche("plan", "r.lua", "search.runs=300").out
+        p.write("n.lua", 'local pioche = require "pioche"\nreturn pioche.sweep { name = "n", space = { x = { 1 } },'
+                f"{TWO} program = pioche.objective(function(p) return p.x end) }}")
+        assert 'the sweep has 2 goals: expected { ["loss"] = 0.3, ... }' in p.pioche(
+            "run", "n.lua", expect=1).err
+
+
+harness.main()

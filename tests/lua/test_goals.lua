@@ -1,0 +1,154 @@
+-- Searches for several goals and within constraints: what they find, and what they promise.
+local tap = dofile((arg[0]:match("^.*/") or "") .. "tap.lua")
+local aims = require "pioche.aims"
+local json = require "pioche.core.json"
+local space_of = require "pioche.space"
+local sweep = require "pioche.core.sweep"
+local test, equal = tap.test, tap.equal
+
+local functions = dofile(arg[0]:match("^(.*)/[^/]*/[^/]*$") .. "/bench/sweep_functions.lua")
+
+local box = { blame = function(_, _, path, format, ...) error(path .. ": " .. format:format(...), 0) end,
+  try = function(_, fn, ...) return true, fn(...) end, files = {} }
+local words = {}
+for _, word in ipairs(space_of.words) do words[word] = space_of[word] end
+
+local function search(name, given, options, goals)
+  local module = require("pioche.samplers." .. name)
+  return module.new(space_of.compile(box, {}, given), module.check({ box = box, at = {} }, options),
+    { goals = goals, constraints = 0 })
+end
+
+local function named(name)
+  for _, f in ipairs(functions) do
+    if f.name == name then return f end
+  end
+end
+
+-- What a search leaves of the volume; `delay`: an observation comes so many proposals later.
+local function missing(name, f, seed, runs, delay)
+  local sampler, rows = search(name, f.space(words), { runs = runs, seed = seed }, #f.reference), {}
+  for n = 1, runs do
+    rows[n] = f.values(sampler:propose(n))
+    local due = n - (delay or 0)
+    if due >= 1 then sampler:observe(due, nil, { status = "finished", values = rows[due] }) end
+  end
+  return f.most - sweep.hypervolume(rows, f.reference)
+end
+
+local function median(name, f, runs, delay)
+  local list = {}
+  for seed = 1, 3 do list[seed] = missing(name, f, seed, runs, delay) end
+  table.sort(list)
+  return list[2]
+end
+
+test("nsga2 and tpe cover more than random draws, one run at a time and eight", function()
+  for _, case in ipairs { { "ZDT1", 0.85 }, { "ZDT2", 0.94 }, { "DTLZ2", 0.85 } } do
+    local f = named(case[1])
+    local random = median("random", f, 150)
+    for _, name in ipairs { "nsga2", "tpe" } do
+      local one, eight = median(name, f, 150), median(name, f, 150, 8)
+      assert(one < case[2] * random, ("%s: %s %g, random %g"):format(f.name, name, one, random))
+      assert(eight < 0.97 * random, ("%s: eight of %s %g, random %g"):format(f.name, name, eight, random))
+    end
+  end
+end)
+
+local small = { a = { 1, 2, 3 }, b = space_of.int(1, 3), c = space_of.one_of {
+  x = { k = { true, false }, r = space_of.log_int(1, 2) }, y = {} } }
+
+test("of a finite space every point comes once, also of branches", function()
+  for _, name in ipairs { "nsga2", "tpe" } do
+    local sampler, seen = search(name, small, { runs = 1000, seed = 3 }, 2), {}
+    for n = 1, 45 do
+      local key = json.encode(sampler:propose(n))
+      assert(not seen[key], key)
+      seen[key] = true
+      if n % 4 > 0 then sampler:observe(n, nil, { status = "finished", values = { n % 7, n % 5 } }) end
+      if n % 4 == 0 then sampler:observe(n, nil, { status = "failed" }) end
+    end
+    equal(sampler:propose(46), nil)
+  end
+end)
+
+local mixed = { x = space_of.uniform(-1, 1), lr = space_of.log_uniform(1e-5, 1), n = space_of.log_int(1, 4000),
+  kind = space_of.one_of { a = { z = space_of.uniform(0, 1) }, b = { w = space_of.int(1, 100) } } }
+
+-- Proposals, observations some time later; those of `adopted` are told again instead.
+local function history(name, adopted)
+  local sampler, list = search(name, mixed, { runs = 80, seed = 5 }, 2), {}
+  for n = 1, 80 do
+    if adopted and n <= #adopted then
+      list[n] = adopted[n]
+      sampler:adopt(n, adopted[n])
+    else
+      list[n] = sampler:propose(n)
+    end
+    local due = n - 1 - n * 7 % 5
+    if due >= 1 then
+      local p = list[due]
+      local values = { p.x ^ 2 + p.lr, (p.x - 1) ^ 2 + p.n / 4000 + (p["kind.z"] or 0.5) }
+      sampler:observe(due, nil, due % 6 > 0 and { status = "finished", values = values,
+        violation = math.max(0, p.x - 0.5) } or { status = "failed" })
+    end
+  end
+  return list
+end
+
+test("proposals are a function of the seed and of what was told, also where some are taken up", function()
+  for _, name in ipairs { "nsga2", "tpe", "auto" } do
+    local all = history(name)
+    equal(history(name), all)
+    equal(history(name, table.move(all, 1, 50, 1, {})), all)
+  end
+end)
+
+test("what violates a constraint is left: its points become rare", function()
+  for _, name in ipairs { "nsga2", "tpe" } do
+    local outside = 0
+    for n, p in ipairs(history(name)) do outside = outside + (n > 40 and p.x > 0.5 and 1 or 0) end
+    assert(outside <= 8, ("%s: %d of 40"):format(name, outside)) -- a fourth would be 10
+  end
+end)
+
+-- The best value within the constraint x + y >= 1, of which the best without it is far.
+local function within(name, seed)
+  local sampler, best = search(name, { x = space_of.uniform(0, 1), y = space_of.uniform(0, 1) },
+    { runs = 60, seed = seed }, 1), math.huge
+  for n = 1, 60 do
+    local p = sampler:propose(n)
+    local value, violation = p.x ^ 2 + p.y ^ 2, math.max(0, 1 - p.x - p.y)
+    if violation == 0 then best = math.min(best, value) end
+    sampler:observe(n, violation > 0 and aims.penalty(violation) or value,
+      { status = "finished", violation = violation })
+  end
+  return best - 0.5
+end
+
+test("one goal within a constraint: each search comes near to the border's best point", function()
+  for _, name in ipairs { "tpe", "gp", "auto", "nsga2" } do
+    local list = {}
+    for seed = 1, 3 do list[seed] = within(name, seed) end
+    table.sort(list)
+    assert(list[2] < 0.1, ("%s: %g"):format(name, list[2]))
+  end
+end)
+
+test("a penalty grows with the violation, and is above all values", function()
+  local last = 1e99
+  for _, violation in ipairs { 1e-9, 1e-3, 0.5, 1, 1e6, 1e90, math.huge } do
+    assert(aims.penalty(violation) > last, violation)
+    last = aims.penalty(violation)
+  end
+  assert(last < math.huge)
+end)
+
+test("auto chooses by the number of runs, and says why", function()
+  local auto, cube = require "pioche.samplers.auto", space_of.compile(box, {}, { x = space_of.uniform(0, 1) })
+  equal({ auto.choose(cube, 100, { goals = 2 }) }, { "tpe", "2 goals, and no more than 250 runs" })
+  equal({ auto.choose(cube, 300, { goals = 3 }) }, { "nsga2", "3 goals, and more than 250 runs" })
+  equal(auto.choose(cube, 6, { goals = 2 }), "sobol")
+end)
+
+tap.done()
