@@ -20,6 +20,7 @@ BUILD = os.path.abspath(sys.argv[1])
 HERE = os.path.dirname(os.path.abspath(__file__))
 SHORT = bool(os.environ.get("SHORT"))
 SEEDS = os.environ.get("SEEDS") or ("5" if SHORT else "20")
+FRONT_SEEDS = os.environ.get("SEEDS") or "5"  # the peer's take minutes
 BUDGETS = [50, 100] if SHORT else [50, 100, 200]
 FUNCTIONS = ["Branin", "Hartmann-6", "Rosenbrock-10", "Levy-8", "Rastrigin-5", "Ackley-10", "mixed",
              "conditional", "noisy"]
@@ -67,25 +68,35 @@ def cell(values):
 
 def main():
     wanted = os.environ.get("SEARCHES", "").split()
-    searches = [s for s in OWN + PEERS if not wanted or s in wanted]
-    python, why = optuna_venv.python(BUILD) if set(searches) & set(PEERS) else (None, "not asked for")
+    every = dict.fromkeys(OWN + FRONT_OWN + PEERS + FRONT_PEERS)
+    searches = [s for s in every if not wanted or s in wanted]
+    has_peer = any(s.startswith("optuna-") for s in searches)
+    python, why = optuna_venv.python(BUILD) if has_peer else (None, "not asked for")
     if not python:
         print(f"skipped: Optuna: {why}")
-        searches = [s for s in searches if s in OWN]
+        searches = [s for s in searches if not s.startswith("optuna-")]
     else:
         check_same(python)
 
     def measure(job):
         name, search = job
-        env = {"FUNCTION": name, "SEARCH": search, "SEEDS": SEEDS, "BUDGETS": " ".join(map(str, BUDGETS))}
-        return job, host(**env) if search in OWN else peer(python, **env)
+        seeds = SEEDS if name in FUNCTIONS else FRONT_SEEDS
+        env = {"FUNCTION": name, "SEARCH": search, "SEEDS": seeds, "BUDGETS": " ".join(map(str, BUDGETS))}
+        return job, peer(python, **env) if search.startswith("optuna-") else host(**env)
 
-    names = [name for name in FUNCTIONS if os.environ.get("FILTER", "").lower() in name.lower()]
-    print(f"regret, the median of {SEEDS} seeds [quartiles], after {', '.join(map(str, BUDGETS))} runs")
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for (name, search), rows in pool.map(measure, [(n, s) for n in names for s in searches]):
-            cells = [cell([row["regrets"][i] for row in rows]) for i in range(len(BUDGETS))]
-            print(f"{name:14} {search:13} {'  '.join(cells)}", flush=True)
+    def table(names, known, title):
+        names = [name for name in names if os.environ.get("FILTER", "").lower() in name.lower()]
+        jobs = [(n, s) for n in names for s in searches if s in known]
+        if jobs:
+            print(f"{title} [quartiles], after {', '.join(map(str, BUDGETS))} runs")
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for (name, search), rows in pool.map(measure, jobs):
+                cells = [cell([row["regrets"][i] for row in rows]) for i in range(len(BUDGETS))]
+                print(f"{name:14} {search:13} {'  '.join(cells)}", flush=True)
+
+    table(FUNCTIONS, OWN + PEERS, f"regret, the median of {SEEDS} seeds")
+    table(FRONTS, FRONT_OWN + FRONT_PEERS,
+          f"\nseveral goals: volume that no point covers, the median of {FRONT_SEEDS} seeds")
     print("\none proposal, ms                              p50    goal")
     for row in host(SPEED="1"):
         print(f"{row['name']:42} {row['value']:8.3f} {GOALS[row['name']]:7.3g}")
