@@ -276,16 +276,9 @@ int pio_comm_allreduce(pio_comm *comm, float *data, size_t n)
 		return pio_fail(pio_last_err(), PIO_EINVAL, "allreduce of %zu floats: data is NULL", n);
 	if (comm->world == 1)
 		return 0;
-	return allreduce(comm, OP_ALLREDUCE, data, n);
-}
-
-int pio_comm_barrier(pio_comm *comm)
-{
-	float one[1] = { 0 };
-	if (!comm || comm->world == 1)
-		return 0;
 	/* A sum is known to a rank only when every rank has come. */
-	return allreduce(comm, OP_BARRIER, one, 1);
+	float one[1] = { 0 };
+	return n ? allreduce(comm, OP_ALLREDUCE, data, n) : allreduce(comm, OP_BARRIER, one, 1);
 }
 
 int pio_comm_broadcast(pio_comm *comm, void *data, size_t size_bytes, int root)

@@ -28,7 +28,7 @@
 extern "C" {
 #endif
 
-#define PIOCHE_API_VERSION 3
+#define PIOCHE_API_VERSION 4
 
 #if defined(__GNUC__)
 #define PIO_API __attribute__((visibility("default")))
@@ -134,6 +134,16 @@ PIO_API int pio_log_media(pio_run *run, pio_media kind, const char *key, int64_t
  * process a node is enough. */
 PIO_API int pio_fact(pio_run *run, char kind, const char *name, const char *value);
 
+/* ---- the end ----------------------------------------------------------------- */
+
+/* 1 where the run is to end at `step`: somebody stopped it, its sweep's rule has, or
+ * its time is over. Asked at each step, after it, by every rank that takes part in its
+ * collectives: then all hear it at one step, and may save a checkpoint together before
+ * they return from main with 0. Steps must grow. Costs nanoseconds; once in a run's
+ * life it waits for the launcher to hear from all nodes (client/vote.h). A program that
+ * never asks gets SIGTERM instead. Always 0 standalone. */
+PIO_API int pio_should_stop(pio_run *run, int64_t step);
+
 /* ---- checkpoints ----------------------------------------------------------- */
 
 /* Begin the checkpoint of `step`. Every rank that has something to save calls
@@ -182,13 +192,16 @@ PIO_API int pio_resume_read(pio_run *run, const char *role, const char *name, pi
  * `timeout_ms`; the message then names the missing ranks. */
 PIO_API int pio_comm_init(pio_comm **comm, pio_run *run, int timeout_ms);
 
-/* Sum of n floats over all ranks, in place. The order of additions depends on
- * the world size alone: results are bit-identical from run to run and on all
- * ranks. When a rank dies, the others fail with -PIO_EPEER (-13) and a message
- * that names it, in under 5 seconds. */
+/* Sum of n floats over all ranks, in place; of none, it waits until all have come.
+ * The order of additions depends on the world size alone: results are bit-identical
+ * from run to run and on all ranks. When a rank dies, the others fail with -PIO_EPEER
+ * (-13) and a message that names it, in under 5 seconds. */
 PIO_API int pio_comm_allreduce(pio_comm *comm, float *data, size_t n);
 PIO_API int pio_comm_broadcast(pio_comm *comm, void *data, size_t size_bytes, int root);
-PIO_API int pio_comm_barrier(pio_comm *comm);
+static inline int pio_comm_barrier(pio_comm *comm)
+{
+	return pio_comm_allreduce(comm, NULL, 0);
+}
 
 /* Leave. With `abort_reason` NULL in good order (all ranks must come); else the
  * other ranks are told to give up and their pending calls fail with that

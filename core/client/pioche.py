@@ -92,6 +92,7 @@ for _name, _result, *_arguments in (
         ("pio_log_histogram", _int, _pointer, _text, _i64, _int, _pointer, ctypes.c_size_t),
         ("pio_log_media", _int, _pointer, _int, _text, _i64, _text, _text, ctypes.c_size_t),
         ("pio_fact", _int, _pointer, ctypes.c_char, _text, _text),
+        ("pio_should_stop", _int, _pointer, _i64),
         ("pio_checkpoint_begin", _int, ctypes.POINTER(_pointer), _pointer, _i64, _int),
         ("pio_checkpoint_add", _int, _pointer, _text, _text, _int, _int, ctypes.POINTER(_i64),
          _pointer, _pointer),
@@ -327,6 +328,17 @@ class Run:
     def note(self, text: str) -> None:
         """A remark, as `pioche note` writes."""
         _check(self._call(_lib.pio_fact, b"e", b"note", _bytes("note", text)))
+
+    def should_stop(self, step: int) -> bool:
+        """Is the run to end at this step? Asked at each step, after it, by every rank that
+        takes part in collectives: all hear True at the same step, and may save a
+        checkpoint before they end. A program that never asks gets SIGTERM instead.
+
+            if run.should_stop(step):
+                run.checkpoint(step, {"model": model.state_dict()})
+                break
+        """
+        return bool(self._call(_lib.pio_should_stop, _step(step)))
 
     def checkpoint(self, step: int, roles: Mapping[str, Mapping[Any, Any]], writers: int = 1) -> None:
         """Save {role: state}: a state is a dict of NumPy arrays, torch tensors (from a

@@ -192,6 +192,7 @@ int pio_ring_create(pio_ring **ring_out, const char *path, uint32_t rank, uint32
 	header->boot = ring_boot_id();
 	header->anchors[0] = ring_anchor_now(header->clock);
 	atomic_store(&header->next_key, 1);
+	atomic_store(&header->asked, INT64_MIN);
 	rc = init_mutex(&header->side_mutex, err);
 	if (rc)
 		goto out;

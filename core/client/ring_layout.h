@@ -1,4 +1,4 @@
-/* ring_layout.h: what lies in a ring file; private to ring.c, drain.c and run.c.
+/* ring_layout.h: what lies in a ring file; private to core/client.
  *
  * A header of one page, `slots` slots of 32 bytes, then the side ring of
  * `side_bytes` bytes. Indices (head, tail) count up for ever and are taken
@@ -64,6 +64,9 @@ typedef struct ring_header {
 	_Atomic uint64_t lost;           /* points given up while the disk was full */
 	_Alignas(64) _Atomic uint64_t side_head;
 	pthread_mutex_t side_mutex;      /* of writers alone; a drainer never takes it */
+	_Alignas(64) _Atomic int64_t asked;  /* vote.h: the highest step asked about; INT64_MIN: none */
+	_Atomic int64_t stop_step;
+	_Atomic uint32_t vote;           /* futex: enum pio_vote */
 } ring_header;
 
 _Static_assert(sizeof(ring_slot) == 32, "two slots a cache line");

@@ -13,6 +13,7 @@
 #include "client/name.h"
 #include "client/ring_layout.h"
 #include "client/standalone.h"
+#include "client/vote.h"
 
 pio_err *pio_last_err(void)
 {
@@ -193,6 +194,13 @@ int pio_log(pio_run *run, pio_key key, int64_t step, double value)
 int pio_log_int(pio_run *run, pio_key key, int64_t step, int64_t value)
 {
 	return log_bits(run, key, PIO_POINT_INTEGER, step, (uint64_t)value);
+}
+
+/* ---- the end ---------------------------------------------------------------- */
+
+int pio_should_stop(pio_run *run, int64_t step)
+{
+	return run && pio_vote_ask(run->ring, step);
 }
 
 /* ---- facts ------------------------------------------------------------------ */

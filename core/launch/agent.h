@@ -2,15 +2,20 @@
  *
  * On one machine, `pioche agent` reads its orders as one JSON line on stdin and then watches
  * that pipe: a line "stop" ends the ranks politely, "kill" at once, and end of
- * file means the supervisor is gone, which is as "stop" with result 'lost'. So
+ * file means the supervisor is gone: SIGTERM, and result 'lost'. So
  * no rank outlives its supervisor by more than the grace time, at most 10 s.
+ * "stop": where ranks ask when to end (client/vote.h) they are told a step, and that is
+ * told on: {"event":"vote","patience_s":n}, and a note; who has not ended after so long,
+ * or never asks, gets SIGTERM, and after its grace SIGKILL.
  * It tells on stdout, one JSON line each: {"event":"started","agent":pid,"pids":[...]},
  * {"event":"note","kind":k,"message":m} for the run's history, and
  * {"event":"ended", ...the exit record}.
  *
  * On many, `pioche agent --join` comes to the head that started it (launch/join.h),
- * gets its orders, obeys the words "stop", "kill", "timeout" (stop, the time limit
- * is near) and "peers" (a failure on another node), and tells the same events
+ * gets its orders, obeys the words "stop" (SIGTERM), "kill", "timeout" (SIGTERM, as the
+ * time limit is near), "hold", which it answers with {"event":"hold","asked":s or null},
+ * "end STEP PATIENCE_S stop|timeout" and "peers" (a failure on another node), and tells
+ * the same events
  * over the same connection, of the record without the tails, and
  * {"event":"failed","victim":b,"what":w} as soon as a rank has failed. When the
  * head is gone, that is as the end of file. Of the ranks' progress (head_watch.c):
@@ -60,8 +65,9 @@
  * did. A rank whose steps take 1.3 times the median over all nodes is told in the
  * journal, as an event 'straggler', once an episode; nothing else happens to it.
  *
- * SIGTERM is as "stop"; SIGUSR2 says that a time limit is near: the ranks get SIGTERM
- * and their grace, and the result is 'timeout'.
+ * SIGTERM is as "stop"; so is SIGUSR2, which says that a time limit is near, and the
+ * result is 'timeout'. Where all ranks have ended well before they came to the step at
+ * which they were to end, the result is 'ok'.
  *
  * A rank that the kernel killed because memory was out (oom.h) gives 'oom', with
  * figures in the message. What the driver reports of a GPU that errs (gpu/xid.h) is an
@@ -73,6 +79,13 @@
  * a lock on <attempt>/agent.lock as long as it lives. */
 #ifndef PIO_LAUNCH_AGENT_H
 #define PIO_LAUNCH_AGENT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* What ranks may take to end at the step that they were told, where one takes step_ns. */
+int64_t pio_vote_patience_s(int64_t step_ns, int64_t grace_s, bool is_limit);
+#define PIO_VOTE_NOTE "all ranks end at step %lld"
 
 /* The verb: returns the exit status of the process (0 also when ranks failed:
  * the exit record says so; 3 when the agent itself could not work). */

@@ -205,9 +205,10 @@ static json_t *rank_record(const pio_agent *agent, const pio_agent_rank *first)
 /* The `first` member, and the result word. */
 static json_t *first_record(const pio_agent *agent, const char **result)
 {
-	*result = agent->verdict;
+	bool is_moot = pio_agent_vote_is_moot(agent);
+	*result = is_moot ? "ok" : agent->verdict;
 	if (agent->verdict)
-		return pio_agent_watch_first(agent);
+		return is_moot ? json_null() : pio_agent_watch_first(agent);
 	*result = agent->is_unfit ? "node_fail" : "failed";
 	if (agent->trouble.code)
 		return agent->is_unfit ? pio_agent_unfit_record(agent) : trouble_record(agent);
@@ -228,7 +229,7 @@ static json_t *verdict_message(const pio_agent *agent)
 		pio_str_puts(&text, agent->trouble.message);
 	else if (agent->failed_elsewhere && !agent->verdict)
 		pio_str_puts(&text, "stopped because of a failure on another node");
-	else if (!agent->verdict)
+	else if (!agent->verdict || pio_agent_vote_is_moot(agent))
 		return json_null();
 	else if (strcmp(agent->verdict, "timeout") == 0 && agent->spec.timeout_s)
 		pio_str_printf(&text, "stopped after the time limit of %lld s", (long long)agent->spec.timeout_s);

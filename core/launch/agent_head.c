@@ -60,7 +60,7 @@ static json_t *failure_event(const pio_agent *agent)
 
 void pio_agent_head_tell_failure(pio_agent *agent)
 {
-	if (!agent->joined || agent->verdict)
+	if (!agent->joined || (agent->verdict && agent->stage >= PIO_STAGE_TERM))
 		return;
 	/* A victim's failure is not the last word: the culprit may be on this node too. */
 	json_t *event = failure_event(agent);

@@ -22,7 +22,7 @@ static void escalation_due(uv_timer_t *timer)
 	if (agent->stage == PIO_STAGE_KILL) /* fork races: again until nothing is left */
 		pio_agent_ranks_signal(SIGKILL);
 	else
-		pio_agent_escalate(agent, agent->stage + 1);
+		pio_agent_escalate(agent, agent->stage < PIO_STAGE_TERM ? PIO_STAGE_TERM : PIO_STAGE_KILL);
 }
 
 void pio_agent_escalate(pio_agent *agent, enum pio_agent_stage stage)
@@ -30,6 +30,11 @@ void pio_agent_escalate(pio_agent *agent, enum pio_agent_stage stage)
 	if (stage <= agent->stage)
 		return;
 	agent->stage = stage;
+	if (stage == PIO_STAGE_VOTE) {
+		uv_timer_start(&agent->escalation, escalation_due, (uint64_t)agent->patience_s * 1000, 0);
+		return;
+	}
+	pio_agent_vote_drop(agent);
 	if (stage == PIO_STAGE_PEERS) {
 		uv_timer_start(&agent->escalation, escalation_due, PEERS_MS, 0);
 	} else if (stage == PIO_STAGE_TERM) {
@@ -44,12 +49,19 @@ void pio_agent_escalate(pio_agent *agent, enum pio_agent_stage stage)
 	}
 }
 
-/* End for a reason that is no rank's failure, unless a failure came first. */
+/* End for a reason that is no rank's failure, unless one came first. */
 static void conclude(pio_agent *agent, const char *verdict, enum pio_agent_stage stage)
 {
 	if (agent->stage == PIO_STAGE_RUNNING && !agent->verdict)
 		agent->verdict = verdict;
 	pio_agent_escalate(agent, stage);
+}
+
+/* The same, in good order where the ranks ask when. */
+static void conclude_softly(pio_agent *agent, const char *verdict)
+{
+	if (!pio_agent_vote(agent, verdict))
+		conclude(agent, verdict, PIO_STAGE_TERM);
 }
 
 void pio_agent_fail(pio_agent *agent, const pio_err *err)
@@ -73,7 +85,9 @@ void pio_agent_fail_journal(pio_agent *agent, const pio_err *err)
 
 void pio_agent_obey(pio_agent *agent, const char *word)
 {
-	if (strcmp(word, "stop") == 0) {
+	if (strcmp(word, "stop") == 0 && !agent->joined) {
+		conclude_softly(agent, "cancelled");
+	} else if (strcmp(word, "stop") == 0) {
 		conclude(agent, "cancelled", PIO_STAGE_TERM);
 	} else if (strcmp(word, "kill") == 0) {
 		conclude(agent, "cancelled", PIO_STAGE_KILL);
@@ -82,7 +96,7 @@ void pio_agent_obey(pio_agent *agent, const char *word)
 	} else if (strcmp(word, "peers") == 0) {
 		agent->failed_elsewhere = true;
 		pio_agent_escalate(agent, PIO_STAGE_PEERS);
-	} else {
+	} else if (!pio_agent_vote_obey(agent, word)) {
 		pio_agent_watch_obey(agent, word);
 	}
 }
@@ -133,7 +147,7 @@ static void told_to_end(uv_signal_t *handle, int signal_number)
 	pio_agent *agent = handle->data;
 	(void)signal_number;
 	if (getppid() == agent->keeper_pid) {
-		conclude(agent, "cancelled", PIO_STAGE_TERM);
+		conclude_softly(agent, "cancelled");
 	} else {
 		agent->has_lost_keeper = agent->stage == PIO_STAGE_RUNNING;
 		pio_agent_orphaned(agent);
@@ -143,12 +157,12 @@ static void told_to_end(uv_signal_t *handle, int signal_number)
 static void limit_is_near(uv_signal_t *handle, int signal_number)
 {
 	(void)signal_number;
-	conclude(handle->data, "timeout", PIO_STAGE_TERM);
+	conclude_softly(handle->data, "timeout");
 }
 
 static void limit_passed(uv_timer_t *timer)
 {
-	conclude(timer->data, "timeout", PIO_STAGE_TERM);
+	conclude_softly(timer->data, "timeout");
 }
 
 static void drain_due(uv_timer_t *timer)

@@ -1,7 +1,7 @@
 /* agent_parts.h: what the files of the agent share: agent.c (its life),
  * agent_loop.c (orders, timers, stages of an ending), agent_head.c (the
  * connection to the head), agent_meet.c (where ranks meet), agent_rank.c (starting,
- * reaping and stopping ranks), agent_place.c (where they run), agent_exit.c (the
+ * reaping and stopping ranks), agent_vote.c (at which step they end), agent_place.c (where they run), agent_exit.c (the
  * exit record), agent_watch.c (hangs, lack of memory),
  * agent_straggler.c (slow ranks), agent_xid.c (GPUs that err), agent_meter.c (what the
  * node does), agent_feed.c (those who listen to GPUs), agent_preflight.c (is the node
@@ -10,11 +10,15 @@
  * An ending goes through stages, only upwards:
  *
  *   RUNNING --a rank failed, here or elsewhere--> PEERS --3 s--> TERM --grace_s--> KILL
- *      |--stop, timeout, nobody to obey any more-----------------^                  ^
- *      |--kill, or the agent itself is in trouble-----------------------------------|
+ *    | |                                            ^              ^                ^
+ *    | '--stop, timeout, and ranks ask--> VOTE --a rank failed    |                |
+ *    |                                      '----patience_s-------|                |
+ *    |--stop, timeout, nobody to obey any more--------------------'                |
+ *    '--kill, or the agent itself is in trouble------------------------------------'
  *
- * In PEERS the others have been told the reason and may fail by themselves. A
- * rank that ends from TERM on was stopped, and is nobody's first failure. */
+ * In VOTE the ranks know the step at which they end, and end by themselves. In PEERS the
+ * others have been told the reason and may fail by themselves. A rank that ends from
+ * TERM on, or at its step, was stopped, and is nobody's first failure. */
 #ifndef PIO_LAUNCH_AGENT_PARTS_H
 #define PIO_LAUNCH_AGENT_PARTS_H
 
@@ -33,7 +37,9 @@
 #include "sys/journal.h"
 #include "sys/proc.h"
 
-enum pio_agent_stage { PIO_STAGE_RUNNING, PIO_STAGE_PEERS, PIO_STAGE_TERM, PIO_STAGE_KILL };
+enum pio_agent_stage {
+	PIO_STAGE_RUNNING, PIO_STAGE_VOTE, PIO_STAGE_PEERS, PIO_STAGE_TERM, PIO_STAGE_KILL,
+};
 
 typedef struct pio_agent_watch pio_agent_watch;
 typedef struct pio_agent_xids pio_agent_xids;
@@ -67,6 +73,7 @@ typedef struct pio_agent {
 	int alive, batches;
 	enum pio_agent_stage stage;
 	const char *verdict;          /* why it ends, when no rank's failure is the reason */
+	int64_t patience_s;           /* of the stage VOTE */
 	pio_err trouble;              /* of the agent itself; code 0: none */
 	int trouble_rank;             /* that could not be started; -1: none */
 	int64_t trouble_mono_ns;
@@ -142,6 +149,19 @@ void pio_agent_head_finish(pio_agent *agent);
 int64_t pio_agent_head_clock_ns(const pio_agent *agent, int64_t mono_ns);
 /* The first failure of this node, or the agent's own trouble, once. */
 void pio_agent_head_tell_failure(pio_agent *agent);
+
+/* ---- agent_vote.c ---- */
+/* Let the ranks end at a step that they are told. False: none of them asks, or a head
+ * would have to say it; nothing has happened that pio_agent_vote_drop does not undo. */
+bool pio_agent_vote(pio_agent *agent, const char *verdict);
+/* The head's "hold" and "end"; false: another word. */
+bool pio_agent_vote_obey(pio_agent *agent, const char *word);
+/* From here on they are to hear signals. */
+void pio_agent_vote_drop(pio_agent *agent);
+/* The rank has heard that this is its last step. */
+bool pio_agent_vote_is_told(const pio_agent *agent, const pio_agent_rank *rank);
+/* All have ended well before they came to the step. */
+bool pio_agent_vote_is_moot(const pio_agent *agent);
 
 /* ---- agent_meet.c ---- */
 /* Sets what ranks are told of it in the spec. */

@@ -161,7 +161,7 @@ void pio_agent_rank_ended(pio_agent *agent, pid_t pid, int status, bool was_stop
 		pio_agent_meter_reaped(agent, pid);
 		return;
 	}
-	rank->was_stopped = was_stopped;
+	rank->was_stopped = was_stopped || (WIFEXITED(status) && pio_agent_vote_is_told(agent, rank));
 	rank->batch = agent->batches;
 	rank->ended_ns = pio_clock_wall_ns();
 	rank->ended_mono_ns = pio_clock_mono_ns();
@@ -179,7 +179,7 @@ void pio_agent_ranks_reap(pio_agent *agent)
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0 || (pid < 0 && errno == EINTR))
 		pio_agent_rank_ended(agent, pid, status, agent->stage >= PIO_STAGE_TERM);
 	const pio_agent_rank *first = pio_agent_first(agent);
-	if (first && agent->stage == PIO_STAGE_RUNNING) {
+	if (first && agent->stage <= PIO_STAGE_VOTE) {
 		pio_str reason = PIO_STR_INIT;
 		pio_agent_describe(&reason, agent, first);
 		if (agent->rendezvous && !agent->joined) /* else the head says it to all nodes */

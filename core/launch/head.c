@@ -188,6 +188,7 @@ static void fini(pio_head *head)
 {
 	for (int i = 0; i < head->place_count && head->places; i++) {
 		json_decref(head->places[i].record);
+		json_decref(head->places[i].held);
 		pio_head_watch_forget(&head->places[i]);
 	}
 	pio_free(head->places);

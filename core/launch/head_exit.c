@@ -148,10 +148,19 @@ static json_t *nodes_record(const pio_head *head)
 	return list;
 }
 
+/* Told to end, but all had done what they were to do before that came to pass. */
+static bool is_moot(const pio_head *head)
+{
+	for (int i = 0; i < head->place_count; i++)
+		if (head->places[i].node >= 0 && strcmp(word_of(&head->places[i]), "ok") != 0)
+			return false;
+	return head->stage == PIO_HEAD_ENDING && head->place_of && head->places[head->place_of[0]].record;
+}
+
 static const char *result_of(const pio_head *head, const candidate *first)
 {
 	if (head->verdict)
-		return head->verdict;
+		return is_moot(head) ? "ok" : head->verdict;
 	return first->place < 0 ? "ok" : word_of(&head->places[first->place]);
 }
 
@@ -161,7 +170,7 @@ json_t *pio_head_exit_record(pio_head *head)
 	candidate found = find_first(head);
 	json_t *first = head->verdict || found.place < 0 ? json_null() : first_record(head, &found);
 	json_t *message = json_is_object(first) ? json_incref(json_object_get(first, "message"))
-	                  : head->verdict       ? json_string(head->why)
+	                  : head->verdict && !is_moot(head) ? json_string(head->why)
 	                                        : json_null();
 	return json_pack("{s:i, s:s, s:i, s:s?, s:i, s:s, s:o, s:o, s:o, s:I, s:I, s:I}", "version", 1,
 	                 "run", head->spec.run, "attempt", head->spec.attempt, "job", job,

@@ -23,9 +23,9 @@
 
 /* ---- ending ------------------------------------------------------------------------------- */
 
-static void set_patience(pio_head *head)
+void pio_head_set_patience(pio_head *head, int64_t ranks_s)
 {
-	head->end_ns = pio_clock_mono_ns() + head->spec.grace_s * NS_PER_S + ENDING_NS;
+	head->end_ns = pio_clock_mono_ns() + (ranks_s + head->spec.grace_s) * NS_PER_S + ENDING_NS;
 }
 
 void pio_head_conclude(pio_head *head, const char *verdict, const char *order, const char *why)
@@ -40,7 +40,7 @@ void pio_head_conclude(pio_head *head, const char *verdict, const char *order, c
 	if (is_over) /* nobody has orders yet, so nobody has anything to end */
 		uv_stop(&head->loop);
 	else if (!head->end_ns || strcmp(order, "kill") == 0)
-		set_patience(head);
+		pio_head_set_patience(head, 0);
 }
 
 void pio_head_check_end(pio_head *head)
@@ -58,14 +58,17 @@ void pio_head_check_end(pio_head *head)
 static void told_to_end(uv_signal_t *handle, int signal_number)
 {
 	bool again = ((pio_head *)handle->data)->terms++ > 0 || signal_number == SIGINT;
-	pio_head_conclude(handle->data, "cancelled", again ? "kill" : "stop", "stopped on request");
+	if (again)
+		pio_head_conclude(handle->data, "cancelled", "kill", "stopped on request");
+	else
+		pio_head_vote(handle->data, "cancelled", "stop", "stopped on request");
 }
 
 static void limit_is_near(uv_signal_t *handle, int signal_number)
 {
 	(void)signal_number;
-	pio_head_conclude(handle->data, "timeout", "timeout",
-	                  "stopped because the time limit of the job was near");
+	pio_head_vote(handle->data, "timeout", "timeout",
+	              "stopped because the time limit of the job was near");
 }
 
 static void child_died(uv_signal_t *handle, int signal_number)
@@ -156,8 +159,9 @@ void pio_head_tick(void *context)
 	if (head->victim_ns && now_ns - head->victim_ns > VICTIM_NS)
 		pio_head_spread(head, head->victim);
 	if (head->has_failed && !head->end_ns)
-		set_patience(head);
+		pio_head_set_patience(head, 0);
 	watch_silence(head, now_ns);
+	pio_head_vote_tick(head, now_ns);
 	if (head->stage == PIO_HEAD_RUNNING)
 		pio_head_watch_tick(head, now_ns);
 	pio_head_check_end(head);

@@ -219,7 +219,7 @@ static void hear_event(pio_head *head, int index, json_t *event)
 {
 	pio_place *place = &head->places[index];
 	const char *kind = pio_json_string_or(event, "event", "");
-	if (pio_head_watch_hear(head, index, event)) {
+	if (pio_head_watch_hear(head, index, event) || pio_head_vote_hear(head, index, event)) {
 		return;
 	} else if (strcmp(kind, "failed") == 0) {
 		hear_failure(head, index, event);

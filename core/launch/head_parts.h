@@ -1,6 +1,6 @@
 /* head_parts.h: what the files of the head share: head.c (its life), head_loop.c
  * (signals, timers, the command that starts the agents), head_node.c (what
- * agents say), head_watch.c (hangs, stragglers), head_exit.c (who failed first, and exit.json),
+ * agents say), head_watch.c (hangs, stragglers), head_vote.c (at which step all end), head_exit.c (who failed first, and exit.json),
  * head_gate.c (which nodes work).
  * For them alone.
  *
@@ -50,6 +50,7 @@ typedef struct pio_place {
 	json_t *silence;              /* its report that they make none now; NULL: they do */
 	json_t *look;                 /* its answer to what they do; NULL: none since it was asked */
 	json_t *pace;                 /* what a step takes, a rank; NULL: not told */
+	json_t *held;                 /* its answer to "hold"; NULL: none yet */
 } pio_place;
 
 typedef struct pio_head {
@@ -68,6 +69,7 @@ typedef struct pio_head {
 	bool has_new_paces;           /* since paces_ns */
 	int64_t paces_ns;             /* monotonic; the median was told last */
 	bool has_failed;              /* the others were told of a failure */
+	int64_t vote_ns;              /* monotonic; since when answers to "hold" are waited for; 0: they are not */
 	int64_t victim_ns;            /* a victim's failure was heard of; 0: none, or a culprit's */
 	char victim[PIO_ERR_MESSAGE_BYTES];
 	int64_t begun_ns, named_ns, end_ns;   /* monotonic; when who is missing is named; when patience ends */
@@ -102,6 +104,8 @@ int pio_head_start_agents(pio_head *head, pio_err *err);
 void pio_head_loop_end(pio_head *head);
 /* End for a reason that is no failure of a rank or node, unless one came first. */
 void pio_head_conclude(pio_head *head, const char *verdict, const char *order, const char *why);
+/* The ranks have this long before they are signalled: until then nobody is given up. */
+void pio_head_set_patience(pio_head *head, int64_t ranks_s);
 /* Nothing more can come: leave the loop. */
 void pio_head_check_end(pio_head *head);
 
@@ -137,6 +141,15 @@ bool pio_head_watch_hear(pio_head *head, int index, json_t *event);
 void pio_head_watch_tick(pio_head *head, int64_t now_ns);
 /* A place's reports. */
 void pio_head_watch_forget(pio_place *place);
+
+/* ---- head_vote.c ---- */
+/* As pio_head_conclude with "stop" or "timeout", in good order where the ranks ask when:
+ * every agent is asked how far its ranks are, and told the step at which they end. */
+void pio_head_vote(pio_head *head, const char *verdict, const char *order, const char *why);
+/* Takes an agent's answer. False: the event is another one. */
+bool pio_head_vote_hear(pio_head *head, int index, json_t *event);
+/* Decide once all have answered, or one has not for too long. */
+void pio_head_vote_tick(pio_head *head, int64_t now_ns);
 
 /* ---- head_exit.c ---- */
 /* The result word of a node: one that is a reason to end all the others. */

@@ -118,9 +118,12 @@ static int take_events(pio_supervisor *s, pio_active *a, const char *text, size_
 	while (!rc && (newline = memchr(text + at, '\n', size - at)) != NULL) {
 		size_t end = (size_t)(newline - text);
 		json_t *event = NULL;
-		if (pio_json_parse(&event, text + at, end - at, "head.events", NULL) == 0 &&
-		    strcmp(pio_json_string_or(event, "event", ""), "note") == 0)
+		(void)pio_json_parse(&event, text + at, end - at, "head.events", NULL);
+		const char *kind = pio_json_string_or(event, "event", "");
+		if (strcmp(kind, "note") == 0)
 			rc = take_note(s, a, event, err);
+		else if (strcmp(kind, "vote") == 0)
+			pio_active_take_vote(a, event);
 		json_decref(event);
 		if (!rc) {
 			a->job->events_at += (int64_t)(end + 1 - at);

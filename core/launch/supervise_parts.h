@@ -74,6 +74,8 @@ void pio_supervisor_drop(pio_supervisor *supervisor, pio_active *active);
 int pio_supervisor_turn(pio_supervisor *supervisor, uv_run_mode mode, pio_err *err);
 /* Fold what is there, and tell progress. Nothing happens where somebody reads. */
 int pio_active_fold(pio_supervisor *supervisor, pio_active *active, int64_t *records, pio_err *err);
+/* Its ranks were told at which step they end (agent.h): for so long nobody is killed. */
+void pio_active_take_vote(pio_active *active, const json_t *event);
 /* The event of its end. */
 void pio_active_tell_end(pio_supervisor *supervisor, const pio_active *active, const json_t *record);
 

@@ -13,10 +13,20 @@
 #include "store/sql.h"
 #include "sys/proc.h"
 
-#define POLL_NS INT64_C(1000000000)
+#define SECOND_NS INT64_C(1000000000)
+#define POLL_NS SECOND_NS
 #define LATE_NS INT64_C(10000000000)
 /* From an agent's death to the end of its pipe, should something hold that. */
 #define PIPE_NS INT64_C(2000000000)
+
+void pio_active_take_vote(pio_active *a, const json_t *event)
+{
+	int64_t patience_ns = pio_json_int_or(event, "patience_s", 0) * SECOND_NS;
+	if (a->kill_ns)
+		a->kill_ns += patience_ns;
+	if (a->job && a->job->cancels > 0)
+		a->job->cancel_ns += patience_ns;
+}
 
 static int take_event(pio_supervisor *s, pio_active *a, json_t *event, pio_err *err)
 {
@@ -26,6 +36,8 @@ static int take_event(pio_supervisor *s, pio_active *a, json_t *event, pio_err *
 		return pio_store_attempt_started(s->store, a->ref.id,
 		                                 (pid_t)pio_json_int_or(event, "agent", a->agent_pid), err);
 	}
+	if (strcmp(kind, "vote") == 0)
+		pio_active_take_vote(a, event);
 	if (strcmp(kind, "note") == 0)
 		return pio_store_event_add(s->store, a->ref.run_id, a->ref.id, -1, INT64_MIN, pio_clock_wall_ns(),
 		                           pio_json_string_or(event, "kind", "note"), NULL,

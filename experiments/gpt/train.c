@@ -257,6 +257,18 @@ static int stopped(trainer *t, int64_t step)
 	return 128 + number;
 }
 
+/* All ranks come here at the same step. */
+static int ended(trainer *t, int64_t step)
+{
+	int status = save(t, step);
+
+	if (status == GPT_OK && t->info->rank == 0) {
+		printf("stopped; step %lld is saved\n", (long long)step);
+		fflush(stdout);
+	}
+	return status;
+}
+
 static int loop(trainer *t, int64_t from)
 {
 	const gpt_options *o = t->o;
@@ -272,6 +284,8 @@ static int loop(trainer *t, int64_t from)
 			status = save(t, step);
 		if (status == GPT_OK && stop && step < o->steps)
 			return stopped(t, step);
+		if (status == GPT_OK && step < o->steps && pio_should_stop(t->run, step))
+			return ended(t, step);
 	}
 	return status;
 }

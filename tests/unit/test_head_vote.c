@@ -1,0 +1,103 @@
+/* A head and its agents: at which step the ranks of all nodes end. */
+#include "head_fixture.h"
+#include "vote_rank.h"
+
+static int rank_body(const char *word)
+{
+	return strcmp(word, "deaf") == 0 ? log_main(word)
+	                                 : vote_rank_main(100000, strcmp(word, "mute") == 0 ? 3 : -1);
+}
+
+static int end_of(int rank)
+{
+	char name[32];
+	snprintf(name, sizeof name, "rank-%d.out", rank);
+	pio_str out = read_text(name);
+	const char *at = strstr(out.data, "end ");
+	int step = at ? atoi(at + 4) : -1;
+	pio_str_fini(&out);
+	return step;
+}
+
+static pid_t start_voters(const char *word)
+{
+	pid_t pid = start(orders(2, 2, word));
+	for (int rank = 0; rank < 4; rank++) {
+		char name[32];
+		snprintf(name, sizeof name, "rank-%d.out", rank);
+		wait_for_text(name, "up\n", 1);
+	}
+	return pid;
+}
+
+/* By a person, by a rule, by the time limit: whoever it is that sends the signal. */
+static void all_nodes_end_at_one_step(void **state)
+{
+	const struct { int number; const char *result, *message; } ways[] = {
+		{ SIGTERM, "cancelled", "stopped on request" },
+		{ SIGUSR2, "timeout", "stopped because the time limit of the job was near" },
+	};
+	for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+		pid_t pid = start_voters("ask");
+		kill(pid, ways[i].number);
+		json_t *record = end(pid);
+		assert_string_equal(text_of(record, "result"), ways[i].result);
+		assert_string_equal(text_of(record, "message"), ways[i].message);
+		expect_node(record, 0, ways[i].result, "");
+		expect_node(record, 1, ways[i].result, "");
+		json_decref(record);
+		assert_true(end_of(0) > 3);
+		for (int rank = 1; rank < 4; rank++)
+			assert_int_equal(end_of(rank), end_of(0));
+		pio_str events = read_text("head.events");
+		char note[64];
+		snprintf(note, sizeof note, "\"all ranks end at step %d\"", end_of(0));
+		contains(events.data, note);
+		pio_str_fini(&events);
+		tear_down(state), set_up(state);
+	}
+}
+
+/* A node that does not answer is given up on, and the ranks get the signal. */
+static void a_node_that_hangs_does_not_hold_the_others(void **state)
+{
+	(void)state;
+	json_t *spec = orders(2, 1, "ask");
+	put_start_apart(spec);
+	pid_t pid = start(spec);
+	wait_for_text("rank-1.out", "up\n", 1);
+	pio_str keeper = read_text("keeper");
+	pio_proc_signal_tree(atoi(keeper.data), SIGSTOP);
+	kill(pid, SIGTERM);
+	wait_for_text("exit.0.json", "cancelled", 1);
+	assert_int_equal(end_of(0), -1);
+	pio_proc_signal_tree(atoi(keeper.data), SIGCONT);
+	pio_str_fini(&keeper);
+	json_t *record = end(pid);
+	assert_string_equal(text_of(record, "result"), "cancelled");
+	json_decref(record);
+}
+
+static void a_rank_that_dies_while_all_end_is_heard_of(void **state)
+{
+	(void)state;
+	pid_t pid = start_voters("mute"); /* rank 3 does not ask: it learns from the others */
+	kill(pid, SIGTERM);
+	json_t *record = end(pid);
+	assert_string_equal(text_of(record, "result"), "cancelled");
+	assert_true(end_of(0) > 3);
+	assert_int_equal(end_of(3), -1);
+	json_decref(record);
+}
+
+int main(int argc, char **argv)
+{
+	int status = be_another(argc, argv, rank_body);
+	if (status >= 0)
+		return status;
+	const struct CMUnitTest tests[] = {
+		T(all_nodes_end_at_one_step), T(a_node_that_hangs_does_not_hold_the_others),
+		T(a_rank_that_dies_while_all_end_is_heard_of),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
