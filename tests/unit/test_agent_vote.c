@@ -12,7 +12,7 @@
 
 #define RANKS 6
 #define AGENTS 3
-#define ROUNDS 200
+#define ROUNDS 100
 
 typedef struct vote_scene {
 	pio_ring *rings[RANKS];
@@ -32,7 +32,7 @@ static void dawdle(unsigned *seed)
 {
 	static _Atomic unsigned sink;
 	*seed = *seed * 1103515245u + 12345u;
-	unsigned turns = *seed >> 16 & 7 ? *seed >> 20 & 255 : 40000;
+	unsigned turns = *seed >> 16 & 7 ? *seed >> 20 & 255 : 10000;
 	for (unsigned i = 0; i < turns; i++)
 		atomic_fetch_add_explicit(&sink, 1, memory_order_relaxed);
 	if ((*seed >> 8 & 31) == 0)
