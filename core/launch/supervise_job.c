@@ -136,7 +136,8 @@ static int submit(pio_supervisor *s, pio_active *a, pio_err *err)
 static int cancel(pio_supervisor *s, pio_active *a, pio_err *err)
 {
 	pio_job *job = a->job;
-	bool waits = pio_slurm_phase(job->seen.state) == PIO_SLURM_WAITING;
+	/* The queue may have been asked before it began. */
+	bool waits = !job->has_run && pio_slurm_phase(job->seen.state) == PIO_SLURM_WAITING;
 	bool asks = !waits && job->cancels == 0;
 	const char *argv[] = { "scancel", "--batch", job->stop_now ? "--signal=INT" : "--signal=TERM", job->id,
 	                       NULL };

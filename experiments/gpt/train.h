@@ -11,7 +11,8 @@
  *
  * On a GPU also on the same GPU and the same libraries.
  *
- * SIGTERM or SIGINT on any rank: all ranks agree at the end of the step, save,
+ * It asks after each step whether the run is to end there, then saves, and the status is
+ * 0. SIGTERM or SIGINT on any rank: all ranks agree at the end of the step, save,
  * and the status is 128 plus the signal. */
 #ifndef GPT_TRAIN_H
 #define GPT_TRAIN_H

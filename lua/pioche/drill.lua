@@ -188,7 +188,7 @@ drill.kinds["torn-checkpoint"] = { summary = "the newest checkpoint is cut short
 -- ---- what comes of it -----------------------------------------------------------------
 
 -- Events that tell of a run's life, not of a failure.
-local quiet = { text = true, note = true, drill = true, checkpoint = true, stop = true }
+local quiet = { text = true, note = true, drill = true, checkpoint = true, stop = true, vote = true }
 
 -- When the agents knew which rank failed first, by their record.
 local function first_ns(case)

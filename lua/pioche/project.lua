@@ -25,7 +25,8 @@ project.launch = {
   timeout_s = { kind = "positive", otherwise = "no limit",
     help = "seconds from the start of an attempt until it is stopped, with the result timeout" },
   grace_s = { kind = "count", otherwise = launch.defaults.grace_s,
-    help = "seconds that ranks which are stopped have between SIGTERM and SIGKILL, to save a checkpoint" },
+    help = "seconds that ranks which are stopped have between SIGTERM and SIGKILL, to save a checkpoint;"
+      .. " and, beyond two steps, to end by themselves where they ask whether to" },
   hang_s = { kind = "count", otherwise = "learned from the times between the run's own steps",
     help = "seconds without a step of any rank after which an attempt is stopped, with the stacks of"
       .. " its ranks and the result hang; 0: never" },

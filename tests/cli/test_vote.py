@@ -114,9 +114,11 @@ def test_two_nodes_of_two_ranks():
             p.recipe(launch, space=space)
             run = p.start("run", "recipe.lua")
             p.wait_running()
-            p.pioche("drill", "hang-rank", "pod-1", "--rank", "3", "--yes")
+            drill = p.start("drill", "hang-rank", "pod-1", "--rank", "3", "--yes")
+            wait_for(lambda: p.poll("SELECT 1 FROM event WHERE kind = 'drill'"), 30, "the drill")
             p.pioche("stop", "pod-1")
             _, err = run.communicate(timeout=120)
+            drill.communicate(timeout=30)
             assert run.returncode == 1 and "pod-1 cancelled: stopped by a person" in err, err
             assert ends(p, 1)[0] is None
             p.check_nothing_left()

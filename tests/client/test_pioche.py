@@ -58,6 +58,11 @@ refused(ValueError, "'a/b' is there twice", {"a": {"b": 1}, "a/b": 2})
 refused(pioche.Error, "empty", {"": 1.0})
 refused(pioche.Error, "at most 4096", {"k" * 4097: 1.0})
 run.log({"k" * 4096: 1.0})
+assert run.should_stop(7) is False
+try:
+    run.should_stop("7")
+except TypeError as error:
+    assert "step is '7' (str)" in str(error), error
 run.finish()
 refused(pioche.Error, "is finished", {"loss": 1.0})
 """)

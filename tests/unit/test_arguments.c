@@ -213,6 +213,9 @@ static void life(void **state)
 	assert_null(other);
 	ok(pio_close(&other, 0));
 	ok(pio_close(NULL, 0));
+	ok(pio_should_stop(NULL, 1));
+	ok(pio_should_stop(run, INT64_MIN)); /* standalone nobody asks for its end */
+	ok(pio_should_stop(run, INT64_MAX));
 	assert_int_equal(pio_info_get(NULL)->world, 1);
 	assert_string_equal(pio_info_get(NULL)->ring, "");
 	assert_non_null(pio_error());

@@ -83,9 +83,11 @@ return {
   summary = "stop runs, cancel planned ones",
   usage = "stop RUN|EXPERIMENT|QUERY... [--dry-run]",
   help = [[
-A run that is going on is asked to stop: its supervisor sends SIGTERM to its
-ranks, which is the time to save a checkpoint, and SIGKILL after their grace
-(launch.grace_s, 10 seconds). `pioche run` of its recipe later goes on from that
+A run that is going on is asked to stop. Where its program asks at each step
+whether to end (run.should_stop, pio_should_stop), all its ranks are told the same
+step, and may save a checkpoint there; else, and where they do not come to it in
+time, its ranks get SIGTERM, which is the time to save one, and SIGKILL after their
+grace (launch.grace_s, 10 seconds). `pioche run` of its recipe later goes on from that
 checkpoint. A job of Slurm is asked from here where no supervisor lives. A run that
 has not begun becomes cancelled. What is over stays as it is. A run that was started
 without pioche cannot be
