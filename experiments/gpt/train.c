@@ -262,10 +262,8 @@ static int ended(trainer *t, int64_t step)
 {
 	int status = save(t, step);
 
-	if (status == GPT_OK && t->info->rank == 0) {
-		printf("stopped; step %lld is saved\n", (long long)step);
-		fflush(stdout);
-	}
+	if (status == GPT_OK && t->info->rank == 0)
+		fprintf(stderr, "gpt: told to end; step %lld is saved\n", (long long)step);
 	return status;
 }
 
