@@ -42,3 +42,29 @@ INSERT INTO checkpoint_file_5 SELECT checkpoint_id, rank, role, 0, sha256 FROM c
 DROP TABLE checkpoint_file;
 ALTER TABLE checkpoint_file_5 RENAME TO checkpoint_file;
 CREATE INDEX checkpoint_file_by_object ON checkpoint_file (sha256);
+ALTER TABLE rung ADD COLUMN promoted_after INTEGER;
+
+CREATE TABLE sweep_change (
+  sweep_id    INTEGER NOT NULL REFERENCES sweep,
+  number      INTEGER NOT NULL,
+  proposed    INTEGER NOT NULL,
+  seen        INTEGER NOT NULL,
+  kind        TEXT NOT NULL CHECK (kind IN ('runs', 'freeze', 'thaw', 'drop', 'restore', 'warm')),
+  detail      TEXT NOT NULL,
+  reason      TEXT,
+  time_ns     INTEGER NOT NULL,
+  PRIMARY KEY (sweep_id, number)
+) STRICT, WITHOUT ROWID;
+-- A sweep had its larger budget from the beginning.
+INSERT INTO sweep_change (sweep_id, number, proposed, seen, kind, detail, time_ns)
+  SELECT id, 1, 0, 0, 'runs', json_object('runs', runs), created_ns FROM sweep WHERE runs IS NOT NULL;
+
+CREATE TABLE sweep_prior (
+  sweep_id    INTEGER NOT NULL,
+  number      INTEGER NOT NULL,
+  change      INTEGER NOT NULL,
+  params      TEXT NOT NULL,
+  observation TEXT NOT NULL,
+  PRIMARY KEY (sweep_id, number),
+  FOREIGN KEY (sweep_id, change) REFERENCES sweep_change
+) STRICT, WITHOUT ROWID;

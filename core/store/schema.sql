@@ -478,6 +478,29 @@ CREATE TABLE rung (                            -- what a rule said of runs as th
   reason      TEXT,                            -- one line
   time_ns     INTEGER NOT NULL,
   promoted_ns INTEGER,                         -- paused: since then it may go on
+  promoted_after INTEGER,                      -- id of the newest arrival of its sweep then
   UNIQUE (sweep_id, run_id, step)
 ) STRICT;
 CREATE INDEX rung_by_step ON rung (sweep_id, step, id);
+
+CREATE TABLE sweep_change (                    -- what a person changed of a sweep, in order
+  sweep_id    INTEGER NOT NULL REFERENCES sweep,
+  number      INTEGER NOT NULL,                -- 1, 2, ...
+  proposed    INTEGER NOT NULL,                -- how many proposals of its sampler came before,
+  seen        INTEGER NOT NULL,                -- and how many observations
+  kind        TEXT NOT NULL CHECK (kind IN ('runs', 'freeze', 'thaw', 'drop', 'restore', 'warm')),
+  detail      TEXT NOT NULL,                   -- JSON: of lua/pioche/sweep/history.lua
+  reason      TEXT,
+  time_ns     INTEGER NOT NULL,
+  PRIMARY KEY (sweep_id, number)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE sweep_prior (                     -- points of other sweeps that a sampler was told
+  sweep_id    INTEGER NOT NULL,
+  number      INTEGER NOT NULL,                -- 1, 2, ...
+  change      INTEGER NOT NULL,                -- which brought it
+  params      TEXT NOT NULL,                   -- JSON: a point of this sweep's space
+  observation TEXT NOT NULL,                   -- JSON: as proposal.observation
+  PRIMARY KEY (sweep_id, number),
+  FOREIGN KEY (sweep_id, change) REFERENCES sweep_change
+) STRICT, WITHOUT ROWID;

@@ -19,9 +19,10 @@ function aims.goals(sweep)
   return sweep.goals or sweep.goal and { sweep.goal } or {}
 end
 
--- How many goals and constraints there are, as samplers are told.
-function aims.of(sweep)
-  return { goals = #aims.goals(sweep), constraints = #(sweep.constraints or {}) }
+-- How many goals and constraints there are, as samplers are told, and of how many points of
+-- other sweeps they are to hear.
+function aims.of(sweep, known)
+  return { goals = #aims.goals(sweep), constraints = #(sweep.constraints or {}), known = known or 0 }
 end
 
 -- The lower the better.

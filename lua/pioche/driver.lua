@@ -57,12 +57,12 @@ local function take_lease(ctx, store)
 end
 
 -- Open a session for a loaded recipe, or, without one, for the runs that the store
--- has. options: again (run everything anew).
+-- has. options: again (run everything anew), extends (a sweep goes on from the one before it).
 function driver.open(ctx, self, options)
   local store = self and ctx.store("create", (self.git and self.root or sys.cwd()) .. "/.pioche")
     or ctx.store("write")
   take_lease(ctx, store)
-  local session = setmetatable({ ctx = ctx, recipe = self, store = store, again = options.again,
+  local session = setmetatable({ ctx = ctx, recipe = self, store = store, again = options.again, extends = options.extends,
     prepared = {}, folders = {}, interrupts = 0, bad = {}, ids = {}, queue = {}, active = {} },
     session_methods)
   local lib_dir = check(sys.lib_dir())
@@ -190,6 +190,8 @@ function session_methods:job(spec, run)
   if job.status == "stopped" and not (spec.judge and spec.judge:has_stopped(job.id)) then
     job.status = "planned"
   end
+  -- What a person has set aside is not tried again.
+  if not is_done(job) and plan.is_aside(self.store, job.id) then job.status, job.reason = "stopped", "set aside" end
   if not is_done(job) then remember(self, job) end
   return job
 end
@@ -200,6 +202,11 @@ function session_methods:newest_value(job)
     "SELECT last AS value FROM series WHERE run_id = ? AND key = ? ORDER BY rank LIMIT 1",
     job.id, job.goal_key))
   return row and row.value
+end
+
+-- What asks of runs alone, and starts none: it has newest_value.
+function driver.reader(store)
+  return setmetatable({ store = store }, session_methods)
 end
 
 -- A run is over, for this session at least.

@@ -175,7 +175,8 @@ local function sweep_view(context, sweep, jobs)
     for i, job in ipairs(jobs) do ids[i] = job.id end
     local outside = sweep.constraints and infeasible.of(context.store, ids) or {}
     for i, run in ipairs(list) do
-      local value = run.status == "finished" and not outside[ids[i]] and run:metric(sweep.goal.key)
+      local value = run.status == "finished" and not outside[ids[i]]
+        and not plan.is_aside(context.store, ids[i]) and run:metric(sweep.goal.key)
       if value and (not best or (sweep.goal.goal == "minimize" and value < best_value)
         or (sweep.goal.goal == "maximize" and value > best_value)) then
         best, best_value = run, value

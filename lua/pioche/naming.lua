@@ -58,6 +58,7 @@ local function best_of(store, experiment)
   -- A run that failed counts only where there is no other.
   local sql = "SELECT s.run_id AS id FROM series s WHERE s.key = ? AND "
     .. metric.stat_expr[spec.stat] .. " IS NOT NULL AND " .. metric.lowest_rank
+    .. " AND NOT EXISTS (SELECT 1 FROM tag t WHERE t.run_id = s.run_id AND t.name = 'aside')"
     .. " AND run_set_has((SELECT run_set(id) FROM run WHERE experiment_id = ?%s), s.run_id) ORDER BY "
     .. metric.stat_expr[spec.stat] .. (experiment.goal == "maximize" and " DESC" or " ASC")
     .. ", s.run_id LIMIT 1"

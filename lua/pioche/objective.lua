@@ -13,7 +13,8 @@ local sys = require "pioche.core.sys"
 
 local objective = {}
 local check = errors.check
-local batch_ns = 50000000      -- of a transaction; then an interrupt is looked for
+local batch_ns = 50000000      -- of a transaction; then an interrupt is looked for,
+local gap_ms = 2               -- and the store is left to others for so long
 
 -- ---- what decides a run ---------------------------------------------------------------
 
@@ -199,7 +200,7 @@ function objective.turn(session, told)
   finish(session, job, told)
   if sys.mono_ns() - session.batch_ns > batch_ns then
     objective.flush(session)
-    session:poll(0)
+    session:poll(gap_ms)
     if #session.turns > 0 then begin(session) end
   end
   return true

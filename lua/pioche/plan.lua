@@ -100,13 +100,27 @@ local function several_words()
   return table.concat(words, ", ")
 end
 
+-- The options of a search with what was changed of them; the same table where nothing was.
+local function options_of(sweep, changes)
+  local given, runs = sweep.search.options, changes and changes.runs
+  if not runs or math.type(given.runs) ~= "integer" then return given end
+  local options = {}
+  for name, value in next, given do options[name] = value end
+  options.runs = math.max(runs, given.runs)
+  return options
+end
+
 -- The sweep's sampler, ready to propose. One that reads no results is the same
--- each time: what it proposed once is not worked out again.
-function plan.sampler(sweep)
-  if sweep.sampler then return sweep.sampler end
+-- each time: what it proposed once is not worked out again. changes: what a person
+-- changed, { runs, frozen, priors }, as sweep/history.lua has it.
+function plan.sampler(sweep, changes)
+  local is_changed = changes and (changes.changed > 0)
+  if sweep.sampler and not is_changed then return sweep.sampler end
   extend(sweep)
-  local sampler = sweep.search.module.new(sweep.space, sweep.search.options, aims.of(sweep))
-  if not sampler.adaptive then sweep.sampler = sampler end
+  local space = is_changed and next(changes.frozen) and sweep.space:fixed(changes.frozen) or sweep.space
+  local sampler = sweep.search.module.new(space, options_of(sweep, changes),
+    aims.of(sweep, is_changed and changes.priors or 0))
+  if not sampler.adaptive and not is_changed then sweep.sampler = sampler end
   if sampler.adaptive and not sweep.goal then
     sweep.box:blame(sweep.at, "goal", "is missing: search = pioche.%s learns from results, expected "
       .. "pioche.minimize \"metric\" or pioche.maximize \"metric\"", sweep.search.name)
@@ -146,6 +160,16 @@ function plan.check(self, program, store)
   return inputs.digest(program, self.root, store)
 end
 
+-- Only a search that learns is served by what others have found.
+local function check_warm(sweep)
+  if not sweep.warm or sweep.search.name == "auto" then return end
+  local sampler = plan.sampler(sweep)
+  if not sampler.adaptive or not sampler.adopt then
+    sweep.box:blame(sweep.at, "warm", "search = pioche.%s learns nothing from results: expected one that does, as"
+      .. " pioche.tpe", sweep.search.name)
+  end
+end
+
 -- Everything that can be wrong with a sweep before there is a store, the code is
 -- looked at or anything is written: what `plan` and `run` both do first.
 function plan.rehearse(self, sweep)
@@ -154,6 +178,7 @@ function plan.rehearse(self, sweep)
   launcher.check(sweep.box, sweep.at, sweep.launch)
   if not sweep.program.objective then inputs.check_program(sweep.program, self.root) end
   local found = inputs.find(sweep.program, self.root)
+  check_warm(sweep)
   local sampler = plan.sampler(sweep)
   if sampler.adaptive then return end
   for _, point in ipairs(plan.points(sampler)) do
@@ -183,6 +208,12 @@ function plan.find(store, run_identity)
            r.stop_requested_ns AS stop_ns
       FROM run r JOIN experiment e ON e.id = r.experiment_id
      WHERE r.identity = ? ORDER BY r.generation DESC LIMIT 1]], run_identity))
+end
+
+-- Has a person set this run aside? Then it counts for nothing (sweep/surgery.lua).
+function plan.is_aside(store, run_id)
+  return errors.check(store:one("SELECT EXISTS (SELECT 1 FROM tag WHERE run_id = ? AND name = 'aside') AS x",
+    run_id)).x == 1
 end
 
 -- Resolve a checkpoint of another run: sets its manifest digest and id.

@@ -156,6 +156,26 @@ local function constraints(value)
   return list
 end
 
+-- A recipe's `warm`: { sweeps = names, params }.
+local function warm(value)
+  local expected = "a sweep, as \"gpt\" or the beginning of its ULID, or { \"gpt\", params = { dropout = 0 } }, where"
+    .. " params are of parameters that its points have not"
+  if type(value) == "string" and value ~= "" then return { sweeps = { value }, params = {} } end
+  if type(value) ~= "table" or rawlen(value) == 0 then return nil, expected end
+  local result = { sweeps = {}, params = {} }
+  for _, key in ipairs(fields.sorted(value)) do
+    local item = rawget(value, key)
+    if math.type(key) == "integer" and type(item) == "string" and item ~= "" then
+      result.sweeps[key] = item
+    elseif key == "params" and type(item) == "table" then
+      result.params = item
+    else
+      return nil, ("%s; %s is %s"):format(expected, tostring(key), fields.show(item))
+    end
+  end
+  return result
+end
+
 local function of_plugin(folder, kind)
   return function(value)
     local values = pioche.values(value, kind)
@@ -216,6 +236,10 @@ for name, rule in next, {
       .. " there is no goal"):format(grid_points_max, random.schema.runs.default) },
   stop = { kind = of_plugin("stopping", "rule"), otherwise = "none is",
     help = "which runs are stopped before their end" },
+  warm = { kind = warm, otherwise = "nothing is known",
+    help = "what another sweep, or several, has found is known to the search from the beginning: \"gpt\", or"
+      .. " { \"gpt\", params = { dropout = 0 } }, params being of parameters that its points have not. Parameters"
+      .. " are the same by their names; a point with a value that this space cannot choose is left out" },
 } do recipe.sweep_schema[name] = rule end
 
 -- What lab:run is given.
@@ -261,7 +285,7 @@ end
 local function explain_search(self)
   local search = self.search
   if search.module.choose then
-    local name, words = search.module.choose(self.space, search.options.runs, aims.of(self))
+    local name, words = search.module.choose(self.space, search.options.runs, aims.of(self, self.warm and 1))
     search.why = ("%s: %s%s"):format(search.why, name and name .. ", " or "", words)
   end
 end
@@ -509,6 +533,8 @@ function recipe.spec(self, sweep, code)
     goal = sweep.goal and { key = sweep.goal.key, goal = sweep.goal.goal } or nil,
     goals = recipe.goals_record(sweep.goals),
     constraints = sweep.constraints and constraints_record(self, sweep.constraints) or nil,
+    warm = sweep.warm and { sweeps = json.array(table.move(sweep.warm.sweeps, 1, #sweep.warm.sweeps, 1, {})),
+      params = sweep.warm.params } or nil,
     program = recipe.program_record(program),
     launch = { nodes = sweep.launch.nodes, ranks_per_node = sweep.launch.ranks_per_node },
     from = sweep.from and { run = sweep.from.run, which = sweep.from.which,

@@ -27,7 +27,7 @@ local select_run = "SELECT r.id, r.ulid, e.name AS experiment, r.experiment_id, 
   .. " r.stop_requested_ns, r.created_ns, r.started_ns, r.ended_ns, s.commit_id AS \"commit\","
   .. " s.tree_id AS tree, s.parent_id AS parent, s.branch, s.dirty, s.repository,"
   .. " o.bundle AS origin_bundle, o.sha256 AS origin_sha256, o.name AS origin_name,"
-  .. " o.imported_ns AS origin_ns"
+  .. " o.imported_ns AS origin_ns, (SELECT value FROM tag t WHERE t.run_id = r.id AND t.name = 'aside') AS aside"
   .. " FROM run r JOIN experiment e ON e.id = r.experiment_id"
   .. " LEFT JOIN snapshot s ON s.id = r.snapshot_id LEFT JOIN origin o ON o.run_id = r.id"
 
@@ -287,8 +287,13 @@ function runs.losses(store, loaded)
     .. in_ids .. " ORDER BY id", list)
 end
 
+-- Is it one that is never the best while others are there?
+function runs.is_bad(run)
+  return run.status == "failed" or run.status == "cancelled" or run.aside ~= nil
+end
+
 -- The runs, best first where they share a goal and it is this metric; failed and
--- cancelled ones last, as they were where nothing tells.
+-- cancelled ones and those set aside last, as they were where nothing tells.
 function runs.best_first(store, loaded, spec)
   local first = loaded[1]
   for _, run in ipairs(loaded) do
@@ -299,7 +304,7 @@ function runs.best_first(store, loaded, spec)
   local values, sign, list = runs.values(store, loaded, goal), first.goal == "maximize" and -1 or 1, {}
   for i, run in ipairs(loaded) do
     local value = values[run.id]
-    list[i] = { run = run, place = i, bad = run.status == "failed" or run.status == "cancelled",
+    list[i] = { run = run, place = i, bad = runs.is_bad(run),
       order = value and value == value and sign * value or math.huge }
   end
   table.sort(list, function(a, b)

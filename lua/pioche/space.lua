@@ -293,6 +293,28 @@ function methods:override(name, values)
   end
 end
 
+-- The same space with some of its parameters fixed, { name = value }. Those of branches that
+-- cannot be taken then are no more in it; functions may still ask for them.
+function methods:fixed(values)
+  local copy = {}
+  for name, value in next, self do copy[name] = value end
+  copy.parameters = {}
+  for _, parameter in ipairs(self.parameters) do
+    local d, value, is_there = parameter.domain, values[parameter.name], true
+    for _, condition in ipairs(parameter.conditions) do
+      local decided = values[condition.name]
+      is_there = is_there and (decided == nil or decided == condition.value)
+    end
+    if is_there and value ~= nil then
+      local only = d.branches and domain("choice", { values = { value }, branches = true })
+        or domain("fixed", { value = value })
+      parameter = { name = parameter.name, domain = only, conditions = parameter.conditions, path = parameter.path }
+    end
+    if is_there then copy.parameters[#copy.parameters + 1] = parameter end
+  end
+  return setmetatable(copy, methods)
+end
+
 -- "number", "integer", "string", "boolean" or "any": what an override must be.
 function methods:type_of(name)
   local found

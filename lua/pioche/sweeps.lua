@@ -1,7 +1,10 @@
 -- sweeps.lua: a recipe's sweep as a session runs it: its plan on record, its proposals
 -- and their runs, and what is to be said when they are over.
 local aims = require "pioche.aims"
+local driver = require "pioche.driver"
 local errors = require "pioche.errors"
+local extend = require "pioche.sweep.extend"
+local history = require "pioche.sweep.history"
 local json = require "pioche.core.json"
 local judge = require "pioche.judge"
 local objective = require "pioche.objective"
@@ -9,6 +12,8 @@ local plan = require "pioche.plan"
 local recipe = require "pioche.recipe"
 local runs = require "pioche.runs"
 local sys = require "pioche.core.sys"
+local transaction = require "pioche.transaction"
+local warm = require "pioche.sweep.warm"
 
 local sweeps = {}
 local check = errors.check
@@ -19,13 +24,26 @@ function sweeps.judge(store, sweep_id, stop, goal)
   return judge.new(store, sweep_id, stop.name, stop.module.new(stop.options, goal), goal)
 end
 
+-- A sweep begins with what others have found, where its recipe says so, or `run --extend`.
+local function begin_warm(session, sweep, id, is_new)
+  local store, found = session.store, is_new and sweep.warm and warm.all(session.store, sweep, id) or {}
+  if session.extends then found[#found + 1] = extend.of(store, sweep, id, is_new) end
+  for _, item in ipairs(found) do
+    warm.record(store, id, item)
+    session:note("%s: the search knows %s", sweep.name, warm.text(item))
+  end
+end
+
 local function record(session, sweep, prepared)
-  local spec = check(json.encode(recipe.spec(session.recipe, sweep, prepared.code)))
-  local experiment = check(session.store:experiment(sweep.name, sweep.goal and sweep.goal.key,
-    sweep.goal and sweep.goal.goal))
-  local id = check(session.store:sweep_add { experiment_id = experiment,
-    identity = check(sys.sha256(spec)), spec = spec, recipe_path = session.recipe.path,
-    recipe = session.recipe.text })
+  local store, spec = session.store, check(json.encode(recipe.spec(session.recipe, sweep, prepared.code)))
+  local id, experiment
+  transaction(store, function()
+    experiment = check(store:experiment(sweep.name, sweep.goal and sweep.goal.key, sweep.goal and sweep.goal.goal))
+    local existed
+    id, existed = check(store:sweep_add { experiment_id = experiment, identity = check(sys.sha256(spec)),
+      spec = spec, recipe_path = session.recipe.path, recipe = session.recipe.text })
+    begin_warm(session, sweep, id, not existed)
+  end)
   return { experiment_id = experiment, sweep_id = id, program = sweep.program,
     launch = sweep.launch, retry = sweep.retry, keep = sweep.keep, goal = sweep.goal,
     goals = sweep.goals, space = sweep.space, from = sweep.from, varying = plan.varying(sweep),
@@ -33,26 +51,14 @@ local function record(session, sweep, prepared)
     judge = sweeps.judge(session.store, id, sweep.stop, sweep.goal) }
 end
 
--- Do it in one transaction of the store; gives what `fn` does.
-local function transact(store, fn)
-  check(store:begin())
-  local ok, result = pcall(fn)
-  if not ok then
-    store:rollback()
-    error(result, 0)
-  end
-  check(store:commit())
-  return result
-end
-
 -- ---- what a sampler is told ------------------------------------------------------------
 --
--- A sweep in progress is { session, sweep, spec, prepared, sampler, number (of its last
--- proposal), lowest (number of what a person put in), seen (how many observations the
--- sampler was told), open (proposals that are not observed: { number, jobs }), known (ids of
--- runs), all (jobs) }. The order of observations is on record, and with each proposal how
--- many of them came before: so the sampler of a later session, told the same in the same
--- order, is in the same state.
+-- A sweep in progress is { session, sweep, spec, prepared, history (sweep/history.lua: its
+-- sampler, and what that was told), lowest (number of what a person put in), open (proposals
+-- that are not observed: { number, jobs }), known (jobs by the identity of their run), all
+-- (jobs) }. The order of observations is on record, and with each proposal how many of them
+-- came before: so the sampler of a later session, told the same in the same order, is in the
+-- same state.
 
 -- How a run ended for its sampler, nil while it may go on in this session. What a rule has
 -- paused counts as stopped there: it may never go on. What failed in an earlier session is
@@ -79,23 +85,35 @@ local function last_of(progress, jobs)
   return values > 0 and sum / values or nil, status
 end
 
+-- Those of these jobs whose run no person has set aside.
+local function counted(progress, jobs)
+  local list = {}
+  for _, job in ipairs(jobs) do
+    if not plan.is_aside(progress.session.store, job.id) then list[#list + 1] = job end
+  end
+  return list
+end
+
 -- What a proposal came to; nil while one of its runs is not over. Where a rule stopped one,
 -- the value is that of the last rung which all of them passed, whatever was logged after.
 local function outcome_of(progress, entry)
   local sweep, well = progress.sweep, {}
   for _, job in ipairs(entry.jobs) do
-    local ended = end_of(progress, job)
-    if not ended then return nil end
-    if ended ~= "failed" then well[#well + 1] = job end
+    if not end_of(progress, job) then return nil end
   end
+  local jobs = counted(progress, entry.jobs)
+  for _, job in ipairs(jobs) do
+    if end_of(progress, job) ~= "failed" then well[#well + 1] = job end
+  end
+  if #jobs == 0 then return { status = "aside" }, well end
   if sweep.goals then
     local values = aims.values(progress.session.store, sweep.goals, well)
     return { status = values and "finished" or "failed", values = values and json.array(values) or nil }, well
   end
-  local value, status = last_of(progress, entry.jobs)
+  local value, status = last_of(progress, jobs)
   if not value then return { status = sweep.goal and "failed" or #well > 0 and "finished" or "failed" }, well end
   local by_rule = progress.spec.judge
-  local rungs = by_rule and by_rule:rungs(entry.jobs) or {}
+  local rungs = by_rule and by_rule:rungs(jobs) or {}
   local last = status == "stopped" and rungs[#rungs]
   return { status = status, value = not last and value or last.value, step = last and last.step or nil,
     rungs = by_rule and json.array(rungs) or nil }, well
@@ -111,11 +129,31 @@ local function outcome(progress, entry)
   return observation
 end
 
+-- What a proposal on record comes to without the runs that are set aside by now; nil: nothing. How
+-- constraints were met is left as it is: only the recipe can say.
+function sweeps.came_to(store, row, number)
+  local goal, stop, jobs, is_whole = row.spec.goal, row.spec.stop, {}, true
+  local recorded = check(json.decode(check(store:one("SELECT observation FROM proposal WHERE sweep_id = ?"
+    .. " AND number = ?", row.id, number)).observation))
+  for _, run in ipairs(check(store:rows("SELECT r.id AS id, r.status AS status FROM proposal_run p JOIN run r"
+    .. " ON r.id = p.run_id WHERE p.sweep_id = ? AND p.number = ? ORDER BY p.seed", row.id, number))) do
+    is_whole = is_whole and not plan.is_aside(store, run.id)
+    jobs[#jobs + 1] = { id = run.id, status = run.status, reason = "it ended", goal_key = goal and goal.key, run = {} }
+  end
+  if is_whole then return recorded.status ~= "aside" and recorded or nil end
+  local observation = outcome_of({ session = driver.reader(store), sweep = row.spec, spec = {
+    judge = sweeps.judge(store, row.id, { name = stop.name, options = stop.options,
+      module = require("pioche.stopping." .. stop.name) }, goal) } }, { jobs = jobs })
+  if observation.status == "aside" then return nil end
+  observation.constraints, observation.violation = recorded.constraints, recorded.violation
+  return observation
+end
+
 -- Tell a sampler an observation: the lower its value the better, nil where it failed. row:
 -- { number, observation, params }; a point that a person put in is told with it.
 function sweeps.tell(sampler, sweep, row)
   local observation = row.observation
-  if observation.status == "refused" then return end
+  if observation.status == "refused" or observation.status == "aside" then return end
   local violation = aims.violation(observation)
   local function loss(value)
     if value and violation and violation > 0 then return aims.penalty(violation) end
@@ -138,9 +176,7 @@ end
 local function settle(progress, entry, observation)
   check(progress.session.store:proposal_observe(progress.spec.sweep_id, entry.number,
     check(json.encode(observation))))
-  progress.seen = progress.seen + 1
-  sweeps.tell(progress.sampler, progress.sweep, { number = entry.number, params = entry.params,
-    observation = observation })
+  progress.history:tell { number = entry.number, params = entry.params, observation = observation }
 end
 
 -- Observe the proposals whose runs are over since, within a transaction.
@@ -169,13 +205,6 @@ local function runs_of(progress, number, params)
   end
   table.move(jobs, 1, #jobs, #progress.all + 1, progress.all)
   return jobs, own
-end
-
--- Proposal `number` of the sampler and its runs, within a transaction.
-local function propose(progress, number, params, seen)
-  check(progress.session.store:proposal_add(progress.spec.sweep_id, number, check(json.encode(params)), seen))
-  progress.number = number
-  return runs_of(progress, number, params)
 end
 
 -- The runs of a point that a person put in; what `where` is not true of is refused.
@@ -208,7 +237,7 @@ local function enqueued(progress)
   local rows = check(progress.session.store:rows("SELECT number, params, observed FROM proposal"
     .. " WHERE sweep_id = ? AND number < ? ORDER BY number DESC", progress.spec.sweep_id, progress.lowest))
   if #rows == 0 then return nil end
-  return transact(progress.session.store, function()
+  return transaction(progress.session.store, function()
     local all = {}
     for _, row in ipairs(rows) do
       local jobs = take_in(progress, row)
@@ -220,66 +249,56 @@ end
 
 -- The sampler's next proposal; nil when there is no more.
 local function fresh(progress)
-  return transact(progress.session.store, function()
-    if progress.sampler.adaptive then observe(progress) end
-    local point = progress.sampler:propose(progress.number + 1)
+  local store, history_of = progress.session.store, progress.history
+  return transaction(store, function()
+    history_of:hear()
+    local sampler, number = history_of:current(), history_of.number + 1
+    if sampler.adaptive then observe(progress) end
+    local point = sampler:propose(number)
     if not point then return nil end
-    local jobs, own = propose(progress, progress.number + 1, point, progress.seen)
-    progress.open[#progress.open + 1] = { number = progress.number, jobs = own }
+    check(store:proposal_add(progress.spec.sweep_id, number, check(json.encode(point)), history_of.seen))
+    history_of.number = number
+    local jobs, own = runs_of(progress, number, point)
+    progress.open[#progress.open + 1] = { number = number, jobs = own }
     return jobs
   end)
 end
 
--- The proposals of a sweep, in order, with `observed`: those that came to something, in the
--- order in which that was heard; their observations are tables.
-function sweeps.proposals(store, sweep_id)
-  local rows = check(store:rows("SELECT number, params, seen, observed, observation FROM proposal"
-    .. " WHERE sweep_id = ? ORDER BY number", sweep_id))
-  rows.observed = {}
-  for _, row in ipairs(rows) do
-    if row.observed then
-      row.observation, rows.observed[row.observed] = check(json.decode(row.observation)), row
-    end
-  end
-  return rows
-end
-
 -- Take up what an earlier session proposed and observed, in the same order.
 local function resume(progress)
-  local sampler = progress.sampler
-  local rows = sweeps.proposals(progress.session.store, progress.spec.sweep_id)
-  local function tell_until(count)
-    while progress.seen < count do
-      progress.seen = progress.seen + 1
-      sweeps.tell(sampler, progress.sweep, rows.observed[progress.seen])
-    end
-  end
+  local rows = history.read(progress.session.store, progress.spec.sweep_id)
   for _, row in ipairs(rows) do
     if row.number > 0 then
-      tell_until(row.seen)
-      local params = check(json.decode(row.params))
-      if sampler.adopt then
-        sampler:adopt(row.number, params)
-      else
-        sampler:propose(row.number)
-      end
-      local _, own = propose(progress, row.number, params, row.seen)
+      progress.history:advance(rows, row.number - 1, row.seen)
+      progress.history:adopt(row.number, row.params)
+      local _, own = runs_of(progress, row.number, check(json.decode(row.params)))
       if not row.observed then
         progress.open[#progress.open + 1] = { number = row.number, jobs = own }
       end
     end
   end
-  tell_until(#rows.observed)
+  progress.history:advance(rows, math.huge, #rows.observed)
 end
 
--- The sampler, with the budget to which a person extended the sweep.
-local function sampler_of(session, sweep, sweep_id)
-  local row = check(session.store:one("SELECT runs FROM sweep WHERE id = ?", sweep_id))
-  local options = sweep.search.options
-  if row.runs and math.type(options.runs) == "integer" and row.runs > options.runs then
-    options.runs, sweep.sampler = row.runs, nil
+-- A search that begins with these points (warm.all), as it is before its first proposal.
+function sweeps.warm_sampler(sweep, found)
+  local rows = {}
+  for _, item in ipairs(found) do table.move(item.told, 1, #item.told, #rows + 1, rows) end
+  local sampler = plan.sampler(sweep, { changed = 1, frozen = {}, priors = #rows })
+  history.tell_priors(sampler, sweep, rows, sweeps.tell)
+  return sampler
+end
+
+-- The search of a sweep at its beginning.
+function sweeps.history(store, sweep_id, sweep)
+  return history.new(store, sweep_id, sweep, sweeps.tell)
+end
+
+-- All of its proposals, where they wait for nothing.
+local function propose_all(progress)
+  while not progress.history:current().adaptive do
+    if not fresh(progress) then return end
   end
-  return plan.sampler(sweep)
 end
 
 -- Run a sweep to its end in a session; returns its jobs.
@@ -288,12 +307,11 @@ function sweeps.run(session, sweep)
   plan.resolve_from(sweep.from, session.store, sweep.at, sweep.box)
   local prepared = session:prepare(sweep.program)
   local spec = record(session, sweep, prepared)
-  local sampler = sampler_of(session, sweep, spec.sweep_id)
-  local progress = { session = session, sweep = sweep, prepared = prepared, sampler = sampler, spec = spec,
-    number = 0, lowest = 0, seen = 0, open = {}, known = {}, all = {} }
-  transact(session.store, function()
-    if sampler.adaptive then return resume(progress) end
-    repeat until not fresh(progress)
+  local progress = { session = session, sweep = sweep, prepared = prepared, spec = spec, lowest = 0, open = {},
+    known = {}, all = {}, history = sweeps.history(session.store, spec.sweep_id, sweep) }
+  transaction(session.store, function()
+    resume(progress)
+    propose_all(progress)
   end)
   -- What a person put in goes first.
   local known = #progress.all
@@ -301,17 +319,18 @@ function sweeps.run(session, sweep)
   table.move(progress.all, 1, known, #jobs + 1, jobs)
   local function more()
     while #waiting == 0 do
-      local made = enqueued(progress) or sampler.adaptive and fresh(progress)
+      local made = enqueued(progress) or fresh(progress)
       if not made then return nil end
       waiting = table.move(made, 1, #made, 1, {})
       session.progress.total = math.max(session.progress.total, #progress.all)
     end
     return table.remove(waiting, 1)
   end
+  local sampler = progress.history:current()
   local total = sampler.adaptive and (sampler.size or 0) * #(sweep.seeds or { 1 }) or #jobs
   session:execute(jobs, sweep.launch.parallel, total, more)
   objective.flush(session)
-  transact(session.store, function() observe(progress) end)
+  transaction(session.store, function() observe(progress) end)
   check(session.store:sweep_state(progress.spec.sweep_id,
     session.interrupts > 0 and "interrupted" or "done"))
   return progress.all

@@ -352,7 +352,7 @@ COMMANDS = {
     "plan none": (["plan"], 2,
         "plan: expected a recipe; usage: pioche plan RECIPE [NAME=VALUE...] [--script] [--on WHERE]"),
     "run none": (["run"], 2,
-        "run: expected a recipe; usage: pioche run RECIPE [NAME=VALUE...] [--again] [--on WHERE]"),
+        "run: expected a recipe; usage: pioche run RECIPE [NAME=VALUE...] [--again] [--extend] [--on WHERE]"),
     "again value": (["run", "recipe.lua", "--again=3"], 2,
         "--again: takes no value, got '3'"),
     "short": (["ls", "-q"], 2,

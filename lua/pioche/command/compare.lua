@@ -199,10 +199,6 @@ local function group_name(group)
   return string.format("%s +%d", first.name, #group - 1)
 end
 
-local function is_bad(run)
-  return run.status == "failed" or run.status == "cancelled"
-end
-
 -- A row: { runs, name, status, bad, cells = {[column] = {mean, std, n}} }.
 local function make_row(group, columns, names)
   local row = { runs = group, params = group[1].params, cells = {}, status = group[1].status,
@@ -228,12 +224,12 @@ local function make_row(group, columns, names)
   row.name = group_name(group)
   for _, run in ipairs(group) do
     if run.status ~= row.status then row.status = "mixed" end
-    row.bad = row.bad and is_bad(run)
+    row.bad = row.bad and runs.is_bad(run)
   end
   for c, column in ipairs(columns) do
     local values = {}
     for _, run in ipairs(group) do
-      if row.bad or not is_bad(run) then values[#values + 1] = column.values[run.id] end
+      if row.bad or not runs.is_bad(run) then values[#values + 1] = column.values[run.id] end
     end
     row.cells[c] = stats.summary(values)
   end
@@ -565,8 +561,9 @@ step_ms@max.mean. A key that ends so is quoted: '"odd@mean".min'.
 
 Runs that differ only in their seed become one row: mean ± standard deviation
 of n runs; below the table, whether the lead over the next row is more than
-the seeds' noise (Welch's interval, 95 %). Failed and cancelled runs come last,
-are never the best while others are there, and do not count in a mean.
+the seeds' noise (Welch's interval, 95 %). Failed and cancelled runs and those that
+`pioche sweep drop` has set aside come last, are never the best while others are
+there, and do not count in a mean.
 
 JSON: an array of {id, runs[], seeds[], n, status, commit, params{} (those that
 differ), metrics{KEY: {mean, std, n}}, best[] (metrics that it leads), proof (what

@@ -8,8 +8,10 @@ local plan = require "pioche.plan"
 local pools = require "pioche.pools"
 local recipe = require "pioche.recipe"
 local space = require "pioche.space"
+local sweeps = require "pioche.sweeps"
 local sys = require "pioche.core.sys"
 local term = require "pioche.term"
+local warm = require "pioche.sweep.warm"
 
 local shown_max = 8
 
@@ -52,10 +54,17 @@ local function count_done(store, identity)
     .. " OR r.status = 'stopped' AND " .. stopped_by_it .. ")", identity)).n
 end
 
+-- What the search knows from the beginning, as it is on record or would be.
+local function warm_of(sweep, store, identity)
+  local row = identity and errors.check(store:one("SELECT id FROM sweep WHERE identity = ?", identity))
+  return not sweep.warm and {} or row and warm.on_record(store, row.id) or warm.all(store, sweep)
+end
+
 local function describe_points(self, sweep, prepared, store)
-  local sampler = plan.sampler(sweep)
   local points, runs, finished = {}, {}, 0
   local identity = store and prepared.code ~= "unknown" and identity_of(self, sweep, prepared)
+  local known = warm_of(sweep, store, identity)
+  local sampler = #known > 0 and sweeps.warm_sampler(sweep, known) or plan.sampler(sweep)
   while not sampler.adaptive or #points < shown_max do
     local point = sampler:propose(#points + 1)
     if not point then break end
@@ -69,7 +78,16 @@ local function describe_points(self, sweep, prepared, store)
   if sampler.adaptive and identity then finished = math.max(finished, count_done(store, identity)) end
   local size = sampler.adaptive and sampler.size or #points
   return { points = points, runs = runs, finished = finished, proposals = size,
-    total = size * (sweep.seeds and #sweep.seeds or 1), sampler = sampler }
+    total = size * (sweep.seeds and #sweep.seeds or 1), sampler = sampler, warm = known }
+end
+
+local function warm_report(found)
+  local list = json.array {}
+  for i, item in ipairs(found) do
+    list[i] = { sweep = item.sweep, experiment = item.experiment, told = #item.told, of = item.count,
+      missed = item.missed }
+  end
+  return list
 end
 
 local function report(self, sweep, prepared, found)
@@ -85,7 +103,7 @@ local function report(self, sweep, prepared, found)
     recipe = self.display, form = "sweep", experiment = sweep.name,
     space = sweep.space:describe(), cardinality = sweep.space:count() or json.null,
     search = { name = sweep.search.name, options = sweep.search.options, why = sweep.search.why },
-    stop = { name = sweep.stop.name }, goal = sweep.goal and { key = sweep.goal.key,
+    warm = warm_report(found.warm), stop = { name = sweep.stop.name }, goal = sweep.goal and { key = sweep.goal.key,
       goal = sweep.goal.goal } or json.null, goals = recipe.goals_record(sweep.goals) or json.null,
     constraints = #(sweep.constraints or {}),
     seeds = sweep.seeds and json.array(table.move(sweep.seeds, 1, #sweep.seeds, 1, {})) or json.null,
@@ -159,6 +177,7 @@ local function print_plan(ctx, self, store, sweep, prepared, found)
   end
   out(("search   %s%s: %s\n"):format(sweep.search.name,
     #options > 0 and " (" .. table.concat(options, ", ") .. ")" or "", sweep.search.why))
+  for i, item in ipairs(found.warm) do out(("%s %s\n"):format(i == 1 and "warm    " or "        ", warm.text(item))) end
   if sweep.goal then out(("goal%s    %s\n"):format(sweep.goals and "s" or " ", aims.text(sweep))) end
   for _, constraint in ipairs(sweep.constraints or {}) do
     out(("meet     the constraint of %s:%d\n"):format(constraint.at.display, constraint.at.line))

@@ -1,12 +1,14 @@
 -- run: run a recipe; only what is missing.
 local cli = require "pioche.cli"
 local driver = require "pioche.driver"
+local errors = require "pioche.errors"
 local launcher = require "pioche.launcher"
 local plan = require "pioche.plan"
 local recipe = require "pioche.recipe"
 local runs = require "pioche.runs"
 local sweeps = require "pioche.sweeps"
 local sys = require "pioche.core.sys"
+local warm = require "pioche.sweep.warm"
 
 local function best_line(session, sweep)
   if not sweep.goal then return "" end
@@ -51,7 +53,10 @@ local function rehearse(ctx, self)
   local has_store = path and sys.type(path .. "/pioche.db") == "file"
   if self.sweep then
     plan.rehearse(self, self.sweep)
-    if not has_store then plan.resolve_from(self.sweep.from, nil, self.sweep.at, self.sweep.box) end
+    if not has_store then
+      plan.resolve_from(self.sweep.from, nil, self.sweep.at, self.sweep.box)
+      if self.sweep.warm then warm.all(nil, self.sweep) end
+    end
   elseif not has_store then
     -- Its function may change what it closed over: what runs later is loaded anew.
     require("pioche.lab").rehearse(recipe.load(self.path, nil, { on = ctx.options.on }))
@@ -61,8 +66,11 @@ end
 local function run(ctx)
   local self = recipe.load(ctx.args[1], table.move(ctx.args, 2, #ctx.args, 1, {}),
     { on = ctx.options.on })
+  if ctx.options.extend and not self.sweep then
+    errors.raise("invalid", "--extend: %s is a function of a lab; its sweeps may say `warm`", self.display)
+  end
   rehearse(ctx, self)
-  local session = driver.open(ctx, self, { again = ctx.options.again })
+  local session = driver.open(ctx, self, { again = ctx.options.again, extends = ctx.options.extend })
   local ok, result = xpcall(function()
     if self.sweep then return run_sweep(ctx, self, session) end
     return require("pioche.lab").run(ctx, self, session)
@@ -78,7 +86,7 @@ end
 
 return {
   summary = "run a recipe: what is missing, nothing twice",
-  usage = "run RECIPE [NAME=VALUE...] [--again] [--on WHERE]",
+  usage = "run RECIPE [NAME=VALUE...] [--again] [--extend] [--on WHERE]",
   help = [[
 Takes a snapshot of the code, makes the runs that the recipe plans, launches
 those that are not finished yet, and follows them: progress and ETA on stderr.
@@ -106,6 +114,11 @@ one that waits for nodes go ahead where that does not delay it. When nothing is 
 to do the pool ends, and without a supervisor after launch.pool.idle, 5 minutes. A run
 that a pool took with it goes on in the next one.
 
+A recipe whose space, search, rule or code changed makes a new sweep. With --extend
+its search begins with all that the experiment's sweep before it has found, as far as
+that is of the new space, and has its own budget; `pioche sweep show` tells what of it
+is known. The same command goes on with it, with --extend or without.
+
 Ctrl-C stops the runs politely, Ctrl-C again at once; the exit status is then
 130. The third, as the end of the terminal, waits for nobody and leaves jobs of
 Slurm alone. The exit status is 1 when a run failed or was
@@ -113,6 +126,8 @@ cancelled.]],
   examples = "pioche run recipe.lua\npioche run recipe.lua lr=3e-4 depth=2,3 launch.parallel=2\n"
     .. "pioche run recipe.lua --on slurm",
   args = { 1, nil, what = "a recipe" },
-  options = { { name = "again", help = "run everything anew, also what is finished" }, launcher.option },
+  options = { { name = "again", help = "run everything anew, also what is finished" },
+    { name = "extend", help = "a changed recipe goes on from what its experiment's last sweep has found" },
+    launcher.option },
   run = run,
 }

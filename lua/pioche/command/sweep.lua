@@ -3,6 +3,7 @@ local enqueue = require "pioche.sweep.enqueue"
 local errors = require "pioche.errors"
 local front = require "pioche.sweep.front"
 local list = require "pioche.sweep.list"
+local surgery = require "pioche.sweep.surgery"
 
 -- What follows the verb: how many arguments, and in words.
 local parts = {
@@ -11,9 +12,14 @@ local parts = {
   front = { run = front.run, min = 1, max = 1, words = "SWEEP", csv = true },
   enqueue = { run = enqueue.enqueue, min = 2, words = "SWEEP NAME=VALUE..." },
   extend = { run = enqueue.extend, min = 2, max = 2, words = "SWEEP runs=N" },
+  freeze = { run = surgery.freeze, min = 2, words = "SWEEP NAME=VALUE..." },
+  thaw = { run = surgery.thaw, min = 2, words = "SWEEP NAME..." },
+  drop = { run = surgery.drop, min = 1, max = 1, words = "RUN --reason TEXT" },
+  restore = { run = surgery.restore, min = 1, max = 1, words = "RUN" },
   replay = { run = require "pioche.sweep.replay", min = 1, words = "SWEEP [NAME=VALUE...]" },
 }
-local names = { "ls", "show", "front", "enqueue", "extend", "replay" }
+local names = { "ls", "show", "front", "enqueue", "extend", "freeze", "thaw", "drop", "restore", "replay" }
+local takes_reason = { freeze = true, thaw = true, drop = true, restore = true }
 
 local function run(ctx)
   local name = ctx.args[1]
@@ -30,6 +36,8 @@ local function run(ctx)
   end
   if ctx.csv and not part.csv then
     errors.raise("usage", "sweep %s prints no table; --json prints an object", name)
+  elseif ctx.options.reason and not takes_reason[name] then
+    errors.raise("usage", "sweep %s has no --reason", name)
   end
   return part.run(ctx, words)
 end
@@ -59,6 +67,17 @@ it, as if it were not there.
 extend gives the search a larger budget than the recipe's: the next `pioche run` of
 the same recipe goes on where it was.
 
+freeze gives a parameter one value in all proposals from then on, and thaw lets the
+search choose it again; points that are known stay known, whatever they had.
+
+drop sets a run aside that is over: its search forgets what it came to, it is never
+the best, in no mean, and not tried again; what it logged stays. So it is in all sweeps
+that have it, and the tag `aside` says why. restore undoes that.
+
+What is changed holds from the next proposal on, also of a `pioche run` that is under
+way, and is on record in order; show tells it. The search is then as new, and learns
+again all that counts, so that replay follows it.
+
 replay derives every proposal of the search and every verdict of the rule again, from
 the outcomes that it knew when it was made, and compares them with what is on record,
 bit for bit; the exit status is 1 where one differs, and the first is shown. It needs
@@ -66,14 +85,21 @@ the recipe as it was, and the words that `pioche run` was given after it.
 
 JSON: of ls an array of {experiment, id, state, recipe, search, stop, goal, seeds,
 points, points_wanted, enqueued, runs{}, best{id, value}, goals and front[] (null of
-one goal), constraints, created, ended}; of show such an object with {steps, steps_whole, rungs[{step, came, go, promoted, paused, stop,
-best, bound}]}, where bound is the worst value that went on; of front {experiment, id, points,
+one goal), constraints, created, ended}; of show such an object with {steps, steps_whole,
+rungs[{step, came, go, promoted, paused, stop, best, bound}], changes[{kind, proposed, seen,
+detail{}, reason, time}]}, where bound is the worst value that went on and a change came after
+so many proposals and observations; of front {experiment, id, points,
 feasible, front[{id, number, runs, params{}, values{}}]}; of enqueue {experiment, id, number,
-params{}}; of extend {experiment, id, points, points_wanted}; of replay {experiment,
-id, proposals, verdicts, same, difference}.]],
+params{}}; of extend {experiment, id, points, points_wanted}; of freeze and thaw
+{experiment, id, change, detail{}, reason}; of drop and restore {run, change, reason};
+of replay {experiment, id, proposals, verdicts, same, difference}.]],
   examples = "pioche sweep show gpt\npioche sweep enqueue gpt lr=3e-4 optimizer=sgd\n"
-    .. "pioche sweep extend gpt runs=200\npioche sweep replay gpt",
+    .. "pioche sweep extend gpt runs=200\npioche sweep freeze gpt optimizer=adamw\n"
+    .. "pioche sweep drop gpt-17 --reason 'its node was throttled'\npioche sweep replay gpt",
   args = { 1, nil, what = "what to do: " .. table.concat(names, ", ") },
+  options = {
+    { name = "reason", arg = "TEXT", help = "why: of drop, freeze, thaw and restore; it is kept" },
+  },
   names = names,
   run = run,
 }

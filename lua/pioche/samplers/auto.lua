@@ -33,7 +33,7 @@ function auto.choose(space, runs, aims)
   local count = space:count()
   if count and count <= runs then
     return "grid", ("%d runs are enough for all %d points"):format(runs, count)
-  elseif runs <= spread_max then
+  elseif runs <= spread_max and (not aims or aims.known == 0) then
     return "sobol", ("%d runs are too few to learn from"):format(runs)
   elseif aims and aims.goals > 1 then
     local is_large = runs > front_runs_max
@@ -119,10 +119,10 @@ function methods:propose(number)
   return params
 end
 
-function methods:adopt(number, params)
-  self.by[number] = turn(self, number)
-  self.gp:adopt(number, params)
-  self.tpe:adopt(number, params)
+function methods:adopt(number, params, is_aside)
+  self.by[number] = not is_aside and turn(self, number) or nil
+  self.gp:adopt(number, params, is_aside)
+  self.tpe:adopt(number, params, is_aside)
 end
 
 function methods:observe(number, value, how)

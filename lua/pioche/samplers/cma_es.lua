@@ -85,9 +85,9 @@ end
 
 -- A point of its own is drawn again, because its parameters do not tell where in the cell
 -- of a whole number it was.
-function methods:adopt(number, params)
+function methods:adopt(number, params, is_aside)
   self.points:mark(params)
-  if not self.model then return end
+  if not self.model or is_aside then return end
   local given = axes.flat_values(self.list, params)
   for try = 0, number > 0 and tries_max - 1 or -1 do
     local values, is_same = draw(self, number, try), true

@@ -3,13 +3,16 @@
 --
 -- A sampler is { name, summary, schema or usage (what its options are, a rule each or in
 -- words), several (true: it can learn from several goals), check(where, given) -> options,
--- new(space, options, { goals, constraints: how many there are }) };
+-- new(space, options, { goals, constraints: how many there are, known: how many points of
+-- other sweeps it is told first }) };
 -- new gives an object with
 --   size                  how many proposals there will be; nil: unknown
 --   propose(self, n)      parameters of proposal n = 1, 2, ...; nil: no more
---   adopt(self, n, params)    in place of propose(n), where the point of number n is on record
---                         already; without it propose(n) is asked again, for the same point.
---                         n < 0: a point that a person put in, right before its observation
+--   adopt(self, n, params, is_aside)    in place of propose(n), where the point of number n is on
+--                         record already; without it propose(n) is asked again, for the same point.
+--                         n < 0: a point that a person put in or that comes from another sweep, right
+--                         before its observation. is_aside: a person has set it aside; it is never
+--                         observed, and not to be proposed again
 --   observe(self, n, value, how)   what proposal n came to: the lower the better, nil where it
 --                         failed; how = { status = "finished", "stopped" or "failed", step, rungs }.
 --                         A rule stopped it at the rung `step`, and the value is of there: it is
@@ -24,6 +27,7 @@
 -- nothing else, neither the clock nor the machine. The store keeps that order (proposal.seen
 -- and proposal.observed), so every proposal can be derived again.
 local fields = require "pioche.fields"
+local json = require "pioche.core.json"
 local spaces = require "pioche.space"
 local sweep = require "pioche.core.sweep"
 
@@ -82,6 +86,15 @@ local function values_of(space, parameter, options)
     .. "search = pioche.grid { [%s] = 5 }", spaces.text(d), fields.show(parameter.name))
 end
 
+-- The points that are not among these.
+local function others(points, known)
+  local left = {}
+  for _, point in ipairs(points) do
+    if not known[json.encode(point)] then left[#left + 1] = point end
+  end
+  return left
+end
+
 function grid.new(space, options)
   for _, name in ipairs(fields.sorted(options)) do
     if not space.known[name] then
@@ -113,7 +126,17 @@ function grid.new(space, options)
     space.box:blame(space.at, "where", "not true for any of the grid's %d points", tried)
   end
   local sampler = { size = #points }
-  sampler.propose = function(_, n) return points[n] end
+  local adopted, known, left = 0, {}, nil
+  sampler.adopt = function(_, n, params)
+    if n < 0 then return end -- what a person puts in comes beside it
+    adopted, left = n, nil
+    known[json.encode(params)] = true
+  end
+  sampler.propose = function(_, n)
+    if adopted == 0 then return points[n] end
+    left = left or others(points, known)
+    return left[n - adopted]
+  end
   sampler.observe = function() end
   return sampler
 end

@@ -118,9 +118,9 @@ function methods:propose(number)
   return params
 end
 
-function methods:adopt(number, params)
+function methods:adopt(number, params, is_aside)
   self.points:mark(params)
-  begin(self, number, params)
+  if not is_aside then begin(self, number, params) end
 end
 
 function methods:observe(number, value, how)

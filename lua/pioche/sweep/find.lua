@@ -25,9 +25,10 @@ function find.all(store)
   return list
 end
 
--- The newest sweep of an experiment, or the one whose ULID begins so.
-function find.one(store, name)
-  local row = check(store:one(sql .. " WHERE e.name = ? ORDER BY w.id DESC LIMIT 1", name))
+-- The newest sweep of an experiment, maybe but for one, or the one whose ULID begins so.
+function find.one(store, name, except)
+  local row = check(store:one(sql .. " WHERE e.name = ? AND w.id != ? ORDER BY w.id DESC LIMIT 1", name,
+    except or 0))
   if row then return opened(row) end
   local upper = #name >= 4 and name:upper() or ""
   local list = check(store:rows(sql .. " WHERE substr(w.ulid, 1, ?) = ? ORDER BY w.id", #upper, upper))
@@ -82,6 +83,7 @@ function find.best(store, sweep)
     JOIN proposal q ON q.sweep_id = p.sweep_id AND q.number = p.number
     WHERE p.sweep_id = ? AND r.status = 'finished' AND s.last IS NOT NULL
       AND coalesce(json_extract(q.observation, '$.violation'), 0) = 0
+      AND NOT EXISTS (SELECT 1 FROM tag t WHERE t.run_id = r.id AND t.name = 'aside')
       AND s.rank = (SELECT min(rank) FROM series t WHERE t.run_id = s.run_id AND t.key = s.key)
     ORDER BY s.last %s, r.id LIMIT 1]]):format(goal.goal == "maximize" and "DESC" or "ASC"), goal.key,
     sweep.id))
@@ -115,6 +117,15 @@ end
 -- The parameters of a run by name.
 function find.params(store, run_id)
   return runs.load(store, { run_id }, { params = true })[1].params
+end
+
+-- What was changed of a sweep, as the value, or in words with what goes on with it.
+function find.say(ctx, sweep, value, text)
+  if ctx.json then
+    ctx.out(ctx.encode(value) .. "\n")
+  else
+    ctx.out(("%s: %s; `pioche run %s` goes on with it\n"):format(sweep.experiment, text, sweep.recipe_path))
+  end
 end
 
 return find

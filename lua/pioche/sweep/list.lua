@@ -4,11 +4,14 @@ local csv = require "pioche.csv"
 local fields = require "pioche.fields"
 local find = require "pioche.sweep.find"
 local format = require "pioche.format"
+local history = require "pioche.sweep.history"
 local json = require "pioche.core.json"
 local outcomes = require "pioche.sweep.outcomes"
 local runs = require "pioche.runs"
+local surgery = require "pioche.sweep.surgery"
 local sys = require "pioche.core.sys"
 local tables = require "pioche.table"
+local warm = require "pioche.sweep.warm"
 
 local list = {}
 local front_shown = 8
@@ -143,6 +146,28 @@ local function print_best(ctx, store, sweep)
     table.concat(words, " ")))
 end
 
+-- A change in words.
+local function change_text(change)
+  local detail = change.detail
+  local text = change.kind == "runs" and ("%d points instead"):format(detail.runs)
+    or change.kind == "freeze" and surgery.values_text(detail.values)
+    or change.kind == "thaw" and table.concat(detail.names, ", ")
+    or change.kind == "warm" and warm.text(detail) or detail.run
+  return change.kind, text .. (change.reason and ": " .. change.reason or ""), change.proposed
+end
+
+local function print_changes(ctx, changes)
+  if #changes == 0 then return end
+  local rows, now_ns = {}, sys.now_ns()
+  for i, change in ipairs(changes) do
+    local kind, text, proposed = change_text(change)
+    rows[i] = { kind, text, tostring(proposed), format.age(now_ns - change.time_ns) }
+  end
+  ctx.out("\n")
+  tables.print(ctx, { { title = "change" }, { title = "what", flex = true, min = 12 },
+    { title = "after points", align = "right" }, { title = "age", align = "right", drop = 1 } }, rows)
+end
+
 local function print_sweep(ctx, store, sweep, rungs)
   local made, wanted, enqueued = find.points(store, sweep)
   local spec = sweep.spec
@@ -154,6 +179,7 @@ local function print_sweep(ctx, store, sweep, rungs)
   ctx.out(("runs     %s\n"):format(status_words(find.counts(store, sweep))))
   print_constraints(ctx, store, sweep)
   print_best(ctx, store, sweep)
+  print_changes(ctx, history.changes(store, sweep.id, 0))
   local taken, whole = find.steps(store, sweep)
   if #rungs == 0 then return end
   if taken and whole > 0 then
@@ -177,7 +203,11 @@ function list.show(ctx, words)
   if not ctx.json then return print_sweep(ctx, store, sweep, rungs) end
   local value = to_json(store, sweep)
   value.steps, value.steps_whole = find.steps(store, sweep)
-  value.rungs = json.array {}
+  value.rungs, value.changes = json.array {}, json.array {}
+  for i, change in ipairs(history.changes(store, sweep.id, 0)) do
+    value.changes[i] = { kind = change.kind, proposed = change.proposed, seen = change.seen,
+      detail = change.detail, reason = or_null(change.reason), time = runs.time(change.time_ns) }
+  end
   for i, rung in ipairs(rungs) do
     value.rungs[i] = { step = rung.step, came = rung.came, go = rung.go, promoted = rung.promoted,
       paused = rung.paused, stop = rung.stop, best = or_null(rung.best), bound = or_null(rung.bound) }

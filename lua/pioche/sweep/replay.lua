@@ -2,8 +2,8 @@
 -- rule derived again, from what they knew when they were made.
 local errors = require "pioche.errors"
 local find = require "pioche.sweep.find"
+local history = require "pioche.sweep.history"
 local json = require "pioche.core.json"
-local plan = require "pioche.plan"
 local recipe = require "pioche.recipe"
 local sweeps = require "pioche.sweeps"
 local sys = require "pioche.core.sys"
@@ -24,22 +24,19 @@ local function load(sweep, words)
     errors.raise("invalid", "%s is not what it was when this sweep was made: expected its text then, and the"
       .. " words NAME=VALUE that `pioche run` was given, after the name of the sweep", sweep.recipe_path)
   end
-  if sweep.extended then plans.search.options.runs = math.max(plans.search.options.runs, sweep.extended) end
   return plans
 end
 
 -- The first proposal that comes out differently: { number, recorded, derived }, nil where
 -- none does; and how many there are.
 local function proposals(store, sweep, plans)
-  local rows = sweeps.proposals(store, sweep.id)
-  local sampler, seen, derived = plan.sampler(plans), 0, 0
+  local rows = history.read(store, sweep.id)
+  local search, derived = sweeps.history(store, sweep.id, plans), 0
   for _, row in ipairs(rows) do
     if row.number > 0 then
-      while seen < row.seen do
-        seen = seen + 1
-        sweeps.tell(sampler, plans, rows.observed[seen])
-      end
-      local params = sampler:propose(row.number)
+      search:advance(rows, row.number - 1, row.seen)
+      local params = search:current():propose(row.number)
+      search.number = row.number
       local text = params and check(json.encode(params)) or "nothing"
       if text ~= row.params then
         return { number = row.number, recorded = row.params, derived = text }, derived
