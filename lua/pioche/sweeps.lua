@@ -230,9 +230,9 @@ end
 local function enqueued(progress)
   -- What violates a constraint is told early, but not so often that it takes time.
   local is_due = sys.mono_ns() - (progress.observed_ns or 0) > 1000000000
-  if progress.sweep.constraints and not progress.sampler.adaptive and is_due then
+  if progress.sweep.constraints and not progress.history:current().adaptive and is_due then
     progress.observed_ns = sys.mono_ns()
-    transact(progress.session.store, function() observe(progress) end)
+    transaction(progress.session.store, function() observe(progress) end)
   end
   local rows = check(progress.session.store:rows("SELECT number, params, observed FROM proposal"
     .. " WHERE sweep_id = ? AND number < ? ORDER BY number DESC", progress.spec.sweep_id, progress.lowest))

@@ -33,7 +33,7 @@ function auto.choose(space, runs, aims)
   local count = space:count()
   if count and count <= runs then
     return "grid", ("%d runs are enough for all %d points"):format(runs, count)
-  elseif runs <= spread_max and (not aims or aims.known == 0) then
+  elseif runs <= spread_max and (aims and aims.known or 0) == 0 then
     return "sobol", ("%d runs are too few to learn from"):format(runs)
   elseif aims and aims.goals > 1 then
     local is_large = runs > front_runs_max
