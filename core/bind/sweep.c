@@ -86,6 +86,7 @@ int pio_bind_open_sweep(lua_State *L)
 		{ "sobol", sweep_sobol },
 		{ "ranks", pio_bind_front_ranks }, { "crowding", pio_bind_front_crowding },
 		{ "hypervolume", pio_bind_front_hypervolume }, { "subset", pio_bind_front_subset },
+		{ "divergence", pio_bind_divergence }, { "forest", pio_bind_forest },
 		{ NULL, NULL },
 	};
 	pio_bind_tpe_type(L);

@@ -1,6 +1,6 @@
 /* sweep.h: what the files that bind the room `sweep` share: sweep.c (draws and real
  * functions), sweep_tpe.c (points, and the Parzen estimator), sweep_gp.c, sweep_cma.c, sweep_front.c
- * (points with several goals). */
+ * (points with several goals), sweep_importance.c. */
 #ifndef PIO_BIND_SWEEP_H
 #define PIO_BIND_SWEEP_H
 
@@ -38,5 +38,9 @@ int pio_bind_front_ranks(lua_State *L);
 int pio_bind_front_crowding(lua_State *L);
 int pio_bind_front_hypervolume(lua_State *L);
 int pio_bind_front_subset(lua_State *L);
+
+/* Functions of what parameters matter (sweep/pedanova.h, sweep/forest.h). */
+int pio_bind_divergence(lua_State *L);
+int pio_bind_forest(lua_State *L);
 
 #endif

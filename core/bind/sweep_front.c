@@ -101,10 +101,14 @@ int pio_bind_front_crowding(lua_State *L)
 int pio_bind_front_hypervolume(lua_State *L)
 {
 	const rows *all = check_rows(L, 1);
-	const double *reference = check_numbers(L, 2, all->count ? (size_t)all->goals : 0);
 	double volume = 0;
+	if (all->count == 0) {
+		lua_pushnumber(L, volume);
+		return 1;
+	}
+	const double *reference = check_numbers(L, 2, (size_t)all->goals);
 	pio_err err = PIO_ERR_INIT;
-	if (all->count && pio_front_hypervolume(&volume, all->values, all->count, all->goals, reference, &err))
+	if (pio_front_hypervolume(&volume, all->values, all->count, all->goals, reference, &err))
 		return pio_bind_fail(L, &err);
 	lua_pushnumber(L, volume);
 	return 1;

@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "sweep/gp.h"
 #include "sweep/gp_search.h"
+#include "sweep/real.h"
 
 #define GP "pioche.gp"
 
@@ -195,6 +196,20 @@ static int gp_candidate(lua_State *L)
 	return 1;
 }
 
+/* model:gain(i): how much a candidate is expected to be below the best, in values */
+static int gp_gain(lua_State *L)
+{
+	struct box *box = check(L);
+	lua_Integer i = luaL_checkinteger(L, 2);
+	luaL_argcheck(L, i >= 1 && (size_t)i <= box->found_count, 2, "there is no such candidate");
+	double unit[PIO_GP_AXES_MAX], mean, deviation, best;
+	pio_gp_unit(unit, box->gp, box->found + (i - 1) * box->axes_count);
+	pio_gp_predict(&mean, &deviation, NULL, NULL, box->gp, unit);
+	pio_gp_best(&best, box->gp);
+	lua_pushnumber(L, pio_real_exp(pio_gp_log_improvement(mean, deviation, best)) * pio_gp_scale(box->gp));
+	return 1;
+}
+
 /* model:length(axis), model:noise(): what was learned */
 static int gp_length(lua_State *L)
 {
@@ -215,7 +230,7 @@ void pio_bind_gp_type(lua_State *L)
 {
 	static const luaL_Reg methods[] = {
 		{ "add", gp_add }, { "learn", gp_learn }, { "know", gp_know }, { "search", gp_search },
-		{ "candidate", gp_candidate }, { "length", gp_length }, { "noise", gp_noise }, { NULL, NULL },
+		{ "candidate", gp_candidate }, { "gain", gp_gain }, { "length", gp_length }, { "noise", gp_noise }, { NULL, NULL },
 	};
 	pio_bind_type(L, GP, methods, gp_close, gp_tostring);
 }

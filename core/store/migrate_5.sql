@@ -68,3 +68,7 @@ CREATE TABLE sweep_prior (
   PRIMARY KEY (sweep_id, number),
   FOREIGN KEY (sweep_id, change) REFERENCES sweep_change
 ) STRICT, WITHOUT ROWID;
+
+CREATE INDEX proposal_violating ON proposal (sweep_id, number)
+  WHERE json_extract(observation, '$.violation') <> 0;
+CREATE INDEX proposal_run_by_run ON proposal_run (run_id);

@@ -447,6 +447,8 @@ CREATE TABLE proposal (                        -- what a sampler proposed, in or
   PRIMARY KEY (sweep_id, number)
 ) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX proposal_observed ON proposal (sweep_id, observed) WHERE observed IS NOT NULL;
+CREATE INDEX proposal_violating ON proposal (sweep_id, number)
+  WHERE json_extract(observation, '$.violation') <> 0;
 
 CREATE TABLE proposal_run (                    -- its runs, one a seed
   sweep_id    INTEGER NOT NULL,
@@ -456,6 +458,7 @@ CREATE TABLE proposal_run (                    -- its runs, one a seed
   PRIMARY KEY (sweep_id, number, seed),
   FOREIGN KEY (sweep_id, number) REFERENCES proposal
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX proposal_run_by_run ON proposal_run (run_id);
 
 CREATE TABLE input_digest (                    -- digests of input files, by what stat(2) says
   path        TEXT PRIMARY KEY,

@@ -29,6 +29,7 @@ struct pio_gp {
 	double *z, *alpha, *work;          /* values; solutions; of one row each */
 	double *matrix, *inverse, *slope;  /* count x count */
 	double noise, mean, variance;
+	double unit;                       /* a standardized value in values of the better half */
 	size_t best;
 	double best_mean;
 };
@@ -180,6 +181,7 @@ static void standardize(pio_gp *gp, const double *values, size_t n)
 	for (size_t i = 0; i < n; i++)
 		variance += (gp->z[i] - mean) * (gp->z[i] - mean) / (double)n;
 	double scale = variance > 0 && isfinite(variance) ? 1 / sqrt(variance) : 0;
+	gp->unit = scale > 0 ? 1 / scale : 0;
 	for (size_t i = 0; i < n; i++)
 		gp->z[i] = (gp->z[i] - mean) * scale;
 }
@@ -535,6 +537,11 @@ const pio_gp_axis *pio_gp_axes(int *count, const pio_gp *gp)
 double pio_gp_length(const pio_gp *gp, int axis)
 {
 	return pio_real_exp(gp->theta[axis]);
+}
+
+double pio_gp_scale(const pio_gp *gp)
+{
+	return gp->unit;
 }
 
 double pio_gp_noise(const pio_gp *gp)

@@ -60,6 +60,8 @@ const pio_gp_axis *pio_gp_axes(int *count, const pio_gp *gp);
 /* Of an axis in parts of its range; the noise in parts of the variance. */
 double pio_gp_length(const pio_gp *gp, int axis);
 double pio_gp_noise(const pio_gp *gp);
+/* Of what is known: 1 of a standardized value in values, where these are below the median. */
+double pio_gp_scale(const pio_gp *gp);
 /* NULL is fine. */
 void pio_gp_free(pio_gp *gp);
 

@@ -33,7 +33,7 @@ function fronts:value(number)
 end
 
 -- The rows of a front in parts of its ranges, and what is worse than all of them.
-local function scaled(rows)
+function fronts.scaled(rows)
   local low, high, list, reference = {}, {}, {}, {}
   for _, row in ipairs(rows) do
     for g, value in ipairs(row) do
@@ -53,7 +53,7 @@ end
 
 -- Those of a front that cover most, which are so many places in it.
 function fronts.cut(rows, wanted)
-  local list, reference = scaled(rows)
+  local list, reference = fronts.scaled(rows)
   return check(sweep.subset(list, reference, wanted))
 end
 

@@ -1,6 +1,7 @@
 -- compare: which run is better, and what made it so.
 local git = require "pioche.core.git"
 local json = require "pioche.core.json"
+local compared = require "pioche.sweep.compared"
 local csv = require "pioche.csv"
 local environment = require "pioche.environment"
 local errors = require "pioche.errors"
@@ -86,11 +87,13 @@ end
 
 -- The metric columns: { spec, title, goal, values = {run id = value} }, and the
 -- metrics that are the same in all runs.
-local function metric_columns(ctx, store, loaded, params)
+local function metric_columns(ctx, store, loaded, params, sweep)
   local goal_key, goal = goal_of(ctx, loaded)
+  local goals, goal_keys = compared.goals(not ctx.options.minimize and not ctx.options.maximize and sweep)
   local goal_spec = goal_key and runs.metric(store, goal_key)
   local asked, texts, seen = ctx.options.metric, {}, {}
   if goal_key then texts[1] = goal_key end
+  table.move(goal_keys, 1, #goal_keys, #texts + 1, texts)
   local common, constant = {}, {}
   if not asked then
     common, constant = common_keys(store, loaded, params, goal_spec and goal_spec.key)
@@ -102,8 +105,8 @@ local function metric_columns(ctx, store, loaded, params)
       seen[text] = true
       local spec = runs.metric(store, text)
       local column = { spec = spec, title = text, values = runs.values(store, loaded, spec),
-        goal = goal_spec and spec.key == goal_spec.key and spec.stat ~= "count" and goal or nil,
-        decides = text == goal_key }
+        goal = goal_spec and spec.key == goal_spec.key and spec.stat ~= "count" and goal or goals[text],
+        decides = text == goal_key, is_goal = goals[text] ~= nil }
       local asked_for = asked or ctx.options.minimize or ctx.options.maximize
       if asked_for and next(column.values) == nil then
         errors.raise("not_found", "none of these runs has logged '%s'%s", spec.key,
@@ -247,6 +250,7 @@ local function sort_rows(rows, columns)
   end
   table.sort(rows, function(a, b)
     if a.bad ~= b.bad then return b.bad end
+    if a.violates ~= b.violates then return b.violates end
     if a.order ~= b.order then return a.order < b.order end
     return a.place < b.place
   end)
@@ -259,7 +263,7 @@ local function best_row(rows, column, c)
   for _, bad in ipairs { false, true } do
     for i, row in ipairs(rows) do
       local mean = row.cells[c].mean
-      if row.bad == bad and mean and mean == mean then
+      if row.bad == bad and not row.violates and mean and mean == mean then
         local better = best and rows[best].cells[c].mean
         if not best or (column.goal == "maximize" and mean > better)
           or (column.goal == "minimize" and mean < better) then
@@ -309,6 +313,7 @@ local function print_json(ctx, view)
     end
     list[i] = { id = row.runs[1].name, runs = json.array(ids), seeds = json.array(seeds),
       n = #row.runs, status = row.status, commit = row.runs[1].commit or json.null,
+      front = row.on_front == nil and json.null or row.on_front, violates = row.violates,
       params = params, metrics = metrics, best = json.array(best),
       proof = proof_of(view, row) or json.null }
   end
@@ -374,6 +379,12 @@ local function print_table(ctx, view)
     interesting = interesting or row.status ~= "finished"
     codes[i] = row.runs[1].commit and row.runs[1].commit:sub(1, 8) or ""
   end
+  local marks, violates = {}, false
+  for i, row in ipairs(view.rows) do
+    marks[i] = row.violates and { "violates", "yellow" } or row.on_front and { "front", "green" } or ""
+    violates = violates or row.violates
+  end
+  if violates or view.has_front then add({ title = "" }, marks) end
   if next(view.names) then
     local names = {}
     for i, row in ipairs(view.rows) do names[i] = #row.runs == 1 and view.names[row.runs[1].id] or "" end
@@ -403,7 +414,7 @@ local function print_table(ctx, view)
 end
 
 -- What the table does not say: what is the same, and how sure the lead is.
-local function print_footer(ctx, view)
+local function print_footer(ctx, store, view)
   local fixed = {}
   for _, name in ipairs(view.same) do
     fixed[#fixed + 1] = runs.title(name) .. "=" .. runs.value_text(view.shared[name])
@@ -424,6 +435,18 @@ local function print_footer(ctx, view)
       local verdict = stats.verdict(view.rows, c, column)
       if verdict then ctx.out(verdict .. "\n") end
     end
+  end
+  local line = view.sweep and #view.rows > 1 and compared.line(store, view.sweep, view.params)
+  if line then ctx.out(term.clean(line) .. "\n") end
+end
+
+-- Which rows violate a constraint, and which are on the front of several goals.
+local function mark(store, loaded, view)
+  local violates, front = compared.places(store, loaded, view.rows, view.columns)
+  view.has_front = front ~= nil
+  for i, row in ipairs(view.rows) do
+    row.violates = violates[i] or false
+    if front then row.on_front = front[i] or false end
   end
 end
 
@@ -507,7 +530,8 @@ local function run(ctx)
   local loaded = runs.load(store, ids)
   if #loaded == 0 then errors.raise("not_found", "nothing to compare: no runs") end
   local different, same, names, params = load_params(ctx, store, loaded)
-  local columns, constant = metric_columns(ctx, store, loaded, names)
+  local sweep = compared.sweep(store, loaded)
+  local columns, constant = metric_columns(ctx, store, loaded, names, sweep)
   local groups, grouped
   if ctx.options.no_group then
     groups, grouped = single_groups(loaded)
@@ -517,8 +541,9 @@ local function run(ctx)
   local view = { columns = columns, rows = {}, best = {}, grouped = grouped,
     ordered = ordered, names = runs.names(store, loaded), proofs = runs.proofs(store, loaded),
     code = trees_differ(loaded), params = different, same = same, shared = loaded[1].params,
-    constant = constant }
+    constant = constant, sweep = sweep }
   for i, group in ipairs(groups) do view.rows[i] = make_row(group, columns, different) end
+  mark(store, loaded, view)
   if not ordered then sort_rows(view.rows, columns) end
   for c, column in ipairs(columns) do view.best[c] = best_row(view.rows, column, c) end
   if grouped then
@@ -535,7 +560,7 @@ local function run(ctx)
     print_csv(ctx, view)
   else
     print_table(ctx, view)
-    print_footer(ctx, view)
+    print_footer(ctx, store, view)
   end
   return 0
 end
@@ -563,10 +588,14 @@ Runs that differ only in their seed become one row: mean ± standard deviation
 of n runs; below the table, whether the lead over the next row is more than
 the seeds' noise (Welch's interval, 95 %). Failed and cancelled runs and those that
 `pioche sweep drop` has set aside come last, are never the best while others are
-there, and do not count in a mean.
+there, and do not count in a mean. What violates a
+constraint of its sweep is marked, comes behind what does not, and is never the best; of
+several goals the rows that nothing beats in all of them are marked as the front. The last
+line tells which of the parameters that differ matter (`pioche sweep importance`).
 
 JSON: an array of {id, runs[], seeds[], n, status, commit, params{} (those that
-differ), metrics{KEY: {mean, std, n}}, best[] (metrics that it leads), proof (what
+differ), metrics{KEY: {mean, std, n}}, best[] (metrics that it leads), front (null of one goal),
+violates, proof (what
 came of `pioche checkpoint prove`)}; with
 --code {runs[], commits[], same, diff}; with --environment {runs[], different{NAME:
 a value a run}, same}.]],

@@ -2,6 +2,7 @@
 local enqueue = require "pioche.sweep.enqueue"
 local errors = require "pioche.errors"
 local front = require "pioche.sweep.front"
+local importance = require "pioche.sweep.importance"
 local list = require "pioche.sweep.list"
 local surgery = require "pioche.sweep.surgery"
 
@@ -10,6 +11,10 @@ local parts = {
   ls = { run = list.ls, min = 0, max = 0, words = "", csv = true },
   show = { run = list.show, min = 1, max = 1, words = "SWEEP", csv = true },
   front = { run = front.run, min = 1, max = 1, words = "SWEEP", csv = true },
+  importance = { run = importance.run, min = 1, max = 1, words = "SWEEP [--fanova] [--goal KEY]", csv = true,
+    options = { fanova = true, goal = true } },
+  slice = { run = importance.slice, min = 2, max = 2, words = "SWEEP PARAMETER [--goal KEY]",
+    options = { goal = true } },
   enqueue = { run = enqueue.enqueue, min = 2, words = "SWEEP NAME=VALUE..." },
   extend = { run = enqueue.extend, min = 2, max = 2, words = "SWEEP runs=N" },
   freeze = { run = surgery.freeze, min = 2, words = "SWEEP NAME=VALUE..." },
@@ -18,7 +23,8 @@ local parts = {
   restore = { run = surgery.restore, min = 1, max = 1, words = "RUN" },
   replay = { run = require "pioche.sweep.replay", min = 1, words = "SWEEP [NAME=VALUE...]" },
 }
-local names = { "ls", "show", "front", "enqueue", "extend", "freeze", "thaw", "drop", "restore", "replay" }
+local names = { "ls", "show", "front", "importance", "slice", "enqueue", "extend", "freeze", "thaw", "drop",
+  "restore", "replay" }
 local takes_reason = { freeze = true, thaw = true, drop = true, restore = true }
 
 local function run(ctx)
@@ -39,6 +45,12 @@ local function run(ctx)
   elseif ctx.options.reason and not takes_reason[name] then
     errors.raise("usage", "sweep %s has no --reason", name)
   end
+  for _, option in ipairs { "fanova", "goal" } do
+    if ctx.options[option] and not (part.options and part.options[option]) then
+      errors.raise("usage", "--%s is an option of sweep importance%s, not of sweep %s", option,
+        option == "goal" and " and sweep slice" or "", name)
+    end
+  end
   return part.run(ctx, words)
 end
 
@@ -53,11 +65,18 @@ SWEEP is the name of an experiment, whose newest sweep is meant, or the beginnin
 a sweep's ULID, which ls --json tells. A recipe whose space, search, rule or code
 changed makes a new sweep of the same experiment; runs that both have run once.
 
-show tells how one went: its search and rule, its runs, the best, and of each rung
-how many came there, went on and stopped.
+show tells how one went: its search and rule, its runs, the best, of each rung how many
+came there, went on and stopped; the best so far against the points, and what one more is
+expected to improve, by a Gaussian process; where that is little it says so.
 
 front lists the points that nothing beats in every goal; of one goal the best. Points
 that violate a constraint, and failed ones, are never on it.
+
+importance tells which parameters matter: how far the best tenth of the points differs
+from all of them in each (PED-ANOVA), in parts of the sum; with --fanova which part of the
+variance over the whole space is due to each alone, by a random forest. Parameters of a
+branch are weighed among the points that have them. slice shows what points came to along
+one parameter, in equal parts of its scale.
 
 enqueue adds a point of the space: each parameter that varies as NAME=VALUE; what is
 derived or has one value follows. It runs once, by the `pioche run` that is under way
@@ -85,11 +104,15 @@ the recipe as it was, and the words that `pioche run` was given after it.
 
 JSON: of ls an array of {experiment, id, state, recipe, search, stop, goal, seeds,
 points, points_wanted, enqueued, runs{}, best{id, value}, goals and front[] (null of
-one goal), constraints, created, ended}; of show such an object with {steps, steps_whole,
+one goal), constraints, created, ended}; of show such an object with {course[{points,
+value and id, or part of the volume}], left{gain, part, is_little}, steps, steps_whole,
 rungs[{step, came, go, promoted, paused, stop, best, bound}], changes[{kind, proposed, seen,
 detail{}, reason, time}]}, where bound is the worst value that went on and a change came after
 so many proposals and observations; of front {experiment, id, points,
-feasible, front[{id, number, runs, params{}, values{}}]}; of enqueue {experiment, id, number,
+feasible, front[{id, number, runs, params{}, values{}}]}; of importance
+{experiment, id, method, goal, points, good, importance[{name, when, importance, points,
+good{}}]}; of slice {experiment, id, parameter, slices[{when, bins[{value or low and high,
+points, goals{KEY: {best, median, worst}}}]}]}; of enqueue {experiment, id, number,
 params{}}; of extend {experiment, id, points, points_wanted}; of freeze and thaw
 {experiment, id, change, detail{}, reason}; of drop and restore {run, change, reason};
 of replay {experiment, id, proposals, verdicts, same, difference}.]],
@@ -99,6 +122,8 @@ of replay {experiment, id, proposals, verdicts, same, difference}.]],
   args = { 1, nil, what = "what to do: " .. table.concat(names, ", ") },
   options = {
     { name = "reason", arg = "TEXT", help = "why: of drop, freeze, thaw and restore; it is kept" },
+    { name = "fanova", help = "of importance: by a random forest, of the whole space" },
+    { name = "goal", arg = "KEY", help = "of importance and slice: of several goals by this one alone" },
   },
   names = names,
   run = run,

@@ -25,6 +25,11 @@ function find.all(store)
   return list
 end
 
+-- The one of an id.
+function find.by_id(store, id)
+  return opened(check(store:one(sql .. " WHERE w.id = ?", id)))
+end
+
 -- The newest sweep of an experiment, maybe but for one, or the one whose ULID begins so.
 function find.one(store, name, except)
   local row = check(store:one(sql .. " WHERE e.name = ? AND w.id != ? ORDER BY w.id DESC LIMIT 1", name,

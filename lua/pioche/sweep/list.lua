@@ -1,5 +1,6 @@
 -- sweep/list.lua: pioche sweep ls, show: which sweeps there are, and how one went.
 local aims = require "pioche.aims"
+local course = require "pioche.sweep.course"
 local csv = require "pioche.csv"
 local fields = require "pioche.fields"
 local find = require "pioche.sweep.find"
@@ -15,6 +16,7 @@ local warm = require "pioche.sweep.warm"
 
 local list = {}
 local front_shown = 8
+local course_shown = 5
 
 local function or_null(value)
   if value == nil then return json.null end
@@ -168,6 +170,39 @@ local function print_changes(ctx, changes)
     { title = "after points", align = "right" }, { title = "age", align = "right", drop = 1 } }, rows)
 end
 
+-- "loss 0.5 after 3, 0.31 after 12": of one goal its last records, of several goals some of
+-- its course, evenly spread.
+local function course_text(sweep, list)
+  local words, count = {}, math.min(course_shown, #list)
+  for k = 1, count do
+    local item = list[sweep.spec.goals and #list * k // count or #list - count + k]
+    words[k] = ("%s after %d"):format(item.part and ("%.0f %%"):format(100 * item.part)
+      or format.value(item.value), item.points)
+  end
+  return (sweep.spec.goals and "of the volume " or sweep.spec.goal.key .. " ") .. table.concat(words, ", ")
+end
+
+local function left_text(sweep, left)
+  local text
+  if left.gain then
+    text = ("the next point is expected to improve it by %s, %.2g %% of what the best is below the median"):format(
+      format.value(left.gain), 100 * left.part)
+  else
+    text = ("the last quarter of the points added %.2g %% of the volume"):format(100 * left.part)
+  end
+  return text .. (left.is_little and sweep.state == "active" and "; little is left: it might be stopped"
+    or left.is_little and "; little is left: more points are hardly worth it" or "")
+end
+
+local function print_course(ctx, store, sweep)
+  local points = #aims.goals(sweep.spec) > 0 and outcomes.of(store, sweep) or {}
+  local list = #points > 0 and course.so_far(sweep, points) or {}
+  if #list == 0 then return end
+  ctx.out(("course   %s\n"):format(course_text(sweep, list)))
+  local left = course.left(store, sweep, points)
+  if left then ctx.out(("left     %s\n"):format(left_text(sweep, left))) end
+end
+
 local function print_sweep(ctx, store, sweep, rungs)
   local made, wanted, enqueued = find.points(store, sweep)
   local spec = sweep.spec
@@ -179,6 +214,7 @@ local function print_sweep(ctx, store, sweep, rungs)
   ctx.out(("runs     %s\n"):format(status_words(find.counts(store, sweep))))
   print_constraints(ctx, store, sweep)
   print_best(ctx, store, sweep)
+  print_course(ctx, store, sweep)
   print_changes(ctx, history.changes(store, sweep.id, 0))
   local taken, whole = find.steps(store, sweep)
   if #rungs == 0 then return end
@@ -203,6 +239,9 @@ function list.show(ctx, words)
   if not ctx.json then return print_sweep(ctx, store, sweep, rungs) end
   local value = to_json(store, sweep)
   value.steps, value.steps_whole = find.steps(store, sweep)
+  local points = #aims.goals(sweep.spec) > 0 and outcomes.of(store, sweep) or {}
+  value.course = json.array(#points > 0 and course.so_far(sweep, points) or {})
+  value.left = or_null(#points > 0 and course.left(store, sweep, points) or nil)
   value.rungs, value.changes = json.array {}, json.array {}
   for i, change in ipairs(history.changes(store, sweep.id, 0)) do
     value.changes[i] = { kind = change.kind, proposed = change.proposed, seen = change.seen,

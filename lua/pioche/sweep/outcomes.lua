@@ -6,20 +6,19 @@ local sweep_core = require "pioche.core.sweep"
 local outcomes = {}
 local check = errors.check
 
--- Of each point whose runs finished: { number, id and name (of its first run), runs (how many
--- finished), values (a list, the mean of each goal), losses (the lower the better), violation
--- (nil: no constraint; math.huge: unknown) }, in the order of their numbers; without `all` only
--- those that have every goal.
+local counts = "NOT EXISTS (SELECT 1 FROM tag t WHERE t.run_id = r.id AND t.name = 'aside')"
+
 local points_sql = [[SELECT x.number AS number, x.id AS id, x.runs AS runs, e.name || '-' || f.number AS name,
     json_extract(q.observation, '$.violation') AS violation
   FROM (SELECT p.number AS number, min(r.id) AS id, count(*) AS runs FROM proposal_run p
-      JOIN run r ON r.id = p.run_id WHERE p.sweep_id = ?1 AND r.status = 'finished' GROUP BY p.number) x
+      JOIN run r ON r.id = p.run_id WHERE p.sweep_id = ?1 AND r.status = 'finished' ]] .. "AND " .. counts .. [[
+      GROUP BY p.number) x
   JOIN proposal q ON q.sweep_id = ?1 AND q.number = x.number
   JOIN run f ON f.id = x.id JOIN experiment e ON e.id = f.experiment_id ORDER BY x.id]]
 
 local values_sql = [[SELECT p.number AS number, avg(s.last) AS value, count(s.last) AS known, count(*) AS runs
   FROM proposal_run p JOIN run r ON r.id = p.run_id JOIN series s ON s.run_id = r.id AND s.key = ?
-  WHERE p.sweep_id = ? AND r.status = 'finished'
+  WHERE p.sweep_id = ? AND r.status = 'finished' AND ]] .. counts .. [[
     AND s.rank = (SELECT min(rank) FROM series t WHERE t.run_id = s.run_id AND t.key = s.key)
   GROUP BY p.number]]
 
@@ -28,6 +27,10 @@ local function violation_of(sweep, row)
   return type(row.violation) == "number" and row.violation or math.huge
 end
 
+-- Of each point whose runs finished, but for runs that are set aside: { number, id and name (of
+-- its first run), runs (how many), values (a list, the mean of each goal), losses (the lower the
+-- better), violation (nil: no constraint; math.huge: unknown) }, in the order in which they were
+-- made; only those that have every goal.
 function outcomes.of(store, sweep)
   local goals, columns = aims.goals(sweep.spec), {}
   for g, goal in ipairs(goals) do
@@ -50,7 +53,7 @@ function outcomes.of(store, sweep)
   return list
 end
 
-local function is_feasible(point)
+function outcomes.is_feasible(point)
   return not point.violation or point.violation <= 0
 end
 
@@ -58,7 +61,7 @@ end
 function outcomes.feasible(points)
   local list = {}
   for _, point in ipairs(points) do
-    if is_feasible(point) then list[#list + 1] = point end
+    if outcomes.is_feasible(point) then list[#list + 1] = point end
   end
   return list
 end

@@ -1,0 +1,85 @@
+-- sweep/compared.lua: what a comparison of runs asks of the sweep that they are of.
+local aims = require "pioche.aims"
+local errors = require "pioche.errors"
+local find = require "pioche.sweep.find"
+local importance = require "pioche.sweep.importance"
+local infeasible = require "pioche.infeasible"
+local json = require "pioche.core.json"
+local sweep_core = require "pioche.core.sweep"
+
+local compared = {}
+local check = errors.check
+
+local shown_max = 5
+local points_max = 10000       -- of a sweep with more, `pioche sweep importance` tells
+
+local function ids_of(loaded)
+  local ids = json.array {}
+  for i, run in ipairs(loaded) do ids[i] = run.id end
+  return ids
+end
+
+-- The newest sweep that these runs are of, all of one experiment; nil where there is none.
+function compared.sweep(store, loaded)
+  for _, run in ipairs(loaded) do
+    if run.experiment_id ~= loaded[1].experiment_id then return nil end
+  end
+  local row = check(store:one("SELECT max(sweep_id) AS id FROM proposal_run WHERE run_id IN"
+    .. " (SELECT value FROM json_each(?))", json.encode(ids_of(loaded))))
+  return row and row.id and find.by_id(store, row.id)
+end
+
+-- Its goals as { [key] = "minimize" or "maximize" } and in order, where there are several and no
+-- other is asked for.
+function compared.goals(sweep)
+  local by_key, keys = {}, {}
+  for i, goal in ipairs(sweep and sweep.spec.goals or {}) do by_key[goal.key], keys[i] = goal.goal, goal.key end
+  return by_key, keys
+end
+
+-- Of these rows (compare.lua) those that violate a constraint; and, where several of the columns
+-- are goals, those that no other beats in all of them: two sets of places.
+function compared.places(store, loaded, rows, columns)
+  local outside, bad, front = infeasible.of(store, ids_of(loaded)), {}, nil
+  for i, row in ipairs(rows) do
+    for _, run in ipairs(row.runs) do bad[i] = bad[i] or outside[run.id] end
+  end
+  local goals = {}
+  for c, column in ipairs(columns) do
+    if column.is_goal then goals[#goals + 1] = c end
+  end
+  if #goals < 2 then return bad, nil end
+  local losses, places = {}, {}
+  front = {}
+  for i, row in ipairs(rows) do
+    local list = {}
+    for g, c in ipairs(goals) do
+      local mean = row.cells[c].mean
+      list[g] = mean and mean - mean == 0 and aims.loss({ goal = columns[c].goal }, mean) or nil
+    end
+    if #list == #goals and not row.bad and not bad[i] then
+      losses[#losses + 1], places[#places + 1] = list, i
+    end
+  end
+  for k, rank in ipairs(check(sweep_core.ranks(losses))) do
+    if rank == 1 then front[places[k]] = true end
+  end
+  return bad, front
+end
+
+-- One line on which of these parameters, those that differ, matter; nil where nothing is known.
+function compared.line(store, sweep, names)
+  if find.points(store, sweep) > points_max then return nil end
+  local list, points = importance.of(store, sweep)
+  local differs, words = {}, {}
+  for _, name in ipairs(names) do differs[name] = true end
+  for _, item in ipairs(list or {}) do
+    if differs[item.name] and #words < shown_max and item.importance >= 0.01 then
+      words[#words + 1] = ("%s %.0f %%"):format(item.name, 100 * item.importance)
+    end
+  end
+  if #words == 0 then return nil end
+  return ("matters: %s (PED-ANOVA, %d points of the sweep)"):format(table.concat(words, ", "), points)
+end
+
+return compared

@@ -1,0 +1,137 @@
+-- sweep/course.lua: how far a sweep has come: the best so far against its points, and what is
+-- still expected of more of them.
+local aims = require "pioche.aims"
+local axes = require "pioche.axes"
+local domain = require "pioche.sweep.domain"
+local errors = require "pioche.errors"
+local fronts = require "pioche.fronts"
+local outcomes = require "pioche.sweep.outcomes"
+local sweep_core = require "pioche.core.sweep"
+
+local course = {}
+local check = errors.check
+
+local known_max = 150          -- points that the model is told
+local axes_max = 100
+local points_min = 10          -- before it says anything
+local little = 0.01            -- what is expected, in parts of what was found, that is not worth a run
+local steps_max = 12           -- of the course of several goals
+
+-- Of one goal { { points, value, id } }, each time that the best changed. Points count in the
+-- order in which they were made, whether or not they meet the constraints.
+local function records(sweep, points)
+  local list, best = {}, math.huge
+  local goal = aims.goals(sweep.spec)[1]
+  for n, point in ipairs(points) do
+    if outcomes.is_feasible(point) and point.losses[1] < best then
+      best = point.losses[1]
+      list[#list + 1] = { points = n, value = aims.loss(goal, best), id = point.name }
+    end
+  end
+  return list
+end
+
+-- Of several goals { { points, part } }: the volume that was covered after so many points, in
+-- parts of what all of them cover.
+local function volumes(points)
+  local rows, at = {}, {}
+  for n, point in ipairs(points) do
+    if outcomes.is_feasible(point) then
+      rows[#rows + 1] = point.losses
+      at[n] = #rows
+    end
+  end
+  if #rows == 0 then return {} end
+  local scaled, reference = fronts.scaled(rows)
+  local whole, list, count = check(sweep_core.hypervolume(scaled, reference)), {}, 0
+  local steps, n = math.min(steps_max, #points), 0
+  for step = 1, steps do
+    for k = n + 1, #points * step // steps do count = at[k] or count end
+    n = #points * step // steps
+    local some = table.move(scaled, 1, count, 1, {})
+    list[step] = { points = n, part = whole > 0 and check(sweep_core.hypervolume(some, reference)) / whole or 1.0 }
+  end
+  return list
+end
+
+-- The course of a sweep so far.
+function course.so_far(sweep, points)
+  if sweep.spec.goals then return volumes(points) end
+  return records(sweep, points)
+end
+
+-- At most so many of these points: the best half of them, and the newest.
+local function some_of(points)
+  if #points <= known_max then return points end
+  local order, kept, list = {}, {}, {}
+  for i in ipairs(points) do order[i] = i end
+  table.sort(order, function(a, b)
+    if points[a].losses[1] ~= points[b].losses[1] then return points[a].losses[1] < points[b].losses[1] end
+    return a < b
+  end)
+  for i = 1, known_max // 2 do kept[order[i]] = true end
+  for i = #points, 1, -1 do
+    if #list == known_max - known_max // 2 then break end
+    if not kept[i] then
+      kept[i] = true
+      list[#list + 1] = i
+    end
+  end
+  list = {}
+  for i, point in ipairs(points) do
+    if kept[i] then list[#list + 1] = point end
+  end
+  return list
+end
+
+-- What a Gaussian process of these points expects the next one to improve the best by, where
+-- it expects most; nil where it cannot tell.
+local function expected(sweep, points)
+  local space = domain.axes(sweep)
+  local list = space:flat()
+  if #list == 0 or #list > axes_max then return nil end
+  local model, slots, values = check(sweep_core.gp(list)), {}, {}
+  for i, point in ipairs(points) do
+    slots[i], values[i] = check(model:add(axes.flat_values(list, point.params))), point.losses[1]
+  end
+  check(model:learn(slots, values, 50))
+  check(model:know(slots, values, {}))
+  if check(model:search(1, 1, { candidates = 1000, starts = 6, calls = 40 })) == 0 then return nil end
+  return model:gain(1)
+end
+
+local function left_of_one(store, sweep, points)
+  local fine = outcomes.feasible(points)
+  if #fine < points_min then return nil end
+  local losses = {}
+  for i, point in ipairs(fine) do losses[i] = point.losses[1] end
+  table.sort(losses)
+  local found = losses[(#losses + 1) // 2] - losses[1]
+  if not (found > 0 and found < math.huge) then return nil end
+  local some = some_of(fine)
+  domain.add_params(store, sweep, some)
+  local gain = expected(sweep, some)
+  if not gain then return nil end
+  return { gain = gain, part = gain / found, is_little = gain < little * found }
+end
+
+local function left_of_several(points)
+  if #points < points_min then return nil end
+  local list = volumes(table.move(points, 1, #points, 1, {}))
+  if #list == 0 then return nil end
+  local before = 0.0
+  for _, item in ipairs(list) do
+    if item.points <= #points * 3 // 4 then before = item.part end
+  end
+  return { part = 1 - before, is_little = 1 - before < little }
+end
+
+-- What is left: of one goal { gain (of the next point), part (of what the best is below the
+-- median), is_little }, of several { part (of the volume, which the last quarter of the points
+-- added), is_little }; nil where that cannot be told.
+function course.left(store, sweep, points)
+  if sweep.spec.goals then return left_of_several(points) end
+  return left_of_one(store, sweep, points)
+end
+
+return course
