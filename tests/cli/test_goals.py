@@ -173,4 +173,12 @@ def test_bad_recipes_are_told():
             "run", "n.lua", expect=1).err
 
 
+def test_help_knows_the_words():
+    with Project() as p:
+        assert "what runs must meet to be good" in p.pioche("help", "constraints").out
+        assert "m.memory_gb - 80" in p.pioche("help", "recipe").out
+        assert "children of the best so far" in p.pioche("help", "nsga2").out
+        assert "a quarter of the runs" in p.pioche("help", "nsga2.population").out
+
+
 harness.main()

@@ -52,6 +52,25 @@ def test_own_rule():
         check_again(p, p.dir, "own_rule.lua")
 
 
+def test_multi_objective():
+    with Project() as p:
+        with open(os.path.join(ROOT, "recipes/multi_objective.lua"), encoding="utf-8") as f:
+            p.write("multi_objective.lua", f.read())
+        p.pioche("run", "multi_objective.lua")
+        done = {r["id"]: r for r in runs(p, p.dir)}
+        assert len(done) == 120 and {r["status"] for r in done.values()} == {"finished"}
+        found = p.pioche("sweep", "front", "multi-objective", "--json").json
+        fits = [r for r in done.values() if r["metrics"]["memory_gb"]["last"] <= 80]
+        assert found["feasible"] == len(fits) < 120 and len(found["front"]) > 5
+        for point in found["front"]:
+            own = point["values"]
+            assert done[point["id"]] in fits and not any(
+                r["metrics"]["val/loss"]["last"] < own["val/loss"]
+                and r["metrics"]["latency_ms"]["last"] < own["latency_ms"] for r in fits)
+        assert p.pioche("sweep", "replay", "multi-objective", "--json").json["same"]
+        check_again(p, p.dir, "multi_objective.lua")
+
+
 def test_gpt_and_two_stages():
     if os.environ.get("SAN"):
         raise Skip("the model's own build has no sanitizers")
