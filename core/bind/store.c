@@ -282,10 +282,10 @@ int pio_bind_open_store(lua_State *L)
 {
 	static const luaL_Reg functions[] = { { "open", store_open }, { NULL, NULL } };
 	static const luaL_Reg *const others[] = {
-		pio_bind_store_query_methods, pio_bind_store_param_methods,
-		pio_bind_store_series_methods, pio_bind_store_verify_methods,
-		pio_bind_store_plan_methods, pio_bind_store_checkpoint_methods,
-		pio_bind_store_rung_methods, pio_bind_store_change_methods, pio_bind_store_care_methods,
+		pio_bind_store_query_methods, pio_bind_store_param_methods, pio_bind_store_series_methods,
+		pio_bind_store_verify_methods, pio_bind_store_plan_methods, pio_bind_store_object_methods,
+		pio_bind_store_checkpoint_methods, pio_bind_store_rung_methods, pio_bind_store_change_methods,
+		pio_bind_store_care_methods,
 	};
 	pio_bind_type(L, STORE, store_methods, store_close, store_tostring);
 	luaL_getmetatable(L, STORE);
@@ -294,6 +294,7 @@ int pio_bind_open_store(lua_State *L)
 		luaL_setfuncs(L, others[i], 0);
 	luaL_newlib(L, functions);
 	luaL_setfuncs(L, pio_bind_store_tensor_functions, 0);
+	luaL_setfuncs(L, pio_bind_store_object_functions, 0);
 	lua_getfield(L, -2, "input_digest");
 	lua_setfield(L, -2, "input_digest");
 	return 1;

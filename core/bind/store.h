@@ -2,8 +2,9 @@
  * store.c (life, runs), store_statement.c and store_query.c (SQL),
  * store_param.c (parameters of many runs), store_series.c (points), store_verify.c,
  * store_plan.c (sweeps, checkpoints, inputs), store_checkpoint.c (what is in
- * checkpoints), store_rung.c (stopping rules), store_change.c (what a person changed of a
- * sweep), store_care.c (who supervises, is it in order). */
+ * checkpoints), store_object.c (their bytes), store_rung.c (stopping rules),
+ * store_change.c (what a person changed of a sweep), store_care.c (who supervises, is it
+ * in order). */
 #ifndef PIO_BIND_STORE_H
 #define PIO_BIND_STORE_H
 
@@ -20,10 +21,12 @@ extern const luaL_Reg pio_bind_store_series_methods[];
 extern const luaL_Reg pio_bind_store_verify_methods[];
 extern const luaL_Reg pio_bind_store_plan_methods[];
 extern const luaL_Reg pio_bind_store_checkpoint_methods[];
+extern const luaL_Reg pio_bind_store_object_methods[];
 extern const luaL_Reg pio_bind_store_rung_methods[];
 extern const luaL_Reg pio_bind_store_change_methods[];
 extern const luaL_Reg pio_bind_store_care_methods[];
 /* Functions of the module that need no store. */
+extern const luaL_Reg pio_bind_store_object_functions[];
 extern const luaL_Reg pio_bind_store_tensor_functions[];
 
 /* Push a statement ready to step, with the arguments from index 3 bound to the

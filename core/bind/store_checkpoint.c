@@ -83,7 +83,7 @@ static int store_checkpoint_retain(lua_State *L)
 	return 1;
 }
 
-/* orphan_remove(sha256) -> bytes it took, or false: it is none */
+/* orphan_remove(name) -> bytes it took, or false: it is none */
 static int store_orphan_remove(lua_State *L)
 {
 	int64_t bytes;

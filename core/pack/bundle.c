@@ -14,6 +14,7 @@
 #include "pack/bundle_parts.h"
 #include "sys/fs.h"
 #include "sys/hash.h"
+#include "sys/stored.h"
 
 int pio_bundle_new(pio_bundle **out, const char *out_path, const char *name, int64_t mtime_s,
                    pio_err *err)
@@ -109,26 +110,42 @@ int pio_bundle_add_bytes(pio_bundle *bundle, const char *path, const void *bytes
 	return pio_sha256_bytes(item->bytes, size_bytes, item->sha256, err);
 }
 
+/* An object may be there, and not as a file of its name (sys/stored.h). */
+static int look_up(int64_t *bytes, const char *path, const char *sha256, pio_err *err)
+{
+	struct stat st;
+	pio_stored *object = NULL;
+	if (stat(path, &st) == 0) {
+		*bytes = (int64_t)st.st_size;
+		return S_ISREG(st.st_mode) ? 0 : pio_fail(err, PIO_EINVAL, "%s: not a regular file", path);
+	}
+	if (errno != ENOENT)
+		return pio_fail_errno(err, errno, "%s: cannot be read", path);
+	int rc = sha256 ? pio_stored_open(&object, path, err) : -PIO_ENOTFOUND;
+	if (rc)
+		return rc == -PIO_ENOTFOUND ? pio_fail(err, PIO_ENOTFOUND, "%s: no such file", path) : rc;
+	*bytes = pio_stored_bytes(object);
+	pio_stored_close(&object);
+	return 0;
+}
+
 int pio_bundle_add_file(pio_bundle *bundle, const char *path, const char *source_path,
                         const char *sha256, int64_t size_bytes, pio_err *err)
 {
 	pio_bundle_item *item;
-	struct stat st;
+	int64_t bytes = 0;
 	if (sha256 && !pio_hex_valid(sha256, PIO_SHA256_HEX))
 		return pio_fail(err, PIO_EINVAL, "digest \"%.80s\" of %s: expected %d lower-case hexadecimal "
 		                "digits", sha256, source_path, PIO_SHA256_HEX);
-	if (stat(source_path, &st))
-		return errno == ENOENT ? pio_fail(err, PIO_ENOTFOUND, "%s: no such file", source_path) :
-		       pio_fail_errno(err, errno, "%s: cannot be read", source_path);
-	if (!S_ISREG(st.st_mode))
-		return pio_fail(err, PIO_EINVAL, "%s: not a regular file", source_path);
-	int rc = add_item(&item, bundle, path, err);
+	int rc = look_up(&bytes, source_path, sha256, err);
+	if (!rc)
+		rc = add_item(&item, bundle, path, err);
 	if (rc)
 		return rc;
 	item->source = pio_strdup(source_path);
 	if (!item->source)
 		return pio_fail(err, PIO_ENOMEM, "%s: out of memory", path);
-	item->size_bytes = size_bytes < 0 ? (int64_t)st.st_size : size_bytes;
+	item->size_bytes = size_bytes < 0 ? bytes : size_bytes;
 	item->may_grow = !sha256;
 	if (!sha256)
 		return pio_sha256_file(source_path, item->sha256, &item->size_bytes, err);

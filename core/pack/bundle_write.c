@@ -29,6 +29,7 @@
 #include "pack/belt.h"
 #include "pack/bundle_parts.h"
 #include "sys/fs.h"
+#include "sys/stored.h"
 
 #define BLOCK_BYTES PIO_BELT_BLOCK_BYTES
 #define HINT_BYTES (16 << 20)
@@ -166,62 +167,66 @@ static int put_text(struct writer *w, const char *path, const char *text, size_t
 	return rc ? rc : put_data(w, path, text, size_bytes, err);
 }
 
-/* The next bytes of the item, at most `left` of them and one more, by which a file
- * is found to be longer than announced. */
-static int read_some(ssize_t *n, struct writer *w, const pio_bundle_item *item, int fd, int64_t left,
-                     pio_err *err)
-{
-	bool bounded = item->spool_at >= 0 || item->may_grow;
-	int64_t wanted = bounded ? left : left + 1;
-	size_t size_bytes = wanted < BLOCK_BYTES ? (size_t)wanted : BLOCK_BYTES;
-	if (item->source)
-		return pio_fs_read_some(n, fd, w->block, size_bytes, item->source, err);
-	*n = (ssize_t)size_bytes;
-	return pio_fs_pread_all(fd, w->block, size_bytes, item->spool_at + item->size_bytes - left,
-	                        w->bundle->spool_path, err);
-}
-
-static int put_blocks(struct writer *w, const pio_bundle_item *item, int fd, const char *name,
+/* Bytes of the item from `at` on, at most a block. `file` NULL: they are in the spool. */
+static int read_block(size_t *n, struct writer *w, const pio_bundle_item *item, pio_stored *file, int64_t at,
                       pio_err *err)
 {
-	int64_t left = item->size_bytes;
-	for (;;) {
-		ssize_t n;
-		int rc = read_some(&n, w, item, fd, left, err);
-		if (!rc && !n)
-			break;
-		if (!rc && n > left)
-			rc = pio_fail(err, PIO_ECORRUPT, "%s: longer than the %lld bytes on record", name,
-			              (long long)item->size_bytes);
+	int64_t left = item->size_bytes - at;
+	*n = left < BLOCK_BYTES ? (size_t)left : BLOCK_BYTES;
+	if (file)
+		return pio_stored_read(file, w->block, *n, at, err);
+	return pio_fs_pread_all(w->bundle->spool, w->block, *n, item->spool_at + at, w->bundle->spool_path, err);
+}
+
+static int put_blocks(struct writer *w, const pio_bundle_item *item, pio_stored *file, pio_err *err)
+{
+	int rc = 0;
+	for (int64_t at = 0; !rc && at < item->size_bytes;) {
+		size_t n;
+		rc = read_block(&n, w, item, file, at, err);
 		if (!rc)
-			rc = pio_sha256_update(w->inner, w->block, (size_t)n, err);
+			rc = pio_sha256_update(w->inner, w->block, n, err);
 		if (!rc)
-			rc = put_data(w, item->path, w->block, (size_t)n, err);
+			rc = put_data(w, item->path, w->block, n, err);
 		if (rc)
 			return rc;
-		left -= n;
-		w->bytes_done += n;
+		at += (int64_t)n;
+		w->bytes_done += (int64_t)n;
 		if (w->report)
 			w->report(w->context, NULL, w->bytes_done, w->bytes_total);
 	}
-	return left ? pio_fail(err, PIO_ECORRUPT, "%s: %lld bytes, expected %lld", name,
-	                       (long long)(item->size_bytes - left), (long long)item->size_bytes) : 0;
+	return rc;
+}
+
+/* A log may have grown; anything else has the bytes on record, or is another file. */
+static int check_size(const pio_bundle_item *item, const pio_stored *file, pio_err *err)
+{
+	int64_t bytes = pio_stored_bytes(file);
+	if (bytes > item->size_bytes && !item->may_grow)
+		return pio_fail(err, PIO_ECORRUPT, "%s: longer than the %lld bytes on record", item->source,
+		                (long long)item->size_bytes);
+	if (bytes < item->size_bytes)
+		return pio_fail(err, PIO_ECORRUPT, "%s: %lld bytes, expected %lld", item->source, (long long)bytes,
+		                (long long)item->size_bytes);
+	return 0;
 }
 
 /* Read, hash and write a file; what is not as announced stops the export. */
 static int put_source(struct writer *w, const pio_bundle_item *item, pio_err *err)
 {
 	char sha256[PIO_SHA256_HEX + 1];
-	const char *name = item->source ? item->source : w->bundle->spool_path;
-	int fd = -1, rc = item->source ? pio_fs_open(&fd, item->source, O_RDONLY, 0, err) : 0;
+	pio_stored *file = NULL;
+	int rc = item->source ? pio_stored_open(&file, item->source, err) : 0;
+	if (!rc && file)
+		rc = check_size(item, file, err);
 	if (!rc)
-		rc = put_blocks(w, item, item->source ? fd : w->bundle->spool, name, err);
-	pio_fs_close(&fd, name, NULL);
+		rc = put_blocks(w, item, file, err);
+	pio_stored_close(&file);
 	if (!rc)
 		rc = pio_sha256_finish(w->inner, sha256, err);
 	if (!rc && strcmp(sha256, item->sha256))
-		rc = pio_fail(err, PIO_ECORRUPT, "%s: its SHA-256 is %s, on record is %s", name, sha256,
-		              item->sha256);
+		rc = pio_fail(err, PIO_ECORRUPT, "%s: its SHA-256 is %s, on record is %s",
+		              item->source ? item->source : w->bundle->spool_path, sha256, item->sha256);
 	return rc;
 }
 

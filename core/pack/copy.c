@@ -10,13 +10,15 @@
 #include "base/str.h"
 #include "sys/fs.h"
 #include "sys/hash.h"
+#include "sys/stored.h"
 
 #define BLOCK_BYTES (1u << 20)
 
 typedef struct copy {
 	const char *from, *to, *sha256;
 	char *part, *dir, *block;
-	int in, out;
+	pio_stored *in;
+	int out;
 	pio_sha256 *hash;
 	int64_t done, total;
 	pio_bundle_report *report;
@@ -56,7 +58,7 @@ static int open_copy(copy *c, pio_err *err)
 		return pio_fail(err, PIO_ENOMEM, "out of memory to copy %s", c->from);
 	int rc = pio_sha256_new(&c->hash, err);
 	if (!rc)
-		rc = pio_fs_open(&c->in, c->from, O_RDONLY, 0, err);
+		rc = pio_stored_open(&c->in, c->from, err);
 	if (!rc)
 		rc = pio_fs_mkdirs_durable(c->dir, 0777, err);
 	return rc ? rc : open_part(c, err);
@@ -65,15 +67,17 @@ static int open_copy(copy *c, pio_err *err)
 static int move_bytes(copy *c, pio_err *err)
 {
 	char sha256[PIO_SHA256_HEX + 1];
-	ssize_t n = 1;
+	int64_t bytes = pio_stored_bytes(c->in);
 	int rc = 0;
-	while (!rc && n > 0) {
-		rc = pio_fs_read_some(&n, c->in, c->block, BLOCK_BYTES, c->from, err);
-		if (!rc && n > 0)
-			rc = pio_sha256_update(c->hash, c->block, (size_t)n, err);
-		if (!rc && n > 0)
-			rc = pio_fs_write_all(c->out, c->block, (size_t)n, c->part, err);
-		c->done += rc ? 0 : n;
+	pio_stored_expect(c->in, 0, bytes);
+	while (!rc && c->done < bytes) {
+		size_t n = bytes - c->done < BLOCK_BYTES ? (size_t)(bytes - c->done) : BLOCK_BYTES;
+		rc = pio_stored_read(c->in, c->block, n, c->done, err);
+		if (!rc)
+			rc = pio_sha256_update(c->hash, c->block, n, err);
+		if (!rc)
+			rc = pio_fs_write_all(c->out, c->block, n, c->part, err);
+		c->done += rc ? 0 : (int64_t)n;
 		if (!rc && c->report)
 			c->report(c->context, NULL, c->done, c->total);
 	}
@@ -88,7 +92,7 @@ static int move_bytes(copy *c, pio_err *err)
 int pio_copy(const char *from, const char *to, const char *sha256, int64_t size_bytes,
              pio_bundle_report *report, void *context, pio_err *err)
 {
-	copy c = { .from = from, .to = to, .sha256 = sha256, .in = -1, .out = -1, .total = size_bytes,
+	copy c = { .from = from, .to = to, .sha256 = sha256, .out = -1, .total = size_bytes,
 		.report = report, .context = context };
 	int rc = open_copy(&c, err);
 	bool opened = !rc;
@@ -100,8 +104,7 @@ int pio_copy(const char *from, const char *to, const char *sha256, int64_t size_
 		rc = pio_fs_sync_dir(c.dir, err);
 	if (rc && opened)
 		(void)pio_fs_unlink(c.part, NULL);
-	if (c.in >= 0)
-		(void)pio_fs_close(&c.in, from, NULL);
+	pio_stored_close(&c.in);
 	if (c.out >= 0) {
 		int closed = pio_fs_close(&c.out, to, rc ? NULL : err);
 		rc = rc ? rc : closed;

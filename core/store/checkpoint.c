@@ -6,6 +6,8 @@
  *      there or not. Only the drop that is under way may look at it.
  *   3. An object is unlinked only when no sealed checkpoint or media refers to it, and
  *      after the commit that made that true.
+ *   4. A checkpoint is not dropped while what another has is decoded with one of its
+ *      files (object_code.h): what hangs on an anchor goes first.
  *
  *   (none) --fold commits--> sealed --commit--> dropping --unlink, commit--> (none)
  *   A crash leaves it on either side of an arrow; recover follows the last. */
@@ -18,6 +20,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "base/ulid.h"
+#include "store/checkpoint_needed.h"
 #include "store/object.h"
 #include "store/sql.h"
 #include "sys/fs.h"
@@ -47,7 +50,8 @@ static int load_orphans(char ***digests, size_t *count, pio_store *store, int64_
 	                                  " checkpoint_file g JOIN checkpoint c ON c.id = g.checkpoint_id"
 	                                  " WHERE g.sha256 = f.sha256 AND g.checkpoint_id != ?1 AND"
 	                                  " c.state = 'sealed') AND NOT EXISTS (SELECT 1 FROM media m"
-	                                  " WHERE m.sha256 = f.sha256) ORDER BY f.sha256", "i",
+	                                  " WHERE m.sha256 = f.sha256) ORDER BY (SELECT anchor IS NULL FROM"
+	                                  " object o WHERE o.sha256 = f.sha256), f.sha256", "i",
 	                                  checkpoint_id);
 	int rc = pio_sql_row(store, row, err);
 	while (rc == 1) {
@@ -62,21 +66,6 @@ static int load_orphans(char ***digests, size_t *count, pio_store *store, int64_
 		rc = pio_sql_row(store, row, err);
 	}
 	pio_sql_reset(row);
-	return rc;
-}
-
-static int unlink_object(pio_store *store, const char *sha256, pio_err *err)
-{
-	pio_str path = PIO_STR_INIT;
-	int rc = pio_store_object_path(&path, store, sha256, err);
-	/* What an earlier drop unlinked may not be durable yet: sync in any case. */
-	if (!rc)
-		rc = pio_fs_unlink(path.data, err);
-	path.len -= rc ? 0 : PIO_SHA256_HEX + 1;
-	path.data[path.len] = 0;
-	if (!rc && pio_fs_type(path.data) == PIO_FS_DIR)
-		rc = pio_store_object_sync(store, sha256, err);
-	pio_str_fini(&path);
 	return rc;
 }
 
@@ -112,7 +101,7 @@ static int finish_drop(pio_store *store, int64_t checkpoint_id, pio_err *err)
 		return rc;
 	rc = load_orphans(&digests, &count, store, checkpoint_id, err);
 	for (size_t i = 0; !rc && i < count; i++)
-		rc = unlink_object(store, digests[i], err);
+		rc = pio_store_object_unlink(store, digests[i], err);
 	if (!rc)
 		rc = delete_rows(store, checkpoint_id, digests, count, err);
 	for (size_t i = 0; i < count; i++)
@@ -124,6 +113,17 @@ static int finish_drop(pio_store *store, int64_t checkpoint_id, pio_err *err)
 	return rc;
 }
 
+static int check_anchor(pio_store *store, int64_t checkpoint_id, pio_err *err)
+{
+	int64_t hangs = 0;
+	int rc = pio_sql_int(&hangs, store, err, "SELECT EXISTS (SELECT 1 FROM checkpoint c WHERE c.id = ?1 AND"
+	                     " c.state = 'sealed' AND " PIO_CHECKPOINT_ANCHOR ")", "i", checkpoint_id);
+	if (!rc && hangs)
+		rc = pio_fail(err, PIO_EBUSY, "checkpoint %lld is the anchor of others, which are decoded with its"
+		              " files: drop or decode these first", (long long)checkpoint_id);
+	return rc;
+}
+
 int pio_store_checkpoint_drop(pio_store *store, int64_t checkpoint_id, pio_err *err)
 {
 	if (!sqlite3_get_autocommit(pio_store_db(store)))
@@ -131,8 +131,10 @@ int pio_store_checkpoint_drop(pio_store *store, int64_t checkpoint_id, pio_err *
 	int rc = pio_store_begin(store, err);
 	if (rc)
 		return rc;
-	rc = pio_sql_exec(store, err, "UPDATE checkpoint SET state = 'dropping' WHERE id = ?1", "i",
-	                  checkpoint_id);
+	rc = check_anchor(store, checkpoint_id, err);
+	if (!rc)
+		rc = pio_sql_exec(store, err, "UPDATE checkpoint SET state = 'dropping' WHERE id = ?1", "i",
+		                  checkpoint_id);
 	if (!rc && sqlite3_changes(pio_store_db(store)) == 0)
 		rc = pio_fail(err, PIO_ENOTFOUND, "there is no checkpoint with id %lld",
 		              (long long)checkpoint_id);

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/str.h"
 #include "base/ulid.h"
+#include "store/object_code.h"
 #include "store/sql.h"
 #include "sys/fs.h"
 
@@ -103,5 +104,7 @@ int pio_store_checkpoint_recover(pio_store *store, pio_err *err)
 		return rc;
 	}
 	rc = pio_store_commit(store, err);
+	if (!rc)
+		rc = pio_store_object_code_sweep(store, err);
 	return rc ? rc : sweep_staging(store, err);
 }

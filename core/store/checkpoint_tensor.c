@@ -10,6 +10,7 @@
 #include "base/str.h"
 #include "store/checkpoint.h"
 #include "store/object.h"
+#include "store/object_code.h"
 #include "store/sql.h"
 #include "sys/fs.h"
 
@@ -235,6 +236,25 @@ static int put_tensors(pio_str *out, pio_store *store, int64_t checkpoint_id, pi
 	return rc;
 }
 
+/* Ranks read files as they are: what is encoded becomes that again. */
+static int make_plain(pio_store *store, int64_t checkpoint_id, pio_err *err)
+{
+	for (;;) {
+		sqlite3_stmt *row = pio_sql_query(store, err, "SELECT o.sha256 FROM checkpoint_file f JOIN object o ON"
+		                                  " o.sha256 = f.sha256 WHERE f.checkpoint_id = ?1 AND o.codec IS NOT"
+		                                  " NULL LIMIT 1", "i", checkpoint_id);
+		int rc = pio_sql_row(store, row, err);
+		if (rc != 1)
+			return rc;
+		char *sha256 = pio_sql_text_copy(row, 0);
+		pio_sql_reset(row);
+		rc = sha256 ? pio_store_object_decode(store, sha256, err) : pio_fail(err, PIO_ENOMEM, "out of memory");
+		pio_free(sha256);
+		if (rc)
+			return rc;
+	}
+}
+
 int pio_store_checkpoint_index(pio_store *store, int64_t checkpoint_id, const char *path,
                                pio_err *err)
 {
@@ -249,7 +269,9 @@ int pio_store_checkpoint_index(pio_store *store, int64_t checkpoint_id, const ch
 		return rc;
 	pio_str_printf(&out, "pioche-resume 2 %lld\n", (long long)sqlite3_column_int64(row, 0));
 	pio_sql_reset(row);
-	rc = put_tensors(&out, store, checkpoint_id, err);
+	rc = make_plain(store, checkpoint_id, err);
+	if (!rc)
+		rc = put_tensors(&out, store, checkpoint_id, err);
 	if (!rc)
 		rc = pio_str_check(&out, err);
 	if (!rc)

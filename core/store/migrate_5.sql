@@ -72,3 +72,9 @@ CREATE TABLE sweep_prior (
 CREATE INDEX proposal_violating ON proposal (sweep_id, number)
   WHERE json_extract(observation, '$.violation') <> 0;
 CREATE INDEX proposal_run_by_run ON proposal_run (run_id);
+
+ALTER TABLE object ADD COLUMN codec TEXT CHECK (codec IN ('shuffle', 'xor'));
+ALTER TABLE object ADD COLUMN anchor TEXT REFERENCES object;
+ALTER TABLE object ADD COLUMN stored_bytes INTEGER;
+ALTER TABLE object ADD COLUMN sampled REAL;
+CREATE INDEX object_by_anchor ON object (anchor) WHERE anchor IS NOT NULL;

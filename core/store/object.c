@@ -1,8 +1,9 @@
 /* Definitions and invariants.
  *
  *   staged    a file under staging/, hashed and synced by its writer
- *   object    objects/ab/<sha256>, 0444, never opened for writing
- *   orphan    an object file that no row refers to
+ *   object    objects/ab/<sha256>, 0444, never opened for writing; or, of a row
+ *             with a codec, objects/ab/<sha256>.enc, which decodes to it
+ *   orphan    a file that no row refers to, or that its row's codec does not
  *
  *   1. A row of `object` is inserted only after its file was renamed into
  *      place, and its directory is synced before the transaction commits.
@@ -24,6 +25,7 @@
 #include "store/sql.h"
 #include "sys/fs.h"
 #include "sys/hash.h"
+#include "sys/stored.h"
 
 static int check_digest(const char *sha256, pio_err *err)
 {
@@ -68,17 +70,33 @@ static int64_t file_bytes(const char *path)
 enum standing {
 	UNKNOWN,      /* no row */
 	GOOD,
+	ENCODED,      /* and good */
 	BAD,          /* `pioche verify` found other bytes */
 };
 
-static int find_standing(enum standing *standing, pio_store *store, const char *sha256, pio_err *err)
+/* An encoded one whose file is gone is as bad as one that is damaged. */
+static int find_standing(enum standing *standing, pio_store *store, const char *sha256, const char *path,
+                         pio_err *err)
 {
+	int64_t stored_bytes = 0;
 	sqlite3_stmt *row = pio_sql_query(store, err, "SELECT coalesce(verified, 'write') IN ('write', 'quick',"
-	                                  " 'reread') FROM object WHERE sha256 = ?1", "t", sha256);
+	                                  " 'reread'), codec IS NOT NULL, stored_bytes FROM object WHERE"
+	                                  " sha256 = ?1", "t", sha256);
 	int rc = pio_sql_row(store, row, err);
-	*standing = rc != 1 ? UNKNOWN : sqlite3_column_int(row, 0) ? GOOD : BAD;
+	*standing = rc != 1 ? UNKNOWN : !sqlite3_column_int(row, 0) ? BAD :
+	            sqlite3_column_int(row, 1) ? ENCODED : GOOD;
+	if (rc == 1)
+		stored_bytes = sqlite3_column_int64(row, 2);
 	pio_sql_reset(row);
-	return rc < 0 ? rc : 0;
+	if (rc < 0 || *standing != ENCODED)
+		return rc < 0 ? rc : 0;
+	pio_str encoded = PIO_STR_INIT;
+	pio_str_printf(&encoded, "%s" PIO_STORED_ENCODED, path);
+	rc = pio_str_check(&encoded, err);
+	if (!rc && file_bytes(encoded.data) != stored_bytes)
+		*standing = BAD;
+	pio_str_fini(&encoded);
+	return rc;
 }
 
 /* *moved: the file that is there now is the staged one. A file that is bad, or of
@@ -86,7 +104,7 @@ static int find_standing(enum standing *standing, pio_store *store, const char *
 static int move_into_place(bool *moved, const char *staged, const char *path, int64_t size_bytes,
                            enum standing standing, pio_err *err)
 {
-	int64_t there = file_bytes(path), found = file_bytes(staged);
+	int64_t there = standing == ENCODED ? size_bytes : file_bytes(path), found = file_bytes(staged);
 	*moved = false;
 	if (there == size_bytes && (standing != BAD || found < 0))
 		return found >= 0 ? pio_fs_unlink(staged, err) : 0;
@@ -112,7 +130,7 @@ int pio_store_object_put(pio_store *store, const char *staged_path, const char *
 	bool moved = false;
 	int rc = pio_store_object_path(&path, store, sha256, err);
 	if (!rc)
-		rc = find_standing(&standing, store, sha256, err);
+		rc = find_standing(&standing, store, sha256, path.data, err);
 	if (!rc)
 		rc = make_directory(store, sha256, err);
 	if (!rc)
@@ -120,7 +138,8 @@ int pio_store_object_put(pio_store *store, const char *staged_path, const char *
 	if (!rc)
 		rc = pio_sql_exec(store, err, "INSERT INTO object (sha256, bytes, created_ns, verified_ns,"
 		                  " verified) VALUES (?1, ?2, ?3, ?3, 'write') ON CONFLICT (sha256) DO UPDATE SET"
-		                  " verified_ns = excluded.verified_ns, verified = excluded.verified WHERE ?4",
+		                  " verified_ns = excluded.verified_ns, verified = excluded.verified, codec = NULL,"
+		                  " anchor = NULL, stored_bytes = NULL WHERE ?4",
 		                  "tiii", sha256, size_bytes, pio_clock_wall_ns(), (int64_t)moved);
 	pio_str_fini(&path);
 	return rc;
@@ -136,5 +155,36 @@ int pio_store_object_sync(pio_store *store, const char *sha256, pio_err *err)
 	if (!rc)
 		rc = pio_fs_sync_dir(path.data, err);
 	pio_str_fini(&path);
+	return rc;
+}
+
+int pio_store_object_unlink(pio_store *store, const char *sha256, pio_err *err)
+{
+	pio_str path = PIO_STR_INIT;
+	int rc = pio_store_object_path(&path, store, sha256, err);
+	if (!rc)
+		rc = pio_fs_unlink(path.data, err);
+	pio_str_puts(&path, PIO_STORED_ENCODED);
+	if (!rc)
+		rc = pio_str_check(&path, err);
+	if (!rc)
+		rc = pio_fs_unlink(path.data, err);
+	/* What was unlinked earlier may not be durable yet: sync in any case. */
+	if (!rc) {
+		path.data[path.len - strlen(PIO_STORED_ENCODED) - PIO_SHA256_HEX - 1] = 0;
+		if (pio_fs_type(path.data) == PIO_FS_DIR)
+			rc = pio_store_object_sync(store, sha256, err);
+	}
+	pio_str_fini(&path);
+	return rc;
+}
+
+int pio_store_object_owns(bool *owned, pio_store *store, const char *name, pio_err *err)
+{
+	int64_t found = 0;
+	bool encoded = strlen(name) > PIO_SHA256_HEX && !strcmp(name + PIO_SHA256_HEX, PIO_STORED_ENCODED);
+	int rc = pio_sql_int(&found, store, err, "SELECT EXISTS (SELECT 1 FROM object WHERE sha256 = substr(?1, 1, 64)"
+	                     " AND (codec IS NOT NULL) = ?2)", "ti", name, (int64_t)encoded);
+	*owned = found && (encoded || strlen(name) == PIO_SHA256_HEX);
 	return rc;
 }

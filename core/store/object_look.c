@@ -6,6 +6,7 @@
 
 #include "store/object.h"
 #include "store/sql.h"
+#include "sys/stored.h"
 
 /* What the disk says of a file that it cannot give back. Of other errors (no
  * permission, too many files) the object is not to blame. */
@@ -88,32 +89,128 @@ static int read_it(pio_object_look *look, pio_store *store, const char *sha256, 
 	return 0;
 }
 
-int pio_object_look_at(pio_object_look *look, pio_store *store, const char *sha256, int64_t bytes,
-                       enum pio_verify_how how, pio_reread_progress *progress, void *context,
-                       pio_err *err)
+/* ---- an encoded one ----------------------------------------------------------------------- */
+
+/* Of its row. */
+typedef struct coding {
+	bool is_encoded;
+	int64_t stored_bytes, anchor_bytes;
+	char anchor[PIO_SHA256_HEX + 1]; /* "": it has none */
+} coding;
+
+static int find_coding(coding *c, pio_store *store, const char *sha256, pio_err *err)
+{
+	*c = (coding){ .is_encoded = false };
+	sqlite3_stmt *row = pio_sql_query(store, err, "SELECT o.stored_bytes, o.anchor, a.bytes FROM object o LEFT JOIN"
+	                                  " object a ON a.sha256 = o.anchor WHERE o.sha256 = ?1 AND o.codec IS NOT"
+	                                  " NULL", "t", sha256);
+	int rc = pio_sql_row(store, row, err);
+	if (rc != 1)
+		return rc;
+	c->is_encoded = true;
+	c->stored_bytes = sqlite3_column_int64(row, 0);
+	if (sqlite3_column_type(row, 1) != SQLITE_NULL)
+		memcpy(c->anchor, sqlite3_column_text(row, 1), sizeof c->anchor);
+	c->anchor_bytes = sqlite3_column_int64(row, 2);
+	pio_sql_reset(row);
+	return 0;
+}
+
+static void add_damage(void *context, int64_t from, int64_t to)
+{
+	add_range(context, from, to);
+}
+
+static int decode_it(pio_object_look *look, const char *sha256, const char *path,
+                     pio_reread_progress *progress, void *context, pio_err *err)
+{
+	bool damaged = false;
+	pio_err why = PIO_ERR_INIT;
+	int rc = pio_stored_reread(&look->reread, &damaged, path, NULL, progress, context, add_damage, look, &why);
+	if (rc == -PIO_ENOTFOUND) {
+		look->what = "is missing";
+		look->missing = true;
+	} else if (rc && is_damage(why.sys_errno)) {
+		look->what = "cannot be read";
+	} else if (rc == -PIO_ECORRUPT) {
+		look->what = "cannot be decoded";
+	} else if (rc) {
+		if (err)
+			*err = why;
+		return rc;
+	} else if (damaged) {
+		look->what = "has damaged frames";
+	} else if (strcmp(look->reread.sha256, sha256) != 0) {
+		look->what = "decodes to other bytes than its name says";
+	}
+	return 0;
+}
+
+/* ---- either ------------------------------------------------------------------------------ */
+
+/* *fit: it is there, a file of this size. */
+static int look_at_file(bool *fit, pio_object_look *look, const char *path, int64_t bytes, pio_err *err)
 {
 	struct stat st;
-	pio_str path = PIO_STR_INIT;
-	*look = (pio_object_look){ .what = NULL };
-	int rc = pio_store_object_path(&path, store, sha256, err);
-	if (rc)
-		goto out;
-	if (stat(path.data, &st) != 0) {
+	*fit = false;
+	if (stat(path, &st) != 0) {
 		look->missing = errno == ENOENT || errno == ENOTDIR;
-		if (look->missing || is_damage(errno))
-			look->what = look->missing ? "is missing" : "cannot be read";
-		else
-			rc = pio_fail_errno(err, errno, "%s", path.data);
+		if (!look->missing && !is_damage(errno))
+			return pio_fail_errno(err, errno, "%s", path);
+		look->what = look->missing ? "is missing" : "cannot be read";
 	} else if (!S_ISREG(st.st_mode)) {
 		look->what = "is no file";
 	} else if (st.st_size != bytes) {
 		look->what = "has a wrong size";
 		if (st.st_size < bytes)
 			add_range(look, st.st_size, bytes);
-	} else if (how == PIO_VERIFY_REREAD) {
-		rc = read_it(look, store, sha256, bytes, path.data, progress, context, err);
+	} else {
+		*fit = true;
 	}
-out:
+	return 0;
+}
+
+static int look_at_encoded(pio_object_look *look, pio_store *store, const char *sha256, const coding *c,
+                           const char *path, enum pio_verify_how how, pio_reread_progress *progress,
+                           void *context, pio_err *err)
+{
+	bool fit = false;
+	pio_object_look anchor = { .what = NULL };
+	int rc = look_at_file(&fit, look, path, c->stored_bytes, err);
+	look->ranges_count = 0; /* they would be of another file than the object */
+	if (!rc && fit && c->anchor[0]) {
+		rc = pio_object_look_at(&anchor, store, c->anchor, c->anchor_bytes, PIO_VERIFY_QUICK, NULL, NULL, err);
+		if (!rc && anchor.what)
+			look->what = "has no anchor any more";
+		pio_object_look_fini(&anchor);
+	}
+	if (!rc && fit && !look->what && how == PIO_VERIFY_REREAD)
+		rc = decode_it(look, sha256, path, progress, context, err);
+	return rc;
+}
+
+int pio_object_look_at(pio_object_look *look, pio_store *store, const char *sha256, int64_t bytes,
+                       enum pio_verify_how how, pio_reread_progress *progress, void *context,
+                       pio_err *err)
+{
+	pio_str path = PIO_STR_INIT;
+	coding c;
+	bool fit = false;
+	*look = (pio_object_look){ .what = NULL };
+	int rc = pio_store_object_path(&path, store, sha256, err);
+	if (!rc)
+		rc = find_coding(&c, store, sha256, err);
+	if (!rc && c.is_encoded)
+		pio_str_puts(&path, PIO_STORED_ENCODED);
+	if (!rc)
+		rc = pio_str_check(&path, err);
+	if (!rc && c.is_encoded) {
+		rc = look_at_encoded(look, store, sha256, &c, path.data, how, progress, context, err);
+	} else if (!rc) {
+		rc = look_at_file(&fit, look, path.data, bytes, err);
+		if (!rc && fit && how == PIO_VERIFY_REREAD)
+			rc = read_it(look, store, sha256, bytes, path.data, progress, context, err);
+	}
 	pio_str_fini(&path);
 	return rc;
 }

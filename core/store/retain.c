@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -9,28 +10,22 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "store/checkpoint.h"
+#include "store/checkpoint_needed.h"
 #include "store/object.h"
 #include "store/series.h"
 #include "store/sql.h"
 #include "sys/fs.h"
+#include "sys/hash.h"
+#include "sys/stored.h"
 
 typedef struct candidate {
 	int64_t id, step;
 	double value;          /* of the goal; NaN: none */
 	const char *why;       /* kept; NULL: not so far */
-	bool damaged;
+	bool damaged, anchor;
 } candidate;
 
 /* ---- what there is ------------------------------------------------------------------------- */
-
-/* A run is open, and starts from it; or an attempt is, and resumed from it, and may
- * still be reading. */
-#define NEEDED \
-	"EXISTS (SELECT 1 FROM run r WHERE r.from_checkpoint = c.manifest_sha256 AND (r.status IN" \
-	" ('planned', 'queued', 'running') OR r.status = 'cancelled' AND r.reason = 'interrupted'))" \
-	" OR EXISTS (SELECT 1 FROM attempt a WHERE a.state != 'ended' AND" \
-	" a.resume_checkpoint = c.manifest_sha256 AND NOT EXISTS (SELECT 1 FROM checkpoint own WHERE" \
-	" own.attempt_id = a.id AND own.state = 'sealed'))"
 
 /* Sealed checkpoints of a run, newest step first. */
 static int load_candidates(candidate **list, size_t *count, pio_store *store, int64_t run_id,
@@ -40,10 +35,11 @@ static int load_candidates(candidate **list, size_t *count, pio_store *store, in
 	*list = NULL;
 	*count = 0;
 	sqlite3_stmt *row = pio_sql_query(store, err, "SELECT c.id, c.step, EXISTS (SELECT 1 FROM pin p"
-	                                  " WHERE p.checkpoint_id = c.id), " NEEDED ", EXISTS (SELECT 1 FROM"
-	                                  " checkpoint_file f JOIN object o ON o.sha256 = f.sha256 WHERE"
+	                                  " WHERE p.checkpoint_id = c.id), " PIO_CHECKPOINT_NEEDED
+	                                  ", EXISTS (SELECT 1 FROM checkpoint_file f JOIN object o ON o.sha256 = f.sha256 WHERE"
 	                                  " f.checkpoint_id = c.id AND o.verified NOT IN ('write', 'quick',"
-	                                  " 'reread')) FROM checkpoint c WHERE c.run_id = ?1 AND"
+	                                  " 'reread')), " PIO_CHECKPOINT_ANCHOR
+	                                  " FROM checkpoint c WHERE c.run_id = ?1 AND"
 	                                  " c.state = 'sealed' ORDER BY c.step DESC, c.id DESC", "i", run_id);
 	int rc = pio_sql_row(store, row, err);
 	while (rc == 1) {
@@ -52,7 +48,8 @@ static int load_candidates(candidate **list, size_t *count, pio_store *store, in
 			break;
 		candidate *c = &(*list)[(*count)++];
 		*c = (candidate){ .id = sqlite3_column_int64(row, 0), .step = sqlite3_column_int64(row, 1),
-		                  .value = NAN, .damaged = sqlite3_column_int(row, 4) };
+		                  .value = NAN, .damaged = sqlite3_column_int(row, 4),
+		                  .anchor = sqlite3_column_int(row, 5) };
 		c->why = sqlite3_column_int(row, 2) ? "pinned" : sqlite3_column_int(row, 3) ? "needed" : NULL;
 		rc = pio_sql_row(store, row, err);
 	}
@@ -171,8 +168,11 @@ static int judge(candidate *list, size_t count, const pio_keep *keep, pio_err *e
 	}
 	if (keep->every > 0)
 		keep_every(list, count, keep->every);
-	for (size_t i = 0; i < count; i++)
+	for (size_t i = 0; i < count; i++) {
+		if (list[i].anchor)
+			keep_as(&list[i], "anchor");
 		kept += list[i].why && !list[i].damaged;
+	}
 	if (!kept && sound < count)
 		list[sound].why = "only";
 	return 0;
@@ -235,20 +235,26 @@ int pio_store_checkpoint_retain(int64_t *unread, pio_store *store, int64_t run_i
 
 /* Whoever puts an object renames and inserts its row in one transaction, so that under
  * the write lock a file without a row has nobody who is about to name it. */
-int pio_store_orphan_remove(int64_t *bytes, pio_store *store, const char *sha256, pio_err *err)
+int pio_store_orphan_remove(int64_t *bytes, pio_store *store, const char *name, pio_err *err)
 {
+	char sha256[PIO_SHA256_HEX + 1];
 	pio_str path = PIO_STR_INIT;
 	struct stat st;
-	int64_t known = 0;
+	bool owned = false;
 	*bytes = -1;
+	snprintf(sha256, sizeof sha256, "%s", name);
 	int rc = pio_store_object_path(&path, store, sha256, err);
+	if (!rc && name[PIO_SHA256_HEX] && strcmp(name + PIO_SHA256_HEX, PIO_STORED_ENCODED) != 0)
+		rc = pio_fail(err, PIO_EINVAL, "\"%.80s\" is no object's file", name);
+	pio_str_puts(&path, rc ? "" : name + PIO_SHA256_HEX);
+	if (!rc)
+		rc = pio_str_check(&path, err);
 	if (!rc)
 		rc = pio_store_begin(store, err);
 	if (rc)
 		goto out;
-	rc = pio_sql_int(&known, store, err, "SELECT EXISTS (SELECT 1 FROM object WHERE sha256 = ?1)", "t",
-	                 sha256);
-	if (!rc && !known && lstat(path.data, &st) == 0 && S_ISREG(st.st_mode)) {
+	rc = pio_store_object_owns(&owned, store, name, err);
+	if (!rc && !owned && lstat(path.data, &st) == 0 && S_ISREG(st.st_mode)) {
 		rc = pio_fs_unlink(path.data, err);
 		if (!rc)
 			rc = pio_store_object_sync(store, sha256, err);

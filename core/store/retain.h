@@ -1,9 +1,10 @@
 /* retain.h: which checkpoints of a run are kept, and the others dropped.
  *
  * Kept are the newest ones, the best by the goal, one for every so many steps, those that
- * are pinned, and those that somebody needs: a run that is to start from it, or an
- * attempt that resumed from it and has saved none of its own yet. A damaged one counts
- * for none of these and is left where it is, for a person to decide.
+ * are pinned, and those that somebody needs: a run that is to start from it, an attempt
+ * that resumed from it and has saved none of its own yet, or another checkpoint, which is
+ * decoded with its files (object_code.h). A damaged one counts for none of these and is
+ * left where it is, for a person to decide.
  *
  * Promises: nothing is dropped before the newest of those that are kept was read again
  * from the disk (store/verify.h) and found to be what it was; and never the only one. */
@@ -37,9 +38,9 @@ int pio_store_checkpoint_judge(pio_retained **list, size_t *count, pio_store *st
 int pio_store_checkpoint_retain(int64_t *unread, pio_store *store, int64_t run_id, const pio_keep *keep,
                                 pio_err *err);
 
-/* Remove a file under objects/ that no row names: an orphan (object.h). *bytes: what
+/* Remove a file of objects/ that no row names: an orphan (object.h). *bytes: what
  * it took, -1: it is none (any more), and stays. */
-int pio_store_orphan_remove(int64_t *bytes, pio_store *store, const char *sha256, pio_err *err);
+int pio_store_orphan_remove(int64_t *bytes, pio_store *store, const char *name, pio_err *err);
 
 /* Keep a checkpoint whatever the rule says, or no longer; `reason` may be NULL. */
 int pio_store_checkpoint_pin(pio_store *store, int64_t checkpoint_id, const char *reason, pio_err *err);

@@ -261,8 +261,14 @@ CREATE TABLE object (                          -- immutable files under objects/
   bytes       INTEGER NOT NULL,
   created_ns  INTEGER NOT NULL,
   verified_ns INTEGER,
-  verified    TEXT                             -- how: 'write', 'quick' (it is there), 'reread'; or what is wrong
+  verified    TEXT,                            -- how: 'write', 'quick' (it is there), 'reread'; or what is wrong
+  codec       TEXT CHECK (codec IN ('shuffle', 'xor')), -- NULL: the file has the bytes; else <sha256>.enc
+                                               -- has them (core/sys/encoded.h), xor: with an anchor
+  anchor      TEXT REFERENCES object,          -- has none itself
+  stored_bytes INTEGER,                        -- of the file, where it is encoded
+  sampled     REAL                             -- how many times smaller a sample became; NULL: not tried
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX object_by_anchor ON object (anchor) WHERE anchor IS NOT NULL;
 
 CREATE TABLE object_block (                    -- of objects that were reread and good: where is it, when they are not?
   sha256      TEXT PRIMARY KEY REFERENCES object ON DELETE CASCADE,

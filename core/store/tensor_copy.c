@@ -1,11 +1,11 @@
 #include "store/tensor_copy.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <unistd.h>
 
 #include "base/mem.h"
 #include "sys/fs.h"
+#include "sys/stored.h"
 
 #define BLOCK_BYTES ((int64_t)1 << 20)
 
@@ -86,24 +86,24 @@ int pio_tensor_copy(int fd, const char *to, int64_t at, const pio_tensor_part *p
                     pio_tensor_copy_heard *heard, void *context, pio_err *err)
 {
 	runs r = { 1, part->size_bytes, 0 };
-	int from = -1, rc = part->ndim ? check_box(&r, part, err) : 0;
+	pio_stored *from = NULL;
+	int rc = part->ndim ? check_box(&r, part, err) : 0;
 	uint8_t *block = pio_alloc((size_t)BLOCK_BYTES);
 	if (!rc && !block)
 		rc = pio_fail(err, PIO_ENOMEM, "out of memory to copy a tensor");
 	if (!rc)
-		rc = pio_fs_open(&from, part->path, O_RDONLY, 0, err);
+		rc = pio_stored_open(&from, part->path, err);
 	if (!rc)
-		(void)posix_fadvise(from, part->offset, part->size_bytes, POSIX_FADV_SEQUENTIAL);
+		pio_stored_expect(from, part->offset, part->size_bytes);
 	for (int64_t done = 0; !rc && done < part->size_bytes; done += BLOCK_BYTES) {
 		int64_t left = part->size_bytes - done, take = left < BLOCK_BYTES ? left : BLOCK_BYTES;
-		rc = pio_fs_pread_all(from, block, (size_t)take, part->offset + done, part->path, err);
+		rc = pio_stored_read(from, block, (size_t)take, part->offset + done, err);
 		if (!rc)
 			rc = write_block(fd, to, at, part, &r, done, block, take, err);
 		if (!rc && heard)
 			heard(context, take);
 	}
-	if (from >= 0)
-		pio_fs_close(&from, part->path, NULL);
+	pio_stored_close(&from);
 	pio_free(block);
 	return rc;
 }

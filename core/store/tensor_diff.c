@@ -1,12 +1,11 @@
 #include "store/tensor_diff.h"
 
-#include <fcntl.h>
 #include <math.h>
 #include <string.h>
 
 #include "base/element.h"
 #include "base/mem.h"
-#include "sys/fs.h"
+#include "sys/stored.h"
 
 #define BLOCK_NUMBERS (1 << 17)   /* read at a time */
 #define PART_NUMBERS 1024         /* decoded at a time: both stay in the nearest cache */
@@ -16,7 +15,7 @@
 typedef struct side {
 	const pio_tensor_place *place;
 	const pio_element *element;
-	int fd;
+	pio_stored *file;
 	uint8_t *block;
 } side;
 
@@ -150,8 +149,8 @@ static void compare_block(pio_tensor_diff *diff, sums *s, const side *a, const s
 
 static int read_block(side *s, size_t count, int64_t first, pio_err *err)
 {
-	return pio_fs_pread_all(s->fd, s->block, count * (size_t)s->element->size_bytes,
-	                        s->place->offset + first * s->element->size_bytes, s->place->path, err);
+	return pio_stored_read(s->file, s->block, count * (size_t)s->element->size_bytes,
+	                       s->place->offset + first * s->element->size_bytes, err);
 }
 
 static void finish(pio_tensor_diff *diff, const sums *s)
@@ -193,16 +192,15 @@ static int open_side(side *s, const pio_tensor_place *place, pio_err *err)
 	s->block = pio_alloc((size_t)BLOCK_NUMBERS * (size_t)s->element->size_bytes);
 	if (!s->block)
 		return pio_fail(err, PIO_ENOMEM, "out of memory to compare tensors");
-	int rc = pio_fs_open(&s->fd, place->path, O_RDONLY, 0, err);
+	int rc = pio_stored_open(&s->file, place->path, err);
 	if (!rc)
-		(void)posix_fadvise(s->fd, place->offset, place->size_bytes, POSIX_FADV_SEQUENTIAL);
+		pio_stored_expect(s->file, place->offset, place->size_bytes);
 	return rc;
 }
 
 static void close_side(side *s)
 {
-	if (s->fd >= 0)
-		pio_fs_close(&s->fd, s->place->path, NULL);
+	pio_stored_close(&s->file);
 	pio_free(s->block);
 }
 
@@ -210,7 +208,7 @@ int pio_tensor_diff_make(pio_tensor_diff *diff, const pio_tensor_place *place_a,
                          const pio_tensor_place *place_b, pio_tensor_diff_heard *heard, void *context,
                          pio_err *err)
 {
-	side a = { .fd = -1 }, b = { .fd = -1 };
+	side a = { .file = NULL }, b = { .file = NULL };
 	*diff = (pio_tensor_diff){ 0 };
 	int rc = open_side(&a, place_a, err);
 	if (!rc)

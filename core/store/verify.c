@@ -7,6 +7,7 @@
 #include "base/hex.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "store/object.h"
 #include "store/object_look.h"
 #include "store/sql.h"
 #include "sys/fs.h"
@@ -116,7 +117,7 @@ static int remember_one(verify *v, const outcome *o, int64_t now_ns, pio_err *er
 	const char *verified = o->what ? o->what : quick ? "quick" : "reread";
 	int rc = pio_sql_exec(v->store, err, "UPDATE object SET verified_ns = ?2, verified = ?3 WHERE"
 	                      " sha256 = ?1 AND (?4 OR verified IN ('is missing', 'is no file',"
-	                      " 'has a wrong size'))", "titi", o->sha256, now_ns, verified,
+	                      " 'has a wrong size', 'has no anchor any more'))", "titi", o->sha256, now_ns, verified,
 	                      (int64_t)(o->what || !quick));
 	if (!rc && o->blocks)
 		rc = pio_sql_exec(v->store, err, "INSERT OR REPLACE INTO object_block (sha256, digests) SELECT"
@@ -300,9 +301,8 @@ static int find_orphans_of(verify *v, const char *prefix, pio_err *err)
 	if (!rc)
 		rc = pio_fs_list(&names, &count, path.data, err);
 	for (size_t i = 0; !rc && i < count; i++) {
-		int64_t known = 0;
-		rc = pio_sql_int(&known, v->store, err, "SELECT EXISTS (SELECT 1 FROM object WHERE sha256 = ?1)",
-		                 "t", names[i]);
+		bool known = false;
+		rc = pio_store_object_owns(&known, v->store, names[i], err);
 		if (rc || known)
 			continue;
 		pio_verify_finding finding = { .object = names[i], .orphan = true,

@@ -17,6 +17,10 @@ local columns = [[
   c.id, c.run_id, e.name || '-' || r.number AS run, r.ulid, c.step, c.manifest_sha256 AS sha256,
   c.manifest, c.bytes, c.writers, c.fsyncs, c.stall_ns, c.created_ns, a.number AS attempt,
   (SELECT count(*) FROM checkpoint_file f WHERE f.checkpoint_id = c.id) AS files,
+  (SELECT sum(coalesce(o.stored_bytes, o.bytes)) FROM checkpoint_file f JOIN object o ON o.sha256 = f.sha256
+    WHERE f.checkpoint_id = c.id) AS stored_bytes,
+  (SELECT max(o.codec) FROM checkpoint_file f JOIN object o ON o.sha256 = f.sha256
+    WHERE f.checkpoint_id = c.id) AS encoding,
   (SELECT o.verified FROM checkpoint_file f JOIN object o ON o.sha256 = f.sha256
     WHERE f.checkpoint_id = c.id AND o.verified NOT IN ('write', 'quick', 'reread') LIMIT 1) AS damage,
   (SELECT count(*) FROM checkpoint_file f JOIN object o ON o.sha256 = f.sha256
@@ -105,6 +109,7 @@ end
 
 local function finish(row)
   row.name = row.run .. "@" .. row.step
+  row.ratio = row.encoding and row.bytes / row.stored_bytes
   row.state = row.damage and "damaged" or row.unread == 0 and "reread" or "written"
   return row
 end
@@ -145,11 +150,12 @@ function checkpoints.list(store, ids)
   return result
 end
 
--- Its files: { rank, role, sha256, bytes, verified, verified_ns }, by rank and role.
+-- Its files: { rank, role, part, sha256, bytes, verified, verified_ns, codec, anchor,
+-- stored_bytes }, by rank, role and part.
 function checkpoints.files(store, checkpoint)
-  return store:rows("SELECT f.rank, f.role, f.sha256, o.bytes, o.verified, o.verified_ns FROM"
-    .. " checkpoint_file f JOIN object o ON o.sha256 = f.sha256 WHERE f.checkpoint_id = ?"
-    .. " ORDER BY f.rank, f.role", checkpoint.id)
+  return store:rows("SELECT f.rank, f.role, f.part, f.sha256, o.bytes, o.verified, o.verified_ns, o.codec,"
+    .. " o.anchor, o.stored_bytes FROM checkpoint_file f JOIN object o ON o.sha256 = f.sha256 WHERE f.checkpoint_id = ?"
+    .. " ORDER BY f.rank, f.role, f.part", checkpoint.id)
 end
 
 -- Its tensors, one after another in the order of their bytes: { rank, role, name, dtype,
@@ -178,6 +184,7 @@ function checkpoints.to_json(row)
   return { id = row.sha256, name = row.name, run = row.run, ulid = row.ulid, step = row.step,
     attempt = row.attempt, bytes = row.bytes, files = row.files, writers = row.writers,
     fsyncs = row.fsyncs, stall_ms = row.stall_ns / 1e6, created = runs.time(row.created_ns),
+    encoding = or_null(row.encoding), stored_bytes = row.stored_bytes, ratio = or_null(row.ratio),
     state = row.state, damage = or_null(row.damage), verified = or_null(runs.time(row.verified_ns)),
     proof = or_null(row.proof), value = or_null(row.value), marks = json.array(checkpoints.marks(row)) }
 end

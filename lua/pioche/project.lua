@@ -2,6 +2,7 @@
 -- in the same sandbox as a recipe, returning { launch, keep, retry, remotes, aliases }.
 local aliases = require "pioche.aliases"
 local cli = require "pioche.cli"
+local encode = require "pioche.checkpoint.encode"
 local fields = require "pioche.fields"
 local launch = require "pioche.core.launch"
 local launcher = require "pioche.launcher"
@@ -68,6 +69,9 @@ project.keep = {
       .. " disk" },
   every = { kind = "positive", otherwise = "none",
     help = "keep the first checkpoint at or after each multiple of so many steps, too" },
+  encode = { kind = encode.kind, otherwise = false,
+    help = "encode the checkpoints that are kept beside the newest ones, for looking at, where a sample says"
+      .. " that it makes a file so many times smaller; true: 1.2. `pioche help checkpoint` says how" },
   quota = { kind = retention.size, otherwise = "none",
     help = "bytes that the store's files may take, as \"2TB\": it is told when the next checkpoint of a run"
       .. " would be more" },

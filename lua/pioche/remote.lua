@@ -11,8 +11,10 @@
 -- storage that shows no half ones. Keys are rclone's own business: nothing of them is
 -- in a store or in pioche.lua.
 local pack = require "pioche.core.pack"
+local core = require "pioche.core.store"
 local sys = require "pioche.core.sys"
 local errors = require "pioche.errors"
+local scratch_folder = require "pioche.checkpoint.scratch"
 local term = require "pioche.term"
 
 local remote = {}
@@ -169,17 +171,39 @@ local function copy_batches(from, to, objects, progress)
   end
 end
 
+-- Objects that are encoded leave as what they are, by way of a folder in staging/.
+local function put_encoded(self, store, objects, progress)
+  local folder = scratch_folder(store, "push")
+  for list, bytes in batches(objects) do
+    for _, object in ipairs(list) do
+      errors.check(pack.copy { from = store:object_path(object.sha256), sha256 = object.sha256,
+        bytes = object.bytes, to = folder .. "/" .. object_path(object.sha256) })
+    end
+    copy_batches(folder, self.target .. "/objects", list, function() end)
+    sys.remove_tree(folder)
+    progress(bytes)
+  end
+end
+
 -- Read and compared with their names before they leave; whether they arrived, their
 -- sizes tell, and rclone where the storage tells digests.
 function rclone:put_objects(store, objects, progress)
+  local plain, encoded, bytes = {}, {}, 0
   for _, object in ipairs(objects) do
-    local sha256 = errors.check(sys.sha256_file(store:object_path(object.sha256)))
-    if sha256 ~= object.sha256 then
+    local path = store:object_path(object.sha256)
+    if errors.check(core.object_sha256(path)) ~= object.sha256 then
       errors.raise("corrupt", "object %s has other bytes than its name says; `pioche verify` tells whose"
         .. " it is", object.sha256)
     end
+    local is_plain = sys.type(path) == "file"
+    table.insert(is_plain and plain or encoded, object)
+    bytes = bytes + (is_plain and object.bytes or 0)
   end
-  copy_batches(store:path() .. "/objects", self.target .. "/objects", objects, progress)
+  copy_batches(store:path() .. "/objects", self.target .. "/objects", plain, progress)
+  put_encoded(self, store, encoded, function(done)
+    bytes = bytes + done
+    progress(bytes)
+  end)
   local missing = self:absent(objects)
   if #missing > 0 then
     errors.raise("io", "%s: %d of %d objects are not there after they were copied, or not whole",

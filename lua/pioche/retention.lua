@@ -4,6 +4,7 @@
 -- Older ones go only when the newest of those that stay was read again from the disk,
 -- past the page cache. A small one is read at once; a large one by a process of its own,
 -- one at a time, while the runs go on.
+local encode = require "pioche.checkpoint.encode"
 local errors = require "pioche.errors"
 local format = require "pioche.format"
 local sys = require "pioche.core.sys"
@@ -77,6 +78,35 @@ local function try(self, job)
   end
 end
 
+-- ---- encoding -----------------------------------------------------------------------------
+
+-- One at a time, by a process of its own.
+local function begin_encoding(self, job)
+  local least = job.spec.keep.encode
+  if self.encoding or not least then return end
+  local rule = retention.rule(job.spec.keep, job.spec.goal)
+  local row, argv = encode.next(self.store, job.id, rule, self.encode_tried)
+  if not row then return end
+  self.encode_tried[row.id] = true
+  table.move({ "--least", ("%.17g"):format(least), "--store", sys.realpath(self.store:path()) }, 1, 4,
+    #argv + 1, argv)
+  local pid = sys.spawn { log = "/dev/null", argv = argv }
+  self.encoding = pid and { pid = pid, job = job, step = row.step, bytes = row.bytes }
+end
+
+local function tend_encoding(self)
+  local done = self.encoding
+  if not done then return end
+  local status, signal = sys.ended(done.pid)
+  if status == false then return end
+  self.encoding = nil
+  if signal or status ~= 0 then
+    self.progress:say("%s: the checkpoint of step %d could not be encoded: `pioche checkpoint encode %s@%d`"
+      .. " says why", done.job.name, done.step, done.job.name, done.step)
+  end
+  begin_encoding(self, done.job)
+end
+
 -- ---- room ---------------------------------------------------------------------------------
 
 -- Will the next checkpoint of a run fit? Told once, until it does.
@@ -89,7 +119,8 @@ local function watch_room(self, job)
     message = ("the next checkpoint takes about %s, and the store's disk has %s free"):format(
       format.bytes(newest.bytes), format.bytes(free))
   elseif quota then
-    local stored = check(self.store:one("SELECT coalesce(sum(bytes), 0) AS bytes FROM object")).bytes
+    local stored = check(self.store:one("SELECT coalesce(sum(coalesce(stored_bytes, bytes)), 0) AS bytes"
+      .. " FROM object")).bytes
     if stored + newest.bytes > quota then
       message = ("the store's files take %s, and with the next checkpoint of about %s more than keep.quota,"
         .. " %s"):format(format.bytes(stored), format.bytes(newest.bytes), format.bytes(quota))
@@ -106,16 +137,19 @@ end
 
 -- Apply the rule to a job's run; `is_over`: there will be no further checkpoint.
 function retention.apply(self, job, is_over)
-  self.retaining = self.retaining or {}
+  self.retaining, self.encode_tried = self.retaining or {}, self.encode_tried or {}
   self.retaining[job.id] = not try(self, job) and job or nil
+  begin_encoding(self, job)
   if not is_over then watch_room(self, job) end
 end
 
 -- Go on with what waits for a checkpoint that is being read.
 function retention.tend(self)
   local now = sys.mono_ns()
-  if self.reread and now - (self.tended_ns or 0) >= tend_ns then
-    self.tended_ns = now
+  if now - (self.tended_ns or 0) < tend_ns then return end
+  self.tended_ns = now
+  tend_encoding(self)
+  if self.reread then
     local status, signal = sys.ended(self.reread.pid)
     if status == false then return end
     local done = self.reread
@@ -142,9 +176,18 @@ function retention.settle(self)
     self:poll(100)
     retention.tend(self)
   end
-  if self.reread then
-    sys.kill(self.reread.pid, "SIGTERM")
-    self.reread = nil
+  while self.encoding and self.interrupts == 0 do
+    if told ~= self.encoding then
+      told = self.encoding
+      self.progress:say("%s: encoding the checkpoint of step %d (%s)", told.job.name, told.step,
+        format.bytes(told.bytes))
+    end
+    self:poll(100)
+    tend_encoding(self)
+  end
+  for _, name in ipairs { "reread", "encoding" } do
+    if self[name] then sys.kill(self[name].pid, "SIGTERM") end
+    self[name] = nil
   end
 end
 

@@ -88,16 +88,9 @@ end
 
 -- Give visit(bytes) all of a tensor, a block at a time.
 function tensors.read(store, row, visit)
-  local path = store:object_path(row.sha256)
-  local file <close>, why = io.open(path, "rb")
-  if not file then errors.raise("io", "%s", why) end
-  file:seek("set", row.offset)
-  local left = row.bytes
-  while left > 0 do
-    local bytes = file:read(math.min(left, block_bytes))
-    if not bytes then errors.raise("corrupt", "%s: cut short by %d bytes", path, left) end
-    left = left - #bytes
-    visit(bytes)
+  local object <close> = errors.check(core.object(store:object_path(row.sha256)))
+  for at = 0, row.bytes - 1, block_bytes do
+    visit(errors.check(object:read(row.offset + at, math.min(row.bytes - at, block_bytes))))
   end
 end
 

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "code.h"
 #include "disk.h"
 #include "ranks.h"
 #include "scene.h"
@@ -196,6 +197,14 @@ OF_RANKS(1)
 OF_RANKS(2)
 OF_RANKS(8)
 
+static void work_code(scene *s)
+{
+	if (!code_prepare(s))
+		return;
+	acknowledged(s);
+	code_work(s, 2, acknowledged);
+}
+
 static const power_story stories[] = {
 	{ "a rank alone", log_alone, check_alone, 1 },
 	{ "journal, fold and publish", fold_parts, check_fold, 1 },
@@ -204,6 +213,7 @@ static const power_story stories[] = {
 	{ "checkpoints of 1 rank", work_of_1, check_of_1, 3 },
 	{ "checkpoints of 2 ranks", work_of_2, check_of_2, 6 },
 	{ "checkpoints of 8 ranks", work_of_8, check_of_8, 12 },
+	{ "objects that are encoded and decoded", work_code, code_check, 2 },
 };
 
 /* ---- images -------------------------------------------------------------------------------- */

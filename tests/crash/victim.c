@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "code.h"
 #include "launch/agent.h"
 #include "launch/supervise.h"
 #include "ranks.h"
@@ -30,6 +31,7 @@
 #define WRITTEN 12
 #define IMPORTED 1500
 #define PARTS 5
+#define ENCODED 3
 
 static char self[PATH_MAX];
 
@@ -301,6 +303,13 @@ OF_RANKS(1)
 OF_RANKS(2)
 OF_RANKS(8)
 
+/* ---- objects that are encoded and decoded ---------------------------------------------------------------- */
+
+static void work_code(scene *s)
+{
+	code_work(s, ENCODED, NULL);
+}
+
 /* ---- the table ------------------------------------------------------------------------------------------ */
 
 const victim victims[] = {
@@ -316,6 +325,7 @@ const victim victims[] = {
 	{ "checkpoints of 1 rank", 12, false, ranks_prepare, work_of_1, NULL, check_of_1 },
 	{ "checkpoints of 2 ranks", 12, false, ranks_prepare, work_of_2, NULL, check_of_2 },
 	{ "checkpoints of 8 ranks", 12, false, ranks_prepare, work_of_8, NULL, check_of_8 },
+	{ "encoder", 10, false, code_prepare, work_code, NULL, code_check },
 };
 const size_t victims_count = sizeof victims / sizeof *victims;
 

@@ -202,13 +202,14 @@ local function check_sources(list)
     for _, part in ipairs(tensor.parts) do
       if not seen[part.sha256] then
         seen[part.sha256], seen[#seen + 1] = true, part
-        total = total + (sys.stat(part.path) or { size = 0 }).size
+        local object <close> = errors.check(core.object(part.path))
+        total = total + object:bytes()
       end
     end
   end
   local progress = term.progress("checking", format.bytes)
   for _, part in ipairs(seen) do
-    local sha256, bytes = errors.check(sys.sha256_file(part.path))
+    local sha256, bytes = errors.check(core.object_sha256(part.path))
     if sha256 ~= part.sha256 then
       errors.raise("corrupt", "%s is damaged: it has other bytes than its name says", part.path)
     end

@@ -13,11 +13,17 @@ local term = require "pioche.term"
 local list = {}
 
 local tensors_shown = 40      -- unless --all
+local encoded_column = 6      -- of ls, where something is
 
 -- How sure it is that the files are what they were: a cell of a table.
 local function state_cell(row)
   if row.damage then return { "damaged", "red" } end
   return { row.state, row.state == "reread" and "green" or nil }
+end
+
+-- How its files are encoded, and how many times smaller they are for it.
+local function encoding_text(row)
+  return row.encoding and ("%s %.2fx"):format(row.encoding, row.ratio) or ""
 end
 
 -- What came of the newest `checkpoint prove`.
@@ -29,21 +35,31 @@ end
 -- ---- ls ---------------------------------------------------------------------------------
 
 local function print_table(ctx, found)
-  local values, cells = {}, {}
-  for i, row in ipairs(found) do values[i] = row.value end
+  local values, cells, encoded = {}, {}, false
+  for i, row in ipairs(found) do
+    values[i] = row.value
+    encoded = encoded or row.encoding ~= nil
+  end
   local texts = format.column(values, #found)
   local goal = found[1].goal_key
   for i, row in ipairs(found) do
     if row.goal_key ~= goal then goal = "goal" end
     cells[i] = { row.name, row.sha256:sub(1, 12), texts[i], table.concat(checkpoints.marks(row), " "),
-      format.bytes(row.bytes), tostring(row.files), tostring(row.writers), format.duration(row.stall_ns),
+      format.bytes(row.bytes), encoding_text(row), tostring(row.files), tostring(row.writers),
+      format.duration(row.stall_ns),
       state_cell(row), proof_cell(row), runs.time(row.created_ns) }
   end
-  tables.print(ctx, { { title = "checkpoint" }, { title = "id", drop = 2 },
+  local columns = { { title = "checkpoint" }, { title = "id", drop = 2 },
     { title = goal or "goal", align = "right", drop = 1 }, { title = "", drop = 1 },
-    { title = "size", align = "right" }, { title = "files", align = "right", drop = 4 },
-    { title = "ranks", align = "right", drop = 4 }, { title = "stall", align = "right", drop = 3 },
-    { title = "state", drop = 1 }, { title = "resumes", drop = 1 }, { title = "saved", drop = 3 } }, cells)
+    { title = "size", align = "right" }, { title = "encoded", drop = 2 },
+    { title = "files", align = "right", drop = 4 }, { title = "ranks", align = "right", drop = 4 },
+    { title = "stall", align = "right", drop = 3 }, { title = "state", drop = 1 },
+    { title = "resumes", drop = 1 }, { title = "saved", drop = 3 } }
+  if not encoded then
+    table.remove(columns, encoded_column)
+    for _, row in ipairs(cells) do table.remove(row, encoded_column) end
+  end
+  tables.print(ctx, columns, cells)
 end
 
 function list.ls(ctx, words)
@@ -55,11 +71,11 @@ function list.ls(ctx, words)
     ctx.out(ctx.encode(values) .. "\n")
   elseif ctx.csv then
     ctx.out(csv.line { "checkpoint", "id", "run", "step", "attempt", "bytes", "files", "ranks", "stall_ms",
-      "state", "value", "marks", "created" })
+      "state", "value", "marks", "created", "encoding", "stored_bytes" })
     for _, row in ipairs(found) do
       ctx.out(csv.line({ row.name, row.sha256, row.run, row.step, row.attempt, row.bytes, row.files,
         row.writers, row.stall_ns / 1e6, row.state, row.value, table.concat(checkpoints.marks(row), " "),
-        runs.time(row.created_ns) }, 13))
+        runs.time(row.created_ns), row.encoding, row.stored_bytes }, 15))
     end
   elseif #found == 0 then
     ctx.note("no checkpoints\n")
@@ -120,7 +136,9 @@ local function print_files(ctx, files)
   for i, file in ipairs(files) do
     local sound = file.verified == "write" or file.verified == "quick" or file.verified == "reread"
     cells[i] = { tostring(file.rank), file.role, file.sha256:sub(1, 16), format.bytes(file.bytes),
-      { file.verified == "write" and "written" or file.verified, not sound and "red" or nil } }
+      { (file.verified == "write" and "written" or file.verified) .. (file.codec and (", %s %.2fx%s"):format(
+        file.codec, file.bytes / file.stored_bytes, file.anchor and " from " .. file.anchor:sub(1, 16) or "")
+        or ""), not sound and "red" or nil } }
   end
   heading(ctx, "files")
   tables.print(ctx, { { title = "rank", align = "right" }, { title = "role" }, { title = "sha256" },
@@ -154,6 +172,7 @@ local function print_head(ctx, row)
   line("saved", runs.time(row.created_ns) .. " by attempt " .. row.attempt)
   line("size", ("%s in %d file%s of %d rank%s"):format(format.bytes(row.bytes), row.files,
     row.files == 1 and "" or "s", row.writers, row.writers == 1 and "" or "s"))
+  line("encoded", row.encoding and ("%s, as %s"):format(encoding_text(row), format.bytes(row.stored_bytes)))
   line("stall", ("%s, %d fsyncs"):format(format.duration(row.stall_ns), row.fsyncs))
   local cell = state_cell(row)
   line("state", term.paint(cell[1], cell[2], ctx.color)
@@ -172,7 +191,8 @@ local function show_json(ctx, row, files, rows)
   value.file_list, value.tensors = json.array {}, json.array {}
   for i, file in ipairs(files) do
     value.file_list[i] = { rank = file.rank, role = file.role, sha256 = file.sha256, bytes = file.bytes,
-      verified = file.verified or json.null }
+      verified = file.verified or json.null, codec = file.codec or json.null,
+      anchor = file.anchor or json.null, stored_bytes = file.stored_bytes or file.bytes }
   end
   for i, item in ipairs(rows) do
     value.tensors[i] = { rank = item.rank, role = item.role, name = item.name, dtype = item.dtype,

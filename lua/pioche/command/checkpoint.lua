@@ -2,6 +2,7 @@
 local errors = require "pioche.errors"
 local care = require "pioche.checkpoint.care"
 local diff = require "pioche.checkpoint.diff"
+local encode = require "pioche.checkpoint.encode"
 local list = require "pioche.checkpoint.list"
 
 -- What follows the verb: how many arguments, in words, and which options it takes
@@ -16,6 +17,10 @@ local parts = {
   pin = { run = care.pin, min = 1, words = "CHECKPOINT... [--reason TEXT]", options = { "reason" } },
   unpin = { run = care.unpin, min = 1, words = "CHECKPOINT...", options = {} },
   verify = { run = care.verify, min = 1, words = "CHECKPOINT...", options = {} },
+  encode = { run = encode.encode, min = 1,
+    words = "CHECKPOINT... [--least RATIO] [--anchor CHECKPOINT|--alone]",
+    options = { "least", "anchor", "alone" } },
+  decode = { run = encode.decode, min = 1, words = "CHECKPOINT...", options = {} },
   export = { run = require "pioche.checkpoint.export", min = 1, max = 1,
     words = "CHECKPOINT --hf DIR [--role ROLE] [--shard-size SIZE]",
     options = { "hf", "role", "shard_size" } },
@@ -24,7 +29,8 @@ local parts = {
   prove = { run = require "pioche.checkpoint.prove", min = 1, max = 1,
     words = "CHECKPOINT|RUN [--steps N] [--metric KEY]", options = { "steps", "metric", "timeout" } },
 }
-local names = { "ls", "show", "cat", "diff", "pin", "unpin", "verify", "export", "import", "prove" }
+local names = { "ls", "show", "cat", "diff", "pin", "unpin", "verify", "encode", "decode", "export", "import",
+  "prove" }
 
 local globals = { store = true, json = true, csv = true, no_color = true }
 
@@ -87,6 +93,16 @@ pin keeps a checkpoint whatever the recipe's `keep` and `pioche gc` say, until i
 unpinned. verify reads all files of one again from the disk and compares them with
 their digests; the exit status is 1 where one is damaged.
 
+encode keeps the files of a checkpoint smaller: what differs from those of an older
+checkpoint of the run, its anchor, byte by byte of the elements, compressed; where a
+sample says that this does not make a file 1.2 times smaller (or --least RATIO), it
+stays as it is. Nothing else changes: files have the same digests, every command reads
+them, and a run that goes on from one has it decoded first. The anchor is the nearest
+older checkpoint, or one of those that --anchor names; it is kept while something
+hangs on it. --alone: without any. The larger file goes when the smaller one was read
+again from the disk and decoded to the same bytes. decode makes files of the bytes
+again. A recipe's `keep.encode` has it done to all that is kept beside the newest.
+
 export --hf makes a folder that Hugging Face's loaders read, and the safetensors
 package alone: whole tensors, whatever parts of them the ranks saved, in
 model.safetensors or in several files with their index. The folder appears whole or
@@ -107,12 +123,14 @@ what --metric names. Of a RUN it takes the newest checkpoint behind which someth
 was logged. What comes of it is kept: same, differs, or failed.
 
 JSON: of ls an array of {id, name, run, ulid, step, attempt, bytes, files, writers,
-fsyncs, stall_ms, created, state, damage, verified, proof, value, marks[]}; of show such an
-object with {commit, from, file_list[], tensors[]}; of cat {name, role, rank, dtype,
+fsyncs, stall_ms, created, encoding, stored_bytes, ratio, state, damage, verified,
+proof, value, marks[]}; of show such an object with {commit, from, file_list[],
+tensors[]}; of cat {name, role, rank, dtype,
 shape[], values[]}; of diff {a, b, same, changed, added, removed, reshaped,
 bytes_read, tensors[{kind, rank, role, name, a, b, elements, changed, unfinite,
 max_abs, max_index, rms, relative, cosine}]}; of pin, unpin and verify arrays of
-{id, name, done}; of export {path, checkpoint, name, files[], tensors, bytes};
+{id, name, done}, and of encode and decode with {files, bytes, stored_bytes}; of
+export {path, checkpoint, name, files[], tensors, bytes};
 of import what ls says of it; of prove {id, name, result, points, first_step,
 last_step, message}.]],
   options = {
@@ -127,6 +145,11 @@ last_step, message}.]],
       help = "of prove: this decides, not the losses and the goal; repeatable" },
     { name = "timeout", arg = "S", type = "integer", min = 1,
       help = "of prove: give up when it takes longer than so many seconds (1800)" },
+    { name = "least", arg = "RATIO", type = "number", min = 1,
+      help = "of encode: so many times smaller a file has to become (1.2)" },
+    { name = "anchor", arg = "CHECKPOINT", multi = true,
+      help = "of encode: one that files may be decoded with; repeatable" },
+    { name = "alone", help = "of encode: with no anchor but those that are named" },
     { name = "reason", arg = "TEXT", help = "of pin: why, which show tells" },
     { name = "hf", arg = "DIR", help = "of export: the folder, which must not exist" },
     { name = "role", arg = "ROLE", help = "of export and import: other tensors than the model's" },

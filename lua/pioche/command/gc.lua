@@ -30,8 +30,8 @@ end
 
 -- Bytes of objects that only these checkpoints need.
 local function bytes_of(store, ids)
-  return store:one("SELECT coalesce(sum(o.bytes), 0) AS bytes FROM object o WHERE EXISTS (SELECT 1 FROM"
-    .. " checkpoint_file f WHERE f.sha256 = o.sha256 AND f.checkpoint_id IN (SELECT value FROM"
+  return store:one("SELECT coalesce(sum(coalesce(o.stored_bytes, o.bytes)), 0) AS bytes FROM object o WHERE"
+    .. " EXISTS (SELECT 1 FROM checkpoint_file f WHERE f.sha256 = o.sha256 AND f.checkpoint_id IN (SELECT value FROM"
     .. " json_each(?1))) AND NOT EXISTS (SELECT 1 FROM checkpoint_file f JOIN checkpoint c ON"
     .. " c.id = f.checkpoint_id WHERE f.sha256 = o.sha256 AND c.state = 'sealed' AND c.id NOT IN (SELECT"
     .. " value FROM json_each(?1))) AND NOT EXISTS (SELECT 1 FROM media m WHERE m.sha256 = o.sha256)",
@@ -83,12 +83,13 @@ end
 local function sweep_orphans(ctx, store)
   local names, count, bytes = {}, 0, 0
   store:verify { quick = true, report = function(finding)
-    if finding and finding.orphan and finding.object:find("^%x+$") and #finding.object == 64 then
+    local digits = finding and finding.orphan and finding.object:gsub("%.enc$", "")
+    if digits and #digits == 64 and not digits:find("%X") then
       names[#names + 1] = finding.object
     end
   end }
   for _, name in ipairs(names) do
-    local there = sys.stat(store:object_path(name))
+    local there = sys.stat(("%s/objects/%s/%s"):format(store:path(), name:sub(1, 2), name))
     local size = ctx.options.dry_run and (there and there.size or false) or nil
     if size == nil then size = store:orphan_remove(name) end
     if size then count, bytes = count + 1, bytes + size end
@@ -193,10 +194,11 @@ return {
   help = [[
 Each run keeps what its recipe's `keep` says (`pioche help keep`): the newest
 checkpoints, the best ones, one for every so many steps, and beside these what is
-pinned (`pioche checkpoint pin`), what a run that is open starts from, and what is
-damaged. A supervisor applies the rule while it runs; this does it now, for runs
-that are over too. Runs that were started without a recipe keep all, unless
-pioche.lua has a `keep` or an option says what.
+pinned (`pioche checkpoint pin`), what a run that is open starts from, what others are
+decoded with (`pioche checkpoint encode`), and what is damaged. A supervisor applies
+the rule while it runs; this does it now, for runs that are over too. Runs that were
+started without a recipe keep all, unless pioche.lua has a `keep` or an option says
+what.
 
 Nothing is dropped before the newest of those that stay was read again from the
 disk. Files under objects/ that nothing refers to, and staging of owners that are

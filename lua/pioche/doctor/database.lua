@@ -107,8 +107,11 @@ local function check_objects(report, store, progress)
       "harmless but for the room they take; saving the same again adopts them, `pioche verify` names them")
   end
   if close() == 0 and result.orphans == 0 then
+    local encoded = store:one("SELECT count(*) AS objects, sum(bytes) AS bytes, sum(stored_bytes) AS stored"
+      .. " FROM object WHERE codec IS NOT NULL")
     report("ok", "objects", string.format("%s, %s", format.count(result.objects),
-      format.bytes(result.bytes)))
+      format.bytes(result.bytes)) .. (encoded.objects > 0 and (", of which %s, %s, are encoded as %s"):format(
+      format.count(encoded.objects), format.bytes(encoded.bytes), format.bytes(encoded.stored)) or ""))
   end
 end
 
