@@ -93,5 +93,6 @@ int pio_bind_open_sweep(lua_State *L)
 	pio_bind_gp_type(L);
 	pio_bind_cma_type(L);
 	luaL_newlib(L, functions);
+	luaL_setfuncs(L, pio_bind_fit_functions, 0);
 	return 1;
 }

@@ -1,9 +1,11 @@
 /* sweep.h: what the files that bind the room `sweep` share: sweep.c (draws and real
  * functions), sweep_tpe.c (points, and the Parzen estimator), sweep_gp.c, sweep_cma.c, sweep_front.c
- * (points with several goals), sweep_importance.c. */
+ * (points with several goals), sweep_importance.c,
+ * sweep_fit.c (what is fitted to results). */
 #ifndef PIO_BIND_SWEEP_H
 #define PIO_BIND_SWEEP_H
 
+#include <lauxlib.h>
 #include <lua.h>
 
 #include "bind/bind.h"
@@ -42,5 +44,8 @@ int pio_bind_front_subset(lua_State *L);
 /* Functions of what parameters matter (sweep/pedanova.h, sweep/forest.h). */
 int pio_bind_divergence(lua_State *L);
 int pio_bind_forest(lua_State *L);
+
+/* Functions of sweep_fit.c, an empty one last. */
+extern const luaL_Reg pio_bind_fit_functions[];
 
 #endif

@@ -1,0 +1,129 @@
+#!/usr/bin/env python3
+"""What pioche fits to results, beside SciPy: Student's t, chances of being the best, the end
+of a learning curve, scaling laws. SciPy lives in build/scipy of the checkout, made when first
+asked for, and kept; where pip cannot install it, the tests are skipped by that name."""
+import json
+import os
+import subprocess
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+import harness  # noqa: E402
+from harness import BUILD, ROOT, Project, Skip  # noqa: E402
+
+HOME = os.path.join(ROOT, "build", "scipy")
+PYTHON = os.path.join(HOME, "bin", "python")
+CHECK = [PYTHON, "-c", "import numpy, scipy"]
+
+OURS = """
+local core, json = require "pioche.core.sweep", require "pioche.core.json"
+local out = { student = json.array {}, below = json.array {}, quantiles = json.array {} }
+for _, freedom in ipairs { 1, 2, 3, 4, 7, 10, 33, 250, 5000 } do
+  for _, t in ipairs { -40, -6, -2.5, -1, -0.01, 0, 0.3, 1.7, 12 } do
+    table.insert(out.student, json.array { t, freedom, core.student(t, freedom) })
+  end
+end
+out.chances = json.array(core.chances({ 0.0, 0.4, 0.45, 1.0, 3.0 }, { 2, 3, 1, 4, 1 }, 2.2, 6))
+local x, y = { 0.05, 0.1, 0.2, 0.3, 0.35 }, { 2.0, 1.5, 1.31, 1.22, 1.2 }
+for _, bound in ipairs { 0.8, 1.0, 1.1, 1.15, 1.2, 1.4 } do
+  table.insert(out.below, json.array { bound, core.forecast(x, y, 0.02, 0.03, bound).below })
+end
+local said = core.forecast(x, y, 0.02, 0.03)
+out.quantiles = json.array { said.low, said.value, said.high }
+local sizes, tokens, losses = {}, {}, {}
+for i = 0, 19 do
+  sizes[i + 1], tokens[i + 1] = 1e6 * 3 ^ (i % 5), 2e7 * 5 ^ (i // 5)
+  losses[i + 1] = (1.7 + 400 * sizes[i + 1] ^ -0.34 + 410 * tokens[i + 1] ^ -0.28)
+    * (1 + 0.01 * (core.uniform(1, i, "n") - 0.5))
+end
+out.law, out.points = core.law(sizes, tokens, losses, 0, 1), json.array {}
+for i in ipairs(sizes) do out.points[i] = json.array { sizes[i], tokens[i], losses[i] } end
+print(json.encode(out))
+"""
+
+THEIRS = """
+import json, sys
+import numpy as np
+from scipy import optimize, special, stats
+ours = json.load(sys.stdin)
+
+for t, freedom, value in ours["student"]:
+    assert abs(value - stats.t.cdf(t, freedom)) <= 2e-12, (t, freedom, value)
+
+# By drawing: the variance, then each mean.
+rng, n = np.random.default_rng(1), 2000000
+variance = 2.2 / rng.chisquare(6, n)
+means, repeats = np.array([0, 0.4, 0.45, 1, 3]), np.array([2, 3, 1, 4, 1])
+drawn = means[:, None] + rng.standard_normal((5, n)) * np.sqrt(variance / repeats[:, None])
+share = np.bincount(drawn.argmin(0), minlength=5) / n
+assert np.abs(share - ours["chances"]).max() < 2e-3, (share, ours["chances"])
+
+# Bayesian linear regression on each shape, written with matrices.
+x, y = np.array([0.05, 0.1, 0.2, 0.3, 0.35]), np.array([2.0, 1.5, 1.31, 1.22, 1.2])
+powers = (0.1, 0.2, 0.35, 0.5, 0.7, 1, 1.4, 2, 3)
+shapes = [lambda x, p=p: x ** -p for p in powers]
+shapes += [lambda x, p=p, k=k: (1 + k * x) ** -p for k in (5, 20, 80) for p in powers]
+shapes += [lambda x, r=r: np.exp(-r * x) for r in (0.7, 1.2, 2, 3, 4.5, 6.5, 9, 12, 17, 25, 40)]
+shapes += [lambda x, r=r: np.exp(-r * np.sqrt(x)) for r in (1, 1.7, 2.7, 4, 6, 9, 13, 20)]
+shapes += [lambda x: -np.log(x)]
+unit, origin = y.max() - y.min(), y[-1]
+z, freedom = (y - origin) / unit, 2 + len(y)
+parts = []
+for f in shapes:
+    design = np.column_stack([np.ones(len(x)), (f(x) - f(1)) / (f(x[0]) - f(1))])
+    prior, mean = np.eye(2) / 1e4, np.array([0.0, 1.0])
+    precision = prior + design.T @ design
+    posterior = np.linalg.solve(precision, prior @ mean + design.T @ z)
+    left = z @ z + mean @ prior @ mean - posterior @ precision @ posterior + 2 * 0.01 ** 2
+    evidence = -0.5 * np.linalg.slogdet(precision)[1] - freedom / 2 * np.log(left)
+    spread = np.sqrt(left / freedom * (1 + np.linalg.inv(precision)[0, 0]))
+    parts.append((evidence, origin + unit * posterior[0] + 0.02, np.hypot(unit * spread, 0.03)))
+evidence, center, scale = map(np.array, zip(*parts))
+weight = special.softmax(0.5 * evidence)
+cdf = lambda bound: float(weight @ stats.t.cdf((bound - center) / scale, freedom))
+for bound, below in ours["below"]:
+    assert abs(below - cdf(bound)) < 1e-6, (bound, below, cdf(bound))
+for p, value in zip((0.05, 0.5, 0.95), ours["quantiles"]):
+    theirs = optimize.brentq(lambda b: cdf(b) - p, 0, 3, xtol=1e-12)
+    assert abs(value - theirs) < 1e-6, (p, value, theirs)
+
+# The law: what SciPy makes of the same loss, from the paper's kind of starts, is not better.
+points = np.log(np.array(ours["points"]))
+def loss(theta):
+    a, b, e, alpha, beta = theta
+    parts = np.stack([a - alpha * points[:, 0], b - beta * points[:, 1], np.full(len(points), e)])
+    return special.huber(1e-3, special.logsumexp(parts, axis=0) - points[:, 2]).sum()
+law = ours["law"]
+mine = loss([np.log(law["A"]), np.log(law["B"]), np.log(law["E"]), law["alpha"], law["beta"]])
+best = min((optimize.minimize(loss, [a, b, e, s, t], method="Nelder-Mead",
+                              options={"maxiter": 6000, "maxfev": 6000, "xatol": 1e-9, "fatol": 1e-14})
+            for a, b in ((4, 4), (8, 8)) for e in (0, 0.5) for s, t in ((0.2, 0.2), (0.5, 0.5))),
+           key=lambda found: found.fun)
+assert mine <= best.fun * 1.001, (mine, best.fun, best.x, law)
+print("agreed")
+"""
+
+
+def scipy():
+    if os.environ.get("SAN"):
+        raise Skip("python3 is not built with the sanitizers")
+    if not os.path.exists(PYTHON) or subprocess.run(CHECK, capture_output=True, check=False).returncode:
+        subprocess.run([sys.executable, "-m", "venv", HOME], check=True, capture_output=True)
+        done = subprocess.run([PYTHON, "-m", "pip", "install", "-q", "scipy", "numpy"], capture_output=True,
+                              text=True, check=False)
+        if done.returncode or subprocess.run(CHECK, capture_output=True, check=False).returncode:
+            raise Skip(f"scipy: pip cannot install it ({''.join(done.stderr.strip().splitlines()[-1:])[:120]})")
+
+
+def test_what_is_fitted_is_what_scipy_makes_of_it():
+    scipy()
+    with Project(git=False) as p:
+        p.write("ours.lua", OURS)
+        ours = subprocess.run([os.path.join(BUILD, "tests", "lua_host"), p.path("ours.lua")], env=p.env,
+                              capture_output=True, text=True, check=True).stdout
+        json.loads(ours)
+        done = subprocess.run([PYTHON, "-c", THEIRS], input=ours, capture_output=True, text=True, check=False)
+        assert done.returncode == 0 and done.stdout == "agreed\n", done.stderr
+
+
+harness.main()
