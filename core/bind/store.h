@@ -2,7 +2,7 @@
  * store.c (life, runs), store_statement.c and store_query.c (SQL),
  * store_param.c (parameters of many runs), store_series.c (points), store_verify.c,
  * store_plan.c (sweeps, checkpoints, inputs), store_checkpoint.c (what is in
- * checkpoints), store_object.c (their bytes), store_rung.c (stopping rules),
+ * checkpoints), store_object.c (their bytes), store_rung.c (stopping rules, races),
  * store_change.c (what a person changed of a sweep), store_care.c (who supervises, is it
  * in order). */
 #ifndef PIO_BIND_STORE_H

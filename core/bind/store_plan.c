@@ -89,6 +89,14 @@ static int store_proposal_observe(lua_State *L)
 	return pio_bind_id(L, rc, ordinal, &err);
 }
 
+static int store_proposal_forecast(lua_State *L)
+{
+	pio_err err = PIO_ERR_INIT;
+	int rc = pio_store_proposal_forecast(pio_bind_store(L, 1), luaL_checkinteger(L, 2),
+	                                     luaL_checkinteger(L, 3), luaL_checkstring(L, 4), &err);
+	return pio_bind_done(L, rc, &err);
+}
+
 static int store_proposal_run_add(lua_State *L)
 {
 	pio_err err = PIO_ERR_INIT;
@@ -215,7 +223,8 @@ const luaL_Reg pio_bind_store_plan_methods[] = {
 	{ "snapshot_add", store_snapshot_add }, { "sweep_add", store_sweep_add },
 	{ "sweep_state", store_sweep_state }, { "proposal_add", store_proposal_add },
 	{ "sweep_extend", store_sweep_extend }, { "proposal_observe", store_proposal_observe },
-	{ "proposal_run_add", store_proposal_run_add }, { "log", store_log },
+	{ "proposal_run_add", store_proposal_run_add }, { "proposal_forecast", store_proposal_forecast },
+	{ "log", store_log },
 	{ "stop_request", store_stop_request },
 	{ "input_digest", store_input_digest }, { "bundle_add", store_bundle_add },
 	{ "checkpoint_newest", store_checkpoint_newest }, { "checkpoint_resume", store_checkpoint_resume },

@@ -1,5 +1,6 @@
-/* The store from Lua: what a stopping rule said of runs. */
+/* The store from Lua: what a stopping rule said of runs, and what a race asked for. */
 #include "bind/store.h"
+#include "store/repeat.h"
 #include "store/rung.h"
 
 static double field_number(lua_State *L, int index, const char *name)
@@ -10,7 +11,8 @@ static double field_number(lua_State *L, int index, const char *name)
 	return value;
 }
 
-/* rung_add(sweep_id, run_id, step, { at_step, value, best, mean, verdict, reason }) */
+/* rung_add(sweep_id, run_id, step, { at_step, value, best, mean, verdict, reason, forecast,
+ * audited }) */
 static int store_rung_add(lua_State *L)
 {
 	pio_store *store = pio_bind_store(L, 1);
@@ -23,6 +25,8 @@ static int store_rung_add(lua_State *L)
 		.mean = field_number(L, 5, "mean"),
 		.verdict = pio_bind_field_string(L, 5, "verdict"),
 		.reason = pio_bind_field_string(L, 5, "reason"),
+		.forecast = pio_bind_field_string(L, 5, "forecast"),
+		.audited = pio_bind_field_boolean(L, 5, "audited"),
 	};
 	pio_err err = PIO_ERR_INIT;
 	int rc = pio_store_rung_add(store, &rung, &err);
@@ -37,6 +41,27 @@ static int store_rung_promote(lua_State *L)
 	return pio_bind_done(L, rc, &err);
 }
 
+/* repeat_add(sweep_id, number, seed, run_id, seen) */
+static int store_repeat_add(lua_State *L)
+{
+	pio_err err = PIO_ERR_INIT;
+	int rc = pio_store_repeat_add(pio_bind_store(L, 1), luaL_checkinteger(L, 2), luaL_checkinteger(L, 3),
+	                              luaL_checkinteger(L, 4), luaL_checkinteger(L, 5),
+	                              luaL_checkinteger(L, 6), &err);
+	return pio_bind_done(L, rc, &err);
+}
+
+/* repeat_observe(sweep_id, number, seed, value): NaN where the run failed */
+static int store_repeat_observe(lua_State *L)
+{
+	pio_err err = PIO_ERR_INIT;
+	int rc = pio_store_repeat_observe(pio_bind_store(L, 1), luaL_checkinteger(L, 2),
+	                                  luaL_checkinteger(L, 3), luaL_checkinteger(L, 4),
+	                                  luaL_checknumber(L, 5), &err);
+	return pio_bind_done(L, rc, &err);
+}
+
 const luaL_Reg pio_bind_store_rung_methods[] = {
-	{ "rung_add", store_rung_add }, { "rung_promote", store_rung_promote }, { NULL, NULL },
+	{ "rung_add", store_rung_add }, { "rung_promote", store_rung_promote },
+	{ "repeat_add", store_repeat_add }, { "repeat_observe", store_repeat_observe }, { NULL, NULL },
 };

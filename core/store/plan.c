@@ -118,6 +118,13 @@ int pio_store_proposal_observe(int64_t *ordinal, pio_store *store, int64_t sweep
 	return rc;
 }
 
+int pio_store_proposal_forecast(pio_store *store, int64_t sweep_id, int64_t number,
+                                const char *forecast, pio_err *err)
+{
+	return pio_sql_exec(store, err, "UPDATE proposal SET forecast = ?3 WHERE sweep_id = ?1 AND number = ?2"
+	                    " AND observed IS NULL AND forecast IS NULL", "iit", sweep_id, number, forecast);
+}
+
 int pio_store_proposal_run_add(pio_store *store, int64_t sweep_id, int64_t number, int64_t seed,
                                int64_t run_id, pio_err *err)
 {

@@ -47,6 +47,9 @@ int pio_store_proposal_add(pio_store *store, int64_t sweep_id, int64_t number,
  * which. There is one a proposal: where it is on record, that stands. */
 int pio_store_proposal_observe(int64_t *ordinal, pio_store *store, int64_t sweep_id, int64_t number,
                                const char *observation, pio_err *err);
+/* What its sampler expects of a proposal, JSON: once, and before it is observed. */
+int pio_store_proposal_forecast(pio_store *store, int64_t sweep_id, int64_t number,
+                                const char *forecast, pio_err *err);
 int pio_store_proposal_run_add(pio_store *store, int64_t sweep_id, int64_t number, int64_t seed,
                                int64_t run_id, pio_err *err);
 

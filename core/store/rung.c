@@ -26,10 +26,11 @@ int pio_store_rung_add(pio_store *store, const pio_store_rung *rung, pio_err *er
 		                (long long)rung->step);
 	return pio_sql_exec(store, err,
 	                    "INSERT INTO rung (sweep_id, run_id, step, at_step, value, value_bits, best,"
-	                    " mean, verdict, reason, time_ns) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-	                    "iiiidoddtti", rung->sweep_id, rung->run_id, rung->step, rung->at_step,
+	                    " mean, verdict, reason, time_ns, audited, forecast)"
+	                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+	                    "iiiidoddttiit", rung->sweep_id, rung->run_id, rung->step, rung->at_step,
 	                    rung->value, bits_of_nan(rung->value), rung->best, rung->mean, rung->verdict,
-	                    rung->reason, pio_clock_wall_ns());
+	                    rung->reason, pio_clock_wall_ns(), (int64_t)rung->audited, rung->forecast);
 }
 
 int pio_store_rung_promote(pio_store *store, int64_t sweep_id, int64_t run_id, int64_t step,

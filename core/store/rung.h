@@ -7,6 +7,7 @@
 #ifndef PIO_STORE_RUNG_H
 #define PIO_STORE_RUNG_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -18,6 +19,8 @@ typedef struct pio_store_rung {
 	double value, best, mean;     /* of that point, and of all up to it; may be NaN */
 	const char *verdict;          /* go, stop or pause */
 	const char *reason;           /* NULL: none */
+	const char *forecast;         /* JSON; NULL: none */
+	bool audited;                 /* the rule said stop, and it goes on */
 } pio_store_rung;
 /* A run passes each rung once; a second time is PIO_EEXIST. */
 int pio_store_rung_add(pio_store *store, const pio_store_rung *rung, pio_err *err);

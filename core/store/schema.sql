@@ -450,6 +450,7 @@ CREATE TABLE proposal (                        -- what a sampler proposed, in or
   seen        INTEGER NOT NULL DEFAULT 0,      -- how many observations its sampler was told before
   observed    INTEGER,                         -- which observation it is itself: 1, 2, ...
   observation TEXT,                            -- JSON: what it came to, as its sampler was told
+  forecast    TEXT,                            -- JSON: what its sampler expected of it before it ran
   PRIMARY KEY (sweep_id, number)
 ) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX proposal_observed ON proposal (sweep_id, observed) WHERE observed IS NOT NULL;
@@ -461,6 +462,10 @@ CREATE TABLE proposal_run (                    -- its runs, one a seed
   number      INTEGER NOT NULL,
   seed        INTEGER NOT NULL,
   run_id      INTEGER NOT NULL REFERENCES run,
+  asked       INTEGER,                         -- which decision of a race it is: 1, 2, ...; NULL: planned
+  seen        INTEGER,                         -- and how many values the race had seen then
+  observed    INTEGER,                         -- which value that a race saw it is itself
+  value       REAL,                            -- that value; NULL with `observed`: it failed
   PRIMARY KEY (sweep_id, number, seed),
   FOREIGN KEY (sweep_id, number) REFERENCES proposal
 ) STRICT, WITHOUT ROWID;
@@ -488,6 +493,8 @@ CREATE TABLE rung (                            -- what a rule said of runs as th
   time_ns     INTEGER NOT NULL,
   promoted_ns INTEGER,                         -- paused: since then it may go on
   promoted_after INTEGER,                      -- id of the newest arrival of its sweep then
+  audited     INTEGER NOT NULL DEFAULT 0,      -- 1: the rule said stop, and it goes on to see what comes
+  forecast    TEXT,                            -- JSON: what the rule expected of its end
   UNIQUE (sweep_id, run_id, step)
 ) STRICT;
 CREATE INDEX rung_by_step ON rung (sweep_id, step, id);

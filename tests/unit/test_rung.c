@@ -1,7 +1,8 @@
-/* What a stopping rule said of runs: once a run and rung, NaN and all. */
+/* What a stopping rule said of runs, once a run and rung, NaN and all; and what a race asked for. */
 #include <math.h>
 
 #include "store/plan.h"
+#include "store/repeat.h"
 #include "store/rung.h"
 #include "store/run.h"
 #include "store_fixture.h"
@@ -30,10 +31,14 @@ static void a_run_passes_each_rung_once(void **state)
 	rung.value = 9;
 	check_fails(pio_store_rung_add(f.store, &rung, &err), PIO_EEXIST, "passed the rung at step 50");
 	rung.step = 100;
+	rung.audited = true;
+	rung.forecast = "{}";
 	check_ok(pio_store_rung_add(f.store, &rung, &err));
 	assert_string_equal(sql_text(f.store, "SELECT group_concat(step || ' ' || at_step || ' ' || value ||"
 	                             " ' ' || verdict, ', ') FROM (SELECT * FROM rung ORDER BY id)"),
 	                    "50 48 2.5 go, 100 48 9.0 go");
+	assert_string_equal(sql_text(f.store, "SELECT group_concat(audited || coalesce(forecast, '-')) FROM rung"),
+	                    "0-,1{}");
 	store_down(&f);
 }
 
@@ -69,12 +74,53 @@ static void only_what_is_paused_is_promoted_and_once(void **state)
 	store_down(&f);
 }
 
+static void what_a_race_decides_and_sees_is_numbered(void **state)
+{
+	(void)state;
+	fixture f = store_up();
+	int64_t sweep = 0, run = add_run(f.store, &sweep);
+	for (int number = 1; number <= 2; number++) {
+		check_ok(pio_store_proposal_add(f.store, sweep, number, number == 1 ? "{}" : "{\"x\":1}", 0, &err));
+		check_ok(pio_store_proposal_run_add(f.store, sweep, number, 1, run, &err));
+	}
+	check_ok(pio_store_repeat_observe(f.store, sweep, 2, 1, 0.5, &err));
+	check_ok(pio_store_repeat_add(f.store, sweep, 2, 2, run, 1, &err));
+	check_fails(pio_store_repeat_add(f.store, sweep, 2, 2, run, 1, &err), PIO_EEXIST,
+	            "proposal 2 runs with seed 2 already");
+	check_ok(pio_store_repeat_observe(f.store, sweep, 1, 1, (double)NAN, &err));
+	check_ok(pio_store_repeat_observe(f.store, sweep, 2, 1, 9, &err)); /* the first stands */
+	check_ok(pio_store_repeat_add(f.store, sweep, 1, 2, run, 2, &err));
+	assert_string_equal(sql_text(f.store, "SELECT group_concat(number || ' ' || seed || ' ' || coalesce(asked,"
+	                             " '-') || ' ' || coalesce(seen, '-') || ' ' || coalesce(observed, '-') || ' '"
+	                             " || coalesce(value, '-'), ', ') FROM proposal_run ORDER BY number, seed"),
+	                    "1 1 - - 2 -, 1 2 2 2 - -, 2 1 - - 1 0.5, 2 2 1 1 - -");
+	store_down(&f);
+}
+
+static void a_forecast_stands_once_and_before_what_came(void **state)
+{
+	(void)state;
+	fixture f = store_up();
+	int64_t sweep = 0, ordinal = 0;
+	add_run(f.store, &sweep);
+	for (int number = 1; number <= 2; number++)
+		check_ok(pio_store_proposal_add(f.store, sweep, number, "{}", 0, &err));
+	check_ok(pio_store_proposal_forecast(f.store, sweep, 1, "[1]", &err));
+	check_ok(pio_store_proposal_forecast(f.store, sweep, 1, "[2]", &err));
+	check_ok(pio_store_proposal_observe(&ordinal, f.store, sweep, 2, "{}", &err));
+	check_ok(pio_store_proposal_forecast(f.store, sweep, 2, "[3]", &err));
+	assert_string_equal(sql_text(f.store, "SELECT group_concat(coalesce(forecast, '-')) FROM proposal"), "[1],-");
+	store_down(&f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_run_passes_each_rung_once),
 		cmocka_unit_test(a_nan_keeps_its_bits),
 		cmocka_unit_test(only_what_is_paused_is_promoted_and_once),
+		cmocka_unit_test(what_a_race_decides_and_sees_is_numbered),
+		cmocka_unit_test(a_forecast_stands_once_and_before_what_came),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
