@@ -8,6 +8,15 @@ local function factor(value)
   return nil, "a number, at least 2"
 end
 
+local function part(value)
+  if type(value) == "number" and value > 0 and value < 1 then return value end
+  return nil, "a number between 0 and 1"
+end
+
+-- The option by which a rule is audited (judge.lua).
+rungs.audit = { kind = part, otherwise = "none",
+  help = "let so many of those on that would stop, to see what the rule costs, as audit = 0.05" }
+
 -- Options of rules whose rungs are min, min * eta, min * eta^2 and so on, below max.
 function rungs.schema()
   return {
@@ -17,6 +26,7 @@ function rungs.schema()
       help = "where runs end by themselves: there is no rung from there on" },
     eta = { kind = factor, default = 3,
       help = "of a rung one in so many goes on, and the next one is so many times as far" },
+    audit = rungs.audit,
   }
 end
 

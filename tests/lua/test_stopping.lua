@@ -149,6 +149,82 @@ test("hyperband: a run is ranked among those of its bracket alone", function()
   equal((rule:decide({ number = middle[1] }, 3, { loss = 6 }, list)), "go")
 end)
 
+local function curve_options(more)
+  local options = { every = 10, max = 80, startup = 2 }
+  for name, value in pairs(more or {}) do options[name] = value end
+  return options
+end
+
+-- Runs whose curves come to each rung in their order: what is said of each, "g" or "s", at its
+-- last rung, with why and the forecast.
+local function curves(rule, shapes)
+  local rungs_seen, said = {}, {}
+  local function of_rung(step)
+    rungs_seen[step] = rungs_seen[step] or {}
+    return rungs_seen[step]
+  end
+  for n, shape in ipairs(shapes) do
+    local run, step = { number = n, params = {}, curve = {} }, 0
+    repeat
+      step = rule:next_rung(run, step)
+      if not step then break end
+      local at = { loss = shape(step), number = n, run_id = n }
+      run.curve[#run.curve + 1] = { step = step, loss = at.loss }
+      local verdict, why, forecast = rule:decide(run, step, at, of_rung(step), of_rung)
+      table.insert(of_rung(step), at)
+      said[n] = { verdict = verdict, why = why, forecast = forecast, step = step }
+    until verdict == "stop"
+  end
+  return said
+end
+
+local function falling(floor, speed)
+  return function(step) return floor + (1 - floor) * (1 + speed * step) ^ -1 end
+end
+
+test("curve: the first go to their end; what cannot come near the best stops, once enough is known", function()
+  local said = curves(new("curve", curve_options()), { falling(0.3, 1), falling(0.4, 1), falling(0.9, 1),
+    falling(0.1, 0.06), function() return huge end })
+  equal({ said[1].step, said[2].step, said[3].step, said[4].step, said[5].step }, { 80, 80, 40, 80, 10 })
+  equal(said[3].verdict, "stop")
+  tap.contains(said[3].why, "better than 0.30864 with probability")
+  local f = said[3].forecast
+  assert(f.low < f.value and f.value < f.high and f.below < 0.05 and f.bound == falling(0.3, 1)(80))
+  -- A slow one that will be the best is worse than both for long, and goes on.
+  assert(falling(0.1, 0.06)(30) > falling(0.4, 1)(30) and said[4].verdict == "go")
+  equal(said[5].why, "no finite number")
+end)
+
+test("curve: what is maximized is told in its own sign", function()
+  local function rising(top) return function(step) return -top + (1 + step) ^ -1 end end
+  local said = curves(new("curve", curve_options(), { key = "acc", goal = "maximize" }),
+    { rising(0.9), rising(0.8), rising(0.2) })
+  local f = said[3].forecast
+  assert(said[3].verdict == "stop" and f.value > 0.1 and f.value < 0.3 and f.low < f.high)
+  tap.contains(said[3].why, "better than 0.88765")
+end)
+
+test("curve: where all curves bend down at the end, forecasts learn it", function()
+  -- The learning rate falls to nothing over the last quarter, and every loss by 0.3 with it.
+  local function bent(floor)
+    return function(step) return floor + (1 + step) ^ -1 - (step > 60 and 0.3 * (step - 60) / 20 or 0) end
+  end
+  local said = curves(new("curve", curve_options { startup = 3 }), { bent(0.5), bent(0.52), bent(0.54),
+    bent(0.48), bent(0.9) })
+  equal(said[4].step, 80)
+  equal(said[5].verdict, "stop")
+  assert(math.abs(said[5].forecast.value - bent(0.9)(80)) < 0.11, said[5].forecast.value)
+end)
+
+test("curve: the end is a rung, and options are checked", function()
+  local run = { number = 1, params = {} }
+  equal(steps_of(new("curve", { every = 30, max = 100 }), run), { 30, 60, 90, 100 })
+  equal(steps_of(new("curve", { every = 30, min = 50, max = 80 }), run), { 50, 80 })
+  tap.contains(tap.raises(new, "curve", { every = 50, max = 50 }), "stop.max: expected more than the first rung")
+  tap.contains(tap.raises(new, "curve", { every = 5, max = 50, chance = 0.7 }), "a number between 0 and 0.5")
+  tap.contains(tap.raises(new, "asha", { min = 1, max = 9, audit = 1 }), "a number between 0 and 1")
+end)
+
 test("wrong options name the key and what was expected", function()
   local function wrong(name, options, part)
     tap.contains(tap.raises(new, name, options), part)

@@ -3,10 +3,11 @@
 -- A stopping rule is { name, summary, schema, check(where, given) -> options, new(options, goal) };
 -- new gives an object with
 --   next_rung(self, run, step)   the first rung above `step` of this run, nil when there is none
---   decide(self, run, rung, at, earlier)   "go" or "stop", and why, for people; asked once a run
---            and rung
--- run is { number, params, seed }: of which proposal it is, and its parameters. `at` is what it
--- has come to by the rung:
+--   decide(self, run, rung, at, earlier, of_rung)   "go" or "stop", and why, for people; asked
+--            once a run and rung. Third it may give what it expects of the run's end, a table
+--            that is kept with the verdict: { value, low, high, below, bound }, the goal's own values
+-- run is { number, params, seed, curve }: of which proposal it is, its parameters, and { step,
+-- loss } of each rung that it came to, this one last. `at` is what it has come to by the rung:
 --   loss     the goal's metric there, or the last before, the lower the better; NaN is math.huge
 --   best     the lowest loss so far
 --   mean     the mean of all losses so far
@@ -18,7 +19,8 @@
 -- and what is not promoted until all others are over ends as stopped; but where no run of the
 -- sweep has finished then, the best one goes on.
 -- `earlier` are those of the runs that passed the rung before it, in their order, each with the
--- `verdict` that it got. A rule decides by these arguments and its options alone: so a sweep
+-- `verdict` that it got; of_rung(step) are those of another rung, each of whom has a run_id that is
+-- the same at all rungs. A rule decides by these arguments and its options alone: so a sweep
 -- that goes on, or is replayed, decides the same.
 local fields = require "pioche.fields"
 

@@ -22,6 +22,7 @@ percentile.schema = {
     help = "steps from a rung to the next" },
   max = { kind = "positive", otherwise = "no end", help = "there is no rung from there on" },
   startup = { kind = "count", default = 5, help = "so many runs pass a rung before one is stopped there" },
+  audit = rungs.audit,
   percent = { kind = percent, default = 50, help = "how many of a hundred go on" },
 }
 

@@ -27,8 +27,8 @@ rule.schema = {
   decide = { kind = "function",
     required = "a function(run, rung, at, earlier) that returns \"go\" or \"stop\"",
     help = "function(run, rung, at, earlier): \"go\" or \"stop\", and why; run has number, params and seed;"
-      .. " at has loss, best and mean, the lower the better; earlier is a list of those that came there"
-      .. " before, each with its verdict" },
+      .. " its curve is a list of { step, loss }; at has loss, best and mean, the lower the better; earlier"
+      .. " is a list of those that came there before, each with its verdict" },
 }
 
 -- Options are on record, so what of them is a function is kept apart: { box, at, decide }.
@@ -50,7 +50,8 @@ end
 local function decide(own, run, rung, at, earlier)
   local list = {}
   for i, other in ipairs(earlier) do list[i] = copy(other) end
-  local known = { number = run.number, params = copy(run.params), seed = run.seed }
+  local known = { number = run.number, params = copy(run.params), seed = run.seed, curve = {} }
+  for i, item in ipairs(run.curve) do known.curve[i] = copy(item) end
   local box = own.box
   local left = box.left
   box.left = box.budget -- of instructions, for each decision
@@ -70,8 +71,8 @@ function rule.new(options)
     next_rung = function(_, _, step)
       return own and rungs.next(options.rungs, step)
     end,
-    decide = function(_, ...)
-      return decide(own, ...)
+    decide = function(_, run, rung, at, earlier)
+      return decide(own, run, rung, at, earlier)
     end,
   }
 end
