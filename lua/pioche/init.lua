@@ -60,6 +60,8 @@ pioche.forms = {
   { name = "pioche.sweep { ... }", help = "a recipe returns one: runs of one program over a space" },
   { name = "function(lab) ... end", help = "or returns this: it asks for runs one after another and reads"
     .. " their results; finished ones are looked up, so that it goes on where it was" },
+  { name = "pioche.ladder { ... }", help = "or this: a sweep up the sizes of a model, for a scaling law that"
+    .. " predicts each size before it runs" },
   { name = "pioche.program { ... }", help = "the program of a sweep, or of a run of a lab" },
   { name = "pioche.objective(function(p, number) ... end)", help = "in place of a program: what the"
     .. " function gives, a number for the goal or { loss = 0.3 }, is the run; nothing is launched" },
@@ -70,6 +72,8 @@ pioche.forms = {
   { name = "pioche.constraint(function(m) ... end)", help = "what a run must meet: 0 or less where it does, as"
     .. " m.memory_gb - 80; m.name is the last value of a metric, m[\"memory_gb@max\"] the highest of the"
     .. " ranks', or what the run's summary says" },
+  { name = "pioche.race { ... }", help = "for `seeds`: repeats with further seeds, where they decide which"
+    .. " point is the best" },
   { name = "pioche.checkpoint(run, which)", help = "for `from`: of another run, as \"gpt/best\", its \"best\""
     .. " one by the goal, also without `which`, or its \"last\"" },
   { name = "require \"name\"", help = "what name.lua beside the recipe returns" },
@@ -103,7 +107,7 @@ function pioche.api(box)
   end
 
   -- Checked when a sweep uses it: there the whole plan is known.
-  for _, kind in ipairs { "program", "sweep" } do
+  for _, kind in ipairs { "program", "sweep", "ladder" } do
     api[kind] = function(given)
       if type(given) ~= "table" or pioche.kind(given) then
         box:complain("%s: expected a table, got %s", kind, fields.show(given))
@@ -127,6 +131,14 @@ function pioche.api(box)
       box:complain("constraint: expected a function(m), got %s", fields.show(fn))
     end
     return (pioche.object("constraint", { fn = fn, box = box, at = at("constraint") }))
+  end
+
+  -- race { max = 5 }: seeds that are a decision.
+  function api.race(given)
+    if given ~= nil and type(given) ~= "table" then
+      box:complain("race: expected a table of options, got %s", fields.show(given))
+    end
+    return (pioche.object("race", { given = given or {}, at = at("race") }))
   end
 
   -- checkpoint("gpt/best", "last"): the start of a run that grows from another.

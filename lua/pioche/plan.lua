@@ -131,12 +131,14 @@ function plan.sampler(sweep, changes)
   return sampler
 end
 
--- Names of the parameters that are chosen anew for each point: a set.
+-- Names of the parameters that are chosen anew for each point: a set. In a ladder what follows
+-- from the tokens is.
 function plan.varying(sweep)
   local names = {}
   for _, parameter in ipairs(sweep.space.parameters) do
     local d = parameter.domain
-    if d.kind ~= "fixed" and d.kind ~= "derived" and not (d.values and #d.values == 1) then
+    local is_free = d.kind ~= "fixed" and d.kind ~= "derived" or d.kind == "derived" and sweep.search.name == "ladder"
+    if is_free and not (d.values and #d.values == 1) then
       names[parameter.name] = true
     end
   end
@@ -189,12 +191,17 @@ function plan.rehearse(self, sweep)
   end
 end
 
+-- The run of a point with this seed, or without one.
+function plan.run_of(sweep, params, prepared, seed)
+  return plan.run({ program = sweep.program, params = params, launch = sweep.launch, seed = seed,
+    from = sweep.from and sweep.from.manifest }, prepared, sweep.space)
+end
+
 -- Runs of a proposal, one a seed; without seeds one with seed nil.
 function plan.runs_of(sweep, params, prepared)
   local runs = {}
   for i, seed in ipairs(sweep.seeds or { false }) do
-    runs[i] = plan.run({ program = sweep.program, params = params, launch = sweep.launch,
-      seed = seed or nil, from = sweep.from and sweep.from.manifest }, prepared, sweep.space)
+    runs[i] = plan.run_of(sweep, params, prepared, seed or nil)
   end
   return runs
 end

@@ -7,6 +7,7 @@ local launcher = require "pioche.launcher"
 local objective = require "pioche.objective"
 local pioche = require "pioche"
 local project = require "pioche.project"
+local race = require "pioche.race"
 local random = require "pioche.samplers.random"
 local sandbox = require "pioche.sandbox"
 local space = require "pioche.space"
@@ -87,14 +88,17 @@ local function of_kind(kind, expected)
   end
 end
 
+-- A list of seeds; what is behind a pioche.race, for `settle_race`.
 local function seeds(value)
+  local racing = pioche.values(value, "race")
+  if racing then return racing end
   local n = math.type(value) == "integer" and value or nil
   if n and n >= 1 and n <= 100000 then
     local list = {}
     for i = 1, n do list[i] = i end
     return list
   end
-  local expected = "how many seeds (3), or a list of them ({ 1, 2, 5 })"
+  local expected = "how many seeds (3), a list of them ({ 1, 2, 5 }), or pioche.race { max = 5 }"
   if type(value) ~= "table" or rawlen(value) == 0 then return nil, expected end
   local list, seen = {}, {}
   for i = 1, rawlen(value) do
@@ -229,7 +233,8 @@ for name, rule in next, {
   constraints = { kind = constraints, otherwise = "none",
     help = "what runs must meet to be good: those that do not come behind all that do" },
   seeds = { kind = seeds, otherwise = "one run a point, without a seed",
-    help = "each point is run once with each seed, which the program gets as --seed=1" },
+    help = "each point is run once with each seed, which the program gets as --seed=1; in a race the points"
+      .. " that may be the best are run with further seeds, until it is known which one is" },
   search = { kind = of_plugin("samplers", "sampler"),
     help = "which points of the space run: `pioche help search`",
     otherwise = ("the grid of a space of at most %d points, else pioche.auto of %d, or random ones where"
@@ -254,6 +259,19 @@ local function check_seed_name(self)
   if self.seeds and self.space.known.seed then
     self.box:blame(self.at, "seeds", "the space has a parameter 'seed' already: expected one of them")
   end
+end
+
+-- Seeds that are a race: those that every point begins with, and the options of the race.
+local function settle_race(self)
+  local given = self.seeds
+  if not given or given.kind ~= "race" then return end
+  self.race = race.check({ box = self.box, at = given.at, path = "seeds" }, given.given)
+  if not self.goal or self.goals then
+    self.box:blame(given.at, "seeds", "a race needs %s goal, as goal = pioche.minimize \"val/loss\"",
+      self.goals and "one" or "a")
+  end
+  self.seeds = {}
+  for seed = 1, self.race.min do self.seeds[seed] = seed end
 end
 
 -- The sampler of a sweep: the one asked for, or chosen and explained.
@@ -297,8 +315,14 @@ function recipe.sweep(box, at, given)
   checked.goal = checked.goal and checked.goal[1]
   checked.at, checked.box = at, box
   checked.search_given, checked.stop_given = checked.search, checked.stop
+  settle_race(checked)
   check_seed_name(checked)
   return (pioche.object("sweep", checked))
+end
+
+-- A sweep up the sizes of a model (ladder.lua).
+function recipe.ladder(box, at, given)
+  return recipe.sweep(box, at, require("pioche.ladder").sweep_of(box, at, given))
 end
 
 -- Settle what overrides and the project's defaults may change. `args`: the
@@ -380,7 +404,7 @@ local function setting(self, word, name, text)
     for i, item in ipairs(split(text)) do values[i] = parse_value(word, item, "integer") end
     local list, expected = seeds(#values == 1 and values[1] or values)
     if not list then errors.raise("invalid", "%s: expected %s", word, expected) end
-    self.seeds = list
+    self.seeds, self.race = list, nil
     check_seed_name(self)
     return true
   elseif not rule then
@@ -530,6 +554,7 @@ function recipe.spec(self, sweep, code)
     search = { name = sweep.search.name, options = sweep.search.options },
     stop = { name = sweep.stop.name, options = sweep.stop.options },
     seeds = sweep.seeds and json.array(table.move(sweep.seeds, 1, #sweep.seeds, 1, {})) or nil,
+    race = sweep.race,
     goal = sweep.goal and { key = sweep.goal.key, goal = sweep.goal.goal } or nil,
     goals = recipe.goals_record(sweep.goals),
     constraints = sweep.constraints and constraints_record(self, sweep.constraints) or nil,

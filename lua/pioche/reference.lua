@@ -3,8 +3,10 @@
 -- expects is told in the words of its own error.
 local fields = require "pioche.fields"
 local lab = require "pioche.lab"
+local ladder = require "pioche.ladder"
 local pioche = require "pioche"
 local project = require "pioche.project"
+local race = require "pioche.race"
 local recipe = require "pioche.recipe"
 local space = require "pioche.space"
 
@@ -87,11 +89,15 @@ function reference.groups()
     { name = "forms", title = "what a recipe is made of", entries = pioche.forms },
     { name = "sweep", title = "fields of pioche.sweep { ... }", entries =
       add_fields({}, recipe.sweep_schema, "") },
+    { name = "ladder", title = "fields of pioche.ladder { ... }, beside those of a sweep but search, stop and where",
+      entries = add_fields({}, ladder.schema, "ladder.") },
     { name = "program", title = "fields of pioche.program { ... }", entries =
       add_fields({}, recipe.program_schema, "") },
     { name = "space", title = "values in a sweep's space = { name = VALUE }", entries = space.forms },
     plugins("search", "samplers", "a sweep's search = ..."),
     plugins("stop", "stopping", "a sweep's stop = ..."),
+    { name = "race", title = "a sweep's seeds = pioche.race { ... }",
+      entries = add_fields({}, race.schema, "race.") },
     section("launch", "a sweep's launch = { ... }: where and how its ranks run"),
     section("retry", "a sweep's retry = { ... }: what is tried again"),
     section("keep", "a sweep's keep = { ... }: what stays on disk"),

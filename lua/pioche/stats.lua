@@ -1,4 +1,5 @@
 -- stats.lua: the little statistics that a comparison needs.
+local core = require "pioche.core.sweep"
 local format = require "pioche.format"
 
 local stats = {}
@@ -60,6 +61,37 @@ function stats.verdict(rows, c, column)
   return string.format("%s leads %s by %s ± %s in %s (95 %%): %s", first.name, second.name,
     texts[1], texts[2], column.title,
     sure and "more than the seeds' noise" or "within the seeds' noise")
+end
+
+local weighed_max = 64         -- rows, the best first, that may be the best of all
+local sure = 0.95              -- below this nobody is called the best
+
+-- Of each row, best first, the probability that its mean is the best, by the noise that all have
+-- in common (core/sweep/race.h); nil where no row has two values, or there is one row.
+function stats.chances(rows, c)
+  local means, repeats, squares, freedom = {}, {}, 0, 0
+  for i = 1, math.min(weighed_max, #rows) do
+    local row = rows[i]
+    local cell = row.cells[c]
+    if row.bad or not cell.mean or cell.mean - cell.mean ~= 0 then break end
+    means[i], repeats[i] = row.order, cell.n
+    if cell.std then squares, freedom = squares + cell.std ^ 2 * (cell.n - 1), freedom + cell.n - 1 end
+  end
+  if #means < 2 or freedom < 1 then return nil end
+  return core.chances(means, repeats, squares, freedom)
+end
+
+-- Is the first row the best of all? One line; nil where nothing is known of the noise.
+function stats.winner(rows, chances)
+  if not chances then return nil end
+  if chances[1] >= sure then
+    return ("%s is the best of %d with probability %.2f"):format(rows[1].name, #chances, chances[1])
+  end
+  local words = {}
+  for i = 1, math.min(3, #chances) do
+    if chances[i] >= 0.01 then words[#words + 1] = ("%s %.2f"):format(rows[i].name, chances[i]) end
+  end
+  return ("not distinguishable which of %d is the best: %s"):format(#chances, table.concat(words, ", "))
 end
 
 return stats

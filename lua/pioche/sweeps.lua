@@ -10,6 +10,7 @@ local judge = require "pioche.judge"
 local objective = require "pioche.objective"
 local plan = require "pioche.plan"
 local recipe = require "pioche.recipe"
+local repeats = require "pioche.sweep.repeats"
 local runs = require "pioche.runs"
 local sys = require "pioche.core.sys"
 local transaction = require "pioche.transaction"
@@ -21,7 +22,8 @@ local check = errors.check
 -- The judge of a sweep; nil where it has no rule. stop: { name, options, module }.
 function sweeps.judge(store, sweep_id, stop, goal)
   if stop.name == "none" then return nil end
-  return judge.new(store, sweep_id, stop.name, stop.module.new(stop.options, goal), goal)
+  return judge.new(store, sweep_id, stop.name, stop.module.new(stop.options, goal), goal,
+    stop.options)
 end
 
 -- A sweep begins with what others have found, where its recipe says so, or `run --extend`.
@@ -169,11 +171,41 @@ function sweeps.tell(sampler, sweep, row)
     sampler:adopt(row.number, sweep.space:complete(check(json.decode(row.params))))
   end
   sampler:observe(row.number, loss(observation.value), { status = observation.status,
-    step = observation.step, rungs = rungs, values = values, violation = violation })
+    step = observation.step, rungs = rungs, values = values, violation = violation,
+    metrics = observation.metrics })
+end
+
+-- What a sampler asks to be told of beside the goal: the mean of the metrics' last values.
+local function metrics_of(progress, names, jobs)
+  local result = {}
+  for _, name in ipairs(names) do
+    local sum, count = 0, 0
+    for _, job in ipairs(jobs) do
+      local value = progress.session:newest_value { id = job.id, goal_key = name }
+      if value and value - value == 0 then sum, count = sum + value, count + 1 end
+    end
+    result[name] = count > 0 and sum / count or nil
+  end
+  return next(result) and result or nil
+end
+
+-- How far what came is from what the sampler had said, as a part of that, and was it within what
+-- it was sure of.
+local function add_error(progress, number, observation)
+  local row = check(progress.session.store:one("SELECT forecast FROM proposal WHERE sweep_id = ?"
+    .. " AND number = ?", progress.spec.sweep_id, number))
+  local said = row.forecast and check(json.decode(row.forecast))
+  if said and said.value and observation.value then
+    observation.error = observation.value / said.value - 1
+    observation.within = observation.value >= said.low and observation.value <= said.high
+  end
 end
 
 -- Put what a proposal came to on record, and tell the sampler.
 local function settle(progress, entry, observation)
+  local sampler = progress.history:current()
+  if sampler.metrics then observation.metrics = metrics_of(progress, sampler.metrics, entry.jobs or {}) end
+  if sampler.forecast then add_error(progress, entry.number, observation) end
   check(progress.session.store:proposal_observe(progress.spec.sweep_id, entry.number,
     check(json.encode(observation))))
   progress.history:tell { number = entry.number, params = entry.params, observation = observation }
@@ -259,6 +291,9 @@ local function fresh(progress)
     check(store:proposal_add(progress.spec.sweep_id, number, check(json.encode(point)), history_of.seen))
     history_of.number = number
     local jobs, own = runs_of(progress, number, point)
+    if sampler.forecast then
+      check(store:proposal_forecast(progress.spec.sweep_id, number, check(json.encode(sampler:forecast(number)))))
+    end
     progress.open[#progress.open + 1] = { number = number, jobs = own }
     return jobs
   end)
@@ -301,7 +336,7 @@ local function propose_all(progress)
   end
 end
 
--- Run a sweep to its end in a session; returns its jobs.
+-- Run a sweep to its end in a session; returns its jobs, and its id in the store.
 function sweeps.run(session, sweep)
   plan.rehearse(session.recipe, sweep)
   plan.resolve_from(sweep.from, session.store, sweep.at, sweep.box)
@@ -309,9 +344,11 @@ function sweeps.run(session, sweep)
   local spec = record(session, sweep, prepared)
   local progress = { session = session, sweep = sweep, prepared = prepared, spec = spec, lowest = 0, open = {},
     known = {}, all = {}, history = sweeps.history(session.store, spec.sweep_id, sweep) }
+  local racing = sweep.race and repeats.new(progress)
   transaction(session.store, function()
     resume(progress)
     propose_all(progress)
+    if racing then racing:resume() end
   end)
   -- What a person put in goes first.
   local known = #progress.all
@@ -319,7 +356,10 @@ function sweeps.run(session, sweep)
   table.move(progress.all, 1, known, #jobs + 1, jobs)
   local function more()
     while #waiting == 0 do
-      local made = enqueued(progress) or fresh(progress)
+      local made = enqueued(progress) or fresh(progress) or racing and transaction(session.store, function()
+          observe(progress)
+          return racing:next()
+        end)
       if not made then return nil end
       waiting = table.move(made, 1, #made, 1, {})
       session.progress.total = math.max(session.progress.total, #progress.all)
@@ -330,10 +370,13 @@ function sweeps.run(session, sweep)
   local total = sampler.adaptive and (sampler.size or 0) * #(sweep.seeds or { 1 }) or #jobs
   session:execute(jobs, sweep.launch.parallel, total, more)
   objective.flush(session)
-  transaction(session.store, function() observe(progress) end)
+  transaction(session.store, function()
+    observe(progress)
+    if racing then racing:settle() end
+  end)
   check(session.store:sweep_state(progress.spec.sweep_id,
     session.interrupts > 0 and "interrupted" or "done"))
-  return progress.all
+  return progress.all, progress.spec.sweep_id
 end
 
 -- The first goal that a run has not logged, nil where there is none.

@@ -36,9 +36,10 @@ end
 test("each mistake names file, line, field, value and expectation", function()
   assert(sys.write_file(dir .. "/plain", "text"))
   local cases = {
-    { with_sweep "  spce = {},", "r.lua:6: spce: there is no such key, did you mean 'space'?; expected one of from, goal" },
+    { with_sweep "  spce = {},", "r.lua:6: spce: there is no such key, did you mean 'space'?; expected one of constraints, from, goal" },
     { with_sweep "  space = 3,", "r.lua:6: space: expected a table of parameters, got 3" },
-    { with_sweep "  seeds = \"three\",", "r.lua:6: seeds: expected how many seeds (3), or a list of them ({ 1, 2, 5 }), got \"three\"" },
+    { with_sweep "  seeds = \"three\",", "r.lua:6: seeds: expected how many seeds (3), a list of them ({ 1, 2, 5 }), or"
+      .. " pioche.race { max = 5 }, got \"three\"" },
     { with_sweep "  seeds = 0,", "seeds: expected how many seeds" },
     { with_sweep "  seeds = { 1, 1 },", "a seed is there twice" },
     { with_sweep "  retry = {\n    attempts = 0 },", "r.lua:7: retry.attempts: expected a whole number, at least 1, got 0" },

@@ -315,7 +315,7 @@ local function print_json(ctx, view)
       n = #row.runs, status = row.status, commit = row.runs[1].commit or json.null,
       front = row.on_front == nil and json.null or row.on_front, violates = row.violates,
       params = params, metrics = metrics, best = json.array(best),
-      proof = proof_of(view, row) or json.null }
+      chance = view.chances and view.chances[i] or json.null, proof = proof_of(view, row) or json.null }
   end
   ctx.out(ctx.encode(list) .. "\n")
 end
@@ -434,6 +434,8 @@ local function print_footer(ctx, store, view)
     if column.decides and not view.ordered then
       local verdict = stats.verdict(view.rows, c, column)
       if verdict then ctx.out(verdict .. "\n") end
+      local winner = stats.winner(view.rows, view.chances)
+      if winner then ctx.out(winner .. "\n") end
     end
   end
   local line = view.sweep and #view.rows > 1 and compared.line(store, view.sweep, view.params)
@@ -545,7 +547,10 @@ local function run(ctx)
   for i, group in ipairs(groups) do view.rows[i] = make_row(group, columns, different) end
   mark(store, loaded, view)
   if not ordered then sort_rows(view.rows, columns) end
-  for c, column in ipairs(columns) do view.best[c] = best_row(view.rows, column, c) end
+  for c, column in ipairs(columns) do
+    view.best[c] = best_row(view.rows, column, c)
+    if column.decides and not ordered then view.chances = stats.chances(view.rows, c) end
+  end
   if grouped then
     for _, list in ipairs { view.params, view.same } do
       for i = #list, 1, -1 do
@@ -586,7 +591,8 @@ step_ms@max.mean. A key that ends so is quoted: '"odd@mean".min'.
 
 Runs that differ only in their seed become one row: mean ± standard deviation
 of n runs; below the table, whether the lead over the next row is more than
-the seeds' noise (Welch's interval, 95 %). Failed and cancelled runs and those that
+the seeds' noise (Welch's interval, 95 %), and the probability that it is the best of
+all, if all have the same noise. Failed and cancelled runs and those that
 `pioche sweep drop` has set aside come last, are never the best while others are
 there, and do not count in a mean. What violates a
 constraint of its sweep is marked, comes behind what does not, and is never the best; of
@@ -594,8 +600,8 @@ several goals the rows that nothing beats in all of them are marked as the front
 line tells which of the parameters that differ matter (`pioche sweep importance`).
 
 JSON: an array of {id, runs[], seeds[], n, status, commit, params{} (those that
-differ), metrics{KEY: {mean, std, n}}, best[] (metrics that it leads), front (null of one goal),
-violates, proof (what
+differ), metrics{KEY: {mean, std, n}}, best[] (metrics that it leads), chance (to be the best),
+front (null of one goal), violates, proof (what
 came of `pioche checkpoint prove`)}; with
 --code {runs[], commits[], same, diff}; with --environment {runs[], different{NAME:
 a value a run}, same}.]],

@@ -107,7 +107,7 @@ local function report(self, sweep, prepared, found)
       goal = sweep.goal.goal } or json.null, goals = recipe.goals_record(sweep.goals) or json.null,
     constraints = #(sweep.constraints or {}),
     seeds = sweep.seeds and json.array(table.move(sweep.seeds, 1, #sweep.seeds, 1, {})) or json.null,
-    launch = sweep.launch, retry = sweep.retry, keep = sweep.keep,
+    race = sweep.race or json.null, launch = sweep.launch, retry = sweep.retry, keep = sweep.keep,
     program = recipe.program_record(sweep.program), points = points, runs = runs,
     runs_total = found.total, runs_finished = found.finished,
     code = { root = self.root, git = self.git, snapshot = s and s.commit or json.null },
@@ -183,6 +183,10 @@ local function print_plan(ctx, self, store, sweep, prepared, found)
     out(("meet     the constraint of %s:%d\n"):format(constraint.at.display, constraint.at.line))
   end
   if sweep.stop.name ~= "none" then out(("stop     %s\n"):format(sweep.stop.name)) end
+  if sweep.race then
+    out(("race     up to %d repeats, at most %d seeds a point, until one is the best with probability %g\n"):format(
+      sweep.race.runs, sweep.race.max, sweep.race.sure))
+  end
   print_program(out, self, store, sweep, prepared, found)
   out(("runs     %d%s%s\n\n"):format(found.total,
     sweep.seeds and (" (%d point%s x %d seed%s)"):format(found.proposals,

@@ -2,10 +2,12 @@
 local cli = require "pioche.cli"
 local driver = require "pioche.driver"
 local errors = require "pioche.errors"
+local find = require "pioche.sweep.find"
 local launcher = require "pioche.launcher"
 local plan = require "pioche.plan"
 local recipe = require "pioche.recipe"
 local runs = require "pioche.runs"
+local standing = require "pioche.sweep.standing"
 local sweeps = require "pioche.sweeps"
 local sys = require "pioche.core.sys"
 local warm = require "pioche.sweep.warm"
@@ -23,7 +25,7 @@ end
 
 local function run_sweep(ctx, self, session)
   local sweep = self.sweep
-  local jobs = sweeps.run(session, sweep)
+  local jobs, id = sweeps.run(session, sweep)
   local finished, launched = 0, false
   for _, job in ipairs(jobs) do
     if job.status == "finished" or job.status == "stopped" then finished = finished + 1 end
@@ -39,6 +41,8 @@ local function run_sweep(ctx, self, session)
   ctx.note(("%s%d of %d runs are finished%s%s\n"):format(
     not launched and #problems == 0 and "nothing to do: " or "", finished, #jobs,
     failed > 0 and (", %d failed"):format(failed) or "", best_line(session, sweep)))
+  local raced = sweep.race and standing.of(session.store, find.by_id(session.store, id))
+  if raced then ctx.note(standing.verdict(raced) .. "\n") end
   if ctx.json then
     local ids = {}
     for i, job in ipairs(jobs) do ids[i] = job.id end

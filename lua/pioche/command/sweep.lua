@@ -106,8 +106,11 @@ JSON: of ls an array of {experiment, id, state, recipe, search, stop, goal, seed
 points, points_wanted, enqueued, runs{}, best{id, value}, goals and front[] (null of
 one goal), constraints, created, ended}; of show such an object with {course[{points,
 value and id, or part of the volume}], left{gain, part, is_little}, steps, steps_whole,
+audit{runs, better, regret, best, forecasts, within}, race{points[{number, params{}, n, mean,
+chance, runs[]}], noise, sure, repeats}, law{points[], law, frontier, isoflop},
 rungs[{step, came, go, promoted, paused, stop, best, bound}], changes[{kind, proposed, seen,
-detail{}, reason, time}]}, where bound is the worst value that went on and a change came after
+detail{}, reason, time}]}, where bound is the worst value that went on, audit tells of runs
+that a rule's `audit` let on to see what it costs, and a change came after
 so many proposals and observations; of front {experiment, id, points,
 feasible, front[{id, number, runs, params{}, values{}}]}; of importance
 {experiment, id, method, goal, points, good, importance[{name, when, importance, points,

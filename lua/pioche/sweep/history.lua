@@ -41,7 +41,7 @@ end
 -- The proposals of a sweep, in order, with `observed`: those that came to something, in the
 -- order in which that was heard, their observations tables; `changes`, their details tables.
 function history.read(store, sweep_id)
-  local rows = check(store:rows("SELECT number, params, seen, observed, observation FROM proposal"
+  local rows = check(store:rows("SELECT number, params, seen, observed, observation, forecast FROM proposal"
     .. " WHERE sweep_id = ? ORDER BY number", sweep_id))
   rows.observed = {}
   for _, row in ipairs(rows) do

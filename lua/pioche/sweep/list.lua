@@ -1,5 +1,6 @@
 -- sweep/list.lua: pioche sweep ls, show: which sweeps there are, and how one went.
 local aims = require "pioche.aims"
+local audit = require "pioche.sweep.audit"
 local course = require "pioche.sweep.course"
 local csv = require "pioche.csv"
 local fields = require "pioche.fields"
@@ -7,8 +8,10 @@ local find = require "pioche.sweep.find"
 local format = require "pioche.format"
 local history = require "pioche.sweep.history"
 local json = require "pioche.core.json"
+local law = require "pioche.sweep.law"
 local outcomes = require "pioche.sweep.outcomes"
 local runs = require "pioche.runs"
+local standing = require "pioche.sweep.standing"
 local surgery = require "pioche.sweep.surgery"
 local sys = require "pioche.core.sys"
 local tables = require "pioche.table"
@@ -216,11 +219,16 @@ local function print_sweep(ctx, store, sweep, rungs)
   print_best(ctx, store, sweep)
   print_course(ctx, store, sweep)
   print_changes(ctx, history.changes(store, sweep.id, 0))
+  local raced, found = standing.of(store, sweep), law.of(store, sweep)
+  if raced then standing.print(ctx, raced) end
+  if found then law.print(ctx, found) end
   local taken, whole = find.steps(store, sweep)
   if #rungs == 0 then return end
   if taken and whole > 0 then
     ctx.out(("steps    %d, which is %.0f %% of those without a rule\n"):format(taken, 100 * taken / whole))
   end
+  local audited = audit.of(store, sweep)
+  if audited then ctx.out("audit    " .. audit.text(audited) .. "\n") end
   print_rungs(ctx, rungs)
 end
 
@@ -242,6 +250,9 @@ function list.show(ctx, words)
   local points = #aims.goals(sweep.spec) > 0 and outcomes.of(store, sweep) or {}
   value.course = json.array(#points > 0 and course.so_far(sweep, points) or {})
   value.left = or_null(#points > 0 and course.left(store, sweep, points) or nil)
+  value.audit = or_null(audit.of(store, sweep))
+  local raced, found = standing.of(store, sweep), law.of(store, sweep)
+  value.race, value.law = raced and standing.json(raced) or json.null, found and law.json(found) or json.null
   value.rungs, value.changes = json.array {}, json.array {}
   for i, change in ipairs(history.changes(store, sweep.id, 0)) do
     value.changes[i] = { kind = change.kind, proposed = change.proposed, seen = change.seen,

@@ -5,6 +5,7 @@ local find = require "pioche.sweep.find"
 local history = require "pioche.sweep.history"
 local json = require "pioche.core.json"
 local recipe = require "pioche.recipe"
+local repeats = require "pioche.sweep.repeats"
 local sweeps = require "pioche.sweeps"
 local sys = require "pioche.core.sys"
 
@@ -35,11 +36,15 @@ local function proposals(store, sweep, plans)
   for _, row in ipairs(rows) do
     if row.number > 0 then
       search:advance(rows, row.number - 1, row.seen)
-      local params = search:current():propose(row.number)
+      local sampler = search:current()
+      local params = sampler:propose(row.number)
+      local forecast = sampler.forecast and check(json.encode(sampler:forecast(row.number)))
       search.number = row.number
       local text = params and check(json.encode(params)) or "nothing"
       if text ~= row.params then
         return { number = row.number, recorded = row.params, derived = text }, derived
+      elseif forecast ~= row.forecast then
+        return { number = row.number, recorded = row.forecast or "nothing", derived = forecast or "nothing" }, derived
       end
       derived = derived + 1
     end
@@ -47,16 +52,18 @@ local function proposals(store, sweep, plans)
   return nil, derived
 end
 
-local function say(ctx, sweep, made, said, what, difference)
+-- counts: of proposals, verdicts and decisions of a race that came to the same.
+local function say(ctx, sweep, counts, what, difference)
   if ctx.json then
-    ctx.out(ctx.encode { experiment = sweep.experiment, id = sweep.ulid, proposals = made, verdicts = said,
-      same = difference == nil, difference = difference or json.null } .. "\n")
+    ctx.out(ctx.encode { experiment = sweep.experiment, id = sweep.ulid, proposals = counts[1],
+      verdicts = counts[2], decisions = counts[3], same = difference == nil, difference = difference or json.null } .. "\n")
   elseif difference then
     ctx.out(("%s: %s is on record as\n  %s\nand comes to\n  %s\n"):format(sweep.experiment, what,
       difference.recorded, difference.derived))
   else
-    ctx.out(("%s: %d proposals and %d verdicts come to the same again\n"):format(sweep.experiment, made,
-      said))
+    local race = counts[3] > 0 and (" (and %d decisions of the race)"):format(counts[3]) or ""
+    ctx.out(("%s: %d proposals and %d verdicts come to the same again%s\n"):format(sweep.experiment, counts[1],
+      counts[2], race))
   end
   return difference and 1 or 0
 end
@@ -73,5 +80,10 @@ return function(ctx, words)
     difference, said = judge:replay()
     what = difference and ("the verdict on %s at step %d"):format(difference.run, difference.step)
   end
-  return say(ctx, sweep, made, said, what, difference)
+  local decided = 0
+  if plans.race and not difference then
+    difference, decided = repeats.replay(store, sweep.id, plans.goal, plans.race)
+    what = difference and ("decision %d of the race"):format(difference.asked)
+  end
+  return say(ctx, sweep, { made, said, decided }, what, difference)
 end

@@ -1,0 +1,274 @@
+#!/usr/bin/env python3
+"""Forms of sweeps: a race of seeds, a ladder of sizes, and stops that are forecast and audited."""
+import math
+import os
+import signal
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+import harness  # noqa: E402
+from harness import Project, wait_for  # noqa: E402
+
+# Points whose means are 0.4 apart, with a normal noise of their seed.
+RACE = """local pioche = require "pioche"
+local function noise(world, x, seed)
+  local state, sum = (world * 8191 + x * 131071 + seed * 524287) %% 2147483647, -6
+  for _ = 1, 12 do
+    for _ = 1, 3 do state = state * 48271 %% 2147483647 end
+    sum = sum + state / 2147483647
+  end
+  return sum
+end
+local function sweep(name, world, seeds)
+  return pioche.sweep {
+    name = name, goal = pioche.minimize "loss", seeds = seeds, launch = { parallel = %d },
+    space = { x = { 0, 1, 2, 3, 4, 5 }, world = world },
+    program = pioche.objective(function(p) %s
+      return { loss = 0.4 * p.x + noise(p.world, p.x, p.seed) }
+    end),
+  }
+end
+"""
+SLOW = "local busy = ('x'):rep(300000):reverse()"
+
+
+def test_a_race_goes_on_where_it_was_and_is_derived_again():
+    with Project() as p:
+        text = RACE % (3, SLOW) + 'return sweep("r", 1, pioche.race { max = 12, runs = 30, sure = 0.999 })\n'
+        p.write("r.lua", text)
+        assert "race     up to 30 repeats, at most 12 seeds a point" in p.pioche("plan", "r.lua").out
+        for kill in range(3):
+            process = p.start("run", "r.lua")
+            some = f"SELECT 1 FROM proposal_run WHERE asked = {6 * kill + 3}"
+            wait_for(lambda: p.poll(some), 60)
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+        err = p.pioche("run", "r.lua").err
+        rows = p.sql("SELECT * FROM proposal_run ORDER BY number, seed")
+        asked = sorted(r["asked"] for r in rows if r["asked"])
+        assert asked == list(range(1, len(asked) + 1)) and 3 < len(asked) <= 30, asked
+        assert len({(r["number"], r["seed"]) for r in rows}) == len(rows) == 6 + len(asked)
+        assert sorted(r["observed"] for r in rows) == list(range(1, len(rows) + 1))
+        # What each run came to, and what the race made of it.
+        shown = p.pioche("sweep", "show", "r", "--json").json["race"]
+        assert shown["repeats"] == len(asked) and abs(sum(q["chance"] for q in shown["points"]) - 1) < 1e-6
+        for point in shown["points"]:
+            own = [r["value"] for r in rows if r["number"] == point["number"]]
+            assert point["n"] == len(own) and abs(point["mean"] - sum(own) / len(own)) < 1e-9
+        assert [q["mean"] for q in shown["points"]] == sorted(q["mean"] for q in shown["points"])
+        most = max(shown["points"], key=lambda q: q["n"])
+        assert most["mean"] <= shown["points"][1]["mean"], "seeds went where they decide"
+        first = shown["points"][0]
+        if shown["sure"]:
+            assert f"is the best by its mean, with probability {first['chance']:.2f}" in err, err
+        else:
+            assert f"not distinguishable: {first['runs'][0]} ({first['n']} seeds)" in err, err
+        table = p.pioche("compare", "r", "--json").json
+        assert abs(table[0]["chance"] - first["chance"]) < 1e-9 and table[0]["n"] == first["n"]
+        assert "the best" in p.pioche("compare", "r").out.splitlines()[-1]
+        assert f"(and {len(asked)} decisions of the race)" in p.pioche("sweep", "replay", "r").out
+        again = p.pioche("run", "r.lua").err
+        assert "nothing to do" in again, again
+        # What is on record is changed: the decision after it comes out differently, or is not made.
+        best = shown["points"][0]["number"]
+        p.sh(f"sqlite3 .pioche/pioche.db 'UPDATE proposal_run SET value = 9 WHERE number = {best}'")
+        assert "of the race is on record as" in p.pioche("sweep", "replay", "r", expect=1).out
+
+
+def test_a_race_finds_the_best_point_more_often_than_as_many_seeds_for_all():
+    with Project() as p:
+        p.write("r.lua", RACE % (1, "") + """return function(lab)
+  for world = 1, 40 do
+    lab:sweep(sweep("race-" .. world, world, pioche.race { max = 30, runs = 18, sure = 0.999 }))
+    lab:sweep(sweep("even-" .. world, world, 4))
+  end
+end
+""")
+        p.pioche("run", "r.lua", timeout=300)
+        rows = p.sql("SELECT e.name AS name, json_extract(o.params, '$.x') AS x, avg(s.last) AS mean, count(*) AS n"
+                     " FROM proposal o JOIN proposal_run q USING (sweep_id, number) JOIN run r ON r.id = q.run_id"
+                     " JOIN sweep w ON w.id = o.sweep_id JOIN experiment e ON e.id = w.experiment_id"
+                     " JOIN series s ON s.run_id = r.id WHERE s.key = 'loss' GROUP BY 1, 2")
+        found = {"race": 0, "even": 0}
+        for name in {r["name"] for r in rows}:
+            own = [r for r in rows if r["name"] == name]
+            assert sum(r["n"] for r in own) <= 24, own
+            found[name[:4]] += min(own, key=lambda r: r["mean"])["x"] == 0
+        assert found["race"] > found["even"] + 2, found
+
+
+def test_repeats_are_not_stopped_and_wrong_races_are_refused():
+    with Project() as p:
+        text = RACE % (1, "")
+        text = text.replace("return { loss = 0.4 * p.x + noise(p.world, p.x, p.seed) }", """
+      local loss = {}
+      for step = 1, 9 do loss[step] = 0.4 * p.x + noise(p.world, p.x, p.seed) + 1 / step end
+      return { loss = loss }""").replace("seeds = seeds,", "seeds = seeds, stop = pioche.median { every = 4, startup = 2 },")
+        p.write("r.lua", text + 'return sweep("r", 2, pioche.race { runs = 8 })\n')
+        p.pioche("run", "r.lua")
+        rows = p.sql("SELECT q.asked AS asked, q.value AS value, r.status AS status FROM proposal_run q"
+                     " JOIN run r ON r.id = q.run_id")
+        assert {r["status"] for r in rows if r["asked"]} == {"finished"}, rows
+        stopped = [r for r in rows if r["status"] == "stopped"]
+        assert stopped and all(r["value"] is None for r in stopped)
+        p.write("r.lua", text + 'return sweep("r", 2, pioche.race { max = 1 })\n')
+        assert "seeds.max: expected more than min, which is 1" in p.pioche("plan", "r.lua", expect=1).err
+        p.write("r.lua", text.replace('goal = pioche.minimize "loss",', "").replace(
+                "stop = pioche.median { every = 4, startup = 2 },", "") + 'return sweep("r", 2, pioche.race {})\n')
+        assert "seeds: a race needs a goal" in p.pioche("plan", "r.lua", expect=1).err
+
+
+LADDER = """local pioche = require "pioche"
+return pioche.ladder {
+  name = "l", goal = pioche.minimize "loss", launch = { parallel = %d },
+  program = pioche.objective(function(p, number) %s
+    local n, d = 12 * p.depth * p.width ^ 2, p.steps * 512
+    local noise = (number * 7919 %% 1000) / 1000 - 0.5
+    return { loss = (1.7 + 40 * n ^ -0.34 + 41 * d ^ -0.28) * (1 + 0.01 * noise), n = n }
+  end),
+  sizes = { { width = 32, depth = 1 }, { width = 64, depth = 2 }, { width = 128, depth = 2 },
+    { width = 256, depth = 3 }, { width = 512, depth = 4 } },
+  params = %s,
+  %s,
+  space = { steps = function(p) return p.tokens // 512 end, warmup = function(p) return p.steps // 20 end },
+}
+"""
+PARAMS = "function(p) return 12 * p.depth * p.width ^ 2 end"
+TOKENS = "tokens = { 1e6, 4e6, 1.6e7 }"
+
+
+def test_a_ladder_predicts_each_size_before_it_runs():
+    with Project() as p:
+        p.write("l.lua", LADDER % (4, SLOW, PARAMS, TOKENS))
+        process = p.start("run", "l.lua")
+        wait_for(lambda: p.poll("SELECT 1 FROM proposal WHERE number = 8"), 60)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        p.pioche("run", "l.lua")
+        rows = p.sql("SELECT p.*, r.created_ns, json_extract(forecast, '$.points') AS known FROM proposal p"
+                     " JOIN proposal_run q USING (sweep_id, number) JOIN run r ON r.id = q.run_id ORDER BY number")
+        # The first two sizes are too few for a law; then all below a size had ended when it began.
+        assert [r["known"] for r in rows] == [None] * 6 + [6] * 3 + [9] * 3 + [12] * 3, rows
+        assert [r["seen"] for r in rows[6:13:3]] == [6, 9, 12]
+        found = p.pioche("sweep", "show", "l", "--json").json["law"]
+        law, ranges = found["law"], found["law"]["intervals"]
+        for name, true in (("beta", 0.28), ("E", 1.7)):
+            assert ranges[name]["low"] <= true <= ranges[name]["high"], (name, ranges[name])
+        assert abs(law["alpha"] - 0.34) < 0.05 and law["points"] == 15 and law["terms"] == "both"
+        # The frontier is the law's: a = beta / (alpha + beta), and it is where its loss is least.
+        front = found["frontier"]
+        assert abs(front["exponent"]["value"] - law["beta"] / (law["alpha"] + law["beta"])) < 1e-12
+
+        def loss(n, c):
+            return law["E"] + law["A"] * n ** -law["alpha"] + law["B"] * (c / 6 / n) ** -law["beta"]
+        for row in front["rows"]:
+            n = row["size"]["value"]
+            assert abs(6 * n * row["tokens"]["value"] / row["budget"] - 1) < 1e-9
+            assert loss(n, row["budget"]) <= min(loss(n * 1.02, row["budget"]), loss(n / 1.02, row["budget"]))
+            assert abs(loss(n, row["budget"]) - row["loss"]["value"]) < 1e-9
+        # How wrong each prediction was is on record and shown.
+        for point in found["points"][6:]:
+            said = point["predicted"]
+            assert math.isclose(point["error"], point["loss"] / said["value"] - 1, abs_tol=1e-12)
+            assert point["within"] == (said["low"] <= point["loss"] <= said["high"])
+        assert sum(point["within"] for point in found["points"][6:]) >= 6
+        assert max(abs(point["error"]) for point in found["points"][12:]) < 0.02
+        text = p.pioche("sweep", "show", "l").out
+        assert f"{100 * found['points'][-1]['error']:+.2f} %" in text and "frontier N goes with C^" in text, text
+        assert "15 proposals and 0 verdicts come to the same" in p.pioche("sweep", "replay", "l").out
+        p.sh("sqlite3 .pioche/pioche.db \"UPDATE proposal SET forecast = json_set(forecast, '$.value', 2)"
+             " WHERE number = 11\"")
+        assert "l: proposal 11 is on record as" in p.pioche("sweep", "replay", "l", expect=1).out
+        assert "nothing to do: 15 of 15" in p.pioche("run", "l.lua").err
+        p.pioche("run", "l.lua", "width=32,64")
+        assert p.pioche("sweep", "show", "l", "--json").json["points"] == 6
+
+
+def test_a_ladder_of_budgets_and_one_whose_size_is_a_metric():
+    with Project() as p:
+        budgets = "budgets = { 3e11, 1e12, 3e12, 1e13 }"
+        p.write("l.lua", LADDER % (2, "", PARAMS, budgets))
+        p.pioche("run", "l.lua")
+        found = p.pioche("sweep", "show", "l", "--json").json["law"]
+        for point in found["points"]:
+            assert abs(6 * point["params"] * point["tokens"] / point["budget"] - 1) < 1e-9
+        isoflop = found["isoflop"]
+        true = 0.28 / (0.34 + 0.28)
+        assert len(isoflop["rows"]) == 4 and abs(isoflop["exponent"]["value"] - true) < 0.12, isoflop
+        assert isoflop["exponent"]["low"] < isoflop["exponent"]["value"] < isoflop["exponent"]["high"]
+        assert "isoFLOP  N goes with C^" in p.pioche("sweep", "show", "l").out
+        p.write("l.lua", LADDER % (2, "", '"n"', TOKENS))
+        p.pioche("run", "l.lua")
+        found = p.pioche("sweep", "show", "l", "--json").json["law"]
+        assert found["law"]["points"] == 15 and abs(found["law"]["alpha"] - 0.34) < 0.05
+        assert all(point["params"] for point in found["points"])
+
+
+def test_a_ladder_that_is_none_is_refused():
+    with Project() as p:
+        def wrong(message, **parts):
+            text = LADDER % (1, "", parts.get("params", PARAMS), parts.get("tokens", TOKENS))
+            for old, new in parts.get("replace", {}).items():
+                assert old in text
+                text = text.replace(old, new)
+            p.write("l.lua", text)
+            err = p.pioche("plan", "l.lua", expect=1).err
+            assert message in err, err
+        wrong("tokens: expected a list of tokens, or budgets", tokens="seed = 2")
+        wrong("budgets need a function(p)", params='"n"', tokens="budgets = { 1e12 }")
+        wrong("expected a list of FLOP above 0 that grow, as { 1e12, 4e12 }; item 2", tokens="budgets = { 1e12, 1e11 }")
+        wrong("item 2 has width, and the first has depth, width", replace={"{ width = 64, depth = 2 }": "{ width = 64 }"})
+        wrong("space.width: it is a parameter of the sizes, too", replace={"space = {": "space = { width = 2,"})
+        wrong("a ladder has fixed and derived values alone", replace={"space = {": "space = { lr = { 1, 2 },"})
+        wrong("two of its points are the same", replace={"p.tokens // 512": "100"})
+        wrong("search: a ladder has none", replace={"space = {": "search = pioche.random {}, space = {"})
+        wrong("a race seeks the best point", replace={"space = {": "seeds = pioche.race {}, space = {"})
+        wrong("there is no such key", replace={"space = {": "size = {}, space = {"})
+        wrong("params: the function returned nothing", params="function() end")
+
+
+CURVE = """local pioche = require "pioche"
+return pioche.sweep {
+  name = "c", goal = pioche.minimize "loss", launch = { parallel = %d },
+  program = pioche.objective(function(p)
+    local loss = {}
+    for step = 1, 64 do
+      loss[step] = p.floor + (1 - p.floor) * (1 + step * p.speed) ^ -0.8 + 0.002 * (step * 7919 %% 100 / 100 - 0.5)
+    end
+    return { loss = loss }
+  end),
+  space = { floor = pioche.uniform(0.1, 0.5), speed = pioche.uniform(0.03, 3) },
+  search = pioche.random { runs = 50, seed = 2 },
+  stop = pioche.curve { every = 4, max = 64, audit = 0.2 },
+}
+"""
+
+
+def test_stops_by_forecast_are_on_record_audited_and_derived_again():
+    with Project() as p:
+        p.write("c.lua", CURVE % 2)
+        p.pioche("run", "c.lua")
+        stops = p.sql("SELECT reason, json_extract(forecast, '$.below') AS below, json_extract(forecast, '$.value')"
+                      " AS value FROM rung WHERE verdict = 'stop'")
+        assert len(stops) > 15 and all(0 <= r["below"] < 0.05 for r in stops), stops
+        assert all(f"its end is forecast as {r['value']:.5g} (" in r["reason"] for r in stops)
+        ends = {r["run_id"]: r for r in p.sql(
+            "SELECT g.run_id, max(g.audited) AS audited, max(g.verdict = 'stop') AS stopped, s.last, s.last_step FROM"
+            " rung g JOIN series s ON s.run_id = g.run_id GROUP BY 1")}
+        audited = [r for r in ends.values() if r["audited"]]
+        others = [r["last"] for r in ends.values() if not r["audited"] and not r["stopped"]]
+        assert audited and all(r["last_step"] == 64 and not r["stopped"] for r in audited)
+        shown = p.pioche("sweep", "show", "c", "--json").json
+        assert shown["audit"]["runs"] == shown["audit"]["forecasts"] == len(audited)
+        assert shown["audit"]["best"] == min(others)
+        assert shown["audit"]["better"] == sum(r["last"] < min(others) for r in audited) == 0
+        assert 0.7 * len(audited) <= shown["audit"]["within"] <= len(audited)
+        assert shown["steps"] < 0.6 * shown["steps_whole"]
+        text = p.pioche("sweep", "show", "c").out
+        assert f"audit    {len(audited)} that would have stopped went on: none ended better" in text, text
+        assert "every" in text and "chance=0.05" in text
+        verdicts = p.sql("SELECT count(*) AS n FROM rung")[0]["n"]
+        assert f"50 proposals and {verdicts} verdicts come to the same" in p.pioche("sweep", "replay", "c").out
+
+
+harness.main()
