@@ -46,7 +46,7 @@ test("each mistake names file, line, field, value and expectation", function()
     { with_sweep "  launch = {\n    ranks_per_node = 0 },", "r.lua:7: launch.ranks_per_node: expected a whole number, at least 1, got 0" },
     { with_sweep "  launch = { ranks = 2 },", "launch.ranks: there is no such key" },
     { with_sweep "  keep = { last = -1 },", "keep.last: expected a whole number, at least 0, got -1" },
-    { with_sweep "  goal = \"val/loss\",", "goal: expected pioche.minimize \"metric\" or pioche.maximize \"metric\", got \"val/loss\"" },
+    { with_sweep "  goal = \"val/loss\",", "goal: expected pioche.minimize \"metric\", pioche.maximize \"metric\", or a list of such, got \"val/loss\"" },
     { with_sweep "  goal = pioche.minimize(3),", "r.lua:6: minimize: expected the name of a metric" },
     { with_sweep "  search = \"grid\",", "or pioche.random {...} or pioche.sobol {...} or pioche.tpe {...}, got \"grid\"" },
     { with_sweep "  search = pioche.bayes {},", "r.lua:6: pioche.bayes: there is no such thing" },
