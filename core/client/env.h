@@ -51,5 +51,6 @@
 #define PIO_ENV_TOKEN "PIOCHE_TOKEN"
 #define PIO_ENV_STORE "PIOCHE_STORE"
 #define PIO_ENV_NODE "PIOCHE_NODE"
+#define PIO_ENV_FILE_BYTES "PIOCHE_FILE_BYTES" /* at most, of a file of a checkpoint */
 
 #endif

@@ -148,7 +148,9 @@ PIO_API int pio_should_stop(pio_run *run, int64_t step);
 
 /* Begin the checkpoint of `step`. Every rank that has something to save calls
  * it; `writers` is how many ranks that is (data parallel: 1, rank 0 alone).
- * The checkpoint exists once all of them have committed. */
+ * The checkpoint exists once all of them have committed. A step may be saved again,
+ * by all of them: the n-th save of each is one checkpoint, and where one of them
+ * failed there is none. */
 PIO_API int pio_checkpoint_begin(pio_checkpoint **checkpoint, pio_run *run,
                                  int64_t step, int writers);
 
@@ -174,9 +176,21 @@ PIO_API int pio_checkpoint_add(pio_checkpoint *checkpoint, const char *role,
                                const char *name, pio_dtype dtype, int ndim,
                                const int64_t *shape, const pio_part *part, const void *data);
 
-/* Write, hash, sync and report. Returns when this rank's files are on disk.
+/* How to commit; any of these, or 0. */
+enum {
+	PIO_ASYNC = 1,          /* return when the bytes are copied; a thread does the rest */
+	PIO_NOWAIT = 2          /* where such a thread is still writing: fail at once with
+	                         * -PIO_EBUSY (-5), instead of waiting for it */
+};
+
+/* Write, hash, sync and report. Returns when this rank's files are on disk, or with
+ * PIO_ASYNC when their bytes were copied into a buffer that is kept for the next time:
+ * as much memory as the tensors have. Before the first byte is copied or written, room
+ * is taken for all of them: -PIO_ENOSPC (-9) says how much is needed and free. What a
+ * thread could not write is told by the next commit, which does its own work all the
+ * same, or by pio_close, and by an event of the run; pio_close and exit() wait for it.
  * Frees the checkpoint, also on failure, and sets *checkpoint to NULL. */
-PIO_API int pio_checkpoint_commit(pio_checkpoint **checkpoint);
+PIO_API int pio_checkpoint_commit(pio_checkpoint **checkpoint, int flags);
 
 /* Read a tensor of the checkpoint this attempt starts from (see resume_step), or
  * with `part` a part of it, into `data`; arguments as if it were to be added. How

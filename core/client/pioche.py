@@ -96,7 +96,7 @@ for _name, _result, *_arguments in (
         ("pio_checkpoint_begin", _int, ctypes.POINTER(_pointer), _pointer, _i64, _int),
         ("pio_checkpoint_add", _int, _pointer, _text, _text, _int, _int, ctypes.POINTER(_i64),
          _pointer, _pointer),
-        ("pio_checkpoint_commit", _int, ctypes.POINTER(_pointer)),
+        ("pio_checkpoint_commit", _int, ctypes.POINTER(_pointer), _int),
         ("pio_resume_read", _int, _pointer, _text, _text, _int, _int, ctypes.POINTER(_i64), _pointer, _pointer)):
     getattr(_lib, _name).restype, getattr(_lib, _name).argtypes = _result, _arguments
 
@@ -340,12 +340,16 @@ class Run:
         """
         return bool(self._call(_lib.pio_should_stop, _step(step)))
 
-    def checkpoint(self, step: int, roles: Mapping[str, Mapping[Any, Any]], writers: int = 1) -> None:
+    def checkpoint(self, step: int, roles: Mapping[str, Mapping[Any, Any]], writers: int = 1,
+                   asynchronous: bool = False, wait: bool = True) -> None:
         """Save {role: state}: a state is a dict of NumPy arrays, torch tensors (from a
         GPU they are copied), buffers, or Parts of larger ones; it may be nested as a
         state_dict is, and hold numbers, texts and bytes. Each of `writers` ranks calls it.
-        Returns when this rank's files are on disk."""
-        self._call(_save, _step(step), roles, writers)
+        Returns when this rank's files are on disk; `asynchronous`: as soon as everything
+        is copied, which takes as much memory. Then a thread writes, and what it could not
+        write is raised by the next call or told by finish(), which waits for it. While it
+        is writing, another save waits for it, or with `wait=False` is refused."""
+        self._call(_save, _step(step), roles, writers, (1 if asynchronous else 0) | (0 if wait else 2))
 
     def resume(self) -> "Optional[Saved]":
         """The checkpoint that this attempt starts from; None where it starts afresh.
@@ -452,10 +456,10 @@ def _log(run: ctypes.c_void_p, step: int, points: List[Tuple[bytes, Union[int, f
         _check(log(run, number, step, value))
 
 
-def _save(run: ctypes.c_void_p, step: int, roles: Mapping[str, Any], writers: int) -> None:
+def _save(run: ctypes.c_void_p, step: int, roles: Mapping[str, Any], writers: int, flags: int) -> None:
     """Imported amid the call: finish() waits for that, too."""
     from pioche_checkpoint import save
-    save(run, step, roles, writers)
+    save(run, step, roles, writers, flags)
 
 
 # ---- the module's run -------------------------------------------------------------------------

@@ -170,7 +170,7 @@ def _add(made: Any, role: str, name: str, value: Any) -> Any:
     return owner
 
 
-def save(run: ctypes.c_void_p, step: int, roles: Mapping[str, Any], writers: int) -> None:
+def save(run: ctypes.c_void_p, step: int, roles: Mapping[str, Any], writers: int, flags: int) -> None:
     flat, made, kept = _flatten_roles(roles), _pointer(), []
     _check(_lib.pio_checkpoint_begin(ctypes.byref(made), run, step, writers))
     try:
@@ -179,9 +179,9 @@ def save(run: ctypes.c_void_p, step: int, roles: Mapping[str, Any], writers: int
                 kept.append(_add(made, role, name, value))
     except BaseException:
         _lib.pio_checkpoint_add(made, None, None, 0, 0, None, None, None)  # gives it up
-        _lib.pio_checkpoint_commit(ctypes.byref(made))
+        _lib.pio_checkpoint_commit(ctypes.byref(made), 0)
         raise
-    _check(_lib.pio_checkpoint_commit(ctypes.byref(made)))
+    _check(_lib.pio_checkpoint_commit(ctypes.byref(made), flags))
 
 
 # ---- reading ------------------------------------------------------------------------

@@ -120,6 +120,7 @@ int pio_open(pio_run **run_out, const char *experiment)
 		return pio_fail(err, PIO_ENOMEM, "out of memory for a run");
 	run->pid = getpid();
 	pio_rounds_init(&run->rounds);
+	pio_saver_init(&run->saver);
 	run->info = (pio_info){ .rank = 0, .world = 1, .attempt = 1, .resume_step = -1 };
 	int rc = ring_path && *ring_path ? open_under_agent(run, ring_path, err)
 	                                 : pio_standalone_open(run, experiment, err);
@@ -144,12 +145,16 @@ int pio_close(pio_run **run_in, int status)
 		*run_in = NULL;
 	if (!run || run->pid != getpid())
 		return 0; /* a forked child: the run is its parent's */
+	pio_err unsaved = PIO_ERR_INIT;
+	int saved = pio_saver_fini(&run->saver, &unsaved);
 	if (run->alone)
 		rc = pio_standalone_finish(run, status, err);
 	else if (status != 0)
 		rc = pio_fact(run, 'e', "close", "the program closed the run as failed");
 	free_run(run);
-	return rc;
+	if (!rc && saved)
+		*err = unsaved;
+	return rc ? rc : saved;
 }
 
 const pio_info *pio_info_get(const pio_run *run)

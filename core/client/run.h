@@ -15,6 +15,7 @@
 #include "client/resume.h"
 #include "client/ring.h"
 #include "client/rounds.h"
+#include "client/saver.h"
 
 struct pio_standalone;
 
@@ -27,6 +28,7 @@ struct pio_run {
 	char *staging;                  /* for checkpoint shards */
 	pio_resume *resume;             /* NULL: start afresh */
 	pio_rounds rounds;              /* of saves */
+	pio_saver saver;
 	struct pio_standalone *alone;   /* NULL under an agent */
 	pid_t pid;                      /* who opened it; a forked child only logs */
 };

@@ -156,7 +156,7 @@ int gpt_state_save(pio_run *run, const gpt_options *options, gpt_model *model,
 	if (status == GPT_OK)
 		status = add_all(&s, optim, state, info->rank, writers);
 	/* What could not be added whole is not committed: it stays absent. */
-	if (status == GPT_OK && pio_checkpoint_commit(&s.checkpoint))
+	if (status == GPT_OK && pio_checkpoint_commit(&s.checkpoint, 0))
 		status = gpt_err_set(&why, GPT_SYSTEM, "%s", pio_error());
 	for (size_t i = 0; i < s.borrowed; i++)
 		gpt_device_give_back(s.hosts[i]);

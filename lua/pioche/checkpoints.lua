@@ -15,7 +15,8 @@ local steps_told = 6          -- in an error
 -- found to be whole, and every other word is what is wrong with one.
 local columns = [[
   c.id, c.run_id, e.name || '-' || r.number AS run, r.ulid, c.step, c.manifest_sha256 AS sha256,
-  c.manifest, c.bytes, c.writers, c.fsyncs, c.stall_ns, c.created_ns, a.number AS attempt,
+  c.manifest, c.bytes, c.writers, c.fsyncs, c.stall_ns, c.total_ns,
+  c.hash_ns, c.sync, c.asynchronous, c.created_ns, a.number AS attempt,
   (SELECT count(*) FROM checkpoint_file f WHERE f.checkpoint_id = c.id) AS files,
   (SELECT sum(coalesce(o.stored_bytes, o.bytes)) FROM checkpoint_file f JOIN object o ON o.sha256 = f.sha256
     WHERE f.checkpoint_id = c.id) AS stored_bytes,
@@ -151,7 +152,7 @@ function checkpoints.list(store, ids)
 end
 
 -- Its files: { rank, role, part, sha256, bytes, verified, verified_ns, codec, anchor,
--- stored_bytes }, by rank, role and part.
+-- stored_bytes }, by rank, role and part: what is large is in several.
 function checkpoints.files(store, checkpoint)
   return store:rows("SELECT f.rank, f.role, f.part, f.sha256, o.bytes, o.verified, o.verified_ns, o.codec,"
     .. " o.anchor, o.stored_bytes FROM checkpoint_file f JOIN object o ON o.sha256 = f.sha256 WHERE f.checkpoint_id = ?"
@@ -163,7 +164,7 @@ end
 function checkpoints.tensors(store, checkpoint, name)
   return store:each("SELECT f.rank, f.role, t.name, t.dtype, t.shape, t.offset, t.bytes, t.sha256 FROM"
     .. " checkpoint_file f JOIN tensor t ON t.sha256 = f.sha256 WHERE f.checkpoint_id = ?1 AND"
-    .. " t.name = coalesce(?2, t.name) ORDER BY f.rank, f.role, t.offset, t.name", checkpoint.id, name)
+    .. " t.name = coalesce(?2, t.name) ORDER BY f.rank, f.role, f.part, t.offset, t.name", checkpoint.id, name)
 end
 
 -- What stands behind a row of checkpoints.list: "last", "best", "pinned", or several.
@@ -180,10 +181,19 @@ local function or_null(value)
   return value
 end
 
+-- Milliseconds; null of checkpoints of which that is not known.
+local function ms_or_null(ns)
+  return ns and ns / 1e6 or json.null
+end
+
 function checkpoints.to_json(row)
+  local asynchronous = json.null
+  if row.asynchronous then asynchronous = row.asynchronous == 1 end
   return { id = row.sha256, name = row.name, run = row.run, ulid = row.ulid, step = row.step,
     attempt = row.attempt, bytes = row.bytes, files = row.files, writers = row.writers,
-    fsyncs = row.fsyncs, stall_ms = row.stall_ns / 1e6, created = runs.time(row.created_ns),
+    fsyncs = row.fsyncs, stall_ms = row.stall_ns / 1e6, total_ms = ms_or_null(row.total_ns),
+    hash_cpu_ms = ms_or_null(row.hash_ns), sync = or_null(row.sync), asynchronous = asynchronous,
+    created = runs.time(row.created_ns),
     encoding = or_null(row.encoding), stored_bytes = row.stored_bytes, ratio = or_null(row.ratio),
     state = row.state, damage = or_null(row.damage), verified = or_null(runs.time(row.verified_ns)),
     proof = or_null(row.proof), value = or_null(row.value), marks = json.array(checkpoints.marks(row)) }

@@ -305,11 +305,51 @@ else:
         self.assertEqual(heard.checkpoints, 1)
         name = os.path.basename(os.path.dirname(heard.attempt))
         folder = os.path.join(self.store, "staging", name, "step-3")
-        written, = os.listdir(folder)
-        self.assertRegex(written, r"rank-0\.model\.[0-9a-f]+\.safetensors")
+        written, = [name for name in os.listdir(folder) if name.startswith("rank-0.model.")]
+        self.assertRegex(written, r"^rank-0\.model\.[0-9a-f]+\.safetensors$")
         with open(os.path.join(folder, written), "rb") as file:
             data = file.read()
         self.assertEqual(data[-17:], struct.pack("<3f", 1, 2, 3) + bytes(5))
+
+    def test_a_checkpoint_is_written_while_the_program_goes_on(self):
+        self.run_program("""
+import array
+run = pioche.init()
+w = array.array("f", [1]) * 1000
+for step in range(4):
+    run.checkpoint(step, {"model": {"w": w}}, asynchronous=True)
+    w[0] += 1
+run.finish()
+""")
+        heard = self.heard()
+        self.assertEqual(heard.checkpoints, 4)
+        store = os.path.join(self.store, "staging", os.path.basename(os.path.dirname(heard.attempt)))
+        for step in range(4):
+            name, = os.listdir(os.path.join(store, "step-%d" % step))
+            with open(os.path.join(store, "step-%d" % step, name), "rb") as file:
+                self.assertEqual(struct.unpack("<1000f", file.read()[-4000:]), (step + 1,) + 999 * (1,))
+
+    def test_a_save_that_fails_is_raised_and_the_next_one_works(self):
+        done = self.run_program("""
+import os, shutil
+run = pioche.init()
+run.checkpoint(1, {"model": {"w": bytearray(9)}}, asynchronous=True)
+run.checkpoint(2, {"model": {"w": bytearray(9)}})
+staging = os.path.dirname(os.path.dirname(next(os.path.join(d, f) for d, _, fs in os.walk(os.environ["PIOCHE_STORE"])
+                                               for f in fs if f.startswith("rank-0.model"))))
+shutil.rmtree(staging)
+open(staging, "w").close()
+try:
+    run.checkpoint(3, {"model": {"w": bytearray(9)}}, asynchronous=True, wait=False)
+except pioche.Error as error:
+    assert "staging" in str(error), error
+else:
+    raise SystemExit("accepted")
+os.unlink(staging); os.mkdir(staging)
+run.checkpoint(4, {"model": {"w": bytearray(9)}}, asynchronous=True)
+""")
+        self.assertEqual(self.heard().checkpoints, 3)
+        self.assertEqual(done.stderr, "")
 
     def test_without_the_library_the_import_says_what_to_do(self):
         done = self.run_program("", expect=1, PIOCHE_LIB=os.path.join(self.dir, "absent.so"))

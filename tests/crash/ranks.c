@@ -130,7 +130,7 @@ static int save_rank(pio_run *run, int rank, int ranks, int step)
 		rc = pio_checkpoint_add(checkpoint, "model", "b", PIO_F32, 1, shape, NULL, moment);
 	if (!rc)
 		rc = pio_checkpoint_add(checkpoint, "optim", "m", PIO_F32, 1, shape, NULL, moment);
-	int committed = pio_checkpoint_commit(&checkpoint);
+	int committed = pio_checkpoint_commit(&checkpoint, 0);
 	return rc ? rc : committed;
 }
 

@@ -39,6 +39,7 @@ typedef struct page {
 	atomic_int_fast64_t texts, checkpoints; /* acknowledged */
 	atomic_int_fast64_t files;             /* acknowledged */
 	atomic_int_fast64_t saves;             /* checkpoints begun */
+	atomic_int_fast64_t behind;            /* of these, by a thread that may still be writing */
 	atomic_int_fast64_t begun, sealed, drops, dropped; /* ranks.c: a bit a checkpoint: its save was
 	                                          begun, acknowledged as published, its drop begun,
 	                                          acknowledged */

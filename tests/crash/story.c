@@ -56,17 +56,18 @@ void story_say(scene *s, pio_run *run, int64_t from, int64_t to)
 	}
 }
 
+/* Each second one in the background: acknowledged by a close that is in good order. */
 void story_save(scene *s, pio_run *run, int64_t step)
 {
 	pio_checkpoint *checkpoint;
 	const int64_t shape[] = { 32 };
-	atomic_fetch_add(&s->page->saves, 1);
+	bool behind = atomic_fetch_add(&s->page->saves, 1) % 2;
 	int rc = pio_checkpoint_begin(&checkpoint, run, step, 1);
 	if (!rc)
 		rc = pio_checkpoint_add(checkpoint, "model", "w", PIO_F32, 1, shape, NULL, tensor);
-	int committed = pio_checkpoint_commit(&checkpoint);
+	int committed = pio_checkpoint_commit(&checkpoint, behind ? PIO_ASYNC : 0);
 	if (!rc && !committed && !disk_was_trapped())
-		atomic_fetch_add(&s->page->checkpoints, 1);
+		atomic_fetch_add(behind ? &s->page->behind : &s->page->checkpoints, 1);
 	if (pio_log_media(run, PIO_FILE, "kept", step, "some.bin", tensor, sizeof tensor) == 0 &&
 	    !disk_was_trapped())
 		atomic_fetch_add(&s->page->files, 1);
@@ -74,9 +75,11 @@ void story_save(scene *s, pio_run *run, int64_t step)
 
 void story_close(scene *s, pio_run **run)
 {
-	if (pio_close(run, 0) == 0)
+	if (pio_close(run, 0) == 0) {
 		atomic_store(&s->page->closed, 1);
-	else
+		if (!disk_was_trapped())
+			atomic_fetch_add(&s->page->checkpoints, atomic_exchange(&s->page->behind, 0));
+	} else
 		found(s, "pio_close: %s", pio_error());
 }
 
@@ -89,6 +92,7 @@ bool story_log(scene *s, int64_t points, bool closes)
 	story_say(s, run, 0, points / 2);
 	story_save(s, run, points / 2);
 	story_say(s, run, points / 2, points);
+	story_save(s, run, points);
 	if (closes)
 		story_close(s, &run);
 	return true;

@@ -64,7 +64,7 @@ static int save(pio_run *run, pio_comm *comm, int64_t step)
 		return 0;
 	if (pio_checkpoint_begin(&checkpoint, run, step, 1) ||
 	    pio_checkpoint_add(checkpoint, "model", "step", PIO_I64, 1, &one, NULL, &step) ||
-	    pio_checkpoint_commit(&checkpoint))
+	    pio_checkpoint_commit(&checkpoint, 0))
 		return fail("checkpoint");
 	return 0;
 }

@@ -174,10 +174,10 @@ static void checkpoints(void **state)
 	refused(pio_checkpoint_add(c, "model", "w", PIO_F32, 1, NULL, NULL, data), PIO_EINVAL, "no shape");
 	refused(pio_checkpoint_add(c, "model", "w", PIO_F32, 1, negative, NULL, data), PIO_EINVAL, "is -1");
 	refused(pio_checkpoint_add(c, "model", "w", PIO_F32, 1, shape, NULL, NULL), PIO_EINVAL, "data is NULL");
-	assert_true(pio_checkpoint_commit(&c) != 0); /* spoiled */
+	assert_true(pio_checkpoint_commit(&c, 0) != 0); /* spoiled */
 	assert_null(c);
-	ok(pio_checkpoint_commit(&c));
-	ok(pio_checkpoint_commit(NULL));
+	ok(pio_checkpoint_commit(&c, 0));
+	ok(pio_checkpoint_commit(NULL, 0));
 	float read[2];
 	refused(pio_resume_read(run, NULL, "w", PIO_F32, 1, shape, NULL, read), PIO_EINVAL, "NULL");
 	refused(pio_resume_read(run, "model", NULL, PIO_F32, 1, shape, NULL, read), PIO_EINVAL, "NULL");

@@ -115,7 +115,7 @@ static void a_run_that_cannot_be_opened_leaves_nothing_and_harms_nothing(void **
 	pio_checkpoint *c;
 	ok(pio_checkpoint_begin(&c, run, 0, 1));
 	ok(pio_checkpoint_add(c, "model", "w", PIO_F32, 0, NULL, NULL, NULL));
-	ok(pio_checkpoint_commit(&c));
+	ok(pio_checkpoint_commit(&c, 0));
 	pio_comm *comm;
 	ok(pio_comm_init(&comm, run, 100));
 	ok(pio_comm_barrier(comm));

@@ -105,7 +105,7 @@ static void a_program_may_go_elsewhere(void **state)
 	ok(pio_log(run, pio_key_get(run, "a"), 1, 1));
 	ok(pio_checkpoint_begin(&c, run, 1, 1));
 	ok(pio_checkpoint_add(c, "model", "w", PIO_F32, 0, NULL, NULL, &w));
-	ok(pio_checkpoint_commit(&c));
+	ok(pio_checkpoint_commit(&c, 0));
 	ok(pio_close(&run, 0));
 	assert_int_equal(rings_left(path_in(home, "rings")), 0);
 	heard *h = hear_of(dir);

@@ -140,13 +140,13 @@ static void a_checkpoint_is_files_and_one_report(void **state)
 	pio_fs_counts before = pio_fs_counts_get();
 	ok(pio_checkpoint_begin(&c, b.run, -7, 1));
 	add_all(c);
-	ok(pio_checkpoint_commit(&c));
+	ok(pio_checkpoint_commit(&c, 0));
 	pio_fs_counts after = pio_fs_counts_get();
 	assert_null(c);
 	assert_in_range(after.dir_syncs - before.dir_syncs, 2, 2);
 	ok(pio_checkpoint_begin(&c, b.run, -7, 1)); /* the same step again: files of its own */
 	add_all(c);
-	ok(pio_checkpoint_commit(&c));
+	ok(pio_checkpoint_commit(&c, 0));
 	ok(pio_close(&b.run, 0));
 	assert_int_equal(read_reports(&r, b.dir), 2);
 	assert_true(r.step == -7);
@@ -194,19 +194,19 @@ static void bad_tensors_spoil_the_checkpoint(void **state)
 		refused(pio_checkpoint_add(c, bad[i].role, bad[i].name, (pio_dtype)bad[i].dtype, bad[i].ndim,
 		                           bad[i].shape, NULL, bad[i].data), PIO_EINVAL, bad[i].why);
 		ok(pio_checkpoint_add(c, "model", "good", PIO_F32, 1, one, NULL, weights));
-		refused(pio_checkpoint_commit(&c), PIO_EINVAL, bad[i].why);
+		refused(pio_checkpoint_commit(&c, 0), PIO_EINVAL, bad[i].why);
 		assert_null(c);
 	}
 	ok(pio_checkpoint_begin(&c, b.run, 1, 1));
-	refused(pio_checkpoint_commit(&c), PIO_EINVAL, "no tensors");
+	refused(pio_checkpoint_commit(&c, 0), PIO_EINVAL, "no tensors");
 	ok(pio_checkpoint_begin(&c, b.run, 1, 1));
 	ok(pio_checkpoint_add(c, "model", "w", PIO_F32, 1, one, NULL, weights));
 	ok(pio_checkpoint_add(c, "model", "w", PIO_U8, 1, one, NULL, weights));
-	refused(pio_checkpoint_commit(&c), PIO_EINVAL, "\"w\" of role \"model\" was added twice");
+	refused(pio_checkpoint_commit(&c, 0), PIO_EINVAL, "\"w\" of role \"model\" was added twice");
 	ok(pio_checkpoint_begin(&c, b.run, 1, 1));
 	ok(pio_checkpoint_add(c, "model", "w", PIO_F32, 1, one, NULL, weights));
 	pio_fs_fault_at("s", 1, EIO);
-	assert_true(pio_checkpoint_commit(&c) < 0);
+	assert_true(pio_checkpoint_commit(&c, 0) < 0);
 	pio_fs_fault_at("s", 0, 0);
 	ok(pio_close(&b.run, 0));
 	assert_int_equal(read_reports(&r, b.dir), 0);

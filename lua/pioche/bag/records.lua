@@ -94,7 +94,7 @@ local function checkpoints_of(store, checkpoints)
     local row = store:one("SELECT c.*, a.number AS attempt FROM checkpoint c"
       .. " JOIN attempt a ON a.id = c.attempt_id WHERE c.id = ?", checkpoint.id)
     row.files = list_of(store:rows("SELECT f.*, o.bytes FROM checkpoint_file f JOIN object o"
-      .. " ON o.sha256 = f.sha256 WHERE f.checkpoint_id = ? ORDER BY f.rank, f.role", checkpoint.id),
+      .. " ON o.sha256 = f.sha256 WHERE f.checkpoint_id = ? ORDER BY f.rank, f.role, f.part", checkpoint.id),
       "checkpoint_id")
     list[i] = plain(row, "id", "run_id", "attempt_id", "manifest")
   end

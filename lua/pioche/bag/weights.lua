@@ -73,12 +73,12 @@ local function shard_name(role, i, count)
   return string.format("%s-%05d-of-%05d.safetensors", stem, i, count)
 end
 
--- The checkpoint's files by role, in rank order: { role, files = {...} }.
+-- The checkpoint's files by role, in the order of ranks and parts: { role, files = {...} }.
 local function roles_of(store, checkpoint)
   local roles, by_role = {}, {}
   for _, row in ipairs(store:rows("SELECT f.rank, f.role, f.sha256, o.bytes FROM checkpoint_file f"
     .. " JOIN object o ON o.sha256 = f.sha256 WHERE f.checkpoint_id = ?"
-    .. " ORDER BY f.role, f.rank", checkpoint.id)) do
+    .. " ORDER BY f.role, f.rank, f.part", checkpoint.id)) do
     local group = by_role[row.role]
     if not group then
       group = { role = row.role, files = {} }

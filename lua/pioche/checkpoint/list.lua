@@ -47,13 +47,15 @@ local function print_table(ctx, found)
     cells[i] = { row.name, row.sha256:sub(1, 12), texts[i], table.concat(checkpoints.marks(row), " "),
       format.bytes(row.bytes), encoding_text(row), tostring(row.files), tostring(row.writers),
       format.duration(row.stall_ns),
-      state_cell(row), proof_cell(row), runs.time(row.created_ns) }
+      row.total_ns and format.duration(row.total_ns) or "", state_cell(row), proof_cell(row),
+      runs.time(row.created_ns) }
   end
   local columns = { { title = "checkpoint" }, { title = "id", drop = 2 },
     { title = goal or "goal", align = "right", drop = 1 }, { title = "", drop = 1 },
     { title = "size", align = "right" }, { title = "encoded", drop = 2 },
     { title = "files", align = "right", drop = 4 }, { title = "ranks", align = "right", drop = 4 },
-    { title = "stall", align = "right", drop = 3 }, { title = "state", drop = 1 },
+    { title = "stall", align = "right", drop = 3 }, { title = "took", align = "right", drop = 4 },
+    { title = "state", drop = 1 },
     { title = "resumes", drop = 1 }, { title = "saved", drop = 3 } }
   if not encoded then
     table.remove(columns, encoded_column)
@@ -71,11 +73,13 @@ function list.ls(ctx, words)
     ctx.out(ctx.encode(values) .. "\n")
   elseif ctx.csv then
     ctx.out(csv.line { "checkpoint", "id", "run", "step", "attempt", "bytes", "files", "ranks", "stall_ms",
-      "state", "value", "marks", "created", "encoding", "stored_bytes" })
+      "state", "value", "marks", "created", "encoding", "stored_bytes",
+      "total_ms", "hash_cpu_ms", "fsyncs", "sync", "asynchronous" })
     for _, row in ipairs(found) do
       ctx.out(csv.line({ row.name, row.sha256, row.run, row.step, row.attempt, row.bytes, row.files,
         row.writers, row.stall_ns / 1e6, row.state, row.value, table.concat(checkpoints.marks(row), " "),
-        runs.time(row.created_ns), row.encoding, row.stored_bytes }, 15))
+        runs.time(row.created_ns), row.encoding, row.stored_bytes, row.total_ns and row.total_ns / 1e6,
+        row.hash_ns and row.hash_ns / 1e6, row.fsyncs, row.sync, row.asynchronous }, 20))
     end
   elseif #found == 0 then
     ctx.note("no checkpoints\n")
@@ -135,7 +139,8 @@ local function print_files(ctx, files)
   local cells = {}
   for i, file in ipairs(files) do
     local sound = file.verified == "write" or file.verified == "quick" or file.verified == "reread"
-    cells[i] = { tostring(file.rank), file.role, file.sha256:sub(1, 16), format.bytes(file.bytes),
+    local role = file.role .. (file.part > 0 and "-" .. file.part or "")
+    cells[i] = { tostring(file.rank), role, file.sha256:sub(1, 16), format.bytes(file.bytes),
       { (file.verified == "write" and "written" or file.verified) .. (file.codec and (", %s %.2fx%s"):format(
         file.codec, file.bytes / file.stored_bytes, file.anchor and " from " .. file.anchor:sub(1, 16) or "")
         or ""), not sound and "red" or nil } }
@@ -163,6 +168,17 @@ local function print_tensors(ctx, rows, writers)
   end
 end
 
+-- "stall 12 ms of 830 ms, asynchronous; SHA-256 410 ms of processor; 5 fsyncs": of what was
+-- saved before that was told, less.
+local function cost_of(row)
+  local stall = "stall " .. format.duration(row.stall_ns)
+  local synced = ("%d fsync%s"):format(row.fsyncs, row.fsyncs == 1 and "" or "s")
+  if row.sync == "syncfs" or row.sync == "both" then synced = synced .. ", of them syncfs" end
+  if not row.total_ns then return stall .. "; " .. synced end
+  return ("%s of %s%s; SHA-256 %s of processor; %s"):format(stall, format.duration(row.total_ns),
+    row.asynchronous == 1 and ", asynchronous" or "", format.duration(row.hash_ns), synced)
+end
+
 local function print_head(ctx, row)
   local manifest = json.decode(row.manifest)
   local function line(label, text)
@@ -173,7 +189,7 @@ local function print_head(ctx, row)
   line("size", ("%s in %d file%s of %d rank%s"):format(format.bytes(row.bytes), row.files,
     row.files == 1 and "" or "s", row.writers, row.writers == 1 and "" or "s"))
   line("encoded", row.encoding and ("%s, as %s"):format(encoding_text(row), format.bytes(row.stored_bytes)))
-  line("stall", ("%s, %d fsyncs"):format(format.duration(row.stall_ns), row.fsyncs))
+  line("cost", cost_of(row))
   local cell = state_cell(row)
   line("state", term.paint(cell[1], cell[2], ctx.color)
     .. (row.verified_ns and " " .. runs.time(row.verified_ns) or "")
@@ -190,8 +206,8 @@ local function show_json(ctx, row, files, rows)
   value.commit, value.from = manifest.commit, manifest.from
   value.file_list, value.tensors = json.array {}, json.array {}
   for i, file in ipairs(files) do
-    value.file_list[i] = { rank = file.rank, role = file.role, sha256 = file.sha256, bytes = file.bytes,
-      verified = file.verified or json.null, codec = file.codec or json.null,
+    value.file_list[i] = { rank = file.rank, role = file.role, part = file.part, sha256 = file.sha256,
+      bytes = file.bytes, verified = file.verified or json.null, codec = file.codec or json.null,
       anchor = file.anchor or json.null, stored_bytes = file.stored_bytes or file.bytes }
   end
   for i, item in ipairs(rows) do

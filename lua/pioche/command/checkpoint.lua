@@ -123,8 +123,9 @@ what --metric names. Of a RUN it takes the newest checkpoint behind which someth
 was logged. What comes of it is kept: same, differs, or failed.
 
 JSON: of ls an array of {id, name, run, ulid, step, attempt, bytes, files, writers,
-fsyncs, stall_ms, created, encoding, stored_bytes, ratio, state, damage, verified,
-proof, value, marks[]}; of show such an object with {commit, from, file_list[],
+fsyncs, stall_ms, total_ms, hash_cpu_ms, sync, asynchronous, created, encoding,
+stored_bytes, ratio, state, damage, verified, proof, value, marks[]} (null: not known, of
+what older clients saved); of show such an object with {commit, from, file_list[],
 tensors[]}; of cat {name, role, rank, dtype,
 shape[], values[]}; of diff {a, b, same, changed, added, removed, reshaped,
 bytes_read, tensors[{kind, rank, role, name, a, b, elements, changed, unfinite,

@@ -1,0 +1,300 @@
+/* The files of a checkpoint.
+ *
+ * Room for all of them is taken before the first byte is written: a disk that is too
+ * full is found out while the program can still go on, not after minutes. */
+#include "client/checkpoint.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "client/env.h"
+#include "sys/fs.h"
+#include "sys/save.h"
+
+#define ALIGN_BYTES 4096u          /* the data of a file begins on a page */
+#define CHUNK_BYTES (1u << 20)     /* hashed and written while still in the cache */
+#define FILE_BYTES_MAX (UINT64_C(4) << 30)
+
+/* ---- what goes where -------------------------------------------------------- */
+
+/* By role, then as the format wants it: large elements first, then by name. */
+static int by_place(const void *a, const void *b)
+{
+	const pio_own_tensor *x = a, *y = b;
+	int order = strcmp(x->role, y->role);
+	size_t m = pio_dtype_bytes(x->dtype), n = pio_dtype_bytes(y->dtype);
+	if (order == 0)
+		order = m > n ? -1 : m < n;
+	return order ? order : strcmp(x->name, y->name);
+}
+
+/* The same name twice lies next to itself only where types are the same, too. */
+static int by_name(const void *a, const void *b)
+{
+	const pio_own_tensor *x = a, *y = b;
+	int order = strcmp(x->role, y->role);
+	return order ? order : strcmp(x->name, y->name);
+}
+
+static int check_duplicates(pio_checkpoint *checkpoint, pio_err *err)
+{
+	pio_own_tensor *t = checkpoint->tensors;
+	qsort(t, checkpoint->count, sizeof *t, by_name);
+	for (size_t i = 1; i < checkpoint->count; i++)
+		if (by_name(&t[i - 1], &t[i]) == 0)
+			return pio_fail(err, PIO_EINVAL, "tensor \"%s\" of role \"%s\" was added twice", t[i].name,
+			                t[i].role);
+	return 0;
+}
+
+static void put_list(pio_str *out, const int64_t *numbers, int count)
+{
+	pio_str_putc(out, '[');
+	for (int i = 0; i < count; i++)
+		pio_str_printf(out, i ? ",%lld" : "%lld", (long long)numbers[i]);
+	pio_str_putc(out, ']');
+}
+
+/* What is no whole tensor, as JSON in a string, since strings are all that the
+ * format's metadata may hold: {"w":{"offset":[0,4],"shape":[8,8]}}; of a run of
+ * elements the offset is a number. */
+static void put_parts(pio_str *header, const pio_own_tensor *tensors, size_t count)
+{
+	pio_str parts = PIO_STR_INIT;
+	for (size_t i = 0; i < count; i++) {
+		const pio_region *part = tensors[i].part;
+		if (!part)
+			continue;
+		pio_str_putc(&parts, parts.len ? ',' : '{');
+		pio_str_put_json(&parts, tensors[i].name, strlen(tensors[i].name));
+		pio_str_puts(&parts, ":{\"offset\":");
+		if (part->flat)
+			pio_str_printf(&parts, "%lld", (long long)part->begin[0]);
+		else
+			put_list(&parts, part->begin, part->ndim);
+		pio_str_puts(&parts, ",\"shape\":");
+		put_list(&parts, part->whole, part->ndim);
+		pio_str_putc(&parts, '}');
+	}
+	if (parts.len) {
+		pio_str_putc(&parts, '}');
+		pio_str_puts(header, ",\"parts\":");
+		pio_str_put_json(header, parts.data, parts.len);
+	}
+	header->failed |= parts.failed;
+	pio_str_fini(&parts);
+}
+
+/* No word of run, rank or step, which the manifest tells: layers that are frozen are the
+ * same file at every step, and in every run that grows from one. */
+static int put_header(pio_str *header, const pio_own_tensor *tensors, size_t count, pio_err *err)
+{
+	uint64_t length, offset = 0;
+	pio_str_append(header, "\0\0\0\0\0\0\0\0", sizeof length);
+	pio_str_puts(header, "{\"__metadata__\":{\"format\":\"pioche\"");
+	put_parts(header, tensors, count);
+	pio_str_putc(header, '}');
+	for (size_t i = 0; i < count; i++) {
+		const pio_own_tensor *t = &tensors[i];
+		pio_str_putc(header, ',');
+		pio_str_put_json(header, t->name, strlen(t->name));
+		pio_str_printf(header, ":{\"dtype\":\"%s\",\"shape\":", pio_dtype_name(t->dtype));
+		put_list(header, t->shape, t->ndim);
+		pio_str_printf(header, ",\"data_offsets\":[%llu,%llu]}", (unsigned long long)offset,
+		               (unsigned long long)(offset + t->size_bytes));
+		offset += t->size_bytes;
+	}
+	pio_str_putc(header, '}');
+	while (!header->failed && header->len % ALIGN_BYTES)
+		pio_str_putc(header, ' ');
+	if (pio_str_check(header, err))
+		return -PIO_ENOMEM;
+	length = header->len - sizeof length;
+	if (length > PIO_SAFETENSORS_HEADER_BYTES_MAX)
+		return pio_fail(err, PIO_EINVAL, "%zu tensors of role \"%s\" need a header of %llu bytes: at "
+		                "most %llu", count, tensors[0].role, (unsigned long long)length,
+		                PIO_SAFETENSORS_HEADER_BYTES_MAX);
+	memcpy(header->data, &length, sizeof length);
+	return 0;
+}
+
+/* At most so many bytes of the header are a tensor's: its name, twice escaped where it is
+ * in the metadata as well, and numbers. */
+static uint64_t header_bytes_of(const pio_own_tensor *t)
+{
+	uint64_t name = strlen(t->name), dims = (uint64_t)t->ndim;
+	return t->part ? 256 + 18 * name + 24 * (dims + 2 * (uint64_t)t->part->ndim) : 128 + 6 * name + 24 * dims;
+}
+
+static uint64_t file_bytes_max(void)
+{
+	const char *text = getenv(PIO_ENV_FILE_BYTES); /* for tests */
+	unsigned long long n = text ? strtoull(text, NULL, 10) : 0;
+	return n ? n : FILE_BYTES_MAX;
+}
+
+/* Is the tensor behind another one in the same file? A tensor alone may be larger. */
+static bool goes_on(uint64_t *size_bytes, const pio_own_tensor *before, const pio_own_tensor *t, uint64_t max)
+{
+	uint64_t more = t->size_bytes + header_bytes_of(t);
+	if (before && strcmp(before->role, t->role) == 0 && *size_bytes + more <= max) {
+		*size_bytes += more;
+		return true;
+	}
+	*size_bytes = 2 * ALIGN_BYTES + more;
+	return false;
+}
+
+int pio_shards_plan(pio_checkpoint *checkpoint, pio_err *err)
+{
+	uint64_t max = file_bytes_max(), size_bytes = 0;
+	size_t files = 0;
+	int rc = check_duplicates(checkpoint, err);
+	if (rc)
+		return rc;
+	pio_own_tensor *t = checkpoint->tensors;
+	qsort(t, checkpoint->count, sizeof *t, by_place);
+	checkpoint->shards = pio_calloc(checkpoint->count, sizeof *checkpoint->shards);
+	if (!checkpoint->shards)
+		return pio_fail(err, PIO_ENOMEM, "out of memory for files of %zu tensors", checkpoint->count);
+	pio_shard *s = NULL;
+	for (size_t i = 0; i < checkpoint->count; i++) {
+		if (!goes_on(&size_bytes, i ? &t[i - 1] : NULL, &t[i], max)) {
+			uint32_t part = s && strcmp(s->tensors->role, t[i].role) == 0 ? s->part + 1 : 0;
+			s = &checkpoint->shards[files++];
+			*s = (pio_shard){ .tensors = &t[i], .part = part, .header = PIO_STR_INIT, .path = PIO_STR_INIT };
+		}
+		s->count++;
+		s->size_bytes += t[i].size_bytes;
+	}
+	checkpoint->shard_count = files;
+	if (files > PIO_SAVE_FILES_MAX)
+		return pio_fail(err, PIO_EINVAL, "a rank's part of a checkpoint would be %zu files: at most %d", files,
+		                PIO_SAVE_FILES_MAX);
+	for (size_t i = 0; !rc && i < files; i++) {
+		s = &checkpoint->shards[i];
+		rc = put_header(&s->header, s->tensors, s->count, err);
+		s->size_bytes += s->header.len;
+		checkpoint->size_bytes += s->size_bytes;
+	}
+	return rc;
+}
+
+/* ---- room ------------------------------------------------------------------- */
+
+static int fail_room(const pio_checkpoint *checkpoint, int sys_errno, pio_err *err)
+{
+	char room[48] = "fewer";
+	int64_t free_bytes = pio_fs_free_bytes(checkpoint->dir.data);
+	if (free_bytes >= 0 && (uint64_t)free_bytes < checkpoint->size_bytes)
+		snprintf(room, sizeof room, "%lld", (long long)free_bytes);
+	return pio_fail_errno(err, sys_errno, "the checkpoint of step %lld does not fit: rank %d needs %llu bytes"
+	                      " for it, %s are free in %s", (long long)checkpoint->step,
+	                      checkpoint->run->info.rank, (unsigned long long)checkpoint->size_bytes, room,
+	                      checkpoint->dir.data);
+}
+
+static int reserve(pio_checkpoint *checkpoint, pio_shard *s, pio_err *err)
+{
+	int fd = -1, rc;
+	pio_str_printf(&s->path, "%s/rank-%d.%s", checkpoint->dir.data, checkpoint->run->info.rank, s->tensors->role);
+	if (s->part)
+		pio_str_printf(&s->path, "-%u", s->part);
+	pio_str_printf(&s->path, ".%llx.safetensors", (unsigned long long)checkpoint->begin_ns);
+	rc = pio_str_check(&s->path, err);
+	if (!rc)
+		rc = pio_fs_open(&fd, s->path.data, O_WRONLY | O_CREAT | O_EXCL, 0666, err);
+	if (rc) {
+		pio_str_clear(&s->path); /* not ours to remove */
+		return rc;
+	}
+	/* Not every file system can. */
+	if (fallocate(fd, 0, 0, (off_t)s->size_bytes) != 0 && (errno == ENOSPC || errno == EDQUOT || errno == EFBIG))
+		rc = fail_room(checkpoint, errno, err);
+	int closed = pio_fs_close(&fd, s->path.data, rc ? NULL : err);
+	return rc ? rc : closed;
+}
+
+int pio_shards_reserve(pio_checkpoint *checkpoint, pio_err *err)
+{
+	pio_str_printf(&checkpoint->dir, "%s/step-%lld", checkpoint->run->staging, (long long)checkpoint->step);
+	int rc = pio_str_check(&checkpoint->dir, err);
+	if (!rc)
+		rc = pio_fs_mkdirs(checkpoint->dir.data, 0777, err);
+	int64_t room = rc ? -1 : pio_fs_free_bytes(checkpoint->dir.data);
+	if (room >= 0 && (uint64_t)room < checkpoint->size_bytes)
+		rc = fail_room(checkpoint, ENOSPC, err);
+	for (size_t i = 0; !rc && i < checkpoint->shard_count; i++)
+		rc = reserve(checkpoint, &checkpoint->shards[i], err);
+	return rc;
+}
+
+void pio_shards_remove(pio_checkpoint *checkpoint)
+{
+	for (size_t i = 0; i < checkpoint->shard_count; i++)
+		if (checkpoint->shards[i].path.len)
+			(void)pio_fs_unlink(checkpoint->shards[i].path.data, NULL);
+}
+
+/* ---- writing ---------------------------------------------------------------- */
+
+static int write_hashed(int fd, pio_sha256 *hash, int64_t *hash_ns, const void *bytes, uint64_t size_bytes,
+                        const char *path, pio_err *err)
+{
+	const uint8_t *at = bytes;
+	int rc = 0;
+	while (!rc && size_bytes) {
+		size_t n = size_bytes < CHUNK_BYTES ? (size_t)size_bytes : CHUNK_BYTES;
+		rc = pio_fs_write_all(fd, at, n, path, err);
+		int64_t begin_ns = pio_clock_thread_ns();
+		if (!rc)
+			rc = pio_sha256_update(hash, at, n, err);
+		*hash_ns += pio_clock_thread_ns() - begin_ns;
+		at += n;
+		size_bytes -= n;
+	}
+	return rc;
+}
+
+static int write_shard(pio_checkpoint *checkpoint, pio_shard *s, pio_err *err)
+{
+	pio_sha256 *hash = NULL;
+	int fd = -1, closed;
+	int rc = pio_sha256_new(&hash, err);
+	if (!rc)
+		rc = pio_fs_open(&fd, s->path.data, O_WRONLY, 0, err);
+	if (rc)
+		goto out;
+	rc = write_hashed(fd, hash, &checkpoint->hash_ns, s->header.data, s->header.len, s->path.data, err);
+	for (size_t i = 0; !rc && i < s->count; i++)
+		rc = write_hashed(fd, hash, &checkpoint->hash_ns, s->tensors[i].data, s->tensors[i].size_bytes,
+		                  s->path.data, err);
+	if (!rc)
+		rc = pio_sha256_finish(hash, s->sha256, err);
+	if (!rc)
+		rc = pio_fs_datasync(fd, s->path.data, err);
+	checkpoint->syncs++;
+	closed = pio_fs_close(&fd, s->path.data, rc ? NULL : err);
+	rc = rc ? rc : closed;
+out:
+	pio_sha256_free(hash);
+	return rc;
+}
+
+int pio_shards_write(pio_checkpoint *checkpoint, pio_err *err)
+{
+	int rc = 0;
+	for (size_t i = 0; !rc && i < checkpoint->shard_count; i++)
+		rc = write_shard(checkpoint, &checkpoint->shards[i], err);
+	if (!rc)
+		rc = pio_fs_sync_dir(checkpoint->dir.data, err);
+	if (!rc)
+		rc = pio_fs_sync_dir(checkpoint->run->staging, err);
+	checkpoint->syncs += 2;
+	return rc;
+}

@@ -1,0 +1,377 @@
+/* Saves in the background, files that are cut, and room that is not there. */
+#include <errno.h>
+#include <signal.h>
+#include <sys/wait.h>
+
+#include "base/mem.h"
+#include "client/env.h"
+#include "client/pioche.h"
+#include "client/run.h"
+#include "heard.h"
+#include "sys/save.h"
+#include "test.h"
+
+#define ok(call)                                               \
+	do {                                                   \
+		if ((call) != 0)                               \
+			fail_msg("%s: %s", #call, pio_error()); \
+	} while (0)
+
+#define refused(call, code, text)                                                    \
+	do {                                                                         \
+		assert_int_equal((call), -(code));                                   \
+		if (!strstr(pio_error(), (text)))                                    \
+			fail_msg("message \"%s\" lacks \"%s\"", pio_error(), (text)); \
+	} while (0)
+
+typedef struct bench {
+	char *home, *dir;
+	pio_run *run;
+} bench;
+
+static void bench_open(bench *b)
+{
+	b->home = scratch_new();
+	setenv("PIOCHE_SHM", b->home, 1);
+	setenv(PIO_ENV_STORE, b->home, 1);
+	unsetenv(PIO_ENV_RING);
+	ok(pio_open(&b->run, "saves"));
+	b->dir = strdup(pio_info_get(b->run)->dir);
+}
+
+static void bench_close(bench *b)
+{
+	ok(pio_close(&b->run, 0));
+	unsetenv(PIO_ENV_STORE);
+	unsetenv("PIOCHE_SHM");
+	free(b->dir);
+	scratch_remove(b->home);
+}
+
+/* ---- what was reported ------------------------------------------------------------ */
+
+typedef struct told {
+	int64_t step, bytes;
+	uint32_t round, files;
+	bool asynchronous;
+	int64_t stall_ns, total_ns;
+	char failure[200], path[40][600];
+	uint32_t part[40];
+} told;
+
+static int listen(told *list, int max, const char *dir)
+{
+	pio_journal_reader *reader;
+	pio_journal_header header;
+	pio_record record;
+	int count = 0;
+	check_ok(pio_journal_reader_open(&reader, &header, path_in(dir, "journal.0"), &err));
+	while (pio_journal_next(reader, &record, NULL) == 1) {
+		pio_save save;
+		if (record.type != PIO_RECORD_CHECKPOINT)
+			continue;
+		assert_true(count < max);
+		told *t = &list[count++];
+		check_ok(pio_save_get(&save, record.payload, record.size_bytes, &err));
+		*t = (told){ .step = save.step, .round = save.round, .files = save.count,
+		             .asynchronous = save.asynchronous, .stall_ns = save.stall_ns, .total_ns = save.total_ns };
+		snprintf(t->failure, sizeof t->failure, "%.*s", (int)save.failure_bytes, save.failure ? save.failure : "");
+		assert_true(save.count <= 40);
+		for (uint32_t i = 0; i < save.count; i++) {
+			snprintf(t->path[i], sizeof t->path[i], "%.*s", (int)save.files[i].path_bytes, save.files[i].path);
+			t->part[i] = save.files[i].part;
+			t->bytes += (int64_t)save.files[i].size_bytes;
+		}
+		pio_free(save.files);
+	}
+	pio_journal_reader_close(reader);
+	return count;
+}
+
+/* The last `size_bytes` of a file, which are the data of its only tensor. */
+static void check_data(const char *path, const void *data, size_t size_bytes)
+{
+	pio_str text = PIO_STR_INIT;
+	check_ok(pio_fs_read(&text, path, &err));
+	assert_true(text.len > size_bytes);
+	assert_memory_equal(text.data + text.len - size_bytes, data, size_bytes);
+	pio_str_fini(&text);
+}
+
+static int save_one(pio_run *run, int64_t step, const void *data, int64_t size_bytes, int flags)
+{
+	pio_checkpoint *c;
+	ok(pio_checkpoint_begin(&c, run, step, 1));
+	ok(pio_checkpoint_add(c, "model", "w", PIO_U8, 1, &size_bytes, NULL, data));
+	return pio_checkpoint_commit(&c, flags);
+}
+
+static int files_in(const char *dir)
+{
+	char **names = NULL;
+	size_t count = 0;
+	if (pio_fs_type(dir) == PIO_FS_DIR)
+		check_ok(pio_fs_list(&names, &count, dir, &err));
+	pio_fs_list_free(names, count);
+	return (int)count;
+}
+
+/* ---- in the background -------------------------------------------------------------- */
+
+enum { SIZE = 1 << 20, SAVES = 8 };
+static uint8_t data[SIZE], as_it_was[SIZE];
+
+/* The program changes everything the moment that it may go on. */
+static void a_copy_is_saved_not_what_came_after(void **unused)
+{
+	(void)unused;
+	bench b;
+	static told t[SAVES];
+	bench_open(&b);
+	for (int i = 0; i < SAVES; i++) {
+		memset(data, 'a' + i, SIZE);
+		ok(save_one(b.run, i / 2, data, SIZE, PIO_ASYNC));
+		memset(data, '!', SIZE);
+	}
+	ok(pio_close(&b.run, 0));
+	assert_int_equal(listen(t, SAVES, b.dir), SAVES);
+	for (int i = 0; i < SAVES; i++) {
+		assert_true(t[i].step == i / 2 && (int)t[i].round == i % 2 && t[i].asynchronous);
+		assert_true(t[i].stall_ns > 0 && t[i].total_ns >= t[i].stall_ns);
+		memset(as_it_was, 'a' + i, SIZE);
+		check_data(t[i].path[0], as_it_was, SIZE);
+	}
+	bench_close(&b);
+}
+
+static void what_a_thread_met_is_told_by_the_next_call(void **unused)
+{
+	(void)unused;
+	bench b;
+	static told t[SAVES];
+	bench_open(&b);
+	char *staging = strdup(pio_info_get(b.run)->staging);
+	for (int i = 0; i < 2; i++) {
+		pio_fs_fault_at("s", 1, EIO);
+		ok(save_one(b.run, 10 + i, data, SIZE, PIO_ASYNC));
+		/* The fault strikes in the thread, and this save waits for it. */
+		refused(save_one(b.run, 20 + i, data, SIZE, i ? PIO_ASYNC : 0), PIO_EIO, "the asynchronous save of step 1");
+		ok(save_one(b.run, 30 + i, data, SIZE, 0)); /* by now nothing is being written */
+	}
+	pio_fs_fault_at("s", 0, 0);
+	ok(pio_close(&b.run, 0));
+	assert_int_equal(listen(t, SAVES, b.dir), 6);
+	for (int i = 0; i < 6; i++) {
+		assert_true((t[i].files == 0) == (i % 3 == 0));
+		assert_true(!t[i].files == !!strstr(t[i].failure, "Input/output error"));
+	}
+	assert_int_equal(files_in(path_in(staging, "step-10")), 0);
+	assert_int_equal(files_in(path_in(staging, "step-20")), 1);
+	free(staging);
+	bench_close(&b);
+}
+
+static void close_tells_what_a_thread_met(void **unused)
+{
+	(void)unused;
+	bench b;
+	bench_open(&b);
+	pio_fs_fault_at("s", 1, ENOSPC);
+	ok(save_one(b.run, 3, data, SIZE, PIO_ASYNC));
+	refused(pio_close(&b.run, 0), PIO_ENOSPC, "the asynchronous save of step 3 failed");
+	pio_fs_fault_at("s", 0, 0);
+	bench_close(&b);
+}
+
+/* A thread that still writes is what the test puts there: it ends when it is told. */
+static atomic_bool may_end;
+
+static void *stay(void *saver)
+{
+	while (!atomic_load(&may_end))
+		usleep(1000);
+	atomic_store(&((pio_saver *)saver)->done, true);
+	return NULL;
+}
+
+static void a_second_save_waits_or_is_refused(void **unused)
+{
+	(void)unused;
+	bench b;
+	static told t[SAVES];
+	bench_open(&b);
+	pio_saver *saver = &b.run->saver;
+	atomic_store(&may_end, false);
+	assert_int_equal(pthread_create(&saver->thread, NULL, stay, saver), 0);
+	saver->running = true;
+	saver->step = 4;
+	refused(save_one(b.run, 5, data, SIZE, PIO_ASYNC | PIO_NOWAIT), PIO_EBUSY, "step 4 is still being written");
+	refused(save_one(b.run, 5, data, SIZE, PIO_NOWAIT), PIO_EBUSY, "no save of step 5");
+	atomic_store(&may_end, true);
+	ok(save_one(b.run, 6, data, SIZE, PIO_ASYNC));
+	ok(pio_close(&b.run, 0));
+	assert_int_equal(listen(t, SAVES, b.dir), 3);
+	/* Other ranks need not wait for the part of those that were refused. */
+	assert_true(t[0].files == 0 && t[1].files == 0 && t[2].files == 1);
+	assert_true(t[0].round == 0 && t[1].round == 1 && t[2].step == 6);
+	bench_close(&b);
+}
+
+/* A child has its parent's log, not its parent's save; and neither an exit nor a death of
+ * the child disturbs it. */
+static void a_forked_child_leaves_the_save_alone(void **unused)
+{
+	(void)unused;
+	bench b;
+	static told t[SAVES];
+	bench_open(&b);
+	memset(data, 'p', SIZE);
+	ok(save_one(b.run, 1, data, SIZE, PIO_ASYNC));
+	for (int how = 0; how < 3; how++) {
+		int status;
+		pid_t child = fork();
+		if (child == 0) {
+			pio_checkpoint *c = NULL;
+			if (pio_checkpoint_begin(&c, b.run, 1, 1) != -PIO_EINVAL || !strstr(pio_error(), "forked child"))
+				_exit(1);
+			if (how == 0)
+				pio_close(&b.run, 0);
+			if (how == 1)
+				kill(getpid(), SIGKILL);
+			_exit(0);
+		}
+		assert_int_equal(waitpid(child, &status, 0), child);
+		assert_int_equal(status, how == 1 ? SIGKILL : 0);
+		ok(save_one(b.run, 2 + how, data, SIZE, PIO_ASYNC));
+	}
+	ok(pio_close(&b.run, 0));
+	assert_int_equal(listen(t, SAVES, b.dir), 4);
+	for (int i = 0; i < 4; i++)
+		check_data(t[i].path[0], data, SIZE);
+	bench_close(&b);
+}
+
+/* exit() without pio_close: the checkpoint is there. Killed: nothing is told of it. */
+static void an_exit_waits_and_a_death_leaves_nothing(void **unused)
+{
+	(void)unused;
+	for (int killed = 0; killed < 2; killed++) {
+		char *home = scratch_new(), path[400], *dir = path;
+		int pipes[2], status;
+		static told t[SAVES];
+		assert_int_equal(pipe(pipes), 0);
+		pid_t child = fork();
+		if (child == 0) {
+			pio_run *run;
+			setenv("PIOCHE_SHM", home, 1);
+			setenv(PIO_ENV_STORE, home, 1);
+			unsetenv(PIO_ENV_RING);
+			if (pio_open(&run, "saves"))
+				_exit(1);
+			snprintf(path, sizeof path, "%s", pio_info_get(run)->dir);
+			if (write(pipes[1], path, sizeof path) != sizeof path)
+				_exit(1);
+			if (killed)
+				pio_fs_fault_at("s", 1, 0); /* ends the process as SIGKILL does, in the thread */
+			if (save_one(run, 1, data, SIZE, PIO_ASYNC) != 0)
+				_exit(1);
+			exit(0);
+		}
+		assert_int_equal(read(pipes[0], path, sizeof path), sizeof path);
+		close(pipes[0]);
+		close(pipes[1]);
+		assert_int_equal(waitpid(child, &status, 0), child);
+		assert_int_equal(killed ? 0 : status, 0);
+		assert_int_equal(listen(t, SAVES, dir), killed ? 0 : 1);
+		if (!killed)
+			check_data(t[0].path[0], data, SIZE);
+		scratch_remove(home);
+	}
+}
+
+/* ---- files ---------------------------------------------------------------------------- */
+
+/* 10 tensors of 10 kB and one of 70 kB, in files of at most 32 kB. */
+static void what_is_large_is_in_several_files(void **unused)
+{
+	(void)unused;
+	bench b;
+	static told t[SAVES];
+	pio_checkpoint *c;
+	const int64_t small = 10000, large = 70000;
+	setenv(PIO_ENV_FILE_BYTES, "32768", 1);
+	bench_open(&b);
+	for (int i = 0; i < SIZE; i++)
+		data[i] = (uint8_t)(i * 7 + i / 256);
+	ok(pio_checkpoint_begin(&c, b.run, 1, 1));
+	for (int i = 0; i < 10; i++) {
+		char name[20];
+		snprintf(name, sizeof name, "t%02d", i);
+		ok(pio_checkpoint_add(c, "model", name, PIO_U8, 1, &small, NULL, data + i * small));
+	}
+	ok(pio_checkpoint_add(c, "model", "t04.large", PIO_U8, 1, &large, NULL, data + 10 * small));
+	ok(pio_checkpoint_add(c, "extra", "x", PIO_U8, 1, &small, NULL, data));
+	ok(pio_checkpoint_commit(&c, PIO_ASYNC));
+	ok(pio_close(&b.run, 0));
+	unsetenv(PIO_ENV_FILE_BYTES);
+	assert_int_equal(listen(t, SAVES, b.dir), 1);
+	/* extra; t00 t01 | t02 t03 | t04 | large | t05 t06 | t07 t08 | t09 */
+	assert_int_equal(t[0].files, 8);
+	static const int64_t held[8] = { 1, 2, 2, 1, 7, 2, 2, 1 };
+	int64_t at = 0;
+	for (uint32_t i = 0; i < 8; i++) {
+		pio_str text = PIO_STR_INIT;
+		check_ok(pio_fs_read(&text, t[0].path[i], &err));
+		assert_int_equal(t[0].part[i], i ? i - 1 : 0);
+		uint64_t header;
+		memcpy(&header, text.data, sizeof header);
+		assert_int_equal(text.len, 8 + header + (uint64_t)(held[i] * small));
+		assert_true(held[i] == 7 || text.len <= 32768);
+		const uint8_t *expected = held[i] == 7 ? data + 10 * small : i ? data + at * small : data;
+		assert_memory_equal(text.data + 8 + header, expected, (size_t)(held[i] * small));
+		at += i && held[i] != 7 ? held[i] : 0;
+		pio_str_fini(&text);
+	}
+	bench_close(&b);
+}
+
+/* The bytes are said to be more than there is room for, and are never looked at. */
+static void what_does_not_fit_is_refused_before_it_is_read(void **unused)
+{
+	(void)unused;
+	bench b;
+	static told t[SAVES];
+	pio_checkpoint *c;
+	const int64_t much = INT64_C(1) << 50, little = 16;
+	bench_open(&b);
+	char *staging = strdup(pio_info_get(b.run)->staging);
+	for (int flags = 0; flags <= PIO_ASYNC; flags += PIO_ASYNC) {
+		ok(pio_checkpoint_begin(&c, b.run, 5, 1));
+		ok(pio_checkpoint_add(c, "extra", "x", PIO_U8, 1, &little, NULL, data));
+		ok(pio_checkpoint_add(c, "model", "w", PIO_U8, 1, &much, NULL, data));
+		refused(pio_checkpoint_commit(&c, flags), PIO_ENOSPC, "step 5 does not fit: rank 0 needs 11258999");
+		assert_non_null(strstr(pio_error(), "are free in "));
+		assert_int_equal(files_in(path_in(staging, "step-5")), 0);
+		ok(save_one(b.run, 6, data, SIZE, flags));
+	}
+	ok(pio_close(&b.run, 0));
+	assert_int_equal(listen(t, SAVES, b.dir), 4);
+	assert_true(!t[0].files && t[1].files && !t[2].files && t[3].files);
+	free(staging);
+	bench_close(&b);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_copy_is_saved_not_what_came_after),
+		cmocka_unit_test(what_a_thread_met_is_told_by_the_next_call),
+		cmocka_unit_test(close_tells_what_a_thread_met),
+		cmocka_unit_test(a_second_save_waits_or_is_refused),
+		cmocka_unit_test(a_forked_child_leaves_the_save_alone),
+		cmocka_unit_test(an_exit_waits_and_a_death_leaves_nothing),
+		cmocka_unit_test(what_is_large_is_in_several_files),
+		cmocka_unit_test(what_does_not_fit_is_refused_before_it_is_read),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
