@@ -4,6 +4,7 @@
 -- lab:export is a request that it yields to the trusted side; the answer is a
 -- result of the store. As every run is known by its content, a function that
 -- is run again walks the same way through what is finished, and goes on.
+local aims = require "pioche.aims"
 local errors = require "pioche.errors"
 local fields = require "pioche.fields"
 local infeasible = require "pioche.infeasible"
@@ -13,6 +14,7 @@ local plan = require "pioche.plan"
 local recipe = require "pioche.recipe"
 local runs = require "pioche.runs"
 local space = require "pioche.space"
+local sweep_core = require "pioche.core.sweep"
 local sweeps = require "pioche.sweeps"
 local sys = require "pioche.core.sys"
 
@@ -33,7 +35,10 @@ lab.words = {
   results = {
     name = { name = "results.name", help = "the experiment" },
     runs = { name = "results:runs()", help = "the list of its runs" },
-    best = { name = "results:best()", help = "the finished run that is best by the goal" },
+    best = { name = "results:best()", help = "the finished run that is best by the goal, of several by the"
+      .. " first" },
+    front = { name = "results:front()", help = "the finished runs that none beats in all goals, the best by the"
+      .. " first goal first" },
   },
   run = {
     name = { name = "run.name", help = "its name, as \"gpt-17\"" },
@@ -161,6 +166,32 @@ local function run_of_job(context, job, goal)
   return view
 end
 
+-- Those of these runs that count, and that none of them beats in all goals; by the first goal.
+local function front_of(context, sweep, jobs, list)
+  if not sweep.goal then context.box:complain("front: the sweep '%s' has no goal", sweep.name) end
+  local ids, rows, own = {}, {}, {}
+  for i, job in ipairs(jobs) do ids[i] = job.id end
+  local outside = infeasible.of(context.store, ids)
+  for i, job in ipairs(jobs) do
+    local values = job.status == "finished" and not outside[job.id] and not plan.is_aside(context.store, job.id)
+      and aims.values(context.store, aims.goals(sweep), { job })
+    if values then
+      for g, goal in ipairs(aims.goals(sweep)) do values[g] = aims.loss(goal, values[g]) end
+      rows[#rows + 1], own[#own + 1] = values, { run = list[i], place = i, loss = values[1] }
+    end
+  end
+  local front, views = {}, {}
+  for i, rank in ipairs(check(sweep_core.ranks(rows))) do
+    if rank == 1 then front[#front + 1] = own[i] end
+  end
+  table.sort(front, function(a, b)
+    if a.loss ~= b.loss then return a.loss < b.loss end
+    return a.place < b.place
+  end)
+  for i, item in ipairs(front) do views[i] = item.run end
+  return views
+end
+
 local function sweep_view(context, sweep, jobs)
   local list = {}
   for i, job in ipairs(jobs) do list[i] = run_of_job(context, job, sweep.goal) end
@@ -187,6 +218,9 @@ local function sweep_view(context, sweep, jobs)
         next(outside) and " that meets its constraints" or "", sweep.goal.key)
     end
     return best
+  end
+  function view.front()
+    return front_of(context, sweep, jobs, list)
   end
   return explained("results", {}, view)
 end

@@ -3,11 +3,12 @@
 import json
 import os
 import shutil
+import signal
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import harness  # noqa: E402
-from harness import Project  # noqa: E402
+from harness import Project, wait_for  # noqa: E402
 
 RECIPE = """local pioche = require "pioche"
 return pioche.sweep {
@@ -171,6 +172,61 @@ def test_bad_recipes_are_told():
                 f"{TWO} program = pioche.objective(function(p) return p.x end) }}")
         assert 'the sweep has 2 goals: expected { ["loss"] = 0.3, ... }' in p.pioche(
             "run", "n.lua", expect=1).err
+
+
+def test_seeds_are_averaged_and_the_worst_of_them_meets_the_constraint_or_not():
+    with Project() as p:
+        p.write("r.lua", """local pioche = require "pioche"
+return pioche.sweep { name = "s", seeds = 3, search = pioche.nsga2 { runs = 12, population = 8 },
+  goal = { pioche.minimize "a/loss", pioche.minimize "b" }, space = { x = pioche.uniform(0, 1) },
+  constraints = { pioche.constraint(function(m) return m.gb - 1 end),
+    pioche.constraint(function(m) return m["gb@max"] - 2 end) },
+  program = pioche.objective(function(p)
+    return { ["a/loss"] = p.x + p.seed, b = 1 - p.x, gb = p.x * p.seed } end) }
+""")
+        p.pioche("run", "r.lua")
+        for row in p.sql("SELECT params, observation FROM proposal"):
+            x, seen = json.loads(row["params"])["x"], json.loads(row["observation"])
+            assert abs(seen["values"][0] - (x + 2)) < 1e-12 and abs(seen["values"][1] - (1 - x)) < 1e-12
+            assert [round(c, 9) for c in seen["constraints"]] == [round(3 * x - 1, 9), round(3 * x - 2, 9)]
+            assert abs(seen["violation"] - max(0, 3 * x - 1) - max(0, 3 * x - 2)) < 1e-9
+        found = p.pioche("sweep", "front", "s", "--json").json
+        assert all(f["runs"] == 3 and f["params"]["x"] <= 1 / 3 for f in found["front"]) and found["front"]
+        assert p.pioche("sweep", "replay", "s", "--json").json["same"]
+        assert "3 +" not in p.pioche("compare", "s").out and "front" in p.pioche("compare", "s").out
+
+
+def test_kills_and_points_that_a_person_puts_in():
+    with Project() as p:
+        recipe(p, f"{TWO} {LIMIT} search = pioche.nsga2 {{ runs = 60, population = 10 }},")
+        p.write("r.lua", p.read("r.lua").replace("{ loss = (p.x", "{ loss = 0 * #tostring(p.x):rep(100000) + (p.x"))
+        for kill in range(2):
+            process = p.start("run", "r.lua")
+            some = f"SELECT 1 FROM run WHERE status = 'finished' LIMIT 1 OFFSET {9 * kill + 4}"
+            wait_for(lambda: p.poll(some), 60)
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            p.pioche("sweep", "enqueue", "m", f"x=0.{kill + 2}", "y=0.01", "opt=sgd")
+        p.pioche("run", "r.lua", expect=None)
+        said = p.pioche("sweep", "replay", "m", "--json").json
+        assert said["same"] and said["proposals"] == 60, said
+        rows = p.sql("SELECT number, params, observed FROM proposal")
+        assert len(rows) == 62 and len({r["params"] for r in rows}) == 62 and all(r["observed"] for r in rows)
+
+
+def test_a_lab_reads_the_front():
+    with Project() as p:
+        inner = p.read(recipe(p, f"{TWO} {LIMIT} search = pioche.tpe {{ runs = 24 }},")).replace(
+            "return pioche.sweep", "local sweep = pioche.sweep")
+        p.write("r.lua", inner + """
+return function(lab)
+  local words = {}
+  for i, run in ipairs(lab:sweep(sweep):front()) do words[i] = run.name end
+  lab:note(table.concat(words, " "))
+end""")
+        err = p.pioche("run", "r.lua", expect=None).err
+        front = [x["id"] for x in p.pioche("sweep", "front", "m", "--json").json["front"]]
+        assert " ".join(front) in err, (front, err)
 
 
 def test_help_knows_the_words():

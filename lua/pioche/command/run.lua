@@ -4,6 +4,7 @@ local driver = require "pioche.driver"
 local errors = require "pioche.errors"
 local find = require "pioche.sweep.find"
 local launcher = require "pioche.launcher"
+local outcomes = require "pioche.sweep.outcomes"
 local plan = require "pioche.plan"
 local recipe = require "pioche.recipe"
 local runs = require "pioche.runs"
@@ -14,6 +15,11 @@ local warm = require "pioche.sweep.warm"
 
 local function best_line(session, sweep)
   if not sweep.goal then return "" end
+  if sweep.goals then
+    local found = find.one(session.store, sweep.name)
+    return ("; %d on the front: pioche sweep front %s"):format(
+      #outcomes.front(outcomes.of(session.store, found)), sweep.name)
+  end
   local ok, id = pcall(runs.find, session.store, sweep.name .. "/best")
   if not ok then return "" end
   local row = session.store:one([[SELECT e.name || '-' || r.number AS name, s.last AS value
