@@ -206,7 +206,8 @@ static int gp_gain(lua_State *L)
 	pio_gp_unit(unit, box->gp, box->found + (i - 1) * box->axes_count);
 	pio_gp_predict(&mean, &deviation, NULL, NULL, box->gp, unit);
 	pio_gp_best(&best, box->gp);
-	lua_pushnumber(L, pio_real_exp(pio_gp_log_improvement(mean, deviation, best)) * pio_gp_scale(box->gp));
+	double gain = pio_real_exp(pio_gp_log_improvement(mean, deviation, best));
+	lua_pushnumber(L, gain * pio_gp_scale(box->gp));
 	return 1;
 }
 

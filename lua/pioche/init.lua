@@ -69,8 +69,8 @@ pioche.forms = {
   { name = "pioche.maximize \"metric\"", help = "a goal: the metric's last value, the higher the better" },
   { name = "{ pioche.minimize \"a\", pioche.maximize \"b\" }", help = "several goals: what is sought are the"
     .. " points that nothing beats in all of them" },
-  { name = "pioche.constraint(function(m) ... end)", help = "what a run must meet: 0 or less where it does, as"
-    .. " m.memory_gb - 80; m.name is the last value of a metric, m[\"memory_gb@max\"] the highest of the"
+  { name = "pioche.constraint(function(m) ... end)", help = "what a run must meet: 0 or less where it does,"
+    .. " as m.memory_gb - 80; m.name is the last value of a metric, m[\"memory_gb@max\"] the highest of the"
     .. " ranks', or what the run's summary says" },
   { name = "pioche.race { ... }", help = "for `seeds`: repeats with further seeds, where they decide which"
     .. " point is the best" },

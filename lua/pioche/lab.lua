@@ -37,8 +37,8 @@ lab.words = {
     runs = { name = "results:runs()", help = "the list of its runs" },
     best = { name = "results:best()", help = "the finished run that is best by the goal, of several by the"
       .. " first" },
-    front = { name = "results:front()", help = "the finished runs that none beats in all goals, the best by the"
-      .. " first goal first" },
+    front = { name = "results:front()", help = "the finished runs that none beats in all goals, the best by"
+      .. " the first goal first" },
   },
   run = {
     name = { name = "run.name", help = "its name, as \"gpt-17\"" },
@@ -173,8 +173,9 @@ local function front_of(context, sweep, jobs, list)
   for i, job in ipairs(jobs) do ids[i] = job.id end
   local outside = infeasible.of(context.store, ids)
   for i, job in ipairs(jobs) do
-    local values = job.status == "finished" and not outside[job.id] and not plan.is_aside(context.store, job.id)
-      and aims.values(context.store, aims.goals(sweep), { job })
+    local counts = job.status == "finished" and not outside[job.id]
+      and not plan.is_aside(context.store, job.id)
+    local values = counts and aims.values(context.store, aims.goals(sweep), { job })
     if values then
       for g, goal in ipairs(aims.goals(sweep)) do values[g] = aims.loss(goal, values[g]) end
       rows[#rows + 1], own[#own + 1] = values, { run = list[i], place = i, loss = values[1] }

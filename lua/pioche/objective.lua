@@ -82,8 +82,8 @@ local function metrics_of(job, value)
     local goals = aims.goals(job.spec)
     if #goals ~= 1 then
       return nil, #goals == 0 and "the function returned a number, and the sweep has no goal"
-        or ("the function returned a number, and the sweep has %d goals: expected { [%s] = 0.3, ... }"):format(
-          #goals, fields.show(goals[1].key))
+        or ("the function returned a number, and the sweep has %d goals: expected { [%s] = 0.3, ... }")
+          :format(#goals, fields.show(goals[1].key))
     end
     value = { [job.goal_key] = value }
   end

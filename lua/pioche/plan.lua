@@ -125,8 +125,8 @@ function plan.sampler(sweep, changes)
     sweep.box:blame(sweep.at, "goal", "is missing: search = pioche.%s learns from results, expected "
       .. "pioche.minimize \"metric\" or pioche.maximize \"metric\"", sweep.search.name)
   elseif sampler.adaptive and sweep.goals and not sweep.search.module.several then
-    sweep.box:blame(sweep.at, "goal", "pioche.%s learns from one goal, and there are %d (%s): expected search ="
-      .. " %s, or none", sweep.search.name, #sweep.goals, aims.text(sweep), several_words())
+    sweep.box:blame(sweep.at, "goal", "pioche.%s learns from one goal, and there are %d (%s): expected search"
+      .. " = %s, or none", sweep.search.name, #sweep.goals, aims.text(sweep), several_words())
   end
   return sampler
 end

@@ -113,7 +113,7 @@ local function outcome_of(progress, entry)
     return { status = values and "finished" or "failed", values = values and json.array(values) or nil }, well
   end
   local value, status = last_of(progress, jobs)
-  if not value then return { status = sweep.goal and "failed" or #well > 0 and "finished" or "failed" }, well end
+  if not value then return { status = (sweep.goal or #well == 0) and "failed" or "finished" }, well end
   local by_rule = progress.spec.judge
   local rungs = by_rule and by_rule:rungs(jobs) or {}
   local last = status == "stopped" and rungs[#rungs]

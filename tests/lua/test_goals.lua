@@ -72,7 +72,8 @@ test("of a finite space every point comes once, also of branches", function()
   end
 end)
 
-local mixed = { x = space_of.uniform(-1, 1), lr = space_of.log_uniform(1e-5, 1), n = space_of.log_int(1, 4000),
+local mixed = { x = space_of.uniform(-1, 1), lr = space_of.log_uniform(1e-5, 1),
+  n = space_of.log_int(1, 4000),
   kind = space_of.one_of { a = { z = space_of.uniform(0, 1) }, b = { w = space_of.int(1, 100) } } }
 
 -- Proposals, observations some time later; those of `adopted` are told again instead.

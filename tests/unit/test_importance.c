@@ -45,7 +45,8 @@ static void test_forest_of_choices(void **state)
 static void test_forest_on_the_scale_of_each_axis(void **state)
 {
 	(void)state;
-	const pio_axis axes[] = { pio_axis_init(PIO_AXIS_REAL, true, 1e-4, 1), pio_axis_init(PIO_AXIS_REAL, false, 0, 1),
+	const pio_axis axes[] = { pio_axis_init(PIO_AXIS_REAL, true, 1e-4, 1),
+		                  pio_axis_init(PIO_AXIS_REAL, false, 0, 1),
 		                  pio_axis_init(PIO_AXIS_CHOICE, false, 0, 2) };
 	enum { count = copies * 12 };
 	static double points[count * 3], values[count];
@@ -86,8 +87,10 @@ static void test_divergence_of_choices(void **state)
 static void test_divergence(void **state)
 {
 	(void)state;
-	const pio_axis axes[] = { pio_axis_init(PIO_AXIS_REAL, false, -2, 3), pio_axis_init(PIO_AXIS_REAL, true, 1e-6, 1),
-		                  pio_axis_init(PIO_AXIS_WHOLE, false, 1, 7), pio_axis_init(PIO_AXIS_WHOLE, true, 1, 5000) };
+	const pio_axis axes[] = { pio_axis_init(PIO_AXIS_REAL, false, -2, 3),
+		                  pio_axis_init(PIO_AXIS_REAL, true, 1e-6, 1),
+		                  pio_axis_init(PIO_AXIS_WHOLE, false, 1, 7),
+		                  pio_axis_init(PIO_AXIS_WHOLE, true, 1, 5000) };
 	for (int a = 0; a < 4; a++) {
 		double all[100], near[10], same, far;
 		for (int i = 0; i < 100; i++)

@@ -10,7 +10,8 @@
 local fields = require "pioche.fields"
 local sweep = require "pioche.core.sweep"
 
-local auto = { name = "auto", several = true, summary = "a search chosen by space and budget, and switched by what it finds" }
+local auto = { name = "auto", several = true,
+  summary = "a search chosen by space and budget, and switched by what it finds" }
 
 local spread_max = 12          -- runs that are spread evenly, there being too few to learn from
 local gp_runs_max = 400        -- a proposal of the Gaussian process takes a tenth of a second then

@@ -32,7 +32,8 @@ nsga2.schema = {
   population = { kind = "positive", otherwise = "a quarter of the runs, at least 8, at most 50",
     help = "points that become parents; until so many are known, points are spread evenly" },
   crossover = { kind = part, default = 0.9, help = "the part of children that have two parents" },
-  swap = { kind = part, default = 0.5, help = "the part of a child's parameters that is of the second parent" },
+  swap = { kind = part, default = 0.5,
+    help = "the part of a child's parameters that is of the second parent" },
   mutation = { kind = part, otherwise = "1 / the number of parameters",
     help = "the part of a child's parameters that change" },
 }
@@ -137,7 +138,8 @@ end
 
 local function make_child(self, number, try)
   local child = { number = number, try = try, mutation = self.options.mutation }
-  child.first, child.second = tournament(self, child, "first").groups, tournament(self, child, "second").groups
+  child.first = tournament(self, child, "first").groups
+  child.second = tournament(self, child, "second").groups
   child.is_crossed = chance(self, child, "cross") < self.options.crossover
   if not child.mutation then
     local count = 0

@@ -14,7 +14,8 @@ local levels = require "pioche.levels"
 local points = require "pioche.points"
 local sweep = require "pioche.core.sweep"
 
-local tpe = { name = "tpe", several = true, summary = "points that are likely among the best few of those so far" }
+local tpe = { name = "tpe", several = true,
+  summary = "points that are likely among the best few of those so far" }
 local check = errors.check
 
 local tries_max = 20           -- models asked anew for a point that is none, or known

@@ -33,14 +33,16 @@ end
 -- other is asked for.
 function compared.goals(sweep)
   local by_key, keys = {}, {}
-  for i, goal in ipairs(sweep and sweep.spec.goals or {}) do by_key[goal.key], keys[i] = goal.goal, goal.key end
+  for i, goal in ipairs(sweep and sweep.spec.goals or {}) do
+    by_key[goal.key], keys[i] = goal.goal, goal.key
+  end
   return by_key, keys
 end
 
 -- Of these rows (compare.lua) those that violate a constraint; and, where several of the columns
 -- are goals, those that no other beats in all of them: two sets of places.
 function compared.places(store, loaded, rows, columns)
-  local outside, bad, front = infeasible.of(store, ids_of(loaded)), {}, nil
+  local outside, bad = infeasible.of(store, ids_of(loaded)), {}
   for i, row in ipairs(rows) do
     for _, run in ipairs(row.runs) do bad[i] = bad[i] or outside[run.id] end
   end
@@ -49,8 +51,7 @@ function compared.places(store, loaded, rows, columns)
     if column.is_goal then goals[#goals + 1] = c end
   end
   if #goals < 2 then return bad, nil end
-  local losses, places = {}, {}
-  front = {}
+  local losses, places, front = {}, {}, {}
   for i, row in ipairs(rows) do
     local list = {}
     for g, c in ipairs(goals) do

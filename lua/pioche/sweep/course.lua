@@ -49,7 +49,8 @@ local function volumes(points)
     for k = n + 1, #points * step // steps do count = at[k] or count end
     n = #points * step // steps
     local some = table.move(scaled, 1, count, 1, {})
-    list[step] = { points = n, part = whole > 0 and check(sweep_core.hypervolume(some, reference)) / whole or 1.0 }
+    local volume = check(sweep_core.hypervolume(some, reference))
+    list[step] = { points = n, part = whole > 0 and volume / whole or 1.0 }
   end
   return list
 end

@@ -71,8 +71,8 @@ local function say(ctx, sweep, view)
   if ctx.json then
     local list = json.array {}
     for i, item in ipairs(view.list) do
-      list[i] = { name = item.name, when = or_null(item.when), importance = item.importance, points = item.points,
-        good = or_null(item.good) }
+      list[i] = { name = item.name, when = or_null(item.when), importance = item.importance,
+        points = item.points, good = or_null(item.good) }
     end
     return ctx.out(ctx.encode { experiment = sweep.experiment, id = sweep.ulid, method = view.method,
       goal = view.goal, points = view.points, good = or_null(view.good), importance = list } .. "\n")
@@ -111,11 +111,9 @@ function importance.run(ctx, words)
   local points, goal = load(ctx, store, sweep, weights.points_min)
   local view = { points = #points, goal = goal and goal.goal .. " " .. goal.key or aims.text(sweep.spec) }
   if ctx.options.fanova then
-    if not goal then
-      if sweep.spec.goals then
-        errors.raise("usage", "--fanova weighs one goal, and %s has %d: expected --goal KEY", sweep.experiment,
-          #sweep.spec.goals)
-      end
+    if not goal and sweep.spec.goals then
+      errors.raise("usage", "--fanova weighs one goal, and %s has %d: expected --goal KEY", sweep.experiment,
+        #sweep.spec.goals)
     end
     view.method, view.list = "fanova", weights.fanova(sweep, points)
     view.text = ("the part of the variance that is due to each alone; %d points, %d trees (fANOVA)"):format(
@@ -194,7 +192,8 @@ local function bins_of(group, points, goals)
       for k, point in ipairs(lists[i] or {}) do list[k] = point.losses[g] end
       table.sort(list)
       local function back(loss) return loss and aims.loss(goal, loss) end
-      bin.goals[g] = { best = back(list[1]), median = back(list[(#list + 1) // 2]), worst = back(list[#list]) }
+      bin.goals[g] = { best = back(list[1]), median = back(list[(#list + 1) // 2]),
+        worst = back(list[#list]) }
     end
     bins[i] = bin
   end
@@ -220,7 +219,8 @@ local function slice_json(ctx, sweep, name, goals, slices)
     end
     list[s] = { when = or_null(slice.when), bins = bins }
   end
-  ctx.out(ctx.encode { experiment = sweep.experiment, id = sweep.ulid, parameter = name, slices = list } .. "\n")
+  ctx.out(ctx.encode { experiment = sweep.experiment, id = sweep.ulid, parameter = name,
+    slices = list } .. "\n")
 end
 
 local function slice_table(ctx, goals, slices)
@@ -255,7 +255,8 @@ function importance.slice(ctx, words)
   local points, goal = load(ctx, store, sweep, 1)
   local goals, slices = goal and { goal } or aims.goals(sweep.spec), {}
   for s, group in ipairs(groups) do
-    slices[s] = { when = domain.when(group.parameters[1]), bins = bins_of(group, outcomes.feasible(points), goals) }
+    slices[s] = { when = domain.when(group.parameters[1]),
+      bins = bins_of(group, outcomes.feasible(points), goals) }
   end
   if ctx.json then return slice_json(ctx, sweep, words[2], goals, slices) end
   return slice_table(ctx, goals, slices)

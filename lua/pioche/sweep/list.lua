@@ -50,7 +50,8 @@ local function to_json(store, sweep)
   local spec = sweep.spec
   return { experiment = sweep.experiment, id = sweep.ulid, state = sweep.state, recipe = sweep.recipe_path,
     search = spec.search, stop = spec.stop, goal = or_null(spec.goal), goals = or_null(spec.goals),
-    constraints = spec.constraints and #spec.constraints or 0, front = front_names(store, sweep), seeds = or_null(spec.seeds),
+    constraints = spec.constraints and #spec.constraints or 0, front = front_names(store, sweep),
+    seeds = or_null(spec.seeds),
     points = made, points_wanted = or_null(wanted), enqueued = enqueued, runs = by_status,
     best = best and { id = best.name, value = best.value } or json.null,
     created = runs.time(sweep.created_ns), ended = or_null(runs.time(sweep.ended_ns)) }
@@ -118,15 +119,15 @@ end
 -- The points of a front, the first few.
 local function print_front(ctx, store, sweep)
   local goals = aims.goals(sweep.spec)
-  local list = outcomes.front(outcomes.of(store, sweep))
-  for i = 1, math.min(#list, front_shown) do
+  local front = outcomes.front(outcomes.of(store, sweep))
+  for i = 1, math.min(#front, front_shown) do
     local words = {}
-    for g, goal in ipairs(goals) do words[g] = goal.key .. " " .. format.value(list[i].values[g]) end
-    ctx.out(("%s%s: %s\n"):format(i == 1 and "front    " or "         ", list[i].name,
+    for g, goal in ipairs(goals) do words[g] = goal.key .. " " .. format.value(front[i].values[g]) end
+    ctx.out(("%s%s: %s\n"):format(i == 1 and "front    " or "         ", front[i].name,
       table.concat(words, ", ")))
   end
-  if #list > front_shown then
-    ctx.out(("         and %d more: pioche sweep front %s\n"):format(#list - front_shown, sweep.experiment))
+  if #front > front_shown then
+    ctx.out(("         and %d more: pioche sweep front %s\n"):format(#front - front_shown, sweep.experiment))
   end
 end
 
@@ -175,10 +176,10 @@ end
 
 -- "loss 0.5 after 3, 0.31 after 12": of one goal its last records, of several goals some of
 -- its course, evenly spread.
-local function course_text(sweep, list)
-  local words, count = {}, math.min(course_shown, #list)
+local function course_text(sweep, so_far)
+  local words, count = {}, math.min(course_shown, #so_far)
   for k = 1, count do
-    local item = list[sweep.spec.goals and #list * k // count or #list - count + k]
+    local item = so_far[sweep.spec.goals and #so_far * k // count or #so_far - count + k]
     words[k] = ("%s after %d"):format(item.part and ("%.0f %%"):format(100 * item.part)
       or format.value(item.value), item.points)
   end
@@ -188,8 +189,8 @@ end
 local function left_text(sweep, left)
   local text
   if left.gain then
-    text = ("the next point is expected to improve it by %s, %.2g %% of what the best is below the median"):format(
-      format.value(left.gain), 100 * left.part)
+    text = ("the next point is expected to improve it by %s, %.2g %% of what the best is below the median")
+      :format(format.value(left.gain), 100 * left.part)
   else
     text = ("the last quarter of the points added %.2g %% of the volume"):format(100 * left.part)
   end
@@ -199,9 +200,9 @@ end
 
 local function print_course(ctx, store, sweep)
   local points = #aims.goals(sweep.spec) > 0 and outcomes.of(store, sweep) or {}
-  local list = #points > 0 and course.so_far(sweep, points) or {}
-  if #list == 0 then return end
-  ctx.out(("course   %s\n"):format(course_text(sweep, list)))
+  local so_far = #points > 0 and course.so_far(sweep, points) or {}
+  if #so_far == 0 then return end
+  ctx.out(("course   %s\n"):format(course_text(sweep, so_far)))
   local left = course.left(store, sweep, points)
   if left then ctx.out(("left     %s\n"):format(left_text(sweep, left))) end
 end

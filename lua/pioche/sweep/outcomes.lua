@@ -11,7 +11,8 @@ local counts = "NOT EXISTS (SELECT 1 FROM tag t WHERE t.run_id = r.id AND t.name
 local points_sql = [[SELECT x.number AS number, x.id AS id, x.runs AS runs, e.name || '-' || f.number AS name,
     json_extract(q.observation, '$.violation') AS violation
   FROM (SELECT p.number AS number, min(r.id) AS id, count(*) AS runs FROM proposal_run p
-      JOIN run r ON r.id = p.run_id WHERE p.sweep_id = ?1 AND r.status = 'finished' ]] .. "AND " .. counts .. [[
+      JOIN run r ON r.id = p.run_id
+      WHERE p.sweep_id = ?1 AND r.status = 'finished' AND ]] .. counts .. [[
       GROUP BY p.number) x
   JOIN proposal q ON q.sweep_id = ?1 AND q.number = x.number
   JOIN run f ON f.id = x.id JOIN experiment e ON e.id = f.experiment_id ORDER BY x.id]]
@@ -42,8 +43,8 @@ function outcomes.of(store, sweep)
   end
   local list = {}
   for _, row in ipairs(check(store:rows(points_sql, sweep.id))) do
-    local point = { number = row.number, id = row.id, name = row.name, runs = row.runs, values = {}, losses = {},
-      violation = violation_of(sweep, row) }
+    local point = { number = row.number, id = row.id, name = row.name, runs = row.runs, values = {},
+      losses = {}, violation = violation_of(sweep, row) }
     for g, goal in ipairs(goals) do
       point.values[g] = columns[g][row.number]
       point.losses[g] = aims.loss(goal, point.values[g])
