@@ -6,9 +6,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/vfs.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
@@ -17,7 +19,8 @@
 #include "sys/save.h"
 
 #define ALIGN_BYTES 4096u          /* the data of a file begins on a page */
-#define CHUNK_BYTES (1u << 20)     /* hashed and written while still in the cache */
+#define CHUNK_BYTES (1u << 20)
+#define HINT_BYTES (16u << 20)
 #define FILE_BYTES_MAX (UINT64_C(4) << 30)
 
 /* ---- what goes where -------------------------------------------------------- */
@@ -199,6 +202,12 @@ static int fail_room(const pio_checkpoint *checkpoint, int sys_errno, pio_err *e
 	                      checkpoint->dir.data);
 }
 
+static bool is_in_memory(int fd)
+{
+	struct statfs st;
+	return fstatfs(fd, &st) == 0 && (st.f_type == TMPFS_MAGIC || st.f_type == RAMFS_MAGIC);
+}
+
 static int reserve(pio_checkpoint *checkpoint, pio_shard *s, pio_err *err)
 {
 	int fd = -1, rc;
@@ -213,8 +222,8 @@ static int reserve(pio_checkpoint *checkpoint, pio_shard *s, pio_err *err)
 		pio_str_clear(&s->path); /* not ours to remove */
 		return rc;
 	}
-	/* Not every file system can. */
-	if (fallocate(fd, 0, 0, (off_t)s->size_bytes) != 0 && (errno == ENOSPC || errno == EDQUOT || errno == EFBIG))
+	/* Not every file system can; one in memory would fill it, and has no quotas. */
+	if (!is_in_memory(fd) && fallocate(fd, 0, 0, (off_t)s->size_bytes) != 0 && (errno == ENOSPC || errno == EDQUOT || errno == EFBIG))
 		rc = fail_room(checkpoint, errno, err);
 	int closed = pio_fs_close(&fd, s->path.data, rc ? NULL : err);
 	return rc ? rc : closed;
@@ -243,18 +252,30 @@ void pio_shards_remove(pio_checkpoint *checkpoint)
 
 /* ---- writing ---------------------------------------------------------------- */
 
-static int write_hashed(int fd, pio_sha256 *hash, int64_t *hash_ns, const void *bytes, uint64_t size_bytes,
-                        const char *path, pio_err *err)
+typedef struct writer {
+	int fd;
+	pio_sha256 *hash;
+	const char *path;
+	uint64_t written;
+	int64_t hash_ns;
+} writer;
+
+/* Hashed while still in the cache; and the disk begins while there is more to come. */
+static int put(writer *w, const void *bytes, uint64_t size_bytes, pio_err *err)
 {
 	const uint8_t *at = bytes;
 	int rc = 0;
 	while (!rc && size_bytes) {
 		size_t n = size_bytes < CHUNK_BYTES ? (size_t)size_bytes : CHUNK_BYTES;
-		rc = pio_fs_write_all(fd, at, n, path, err);
+		rc = pio_fs_write_all(w->fd, at, n, w->path, err);
 		int64_t begin_ns = pio_clock_thread_ns();
 		if (!rc)
-			rc = pio_sha256_update(hash, at, n, err);
-		*hash_ns += pio_clock_thread_ns() - begin_ns;
+			rc = pio_sha256_update(w->hash, at, n, err);
+		w->hash_ns += pio_clock_thread_ns() - begin_ns;
+		uint64_t hinted = w->written / HINT_BYTES * HINT_BYTES;
+		w->written += n;
+		if (!rc && w->written >= hinted + HINT_BYTES)
+			(void)sync_file_range(w->fd, (off_t)hinted, HINT_BYTES, SYNC_FILE_RANGE_WRITE);
 		at += n;
 		size_bytes -= n;
 	}
@@ -263,26 +284,26 @@ static int write_hashed(int fd, pio_sha256 *hash, int64_t *hash_ns, const void *
 
 static int write_shard(pio_checkpoint *checkpoint, pio_shard *s, pio_err *err)
 {
-	pio_sha256 *hash = NULL;
-	int fd = -1, closed;
-	int rc = pio_sha256_new(&hash, err);
+	writer w = { .fd = -1, .path = s->path.data };
+	int closed;
+	int rc = pio_sha256_new(&w.hash, err);
 	if (!rc)
-		rc = pio_fs_open(&fd, s->path.data, O_WRONLY, 0, err);
+		rc = pio_fs_open(&w.fd, w.path, O_WRONLY, 0, err);
 	if (rc)
 		goto out;
-	rc = write_hashed(fd, hash, &checkpoint->hash_ns, s->header.data, s->header.len, s->path.data, err);
+	rc = put(&w, s->header.data, s->header.len, err);
 	for (size_t i = 0; !rc && i < s->count; i++)
-		rc = write_hashed(fd, hash, &checkpoint->hash_ns, s->tensors[i].data, s->tensors[i].size_bytes,
-		                  s->path.data, err);
+		rc = put(&w, s->tensors[i].data, s->tensors[i].size_bytes, err);
 	if (!rc)
-		rc = pio_sha256_finish(hash, s->sha256, err);
+		rc = pio_sha256_finish(w.hash, s->sha256, err);
 	if (!rc)
-		rc = pio_fs_datasync(fd, s->path.data, err);
+		rc = pio_fs_datasync(w.fd, w.path, err);
 	checkpoint->syncs++;
-	closed = pio_fs_close(&fd, s->path.data, rc ? NULL : err);
+	closed = pio_fs_close(&w.fd, w.path, rc ? NULL : err);
 	rc = rc ? rc : closed;
+	checkpoint->hash_ns += w.hash_ns;
 out:
-	pio_sha256_free(hash);
+	pio_sha256_free(w.hash);
 	return rc;
 }
 
