@@ -149,7 +149,7 @@ static bool goes_on(uint64_t *size_bytes, const pio_own_tensor *before, const pi
 		*size_bytes += more;
 		return true;
 	}
-	*size_bytes = 2 * ALIGN_BYTES + more;
+	*size_bytes = ALIGN_BYTES + 128 + more; /* metadata, and up to a page */
 	return false;
 }
 

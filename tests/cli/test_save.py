@@ -1,0 +1,124 @@
+#!/usr/bin/env python3
+"""Checkpoints that were written while the program went on, in several files a role, and what
+they cost: listed, read, compared, exported, imported, resumed from."""
+import json
+import os
+import struct
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+import harness  # noqa: E402
+from harness import Project, python_library  # noqa: E402
+
+# Two ranks, each with a model of five tensors of 8 kB: files of 24 kB hold two of them. What
+# is resumed from has to be what was saved.
+TRAIN = """
+import array, pioche
+run = pioche.init()
+def model(step):
+    return {"t%d" % i: array.array("f", [step + i + 100 * run.rank + k for k in range(2000)]) for i in range(5)}
+saved = run.resume()
+if saved is not None:
+    for name, value in model(saved.step).items():
+        assert bytes(saved["model"][name]) == bytes(value), name
+for step in (10, 20):
+    run.log({"loss": 1 / step}, step=step)
+    state = model(step)
+    run.checkpoint(step, {"model": state, "extra": {"step": step}}, writers=2, asynchronous=True)
+    for value in state.values():
+        value[0] = -1.0
+"""
+RECIPE = """
+local pioche = require "pioche"
+return pioche.sweep {
+  name = "%s", program = pioche.program { command = { "%s", "train.py" } }, space = {}, %s
+  launch = { ranks_per_node = 2 }, keep = { last = 9 },
+}
+"""
+
+
+def shown(p):
+    rows = p.pioche("checkpoint", "ls", "toy-1", "--json").json
+    # model in three files and extra in one, of each of two ranks
+    assert [(r["step"], r["files"], r["asynchronous"], r["sync"]) for r in rows] == [
+        (10, 8, True, "fsync"), (20, 8, True, "fsync")], rows
+    for row in rows:
+        assert 0 < row["stall_ms"] <= row["total_ms"] and row["hash_cpu_ms"] > 0 and row["fsyncs"] >= 8, row
+    one = p.pioche("checkpoint", "show", "toy-1@20", "--json").json
+    assert [(f["rank"], f["role"], f["part"]) for f in one["file_list"]] == [
+        (rank, role, part) for rank in (0, 1) for role, part in (("extra", 0), ("model", 0), ("model", 1), ("model", 2))]
+    assert all(f["bytes"] <= 24576 for f in one["file_list"]), one["file_list"]
+    text = p.pioche("checkpoint", "show", "toy-1@20").out
+    assert ", asynchronous; SHA-256 " in text and "model-2" in text, text
+    csv = p.pioche("checkpoint", "ls", "toy-1", "--csv").out.splitlines()
+    assert csv[0].endswith("total_ms,hash_cpu_ms,fsyncs,sync,asynchronous") and csv[1].endswith("fsync,1"), csv
+    assert " took" in p.pioche("checkpoint", "ls", "toy-1", env={"COLUMNS": "200"}).out
+
+
+def read(p):
+    p.pioche("verify", "--full")
+    values = p.pioche("checkpoint", "cat", "toy-1@20", "t4", "--rank", "1", "--json").json["values"]
+    assert values[:2] == [124.0, 125.0] and len(values) == 2000, values[:2]
+    diff = p.pioche("checkpoint", "diff", "toy-1@10", "toy-1@20", "--json").json
+    assert diff["changed"] >= 10 and not diff["added"] and not diff["removed"], diff
+
+
+def taken_along(p):
+    """A bundle, and what another store makes of it."""
+    before = p.pioche("checkpoint", "show", "toy-1@20", "--json").json
+    p.pioche("export", "toy-1", "-o", "x.tar", "--checkpoints", "all")
+    p.pioche("verify", "x.tar")
+    p.sh("mkdir other && cd other && git init -q")
+    p.pioche("--store", "other/.pioche", "import", "x.tar")
+    after = p.pioche("--store", "other/.pioche", "checkpoint", "show", "toy-1@20", "--json").json
+    for key in ("id", "file_list", "total_ms", "hash_cpu_ms", "sync", "asynchronous", "fsyncs", "stall_ms"):
+        known = [dict(f, verified=None) for f in before[key]] if key == "file_list" else before[key]
+        found = [dict(f, verified=None) for f in after[key]] if key == "file_list" else after[key]
+        assert known == found, (key, known, found)
+    p.pioche("--store", "other/.pioche", "verify", "--full")
+
+
+def exported(p):
+    """Of one rank, since two have a model each: the layout of Hugging Face, and back."""
+    p.write("one.lua", RECIPE % ("one", sys.executable, ""))
+    p.write("train.py", TRAIN.replace("writers=2", "writers=1"))
+    p.write("one.lua", (RECIPE % ("one", sys.executable, "")).replace("ranks_per_node = 2", "ranks_per_node = 1"))
+    p.pioche("run", "one.lua", env={"PIOCHE_FILE_BYTES": "24576"})
+    p.pioche("checkpoint", "export", "one-1@20", "--hf", "hf")
+    names = [n for n in sorted(os.listdir(p.path("hf"))) if n.endswith(".safetensors")]
+    found = {}
+    for name in names:
+        with open(p.path("hf/" + name), "rb") as file:
+            data = file.read()
+        size = struct.unpack("<Q", data[:8])[0]
+        for tensor, what in json.loads(data[8:8 + size]).items():
+            if tensor != "__metadata__":
+                begin, end = what["data_offsets"]
+                found[tensor] = struct.unpack("<2000f", data[8 + size + begin:8 + size + end])
+    assert {name: value[:2] for name, value in found.items()} == {f"t{i}": (20.0 + i, 21.0 + i) for i in range(5)}
+    p.pioche("checkpoint", "import", "hf", "--run", "one-1", "--step", "30")
+    assert p.pioche("checkpoint", "cat", "one-1@30", "t3", "--json").json["values"][0] == 23.0
+
+
+def resumed(p):
+    p.write("train.py", TRAIN)
+    p.write("next.lua", RECIPE % ("next", sys.executable, 'from = pioche.checkpoint("toy-1", "last"),'))
+    p.pioche("run", "next.lua")
+    assert p.sql("SELECT from_checkpoint AS f FROM run ORDER BY id DESC LIMIT 1")[0]["f"] == \
+        p.pioche("checkpoint", "show", "toy-1@20", "--json").json["id"]
+
+
+def test_a_checkpoint_in_many_files_is_one_like_any_other():
+    python_library()
+    with Project(git=False) as p:
+        p.write("train.py", TRAIN)
+        p.write("recipe.lua", RECIPE % ("toy", sys.executable, ""))
+        p.pioche("run", "recipe.lua", env={"PIOCHE_FILE_BYTES": "24576"})
+        shown(p)
+        read(p)
+        taken_along(p)
+        resumed(p)
+        exported(p)
+
+
+harness.main()
