@@ -172,6 +172,7 @@ function sweeps.tell(sampler, sweep, row)
   end
   sampler:observe(row.number, loss(observation.value), { status = observation.status,
     step = observation.step, rungs = rungs, values = values, violation = violation,
+    loss = aims.loss(sweep.goal, observation.value),
     metrics = observation.metrics })
 end
 

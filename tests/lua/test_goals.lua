@@ -122,7 +122,7 @@ local function within(name, seed)
     local value, violation = p.x ^ 2 + p.y ^ 2, math.max(0, 1 - p.x - p.y)
     if violation == 0 then best = math.min(best, value) end
     sampler:observe(n, violation > 0 and aims.penalty(violation) or value,
-      { status = "finished", violation = violation })
+      { status = "finished", violation = violation, loss = value })
   end
   return best - 0.5
 end
@@ -132,7 +132,8 @@ test("one goal within a constraint: each search comes near to the border's best 
     local list = {}
     for seed = 1, 3 do list[seed] = within(name, seed) end
     table.sort(list)
-    assert(list[2] < 0.1, ("%s: %g"):format(name, list[2]))
+    local most = (name == "gp" or name == "auto") and 0.01 or 0.1
+    assert(list[2] < most, ("%s: %g"):format(name, list[2]))
   end
 end)
 

@@ -4,7 +4,6 @@
 -- price that grows with the cube of their number. Parameters of all branches are in one
 -- model. Lengths are learned anew only now and then, from the runs that were observed
 -- first, so that a search which is told again what is on record comes to the same ones.
-local aims = require "pioche.aims"
 local axes = require "pioche.axes"
 local errors = require "pioche.errors"
 local fields = require "pioche.fields"
@@ -35,7 +34,7 @@ methods.__index = methods
 function gp.new(space, options)
   local self = setmetatable({ adaptive = true, options = options, axes = axes.of(space), slots = {},
     points = points.new(space, options.seed, math.min(100000, 1000 * options.runs)), order = {},
-    levels = levels.new(options.startup), learned = 0 }, methods)
+    violating = {}, levels = levels.new(options.startup), learned = 0 }, methods)
   self.size = math.min(space:count() or options.runs, options.runs)
   self.list = self.axes:flat()
   if #self.list > 0 then self.model = check(sweep.gp(self.list)) end
@@ -46,42 +45,41 @@ local function begin(self, number, params)
   self.slots[number] = self.model and check(self.model:add(axes.flat_values(self.list, params)))
 end
 
--- What violates a constraint has a value above all that does not (aims.penalty): brought near
--- to these, in the same order, it stretches nothing.
-local function among(values)
-  local low, high, outside = math.huge, -math.huge, {}
-  for i, value in ipairs(values) do
-    if value and aims.is_penalty(value) then
-      outside[#outside + 1] = i
-    elseif value then
-      low, high = math.min(low, value), math.max(high, value)
-    end
+-- Of these numbers, whose values are given, what the model is told. A step at the border of what
+-- meets the constraints would hide how good its points are: what violates them has its own loss
+-- and a price for its violation, the least with which none of them is better than the best that
+-- meets them. Where none does yet, the violation is all that counts.
+local function priced(self, numbers, values)
+  local best, price = math.huge, 0
+  for i, number in ipairs(numbers) do
+    if values[i] and not self.violating[number] then best = math.min(best, values[i]) end
   end
-  if #outside == 0 then return values end
-  if high < low then low, high = 0, 1 end
-  table.sort(outside, function(a, b)
-    if values[a] ~= values[b] then return values[a] < values[b] end
-    return a < b
-  end)
-  local last, step = nil, 0
-  for _, i in ipairs(outside) do
-    if values[i] ~= last then step = step + 1 end
-    last = values[i]
-    values[i] = high + (high > low and high - low or 1) * step / #outside
+  for _, number in ipairs(numbers) do
+    local own = self.violating[number]
+    if own and own.loss and best < math.huge then price = math.max(price, (best - own.loss) / own.violation) end
+  end
+  for i, number in ipairs(numbers) do
+    local own = values[i] and self.violating[number]
+    if own and best == math.huge then
+      values[i] = own.violation
+    elseif own then
+      values[i] = own.loss and own.violation < math.huge and own.loss + price * own.violation or false
+    end
   end
   return values
 end
 
 -- Slots and values of those of these numbers that count.
 local function rows(self, numbers)
-  local slots, values = {}, {}
+  local slots, values, their = {}, {}, {}
   for _, number in ipairs(numbers) do
     local value = self.levels:value(number)
     if value ~= nil then
-      slots[#slots + 1], values[#values + 1] = self.slots[number], value
+      local n = #slots + 1
+      slots[n], values[n], their[n] = self.slots[number], value, number
     end
   end
-  return slots, among(values)
+  return slots, priced(self, their, values)
 end
 
 -- How many of the first `count` observations lengths are learned from.
@@ -154,6 +152,8 @@ end
 function methods:observe(number, value, how)
   if not self.slots[number] then return end
   if not self.levels.known[number] then table.insert(self.order, number) end
+  local violation = how and how.violation or 0
+  self.violating[number] = violation > 0 and { violation = violation, loss = how.loss } or nil
   if self.levels:observe(number, value, how) then self.learned = 0 end
 end
 

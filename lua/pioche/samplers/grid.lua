@@ -21,7 +21,7 @@
 --                         finished ones too; value is nil where that was no finite number.
 --                         Of several goals how.values has one each, and value is nil. What violates
 --                         constraints has how.violation above 0, and the more the larger a value,
---                         above that of all that does not (aims.penalty)
+--                         above that of all that does not (aims.penalty); how.loss is its own
 --   adaptive              true where propose(n) reads what was observed
 -- Proposal n is a function of the seed, of n and of the calls before it, in their order: of
 -- nothing else, neither the clock nor the machine. The store keeps that order (proposal.seen
