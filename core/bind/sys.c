@@ -230,7 +230,7 @@ int pio_bind_open_sys(lua_State *L)
 		{ "sha256", sys_sha256 },
 		{ "sha256_file", sys_sha256_file }, { "ulid", sys_ulid }, { "now_ns", sys_now_ns },
 		{ "mono_ns", sys_mono_ns }, { "sleep_ms", sys_sleep_ms },
-		{ "format_time", sys_format_time }, { "pipe_into", pio_bind_sys_pipe_into },
+		{ "format_time", sys_format_time }, { "pipe_into", pio_bind_sys_pipe_into }, { "pipe_from", pio_bind_sys_pipe_from },
 		{ "write", sys_write }, { "isatty", sys_isatty },
 		{ "term_size", sys_term_size }, { "getenv", sys_getenv }, { "cwd", sys_cwd },
 		{ "hostname", sys_hostname }, { "cpu_count", sys_cpu_count }, { "pid", sys_pid },

@@ -13,9 +13,11 @@
  * every 50 ms or more often; when it returns true the child is killed. */
 int pio_bind_sys_run(lua_State *L);
 
-/* pipe_into{argv={}, output=path} -> pipe (sys_pipe.c): the program runs until
- * finish() or close(), and its output is written to the file, which is locked. */
+/* pipe_into{argv={}, output=path, asks=, typed=} -> pipe (sys_pipe.c): the program runs
+ * until finish() or close(), and its output is written to the file, which is locked; of
+ * pipe_from{...} it is read. */
 int pio_bind_sys_pipe_into(lua_State *L);
+int pio_bind_sys_pipe_from(lua_State *L);
 
 /* regex(pattern, ignore_case) -> an object whose matches(text) tells whether the
  * extended regular expression is found; nil, message, code when it is none. */

@@ -29,7 +29,8 @@ static int sys_spawn(lua_State *L)
 	pid_t pid = 0;
 	if (pio_fs_open(&fd, log, O_WRONLY | O_CREAT | O_APPEND, 0666, &err))
 		return pio_bind_fail(L, &err);
-	pio_proc_spec spec = { argv, (const char *const *)environ, cwd, -1, fd, fd, true };
+	pio_proc_spec spec = { .argv = argv, .envp = (const char *const *)environ, .cwd = cwd, .stdin_fd = -1,
+		               .stdout_fd = fd, .stderr_fd = fd, .outlive_parent = true };
 	int rc = pio_proc_spawn(&pid, &spec, &err);
 	(void)pio_fs_close(&fd, log, NULL);
 	if (rc)

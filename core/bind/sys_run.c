@@ -245,8 +245,8 @@ int pio_bind_sys_run(lua_State *L)
 	pio_err err = PIO_ERR_INIT;
 	if (open_pipes(child, log, &err))
 		return pio_bind_fail(L, &err);
-	pio_proc_spec spec = { argv, envp, cwd, child->theirs[0], child->theirs[1], child->theirs[2],
-	                       false };
+	pio_proc_spec spec = { .argv = argv, .envp = envp, .cwd = cwd, .stdin_fd = child->theirs[0],
+	                       .stdout_fd = child->theirs[1], .stderr_fd = child->theirs[2] };
 	if (pio_proc_spawn(&child->pid, &spec, &err)) {
 		child->pid = 0;
 		return pio_bind_fail(L, &err);

@@ -117,7 +117,9 @@ static void run_child(const pio_proc_spec *spec, pid_t parent, int null_fd, int 
 	int wanted[3] = { spec->stdin_fd, spec->stdout_fd, spec->stderr_fd };
 
 	reset_signals();
-	if (setsid() < 0)
+	if (!spec->in_our_session && setsid() < 0)
+		die(report_fd, STAGE_SESSION);
+	if (spec->terminal && open(spec->terminal, O_RDWR | O_CLOEXEC) < 0) /* the first of a session is its own */
 		die(report_fd, STAGE_SESSION);
 	if (!spec->outlive_parent) {
 		if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0)

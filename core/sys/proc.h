@@ -20,6 +20,8 @@ typedef struct pio_proc_spec {
 	const char *cwd;           /* NULL: inherit */
 	int stdin_fd, stdout_fd, stderr_fd;   /* -1: /dev/null */
 	bool outlive_parent;       /* true: no PDEATHSIG */
+	bool in_our_session;       /* it may ask on our terminal, and has no tree of its own to signal */
+	const char *terminal;      /* NULL, or the path of one that is its own (sys/pty.h) */
 } pio_proc_spec;
 
 /* Start it. A failing exec is reported here (PIO_ENOTFOUND or PIO_EINVAL with

@@ -1,4 +1,5 @@
 -- sources.lua: finding what `pioche import` can take below the paths it is given.
+local age = require "pioche.age"
 local exchange = require "pioche.core.exchange"
 local sys = require "pioche.core.sys"
 local pack = require "pioche.core.pack"
@@ -107,10 +108,11 @@ function sources.find(paths, wanted)
       walk(found, seen, {}, path, root, 1, wanted)
       if #found == before and not seen[real] then refuse(path, nil) end
     else
-      local format = wanted or exchange.format(path)
+      local encrypted = age.is_encrypted(path)
+      local format = wanted or encrypted and "bundle" or exchange.format(path)
       if not formats[format] then refuse(path, format) end
       local parent = real:match("^(.*)/[^/]*$")
-      add(found, seen, { path = path, format = format, experiment = basename(parent),
+      add(found, seen, { path = path, format = format, encrypted = encrypted, experiment = basename(parent),
         name = format == "tensorboard" and basename(parent) or nil })
     end
     ::next::

@@ -1,5 +1,6 @@
 -- outlet.lua: where a bundle goes: a file, compressed or not, encrypted or not,
 -- with its digest and a signature beside it; or the standard output.
+local age = require "pioche.age"
 local sys = require "pioche.core.sys"
 local errors = require "pioche.errors"
 
@@ -8,8 +9,8 @@ local check = errors.check
 
 local namespace = "file"   -- of signatures: what ssh-keygen's manual proposes
 
-local function output_path(options, name)
-  local own = name .. ".tar" .. (options.zstd and ".zst" or "") .. (options.encrypt and ".age" or "")
+local function output_path(options, name, way)
+  local own = name .. ".tar" .. (options.zstd and ".zst" or "") .. (way and ".age" or "")
   local path = options.output or own
   if sys.type(path) == "dir" then path = path:gsub("/+$", "") .. "/" .. own end
   if sys.type(path) and not options.force then
@@ -29,12 +30,15 @@ local function check_key(path)
   end
 end
 
--- Where a bundle of this name goes: { path (nil: standard output), zstd, encrypt, sign }.
+-- Where a bundle of this name goes: { path (nil: standard output), zstd, encrypt (by
+-- age.choose), sign }.
 -- What cannot be is told before anything is written.
 function outlet.choose(options, name)
   if options.to then
-    for _, other in ipairs { "output", "encrypt", "sign" } do
-      if options[other] then errors.raise("usage", "--to - and --%s exclude each other", other) end
+    for _, other in ipairs { "output", "encrypt", "passphrase", "passphrase_file", "sign" } do
+      if options[other] then
+        errors.raise("usage", "--to - and --%s exclude each other", (other:gsub("_", "-")))
+      end
     end
     if sys.isatty(1) then
       errors.raise("usage", "--to -: the standard output is a terminal, expected a pipe or a file")
@@ -42,8 +46,8 @@ function outlet.choose(options, name)
     return { zstd = options.zstd }
   end
   if options.sign then check_key(options.sign) end
-  return { path = output_path(options, name), zstd = options.zstd, encrypt = options.encrypt,
-    sign = options.sign }
+  local way = age.choose(options)
+  return { path = output_path(options, name, way), zstd = options.zstd, encrypt = way, sign = options.sign }
 end
 
 -- `path` as an argument that no program takes for an option.
@@ -53,24 +57,15 @@ end
 
 local function encrypt(way, bundle, progress)
   local part = way.path .. ".part"
-  local recipient = sys.type(way.encrypt) == "file" and "-R" or "-r"
-  local pipe, message, code = sys.pipe_into { output = part,
-    argv = { "age", recipient, argument(way.encrypt) } }
-  if not pipe then
-    if code ~= "busy" then os.remove(part) end
-    if code == "not_found" then
-      errors.raise("not_found", "--encrypt needs the program age, which is not here: install it"
-        .. " (Debian: apt-get install age)")
-    end
-    errors.raise(code, "%s", message)
-  end
+  local pipe = age.encrypter(way.encrypt, part)
   local written, why, word = bundle:write { fd = pipe:fd(), progress = progress }
   local status = pipe:finish()
   if not written or status ~= 0 then
     os.remove(part)
     pipe:close()
     if status ~= 0 then
-      errors.raise("invalid", "--encrypt %s: age ended with exit status %d", way.encrypt, status)
+      errors.raise("invalid", "%s: age ended with exit status %d", way.encrypt.recipient
+        and "--encrypt " .. way.encrypt.recipient or "--passphrase", status)
     end
     errors.raise(word, "%s", why)
   end
@@ -118,14 +113,15 @@ end
 -- How a stranger checks what was exported.
 function outlet.instructions(options, done)
   local path, lines = done.path, {}
-  if options.zstd or options.encrypt then
+  local by_passphrase = options.passphrase or options.passphrase_file
+  if options.zstd or options.encrypt or by_passphrase then
     local folder, name = path:match("^(.*)/([^/]*)$")
     lines[1] = folder and ("cd %s && sha256sum -c %s.sha256"):format(folder, name)
       or ("sha256sum -c %s.sha256"):format(path)
     path = name or path
   end
-  if options.encrypt then
-    lines[#lines + 1] = ("age -d -i KEY %s | tar x%s && cd %s"):format(path,
+  if options.encrypt or by_passphrase then
+    lines[#lines + 1] = ("age -d%s %s | tar x%s && cd %s"):format(by_passphrase and "" or " -i KEY", path,
       options.zstd and " --zstd" or "", done.id)
   else
     lines[#lines + 1] = ("tar xf %s && cd %s"):format(path, done.id)

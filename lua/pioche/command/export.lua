@@ -197,9 +197,11 @@ in it counts where it is byte by byte what would be written.
 
 --sign KEY makes X.tar.sig, which `pioche verify X.tar --signers FILE` checks, or
   ssh-keygen -Y verify -f FILE -I WHO -n file -s X.tar.sig < X.tar
-with FILE in the format of ALLOWED SIGNERS of ssh-keygen. What is encrypted is never
-on a disk in the clear; a passphrase is asked for by age itself:
-  pioche export gpt-17 --to - | age -p > gpt-17.tar.age
+with FILE in the format of ALLOWED SIGNERS of ssh-keygen. What is encrypted, by the
+program age, is never on a disk in the clear. --passphrase has age ask for one on the
+terminal; PIOCHE_PASSPHRASE or --passphrase-file say it where nobody sits. `pioche
+verify` and `pioche import` take what is encrypted as it is, and anybody
+  age -d gpt-17.tar.age | tar x
 
 With --tensorboard: event files that TensorBoard shows, in DIR/RUN; ranks above 0
 in DIR/RUN/rank-N. Keys are tags, parameters are hparams, values that no f32 holds
@@ -219,6 +221,9 @@ the last two of the newest checkpoint; an array of these where there is a bundle
     { name = "to", arg = "-", choices = { "-" }, help = "the standard output, for a pipe" },
     { name = "encrypt", arg = "RECIPIENT", help = "by age, for its public key (age1..., ssh-...) or"
       .. " a file of such keys" },
+    { name = "passphrase", help = "encrypted by age, with a passphrase that it asks for, or which"
+      .. " PIOCHE_PASSPHRASE is" },
+    { name = "passphrase-file", arg = "FILE", help = "the same: it is the first line of this file" },
     { name = "sign", arg = "KEY", help = "X.tar.sig beside it, by this key of ssh-keygen" },
     { name = "tensorboard", arg = "DIR", help = "event files for TensorBoard instead, below DIR" },
     { name = "force", short = "f", help = "replace an existing file" },

@@ -1,4 +1,5 @@
 -- import: runs out of bundles, and those that other trackers wrote down.
+local age = require "pioche.age"
 local exchange = require "pioche.core.exchange"
 local json = require "pioche.core.json"
 local sys = require "pioche.core.sys"
@@ -56,13 +57,28 @@ local function add_skip(totals, skip)
   totals.skips[skip.reason] = totals.skips[skip.reason] + skip.count
 end
 
+-- What the core does with a source; of one that is encrypted, with what age makes of it.
+local function import_one(ctx, store, source, request)
+  if not source.encrypted then return exchange.import(store, request) end
+  local way = age.open(source.path, ctx.options)
+  request.path = way.path
+  local report = exchange.import(store, request)
+  local failure = way.close()
+  report.message = report.message and way.told(report.message)
+  if failure and (report.message or #report.runs == 0) then
+    report.message, report.code = failure, "corrupt"
+  end
+  for _, run in ipairs(report.runs) do run.source = source.path end
+  return report
+end
+
 -- Everything that is new in these sources. `told` hears of each run at once.
 local function import_all(ctx, store, list, totals, told)
   local weight, done_before = 0, 0
   for _, source in ipairs(list) do weight = weight + source.bytes end
   local progress = term.progress("importing", format.bytes)
   for _, source in ipairs(list) do
-    local report = exchange.import(store, { format = source.format, path = source.path,
+    local report = import_one(ctx, store, source, { format = source.format, path = source.path,
       experiment = ctx.options.experiment, otherwise = source.experiment, name = source.name,
       dry = ctx.options.dry_run,
       progress = function(_, done, total)
@@ -227,7 +243,7 @@ return {
   summary = "take in bundles, and what TensorBoard, W&B, trackio and MLflow wrote down",
   usage = "import X.tar|- ...\nimport PATH... [--experiment NAME] [--follow] [--dry-run]",
   help = [[
-X.tar is a bundle of `pioche export`, maybe compressed by zstd; - reads one from
+X.tar is a bundle of `pioche export`, maybe compressed by zstd or encrypted; - reads one from
 the standard input. It is verified while it is read, and then all of its runs are
 here, or none: with their ULIDs, parameters, points bit for bit, events, media, logs,
 code and checkpoints. Their names are kept where they are free. A run that is here
@@ -274,6 +290,7 @@ checkpoints}], passed_over[{reason, count}], failures[{source, message}], dry_ru
       help = "tensorboard, wandb, trackio, mlflow or bundle, where PATH would be taken for another" },
     { name = "follow", short = "f", help = "go on as the sources grow" },
     { name = "dry-run", short = "n", help = "count what is new, and write nothing" },
+    age.options[1], age.options[2],
   },
   examples = "pioche import gpt-4.tar\nssh lab pioche export gpt/best --to - | pioche import -\n"
     .. "pioche import runs/ --experiment gpt --follow\n"

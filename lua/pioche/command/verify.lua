@@ -3,6 +3,7 @@ local json = require "pioche.core.json"
 local outlet = require "pioche.bag.outlet"
 local sys = require "pioche.core.sys"
 local csv = require "pioche.csv"
+local age = require "pioche.age"
 local damage = require "pioche.damage"
 local errors = require "pioche.errors"
 local format = require "pioche.format"
@@ -19,16 +20,32 @@ local function collector(label)
   end, progress
 end
 
+-- One that is encrypted, as it is decrypted.
+local function read_encrypted(path, options, read)
+  local way = age.open(path, options)
+  local result, message, code = read(way.path)
+  local failure = way.close()
+  if result and not failure then return result end
+  return nil, failure or way.told(message), failure and "corrupt" or code, way.told
+end
+
 -- With `signers`: by whom of those in the file it is signed, too.
-local function verify_bundle(path, signers)
-  local pack = require "pioche.core.pack"
+local function verify_bundle(path, options)
+  local pack, signers = require "pioche.core.pack", options.signers
   local findings, report, progress = collector("verifying " .. path)
-  local result, message, code = pack.verify(path, { report = report })
+  local function read(from) return pack.verify(from, { report = report }) end
+  local result, message, code, told
+  if age.is_encrypted(path) then
+    result, message, code, told = read_encrypted(path, options, read)
+  else
+    result, message, code = read(path)
+  end
   progress()
   if not result then
     if code ~= "corrupt" then errors.check(result, message, code) end
     if #findings == 0 then findings[1] = message end
   end
+  for i, finding in ipairs(findings) do findings[i] = told and told(finding) or finding end
   local who, why
   if signers then who, why = outlet.signer(path, signers) end
   if signers and not who then findings[#findings + 1] = path .. ": " .. why end
@@ -129,7 +146,7 @@ local function verify_each(ctx)
     elseif ctx.options.quick or ctx.options.sample then
       errors.raise("usage", "--%s: a bundle is always read whole", ctx.options.quick and "quick" or "sample")
     else
-      results[i] = verify_bundle(word, ctx.options.signers)
+      results[i] = verify_bundle(word, ctx.options)
     end
   end
   return results
@@ -166,8 +183,8 @@ return {
   summary = "check a bundle, a run's objects, or the store, against their digests",
   usage = "verify [RUN|BUNDLE.tar...]\nverify --quick [RUN...]\nverify --sample N/T [RUN...]",
   help = [[
-With bundles, as zstd too, or - for the standard input: structure, paths, and the
-SHA-256 of every file in the manifest. Of a safetensors file: its header.
+With bundles, as zstd or encrypted by age, too, or - for the standard input: structure,
+paths, and the SHA-256 of every file in the manifest. Of a safetensors file: its header.
 With a run: the objects of its checkpoints, and what it logged as files.
 Without: every object of the store is read and compared with its name, and the
 database is checked. One line a finding: which object, and where it is known
@@ -192,6 +209,7 @@ runs also damage[{object, what, bytes, ranges[{from,to}], tensors[], checkpoints
     { name = "signers", arg = "FILE",
       help = "a bundle must have a signature X.tar.sig of somebody in FILE (ALLOWED SIGNERS of ssh-keygen)" },
     { name = "anew", help = "from the beginning, also where an earlier one was cut short" },
+    age.options[1], age.options[2],
   },
   examples = "pioche verify\npioche verify gpt-17\npioche verify --sample 1/7\n"
     .. "pioche verify gpt-17.tar && echo good",
