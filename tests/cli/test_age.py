@@ -7,8 +7,8 @@ import pty
 import select
 import shutil
 import signal
-import subprocess
 import sys
+import termios
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
@@ -38,8 +38,7 @@ def project():
 
 
 def at_a_terminal(p, args, answers):
-    """Run pioche on a terminal; for each (prompt, line) type the line when the prompt is
-    there. What was on the screen, and the exit status."""
+    """Run pioche on a terminal; for each (prompt, line) type the line when it is asked for. What was on the screen, and the exit status."""
     pid, fd = pty.fork()
     if pid == 0:
         os.chdir(p.dir)
@@ -54,7 +53,8 @@ def at_a_terminal(p, args, answers):
             if not data:
                 break
             seen += data.decode("utf-8", "replace")
-        if waiting and waiting[0][0] in seen:
+        # It asks first, and turns off the echo then.
+        if waiting and waiting[0][0] in seen and not termios.tcgetattr(fd)[3] & termios.ECHO:
             os.write(fd, waiting.pop(0)[1].encode())
     _, status = os.waitpid(pid, 0)
     os.close(fd)
