@@ -368,6 +368,7 @@ test-crash: programs $(CRASHERS)
 test-pod: deps-test programs
 	@NODES=$(NODES) RANKS=$(RANKS) STEPS=$(STEPS) TRIES=$(TRIES) \
 	  PIOCHE_BUILD="$$(realpath $(BUILD))" python3 tests/pod/whole.py
+	@NODES=$(NODES) RANKS=$(RANKS) PIOCHE_BUILD="$$(realpath $(BUILD))" python3 tests/pod/saves.py
 
 # ThreadSanitizer cannot place its shadow under all randomizations of addresses,
 # and by itself forbids a child of a threaded process to start threads.
