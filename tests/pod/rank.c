@@ -83,7 +83,7 @@ static int save_share(pio_run *run, int64_t step, int count)
 		values[i] = first + i;
 	int rc = pio_checkpoint_begin(&checkpoint, run, step, info->world) ||
 	         pio_checkpoint_add(checkpoint, "optim.m", "w", PIO_I64, 1, &share, &part, values) ||
-	         pio_checkpoint_commit(&checkpoint);
+	         pio_checkpoint_commit(&checkpoint, 0);
 	free(values);
 	return rc ? fail("checkpoint") : 0;
 }

@@ -42,7 +42,8 @@ static inline run start(json_t *spec)
 	assert_int_equal(pipe2(in, O_CLOEXEC), 0);
 	assert_int_equal(pipe2(out, O_CLOEXEC), 0);
 	const char *argv[] = { self, "agent", NULL };
-	pio_proc_spec proc = { argv, (const char *const *)environ, NULL, in[0], out[1], 2, true };
+	pio_proc_spec proc = { .argv = argv, .envp = (const char *const *)environ, .stdin_fd = in[0],
+	                       .stdout_fd = out[1], .stderr_fd = 2, .outlive_parent = true };
 	if (pio_proc_spawn(&r.pid, &proc, &err) != 0)
 		fail_msg("%s", err.message);
 	close(in[0]);

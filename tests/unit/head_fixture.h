@@ -77,7 +77,8 @@ static inline pid_t start(json_t *spec)
 	json_decref(spec);
 	const char *argv[] = { self, "agent", "--head", dir, NULL };
 	int quiet = getenv("V") ? 2 : open(path_in(dir, "head.err"), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-	pio_proc_spec proc = { argv, (const char *const *)environ, NULL, -1, quiet, quiet, true };
+	pio_proc_spec proc = { .argv = argv, .envp = (const char *const *)environ, .stdin_fd = -1,
+	                       .stdout_fd = quiet, .stderr_fd = quiet, .outlive_parent = true };
 	if (pio_proc_spawn(&pid, &proc, &err) != 0)
 		fail_msg("%s", err.message);
 	if (quiet != 2)

@@ -132,7 +132,8 @@ static void begin(attempt *a, int round, const plan *p)
 	assert_int_equal(json_dump_file(orders, path, JSON_COMPACT), 0);
 	json_decref(orders);
 	const char *argv[] = { self, "agent", "--head", a->dir, NULL };
-	pio_proc_spec spec = { argv, (const char *const *)environ, NULL, -1, -1, -1, false };
+	pio_proc_spec spec = { .argv = argv, .envp = (const char *const *)environ,
+	                       .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -1 };
 	if (pio_proc_spawn(&a->pid, &spec, &err) != 0)
 		fail_msg("%s", err.message);
 }

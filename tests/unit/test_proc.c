@@ -20,7 +20,8 @@ static const char *const plain_env[] = { "PATH=/usr/bin:/bin", "MARK=proc-test",
 static pid_t start(const char *const *argv, int stdout_fd)
 {
 	pio_err err = PIO_ERR_INIT;
-	pio_proc_spec spec = { argv, plain_env, NULL, -1, stdout_fd, -1, false };
+	pio_proc_spec spec = { .argv = argv, .envp = plain_env,
+	                       .stdin_fd = -1, .stdout_fd = stdout_fd, .stderr_fd = -1 };
 	pid_t pid;
 	if (pio_proc_spawn(&pid, &spec, &err) != 0)
 		fail_msg("%s", err.message);
@@ -71,7 +72,8 @@ static void exec_errors_are_reported(void **state)
 	};
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
 		const char *argv[] = { cases[i].name, NULL };
-		pio_proc_spec spec = { argv, plain_env, cases[i].cwd, -1, -1, -1, false };
+		pio_proc_spec spec = { .argv = argv, .envp = plain_env, .cwd = cases[i].cwd,
+		                       .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -1 };
 		pio_err err = PIO_ERR_INIT;
 		pid_t pid = 99;
 		assert_int_equal(pio_proc_spawn(&pid, &spec, &err), -cases[i].code);

@@ -76,7 +76,8 @@ static void expect_nowhere(const char *token, const char *where)
 	pid_t pid;
 	int status;
 	const char *argv[] = { "sh", "-c", shell, token, NULL };
-	pio_proc_spec spec = { argv, (const char *const *)environ, NULL, -1, 2, 2, false };
+	pio_proc_spec spec = { .argv = argv, .envp = (const char *const *)environ,
+	                       .stdin_fd = -1, .stdout_fd = 2, .stderr_fd = 2 };
 	assert_int_equal(pio_proc_spawn(&pid, &spec, NULL), 0);
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_int_equal(WIFEXITED(status) ? WEXITSTATUS(status) : -1, 0);

@@ -435,7 +435,8 @@ static void run_and_kill_supervisor(const char *seconds, bool agent_too)
 	pid_t pid;
 	const char *argv[] = { self, "supervisor", store_dir, seconds, NULL };
 	close_supervisor();
-	pio_proc_spec spec = { argv, (const char *const *)environ, NULL, -1, -1, 2, false };
+	pio_proc_spec spec = { .argv = argv, .envp = (const char *const *)environ,
+	                       .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = 2 };
 	OK(pio_proc_spawn(&pid, &spec, &err));
 	OK(pio_store_open(&store, store_dir, PIO_STORE_READ, &err));
 	for (int i = 0; i < 1000 && strcmp(sql("SELECT state FROM attempt"), "running") != 0; i++)
@@ -525,7 +526,8 @@ static void token_stays_in_the_pipe(void **state)
 	pio_str_fini(&text);
 	int status;
 	const char *argv[] = { "grep", "-r", "-q", token, store_dir, NULL };
-	pio_proc_spec spec = { argv, (const char *const *)environ, NULL, -1, -1, -1, false };
+	pio_proc_spec spec = { .argv = argv, .envp = (const char *const *)environ,
+	                       .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -1 };
 	pid_t pid;
 	OK(pio_proc_spawn(&pid, &spec, &err));
 	assert_int_equal(waitpid(pid, &status, 0), pid);

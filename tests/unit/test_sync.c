@@ -45,7 +45,8 @@ static pid_t start_agent(const char *dir, int *orders, int *answers)
 	assert_int_equal(pipe2(in, O_CLOEXEC), 0);
 	assert_int_equal(pipe2(out, O_CLOEXEC), 0);
 	const char *argv[] = { self, "agent", path_in(dir, "counts"), NULL };
-	pio_proc_spec proc = { argv, (const char *const *)environ, NULL, in[0], out[1], 2, true };
+	pio_proc_spec proc = { .argv = argv, .envp = (const char *const *)environ, .stdin_fd = in[0],
+	                       .stdout_fd = out[1], .stderr_fd = 2, .outlive_parent = true };
 	check_ok(pio_proc_spawn(&pid, &proc, &err));
 	close(in[0]);
 	close(out[1]);
