@@ -39,8 +39,8 @@ end
 
 -- ---- constraints -------------------------------------------------------------------------
 
-local penalty = 1e100          -- above any value of a goal
-local penalty_max = 1e300
+local penalty = 1e60           -- above any value of a goal
+local penalty_max = 1e120      -- its square is a number still
 
 -- What stands for the value of a point that violates constraints: above all others, the more
 -- the more it does.

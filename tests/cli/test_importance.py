@@ -231,6 +231,12 @@ return pioche.sweep { name = "s", %s search = pioche.%s,
         late = p.pioche("sweep", "show", "s", "--json").json
         assert late["left"]["is_little"] and late["left"]["part"] < early["left"]["part"], late["left"]
         assert "little is left" in p.pioche("sweep", "show", "s").out
+        # beyond the constraint there is more to gain, but that is not left
+        limit = ' constraints = pioche.constraint(function(m) return 0.5 - m.cost end),'
+        p.write("r.lua", smooth % (ONE + limit, "gp { runs = 40 }"))
+        p.pioche("run", "r.lua")
+        within = p.pioche("sweep", "show", "s", "--json").json
+        assert within["best"]["value"] >= 0.04 and within["left"]["is_little"], within
         p.write("r.lua", smooth % (TWO, "tpe { runs = 40 }"))
         p.pioche("run", "r.lua")
         two = p.pioche("sweep", "show", "s", "--json").json

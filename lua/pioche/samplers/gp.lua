@@ -9,6 +9,7 @@ local errors = require "pioche.errors"
 local fields = require "pioche.fields"
 local levels = require "pioche.levels"
 local points = require "pioche.points"
+local price = require "pioche.price"
 local sweep = require "pioche.core.sweep"
 
 local gp = { name = "gp", summary = "where a Gaussian process expects the largest improvement" }
@@ -34,7 +35,7 @@ methods.__index = methods
 function gp.new(space, options)
   local self = setmetatable({ adaptive = true, options = options, axes = axes.of(space), slots = {},
     points = points.new(space, options.seed, math.min(100000, 1000 * options.runs)), order = {},
-    violating = {}, levels = levels.new(options.startup), learned = 0 }, methods)
+    price = price.new(), levels = levels.new(options.startup), learned = 0 }, methods)
   self.size = math.min(space:count() or options.runs, options.runs)
   self.list = self.axes:flat()
   if #self.list > 0 then self.model = check(sweep.gp(self.list)) end
@@ -43,30 +44,6 @@ end
 
 local function begin(self, number, params)
   self.slots[number] = self.model and check(self.model:add(axes.flat_values(self.list, params)))
-end
-
--- Of these numbers, whose values are given, what the model is told. A step at the border of what
--- meets the constraints would hide how good its points are: what violates them has its own loss
--- and a price for its violation, the least with which none of them is better than the best that
--- meets them. Where none does yet, the violation is all that counts.
-local function priced(self, numbers, values)
-  local best, price = math.huge, 0
-  for i, number in ipairs(numbers) do
-    if values[i] and not self.violating[number] then best = math.min(best, values[i]) end
-  end
-  for _, number in ipairs(numbers) do
-    local own = self.violating[number]
-    if own and own.loss and best < math.huge then price = math.max(price, (best - own.loss) / own.violation) end
-  end
-  for i, number in ipairs(numbers) do
-    local own = values[i] and self.violating[number]
-    if own and best == math.huge then
-      values[i] = own.violation
-    elseif own then
-      values[i] = own.loss and own.violation < math.huge and own.loss + price * own.violation or false
-    end
-  end
-  return values
 end
 
 -- Slots and values of those of these numbers that count.
@@ -79,7 +56,7 @@ local function rows(self, numbers)
       slots[n], values[n], their[n] = self.slots[number], value, number
     end
   end
-  return slots, priced(self, their, values)
+  return slots, self.price:apply(their, values)
 end
 
 -- How many of the first `count` observations lengths are learned from.
@@ -152,8 +129,7 @@ end
 function methods:observe(number, value, how)
   if not self.slots[number] then return end
   if not self.levels.known[number] then table.insert(self.order, number) end
-  local violation = how and how.violation or 0
-  self.violating[number] = violation > 0 and { violation = violation, loss = how.loss } or nil
+  self.price:observe(number, how)
   if self.levels:observe(number, value, how) then self.learned = 0 end
 end
 

@@ -6,6 +6,7 @@ local domain = require "pioche.sweep.domain"
 local errors = require "pioche.errors"
 local fronts = require "pioche.fronts"
 local outcomes = require "pioche.sweep.outcomes"
+local price = require "pioche.price"
 local sweep_core = require "pioche.core.sweep"
 
 local course = {}
@@ -67,6 +68,8 @@ local function some_of(points)
   local order, kept, list = {}, {}, {}
   for i in ipairs(points) do order[i] = i end
   table.sort(order, function(a, b)
+    local x, y = points[a].violation or 0, points[b].violation or 0
+    if x ~= y then return x < y end
     if points[a].losses[1] ~= points[b].losses[1] then return points[a].losses[1] < points[b].losses[1] end
     return a < b
   end)
@@ -91,10 +94,13 @@ local function expected(sweep, points)
   local space = domain.axes(sweep)
   local list = space:flat()
   if #list == 0 or #list > axes_max then return nil end
-  local model, slots, values = check(sweep_core.gp(list)), {}, {}
+  local model, told, slots, values, numbers = check(sweep_core.gp(list)), price.new(), {}, {}, {}
   for i, point in ipairs(points) do
     slots[i], values[i] = check(model:add(axes.flat_values(list, point.params))), point.losses[1]
+    numbers[i] = i
+    told:observe(i, { violation = point.violation, loss = point.losses[1] })
   end
+  told:apply(numbers, values)
   check(model:learn(slots, values, 50))
   check(model:know(slots, values, {}))
   if check(model:search(1, 1, { candidates = 1000, starts = 6, calls = 40 })) == 0 then return nil end
@@ -109,7 +115,7 @@ local function left_of_one(store, sweep, points)
   table.sort(losses)
   local found = losses[(#losses + 1) // 2] - losses[1]
   if not (found > 0 and found < math.huge) then return nil end
-  local some = some_of(fine)
+  local some = some_of(points)
   domain.add_params(store, sweep, some)
   local gain = expected(sweep, some)
   if not gain then return nil end
