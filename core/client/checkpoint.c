@@ -204,7 +204,7 @@ static int commit(pio_checkpoint *checkpoint, int flags, pio_err *err)
 	pio_saver *saver = &checkpoint->run->saver;
 	checkpoint->commit_ns = pio_clock_mono_ns();
 	checkpoint->asynchronous = flags & PIO_ASYNC;
-	int rc = pio_saver_enter(saver, checkpoint->step, flags & PIO_NOWAIT, err);
+	int rc = pio_saver_enter(saver, checkpoint->step, flags, err);
 	if (rc) {
 		pio_checkpoint_fail(checkpoint, err);
 		return rc;

@@ -69,15 +69,16 @@ static void install_hooks(void)
 	atexit(at_exit);
 }
 
+/* Not by who holds the saver's mutex: at exit that is taken behind this one. */
 static void list_add(pio_saver *saver)
 {
-	if (saver->is_listed)
-		return;
 	pthread_once(&hooks_once, install_hooks);
 	pthread_mutex_lock(&listed_mutex);
-	saver->next = listed;
-	listed = saver;
-	saver->is_listed = true;
+	if (!saver->is_listed) {
+		saver->next = listed;
+		listed = saver;
+		saver->is_listed = true;
+	}
 	pthread_mutex_unlock(&listed_mutex);
 }
 
@@ -170,10 +171,12 @@ void pio_saver_init(pio_saver *saver)
 	pthread_mutex_init(&saver->mutex, NULL);
 }
 
-int pio_saver_enter(pio_saver *saver, int64_t step, bool refuse, pio_err *err)
+int pio_saver_enter(pio_saver *saver, int64_t step, int flags, pio_err *err)
 {
+	if (flags & PIO_ASYNC)
+		list_add(saver);
 	pthread_mutex_lock(&saver->mutex);
-	if (saver->running && refuse && !atomic_load(&saver->done)) {
+	if (saver->running && flags & PIO_NOWAIT && !atomic_load(&saver->done)) {
 		int64_t busy = saver->step;
 		pthread_mutex_unlock(&saver->mutex);
 		return pio_fail(err, PIO_EBUSY, "no save of step %" PRId64 ": that of step %" PRId64 " is still being"
@@ -191,7 +194,6 @@ int pio_saver_start(pio_saver *saver, pio_checkpoint *checkpoint, pio_err *err)
 		saver->checkpoint = checkpoint;
 		saver->step = checkpoint->step;
 		atomic_store(&saver->done, false);
-		list_add(saver);
 		rc = start_thread(saver, err);
 	}
 	if (rc)
@@ -225,8 +227,7 @@ int pio_saver_fini(pio_saver *saver, pio_err *err)
 {
 	wait_for_thread(saver);
 	int rc = pio_saver_result(saver, err);
-	if (saver->is_listed)
-		list_remove(saver);
+	list_remove(saver);
 	if (saver->buffer)
 		munmap(saver->buffer, saver->buffer_bytes);
 	saver->buffer = NULL;

@@ -36,9 +36,10 @@ typedef struct pio_saver {
 } pio_saver;
 
 void pio_saver_init(pio_saver *saver);
-/* Wait until nothing is being written; -PIO_EBUSY at once where something is and
- * `refuse`. On success nobody else enters before pio_saver_leave. */
-int pio_saver_enter(pio_saver *saver, int64_t step, bool refuse, pio_err *err);
+/* Before a save with these flags (pioche.h): wait until nothing is being written, or
+ * with PIO_NOWAIT -PIO_EBUSY where something is. On success nobody else enters before
+ * pio_saver_leave. */
+int pio_saver_enter(pio_saver *saver, int64_t step, int flags, pio_err *err);
 /* Copy, and write in the background; by who has entered. Takes the checkpoint, also
  * on failure. */
 int pio_saver_start(pio_saver *saver, pio_checkpoint *checkpoint, pio_err *err);
