@@ -45,6 +45,7 @@ int pio_checkpoint_begin(pio_checkpoint **checkpoint, pio_run *run, int64_t step
 	made->step = step;
 	made->writers = writers;
 	made->begin_ns = pio_clock_wall_ns();
+	made->sync = PIO_SAVE_FSYNC;
 	int rc = pio_rounds_next(&made->round, &run->rounds, step, (uint32_t)writers, err);
 	if (rc)
 		pio_free(made);
@@ -148,7 +149,7 @@ static int report(const pio_checkpoint *checkpoint, const char *failure, pio_err
 	                  .round = checkpoint->round, .time_ns = pio_clock_wall_ns(), .step = checkpoint->step,
 	                  .total_ns = pio_clock_mono_ns() - checkpoint->commit_ns, .hash_ns = checkpoint->hash_ns,
 	                  .asynchronous = checkpoint->asynchronous,
-	                  .sync = PIO_SAVE_FSYNC, .fsyncs = checkpoint->syncs, .count = (uint32_t)count,
+	                  .sync = checkpoint->sync, .fsyncs = checkpoint->syncs, .count = (uint32_t)count,
 	                  .failure = failure, .failure_bytes = failure ? strlen(failure) : 0 };
 	save.files = pio_calloc(count ? count : 1, sizeof *save.files);
 	save.stall_ns = checkpoint->stall_ns ? checkpoint->stall_ns : save.total_ns;

@@ -49,6 +49,7 @@ struct pio_checkpoint {
 	pio_shard *shards;
 	size_t shard_count;
 	uint64_t size_bytes;           /* of all its files */
+	char sync;                     /* of them (sys/save.h) */
 	uint32_t syncs;
 	int64_t hash_ns;
 	pio_err failed;                /* an add that failed fails the commit too */

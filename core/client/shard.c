@@ -22,6 +22,8 @@
 #define CHUNK_BYTES (1u << 20)
 #define HINT_BYTES (16u << 20)
 #define FILE_BYTES_MAX (UINT64_C(4) << 30)
+#define SYNCFS_FILES_MIN 3
+#define SYNCFS_FILE_BYTES_MAX (16u << 20)
 
 /* ---- what goes where -------------------------------------------------------- */
 
@@ -296,9 +298,10 @@ static int write_shard(pio_checkpoint *checkpoint, pio_shard *s, pio_err *err)
 		rc = put(&w, s->tensors[i].data, s->tensors[i].size_bytes, err);
 	if (!rc)
 		rc = pio_sha256_finish(w.hash, s->sha256, err);
-	if (!rc)
+	if (!rc && checkpoint->sync == PIO_SAVE_FSYNC) {
 		rc = pio_fs_datasync(w.fd, w.path, err);
-	checkpoint->syncs++;
+		checkpoint->syncs++;
+	}
 	closed = pio_fs_close(&w.fd, w.path, rc ? NULL : err);
 	rc = rc ? rc : closed;
 	checkpoint->hash_ns += w.hash_ns;
@@ -307,15 +310,40 @@ out:
 	return rc;
 }
 
-int pio_shards_write(pio_checkpoint *checkpoint, pio_err *err)
+/* Many small files are durable sooner by one syncfs, which waits for what others wrote as
+ * well; and where no other machine has the files. */
+static bool is_synced_at_once(const pio_checkpoint *checkpoint)
 {
-	int rc = 0;
-	for (size_t i = 0; !rc && i < checkpoint->shard_count; i++)
-		rc = write_shard(checkpoint, &checkpoint->shards[i], err);
-	if (!rc)
-		rc = pio_fs_sync_dir(checkpoint->dir.data, err);
+	return checkpoint->shard_count >= SYNCFS_FILES_MIN &&
+	       checkpoint->size_bytes / checkpoint->shard_count <= SYNCFS_FILE_BYTES_MAX &&
+	       pio_fs_sync_filesystem_tells() && !pio_fs_is_network(checkpoint->dir.data);
+}
+
+static int sync_names(pio_checkpoint *checkpoint, pio_err *err)
+{
+	int rc = pio_fs_sync_dir(checkpoint->dir.data, err);
 	if (!rc)
 		rc = pio_fs_sync_dir(checkpoint->run->staging, err);
 	checkpoint->syncs += 2;
+	return rc;
+}
+
+int pio_shards_write(pio_checkpoint *checkpoint, pio_err *err)
+{
+	int dir = -1, rc = 0;
+	if (is_synced_at_once(checkpoint)) {
+		checkpoint->sync = PIO_SAVE_SYNCFS;
+		rc = pio_fs_open(&dir, checkpoint->dir.data, O_RDONLY | O_DIRECTORY, 0, err);
+	}
+	for (size_t i = 0; !rc && i < checkpoint->shard_count; i++)
+		rc = write_shard(checkpoint, &checkpoint->shards[i], err);
+	if (!rc && dir < 0)
+		rc = sync_names(checkpoint, err);
+	else if (!rc) {
+		rc = pio_fs_sync_filesystem_of(dir, checkpoint->dir.data, err);
+		checkpoint->syncs++;
+	}
+	if (dir >= 0)
+		(void)pio_fs_close(&dir, checkpoint->dir.data, NULL);
 	return rc;
 }

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include "base/mem.h"
@@ -211,11 +212,25 @@ int pio_fs_sync_filesystem(const char *path, pio_err *err)
 	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		return pio_fail_errno(err, errno, "cannot open directory %s", path);
+	int rc = pio_fs_sync_filesystem_of(fd, path, err);
+	close(fd);
+	return rc;
+}
+
+int pio_fs_sync_filesystem_of(int fd, const char *path, pio_err *err)
+{
 	int fault = gate('s', &count_syncs);
 	if (!fault && syncfs(fd) != 0)
 		fault = errno;
-	close(fd);
 	return fault ? pio_fail_errno(err, fault, "cannot sync the file system of %s", path) : 0;
+}
+
+bool pio_fs_sync_filesystem_tells(void)
+{
+	struct utsname name;
+	int major = 0, minor = 0;
+	return uname(&name) == 0 && sscanf(name.release, "%d.%d", &major, &minor) == 2 &&
+	       (major > 5 || (major == 5 && minor >= 8));
 }
 
 int pio_fs_unlink(const char *path, pio_err *err)

@@ -62,6 +62,10 @@ int pio_fs_sync_dir(const char *path, pio_err *err);
 /* syncfs(2): all that was written to the file system of this directory is
  * durable, by whomever. For a tree of many files, before it is renamed. */
 int pio_fs_sync_filesystem(const char *path, pio_err *err);
+/* The same by a directory `fd` that was opened before they were written, so that what the
+ * disk refused meanwhile is told, too; and whether this kernel tells it (Linux 5.8). */
+int pio_fs_sync_filesystem_of(int fd, const char *path, pio_err *err);
+bool pio_fs_sync_filesystem_tells(void);
 /* 0 also when there is nothing to remove. */
 int pio_fs_unlink(const char *path, pio_err *err);
 /* Like rm -r: never follows links, removes read-only directories too. */

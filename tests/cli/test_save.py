@@ -40,10 +40,10 @@ return pioche.sweep {
 def shown(p):
     rows = p.pioche("checkpoint", "ls", "toy-1", "--json").json
     # model in three files and extra in one, of each of two ranks
-    assert [(r["step"], r["files"], r["asynchronous"], r["sync"]) for r in rows] == [
-        (10, 8, True, "fsync"), (20, 8, True, "fsync")], rows
+    assert [(r["step"], r["files"], r["asynchronous"]) for r in rows] == [(10, 8, True), (20, 8, True)], rows
     for row in rows:
-        assert 0 < row["stall_ms"] <= row["total_ms"] and row["hash_cpu_ms"] > 0 and row["fsyncs"] >= 8, row
+        assert 0 < row["stall_ms"] <= row["total_ms"] and row["hash_cpu_ms"] > 0 and row["fsyncs"] > 2, row
+        assert row["sync"] in ("syncfs", "fsync"), row  # as its file system is
     one = p.pioche("checkpoint", "show", "toy-1@20", "--json").json
     assert [(f["rank"], f["role"], f["part"]) for f in one["file_list"]] == [
         (rank, role, part) for rank in (0, 1) for role, part in (("extra", 0), ("model", 0), ("model", 1), ("model", 2))]
@@ -51,7 +51,7 @@ def shown(p):
     text = p.pioche("checkpoint", "show", "toy-1@20").out
     assert ", asynchronous; SHA-256 " in text and "model-2" in text, text
     csv = p.pioche("checkpoint", "ls", "toy-1", "--csv").out.splitlines()
-    assert csv[0].endswith("total_ms,hash_cpu_ms,fsyncs,sync,asynchronous") and csv[1].endswith("fsync,1"), csv
+    assert csv[0].endswith("total_ms,hash_cpu_ms,fsyncs,sync,asynchronous") and csv[1].endswith(f"{rows[0]['sync']},1"), csv
     assert " took" in p.pioche("checkpoint", "ls", "toy-1", env={"COLUMNS": "200"}).out
 
 

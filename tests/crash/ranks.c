@@ -9,6 +9,7 @@
 #include "client/drain.h"
 #include "client/env.h"
 #include "client/pioche.h"
+#include "client/run.h"
 #include "disk.h"
 #include "pack/bundle.h"
 #include "store/checkpoint.h"
@@ -20,7 +21,7 @@
 #include "sys/fs.h"
 
 #define SAVES 2
-#define ROLES 2
+#define ROLES 3                        /* enough to be synced at once */
 #define FLOATS 700
 
 static int step_of(int save)
@@ -115,7 +116,8 @@ static int gang_close(gang *g, bool drained, pio_err *err)
 
 /* ---- saving ----------------------------------------------------------------------------- */
 
-/* Two roles: the first is another at each step, the second of every rank is the same. */
+/* Three roles: the first is another at each step, the others of every rank are the same.
+ * Each second rank goes on before its part is written. */
 static int save_rank(pio_run *run, int rank, int ranks, int step)
 {
 	static float model[FLOATS], moment[FLOATS];
@@ -129,18 +131,28 @@ static int save_rank(pio_run *run, int rank, int ranks, int step)
 	if (!rc)
 		rc = pio_checkpoint_add(checkpoint, "model", "b", PIO_F32, 1, shape, NULL, moment);
 	if (!rc)
-		rc = pio_checkpoint_add(checkpoint, "optim", "m", PIO_F32, 1, shape, NULL, moment);
-	int committed = pio_checkpoint_commit(&checkpoint, 0);
+		rc = pio_checkpoint_add(checkpoint, "optim.m", "m", PIO_F32, 1, shape, NULL, moment);
+	if (!rc)
+		rc = pio_checkpoint_add(checkpoint, "optim.v", "v", PIO_F32, 1, shape, NULL, moment);
+	int committed = pio_checkpoint_commit(&checkpoint, (rank + step / 10) % 2 ? PIO_ASYNC : 0);
 	return rc ? rc : committed;
 }
 
 /* False and a finding: a rank could not; then no rank's report counts. */
 static bool save_all(scene *s, gang *g, int step)
 {
-	for (int i = 0; i < g->count; i++)
-		if (save_rank(g->runs[i], i, g->count, step) != 0)
-			return found(s, "saving failed: %s", pio_error());
-	return true;
+	bool whole = true;
+	for (int i = 0; whole && i < g->count; i++)
+		whole = save_rank(g->runs[i], i, g->count, step) == 0 || found(s, "saving failed: %s", pio_error());
+	for (int i = 0; i < g->count; i++) {
+		pio_err err = PIO_ERR_INIT;
+		pio_saver *saver = &g->runs[i]->saver;
+		if (pio_saver_enter(saver, step, 0, &err) == 0) /* when its thread is through */
+			pio_saver_leave(saver);
+		if (pio_saver_result(saver, &err) != 0)
+			whole = found(s, "saving failed: %s", err.message);
+	}
+	return whole;
 }
 
 static int64_t attempt_id(pio_store *store, int number)

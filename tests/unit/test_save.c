@@ -52,8 +52,9 @@ static void bench_close(bench *b)
 
 typedef struct told {
 	int64_t step, bytes;
-	uint32_t round, files;
+	uint32_t round, files, fsyncs;
 	bool asynchronous;
+	char sync;
 	int64_t stall_ns, total_ns;
 	char failure[200], path[40][600];
 	uint32_t part[40];
@@ -74,7 +75,7 @@ static int listen(told *list, int max, const char *dir)
 		told *t = &list[count++];
 		check_ok(pio_save_get(&save, record.payload, record.size_bytes, &err));
 		*t = (told){ .step = save.step, .round = save.round, .files = save.count,
-		             .asynchronous = save.asynchronous, .stall_ns = save.stall_ns, .total_ns = save.total_ns };
+		             .fsyncs = save.fsyncs, .sync = save.sync, .asynchronous = save.asynchronous, .stall_ns = save.stall_ns, .total_ns = save.total_ns };
 		snprintf(t->failure, sizeof t->failure, "%.*s", (int)save.failure_bytes, save.failure ? save.failure : "");
 		assert_true(save.count <= 40);
 		for (uint32_t i = 0; i < save.count; i++) {
@@ -335,6 +336,42 @@ static void what_is_large_is_in_several_files(void **unused)
 	bench_close(&b);
 }
 
+/* One syncfs, or each file by itself and both directories. */
+static void small_files_are_synced_at_once_where_that_is_known_to_hold(void **unused)
+{
+	(void)unused;
+	static const char *const roles[] = { "model", "optim.m", "optim.v", "extra" };
+	const int64_t size = 1000;
+	for (int network = 0; network < 2; network++) {
+		bench b;
+		static told t[SAVES];
+		pio_checkpoint *c;
+		setenv("PIOCHE_FS", network ? "network" : "local", 1);
+		bench_open(&b);
+		ok(pio_checkpoint_begin(&c, b.run, 1, 1));
+		for (int i = 0; i < 4; i++)
+			ok(pio_checkpoint_add(c, roles[i], "w", PIO_U8, 1, &size, NULL, data));
+		pio_fs_counts before = pio_fs_counts_get();
+		ok(pio_checkpoint_commit(&c, 0));
+		pio_fs_counts after = pio_fs_counts_get();
+		bool at_once = !network && pio_fs_sync_filesystem_tells();
+		assert_int_equal(after.dir_syncs - before.dir_syncs, at_once ? 0 : 2);
+		ok(pio_checkpoint_begin(&c, b.run, 2, 1));
+		for (int i = 0; i < 4; i++)
+			ok(pio_checkpoint_add(c, roles[i], "w", PIO_U8, 1, &size, NULL, data));
+		pio_fs_fault_at("s", 1, EIO);
+		refused(pio_checkpoint_commit(&c, 0), PIO_EIO, "cannot sync");
+		pio_fs_fault_at("s", 0, 0);
+		ok(pio_close(&b.run, 0));
+		assert_int_equal(listen(t, SAVES, b.dir), 2);
+		assert_int_equal(t[0].sync, at_once ? PIO_SAVE_SYNCFS : PIO_SAVE_FSYNC);
+		assert_int_equal(t[0].fsyncs, at_once ? 1 : 6);
+		assert_true(t[0].files == 4 && t[1].files == 0);
+		bench_close(&b);
+	}
+	unsetenv("PIOCHE_FS");
+}
+
 /* The bytes are said to be more than there is room for, and are never looked at. */
 static void what_does_not_fit_is_refused_before_it_is_read(void **unused)
 {
@@ -371,6 +408,7 @@ int main(void)
 		cmocka_unit_test(a_forked_child_leaves_the_save_alone),
 		cmocka_unit_test(an_exit_waits_and_a_death_leaves_nothing),
 		cmocka_unit_test(what_is_large_is_in_several_files),
+		cmocka_unit_test(small_files_are_synced_at_once_where_that_is_known_to_hold),
 		cmocka_unit_test(what_does_not_fit_is_refused_before_it_is_read),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
