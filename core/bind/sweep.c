@@ -83,7 +83,7 @@ int pio_bind_open_sweep(lua_State *L)
 		{ "uniform", sweep_uniform }, { "integer", sweep_integer }, { "exp", sweep_exp },
 		{ "log", sweep_log }, { "shuffle", sweep_shuffle }, { "tpe", pio_bind_tpe_new },
 		{ "gp", pio_bind_gp_new }, { "cma", pio_bind_cma_new },
-		{ "sobol", sweep_sobol },
+		{ "sobol", sweep_sobol }, { "logistic", pio_bind_logistic },
 		{ "ranks", pio_bind_front_ranks }, { "crowding", pio_bind_front_crowding },
 		{ "hypervolume", pio_bind_front_hypervolume }, { "subset", pio_bind_front_subset },
 		{ "divergence", pio_bind_divergence }, { "forest", pio_bind_forest },

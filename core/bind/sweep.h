@@ -27,6 +27,8 @@ void pio_bind_point_push(lua_State *L, const double *point, const pio_axis *axes
 
 void pio_bind_value_push(lua_State *L, double coordinate, const pio_axis *axis);
 
+int pio_bind_logistic(lua_State *L);
+
 /* Constructors, and the types that they need. */
 int pio_bind_tpe_new(lua_State *L);
 void pio_bind_tpe_type(lua_State *L);

@@ -37,7 +37,8 @@ int pio_store_rung_promote(pio_store *store, int64_t sweep_id, int64_t run_id, i
                            pio_err *err)
 {
 	return pio_sql_exec(store, err,
-	                    "UPDATE rung SET promoted_ns = ?4 WHERE sweep_id = ?1 AND run_id = ?2"
+	                    "UPDATE rung SET promoted_ns = ?4, promoted_after ="
+	                    " (SELECT max(id) FROM rung WHERE sweep_id = ?1) WHERE sweep_id = ?1 AND run_id = ?2"
 	                    " AND step = ?3 AND verdict = 'pause' AND promoted_ns IS NULL", "iiii",
 	                    sweep_id, run_id, step, pio_clock_wall_ns());
 }

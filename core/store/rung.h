@@ -24,7 +24,8 @@ typedef struct pio_store_rung {
 } pio_store_rung;
 /* A run passes each rung once; a second time is PIO_EEXIST. */
 int pio_store_rung_add(pio_store *store, const pio_store_rung *rung, pio_err *err);
-/* A run that was paused there may go on; no change where it was not, or goes on already. */
+/* A run that was paused there may go on, which is on record with the newest arrival
+ * before it; no change where it was not, or goes on already. */
 int pio_store_rung_promote(pio_store *store, int64_t sweep_id, int64_t run_id, int64_t step,
                            pio_err *err);
 

@@ -261,7 +261,7 @@ local function on_ended(self, event)
   local job = self.active[event.run]
   pools.ended(self, event.attempt_id, event.result)
   if not job then return ended_elsewhere(self, event) end
-  self.active[event.run] = nil
+  self.active[event.run], job.result = nil, event.result
   local message = event.message ~= json.null and event.message or event.result
   retention.apply(self, job, true)
   if event.result == "ok" then

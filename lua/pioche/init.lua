@@ -64,7 +64,8 @@ pioche.forms = {
     .. " predicts each size before it runs" },
   { name = "pioche.program { ... }", help = "the program of a sweep, or of a run of a lab" },
   { name = "pioche.objective(function(p, number) ... end)", help = "in place of a program: what the"
-    .. " function gives, a number for the goal or { loss = 0.3 }, is the run; nothing is launched" },
+    .. " function gives, a number for the goal or { loss = 0.3 }, is the run; nothing is launched. \"oom\" is"
+    .. " a run that was out of memory" },
   { name = "pioche.minimize \"metric\"", help = "a goal: the metric's last value, the lower the better" },
   { name = "pioche.maximize \"metric\"", help = "a goal: the metric's last value, the higher the better" },
   { name = "{ pioche.minimize \"a\", pioche.maximize \"b\" }", help = "several goals: what is sought are the"

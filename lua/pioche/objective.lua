@@ -78,6 +78,10 @@ end
 
 -- What the function gave as { key = values }; nil and what is wrong with it.
 local function metrics_of(job, value)
+  if value == "oom" then
+    job.result = "oom" -- as an attempt that is out of memory
+    return nil, "out of memory"
+  end
   if type(value) == "number" then
     local goals = aims.goals(job.spec)
     if #goals ~= 1 then

@@ -6,6 +6,7 @@ local identity = require "pioche.identity"
 local inputs = require "pioche.inputs"
 local launcher = require "pioche.launcher"
 local pioche = require "pioche"
+local region = require "pioche.region"
 local recipe = require "pioche.recipe"
 
 local plan = {}
@@ -112,12 +113,14 @@ end
 
 -- The sweep's sampler, ready to propose. One that reads no results is the same
 -- each time: what it proposed once is not worked out again. changes: what a person
--- changed, { runs, frozen, priors }, as sweep/history.lua has it.
+-- changed, { runs, frozen, priors }, as sweep/history.lua has it. Also gives the space that it
+-- searches.
 function plan.sampler(sweep, changes)
   local is_changed = changes and (changes.changed > 0)
-  if sweep.sampler and not is_changed then return sweep.sampler end
+  if sweep.sampler and not is_changed then return sweep.sampler, sweep.space end
   extend(sweep)
   local space = is_changed and next(changes.frozen) and sweep.space:fixed(changes.frozen) or sweep.space
+  space.region = changes and region.new(space) -- points.lua looks there
   local sampler = sweep.search.module.new(space, options_of(sweep, changes),
     aims.of(sweep, is_changed and changes.priors or 0))
   if not sampler.adaptive and not is_changed then sweep.sampler = sampler end
@@ -128,7 +131,7 @@ function plan.sampler(sweep, changes)
     sweep.box:blame(sweep.at, "goal", "pioche.%s learns from one goal, and there are %d (%s): expected search"
       .. " = %s, or none", sweep.search.name, #sweep.goals, aims.text(sweep), several_words())
   end
-  return sampler
+  return sampler, space
 end
 
 -- Names of the parameters that are chosen anew for each point: a set. In a ladder what follows

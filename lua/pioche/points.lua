@@ -7,6 +7,7 @@ local sweep = require "pioche.core.sweep"
 local points = {}
 points.__index = points
 
+local doubted_max = 100        -- random points that are likely out of memory, before one of them is taken
 local walked_max = 100000      -- points of a space that are gone through one by one
 
 -- tries: how many random points are tried for one.
@@ -20,14 +21,29 @@ function points:mark(params)
   if self.count then self.seen[json.encode(params)] = true end
 end
 
--- The parameters of a raw point; nil where it is none, or was there before.
+-- The parameters of a raw point; nil and why where it is none, was there before, or would be out
+-- of memory: then also what it would be.
 function points:take(raw)
   local params = self.space:complete(raw)
   if not params then return nil, "where" end
   local key = self.count and json.encode(params)
   if key and self.seen[key] then return nil, "seen" end
+  local odds = self.space.region and self.space.region:odds(params)
+  if odds and odds > 0 then return nil, "region", params, odds end
   if key then self.seen[key] = true end
   return params
+end
+
+-- Those of these points that are likely to have memory enough, or the likeliest where none is.
+local function hopeful(self, list)
+  local region, kept, least, best = self.space.region, {}, math.huge, nil
+  if not region then return list end
+  for _, params in ipairs(list) do
+    local odds = region:odds(params)
+    if not odds or odds <= 0 then kept[#kept + 1] = params end
+    if odds and odds < least then least, best = odds, params end
+  end
+  return #kept > 0 and kept or { best }
 end
 
 -- One of those that are left of a small space; nil where none is.
@@ -39,6 +55,7 @@ local function draw_left(self, number)
     if not self.seen[json.encode(params)] then left[#left + 1] = params end
   end
   if #left == 0 then return nil end
+  left = hopeful(self, left)
   local params = left[sweep.integer(self.seed, number, "left", 1, #left)]
   self.seen[json.encode(params)] = true
   return params
@@ -52,13 +69,16 @@ end
 
 -- A random point; nil where there is none left.
 function points:random(number)
-  local rejected = 0
+  local rejected, doubted = 0, {}
   local tries = self.count and self.count <= walked_max and math.min(self.tries, 100) or self.tries
   for try = 0, tries - 1 do
-    local params, why = self:take(self.space:draw(self.seed, number, try))
+    local params, why, doubtful = self:take(self.space:draw(self.seed, number, try))
     if params then return params end
     if why == "where" then rejected = rejected + 1 end
+    if why == "region" then doubted[#doubted + 1] = doubtful end
+    if #doubted == doubted_max then break end
   end
+  if #doubted > 0 and not self.count then return hopeful(self, doubted)[1] end
   if self.count and self.count <= walked_max then return draw_left(self, number) end
   if rejected == tries and number == 1 then
     self.space.box:blame(self.space.at, "where", "not true for any of %d random points: can it be true?",

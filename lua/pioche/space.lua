@@ -349,6 +349,46 @@ function space.active(parameter, raw)
   return true
 end
 
+-- Is it a value of this domain?
+function space.has(d, value)
+  if d.kind == "fixed" then return d.value == value end
+  if d.kind == "choice" then
+    for _, known in ipairs(d.values) do
+      if known == value then return true end
+    end
+    return false
+  end
+  if type(value) ~= "number" or not (value >= d.low and value <= d.high) then return false end
+  return d.kind:find("int$") == nil or math.type(value) == "integer"
+end
+
+-- The parameters that a search gave, those added that follow from others; nil and what is
+-- wrong where they are no point of the space.
+function methods:admit(given)
+  if type(given) ~= "table" then return nil, ("expected a table of parameters, got %s"):format(show(given)) end
+  local raw, follows = {}, self.where ~= nil
+  for _, parameter in ipairs(self.parameters) do
+    local d, name = parameter.domain, parameter.name
+    if d.kind == "derived" then
+      follows = true
+    elseif space.active(parameter, raw) then
+      local value = given[name]
+      if value == nil and d.kind == "fixed" then value = d.value end
+      if value == nil then return nil, ("%s is missing: expected %s"):format(name, space.text(d)) end
+      if not space.has(d, value) then return nil, ("%s=%s: expected %s"):format(name, show(value), space.text(d)) end
+      raw[name] = value
+    end
+  end
+  for name in next, given do
+    if not self.known[name] then
+      return nil, ("there is no parameter '%s'%s"):format(tostring(name), errors.suggestion(tostring(name), self.names))
+    end
+  end
+  if not follows then return raw end
+  local params = self:complete(raw)
+  return params, not params and "`where` is not true of it" or nil
+end
+
 -- A random raw point: the draw (seed, number), tried for the `try`-th time.
 function methods:draw(seed, number, try)
   local raw = {}

@@ -18,6 +18,7 @@ local warm = require "pioche.sweep.warm"
 
 local sweeps = {}
 local check = errors.check
+local old_max = 100            -- proposals in a row that bring no run
 
 -- The judge of a sweep; nil where it has no rule. stop: { name, options, module }.
 function sweeps.judge(store, sweep_id, stop, goal)
@@ -57,7 +58,7 @@ end
 --
 -- A sweep in progress is { session, sweep, spec, prepared, history (sweep/history.lua: its
 -- sampler, and what that was told), lowest (number of what a person put in), open (proposals
--- that are not observed: { number, jobs }), known (jobs by the identity of their run), all
+-- that are not observed: { number, params, jobs }), known (jobs by the identity of their run), all
 -- (jobs) }. The order of observations is on record, and with each proposal how many of them
 -- came before: so the sampler of a later session, told the same in the same order, is in the
 -- same state.
@@ -108,6 +109,9 @@ local function outcome_of(progress, entry)
     if end_of(progress, job) ~= "failed" then well[#well + 1] = job end
   end
   if #jobs == 0 then return { status = "aside" }, well end
+  for _, job in ipairs(#well == 0 and jobs or {}) do
+    if job.result == "oom" then return { status = "oom" }, well end
+  end
   if sweep.goals then
     local values = aims.values(progress.session.store, sweep.goals, well)
     return { status = values and "finished" or "failed", values = values and json.array(values) or nil }, well
@@ -137,10 +141,13 @@ function sweeps.came_to(store, row, number)
   local goal, stop, jobs, is_whole = row.spec.goal, row.spec.stop, {}, true
   local recorded = check(json.decode(check(store:one("SELECT observation FROM proposal WHERE sweep_id = ?"
     .. " AND number = ?", row.id, number)).observation))
-  for _, run in ipairs(check(store:rows("SELECT r.id AS id, r.status AS status FROM proposal_run p JOIN run r"
-    .. " ON r.id = p.run_id WHERE p.sweep_id = ? AND p.number = ? ORDER BY p.seed", row.id, number))) do
+  for _, run in ipairs(check(store:rows([[SELECT r.id AS id, r.status AS status,
+      (SELECT result FROM attempt WHERE run_id = r.id ORDER BY number DESC LIMIT 1) AS result
+    FROM proposal_run p JOIN run r ON r.id = p.run_id WHERE p.sweep_id = ? AND p.number = ? ORDER BY p.seed]],
+    row.id, number))) do
     is_whole = is_whole and not plan.is_aside(store, run.id)
-    jobs[#jobs + 1] = { id = run.id, status = run.status, reason = "it ended", goal_key = goal and goal.key, run = {} }
+    jobs[#jobs + 1] = { id = run.id, status = run.status, result = run.result, reason = "it ended",
+      goal_key = goal and goal.key, run = {} }
   end
   if is_whole then return recorded.status ~= "aside" and recorded or nil end
   local observation = outcome_of({ session = driver.reader(store), sweep = row.spec, spec = {
@@ -280,6 +287,29 @@ local function enqueued(progress)
   end)
 end
 
+-- What the sampler proposes, checked: it may be anybody's.
+local function proposal(progress, sampler, number)
+  local sweep = progress.sweep
+  local given = sampler:propose(number)
+  if given == nil then return nil end
+  local point, problem = sweep.space:admit(given)
+  if not point then
+    sweep.box:blame(sweep.at, "search", "%s proposed no point of the space as number %d: %s", sweep.search.name,
+      number, problem)
+  end
+  return point
+end
+
+-- A search that proposes again and again what has run already would do so for ever.
+local function check_news(progress, count)
+  local sweep = progress.sweep
+  progress.old = count > 0 and 0 or progress.old + 1
+  if progress.old >= old_max then
+    sweep.box:blame(sweep.at, "search", "%s proposed %d points in a row that it had proposed before",
+      sweep.search.name, old_max)
+  end
+end
+
 -- The sampler's next proposal; nil when there is no more.
 local function fresh(progress)
   local store, history_of = progress.session.store, progress.history
@@ -287,15 +317,17 @@ local function fresh(progress)
     history_of:hear()
     local sampler, number = history_of:current(), history_of.number + 1
     if sampler.adaptive then observe(progress) end
-    local point = sampler:propose(number)
+    local point = proposal(progress, sampler, number)
     if not point then return nil end
-    check(store:proposal_add(progress.spec.sweep_id, number, check(json.encode(point)), history_of.seen))
+    local text = check(json.encode(point))
+    check(store:proposal_add(progress.spec.sweep_id, number, text, history_of.seen))
     history_of.number = number
     local jobs, own = runs_of(progress, number, point)
     if sampler.forecast then
       check(store:proposal_forecast(progress.spec.sweep_id, number, check(json.encode(sampler:forecast(number)))))
     end
-    progress.open[#progress.open + 1] = { number = number, jobs = own }
+    progress.open[#progress.open + 1] = { number = number, params = text, jobs = own }
+    check_news(progress, #jobs)
     return jobs
   end)
 end
@@ -307,9 +339,10 @@ local function resume(progress)
     if row.number > 0 then
       progress.history:advance(rows, row.number - 1, row.seen)
       progress.history:adopt(row.number, row.params)
-      local _, own = runs_of(progress, row.number, check(json.decode(row.params)))
+      local jobs, own = runs_of(progress, row.number, check(json.decode(row.params)))
+      progress.old = #jobs > 0 and 0 or progress.old + 1
       if not row.observed then
-        progress.open[#progress.open + 1] = { number = row.number, jobs = own }
+        progress.open[#progress.open + 1] = { number = row.number, params = row.params, jobs = own }
       end
     end
   end
@@ -337,6 +370,26 @@ local function propose_all(progress)
   end
 end
 
+-- What a race asks for; nil where it asks for nothing.
+local function repeated(progress)
+  return progress.racing and transaction(progress.session.store, function()
+    observe(progress)
+    return progress.racing:next()
+  end)
+end
+
+-- Further runs; nil where there are none now. Where its search cannot go on, what runs comes to
+-- its end before that is told.
+local function further(progress)
+  local open, count = progress.open, #progress.open
+  local ok, made = pcall(function() return enqueued(progress) or fresh(progress) or repeated(progress) end)
+  if ok then return made end
+  if errors.is(made) and made.code ~= "invalid" then error(made, 0) end
+  -- Its transaction was undone: what was under way before is so again.
+  progress.broken, progress.history.stale, progress.open = made, true, table.move(open, 1, count, 1, {})
+  return nil
+end
+
 -- Run a sweep to its end in a session; returns its jobs, and its id in the store.
 function sweeps.run(session, sweep)
   plan.rehearse(session.recipe, sweep)
@@ -344,12 +397,12 @@ function sweeps.run(session, sweep)
   local prepared = session:prepare(sweep.program)
   local spec = record(session, sweep, prepared)
   local progress = { session = session, sweep = sweep, prepared = prepared, spec = spec, lowest = 0, open = {},
-    known = {}, all = {}, history = sweeps.history(session.store, spec.sweep_id, sweep) }
-  local racing = sweep.race and repeats.new(progress)
+    known = {}, all = {}, old = 0, history = sweeps.history(session.store, spec.sweep_id, sweep) }
+  progress.racing = sweep.race and repeats.new(progress)
   transaction(session.store, function()
     resume(progress)
     propose_all(progress)
-    if racing then racing:resume() end
+    if progress.racing then progress.racing:resume() end
   end)
   -- What a person put in goes first.
   local known = #progress.all
@@ -357,10 +410,7 @@ function sweeps.run(session, sweep)
   table.move(progress.all, 1, known, #jobs + 1, jobs)
   local function more()
     while #waiting == 0 do
-      local made = enqueued(progress) or fresh(progress) or racing and transaction(session.store, function()
-          observe(progress)
-          return racing:next()
-        end)
+      local made = not progress.broken and further(progress)
       if not made then return nil end
       waiting = table.move(made, 1, #made, 1, {})
       session.progress.total = math.max(session.progress.total, #progress.all)
@@ -373,10 +423,11 @@ function sweeps.run(session, sweep)
   objective.flush(session)
   transaction(session.store, function()
     observe(progress)
-    if racing then racing:settle() end
+    if progress.racing then progress.racing:settle() end
   end)
   check(session.store:sweep_state(progress.spec.sweep_id,
-    session.interrupts > 0 and "interrupted" or "done"))
+    (session.interrupts > 0 or progress.broken) and "interrupted" or "done"))
+  if progress.broken then error(progress.broken, 0) end
   return progress.all, progress.spec.sweep_id
 end
 

@@ -177,4 +177,38 @@ def test_a_search_left_out_is_chosen_and_explained():
             "run", "r.lua", expect=1).err
 
 
+MEMORY = """local pioche = require "pioche"
+return pioche.sweep { name = "%s", goal = pioche.minimize "loss", search = pioche.%s { runs = 60, seed = 1 },
+  space = { width = pioche.log_int(16, 1024), batch = pioche.log_int(1, 256), lr = pioche.log_uniform(1e-5, 0.1) },
+  launch = { parallel = 4 },
+  program = pioche.objective(function(p)
+    if p.width * p.batch > 2048 then return %s end
+    return (p.lr - 1e-3) ^ 2 - (p.width * p.batch / 2048) ^ 0.1
+  end) }
+"""
+
+
+def test_where_runs_are_out_of_memory_a_search_goes_no_more():
+    with Project() as p:
+        for search in ("tpe", "gp"):
+            bad = {}
+            for name, value in (("oom", '"oom"'), ("failed", 'error("no memory")')):
+                p.write("r.lua", MEMORY % (search + name, search, value))
+                err = p.pioche("run", "r.lua", expect=1).err
+                assert ("failed: out of memory" in err) == (name == "oom"), err
+                rows = p.sql("SELECT number, observation ->> 'status' AS status, params ->> 'width' AS width,"
+                             " params ->> 'batch' AS batch FROM proposal"
+                             " WHERE sweep_id = (SELECT max(id) FROM sweep) ORDER BY 1")
+                assert {r["status"] for r in rows} == {"finished", name}
+                bad[name] = [r["number"] for r in rows if r["status"] == name]
+                said = p.pioche("sweep", "replay", search + name, "--json").json
+                assert said["same"] and said["proposals"] == 60
+                if name == "oom":
+                    near = [r for r in rows if 512 < r["width"] * r["batch"] <= 2048 and r["number"] > 30]
+                    assert len(near) > 5, "what is just possible is not left out"
+            late = {name: sum(n > 20 for n in numbers) for name, numbers in bad.items()}
+            assert late["oom"] <= 5 and len(bad["oom"]) <= len(bad["failed"]), (search, bad)
+            assert search != "tpe" or 2 * late["oom"] < late["failed"], bad
+
+
 harness.main()

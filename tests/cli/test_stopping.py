@@ -257,7 +257,19 @@ def test_promotion_is_that_of_the_paper():
         points = p.sql("SELECT count(*) AS n, max(count) AS most FROM series WHERE key = 'loss'")[0]
         assert points == {"n": 40, "most": 27}, "what was paused goes on, and logs nothing twice"
         assert "nothing to do: 40 of 40" in p.pioche("run", "r.lua").err
-        assert p.pioche("sweep", "replay", "f", "--json").json["same"]
+        let_on = [r for r in rows if r["promoted_ns"]]
+        said = p.pioche("sweep", "replay", "f", "--json").json
+        assert said["same"] and said["promotions"] == len(let_on), said
+        # One that was let on before enough worse ones had come, and one that never was due.
+        first = min(let_on, key=lambda r: r["promoted_after"])
+        worst = max((r for r in rows if r["verdict"] == "pause" and not r["promoted_ns"]), key=lambda r: r["value"])
+        for change in (f"promoted_after = id WHERE id = {first['id']}",
+                       f"promoted_ns = 1, promoted_after = {rows[-1]['id']} WHERE id = {worst['id']}"):
+            p.sh("cp .pioche/pioche.db kept.db")
+            p.sh(f"sqlite3 .pioche/pioche.db 'UPDATE rung SET {change}'")
+            out = p.pioche("sweep", "replay", "f", expect=1).out
+            assert "f: the promotion of f-" in out and "is on record as\n  promoted" in out, out
+            p.sh("cp kept.db .pioche/pioche.db")
 
 
 def test_of_few_runs_the_best_is_not_left_behind():

@@ -99,7 +99,7 @@ again all that counts, so that replay follows it.
 
 replay derives every proposal of the search and every verdict of the rule again, from
 the outcomes that it knew when it was made, and compares them with what is on record,
-bit for bit; the exit status is 1 where one differs, and the first is shown. It needs
+bit for bit; a run that was paused must have been let on when its rule allowed it; the exit status is 1 where one differs, and the first is shown. It needs
 the recipe as it was, and the words that `pioche run` was given after it.
 
 JSON: of ls an array of {experiment, id, state, recipe, search, stop, goal, seeds,
@@ -118,7 +118,7 @@ good{}}]}; of slice {experiment, id, parameter, slices[{when, bins[{value or low
 points, goals{KEY: {best, median, worst}}}]}]}; of enqueue {experiment, id, number,
 params{}}; of extend {experiment, id, points, points_wanted}; of freeze and thaw
 {experiment, id, change, detail{}, reason}; of drop and restore {run, change, reason};
-of replay {experiment, id, proposals, verdicts, same, difference}.]],
+of replay {experiment, id, proposals, verdicts, promotions, same, difference}.]],
   examples = "pioche sweep show gpt\npioche sweep enqueue gpt lr=3e-4 optimizer=sgd\n"
     .. "pioche sweep extend gpt runs=200\npioche sweep freeze gpt optimizer=adamw\n"
     .. "pioche sweep drop gpt-17 --reason 'its node was throttled'\npioche sweep replay gpt",

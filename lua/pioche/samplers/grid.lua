@@ -14,7 +14,8 @@
 --                         before its observation. is_aside: a person has set it aside; it is never
 --                         observed, and not to be proposed again
 --   observe(self, n, value, how)   what proposal n came to: the lower the better, nil where it
---                         failed; how = { status = "finished", "stopped" or "failed", step, rungs }.
+--                         failed; how = { status = "finished", "stopped", "failed" or "oom" (it failed
+--                         for want of memory: points.lua keeps from there), step, rungs }.
 --                         A rule stopped it at the rung `step`, and the value is of there: it is
 --                         to be compared with what others had come to at that rung, not with
 --                         their ends. rungs: { { step, value } }, what it was at each it passed,

@@ -103,9 +103,12 @@ local function tell(self, sampler, row)
   local aside = self.aside[row.number]
   local observation = row.observation
   if aside then observation = aside.observation end
-  if observation then
-    self.tell_sampler(sampler, self.sweep, { number = row.number, params = row.params, observation = observation })
+  if not observation then return end
+  local status = observation.status
+  if self.region and (status == "oom" or status == "finished" or status == "stopped") then
+    self.region:learn(row.params, status == "oom")
   end
+  self.tell_sampler(sampler, self.sweep, { number = row.number, params = row.params, observation = observation })
 end
 
 local function adopt(self, sampler, number, params)
@@ -127,7 +130,8 @@ end
 
 -- A new sampler, told all that came before in its order.
 local function renew(self)
-  local sampler = plan.sampler(self.sweep, self)
+  local sampler, space = plan.sampler(self.sweep, self)
+  self.region = space.region
   if self.priors > 0 then
     history.tell_priors(sampler, self.sweep, check(self.store:rows("SELECT params, observation FROM sweep_prior"
       .. " WHERE sweep_id = ? AND change <= ? ORDER BY number", self.id, self.changed)), self.tell_sampler)

@@ -4,6 +4,7 @@ local errors = require "pioche.errors"
 local find = require "pioche.sweep.find"
 local history = require "pioche.sweep.history"
 local json = require "pioche.core.json"
+local promotions = require "pioche.promotions"
 local recipe = require "pioche.recipe"
 local repeats = require "pioche.sweep.repeats"
 local sweeps = require "pioche.sweeps"
@@ -37,10 +38,12 @@ local function proposals(store, sweep, plans)
     if row.number > 0 then
       search:advance(rows, row.number - 1, row.seen)
       local sampler = search:current()
-      local params = sampler:propose(row.number)
+      local given = sampler:propose(row.number)
       local forecast = sampler.forecast and check(json.encode(sampler:forecast(row.number)))
       search.number = row.number
-      local text = params and check(json.encode(params)) or "nothing"
+      local params, problem = nil, "nothing"
+      if given ~= nil then params, problem = plans.space:admit(given) end
+      local text = params and check(json.encode(params)) or problem
       if text ~= row.params then
         return { number = row.number, recorded = row.params, derived = text }, derived
       elseif forecast ~= row.forecast then
@@ -52,18 +55,20 @@ local function proposals(store, sweep, plans)
   return nil, derived
 end
 
--- counts: of proposals, verdicts and decisions of a race that came to the same.
+-- counts: of proposals, verdicts, decisions of a race and promotions that came to the same.
 local function say(ctx, sweep, counts, what, difference)
+  local made, said, decided, let_on = table.unpack(counts)
   if ctx.json then
-    ctx.out(ctx.encode { experiment = sweep.experiment, id = sweep.ulid, proposals = counts[1],
-      verdicts = counts[2], decisions = counts[3], same = difference == nil, difference = difference or json.null } .. "\n")
+    ctx.out(ctx.encode { experiment = sweep.experiment, id = sweep.ulid, proposals = made, verdicts = said,
+      decisions = decided, promotions = let_on, same = difference == nil,
+      difference = difference or json.null } .. "\n")
   elseif difference then
     ctx.out(("%s: %s is on record as\n  %s\nand comes to\n  %s\n"):format(sweep.experiment, what,
       difference.recorded, difference.derived))
   else
-    local race = counts[3] > 0 and (" (and %d decisions of the race)"):format(counts[3]) or ""
-    ctx.out(("%s: %d proposals and %d verdicts come to the same again%s\n"):format(sweep.experiment, counts[1],
-      counts[2], race))
+    ctx.out(("%s: %d proposals and %d verdicts come to the same again%s%s\n"):format(sweep.experiment, made, said,
+      decided > 0 and (" (and %d decisions of the race)"):format(decided) or "",
+      let_on > 0 and (", %d promotions, too"):format(let_on) or ""))
   end
   return difference and 1 or 0
 end
@@ -80,10 +85,14 @@ return function(ctx, words)
     difference, said = judge:replay()
     what = difference and ("the verdict on %s at step %d"):format(difference.run, difference.step)
   end
-  local decided = 0
+  local decided, let_on = 0, 0
   if plans.race and not difference then
     difference, decided = repeats.replay(store, sweep.id, plans.goal, plans.race)
     what = difference and ("decision %d of the race"):format(difference.asked)
   end
-  return say(ctx, sweep, { made, said, decided }, what, difference)
+  if judge and not difference and judge.rule.promote then
+    difference, let_on = promotions(store, sweep.id, judge.rule, plans.goal)
+    what = difference and ("the promotion of %s at step %d"):format(difference.run, difference.step)
+  end
+  return say(ctx, sweep, { made, said, decided, let_on }, what, difference)
 end

@@ -21,18 +21,6 @@ local check = errors.check
 
 -- ---- one point ----------------------------------------------------------------------------
 
-local function is_of(d, value)
-  if d.kind == "fixed" then return d.value == value end
-  if d.kind == "choice" then
-    for _, known in ipairs(d.values) do
-      if known == value then return true end
-    end
-    return false
-  end
-  if type(value) ~= "number" or not (value >= d.low and value <= d.high) then return false end
-  return d.kind:find("int$") == nil or math.type(value) == "integer"
-end
-
 -- Names that a recorded space chooses: a set.
 local function chosen(parameters)
   local set = {}
@@ -57,7 +45,7 @@ local function mapped(space, params, was_chosen, added)
       if math.type(value) == "integer" and (d.kind == "uniform" or d.kind == "log_uniform") then
         value = value + 0.0
       end
-      if not is_of(d, value) then
+      if not space_of.has(d, value) then
         return nil, ("%s is not in %s"):format(name, space_of.text(d))
       end
       raw[name] = value
@@ -142,7 +130,8 @@ function warm.all(store, sweep, id)
   local added = {}
   for _, name in ipairs(fields.sorted(sweep.warm.params)) do
     if not sweep.space.known[name] then
-      blame("params: there is no parameter '%s'%s", tostring(name), errors.suggestion(tostring(name), sweep.space.names))
+      blame("params: there is no parameter '%s'%s", tostring(name),
+        errors.suggestion(tostring(name), sweep.space.names))
     end
     added[name] = rawget(sweep.warm.params, name)
   end
