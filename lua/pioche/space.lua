@@ -379,8 +379,10 @@ function methods:admit(given)
       raw[name] = value
     end
   end
-  for name in next, given do
-    if not self.known[name] then
+  for name, value in next, given do
+    if self.extra and self.extra[name] then
+      raw[name] = value
+    elseif not self.known[name] then
       return nil, ("there is no parameter '%s'%s"):format(tostring(name), errors.suggestion(tostring(name), self.names))
     end
   end

@@ -211,7 +211,7 @@ end
 
 -- Put what a proposal came to on record, and tell the sampler.
 local function settle(progress, entry, observation)
-  local sampler = progress.history:current()
+  local sampler = progress.broken and {} or progress.history:current()
   if sampler.metrics then observation.metrics = metrics_of(progress, sampler.metrics, entry.jobs or {}) end
   if sampler.forecast then add_error(progress, entry.number, observation) end
   check(progress.session.store:proposal_observe(progress.spec.sweep_id, entry.number,
