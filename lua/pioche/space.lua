@@ -362,15 +362,16 @@ function space.has(d, value)
   return d.kind:find("int$") == nil or math.type(value) == "integer"
 end
 
--- The parameters that a search gave, those added that follow from others; nil and what is
--- wrong where they are no point of the space.
+-- The parameters that a search gave, nil and what is wrong where they are no point of the space.
+-- Where one is missing that follows from others, all that follows is worked out, and `where`
+-- asked; else the search has done so.
 function methods:admit(given)
   if type(given) ~= "table" then return nil, ("expected a table of parameters, got %s"):format(show(given)) end
-  local raw, follows = {}, self.where ~= nil
+  local raw, result, is_whole = {}, {}, true
   for _, parameter in ipairs(self.parameters) do
     local d, name = parameter.domain, parameter.name
     if d.kind == "derived" then
-      follows = true
+      is_whole = is_whole and (given[name] ~= nil or not space.active(parameter, raw))
     elseif space.active(parameter, raw) then
       local value = given[name]
       if value == nil and d.kind == "fixed" then value = d.value end
@@ -380,13 +381,13 @@ function methods:admit(given)
     end
   end
   for name, value in next, given do
-    if self.extra and self.extra[name] then
-      raw[name] = value
-    elseif not self.known[name] then
+    result[name] = value
+    if not self.known[name] then
       return nil, ("there is no parameter '%s'%s"):format(tostring(name), errors.suggestion(tostring(name), self.names))
     end
   end
-  if not follows then return raw end
+  for name, value in next, raw do result[name] = value end
+  if is_whole then return result end
   local params = self:complete(raw)
   return params, not params and "`where` is not true of it" or nil
 end
