@@ -367,11 +367,11 @@ end
 -- asked; else the search has done so.
 function methods:admit(given)
   if type(given) ~= "table" then return nil, ("expected a table of parameters, got %s"):format(show(given)) end
-  local raw, result, is_whole = {}, {}, true
+  local raw, result, is_whole, follows = {}, {}, true, false
   for _, parameter in ipairs(self.parameters) do
     local d, name = parameter.domain, parameter.name
     if d.kind == "derived" then
-      is_whole = is_whole and (given[name] ~= nil or not space.active(parameter, raw))
+      follows, is_whole = true, is_whole and (given[name] ~= nil or not space.active(parameter, raw))
     elseif space.active(parameter, raw) then
       local value = given[name]
       if value == nil and d.kind == "fixed" then value = d.value end
@@ -387,7 +387,7 @@ function methods:admit(given)
     end
   end
   for name, value in next, raw do result[name] = value end
-  if is_whole then return result end
+  if is_whole and (follows or not self.where) then return result end
   local params = self:complete(raw)
   return params, not params and "`where` is not true of it" or nil
 end
