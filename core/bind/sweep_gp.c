@@ -153,7 +153,113 @@ static int gp_know(lua_State *L)
 	return 1;
 }
 
-/* model:search(seed, number, { candidates, starts, calls }) -> how many points were found */
+/* model:look{ smooth, plain, noise_min }: how it sees things */
+static int gp_look(lua_State *L)
+{
+	struct box *box = check(L);
+	luaL_checktype(L, 2, LUA_TTABLE);
+	lua_getfield(L, 2, "noise_min");
+	pio_gp_view view = { .is_smooth = pio_bind_field_boolean(L, 2, "smooth"),
+		             .is_plain = pio_bind_field_boolean(L, 2, "plain"),
+		             .noise_min = luaL_optnumber(L, -1, 1e-6) };
+	luaL_argcheck(L, view.noise_min > 0 && view.noise_min < 1, 2, "noise_min");
+	pio_gp_look(box->gp, &view);
+	return 0;
+}
+
+/* model:set(lengths, noise) */
+static int gp_set(lua_State *L)
+{
+	struct box *box = check(L);
+	double lengths[PIO_GP_AXES_MAX], noise = luaL_checknumber(L, 3);
+	luaL_checktype(L, 2, LUA_TTABLE);
+	for (int a = 0; a < box->axes_count; a++) {
+		lua_rawgeti(L, 2, a + 1);
+		lengths[a] = luaL_checknumber(L, -1);
+		luaL_argcheck(L, lengths[a] > 0, 2, "a length is above 0");
+		lua_pop(L, 1);
+	}
+	luaL_argcheck(L, noise > 0, 3, "the noise is above 0");
+	pio_gp_set(box->gp, lengths, noise);
+	return 0;
+}
+
+/* The region of a search: { around = slot, half = { one an axis }, care }, or nil; its numbers
+ * are in a userdata that is pushed. */
+static const pio_gp_region *check_region(lua_State *L, struct box *box, int index)
+{
+	if (lua_isnoneornil(L, index))
+		return NULL;
+	luaL_checktype(L, index, LUA_TTABLE);
+	size_t d = (size_t)box->axes_count;
+	pio_gp_region *region = lua_newuserdatauv(L, sizeof *region + 2 * d * sizeof(double), 0);
+	double *middle = (double *)(region + 1), *half = middle + d;
+	lua_Integer slot = pio_bind_field_integer(L, index, "around", 0);
+	luaL_argcheck(L, slot >= 1 && (size_t)slot <= box->count, index, "there is no such point");
+	pio_gp_unit(middle, box->gp, box->points + (size_t)(slot - 1) * d);
+	lua_getfield(L, index, "half");
+	luaL_checktype(L, -1, LUA_TTABLE);
+	for (size_t a = 0; a < d; a++) {
+		lua_rawgeti(L, -1, (lua_Integer)a + 1);
+		half[a] = luaL_checknumber(L, -1);
+		lua_pop(L, 1);
+	}
+	lua_getfield(L, index, "care");
+	*region = (pio_gp_region){ .middle = middle, .half = half, .care = luaL_optnumber(L, -1, 0) };
+	lua_pop(L, 2);
+	return region;
+}
+
+/* model:distance(slot, other): the largest over the numbers, in parts of their ranges; 1
+ * where a choice differs */
+static int gp_distance(lua_State *L)
+{
+	struct box *box = check(L);
+	size_t d = (size_t)box->axes_count;
+	double units[2][PIO_GP_AXES_MAX], distance = 0;
+	for (int i = 0; i < 2; i++) {
+		lua_Integer slot = luaL_checkinteger(L, i + 2);
+		luaL_argcheck(L, slot >= 1 && (size_t)slot <= box->count, i + 2, "there is no such point");
+		pio_gp_unit(units[i], box->gp, box->points + (size_t)(slot - 1) * d);
+	}
+	for (size_t a = 0; a < d; a++)
+		distance = fmax(distance, fmin(fabs(units[0][a] - units[1][a]), 1));
+	lua_pushnumber(L, distance);
+	return 1;
+}
+
+static int gp_evidence(lua_State *L)
+{
+	lua_pushnumber(L, pio_gp_evidence(check(L)->gp));
+	return 1;
+}
+
+static void reserve_found(lua_State *L, struct box *box, size_t wanted)
+{
+	if (wanted <= box->found_capacity)
+		return;
+	double *grown = pio_realloc(box->found, wanted * sizeof *grown);
+	if (!grown)
+		luaL_error(L, "out of memory");
+	box->found = grown;
+	box->found_capacity = wanted;
+}
+
+/* model:probe(region) -> the deviation of the point on its border of which the least is known,
+ * in parts of all there can be; the point is candidate 1 */
+static int gp_probe(lua_State *L)
+{
+	struct box *box = check(L);
+	const pio_gp_region *region = check_region(L, box, 2);
+	luaL_argcheck(L, region, 2, "expected a region");
+	reserve_found(L, box, (size_t)box->axes_count);
+	lua_pushnumber(L, pio_gp_probe(box->found, box->gp, region));
+	box->found_count = 1;
+	return 1;
+}
+
+/* model:search(seed, number, { candidates, starts, calls }, region) -> how many points were
+ * found */
 static int gp_search(lua_State *L)
 {
 	struct box *box = check(L);
@@ -163,16 +269,10 @@ static int gp_search(lua_State *L)
 		                 .calls = (int)pio_bind_field_integer(L, 4, "calls", 40) };
 	luaL_argcheck(L, effort.candidates >= 1 && effort.starts >= 1 && effort.starts <= 1000, 4, "effort");
 	pio_draw draw = pio_draw_init(luaL_checkinteger(L, 2), luaL_checkinteger(L, 3), "gp", 2);
-	size_t wanted = (size_t)effort.starts * (size_t)box->axes_count;
-	if (wanted > box->found_capacity) {
-		double *grown = pio_realloc(box->found, wanted * sizeof *grown);
-		if (!grown)
-			return luaL_error(L, "out of memory");
-		box->found = grown;
-		box->found_capacity = wanted;
-	}
+	reserve_found(L, box, (size_t)effort.starts * (size_t)box->axes_count);
 	pio_err err = PIO_ERR_INIT;
-	if (pio_gp_search(box->found, &box->found_count, box->gp, &effort, &draw, &err))
+	const pio_gp_region *region = check_region(L, box, 5);
+	if (pio_gp_search(box->found, &box->found_count, box->gp, &effort, region, &draw, &err))
 		return pio_bind_fail(L, &err);
 	lua_pushinteger(L, (lua_Integer)box->found_count);
 	return 1;
@@ -230,8 +330,11 @@ static int gp_noise(lua_State *L)
 void pio_bind_gp_type(lua_State *L)
 {
 	static const luaL_Reg methods[] = {
-		{ "add", gp_add }, { "learn", gp_learn }, { "know", gp_know }, { "search", gp_search },
-		{ "candidate", gp_candidate }, { "gain", gp_gain }, { "length", gp_length }, { "noise", gp_noise }, { NULL, NULL },
+		{ "add", gp_add }, { "learn", gp_learn }, { "set", gp_set }, { "look", gp_look },
+		{ "know", gp_know }, { "search", gp_search }, { "probe", gp_probe },
+		{ "candidate", gp_candidate }, { "gain", gp_gain },
+		{ "distance", gp_distance }, { "evidence", gp_evidence },
+		{ "length", gp_length }, { "noise", gp_noise }, { NULL, NULL },
 	};
 	pio_bind_type(L, GP, methods, gp_close, gp_tostring);
 }

@@ -14,12 +14,13 @@
 #define LENGTH_VARIANCE 3.0        /* of the logarithm, by the prior */
 #define NOISE_MEAN -9.0            /* the same of the noise */
 #define NOISE_VARIANCE 9.0
-#define NOISE_MIN 1e-6
+#define NOISE_MIN 1e-6             /* unless the view says otherwise */
 #define LENGTH_MIN 5e-3
 #define LENGTH_MAX 1e3
 
 struct pio_gp {
 	int axes_count;
+	pio_gp_view view;
 	pio_gp_axis axes[PIO_GP_AXES_MAX];
 	double theta[PIO_GP_AXES_MAX + 1]; /* logarithms of the lengths, and of the noise */
 	double weight[PIO_GP_AXES_MAX];    /* 1 / length^2 */
@@ -31,7 +32,7 @@ struct pio_gp {
 	double noise, mean, variance;
 	double unit;                       /* a standardized value in values of the better half */
 	size_t best;
-	double best_mean;
+	double best_mean, evidence, log_det;
 };
 
 int pio_gp_new(pio_gp **out, const pio_gp_axis *axes, int axes_count, pio_err *err)
@@ -41,12 +42,18 @@ int pio_gp_new(pio_gp **out, const pio_gp_axis *axes, int axes_count, pio_err *e
 	if (!gp)
 		return pio_fail(err, PIO_ENOMEM, "out of memory for a model");
 	gp->axes_count = axes_count;
+	gp->view.noise_min = NOISE_MIN;
 	memcpy(gp->axes, axes, (size_t)axes_count * sizeof *axes);
 	for (int a = 0; a < axes_count; a++)
 		gp->theta[a] = SQRT_2 + 0.5 * pio_real_log(axes_count);
 	gp->theta[axes_count] = NOISE_MEAN;
 	*out = gp;
 	return 0;
+}
+
+void pio_gp_look(pio_gp *gp, const pio_gp_view *view)
+{
+	gp->view = *view;
 }
 
 static void drop_rows(pio_gp *gp)
@@ -169,7 +176,7 @@ static void standardize(pio_gp *gp, const double *values, size_t n)
 	double width = better ? sqrt(squares / (double)better) : 0;
 	for (size_t i = 0; i < n; i++) {
 		double value = gp->z[i];
-		if (value > median) {
+		if (value > median && !gp->view.is_plain) {
 			double rank = 0.5 * (double)(count_below(sorted, n, value, false) +
 			                             count_below(sorted, n, value, true));
 			double tail = pio_real_ndtri(fmax(rank / (double)n, 0.5));
@@ -217,9 +224,11 @@ static void distances(double *restrict r, const pio_gp *gp, const double *unit, 
 	}
 }
 
-/* Matern's covariance of a squared distance, and -2 its derivative by that. */
-static double covariance(double *slope, double squared)
+/* The covariance of a squared distance, and -2 its derivative by that. */
+static double covariance(double *slope, double squared, bool is_smooth)
 {
+	if (is_smooth)
+		return *slope = pio_real_exp(-0.5 * squared);
 	double r = SQRT_5 * sqrt(squared), e = pio_real_exp(-r);
 	*slope = (5.0 / 3) * (1 + r) * e;
 	return (1 + r + r * r / 3) * e;
@@ -235,7 +244,7 @@ static void fill(pio_gp *gp, double noise)
 		row[i] = 1 + noise;
 		slope[i] = 0;
 		for (size_t j = i + 1; j < n; j++)
-			row[j] = covariance(&slope[j], row[j]);
+			row[j] = covariance(&slope[j], row[j], gp->view.is_smooth);
 	}
 }
 
@@ -405,7 +414,7 @@ int pio_gp_learn(pio_gp *gp, const double *points, const double *values, size_t 
 		put_row(gp, i, points + i * (size_t)d);
 	standardize(gp, values, count);
 	for (int a = 0; a <= d; a++) {
-		low[a] = pio_real_log(a < d ? LENGTH_MIN : NOISE_MIN);
+		low[a] = pio_real_log(a < d ? LENGTH_MIN : gp->view.noise_min);
 		high[a] = a < d ? pio_real_log(LENGTH_MAX) : 0;
 	}
 	/* from where all is smooth, and from where it is not */
@@ -425,6 +434,13 @@ int pio_gp_learn(pio_gp *gp, const double *points, const double *values, size_t 
 	return 0;
 }
 
+void pio_gp_set(pio_gp *gp, const double *lengths, double noise)
+{
+	for (int a = 0; a < gp->axes_count; a++)
+		gp->theta[a] = pio_real_log(lengths[a]);
+	gp->theta[gp->axes_count] = pio_real_log(noise);
+}
+
 /* ---- knowing ------------------------------------------------------------------------------ */
 
 static int settle(pio_gp *gp, pio_err *err)
@@ -433,7 +449,8 @@ static int settle(pio_gp *gp, pio_err *err)
 	/* rounding may want more of it than was learned */
 	for (gp->noise = pio_real_exp(gp->theta[gp->axes_count]); gp->noise < 100; gp->noise *= 10) {
 		fill(gp, gp->noise);
-		if (isfinite(factorize(gp))) {
+		gp->log_det = factorize(gp);
+		if (isfinite(gp->log_det)) {
 			invert(gp);
 			return 0;
 		}
@@ -471,6 +488,7 @@ int pio_gp_know(pio_gp *gp, const double *points, const double *values, size_t c
 		return rc;
 	solve(gp);
 	find_best(gp);
+	gp->evidence = -0.5 * ((double)count * pio_real_log(gp->variance) + gp->log_det);
 	if (!pending_count)
 		return 0;
 	double variance = gp->variance, best_mean = gp->best_mean;
@@ -490,6 +508,16 @@ int pio_gp_know(pio_gp *gp, const double *points, const double *values, size_t c
 	return 0;
 }
 
+/* Of the mean along an axis, in parts of its weight. */
+static double mean_slope(const pio_gp *gp, const double *slope, const double *unit, int a)
+{
+	const double *x = gp->columns + (size_t)a * gp->capacity;
+	double sum = 0;
+	for (size_t j = 0; j < gp->count && !is_choice(gp, a); j++)
+		sum += slope[j] * (x[j] - unit[a]) * gp->alpha[j];
+	return sum;
+}
+
 void pio_gp_predict(double *mean, double *deviation, double *mean_gradient, double *deviation_gradient,
                     pio_gp *gp, const double *unit)
 {
@@ -497,22 +525,24 @@ void pio_gp_predict(double *mean, double *deviation, double *mean_gradient, doub
 	double *k = gp->work, *v = gp->work + gp->capacity, *slope = gp->slope;
 	distances(k, gp, unit, 0, n);
 	for (size_t j = 0; j < n; j++)
-		k[j] = covariance(&slope[j], k[j]);
+		k[j] = covariance(&slope[j], k[j], gp->view.is_smooth);
+	*mean = gp->mean + dot(k, gp->alpha, n);
+	if (!deviation) {
+		for (int a = 0; a < gp->axes_count && mean_gradient; a++)
+			mean_gradient[a] = gp->weight[a] * mean_slope(gp, slope, unit, a);
+		return;
+	}
 	multiply(v, gp, k);
 	double left = fmax(1 - dot(k, v, n), 1e-10);
-	*mean = gp->mean + dot(k, gp->alpha, n);
 	*deviation = sqrt(gp->variance * left);
 	if (!mean_gradient)
 		return;
 	for (int a = 0; a < gp->axes_count; a++) {
 		const double *x = gp->columns + (size_t)a * gp->capacity;
-		double of_mean = 0, of_left = 0;
-		for (size_t j = 0; j < n && !is_choice(gp, a); j++) {
-			double change = slope[j] * (x[j] - unit[a]);
-			of_mean += change * gp->alpha[j];
-			of_left -= 2 * change * v[j];
-		}
-		mean_gradient[a] = gp->weight[a] * of_mean;
+		double of_left = 0;
+		for (size_t j = 0; j < n && !is_choice(gp, a); j++)
+			of_left -= 2 * slope[j] * (x[j] - unit[a]) * v[j];
+		mean_gradient[a] = gp->weight[a] * mean_slope(gp, slope, unit, a);
 		deviation_gradient[a] = 0.5 * gp->variance / *deviation * gp->weight[a] * of_left;
 	}
 }
@@ -532,6 +562,16 @@ const pio_gp_axis *pio_gp_axes(int *count, const pio_gp *gp)
 {
 	*count = gp->axes_count;
 	return gp->axes;
+}
+
+double pio_gp_width(const pio_gp *gp)
+{
+	return sqrt(gp->variance);
+}
+
+double pio_gp_evidence(const pio_gp *gp)
+{
+	return gp->evidence;
 }
 
 double pio_gp_length(const pio_gp *gp, int axis)

@@ -13,6 +13,7 @@
 #ifndef PIO_SWEEP_GP_H
 #define PIO_SWEEP_GP_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "base/err.h"
@@ -32,12 +33,23 @@ typedef struct pio_gp pio_gp;
 /* 1 to PIO_GP_AXES_MAX axes. */
 int pio_gp_new(pio_gp **gp, const pio_gp_axis *axes, int axes_count, pio_err *err);
 
+/* How it is to see things. At first: Matern's, values by their ranks, 1e-6. */
+typedef struct pio_gp_view {
+	bool is_smooth;            /* exp(-r^2 / 2) is the covariance: for what is as good as a polynomial */
+	bool is_plain;             /* values are what they are, however bad the bad ones */
+	double noise_min;          /* in parts of the variance */
+} pio_gp_view;
+
+void pio_gp_look(pio_gp *gp, const pio_gp_view *view);
+
 /* Points are rows of one coordinate an axis, NAN where that is not there. values: the lower
  * the better; not finite: it failed, and is as bad as the worst. */
 
 /* Learn lengths and noise; `calls` of the likelihood at most. */
 int pio_gp_learn(pio_gp *gp, const double *points, const double *values, size_t count, int calls,
                  pio_err *err);
+/* Or let them be these: lengths of each axis in parts of its range. */
+void pio_gp_set(pio_gp *gp, const double *lengths, double noise);
 /* Take these for known. `pending` more points are under way, and taken to come out as the
  * model expects: there is less to learn near them. */
 int pio_gp_know(pio_gp *gp, const double *points, const double *values, size_t count,
@@ -49,7 +61,8 @@ int pio_gp_know(pio_gp *gp, const double *points, const double *values, size_t c
 void pio_gp_unit(double *unit, const pio_gp *gp, const double *point);
 /* Back; numbers of cells and choices are snapped. */
 void pio_gp_point(double *point, const pio_gp *gp, const double *unit);
-/* Mean and deviation in standardized values; gradients may be NULL, and are 0 for what is a
+/* Mean and deviation in standardized values; deviation, which takes most of the time, and
+ * gradients may be NULL, and are 0 for what is a
  * choice or not there. */
 void pio_gp_predict(double *mean, double *deviation, double *mean_gradient, double *deviation_gradient,
                     pio_gp *gp, const double *unit);
@@ -57,6 +70,10 @@ void pio_gp_predict(double *mean, double *deviation, double *mean_gradient, doub
 size_t pio_gp_best(double *mean, const pio_gp *gp);
 const double *pio_gp_known(const pio_gp *gp, size_t row);      /* borrowed, in units */
 const pio_gp_axis *pio_gp_axes(int *count, const pio_gp *gp);
+/* The deviation far from all that is known. */
+double pio_gp_width(const pio_gp *gp);
+/* log of how likely the known values are, but for what is the same for all lengths and noises. */
+double pio_gp_evidence(const pio_gp *gp);
 /* Of an axis in parts of its range; the noise in parts of the variance. */
 double pio_gp_length(const pio_gp *gp, int axis);
 double pio_gp_noise(const pio_gp *gp);

@@ -44,14 +44,19 @@ typedef struct search {
 	const pio_gp_axis *axes;
 	int axes_count;
 	double best;
+	const pio_gp_region *region;       /* or NULL */
+	double low[PIO_GP_AXES_MAX], high[PIO_GP_AXES_MAX];
 	double unit[PIO_GP_AXES_MAX];      /* where what does not move stands */
 	int free[PIO_GP_AXES_MAX];         /* the axes that move */
 } search;
 
 static double promise(const search *s, const double *unit)
 {
-	double mean, deviation;
-	pio_gp_predict(&mean, &deviation, NULL, NULL, s->gp, unit);
+	double mean, deviation = 0;
+	bool wants_deviation = !s->region || s->region->care > 0;
+	pio_gp_predict(&mean, wants_deviation ? &deviation : NULL, NULL, NULL, s->gp, unit);
+	if (s->region)
+		return s->region->care * deviation - mean;
 	return pio_gp_log_improvement(mean, deviation, s->best);
 }
 
@@ -63,6 +68,15 @@ static double uphill(double *gradient, const double *x, void *context)
 	int n = 0;
 	for (; n < s->axes_count && s->free[n] >= 0; n++)
 		s->unit[s->free[n]] = x[n];
+	if (s->region) {
+		double care = s->region->care;
+		pio_gp_predict(&mean, care > 0 ? &deviation : NULL, mean_gradient, deviation_gradient, s->gp,
+		               s->unit);
+		for (int i = 0; i < n; i++)
+			gradient[i] = (care > 0 ? care * deviation_gradient[s->free[i]] : 0) -
+			              mean_gradient[s->free[i]];
+		return (care > 0 ? care * deviation : 0) - mean;
+	}
 	pio_gp_predict(&mean, &deviation, mean_gradient, deviation_gradient, s->gp, s->unit);
 	double value = log_h(&probability, &density, (s->best - mean) / deviation);
 	for (int i = 0; i < n; i++) {
@@ -74,11 +88,12 @@ static double uphill(double *gradient, const double *x, void *context)
 
 /* ---- candidates ------------------------------------------------------------------------ */
 
-static double snapped(const pio_gp_axis *g, double unit)
+static double snapped(const search *s, int a, double unit)
 {
-	const pio_axis *axis = &g->axis;
+	const pio_axis *axis = &s->axes[a].axis;
+	unit = fmin(fmax(unit, s->low[a]), s->high[a]);
 	if (axis->kind != PIO_AXIS_WHOLE)
-		return unit < 0 ? 0 : unit > 1 ? 1 : unit;
+		return unit;
 	double range = axis->high - axis->low;
 	return (pio_axis_snap(axis, axis->low + unit * range) - axis->low) / range;
 }
@@ -90,18 +105,20 @@ static bool is_there(const search *s, const double *unit, int a)
 }
 
 /* A coordinate that is there, at random. */
-static double any(const pio_gp_axis *g, pio_draw *draw)
+static double any(const search *s, int a, pio_draw *draw)
 {
-	if (g->axis.kind == PIO_AXIS_CHOICE)
-		return (double)pio_draw_integer(draw, 0, (int64_t)g->axis.last);
-	return snapped(g, pio_draw_uniform(draw));
+	if (s->axes[a].axis.kind == PIO_AXIS_CHOICE)
+		return s->region && s->region->middle[a] >= 0
+		               ? s->region->middle[a]
+		               : (double)pio_draw_integer(draw, 0, (int64_t)s->axes[a].axis.last);
+	return snapped(s, a, s->low[a] + pio_draw_uniform(draw) * (s->high[a] - s->low[a]));
 }
 
 /* What is not there stands in the middle; parents come before what depends on them. */
 static void draw_anywhere(double *unit, const search *s, pio_draw *draw)
 {
 	for (int a = 0; a < s->axes_count; a++) {
-		double drawn = any(&s->axes[a], draw);
+		double drawn = any(s, a, draw);
 		bool is_choice = s->axes[a].axis.kind == PIO_AXIS_CHOICE;
 		unit[a] = is_there(s, unit, a) ? drawn : is_choice ? -1 : 0.5;
 	}
@@ -114,13 +131,13 @@ static void draw_near(double *unit, const search *s, const double *known, double
 	for (int a = 0; a < s->axes_count; a++) {
 		const pio_gp_axis *g = &s->axes[a];
 		bool is_choice = g->axis.kind == PIO_AXIS_CHOICE, moves = pio_draw_uniform(draw) < chance;
-		double drawn = any(g, draw), u = pio_draw_uniform(draw);
+		double drawn = any(s, a, draw), u = pio_draw_uniform(draw);
 		if (!is_there(s, unit, a))
 			unit[a] = is_choice ? -1 : 0.5;
 		else if (is_choice)
 			unit[a] = known[a] < 0 || (moves && u < 0.5) ? drawn : known[a];
 		else
-			unit[a] = moves ? snapped(g, known[a] + reach * pio_real_ndtri(0.0005 + 0.999 * u)) : known[a];
+			unit[a] = moves ? snapped(s, a, known[a] + reach * pio_real_ndtri(0.0005 + 0.999 * u)) : known[a];
 	}
 }
 
@@ -152,8 +169,8 @@ static double climb(search *s, double *unit, double score, int calls)
 		if (s->axes[a].axis.kind == PIO_AXIS_CHOICE || !is_there(s, unit, a))
 			continue;
 		x[n] = unit[a];
-		low[n] = 0;
-		high[n] = 1;
+		low[n] = s->low[a];
+		high[n] = s->high[a];
 		s->free[n++] = a;
 	}
 	if (n < s->axes_count)
@@ -165,7 +182,7 @@ static double climb(search *s, double *unit, double score, int calls)
 	double top[PIO_GP_AXES_MAX];
 	memcpy(top, unit, (size_t)s->axes_count * sizeof *unit);
 	for (int i = 0; i < n; i++)
-		top[s->free[i]] = snapped(&s->axes[s->free[i]], x[i]);
+		top[s->free[i]] = snapped(s, s->free[i], x[i]);
 	double found = promise(s, top);
 	if (!(found > score))
 		return score;
@@ -230,7 +247,8 @@ static void look(double *rows, double *scores, int *count, search *s, const pio_
 	/* those around the best would take all places: there are places for each kind */
 	for (int i = 0; i < effort->candidates; i++) {
 		if (i % 4 == 0 && near_max) {
-			draw_near(unit, s, pio_gp_known(s->gp, best), i % 8 ? 0.15 : 0.02, draw);
+			const double *known = s->region ? s->region->middle : pio_gp_known(s->gp, best);
+			draw_near(unit, s, known, i % 8 ? 0.15 : 0.02, draw);
 			keep(rows, scores, &near, near_max, d, unit, promise(s, unit));
 		} else {
 			draw_anywhere(unit, s, draw);
@@ -243,7 +261,8 @@ static void look(double *rows, double *scores, int *count, search *s, const pio_
 		bool is_drawn = i < near_max ? i < near : i < near_max + anywhere;
 		if (i < starts && !is_drawn)
 			continue;
-		memcpy(unit, i < starts ? rows + i * d : pio_gp_known(s->gp, best), (size_t)d * sizeof *unit);
+		const double *last = s->region ? s->region->middle : pio_gp_known(s->gp, best);
+		memcpy(unit, i < starts ? rows + i * d : last, (size_t)d * sizeof *unit);
 		double score = climb(s, unit, promise(s, unit), effort->calls);
 		double stepped = step(s, unit, score);
 		if (stepped > score)
@@ -252,8 +271,31 @@ static void look(double *rows, double *scores, int *count, search *s, const pio_
 	}
 }
 
+/* The box: all of it, or around the middle of a region, of whole numbers a cell to either
+ * side at least. */
+static void set_box(search *s)
+{
+	for (int a = 0; a < s->axes_count; a++) {
+		const pio_axis *axis = &s->axes[a].axis;
+		s->low[a] = 0;
+		s->high[a] = 1;
+		if (!s->region || axis->kind == PIO_AXIS_CHOICE)
+			continue;
+		double middle = s->region->middle[a], low = middle - s->region->half[a];
+		double high = middle + s->region->half[a];
+		if (axis->kind == PIO_AXIS_WHOLE) {
+			double from, to, range = axis->high - axis->low;
+			pio_axis_cell(&from, &to, axis, axis->low + middle * range);
+			low = fmin(low, middle - 1.2 * (to - from) / range);
+			high = fmax(high, middle + 1.2 * (to - from) / range);
+		}
+		s->low[a] = fmax(low, 0);
+		s->high[a] = fmin(high, 1);
+	}
+}
+
 int pio_gp_search(double *points, size_t *found, pio_gp *gp, const pio_gp_effort *effort,
-                  pio_draw *draw, pio_err *err)
+                  const pio_gp_region *region, pio_draw *draw, pio_err *err)
 {
 	search *s = pio_calloc(1, sizeof *s);
 	int d = 0, count = 0;
@@ -264,7 +306,8 @@ int pio_gp_search(double *points, size_t *found, pio_gp *gp, const pio_gp_effort
 	int rc = s && rows && scores ? 0 : pio_fail(err, PIO_ENOMEM, "out of memory for %d starts",
 	                                            effort->starts);
 	if (!rc) {
-		*s = (search){ .gp = gp, .axes = axes, .axes_count = d };
+		*s = (search){ .gp = gp, .axes = axes, .axes_count = d, .region = region };
+		set_box(s);
 		size_t best = pio_gp_best(&s->best, gp);
 		look(rows, scores, &count, s, effort, best, draw);
 		put_points(points, found, s, rows + effort->starts * d, count);
@@ -273,4 +316,30 @@ int pio_gp_search(double *points, size_t *found, pio_gp *gp, const pio_gp_effort
 	pio_free(rows);
 	pio_free(scores);
 	return rc;
+}
+
+double pio_gp_probe(double *point, pio_gp *gp, const pio_gp_region *region)
+{
+	search s = { .gp = gp, .region = region };
+	double unit[PIO_GP_AXES_MAX], best[PIO_GP_AXES_MAX], most = -1;
+	s.axes = pio_gp_axes(&s.axes_count, gp);
+	set_box(&s);
+	memcpy(unit, region->middle, (size_t)s.axes_count * sizeof *unit);
+	memcpy(best, unit, (size_t)s.axes_count * sizeof *unit);
+	for (int a = 0; a < s.axes_count; a++) {
+		if (s.axes[a].axis.kind == PIO_AXIS_CHOICE || !is_there(&s, unit, a))
+			continue;
+		for (int side = 0; side < 2; side++) {
+			double mean, deviation;
+			unit[a] = snapped(&s, a, side ? s.high[a] : s.low[a]);
+			pio_gp_predict(&mean, &deviation, NULL, NULL, gp, unit);
+			if (deviation > most * (1 + 1e-9)) {
+				most = deviation;
+				memcpy(best, unit, (size_t)s.axes_count * sizeof *unit);
+			}
+		}
+		unit[a] = region->middle[a];
+	}
+	pio_gp_point(point, gp, best);
+	return most < 0 ? 0 : most / pio_gp_width(gp);
 }

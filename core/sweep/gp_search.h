@@ -18,11 +18,22 @@ typedef struct pio_gp_effort {
 	int calls;                 /* each by so many looks at the model */
 } pio_gp_effort;
 
+/* A part of the space in which the mean less `care` deviations is to be the least. Choices on
+ * which parameters depend are those of the middle. */
+typedef struct pio_gp_region {
+	const double *middle, *half; /* in units; half: to either side of it, one an axis */
+	double care;
+} pio_gp_region;
+
 /* log of the expected improvement on `best` of what has this mean and deviation. */
 double pio_gp_log_improvement(double mean, double deviation, double best);
 /* Rows of one coordinate an axis into `points`, which has room for effort->starts of them:
- * the best first, none twice. *found says how many. */
+ * the best first, none twice. *found says how many. region NULL: everywhere, what promises
+ * the largest improvement. */
 int pio_gp_search(double *points, size_t *found, pio_gp *gp, const pio_gp_effort *effort,
-                  pio_draw *draw, pio_err *err);
+                  const pio_gp_region *region, pio_draw *draw, pio_err *err);
+/* Of the points on the region's border along one axis each, the one of which the least is
+ * known: its coordinates, and the deviation there in parts of the one far from all points. */
+double pio_gp_probe(double *point, pio_gp *gp, const pio_gp_region *region);
 
 #endif

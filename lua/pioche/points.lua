@@ -67,6 +67,18 @@ function points:even(number)
   return (self:take(self.space:even(self.seed, number))) or self:random(number)
 end
 
+-- The middle of all ranges, each choice the first one; nil where that is none, or was there
+-- before. `space_axes` and `list`: of axes.lua.
+function points:middle(space_axes, list)
+  local values = {}
+  for i, axis in ipairs(list) do
+    local low, high = axis.low, axis.high
+    local middle = axis.log and sweep.exp(0.5 * (sweep.log(low) + sweep.log(high))) or low + 0.5 * (high - low)
+    values[i] = axis.kind == "choice" and 1 or axis.kind == "whole" and math.floor(middle) or middle
+  end
+  return (self:take(space_axes:raw_of(list, values)))
+end
+
 -- A random point; nil where there is none left.
 function points:random(number)
   local rejected, doubted = 0, {}

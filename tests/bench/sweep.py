@@ -80,7 +80,7 @@ def main():
 
     def measure(job):
         name, search = job
-        seeds = SEEDS if name in FUNCTIONS else FRONT_SEEDS
+        seeds = SEEDS if name in FUNCTIONS + HELD_OUT else FRONT_SEEDS
         env = {"FUNCTION": name, "SEARCH": search, "SEEDS": seeds, "BUDGETS": " ".join(map(str, BUDGETS))}
         return job, peer(python, **env) if search.startswith("optuna-") else host(**env)
 
@@ -94,7 +94,7 @@ def main():
                 cells = [cell([row["regrets"][i] for row in rows]) for i in range(len(BUDGETS))]
                 print(f"{name:14} {search:13} {'  '.join(cells)}", flush=True)
 
-    table(FUNCTIONS, OWN + PEERS, f"regret, the median of {SEEDS} seeds")
+    table(FUNCTIONS + HELD_OUT, OWN + PEERS, f"regret, the median of {SEEDS} seeds")
     table(FRONTS, FRONT_OWN + FRONT_PEERS,
           f"\nseveral goals: volume that no point covers, the median of {FRONT_SEEDS} seeds")
     print("\none proposal, ms                              p50    goal")

@@ -92,6 +92,71 @@ local function trap(p)
   return 3 - 3 * math.exp(-6 * far)
 end
 
+local function griewank(x)
+  local sum, product = 0, 1
+  for i = 1, #x do
+    local z = x[i] - 60 * shift(i)
+    sum, product = sum + z ^ 2 / 4000, product * math.cos(z / math.sqrt(i))
+  end
+  return 1 + sum - product
+end
+
+local function styblinski_tang(x)
+  local sum = 0
+  for i = 1, #x do sum = sum + (x[i] ^ 4 - 16 * x[i] ^ 2 + 5 * x[i]) / 2 end
+  return sum
+end
+
+local function michalewicz(x)
+  local sum = 0
+  for i = 1, #x do sum = sum - math.sin(x[i]) * math.sin(i * x[i] ^ 2 / math.pi) ^ 20 end
+  return sum
+end
+
+local function dixon_price(x)
+  local sum = (x[1] - 1) ^ 2
+  for i = 2, #x do sum = sum + i * (2 * x[i] ^ 2 - x[i - 1]) ^ 2 end
+  return sum
+end
+
+local function sphere(x, scale)
+  local sum = 0
+  for i = 1, #x do sum = sum + (x[i] - scale * shift(i)) ^ 2 end
+  return sum
+end
+
+-- Axes a thousand times as steep as others, at an angle to the parameters.
+local function ellipsoid(x)
+  local z, sum = {}, 0
+  for i = 1, #x do z[i] = x[i] - 5 * shift(i) end
+  for i = 1, #x - 1 do
+    local c, s = math.cos(0.7), math.sin(0.7)
+    z[i], z[i + 1] = c * z[i] - s * z[i + 1], s * z[i] + c * z[i + 1]
+  end
+  for i = 1, #x do sum = sum + 1000 ^ ((i - 1) / (#x - 1)) * z[i] ^ 2 end
+  return sum
+end
+
+local function zakharov(x)
+  local sum, line = 0, 0
+  for i = 1, #x do sum, line = sum + x[i] ^ 2, line + 0.5 * i * x[i] end
+  return sum + line ^ 2 + line ^ 4
+end
+
+-- Like the loss of a model: the best rate depends on width and batch, what is too fast
+-- diverges, and most of it matters little.
+local function training(p)
+  local best_lr = -2.3 - 0.5 * (math.log(p.width, 2) - 7) / 2 + 0.25 * (math.log(p.batch, 2) - 6) / 2
+  local off = math.log(p.lr, 10) - best_lr
+  if off > 1.1 then return 8 + off end
+  local capacity = 1.9 * (p.width * p.depth / 64) ^ -0.25
+  local fit = off < 0 and 0.25 * off ^ 2 or 0.9 * off ^ 2
+  return 1.6 + capacity + fit + 0.05 * (math.log(p.decay, 10) + 2.5) ^ 2
+    + 0.8 * (p.drop - 0.1 * p.depth / 8) ^ 2
+    + (p.optimizer == "adamw" and 0 or 0.12) + 0.03 * math.abs(math.log(p.batch, 2) - 6)
+    + 0.02 * (p.warmup - 0.06) ^ 2 / 0.01
+end
+
 -- A noise of the run's number: of a normal distribution, nearly.
 local function noise(number)
   local sum = 0
@@ -153,5 +218,19 @@ end
 add_front("ZDT1", 30, { 11, 11 }, 121 - 1 / 3, function(x) return zdt(x, math.sqrt) end)
 add_front("ZDT2", 30, { 11, 11 }, 121 - 2 / 3, function(x) return zdt(x, function(y) return y ^ 2 end) end)
 add_front("DTLZ2", 12, { 2, 2, 2 }, 8 - math.pi / 6, dtlz2)
+
+-- By these no search was ever tuned: what holds of those above is to hold of them.
+add("Griewank-6", cube(6, -60, 60), 0, function(p) return griewank(list(p, 6)) end)
+add("Styblinski-5", cube(5, -5, 5), -195.83082851885710, function(p) return styblinski_tang(list(p, 5)) end)
+add("Michalewicz-5", cube(5, 0, math.pi), -4.687658179, function(p) return michalewicz(list(p, 5)) end)
+add("Dixon-Price-8", cube(8, -10, 10), 0, function(p) return dixon_price(list(p, 8)) end)
+add("sphere-10", cube(10, -5, 5), 0, function(p) return sphere(list(p, 10), 5) end)
+add("ellipsoid-8", cube(8, -5, 5), 0, function(p) return ellipsoid(list(p, 8)) end)
+add("Zakharov-6", cube(6, -5, 10), 0, function(p) return zakharov(list(p, 6)) end)
+add("training", function(pioche)
+  return { lr = pioche.log_uniform(1e-5, 1), decay = pioche.log_uniform(1e-5, 1),
+    width = pioche.log_int(16, 512), depth = pioche.int(1, 8), batch = pioche.log_int(8, 512), drop = pioche.uniform(0, 0.5),
+    warmup = pioche.uniform(0, 0.2), optimizer = { "adamw", "sgd" } }
+end, 2.5, function(p, number) return training(p) + 0.01 * noise(number) end, training)
 
 return functions

@@ -96,6 +96,44 @@ def trap(p):
     return 3 - 3 * math.exp(-6 * far)
 
 
+def griewank(x):
+    z = [v - 60 * shift(i) for i, v in enumerate(x, 1)]
+    return (1 + sum(v ** 2 for v in z) / 4000
+            - math.prod(math.cos(v / math.sqrt(i)) for i, v in enumerate(z, 1)))
+
+
+def ellipsoid(x):
+    z = [v - 5 * shift(i) for i, v in enumerate(x, 1)]
+    c, s = math.cos(0.7), math.sin(0.7)
+    for i in range(len(z) - 1):
+        z[i], z[i + 1] = c * z[i] - s * z[i + 1], s * z[i] + c * z[i + 1]
+    return sum(1000 ** (i / (len(z) - 1)) * v ** 2 for i, v in enumerate(z))
+
+
+def zakharov(x):
+    line = sum(0.5 * i * v for i, v in enumerate(x, 1))
+    return sum(v ** 2 for v in x) + line ** 2 + line ** 4
+
+
+def training_space(t):
+    return {"lr": t.suggest_float("lr", 1e-5, 1, log=True), "decay": t.suggest_float("decay", 1e-5, 1, log=True),
+            "width": t.suggest_int("width", 16, 512, log=True), "depth": t.suggest_int("depth", 1, 8),
+            "batch": t.suggest_int("batch", 8, 512, log=True), "drop": t.suggest_float("drop", 0, 0.5),
+            "warmup": t.suggest_float("warmup", 0, 0.2),
+            "optimizer": t.suggest_categorical("optimizer", ["adamw", "sgd"])}
+
+
+def training(p):
+    width, batch = math.log2(p["width"]), math.log2(p["batch"])
+    off = math.log10(p["lr"]) - (-2.3 - 0.5 * (width - 7) / 2 + 0.25 * (batch - 6) / 2)
+    if off > 1.1:
+        return 8 + off
+    return (1.6 + 1.9 * (p["width"] * p["depth"] / 64) ** -0.25 + (0.25 if off < 0 else 0.9) * off ** 2
+            + 0.05 * (math.log10(p["decay"]) + 2.5) ** 2 + 0.8 * (p["drop"] - 0.1 * p["depth"] / 8) ** 2
+            + (0 if p["optimizer"] == "adamw" else 0.12) + 0.03 * abs(batch - 6)
+            + 0.02 * (p["warmup"] - 0.06) ** 2 / 0.01)
+
+
 def noise(number):
     return sum((math.sin(number * 12.9898 + i * 78.233) * 43758.5453) % 1 for i in range(1, 13)) - 6
 
@@ -127,6 +165,18 @@ FUNCTIONS = {
     "Ackley-10": (cube(10, -32.768, 32.768), ackley, 0),
     "mixed": (mixed_space, mixed, 0), "conditional": (trap_space, trap, 0),
     "noisy": (cube(4, -5, 10), rosenbrock, 0, noisy),
+    "Griewank-6": (cube(6, -60, 60), griewank, 0),
+    "Styblinski-5": (cube(5, -5, 5), lambda x: sum(v ** 4 - 16 * v ** 2 + 5 * v for v in x) / 2,
+                     -195.83082851885710),
+    "Michalewicz-5": (cube(5, 0, math.pi),
+                      lambda x: -sum(math.sin(v) * math.sin(i * v ** 2 / math.pi) ** 20
+                                     for i, v in enumerate(x, 1)), -4.687658179),
+    "Dixon-Price-8": (cube(8, -10, 10),
+                      lambda x: (x[0] - 1) ** 2 + sum(i * (2 * b ** 2 - a) ** 2
+                                                      for i, (a, b) in enumerate(zip(x, x[1:]), 2)), 0),
+    "sphere-10": (cube(10, -5, 5), lambda x: sum((v - 5 * shift(i)) ** 2 for i, v in enumerate(x, 1)), 0),
+    "ellipsoid-8": (cube(8, -5, 5), ellipsoid, 0), "Zakharov-6": (cube(6, -5, 10), zakharov, 0),
+    "training": (training_space, training, 2.5, lambda p, number: training(p) + 0.01 * noise(number)),
 }
 # name: the space, the values, the reference, and the most that can be covered
 FRONTS = {

@@ -42,7 +42,8 @@ test("a plan names the space, the sampler and why, the runs, the points", functi
   local status, out = pioche("plan", dir .. "/r.lua", table.unpack(options))
   equal(status, 0)
   for _, part in ipairs { "experiment x", "log_uniform(0.0001, 0.01)", "when optimizer is adamw",
-    "infinitely many points", "search   auto (runs=32, seed=1): none was asked for, and the space is continuous: gp and tpe by turns",
+    "infinitely many points", "search   auto (runs=32, seed=1): none was asked for, and the space is continuous:"
+      .. " trust_region around the best point, gp and tpe by turns",
     "goal     minimize loss", "1 node x 2 ranks", "runs     64 (32 points x 2 seeds)", "... and 24 more" } do
     contains(out, part)
   end

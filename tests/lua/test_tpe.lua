@@ -73,6 +73,31 @@ test("cma_es follows a narrow valley, one run at a time and eight, and finds a c
   end
 end)
 
+test("trust_region finds all digits where a function is smooth, also with four under way", function()
+  -- regrets of one run at a time and, where that is another, of four
+  for _, case in ipairs { { "Branin", 50, 1e-5 }, { "Hartmann-6", 80, 1e-3, 0.13 }, { "Levy-8", 80, 1 },
+    { "Dixon-Price-8", 100, 10 } } do
+    local f, runs = named(case[1]), case[2]
+    local one, four = median("trust_region", f, 3, runs), median("trust_region", f, 3, 2 * runs, 4)
+    assert(one < case[3], ("%s: one %g"):format(f.name, one))
+    assert(four < (case[4] or case[3]), ("%s: four %g"):format(f.name, four))
+  end
+end)
+
+test("trust_region begins again elsewhere where there is no more to find", function()
+  local f = named "Rastrigin-5"
+  local sampler, best, values = search("trust_region", f.space(words), { runs = 600, seed = 1 }), math.huge, {}
+  for n = 1, 600 do
+    values[n] = f.value(sampler:propose(n), n)
+    sampler:observe(n, values[n], { status = "finished" })
+  end
+  assert(sampler.places[1].since > 50, "it never began again")
+  for n = 1, 150 do best = math.min(best, values[n]) end
+  local later = math.huge
+  for n = 151, 600 do later = math.min(later, values[n]) end
+  assert(later < best, ("first %g, then %g"):format(best, later))
+end)
+
 test("cma_es begins again where there is no more to find, with more points", function()
   local f = named "Rastrigin-5"
   local sampler, best = search("cma_es", f.space(words), { runs = 3000, seed = 1 }), math.huge
@@ -86,8 +111,9 @@ test("cma_es begins again where there is no more to find, with more points", fun
   assert(best < 2, best)
 end)
 
-test("auto is near the better of its two, be the function smooth, rugged or a trap", function()
-  for _, case in ipairs { { "Branin", 40, 0.05 }, { "Rastrigin-5", 60, 0.9 }, { "conditional", 60, 0.2 } } do
+test("auto goes downhill, and is not led astray by what is rugged, noisy or a trap", function()
+  for _, case in ipairs { { "Branin", 40, 1e-3 }, { "Rosenbrock-10", 80, 0.01 }, { "Rastrigin-5", 60, 0.8 },
+    { "noisy", 60, 0.1 }, { "conditional", 100, 0.01 } } do
     local f, runs = named(case[1]), case[2]
     local random, auto = median("random", f, 3, runs), median("auto", f, 3, runs, 2)
     assert(auto < case[3] * random, ("%s: auto %g, random %g"):format(f.name, auto, random))
@@ -102,8 +128,11 @@ test("auto chooses by space and budget, and says why", function()
   equal({ chosen({ a = { 1, 2, 3 } }, 3) }, { "grid", "3 runs are enough for all 3 points" })
   equal({ chosen(cube, 6) }, { "sobol", "6 runs are too few to learn from" })
   equal({ chosen(wide, 100) }, { "tpe", "50 parameters are too many for a Gaussian process" })
-  equal({ chosen(cube, 100) }, { nil, "gp and tpe by turns" })
-  equal({ chosen(cube, 1000) }, { nil, "gp and tpe by turns, tpe alone after 400 runs" })
+  equal({ chosen(cube, 100) }, { nil, "trust_region around the best point, gp and tpe by turns" })
+  equal({ chosen(cube, 1000) },
+    { nil, "trust_region around the best point, gp and tpe by turns, tpe alone after 400 runs" })
+  local list = { 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 }
+  equal({ chosen({ a = list, b = list }, 50) }, { nil, "gp and tpe by turns" })
   local sampler = search("auto", { a = { 1, 2, 3 } }, { runs = 9 })
   equal(sampler.adaptive, nil)
   equal(sampler.size, 3)
@@ -121,7 +150,7 @@ local function small(name, seed)
 end
 
 test("of a finite space every point comes once, and then no more", function()
-  for _, name in ipairs { "tpe", "random", "sobol", "cma_es", "gp", "auto" } do
+  for _, name in ipairs { "tpe", "random", "sobol", "cma_es", "gp", "trust_region", "auto" } do
     local sampler, seen, count = small(name, 3), {}, 0
     while true do
       local params = sampler:propose(count + 1)
@@ -158,7 +187,8 @@ local function history(sampler, f, runs, adopted)
 end
 
 test("a search that is told again what was on record goes on with the identical points", function()
-  for _, case in ipairs { { "tpe", 80 }, { "cma_es", 80 }, { "gp", 36 }, { "auto", 36 } } do
+  for _, case in ipairs { { "tpe", 80 }, { "cma_es", 80 }, { "gp", 36 }, { "trust_region", 60 },
+    { "auto", 60 } } do
     for _, name in ipairs { "mixed", "conditional" } do
       local f, runs = named(name), case[2]
       local function new() return search(case[1], f.space(words), { runs = runs, seed = 5 }) end
@@ -240,11 +270,13 @@ test("values are of their domains, and bad options are told", function()
     sampler:observe(n, n % 4 > 0 and p.x or nil, {})
   end
   tap.contains(tap.raises(search, "tpe", given, { gamma = 2 }), "gamma: expected a number above 0")
-  tap.contains(tap.raises(search, "cma_es", given, { population = 3 }), "population: expected a whole number from 4")
+  tap.contains(tap.raises(search, "cma_es", given, { population = 3 }),
+    "population: expected a whole number from 4")
   local wide = {}
   for i = 1, 201 do wide["x" .. i] = space_of.uniform(0, 1) end
   local _, why = pcall(search, "cma_es", wide, {})
-  tap.contains(require("pioche.errors").is(why) and why.message or tostring(why), "at most 200 parameters, the space has 201")
+  tap.contains(require("pioche.errors").is(why) and why.message or tostring(why),
+    "at most 200 parameters, the space has 201")
   tap.contains(tap.raises(search, "tpe", given, { seeds = 2 }), "seeds: there is no such key")
 end)
 

@@ -213,14 +213,14 @@ static void it_looks_where_it_is_low_and_not_where_runs_are_under_way(void **sta
 	check_ok(pio_gp_learn(gp, points, values, 12, 60, &err));
 	check_ok(pio_gp_know(gp, points, values, 12, NULL, 0, &err));
 	pio_draw draw = named(1, "search");
-	check_ok(pio_gp_search(best, &found, gp, &effort, &draw, &err));
+	check_ok(pio_gp_search(best, &found, gp, &effort, NULL, &draw, &err));
 	assert_true(found >= 1 && fabs(best[0] - 7.3) < 0.3);
 	draw = named(1, "search");
-	check_ok(pio_gp_search(again, &found, gp, &effort, &draw, &err));
+	check_ok(pio_gp_search(again, &found, gp, &effort, NULL, &draw, &err));
 	assert_true(again[0] == best[0]);
 	check_ok(pio_gp_know(gp, points, values, 12, best, 1, &err));
 	draw = named(1, "search");
-	check_ok(pio_gp_search(again, &found, gp, &effort, &draw, &err));
+	check_ok(pio_gp_search(again, &found, gp, &effort, NULL, &draw, &err));
 	assert_true(fabs(again[0] - best[0]) > 1e-4);
 	pio_gp_free(gp);
 }
@@ -263,7 +263,7 @@ static void memory_that_is_out_is_an_error(void **state)
 		int rc = pio_gp_new(&gp, &axis, 1, &err);
 		rc = rc ? rc : pio_gp_learn(gp, points, values, 6, 4, &err);
 		rc = rc ? rc : pio_gp_know(gp, points, values, 6, NULL, 0, &err);
-		rc = rc ? rc : pio_gp_search(best, &found, gp, &effort, &draw, &err);
+		rc = rc ? rc : pio_gp_search(best, &found, gp, &effort, NULL, &draw, &err);
 		bool struck = pio_mem_fail_at(0) == 0;
 		pio_gp_free(gp);
 		assert_int_equal(pio_mem_live(), live);

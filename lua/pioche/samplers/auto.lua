@@ -1,12 +1,15 @@
 -- auto: a search chosen by the space and the budget, and switched by what it finds.
 --
 -- A space that the budget covers is walked through; so few runs that there is nothing to
--- learn from are spread evenly. Else two models see every run and propose by turns: the
--- Gaussian process, which is far ahead where the function is smooth, and the Parzen
--- estimator, which is not led astray where it is rugged. The better one's points have
--- been of late, the more turns it gets. Where there are more runs or parameters than a
--- Gaussian process can bear, the estimator goes on alone. Several goals are for the estimator
--- where runs are few, and for NSGA-II where there are many.
+-- learn from are spread evenly. Else three models see every run. A trust region goes
+-- downhill from the best point, the middle of the space to begin with, or of each branch:
+-- most runs are its own while it is wide, fewer once it is narrow, and has found what there
+-- is. The others are for the rest of the space: the Gaussian process, which is far ahead
+-- where the function is smooth, and the Parzen estimator, which is not led astray where it
+-- is rugged, by turns; the better one's points have been of late, the more turns it gets.
+-- Where one of them finds a better place, the region moves there. Where there are more runs
+-- or parameters than a Gaussian process can bear, the estimator goes on alone. Several goals
+-- are for the estimator where runs are few, and for NSGA-II where there are many.
 local fields = require "pioche.fields"
 local sweep = require "pioche.core.sweep"
 
@@ -18,7 +21,11 @@ local gp_runs_max = 400        -- a proposal of the Gaussian process takes a ten
 local gp_axes_max = 40
 local recent = 30              -- observations by which turns are given
 local front_runs_max = 250     -- of several goals the estimator learns from so many at most
-local startup = 8              -- points that are spread evenly before
+local startup = 8              -- points of the whole space before it has a model
+local descents_max = 2000      -- runs up to which there is a trust region
+local narrow = 1e-4            -- of each range: so narrow, a region is widened again
+local share_wide, share_narrow = 0.85, 0.5 -- of the runs, for the region
+local places_max = 4           -- branches that are looked into
 
 auto.schema = {
   runs = { kind = "positive", default = 32, help = "points to propose; of a finite space none twice" },
@@ -29,7 +36,16 @@ function auto.check(where, given)
   return fields.check(where, given, auto.schema)
 end
 
--- The sampler for a space and a budget, and why in words; nil: both models by turns.
+-- Is there a parameter that is a number?
+local function has_numbers(space)
+  for _, parameter in ipairs(space.parameters) do
+    local d = parameter.domain
+    if d.low and d.low < d.high then return true end
+  end
+  return false
+end
+
+-- The sampler for a space and a budget, and why in words; nil: models by turns.
 function auto.choose(space, runs, aims)
   local count = space:count()
   if count and count <= runs then
@@ -49,8 +65,9 @@ function auto.choose(space, runs, aims)
   if free > gp_axes_max then
     return "tpe", ("%d parameters are too many for a Gaussian process"):format(free)
   end
-  return nil, ("gp and tpe by turns%s"):format(runs > gp_runs_max
-    and (", tpe alone after %d runs"):format(gp_runs_max) or "")
+  return nil, ("%sgp and tpe by turns%s"):format(
+    has_numbers(space) and "trust_region around the best point, " or "",
+    runs > gp_runs_max and (", tpe alone after %d runs"):format(gp_runs_max) or "")
 end
 
 local methods = {}
@@ -67,7 +84,11 @@ function auto.new(space, options, aims)
   if name then return child(name, space, { runs = options.runs, seed = options.seed }, aims) end
   local given = { runs = options.runs, seed = options.seed, startup = startup }
   local self = setmetatable({ adaptive = true, options = options, gp = child("gp", space, given),
-    tpe = child("tpe", space, given), by = {}, values = {}, order = {} }, methods)
+    tpe = child("tpe", space, given), by = {}, values = {}, order = {}, told = 0 }, methods)
+  if has_numbers(space) then
+    self.region = child("trust_region", space, { runs = options.runs, seed = options.seed })
+    self.region.narrow = narrow
+  end
   for _, parameter in ipairs(space.parameters) do
     self.has_branches = self.has_branches or #parameter.conditions > 0
   end
@@ -82,16 +103,16 @@ local function credits(self)
   local seen, good, records = { gp = 0, tpe = 0 }, { gp = 0, tpe = 0 }, { gp = 0, tpe = 0 }
   for i, number in ipairs(self.order) do
     local value, name = self.values[number], self.by[number]
-    if value < best and i > startup then
+    if value < best and records[name] then
       records[name] = records[name] + (i > #self.order - recent and 1 or 0)
     end
     sorted[i], best = value, math.min(best, value)
   end
   table.sort(sorted)
-  for i = #self.order, startup + 1, -1 do
+  for i = #self.order, 1, -1 do
     local number = self.order[i]
     local name = self.by[number]
-    if seen[name] < recent // 2 then
+    if seen[name] and seen[name] < recent // 2 then
       seen[name] = seen[name] + 1
       good[name] = good[name] + (self.values[number] <= sorted[(#sorted + 4) // 5] and 1 or 0)
     end
@@ -100,9 +121,9 @@ local function credits(self)
   return credit "gp", credit "tpe"
 end
 
--- Whose turn a number is: a function of what was observed before it.
+-- Which model of the whole space a number is for: a function of what was observed before it.
 local function turn(self, number)
-  if #self.order < startup then return "gp" end
+  if self.told < startup then return "gp" end
   if #self.order >= gp_runs_max then return "tpe" end
   local gp, tpe = credits(self)
   local share = math.max(0.25, math.min(0.9, 2.5 * gp / (2.5 * gp + tpe)))
@@ -111,27 +132,61 @@ local function turn(self, number)
   return sweep.uniform(self.options.seed, number, "auto") < share and "gp" or "tpe"
 end
 
-function methods:propose(number)
-  local name = turn(self, number)
-  local params = self[name]:propose(number)
-  if not params then return nil end
-  self[name == "gp" and "tpe" or "gp"]:adopt(number, params)
+-- The place at which a number goes downhill, if it does: half of the time the best one that
+-- is wide, else one of the others.
+local function downhill(self, number)
+  if not self.region or #self.order >= descents_max then return nil end
+  local list, wide = self.region:best_places(), {}
+  for i = 1, math.min(#list, places_max) do
+    if list[i].rounds == 0 then wide[#wide + 1] = list[i].place end
+  end
+  local share = #wide > 0 and share_wide or share_narrow
+  local drawn = sweep.uniform(self.options.seed, number, "downhill") / share
+  if drawn >= 1 or not list[1] then return nil end
+  if #wide == 0 then return list[1].place end
+  return drawn < 0.5 and wide[1] or wide[1 + math.floor((drawn - 0.5) * 2 * #wide)]
+end
+
+local function join(self, number, params, name)
+  for _, other in ipairs { "gp", "tpe" } do
+    if other ~= name then self[other]:adopt(number, params) end
+  end
+  if self.region and name ~= "region" then self.region:join(number, params) end
   self.by[number] = name
   return params
 end
 
+function methods:propose(number)
+  if number > self.options.runs then return nil end
+  local middle = number == 1 and self.gp.points:middle(self.gp.axes, self.gp.list)
+  if middle then return join(self, number, middle, "middle") end
+  local place = downhill(self, number)
+  local params = place and self.region:descend(number, place)
+  if params then return join(self, number, params, "region") end
+  local name = turn(self, number)
+  params = self[name]:propose(number)
+  return params and join(self, number, params, name)
+end
+
 function methods:adopt(number, params, is_aside)
-  self.by[number] = not is_aside and turn(self, number) or nil
+  local place = number > 1 and not is_aside and downhill(self, number)
+  local is_own = place and self.region:retrace(number, params, place)
+  self.by[number] = not is_aside and (is_own and "region" or turn(self, number)) or nil
   self.gp:adopt(number, params, is_aside)
   self.tpe:adopt(number, params, is_aside)
+  if self.region and not place then self.region:join(number, params, is_aside) end
 end
 
 function methods:observe(number, value, how)
   if not self.by[number] then return end
-  if not self.values[number] then table.insert(self.order, number) end
+  if not self.values[number] then
+    table.insert(self.order, number)
+    if self.by[number] ~= "region" then self.told = self.told + 1 end
+  end
   self.values[number] = value and value == value and value or math.huge
   self.gp:observe(number, value, how)
   self.tpe:observe(number, value, how)
+  if self.region then self.region:observe(number, value, how) end
 end
 
 return auto

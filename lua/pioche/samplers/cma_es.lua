@@ -26,7 +26,8 @@ local sigma = 1 / 6            -- of each range, to begin with
 local generations_min = 10     -- that the budget has for a larger population
 
 local function population(value)
-  if math.type(value) == "integer" and (value == 0 or value >= 4) and value <= 100000 then return value end
+  local is_whole = math.type(value) == "integer"
+  if is_whole and (value == 0 or value >= 4) and value <= 100000 then return value end
   return nil, "a whole number from 4 to 100000, or 0: by the number of parameters"
 end
 
@@ -34,7 +35,8 @@ cma_es.schema = {
   runs = { kind = "positive", default = 32, help = "points to propose; of a finite space none twice" },
   seed = { kind = "count", default = 1, help = "what draws are made from: the same seed, the same points" },
   population = { kind = population, default = 0,
-    help = "points of a generation; 0: 4 + 3 log of the number of parameters, or as many as run at once" },
+    help = "points of a generation; 0: 4 + 3 log of the number of parameters, or as many as run at"
+      .. " once" },
 }
 
 function cma_es.check(where, given)
@@ -45,14 +47,14 @@ local methods = {}
 methods.__index = methods
 
 function cma_es.new(space, options)
-  local self = setmetatable({ adaptive = true, options = options, axes = axes.of(space), slots = {}, order = {},
-    points = points.new(space, options.seed, math.min(100000, 1000 * options.runs)),
+  local self = setmetatable({ adaptive = true, options = options, axes = axes.of(space), slots = {},
+    order = {}, points = points.new(space, options.seed, math.min(100000, 1000 * options.runs)),
     levels = levels.new(level_min), restarts = 0, under_way = 0 }, methods)
   self.size = math.min(space:count() or options.runs, options.runs)
   self.list = self.axes:flat()
   if #self.list > axes_max then
-    errors.raise("invalid", "search: cma_es takes at most %d parameters, the space has %d; pioche.tpe takes any"
-      .. " number", axes_max, #self.list)
+    errors.raise("invalid", "search: cma_es takes at most %d parameters, the space has %d; pioche.tpe takes"
+      .. " any number", axes_max, #self.list)
   elseif #self.list > 0 then
     self.model = check(sweep.cma(self.list, options.population))
     self.first_population, self.population = self.model:population(), self.model:population()
