@@ -543,6 +543,7 @@ end
 function recipe.spec(self, sweep, code)
   local program = sweep.program
   local has_code = sweep.where ~= nil or program.args ~= nil or sweep.stop.name == "rule"
+    or sweep.search.name == "sampler"
     or sweep.constraints ~= nil
   for _, parameter in ipairs(sweep.space.parameters) do
     has_code = has_code or parameter.domain.fn ~= nil

@@ -24,8 +24,10 @@ FRONT_SEEDS = os.environ.get("SEEDS") or "5"  # the peer's take minutes
 BUDGETS = [50, 100] if SHORT else [50, 100, 200]
 FUNCTIONS = ["Branin", "Hartmann-6", "Rosenbrock-10", "Levy-8", "Rastrigin-5", "Ackley-10", "mixed",
              "conditional", "noisy"]
+HELD_OUT = ["Griewank-6", "Styblinski-5", "Michalewicz-5", "Dixon-Price-8", "sphere-10", "ellipsoid-8",
+            "Zakharov-6", "training"]
 FRONTS = ["ZDT1", "ZDT2", "DTLZ2"]
-OWN = ["random", "sobol", "tpe", "cma_es", "gp", "auto"]
+OWN = ["random", "sobol", "tpe", "cma_es", "gp", "trust_region", "auto"]
 PEERS = ["optuna-tpe", "optuna-cmaes", "optuna-gp"]
 FRONT_OWN = ["random", "nsga2", "tpe", "auto"]
 FRONT_PEERS = ["optuna-tpe", "optuna-nsga2"]

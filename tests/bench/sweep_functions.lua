@@ -229,8 +229,8 @@ add("ellipsoid-8", cube(8, -5, 5), 0, function(p) return ellipsoid(list(p, 8)) e
 add("Zakharov-6", cube(6, -5, 10), 0, function(p) return zakharov(list(p, 6)) end)
 add("training", function(pioche)
   return { lr = pioche.log_uniform(1e-5, 1), decay = pioche.log_uniform(1e-5, 1),
-    width = pioche.log_int(16, 512), depth = pioche.int(1, 8), batch = pioche.log_int(8, 512), drop = pioche.uniform(0, 0.5),
-    warmup = pioche.uniform(0, 0.2), optimizer = { "adamw", "sgd" } }
-end, 2.5, function(p, number) return training(p) + 0.01 * noise(number) end, training)
+    width = pioche.log_int(16, 512), depth = pioche.int(1, 8), batch = pioche.log_int(8, 512),
+    drop = pioche.uniform(0, 0.5), warmup = pioche.uniform(0, 0.2), optimizer = { "adamw", "sgd" } }
+end, 2.2717514421272202, function(p, number) return training(p) + 0.01 * noise(number) end, training)
 
 return functions

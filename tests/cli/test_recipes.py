@@ -2,7 +2,9 @@
 """Every recipe of recipes/ runs, and does nothing when it is run again. The
 demo's are cut short; they run in one clone of the checkout, so that the model
 is built once."""
+import math
 import os
+import statistics
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
@@ -69,6 +71,42 @@ def test_multi_objective():
                 and r["metrics"]["latency_ms"]["last"] < own["latency_ms"] for r in fits)
         assert p.pioche("sweep", "replay", "multi-objective", "--json").json["same"]
         check_again(p, p.dir, "multi_objective.lua")
+
+
+def search_recipe(p, name, count):
+    """Run a recipe of a search over a function; its losses in the order in which they ran."""
+    with open(os.path.join(ROOT, f"recipes/{name}.lua"), encoding="utf-8") as f:
+        p.write(f"{name}.lua", f.read())
+    p.pioche("run", f"{name}.lua")
+    done = runs(p, p.dir)
+    assert len(done) == count, len(done)
+    said = p.pioche("sweep", "replay", name.replace("_", "-"), "--json").json
+    assert said["same"] and said["proposals"] == count, said
+    by_number = sorted(done, key=lambda r: int(r["id"].rsplit("-", 1)[1]))
+    return [r["metrics"]["loss"]["last"] for r in by_number]
+
+
+def test_tpe():
+    with Project() as p:
+        losses = search_recipe(p, "tpe", 60)
+        finite = [x if isinstance(x, float) and math.isfinite(x) else math.inf for x in losses]
+        assert 0 < finite.count(math.inf) < 10, losses # what diverges is the worst
+        assert statistics.median(finite[40:]) < statistics.median(finite[:20]) - 0.1, losses
+        check_again(p, p.dir, "tpe.lua")
+
+
+def test_own_sampler():
+    with Project() as p:
+        losses = search_recipe(p, "own_sampler", 120)
+        assert min(losses) < 0.06, losses
+        assert statistics.median(losses[100:]) < statistics.median(losses[:20]) / 5, losses
+        check_again(p, p.dir, "own_sampler.lua")
+        # what it proposes is checked, and its errors are its own
+        text = p.read("own_sampler.lua")
+        for wrong, message in (("do return { x = 9, y = 0 } end", "x=9: expected uniform(-2, 2)"),
+                               ("error('no idea')", "own_sampler.lua:30: no idea (in search.propose)")):
+            p.write("own_sampler.lua", text.replace("  local at = stand(known, draw)\n", f"  {wrong} local at\n", 1))
+            assert message in p.pioche("run", "own_sampler.lua", expect=1).err
 
 
 def test_gpt_and_two_stages():

@@ -86,7 +86,8 @@ end)
 
 test("trust_region begins again elsewhere where there is no more to find", function()
   local f = named "Rastrigin-5"
-  local sampler, best, values = search("trust_region", f.space(words), { runs = 600, seed = 1 }), math.huge, {}
+  local sampler = search("trust_region", f.space(words), { runs = 600, seed = 1 })
+  local best, values = math.huge, {}
   for n = 1, 600 do
     values[n] = f.value(sampler:propose(n), n)
     sampler:observe(n, values[n], { status = "finished" })

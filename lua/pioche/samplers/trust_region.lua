@@ -51,7 +51,8 @@ methods.__index = methods
 function trust.new(space, options)
   local self = setmetatable({ adaptive = true, options = options, axes = axes.of(space), slots = {},
     points = points.new(space, options.seed, math.min(100000, 1000 * options.runs)), order = {},
-    narrow = 0, price = price.new(), levels = levels.new(8), kinds = {}, begun = {}, place_of = {}, places = {} }, methods)
+    narrow = 0, price = price.new(), levels = levels.new(8), kinds = {}, begun = {}, place_of = {},
+    places = {} }, methods)
   self.size = math.min(space:count() or options.runs, options.runs)
   self.list, self.is_parent = self.axes:flat(), {}
   for _, axis in ipairs(self.list) do
