@@ -121,7 +121,7 @@ def check_lua(paths):
         say("lua", 0, "luacheck is missing (Debian package lua-check)")
         return
     result = subprocess.run([tool, "--no-color", "--codes", "-q", "--std", "lua54",
-                             "--max-line-length", "110", *paths], text=True, capture_output=True)
+                             "--max-line-length", "120", *paths], text=True, capture_output=True)
     if result.returncode:
         found.extend(l.strip() for l in result.stdout.splitlines() if re.match(r"\s+\S+:\d+", l))
 
