@@ -40,6 +40,7 @@ static pio_keep check_keep(lua_State *L, int index)
 		.every = pio_bind_field_integer(L, index, "every", 0),
 		.goal_key = pio_bind_field_string(L, index, "goal_key"),
 		.goal = pio_bind_field_string(L, index, "goal"),
+		.successor = pio_bind_field_integer(L, index, "successor", 0),
 	};
 }
 

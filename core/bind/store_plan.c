@@ -79,6 +79,15 @@ static int store_proposal_add(lua_State *L)
 	return pio_bind_done(L, rc, &err);
 }
 
+/* proposal_lineage(sweep_id, number, lineage) */
+static int store_proposal_lineage(lua_State *L)
+{
+	pio_err err = PIO_ERR_INIT;
+	int rc = pio_store_proposal_lineage(pio_bind_store(L, 1), luaL_checkinteger(L, 2), luaL_checkinteger(L, 3),
+	                                    luaL_checkstring(L, 4), &err);
+	return pio_bind_done(L, rc, &err);
+}
+
 /* proposal_observe(sweep_id, number, observation) -> which observation it is */
 static int store_proposal_observe(lua_State *L)
 {
@@ -222,6 +231,7 @@ static int store_object_path(lua_State *L)
 const luaL_Reg pio_bind_store_plan_methods[] = {
 	{ "snapshot_add", store_snapshot_add }, { "sweep_add", store_sweep_add },
 	{ "sweep_state", store_sweep_state }, { "proposal_add", store_proposal_add },
+	{ "proposal_lineage", store_proposal_lineage },
 	{ "sweep_extend", store_sweep_extend }, { "proposal_observe", store_proposal_observe },
 	{ "proposal_run_add", store_proposal_run_add }, { "proposal_forecast", store_proposal_forecast },
 	{ "log", store_log },

@@ -72,6 +72,15 @@ int pio_bind_gp_new(lua_State *L)
 	return 1;
 }
 
+/* The point of the list of values at `index`. */
+static void check_point(lua_State *L, double *point, const struct box *box, int index)
+{
+	pio_axis axes[PIO_GP_AXES_MAX];
+	for (int a = 0; a < box->axes_count; a++)
+		axes[a] = box->axes[a].axis;
+	pio_bind_partial_get(point, L, index, axes, box->axes_count);
+}
+
 /* model:add(values) -> slot; false for what is not there */
 static int gp_add(lua_State *L)
 {
@@ -85,10 +94,7 @@ static int gp_add(lua_State *L)
 		box->points = grown;
 		box->capacity = capacity;
 	}
-	pio_axis axes[PIO_GP_AXES_MAX];
-	for (size_t a = 0; a < d; a++)
-		axes[a] = box->axes[a].axis;
-	pio_bind_partial_get(box->points + box->count * d, L, 2, axes, box->axes_count);
+	check_point(L, box->points + box->count * d, box, 2);
 	lua_pushinteger(L, (lua_Integer)++box->count);
 	return 1;
 }
@@ -311,6 +317,19 @@ static int gp_gain(lua_State *L)
 	return 1;
 }
 
+/* model:predict(values) -> mean, deviation, in standardized values of what it knows */
+static int gp_predict(lua_State *L)
+{
+	struct box *box = check(L);
+	double point[PIO_GP_AXES_MAX], unit[PIO_GP_AXES_MAX], mean, deviation;
+	check_point(L, point, box, 2);
+	pio_gp_unit(unit, box->gp, point);
+	pio_gp_predict(&mean, &deviation, NULL, NULL, box->gp, unit);
+	lua_pushnumber(L, mean);
+	lua_pushnumber(L, deviation);
+	return 2;
+}
+
 /* model:length(axis), model:noise(): what was learned */
 static int gp_length(lua_State *L)
 {
@@ -332,7 +351,7 @@ void pio_bind_gp_type(lua_State *L)
 	static const luaL_Reg methods[] = {
 		{ "add", gp_add }, { "learn", gp_learn }, { "set", gp_set }, { "look", gp_look },
 		{ "know", gp_know }, { "search", gp_search }, { "probe", gp_probe },
-		{ "candidate", gp_candidate }, { "gain", gp_gain },
+		{ "candidate", gp_candidate }, { "gain", gp_gain }, { "predict", gp_predict },
 		{ "distance", gp_distance }, { "evidence", gp_evidence },
 		{ "length", gp_length }, { "noise", gp_noise }, { NULL, NULL },
 	};

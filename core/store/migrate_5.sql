@@ -79,6 +79,7 @@ ALTER TABLE object ADD COLUMN stored_bytes INTEGER;
 ALTER TABLE object ADD COLUMN sampled REAL;
 CREATE INDEX object_by_anchor ON object (anchor) WHERE anchor IS NOT NULL;
 ALTER TABLE proposal ADD COLUMN forecast TEXT;
+ALTER TABLE proposal ADD COLUMN lineage TEXT;
 ALTER TABLE proposal_run ADD COLUMN asked INTEGER;
 ALTER TABLE proposal_run ADD COLUMN seen INTEGER;
 ALTER TABLE proposal_run ADD COLUMN observed INTEGER;

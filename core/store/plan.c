@@ -101,6 +101,13 @@ int pio_store_proposal_add(pio_store *store, int64_t sweep_id, int64_t number,
 	                    " VALUES (?, ?, ?, ?)", "iiti", sweep_id, number, params, seen);
 }
 
+int pio_store_proposal_lineage(pio_store *store, int64_t sweep_id, int64_t number, const char *lineage,
+                               pio_err *err)
+{
+	return pio_sql_exec(store, err, "UPDATE proposal SET lineage = ? WHERE sweep_id = ? AND number = ?", "tii",
+	                    lineage, sweep_id, number);
+}
+
 int pio_store_proposal_observe(int64_t *ordinal, pio_store *store, int64_t sweep_id, int64_t number,
                                const char *observation, pio_err *err)
 {

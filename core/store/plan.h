@@ -43,6 +43,9 @@ int pio_store_sweep_extend(pio_store *store, int64_t sweep_id, int64_t runs, pio
  * on record too, the proposal can be derived again. */
 int pio_store_proposal_add(pio_store *store, int64_t sweep_id, int64_t number,
                            const char *params, int64_t seen, pio_err *err);
+/* Of a member of a population: JSON, as schema.sql says. */
+int pio_store_proposal_lineage(pio_store *store, int64_t sweep_id, int64_t number, const char *lineage,
+                               pio_err *err);
 /* What a proposal came to, JSON: the next observation of its sweep; *ordinal says
  * which. There is one a proposal: where it is on record, that stands. */
 int pio_store_proposal_observe(int64_t *ordinal, pio_store *store, int64_t sweep_id, int64_t number,

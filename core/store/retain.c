@@ -153,6 +153,12 @@ static int judge(candidate *list, size_t count, const pio_keep *keep, pio_err *e
 {
 	int64_t newest = 0;
 	size_t kept = 0, sound = count;
+	if (keep->successor) {
+		for (size_t i = 0; i < count; i++)
+			if (list[i].damaged)
+				keep_as(&list[i], "damaged");
+		return 0;
+	}
 	for (size_t i = 0; i < count; i++) {
 		if (list[i].damaged)
 			keep_as(&list[i], "damaged");
@@ -220,12 +226,13 @@ int pio_store_checkpoint_retain(int64_t *unread, pio_store *store, int64_t run_i
 		rc = judge(list, count, keep, err);
 	for (size_t i = 0; !rc && i < count; i++)
 		go += !list[i].why;
-	while (guard < count && (!list[guard].why || list[guard].damaged))
+	while (!keep->successor && guard < count && (!list[guard].why || list[guard].damaged))
 		guard++;
-	if (!rc && go)
-		rc = is_reread(&reread, store, list[guard].id, err); /* there is one: of sound ones some are kept */
-	if (!rc && !reread)
-		*unread = list[guard].id;
+	if (!rc && go) { /* there is one: of sound ones some are kept */
+		int64_t id = keep->successor ? keep->successor : list[guard].id;
+		rc = is_reread(&reread, store, id, err);
+		*unread = rc || reread ? 0 : id;
+	}
 	for (size_t i = 0; !rc && reread && i < count; i++)
 		if (!list[i].why)
 			rc = pio_store_checkpoint_drop(store, list[i].id, err);

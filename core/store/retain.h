@@ -21,6 +21,8 @@ typedef struct pio_keep {
 	int64_t best;               /* by the goal; without one: none */
 	int64_t every;              /* the first at or after each multiple of so many steps; 0: none */
 	const char *goal_key, *goal; /* "minimize" or "maximize"; NULL: there is none */
+	int64_t successor;          /* checkpoint of another run, which has taken the place of this one's: nothing
+	                             * stays but what is pinned or needed; 0: none */
 } pio_keep;
 
 typedef struct pio_retained {

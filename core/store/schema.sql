@@ -451,6 +451,8 @@ CREATE TABLE proposal (                        -- what a sampler proposed, in or
   observed    INTEGER,                         -- which observation it is itself: 1, 2, ...
   observation TEXT,                            -- JSON: what it came to, as its sampler was told
   forecast    TEXT,                            -- JSON: what its sampler expected of it before it ran
+  lineage     TEXT,                            -- JSON, of a population: member, round, parent (the proposal
+                                               -- whose checkpoint it grows from), copied (from another member)
   PRIMARY KEY (sweep_id, number)
 ) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX proposal_observed ON proposal (sweep_id, observed) WHERE observed IS NOT NULL;

@@ -29,6 +29,7 @@ static const flag flags[] = {
 	{"context", INTEGER, AT(context), "128", 1, 8192, 0, "bytes a prediction can see"},
 	{"batch", INTEGER, AT(batch), "8", 1, 1048576, 0, "windows a step, over all ranks"},
 	{"steps", INTEGER, AT(steps), "400", 1, ANY_INT, 0, "updates"},
+	{"until", INTEGER, AT(until), "0", 0, ANY_INT, 0, "step at which it saves and ends; 0: after all"},
 	{"lr", NUMBER, AT(lr), "0.003", 0, 1e6, 0, "learning rate at its highest"},
 	{"warmup", INTEGER, AT(warmup), "20", 0, ANY_INT, 0, "steps until then"},
 	{"optimizer", CHOICE, AT(optimizer), "adamw", 0, 0, 0, "adamw or sgd"},

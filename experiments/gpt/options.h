@@ -15,7 +15,7 @@
 
 typedef struct gpt_options {
 	const char *text, *optimizer, *precision, *prompt;
-	int64_t width, heads, depth, context, batch, steps, step_ms, warmup, seed;
+	int64_t width, heads, depth, context, batch, steps, until, step_ms, warmup, seed;
 	int64_t log_every, eval_every, eval_batches, save_every; /* 0: at the end alone */
 	int64_t sample_bytes, sample_every, generate, patience;
 	double lr, beta1, beta2, momentum, weight_decay, clip, temperature;

@@ -81,6 +81,12 @@ static int communication_failed(trainer *t)
 	return gpt_err_set(t->err, GPT_SYSTEM, "rank %d: %s", t->info->rank, pio_error());
 }
 
+/* The rate follows --steps, however early it ends. */
+static int64_t last_step(const gpt_options *o)
+{
+	return o->until > 0 && o->until < o->steps ? o->until : o->steps;
+}
+
 static int is_due(int64_t step, int64_t every, int64_t last)
 {
 	return step == last || (every > 0 && step % every == 0);
@@ -117,7 +123,7 @@ static int sample(trainer *t, int64_t step)
 		text[prompt + count] = 0;
 		pio_log_media(t->run, PIO_TEXT, "sample", step, NULL, text + begin,
 		              prompt + count - begin);
-		if (step == o->steps)
+		if (step == last_step(o))
 			print_sample(text + begin, prompt + count - begin);
 	}
 	free(text);
@@ -234,7 +240,7 @@ static int take_step(trainer *t, int64_t step, int *stop)
 	rest(begin, o->step_ms);
 	t->seconds += now_s() - begin;
 	t->steps++;
-	if (is_due(step, o->log_every, o->steps))
+	if (is_due(step, o->log_every, last_step(o)))
 		log_step(t, step, (double)travel[LOSS] / world, norm, lr);
 	*stop = travel[STOP] > 0;
 	return GPT_OK;
@@ -270,19 +276,20 @@ static int ended(trainer *t, int64_t step)
 static int loop(trainer *t, int64_t from)
 {
 	const gpt_options *o = t->o;
+	int64_t last = last_step(o);
 	int status = GPT_OK, stop = 0;
 
-	for (int64_t step = from + 1; status == GPT_OK && step <= o->steps; step++) {
+	for (int64_t step = from + 1; status == GPT_OK && step <= last; step++) {
 		status = take_step(t, step, &stop);
-		if (status == GPT_OK && is_due(step, o->eval_every, o->steps))
+		if (status == GPT_OK && is_due(step, o->eval_every, last))
 			status = evaluate(t, step);
-		if (status == GPT_OK && is_due(step, o->sample_every, o->steps))
+		if (status == GPT_OK && is_due(step, o->sample_every, last))
 			status = sample(t, step);
-		if (status == GPT_OK && is_due(step, o->save_every, o->steps))
+		if (status == GPT_OK && is_due(step, o->save_every, last))
 			status = save(t, step);
-		if (status == GPT_OK && stop && step < o->steps)
+		if (status == GPT_OK && stop && step < last)
 			return stopped(t, step);
-		if (status == GPT_OK && step < o->steps && pio_should_stop(t->run, step))
+		if (status == GPT_OK && step < last && pio_should_stop(t->run, step))
 			return ended(t, step);
 	}
 	return status;
@@ -363,10 +370,10 @@ static int start(trainer *t, int64_t *from)
 	int status = GPT_OK;
 
 	*from = t->info->resume_step > 0 ? t->info->resume_step : 0;
-	if (*from > o->steps)
+	if (*from > last_step(o))
 		return gpt_err_set(t->err, GPT_MISTAKE,
-		                   "--steps=%lld: the checkpoint to start from is at step %lld",
-		                   (long long)o->steps, (long long)*from);
+		                   "--%s=%lld: the checkpoint to start from is at step %lld",
+		                   last_step(o) == o->steps ? "steps" : "until", (long long)last_step(o), (long long)*from);
 	if (*from > 0)
 		status = gpt_state_load(t->run, o, t->model, &t->optim, t->err);
 	if (status == GPT_OK && t->info->rank == 0)
@@ -398,12 +405,12 @@ int gpt_train(const gpt_options *options, pio_run *run, gpt_err *err)
 		status = start(&t, &from);
 	catch_signals(); /* not before: until here there is nothing to save */
 	/* A finished checkpoint whose last words may be lost: say them again. */
-	if (status == GPT_OK && from == options->steps)
+	if (status == GPT_OK && from == last_step(options))
 		status = evaluate(&t, from);
-	if (status == GPT_OK && from == options->steps)
+	if (status == GPT_OK && from == last_step(options))
 		status = sample(&t, from);
 	/* A first attempt starts from another run's: this one has none of its own yet. */
-	if (status == GPT_OK && from == options->steps && t.info->attempt == 1)
+	if (status == GPT_OK && from == last_step(options) && t.info->attempt == 1)
 		status = save(&t, from);
 	if (status == GPT_OK)
 		status = loop(&t, from);

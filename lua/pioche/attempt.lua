@@ -91,7 +91,11 @@ end
 function attempts.start(self, job, place)
   local spec, program = job.spec, job.spec.program
   if program.objective then return objective.start(self, job) end
-  local resume = check(self.store:checkpoint_resume(job.id)) or spec.from and spec.from.id
+  local from = job.run.from or spec.from
+  local resume = check(self.store:checkpoint_resume(job.id)) or from and from.id
+  if from and not resume then
+    return self:fail(job, ("it grew from checkpoint %s, which is gone"):format(from.manifest:sub(1, 12)))
+  end
   local directory = prepare_start(self, job)
   if not directory then return end
   self:poll(0)

@@ -143,10 +143,12 @@ end
 local function run_row(self, spec, run, program)
   local store = self.store
   local known = plan.find(store, run.identity)
-  if known and not (self.again and not self.bad[run.identity]) then return known end
+  local is_anew = run.is_spent or self.again and not self.bad[run.identity]
+  if known and not is_anew then return known end
   local id = check(store:run_create {
     experiment_id = spec.experiment_id, identity = run.identity, sweep_id = spec.sweep_id,
-    snapshot_id = (snapshot(self, program) or {}).id, from_checkpoint = spec.from and spec.from.manifest,
+    snapshot_id = (snapshot(self, program) or {}).id,
+    from_checkpoint = (run.from or spec.from or {}).manifest,
     program = check(json.encode(recipe.program_record(program))),
     launch = check(json.encode(spec.launch)), seed = run.seed,
   })
@@ -162,7 +164,8 @@ local function is_done(job)
 end
 
 -- The job of a run's row { id, name, status, stop_ns }. run: { params, seed, words,
--- inputs }; spec: { program, launch, retry, keep, goal, from, judge (judge.lua), stop }.
+-- inputs, from (its own, before the spec's) }; spec: { program, launch, retry, keep, goal, from,
+-- judge (judge.lua), stop }.
 function driver.job(row, run, spec, snapshot_row, text)
   return { id = row.id, name = row.name, status = row.status, stop_ns = row.stop_ns, run = run,
     spec = spec, snapshot = snapshot_row, label = text, attempt = 0, ready_ns = 0,

@@ -5,6 +5,7 @@ local fields = require "pioche.fields"
 local identity = require "pioche.identity"
 local inputs = require "pioche.inputs"
 local launcher = require "pioche.launcher"
+local population = require "pioche.population"
 local pioche = require "pioche"
 local region = require "pioche.region"
 local recipe = require "pioche.recipe"
@@ -124,6 +125,7 @@ function plan.sampler(sweep, changes)
   local sampler = sweep.search.module.new(space, options_of(sweep, changes),
     aims.of(sweep, is_changed and changes.priors or 0))
   if not sampler.adaptive and not is_changed then sweep.sampler = sampler end
+  if sampler.is_population then population.fit(sweep) end
   if sampler.adaptive and not sweep.goal then
     sweep.box:blame(sweep.at, "goal", "is missing: search = pioche.%s learns from results, expected "
       .. "pioche.minimize \"metric\" or pioche.maximize \"metric\"", sweep.search.name)
@@ -194,17 +196,21 @@ function plan.rehearse(self, sweep)
   end
 end
 
--- The run of a point with this seed, or without one.
-function plan.run_of(sweep, params, prepared, seed)
-  return plan.run({ program = sweep.program, params = params, launch = sweep.launch, seed = seed,
-    from = sweep.from and sweep.from.manifest }, prepared, sweep.space)
+-- The run of a point with this seed, or without one. from: { manifest, id } of a checkpoint in
+-- place of the sweep's; nil: none.
+function plan.run_of(sweep, params, prepared, seed, from)
+  local origin = from or sweep.from
+  local run = plan.run({ program = sweep.program, params = params, launch = sweep.launch, seed = seed,
+    from = origin and origin.manifest }, prepared, sweep.space)
+  run.from = from
+  return run
 end
 
 -- Runs of a proposal, one a seed; without seeds one with seed nil.
-function plan.runs_of(sweep, params, prepared)
+function plan.runs_of(sweep, params, prepared, from)
   local runs = {}
   for i, seed in ipairs(sweep.seeds or { false }) do
-    runs[i] = plan.run_of(sweep, params, prepared, seed or nil)
+    runs[i] = plan.run_of(sweep, params, prepared, seed or nil, from)
   end
   return runs
 end

@@ -240,7 +240,7 @@ for name, rule in next, {
     otherwise = ("the grid of a space of at most %d points, else pioche.auto of %d, or random ones where"
       .. " there is no goal"):format(grid_points_max, random.schema.runs.default) },
   stop = { kind = of_plugin("stopping", "rule"), otherwise = "none is",
-    help = "which runs are stopped before their end" },
+    help = "which runs are stopped before their end; one that asks (should_stop), at one step on all ranks" },
   warm = { kind = warm, otherwise = "nothing is known",
     help = "what another sweep, or several, has found is known to the search from the beginning: \"gpt\", or"
       .. " { \"gpt\", params = { dropout = 0 } }, params being of parameters that its points have not. Parameters"
@@ -418,7 +418,8 @@ local function setting(self, word, name, text)
   if kept == nil then errors.raise("invalid", "%s: expected %s", word, expected) end
   if group == "search" then
     local given = self.search_given
-    if given and given.module.schema == nil then
+    local options = given and given.module.schema
+    if given and (not options or options.population and not options[key]) then
       errors.raise("invalid", "%s: the search of this recipe (%s) has no such option", word, given.name)
     end
     self.search_overrides = self.search_overrides or {}

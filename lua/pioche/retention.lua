@@ -28,10 +28,11 @@ function retention.size(value)
   return nil, "a size, as \"2TB\" or \"500 GiB\", or a number of bytes"
 end
 
--- The rule as the store takes it.
-function retention.rule(keep, goal)
+-- The rule as the store takes it. successor: id of the checkpoint of another run, which has
+-- taken the place of all of this one's.
+function retention.rule(keep, goal, successor)
   return { last = keep.last, best = keep.best, every = keep.every, goal_key = goal and goal.key,
-    goal = goal and goal.goal }
+    goal = goal and goal.goal, successor = successor }
 end
 
 -- ---- reading again --------------------------------------------------------------------
@@ -63,7 +64,8 @@ end
 local function try(self, job)
   local read = {}
   while true do
-    local unread = check(self.store:checkpoint_retain(job.id, retention.rule(job.spec.keep, job.spec.goal)))
+    local unread = check(self.store:checkpoint_retain(job.id, retention.rule(job.spec.keep, job.spec.goal,
+      job.successor)))
     if not unread then return true end
     if self.reread or read[unread] then return read[unread] ~= nil end
     read[unread] = true

@@ -156,6 +156,8 @@ local function draw(d, seed, number, key)
   return at_part(d, sweep.uniform(seed, number, key))
 end
 
+space.draw = draw
+
 -- The value of a domain for its coordinate u of an even point, 0 <= u < 1.
 local function even(d, u)
   if d.kind == "choice" then return d.values[math.floor(u * #d.values) + 1] end
@@ -382,7 +384,9 @@ function methods:admit(given)
   end
   for name, value in next, given do
     result[name] = value
-    if not self.known[name] then
+    if name == self.granted then
+      raw[name] = value -- the search gives it, and the space has not
+    elseif not self.known[name] then
       return nil, ("there is no parameter '%s'%s"):format(tostring(name), errors.suggestion(tostring(name), self.names))
     end
   end

@@ -7,9 +7,11 @@ local extend = require "pioche.sweep.extend"
 local history = require "pioche.sweep.history"
 local json = require "pioche.core.json"
 local judge = require "pioche.judge"
+local members = require "pioche.members"
 local objective = require "pioche.objective"
 local plan = require "pioche.plan"
 local recipe = require "pioche.recipe"
+local retention = require "pioche.retention"
 local repeats = require "pioche.sweep.repeats"
 local runs = require "pioche.runs"
 local sys = require "pioche.core.sys"
@@ -59,9 +61,9 @@ end
 -- A sweep in progress is { session, sweep, spec, prepared, history (sweep/history.lua: its
 -- sampler, and what that was told), lowest (number of what a person put in), open (proposals
 -- that are not observed: { number, params, jobs }), known (jobs by the identity of their run), all
--- (jobs) }. The order of observations is on record, and with each proposal how many of them
--- came before: so the sampler of a later session, told the same in the same order, is in the
--- same state.
+-- (jobs), and of a population jobs_of (numbers), collected (numbers whose checkpoints are gone) }.
+-- The order of observations is on record, and with each proposal how many of them came before: so
+-- the sampler of a later session, told the same in the same order, is in the same state.
 
 -- How a run ended for its sampler, nil while it may go on in this session. What a rule has
 -- paused counts as stopped there: it may never go on. What failed in an earlier session is
@@ -234,15 +236,20 @@ local function observe(progress)
 end
 
 -- The runs of a proposal, within a transaction: jobs of those that are new, and of all.
-local function runs_of(progress, number, params)
+-- lineage: of a proposal of a population.
+local function runs_of(progress, number, params, lineage)
   local session, spec, jobs, own = progress.session, progress.spec, {}, {}
-  for _, run in ipairs(plan.runs_of(progress.sweep, params, progress.prepared)) do
+  local from = lineage and members.origin(session.store, spec.sweep_id, number, lineage)
+  progress.has_members = progress.has_members or lineage ~= nil
+  for _, run in ipairs(plan.runs_of(progress.sweep, params, progress.prepared, from)) do
+    run.is_spent = lineage and members.is_spent(session.store, spec.sweep_id, number, run.identity)
     local job = progress.known[run.identity] or session:job(spec, run)
     check(session.store:proposal_run_add(spec.sweep_id, number, run.seed or 0, job.id))
     -- Two proposals may come to the same parameters: one run then.
     if not progress.known[run.identity] then jobs[#jobs + 1] = job end
     progress.known[run.identity], own[#own + 1] = job, job
   end
+  progress.jobs_of[number] = own
   table.move(jobs, 1, #jobs, #progress.all + 1, progress.all)
   return jobs, own
 end
@@ -290,14 +297,14 @@ end
 -- What the sampler proposes, checked: it may be anybody's.
 local function proposal(progress, sampler, number)
   local sweep = progress.sweep
-  local given = sampler:propose(number)
+  local given, lineage = sampler:propose(number)
   if given == nil then return nil end
   local point, problem = sweep.space:admit(given)
   if not point then
     sweep.box:blame(sweep.at, "search", "%s proposed no point of the space as number %d: %s", sweep.search.name,
       number, problem)
   end
-  return point
+  return point, sampler.is_population and lineage or nil
 end
 
 -- A search that proposes again and again what has run already would do so for ever.
@@ -317,12 +324,13 @@ local function fresh(progress)
     history_of:hear()
     local sampler, number = history_of:current(), history_of.number + 1
     if sampler.adaptive then observe(progress) end
-    local point = proposal(progress, sampler, number)
+    local point, lineage = proposal(progress, sampler, number)
     if not point then return nil end
     local text = check(json.encode(point))
     check(store:proposal_add(progress.spec.sweep_id, number, text, history_of.seen))
     history_of.number = number
-    local jobs, own = runs_of(progress, number, point)
+    if lineage then check(store:proposal_lineage(progress.spec.sweep_id, number, check(json.encode(lineage)))) end
+    local jobs, own = runs_of(progress, number, point, lineage)
     if sampler.forecast then
       check(store:proposal_forecast(progress.spec.sweep_id, number, check(json.encode(sampler:forecast(number)))))
     end
@@ -338,8 +346,9 @@ local function resume(progress)
   for _, row in ipairs(rows) do
     if row.number > 0 then
       progress.history:advance(rows, row.number - 1, row.seen)
-      progress.history:adopt(row.number, row.params)
-      local jobs, own = runs_of(progress, row.number, check(json.decode(row.params)))
+      progress.history:adopt(row.number, row.params, row.lineage)
+      local jobs, own = runs_of(progress, row.number, check(json.decode(row.params)), row.lineage)
+      for _, job in ipairs(own) do job.is_replaced = row.lineage and row.observed ~= nil end
       progress.old = #jobs > 0 and 0 or progress.old + 1
       if not row.observed then
         progress.open[#progress.open + 1] = { number = row.number, params = row.params, jobs = own }
@@ -393,11 +402,16 @@ end
 -- Run a sweep to its end in a session; returns its jobs, and its id in the store.
 function sweeps.run(session, sweep)
   plan.rehearse(session.recipe, sweep)
+  if session.again and sweep.search.options.population then
+    sweep.box:blame(sweep.at, "search", "--again: what members grew from is gone; another search.seed makes"
+      .. " another population")
+  end
   plan.resolve_from(sweep.from, session.store, sweep.at, sweep.box)
   local prepared = session:prepare(sweep.program)
   local spec = record(session, sweep, prepared)
   local progress = { session = session, sweep = sweep, prepared = prepared, spec = spec, lowest = 0, open = {},
-    known = {}, all = {}, old = 0, history = sweeps.history(session.store, spec.sweep_id, sweep) }
+    known = {}, all = {}, jobs_of = {}, collected = {}, old = 0,
+    history = sweeps.history(session.store, spec.sweep_id, sweep) }
   progress.racing = sweep.race and repeats.new(progress)
   transaction(session.store, function()
     resume(progress)
@@ -407,8 +421,11 @@ function sweeps.run(session, sweep)
   -- What a person put in goes first.
   local known = #progress.all
   local jobs, waiting = enqueued(progress) or {}, {}
-  table.move(progress.all, 1, known, #jobs + 1, jobs)
+  for i = 1, known do
+    if not progress.all[i].is_replaced then jobs[#jobs + 1] = progress.all[i] end
+  end
   local function more()
+    members.collect(progress)
     while #waiting == 0 do
       local made = not progress.broken and further(progress)
       if not made then return nil end
@@ -425,6 +442,8 @@ function sweeps.run(session, sweep)
     observe(progress)
     if progress.racing then progress.racing:settle() end
   end)
+  members.collect(progress)
+  retention.settle(session)
   check(session.store:sweep_state(progress.spec.sweep_id,
     (session.interrupts > 0 or progress.broken) and "interrupted" or "done"))
   if progress.broken then error(progress.broken, 0) end

@@ -109,6 +109,24 @@ def test_own_sampler():
             assert message in p.pioche("run", "own_sampler.lua", expect=1).err
 
 
+def test_pbt():
+    """It ends lower than any constant rate does."""
+    def constant(lr):
+        square = 100.0
+        for _ in range(200):
+            square = (1 - lr) ** 2 * square + lr ** 2
+        return square / 2
+    with Project() as p:
+        where = clone(p)
+        p.pioche("run", "recipes/pbt.lua", cwd=where, timeout=400)
+        ended = runs(p, where)
+        assert [r["status"] for r in ended] == ["finished"] * 64
+        best = min(r["metrics"]["loss"]["last"] for r in ended)
+        assert best < min(constant(1e-3 * 500 ** (i / 1000)) for i in range(1001)), best
+        assert p.pioche("sweep", "replay", "quadratic", "--json", cwd=where).json["same"]
+        check_again(p, where, "recipes/pbt.lua")
+
+
 def test_gpt_and_two_stages():
     if os.environ.get("SAN"):
         raise Skip("the model's own build has no sanitizers")

@@ -66,7 +66,8 @@ a sweep's ULID, which ls --json tells. A recipe whose space, search, rule or cod
 changed makes a new sweep of the same experiment; runs that both have run once.
 
 show tells how one went: its search and rule, its runs, the best, of each rung how many
-came there, went on and stopped; the best so far against the points, and what one more is
+came there, went on and stopped; of a population its members, and which of their runs are
+copies of whose, with what these changed; the best so far against the points, and what one more is
 expected to improve, by a Gaussian process; where that is little it says so.
 
 front lists the points that nothing beats in every goal; of one goal the best. Points
@@ -108,7 +109,8 @@ one goal), constraints, created, ended}; of show such an object with {course[{po
 value and id, or part of the volume}], left{gain, part, is_little}, steps, steps_whole,
 audit{runs, better, regret, best, forecasts, within}, race{points[{number, params{}, n, mean,
 chance, runs[]}], noise, sure, repeats}, law{points[], law, frontier, isoflop},
-rungs[{step, came, go, promoted, paused, stop, best, bound}], changes[{kind, proposed, seen,
+rungs[{step, came, go, promoted, paused, stop, best, bound}], of a population members[{run,
+status, member, round, step, parent, copied, at, changed{name: [from, to]}, value}], changes[{kind, proposed, seen,
 detail{}, reason, time}]}, where bound is the worst value that went on, audit tells of runs
 that a rule's `audit` let on to see what it costs, and a change came after
 so many proposals and observations; of front {experiment, id, points,

@@ -46,6 +46,10 @@ end
 function enqueue.enqueue(ctx, list)
   local store = ctx.writing()
   local sweep = find.one(store, list[1])
+  if (sweep.spec.search.options or {}).population then
+    errors.raise("invalid", "%s: its search, %s, is a population, whose members are its own",
+      sweep.experiment, sweep.spec.search.name)
+  end
   local raw = point_of(sweep.spec.space, table.move(list, 2, #list, 1, {}))
   local number = transaction(store, function()
     local free = check(store:one("SELECT min(0, coalesce(min(number), 0)) - 1 AS n FROM proposal"

@@ -41,10 +41,11 @@ end
 -- The proposals of a sweep, in order, with `observed`: those that came to something, in the
 -- order in which that was heard, their observations tables; `changes`, their details tables.
 function history.read(store, sweep_id)
-  local rows = check(store:rows("SELECT number, params, seen, observed, observation, forecast FROM proposal"
-    .. " WHERE sweep_id = ? ORDER BY number", sweep_id))
+  local rows = check(store:rows("SELECT number, params, seen, observed, observation, forecast, lineage"
+    .. " FROM proposal WHERE sweep_id = ? ORDER BY number", sweep_id))
   rows.observed = {}
   for _, row in ipairs(rows) do
+    row.lineage = row.lineage and check(json.decode(row.lineage))
     if row.observed then
       row.observation, rows.observed[row.observed] = check(json.decode(row.observation)), row
     end
@@ -111,10 +112,10 @@ local function tell(self, sampler, row)
   self.tell_sampler(sampler, self.sweep, { number = row.number, params = row.params, observation = observation })
 end
 
-local function adopt(self, sampler, number, params)
+local function adopt(self, sampler, number, params, lineage)
   local aside = self.aside[number]
   if sampler.adopt then
-    sampler:adopt(number, check(json.decode(params)), aside ~= nil and aside.observation == nil or nil)
+    sampler:adopt(number, check(json.decode(params)), aside ~= nil and aside.observation == nil or nil, lineage)
   else
     sampler:propose(number)
   end
@@ -146,7 +147,7 @@ local function renew(self)
   for _, row in ipairs(rows) do
     if row.number > 0 and row.number <= self.number then
       tell_until(row.seen)
-      adopt(self, sampler, row.number, row.params)
+      adopt(self, sampler, row.number, row.params, row.lineage)
     end
   end
   tell_until(self.seen)
@@ -169,10 +170,11 @@ function methods:tell(row)
   if not self.stale then tell(self, self.sampler, row) end
 end
 
--- The next proposal is on record already, with these parameters, JSON.
-function methods:adopt(number, params)
+-- The next proposal is on record already, with these parameters, JSON, and of a population with
+-- this lineage.
+function methods:adopt(number, params, lineage)
   self.number = number
-  if not self.stale then adopt(self, self.sampler, number, params) end
+  if not self.stale then adopt(self, self.sampler, number, params, lineage) end
 end
 
 -- To what was known when the proposal after `number` was made, of the rows of history.read.

@@ -9,6 +9,7 @@ local format = require "pioche.format"
 local history = require "pioche.sweep.history"
 local json = require "pioche.core.json"
 local law = require "pioche.sweep.law"
+local lineage = require "pioche.sweep.lineage"
 local outcomes = require "pioche.sweep.outcomes"
 local runs = require "pioche.runs"
 local standing = require "pioche.sweep.standing"
@@ -207,7 +208,7 @@ local function print_course(ctx, store, sweep)
   if left then ctx.out(("left     %s\n"):format(left_text(sweep, left))) end
 end
 
-local function print_sweep(ctx, store, sweep, rungs)
+local function print_sweep(ctx, store, sweep, rungs, members)
   local made, wanted, enqueued = find.points(store, sweep)
   local spec = sweep.spec
   ctx.out(("%s: %s, made by %s (%s)\n"):format(sweep.experiment, sweep.state, sweep.recipe_path, sweep.ulid))
@@ -218,11 +219,12 @@ local function print_sweep(ctx, store, sweep, rungs)
   ctx.out(("runs     %s\n"):format(status_words(find.counts(store, sweep))))
   print_constraints(ctx, store, sweep)
   print_best(ctx, store, sweep)
-  print_course(ctx, store, sweep)
+  if #members == 0 then print_course(ctx, store, sweep) end
   print_changes(ctx, history.changes(store, sweep.id, 0))
   local raced, found = standing.of(store, sweep), law.of(store, sweep)
   if raced then standing.print(ctx, raced) end
   if found then law.print(ctx, found) end
+  if #members > 0 then lineage.print(ctx, members) end
   local taken, whole = find.steps(store, sweep)
   if #rungs == 0 then return end
   if taken and whole > 0 then
@@ -236,8 +238,10 @@ end
 function list.show(ctx, words)
   local store = ctx.reading()
   local sweep = find.one(store, words[1])
-  local rungs = find.rungs(store, sweep)
-  if ctx.csv then
+  local rungs, members = find.rungs(store, sweep), lineage.of(store, sweep)
+  if ctx.csv and #members > 0 then
+    return lineage.csv(ctx, members)
+  elseif ctx.csv then
     ctx.out(csv.line { "rung", "came", "go", "promoted", "paused", "stop", "best", "bound" })
     for _, rung in ipairs(rungs) do
       ctx.out(csv.line({ rung.step, rung.came, rung.go, rung.promoted, rung.paused, rung.stop, rung.best,
@@ -245,7 +249,7 @@ function list.show(ctx, words)
     end
     return
   end
-  if not ctx.json then return print_sweep(ctx, store, sweep, rungs) end
+  if not ctx.json then return print_sweep(ctx, store, sweep, rungs, members) end
   local value = to_json(store, sweep)
   value.steps, value.steps_whole = find.steps(store, sweep)
   local points = #aims.goals(sweep.spec) > 0 and outcomes.of(store, sweep) or {}
@@ -254,6 +258,7 @@ function list.show(ctx, words)
   value.audit = or_null(audit.of(store, sweep))
   local raced, found = standing.of(store, sweep), law.of(store, sweep)
   value.race, value.law = raced and standing.json(raced) or json.null, found and law.json(found) or json.null
+  value.members = #members > 0 and lineage.to_json(members) or nil
   value.rungs, value.changes = json.array {}, json.array {}
   for i, change in ipairs(history.changes(store, sweep.id, 0)) do
     value.changes[i] = { kind = change.kind, proposed = change.proposed, seen = change.seen,

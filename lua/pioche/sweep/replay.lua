@@ -38,14 +38,17 @@ local function proposals(store, sweep, plans)
     if row.number > 0 then
       search:advance(rows, row.number - 1, row.seen)
       local sampler = search:current()
-      local given = sampler:propose(row.number)
+      local given, lineage = sampler:propose(row.number)
       local forecast = sampler.forecast and check(json.encode(sampler:forecast(row.number)))
       search.number = row.number
       local params, problem = nil, "nothing"
       if given ~= nil then params, problem = plans.space:admit(given) end
-      local text = params and check(json.encode(params)) or problem
-      if text ~= row.params then
-        return { number = row.number, recorded = row.params, derived = text }, derived
+      local text, recorded = params and check(json.encode(params)) or problem, row.params
+      if sampler.is_population and lineage then
+        text, recorded = text .. " " .. check(json.encode(lineage)), recorded .. " " .. check(json.encode(row.lineage))
+      end
+      if text ~= recorded then
+        return { number = row.number, recorded = recorded, derived = text }, derived
       elseif forecast ~= row.forecast then
         return { number = row.number, recorded = row.forecast or "nothing", derived = forecast or "nothing" }, derived
       end
