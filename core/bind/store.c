@@ -34,6 +34,7 @@ pio_store *pio_bind_store(lua_State *L, int index)
 static int store_close(lua_State *L)
 {
 	struct box *box = luaL_checkudata(L, 1, STORE);
+	pio_bind_statements_close(L);
 	pio_store_close(&box->store);
 	return 0;
 }
@@ -53,9 +54,11 @@ static int store_open(lua_State *L)
 	int mode = luaL_checkoption(L, 2, "read", words);
 	pio_bind_reporter reporter = pio_bind_reporter_get(L, 3, "progress");
 	pio_err err = PIO_ERR_INIT;
-	struct box *box = lua_newuserdatauv(L, sizeof *box, 0);
+	struct box *box = lua_newuserdatauv(L, sizeof *box, 1);
 	box->store = NULL;
 	luaL_setmetatable(L, STORE);
+	lua_newtable(L); /* of its statements by their SQL, and how many there are */
+	lua_setiuservalue(L, -2, 1);
 	if (pio_store_open_heard(&box->store, path, (enum pio_store_mode)mode,
 	                         reporter.function ? pio_bind_report : NULL, &reporter, &err))
 		return pio_bind_fail(L, &err);

@@ -32,9 +32,12 @@ extern const luaL_Reg pio_bind_store_tensor_functions[];
 /* Push a statement ready to step, with the arguments from index 3 bound to the
  * SQL at index 2: 0, or the number of values of a pushed failure. */
 int pio_bind_statement(lua_State *L, sqlite3_stmt **statement, sqlite3 *db);
-/* Finalize the statement in the userdata at `holder`: an open one would keep a
- * closed store half open until it is collected. */
+/* The statement in the userdata at `holder` is done: it is kept for the next time, or
+ * finalized. */
 void pio_bind_statement_finish(lua_State *L, int holder);
+/* Finalize those that the store at index 1 keeps: an open one would keep a closed store half
+ * open until it is collected. */
+void pio_bind_statements_close(lua_State *L);
 /* nil, message, code of what SQLite says. */
 int pio_bind_sql_fail(lua_State *L, sqlite3 *db, int code);
 

@@ -79,10 +79,9 @@ static int collect(lua_State *L, void (*push)(lua_State *L, sqlite3_stmt *statem
 		push(L, statement, holder + 1);
 		lua_rawseti(L, -2, n);
 	}
-	if (code != SQLITE_DONE)
-		return pio_bind_sql_fail(L, db, code);
+	int pushed = code == SQLITE_DONE ? 1 : pio_bind_sql_fail(L, db, code);
 	pio_bind_statement_finish(L, holder);
-	return 1;
+	return pushed;
 }
 
 /* rows(sql, ...) -> array of tables by column name */
@@ -144,10 +143,9 @@ static int store_map(lua_State *L)
 		}
 		lua_rawset(L, -3);
 	}
-	if (code != SQLITE_DONE)
-		return pio_bind_sql_fail(L, db, code);
+	int pushed = code == SQLITE_DONE ? 1 : pio_bind_sql_fail(L, db, code);
 	pio_bind_statement_finish(L, holder);
-	return 1;
+	return pushed;
 }
 
 /* one(sql, ...) -> the first row, or nil */
@@ -164,10 +162,9 @@ static int store_one(lua_State *L)
 		push_row(L, statement, holder + 1);
 	else if (code == SQLITE_DONE)
 		lua_pushnil(L);
-	else
-		return pio_bind_sql_fail(L, db, code);
+	int pushed = code == SQLITE_ROW || code == SQLITE_DONE ? 1 : pio_bind_sql_fail(L, db, code);
 	pio_bind_statement_finish(L, holder);
-	return 1;
+	return pushed;
 }
 
 static int next_row(lua_State *L)

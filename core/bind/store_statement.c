@@ -6,6 +6,7 @@
 #include "store/series_now.h"
 
 #define STATEMENT "pioche.statement"
+#define KEPT_MAX 128   /* statements of a store, so that what is asked often is parsed once */
 
 int pio_bind_sql_fail(lua_State *L, sqlite3 *db, int code)
 {
@@ -62,11 +63,44 @@ static int bind_value(lua_State *L, sqlite3_stmt *statement, int at, int index)
 	}
 }
 
+static int bind_all(lua_State *L, sqlite3_stmt *statement, sqlite3 *db, int arguments)
+{
+	for (int i = 3; i <= arguments; i++) {
+		int code = bind_value(L, statement, i - 2, i);
+		if (code != SQLITE_OK)
+			return pio_bind_sql_fail(L, db, code);
+	}
+	return 0;
+}
+
+/* Push the statement that is kept for the SQL at index 2, where nobody uses it. */
+static sqlite3_stmt *kept(lua_State *L)
+{
+	if (lua_getiuservalue(L, 1, 1) != LUA_TTABLE) {
+		lua_pop(L, 1);
+		return NULL;
+	}
+	lua_pushvalue(L, 2);
+	lua_rawget(L, -2);
+	sqlite3_stmt **slot = lua_touserdata(L, -1);
+	if (!slot || !*slot || sqlite3_stmt_busy(*slot)) {
+		lua_pop(L, 2);
+		return NULL;
+	}
+	lua_remove(L, -2);
+	return *slot;
+}
+
 int pio_bind_statement(lua_State *L, sqlite3_stmt **out, sqlite3 *db)
 {
 	size_t len;
 	const char *sql = luaL_checklstring(L, 2, &len), *rest = NULL;
 	int arguments = lua_gettop(L);
+	pio_err shown = PIO_ERR_INIT;
+	if (strstr(sql, "series") && pio_store_series_now_show(pio_bind_store(L, 1), &shown))
+		return pio_bind_fail(L, &shown);
+	if ((*out = kept(L)))
+		return bind_all(L, *out, db, arguments);
 	sqlite3_stmt **slot = lua_newuserdatauv(L, sizeof *slot, 1);
 	*slot = NULL;
 	if (luaL_newmetatable(L, STATEMENT)) {
@@ -80,8 +114,6 @@ int pio_bind_statement(lua_State *L, sqlite3_stmt **out, sqlite3 *db)
 	lua_pushvalue(L, 1);
 	lua_setiuservalue(L, -2, 1);
 	pio_err err = PIO_ERR_INIT;
-	if (strstr(sql, "series") && pio_store_series_now_show(pio_bind_store(L, 1), &err))
-		return pio_bind_fail(L, &err);
 	int code = sqlite3_prepare_v2(db, sql, (int)len + 1, slot, &rest);
 	if (code != SQLITE_OK)
 		return pio_bind_sql_fail(L, db, code);
@@ -93,16 +125,49 @@ int pio_bind_statement(lua_State *L, sqlite3_stmt **out, sqlite3 *db)
 		pio_fail(&err, PIO_EINVAL, "SQL: this statement writes, and the store is only read here");
 	if (err.code)
 		return pio_bind_fail(L, &err);
-	for (int i = 3; i <= arguments; i++)
-		if ((code = bind_value(L, *slot, i - 2, i)) != SQLITE_OK)
-			return pio_bind_sql_fail(L, db, code);
 	*out = *slot;
-	return 0;
+	return bind_all(L, *slot, db, arguments);
 }
 
 void pio_bind_statement_finish(lua_State *L, int holder)
 {
 	sqlite3_stmt **slot = lua_touserdata(L, holder);
-	sqlite3_finalize(*slot);
-	*slot = NULL;
+	if (lua_getiuservalue(L, 1, 1) != LUA_TTABLE) {
+		sqlite3_finalize(*slot);
+		*slot = NULL;
+		lua_pop(L, 1);
+		return;
+	}
+	sqlite3_reset(*slot);
+	sqlite3_clear_bindings(*slot);
+	lua_pushvalue(L, 2);
+	bool is_new = lua_rawget(L, -2) != LUA_TUSERDATA;
+	lua_rawgeti(L, -2, 1);
+	lua_Integer count = lua_tointeger(L, -1);
+	if (is_new && count < KEPT_MAX) {
+		lua_pushvalue(L, 2);
+		lua_pushvalue(L, holder);
+		lua_rawset(L, -5);
+		lua_pushinteger(L, count + 1);
+		lua_rawseti(L, -4, 1);
+	}
+	lua_pop(L, 3);
+}
+
+void pio_bind_statements_close(lua_State *L)
+{
+	if (lua_getiuservalue(L, 1, 1) == LUA_TTABLE) {
+		lua_pushnil(L);
+		while (lua_next(L, -2)) {
+			sqlite3_stmt **slot = lua_touserdata(L, -1);
+			if (slot) {
+				sqlite3_finalize(*slot);
+				*slot = NULL;
+			}
+			lua_pop(L, 1);
+		}
+	}
+	lua_pop(L, 1);
+	lua_pushnil(L);
+	lua_setiuservalue(L, 1, 1);
 }

@@ -113,7 +113,7 @@ int pio_store_proposal_observe(int64_t *ordinal, pio_store *store, int64_t sweep
 {
 	int rc = pio_sql_exec(store, err,
 	                      "UPDATE proposal SET observation = ?3, observed = 1 + coalesce("
-	                      "(SELECT max(observed) FROM proposal WHERE sweep_id = ?1), 0)"
+	                      "(SELECT max(observed) FROM proposal WHERE sweep_id = ?1 AND observed > 0), 0)"
 	                      " WHERE sweep_id = ?1 AND number = ?2 AND observed IS NULL", "iit", sweep_id,
 	                      number, observation);
 	if (!rc)
