@@ -363,6 +363,7 @@ test-gpu: deps-test cuda
 test-crash: programs $(CRASHERS)
 	@for test in $(CRASHERS); do echo "$$test"; \
 	  KILLS=$(or $(KILLS),10000) ALL=1 JOBS=$(or $(JOBS),$(shell nproc)) $$test || exit 1; done
+	@PIOCHE_BUILD="$$(realpath $(BUILD))" ALL=1 KILLS= python3 tests/crash/test_sweep.py
 
 # A Slurm of 127 nodes on this machine, and 1,016 ranks in it: minutes.
 test-pod: deps-test programs
