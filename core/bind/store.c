@@ -1,8 +1,6 @@
 /* require "pioche.core.store": the store's life, and runs. */
 #include "bind/store.h"
 
-#include <string.h>
-
 #include "base/clock.h"
 #include "client/drain.h"
 #include "launch/leftover.h"

@@ -63,7 +63,7 @@ typedef int pio_encoded_source(void *context, void *frame, void *anchor, int64_t
 /* Write all of it to an empty file. */
 int pio_encoded_write(int64_t *stored_bytes, int fd, const char *path, const pio_encoded_head *head,
                       pio_encoded_source *source, void *context, pio_err *err);
-/* How many times smaller would it be? By 16 MiB of it, here and there. */
+/* How many times smaller would it be? By 16 MiB of it, here and there, or a quarter. */
 int pio_encoded_sample(double *ratio, const pio_encoded_head *head, pio_encoded_source *source,
                        void *context, pio_err *err);
 

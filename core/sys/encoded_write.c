@@ -9,7 +9,7 @@
 #include "sys/fs.h"
 
 #define LEVEL 1          /* of shuffled numbers the higher ones make no less, and take longer */
-#define SAMPLE_FRAMES 16
+#define SAMPLE_FRAMES 16 /* at most; of a small file a quarter */
 
 typedef struct maker {
 	const pio_encoded_head *head;
@@ -172,7 +172,8 @@ int pio_encoded_sample(double *ratio, const pio_encoded_head *head, pio_encoded_
                        void *context, pio_err *err)
 {
 	maker m;
-	int64_t frames = pio_encoded_frames(head->bytes), count = frames < SAMPLE_FRAMES ? frames : SAMPLE_FRAMES;
+	int64_t frames = pio_encoded_frames(head->bytes), quarter = frames / 4 + 1;
+	int64_t count = quarter < SAMPLE_FRAMES ? quarter : SAMPLE_FRAMES;
 	double before = 0, after = 0;
 	int rc = open_maker(&m, head, source, context, err);
 	for (int64_t i = 0; !rc && i < count; i++) {

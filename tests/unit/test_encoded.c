@@ -148,7 +148,7 @@ static void what_hardly_changed_becomes_small(void **unused)
 	assert_true(with > 1.4 && without > 1.0 && with > 1.2 * without);
 	int64_t stored = encode(&f, 4);
 	double ratio = (double)f.size / (double)stored;
-	assert_true(fabs(ratio - with) < 0.05 * with); /* 16 of 20 MiB were sampled */
+	assert_true(fabs(ratio - with) < 0.05 * with); /* 6 of 20 MiB were sampled */
 	files_down(&f);
 }
 
