@@ -261,6 +261,8 @@ static int make_plain(work *w, pio_err *err)
 static int remove_other(work *w, bool encoded, pio_err *err)
 {
 	int64_t same = 0;
+	if (!sqlite3_get_autocommit(pio_store_db(w->store)))
+		return 0; /* what the row means is not durable before the caller's commit: an orphan it is */
 	int rc = pio_store_begin(w->store, err);
 	if (rc)
 		return rc;
