@@ -164,9 +164,9 @@ def test_the_code_is_there_twice():
 def test_several_checkpoints_share_what_is_the_same():
     with project() as p:
         p.sql("INSERT INTO checkpoint SELECT NULL, run_id, attempt_id, step + 1, state, manifest || ' ',"
-              " iif(manifest_sha256 < 'f', 'f', 'e') || substr(manifest_sha256, 2), writers, bytes, fsyncs, stall_ns, created_ns, total_ns,"
-              " hash_ns, sync, asynchronous FROM checkpoint; INSERT INTO checkpoint_file SELECT (SELECT max(id) FROM"
-              " checkpoint), rank, role, part, sha256 FROM checkpoint_file")
+              " iif(manifest_sha256 < 'f', 'f', 'e') || substr(manifest_sha256, 2), writers, bytes, fsyncs, stall_ns,"
+              " created_ns, total_ns, hash_ns, sync, asynchronous FROM checkpoint; INSERT INTO checkpoint_file"
+              " SELECT (SELECT max(id) FROM checkpoint), rank, role, part, sha256 FROM checkpoint_file")
         p.pioche("export", "tiny-1", "-o", "x.tar", "--checkpoints", "all")
         names = p.sh("tar tf x.tar")
         for name in ("12/checkpoint.json", "13/checkpoint.json", "12/model/model.safetensors",
