@@ -40,7 +40,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size_bytes)
 	int fd = memfd_create("encoded", MFD_CLOEXEC);
 	CHECK(fd >= 0 && pio_fs_write_all(fd, data, size_bytes, "memfd", NULL) == 0);
 	snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-	for (size_t i = 0; i < sizeof anchor; i++)
+	for (size_t i = 0; i < sizeof anchor && !anchor[sizeof anchor - 1]; i++) /* once; the last is not 0 */
 		anchor[i] = (uint8_t)(i * 2654435761u >> 24);
 	int rc = pio_encoded_open(&encoded, path, &err);
 	close(fd);
