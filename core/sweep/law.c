@@ -196,7 +196,7 @@ static void law_of(pio_law *law, const double *theta, const view *v)
 		int k = v->terms[t];
 		exponent[k] = theta[2 * t + 2];
 		factor[k] = pio_real_exp(theta[2 * t + 1] + exponent[k] * v->mean[k]);
-		law->terms |= 1 << k;
+		law->terms |= 1u << k;
 	}
 	law->e = pio_real_exp(theta[0]);
 	law->a = factor[0];
