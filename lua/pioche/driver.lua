@@ -62,8 +62,8 @@ function driver.open(ctx, self, options)
   local store = self and ctx.store("create", (self.git and self.root or sys.cwd()) .. "/.pioche")
     or ctx.store("write")
   take_lease(ctx, store)
-  local session = setmetatable({ ctx = ctx, recipe = self, store = store, again = options.again, extends = options.extends,
-    prepared = {}, folders = {}, interrupts = 0, bad = {}, ids = {}, queue = {}, active = {} },
+  local session = setmetatable({ ctx = ctx, recipe = self, store = store, again = options.again,
+    extends = options.extends, prepared = {}, folders = {}, interrupts = 0, bad = {}, ids = {}, queue = {}, active = {} },
     session_methods)
   local lib_dir = check(sys.lib_dir())
   session.supervisor = check(launch.supervisor(store,
