@@ -18,6 +18,7 @@ local importance = {}
 
 local bar_cells = 20
 local bins_max = 8             -- of a range
+local compared_min = 20        -- points, for a comparison to speak of it unasked
 
 local function or_null(value)
   if value == nil then return json.null end
@@ -129,11 +130,11 @@ function importance.run(ctx, words)
 end
 
 -- For compare: what matters among these parameters of the sweep, { { name, importance } }, and of
--- how many points; nil where nothing can be told.
+-- how many points; nil where nothing can be told, or so little that it would mislead.
 function importance.of(store, sweep)
   if #aims.goals(sweep.spec) == 0 then return nil end
   local points = outcomes.of(store, sweep)
-  if #points < 2 * weights.points_min or all_same(points) then return nil end
+  if #points < compared_min or all_same(points) then return nil end
   domain.add_params(store, sweep, points)
   return weights.ped(sweep, points), #points
 end
