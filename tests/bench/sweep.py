@@ -23,7 +23,7 @@ SEEDS = os.environ.get("SEEDS") or ("5" if SHORT else "20")
 FRONT_SEEDS = os.environ.get("SEEDS") or "5"  # the peer's take minutes
 BUDGETS = [50, 100] if SHORT else [50, 100, 200]
 FUNCTIONS = ["Branin", "Hartmann-6", "Rosenbrock-10", "Levy-8", "Rastrigin-5", "Ackley-10", "mixed",
-             "conditional", "noisy"]
+             "conditional", "noisy", "constrained"]
 HELD_OUT = ["Griewank-6", "Styblinski-5", "Michalewicz-5", "Dixon-Price-8", "sphere-10", "ellipsoid-8",
             "Zakharov-6", "training"]
 FRONTS = ["ZDT1", "ZDT2", "DTLZ2"]
@@ -54,7 +54,8 @@ def peer(python, **env):
 
 def check_same(python):
     """Both sides mean the same functions."""
-    for own, other in zip(host(CHECK="1"), peer(python, CHECK="1"), strict=True):
+    rows = (sorted(rows, key=lambda row: row["function"]) for rows in (host(CHECK="1"), peer(python, CHECK="1")))
+    for own, other in zip(*rows, strict=True):
         assert own["function"] == other["function"], (own, other)
         for a, b in zip(own["values"], other["values"], strict=True):
             assert abs(a - b) <= 1e-9 * (1 + abs(b)), (own, other)
@@ -88,7 +89,8 @@ def main():
 
     def table(names, known, title):
         names = [name for name in names if os.environ.get("FILTER", "").lower() in name.lower()]
-        jobs = [(n, s) for n in names for s in searches if s in known]
+        jobs = [(n, s) for n in names for s in searches
+                if s in known and (n, s) != ("constrained", "optuna-cmaes")]  # which knows of none
         if jobs:
             print(f"{title} [quartiles], after {', '.join(map(str, BUDGETS))} runs")
         with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -1,6 +1,7 @@
 -- Functions for sweeps whose least value is known: { name, space = function(pioche) -> table,
 -- value = function(p, number), least }, or of several goals { name, space,
--- values = function(p) -> list, reference, most (volume) }. bench_sweep.py has the same for Optuna, and checks
+-- values = function(p) -> list, reference, most (volume) }; violation = function(p), where there
+-- are constraints. bench_sweep.py has the same for Optuna, and checks
 -- that they are.
 local functions = {}
 
@@ -206,6 +207,15 @@ end, 0, trap)
 add("noisy", cube(4, -5, 10), 0, function(p, number)
   return rosenbrock(list(p, 4)) * (1 + 0.1 * noise(number)) + noise(number + 7)
 end, function(p) return rosenbrock(list(p, 4)) end)
+
+-- Within two constraints, of which one has several islands (Gramacy et al., Technometrics 58(1)
+-- 2016): the least is on the border.
+add("constrained", function(pioche) return { x = pioche.uniform(0, 1), y = pioche.uniform(0, 1) } end,
+  0.599787, function(p) return p.x + p.y end)
+functions[#functions].violation = function(p)
+  local islands = 1.5 - p.x - 2 * p.y - 0.5 * math.sin(2 * math.pi * (p.x ^ 2 - 2 * p.y))
+  return math.max(0, islands) + math.max(0, p.x ^ 2 + p.y ^ 2 - 1.5)
+end
 
 -- Of several goals `most` is the volume between the best front and the reference: of ZDT1
 -- 121 - 1/3, of ZDT2 121 - 2/3, and of the sphere of DTLZ2 8 - pi/6.

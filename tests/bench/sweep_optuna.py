@@ -165,6 +165,7 @@ FUNCTIONS = {
     "Ackley-10": (cube(10, -32.768, 32.768), ackley, 0),
     "mixed": (mixed_space, mixed, 0), "conditional": (trap_space, trap, 0),
     "noisy": (cube(4, -5, 10), rosenbrock, 0, noisy),
+    "constrained": (lambda t: [t.suggest_float("x", 0, 1), t.suggest_float("y", 0, 1)], sum, 0.599787),
     "Griewank-6": (cube(6, -60, 60), griewank, 0),
     "Styblinski-5": (cube(5, -5, 5), lambda x: sum(v ** 4 - 16 * v ** 2 + 5 * v for v in x) / 2,
                      -195.83082851885710),
@@ -184,12 +185,17 @@ FRONTS = {
     "ZDT2": (cube(30, 0, 1), zdt(lambda y: y ** 2), (11, 11), 121 - 2 / 3),
     "DTLZ2": (cube(12, 0, 1), dtlz2, (2, 2, 2), 8 - math.pi / 6),
 }
+# of a name what is to be 0 or less
+CONSTRAINTS = {
+    "constrained": lambda p: [1.5 - p[0] - 2 * p[1] - 0.5 * math.sin(2 * math.pi * (p[0] ** 2 - 2 * p[1])),
+                              p[0] ** 2 + p[1] ** 2 - 1.5],
+}
 SAMPLERS = {
     "optuna-random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
-    "optuna-tpe": lambda seed: optuna.samplers.TPESampler(seed=seed),
+    "optuna-tpe": lambda seed, **more: optuna.samplers.TPESampler(seed=seed, **more),
     "optuna-cmaes": lambda seed: optuna.samplers.CmaEsSampler(seed=seed),
     "optuna-nsga2": lambda seed: optuna.samplers.NSGAIISampler(seed=seed),
-    "optuna-gp": lambda seed: optuna.samplers.GPSampler(seed=seed),
+    "optuna-gp": lambda seed, **more: optuna.samplers.GPSampler(seed=seed, **more),
 }
 
 
@@ -214,12 +220,17 @@ class Fixed:
 def run(name, search, seed, budgets):
     space, value, least, *told = FUNCTIONS[name]
     best, regrets = math.inf, []
-    study = optuna.create_study(sampler=SAMPLERS[search](seed))
+    limits = CONSTRAINTS.get(name)
+    more = {"constraints_func": lambda trial: trial.user_attrs["limits"]} if limits else {}
+    study = optuna.create_study(sampler=SAMPLERS[search](seed, **more))
+    best = 1e9 if limits else best
     for n in range(1, budgets[-1] + 1):
         trial = study.ask()
         p = space(trial)
+        outside = limits(p) if limits else [0]
+        trial.set_user_attr("limits", outside)
         study.tell(trial, told[0](p, n + 1000 * seed) if told else value(p))
-        best = min(best, value(p))
+        best = min(best, value(p)) if max(outside) <= 0 else best
         if n in budgets:
             regrets.append(best - least)
     print(json.dumps({"function": name, "search": search, "seed": seed, "regrets": regrets}), flush=True)

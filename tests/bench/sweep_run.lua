@@ -1,6 +1,7 @@
 -- What searches find on the functions of sweep_functions.lua, and how long a proposal
 -- takes: lines of JSON for sweep.py. Environment: SEARCH, FUNCTION, SEEDS, BUDGETS; SPEED=1
 -- for the times; CHECK=1 for each function's value at a few points.
+local aims = require "pioche.aims"
 local json = require "pioche.core.json"
 local space_of = require "pioche.space"
 local sweep = require "pioche.core.sweep"
@@ -11,6 +12,8 @@ local box = { blame = function(_, _, path, format, ...) error(path .. ": " .. fo
   try = function(_, fn, ...) return true, fn(...) end, files = {} }
 local words = {}
 for _, word in ipairs(space_of.words) do words[word] = space_of[word] end
+
+local none = 1e9               -- the value of no run yet
 
 local function say(row) sys.write(1, json.encode(row) .. "\n") end
 
@@ -23,11 +26,14 @@ end
 -- The regret after each budget, of what the function is without its noise.
 local function run(f, name, seed, budgets)
   local last = budgets[#budgets]
-  local sampler, best, regrets = search(name, f.space(words), { runs = last, seed = seed }), math.huge, {}
+  local sampler, best, regrets = search(name, f.space(words), { runs = last, seed = seed }), none, {}
   for n = 1, last do
     local params = sampler:propose(n)
-    sampler:observe(n, f.value(params, n + 1000 * seed), { status = "finished" })
-    best = math.min(best, f.true_value(params))
+    local value, violation = f.value(params, n + 1000 * seed), f.violation and f.violation(params)
+    local is_outside = violation and violation > 0
+    sampler:observe(n, is_outside and aims.penalty(violation) or value,
+      { status = "finished", violation = violation, loss = value })
+    if not is_outside then best = math.min(best, f.true_value(params)) end
     for i, budget in ipairs(budgets) do
       if n == budget then regrets[i] = best - (f.least or 0) end
     end

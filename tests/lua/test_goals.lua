@@ -148,8 +148,9 @@ end)
 
 test("what violates has a price: the least with which it is not better than what does not", function()
   local price = require("pioche.price").new()
-  for number, how in ipairs { { violation = 0, loss = 5 }, { violation = 2, loss = 1 }, { violation = 1, loss = 4 },
-    { violation = 3 }, { violation = math.huge, loss = 1 }, { violation = 0, loss = 7 } } do
+  for number, how in ipairs { { violation = 0, loss = 5 }, { violation = 2, loss = 1 },
+    { violation = 1, loss = 4 }, { violation = 3 }, { violation = math.huge, loss = 1 },
+    { violation = 0, loss = 7 } } do
     price:observe(number, how)
   end
   local big = 1e60
