@@ -38,6 +38,11 @@ local function names(value)
   return list, expected and "a list of parameters' names, as { \"lr\" }"
 end
 
+-- Are these the options of one? Other searches have a population, too, but no interval.
+function population.has(options)
+  return options ~= nil and options.population ~= nil and options.interval ~= nil
+end
+
 -- Options that all populations have; `more`: those of one.
 function population.schema(more)
   local schema = {

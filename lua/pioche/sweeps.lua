@@ -10,6 +10,7 @@ local judge = require "pioche.judge"
 local members = require "pioche.members"
 local objective = require "pioche.objective"
 local plan = require "pioche.plan"
+local population = require "pioche.population"
 local recipe = require "pioche.recipe"
 local retention = require "pioche.retention"
 local repeats = require "pioche.sweep.repeats"
@@ -402,7 +403,7 @@ end
 -- Run a sweep to its end in a session; returns its jobs, and its id in the store.
 function sweeps.run(session, sweep)
   plan.rehearse(session.recipe, sweep)
-  if session.again and sweep.search.options.population then
+  if session.again and population.has(sweep.search.options) then
     sweep.box:blame(sweep.at, "search", "--again: what members grew from is gone; another search.seed makes"
       .. " another population")
   end

@@ -229,6 +229,23 @@ end""")
         assert " ".join(front) in err, (front, err)
 
 
+def test_a_search_of_the_recipe_reads_several_goals_and_violations():
+    with Project() as p:
+        recipe(p, f"""{TWO} {LIMIT} search = pioche.sampler {{ runs = 12, propose = function(known, draw)
+    local last = known[#known]
+    if not last then return draw.random() end
+    assert(last.loss == nil and #last.losses == 2 or last.violation == nil, "what is told")
+    local step = (last.violation or 0) > 0 and -0.3 or 0.1
+    return {{ x = math.max(0, math.min(0.9, last.params.x + step)), y = 0.01 + draw.number / 100, opt = "sgd" }}
+  end }},""")
+        p.write("r.lua", p.read("r.lua").replace("parallel = 3", "parallel = 1"))
+        p.pioche("run", "r.lua")
+        xs = [json.loads(r["params"])["x"] for r in p.sql("SELECT params FROM proposal ORDER BY number")][1:]
+        steps = {round(b - a, 6) for a, b in zip(xs, xs[1:]) if 0 < b < 0.9}
+        assert len(xs) == 11 and steps == {-0.3, 0.1}, xs
+        assert p.pioche("sweep", "replay", "m", "--json").json["same"]
+
+
 def test_help_knows_the_words():
     with Project() as p:
         assert "what runs must meet to be good" in p.pioche("help", "constraints").out

@@ -11,7 +11,7 @@ local points = require "pioche.points"
 local space_of = require "pioche.space"
 local sweep = require "pioche.core.sweep"
 
-local sampler = { name = "sampler", summary = "a function of the recipe proposes" }
+local sampler = { name = "sampler", several = true, summary = "a function of the recipe proposes" }
 
 sampler.schema = {
   runs = { kind = "positive", default = 32, help = "points to propose; of a finite space none twice" },
@@ -20,7 +20,8 @@ sampler.schema = {
     required = "a function(known, draw) that returns a table of parameters",
     help = "function(known, draw): the parameters of the next point, nil for a random one; known is a list of"
       .. " { number, params, loss }, the lower the better, nil where it failed, in the order in which that"
-      .. " was heard, and known.pending one of those under way; draw.uniform(name) is a number from 0 to"
+      .. " was heard; of several goals with `losses`, one each, and with constraints `violation`, 0 where they"
+      .. " are met; and known.pending one of those under way; draw.uniform(name) is a number from 0 to"
       .. " below 1, draw.random() a random point, draw.number which one this is" },
 }
 
@@ -41,7 +42,7 @@ methods.__index = methods
 function sampler.new(space, options)
   local self = setmetatable({ adaptive = true, space = space, options = options, own = functions[options],
     points = points.new(space, options.seed, math.min(100000, 1000 * options.runs)), levels = levels.new(8),
-    given = {}, order = {} }, methods)
+    given = {}, order = {}, told = {} }, methods)
   self.size = math.min(space:count() or options.runs, options.runs)
   return self
 end
@@ -56,9 +57,10 @@ end
 local function known(self)
   local list, pending = {}, {}
   for _, number in ipairs(self.order) do
-    local value = self.levels:value(number)
+    local value, told = self.levels:value(number), self.told[number]
     if value ~= nil then
-      list[#list + 1] = { number = number, params = copy(self.given[number]), loss = value or nil }
+      list[#list + 1] = { number = number, params = copy(self.given[number]), loss = value or nil,
+        losses = told.losses and copy(told.losses), violation = told.violation }
     end
   end
   for _, number in ipairs(fields.sorted(self.given)) do
@@ -112,6 +114,7 @@ function methods:observe(number, value, how)
   if not self.given[number] then return end
   if not self.levels.known[number] then table.insert(self.order, number) end
   self.levels:observe(number, value, how)
+  self.told[number] = { losses = how and how.values, violation = how and how.violation }
 end
 
 return sampler

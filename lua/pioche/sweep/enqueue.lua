@@ -4,6 +4,7 @@ local errors = require "pioche.errors"
 local fields = require "pioche.fields"
 local find = require "pioche.sweep.find"
 local json = require "pioche.core.json"
+local population = require "pioche.population"
 local transaction = require "pioche.transaction"
 local words = require "pioche.sweep.words"
 
@@ -46,7 +47,7 @@ end
 function enqueue.enqueue(ctx, list)
   local store = ctx.writing()
   local sweep = find.one(store, list[1])
-  if (sweep.spec.search.options or {}).population then
+  if population.has(sweep.spec.search.options) then
     errors.raise("invalid", "%s: its search, %s, is a population, whose members are its own",
       sweep.experiment, sweep.spec.search.name)
   end
