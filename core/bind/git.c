@@ -20,11 +20,24 @@ static int started(pio_err *err)
 static void snapshot_guard_free(void *pointer)
 {
 	pio_snapshot_fini(pointer);
+	pio_free(pointer);
 }
 
 static void str_guard_free(void *pointer)
 {
 	pio_str_fini(pointer);
+	pio_free(pointer);
+}
+
+/* Zeroed memory that `free_fn` ends and frees in the end, whatever is raised. A userdata
+ * would not do: the collector may free that before the guard has looked at it. */
+static void *guarded(lua_State *L, size_t size_bytes, void (*free_fn)(void *))
+{
+	void **guard = pio_bind_guard(L, free_fn);
+	*guard = pio_calloc(1, size_bytes);
+	if (!*guard)
+		luaL_error(L, "out of memory");
+	return *guard;
 }
 
 static void push_snapshot(lua_State *L, const pio_snapshot *snapshot)
@@ -64,18 +77,12 @@ static int git_snapshot(lua_State *L)
 	pio_err err = PIO_ERR_INIT;
 	if (started(&err))
 		return pio_bind_fail(L, &err);
-	/* The struct lies in a userdata, so that a raise cannot lose its strings. */
-	void **guard = pio_bind_guard(L, snapshot_guard_free);
-	pio_snapshot *snapshot = lua_newuserdatauv(L, sizeof *snapshot, 0);
-	memset(snapshot, 0, sizeof *snapshot);
-	*guard = snapshot;
+	pio_snapshot *snapshot = guarded(L, sizeof *snapshot, snapshot_guard_free);
 	int rc = pio_snapshot_take(snapshot, start, store, &options, &err);
 	if (rc)
 		pio_bind_fail(L, &err);
 	else
 		push_snapshot(L, snapshot);
-	pio_snapshot_fini(snapshot);
-	*guard = NULL;
 	return rc ? 3 : 1;
 }
 
@@ -107,10 +114,8 @@ static int git_checkout(lua_State *L)
 static int push_diff(lua_State *L, const char *repository, const char *a, const char *b)
 {
 	pio_err err = PIO_ERR_INIT;
-	void **guard = pio_bind_guard(L, str_guard_free);
-	pio_str *text = lua_newuserdatauv(L, sizeof *text, 0);
+	pio_str *text = guarded(L, sizeof *text, str_guard_free);
 	*text = (pio_str)PIO_STR_INIT;
-	*guard = text;
 	int rc = started(&err);
 	if (!rc)
 		rc = b ? pio_snapshot_diff(text, repository, a, b, &err)
@@ -119,8 +124,7 @@ static int push_diff(lua_State *L, const char *repository, const char *a, const 
 		pio_bind_fail(L, &err);
 	else
 		lua_pushlstring(L, text->data, text->len);
-	pio_str_fini(text);
-	*guard = NULL;
+	pio_str_fini(text); /* it may be large */
 	return rc ? 3 : 1;
 }
 
@@ -143,10 +147,8 @@ static int git_commit_text(lua_State *L)
 {
 	pio_git_source source = { luaL_checkstring(L, 1), luaL_checkstring(L, 2) };
 	pio_err err = PIO_ERR_INIT;
-	void **guard = pio_bind_guard(L, str_guard_free);
-	pio_str *text = lua_newuserdatauv(L, sizeof *text, 0);
+	pio_str *text = guarded(L, sizeof *text, str_guard_free);
 	*text = (pio_str)PIO_STR_INIT;
-	*guard = text;
 	if (started(&err) || pio_git_commit_text(text, &source, &err))
 		return pio_bind_fail(L, &err);
 	lua_pushlstring(L, text->data, text->len);
@@ -164,6 +166,7 @@ static void listing_free(void *pointer)
 	listing *list = pointer;
 	pio_str_fini(&list->names);
 	pio_free(list->numbers);
+	pio_free(list);
 }
 
 static int list_file(void *context, const char *path, unsigned mode, int64_t size_bytes, pio_err *err)
@@ -186,10 +189,8 @@ static int git_files(lua_State *L)
 	pio_git_source source = { luaL_checkstring(L, 1), luaL_checkstring(L, 2) };
 	int fd = (int)luaL_checkinteger(L, 3);
 	pio_err err = PIO_ERR_INIT;
-	void **guard = pio_bind_guard(L, listing_free);
-	listing *list = lua_newuserdatauv(L, sizeof *list, 0);
-	*list = (listing){ .names = PIO_STR_INIT };
-	*guard = list;
+	listing *list = guarded(L, sizeof *list, listing_free);
+	list->names = (pio_str)PIO_STR_INIT;
 	if (started(&err) || pio_git_export_files(&source, fd, list_file, list, &err))
 		return pio_bind_fail(L, &err);
 	lua_createtable(L, (int)(list->count / 2), 0);
