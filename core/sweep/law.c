@@ -216,6 +216,16 @@ static void theta_of(double *theta, const pio_law *law, const view *v)
 	}
 }
 
+/* The same law with another E; the terms give in so much that a middling loss stays. */
+static void move_floor(double *theta, const view *v, double floor)
+{
+	double middle = pio_real_exp(v->y_mean), rest = middle - pio_real_exp(theta[0]);
+	theta[0] = fmin(fmax(pio_real_log(floor), v->low[0]), v->high[0]);
+	double change = pio_real_log(fmax(middle - pio_real_exp(theta[0]), 1e-3 * middle) / fmax(rest, 1e-3 * middle));
+	for (int t = 0; t < v->terms_count; t++)
+		theta[2 * t + 1] = fmin(fmax(theta[2 * t + 1] + change, v->low[2 * t + 1]), v->high[2 * t + 1]);
+}
+
 enum pio_law_terms pio_law_terms_of(const pio_law_point *points, size_t count)
 {
 	view v;
@@ -286,9 +296,10 @@ int pio_law_bootstrap(pio_law *laws, size_t samples, const pio_law *law, const p
 			v.y[i] = fitted[i] + residual[pio_draw_integer(&draw, 0, (int64_t)count - 1)];
 		double best[NUMBERS_MAX], best_merit = -INFINITY;
 		for (int try = 0; try < 3; try++) { /* from the law, and from a lower and a higher E */
-			double theta[NUMBERS_MAX];
+			double theta[NUMBERS_MAX], low = pio_real_exp(v.y_low);
 			memcpy(theta, first, sizeof theta);
-			theta[0] = fmin(fmax(theta[0] + (try == 1 ? -0.3 : try == 2 ? 0.05 : 0), v.low[0]), v.high[0]);
+			if (try)
+				move_floor(theta, &v, try == 1 ? 0.6 * law->e : law->e + 0.7 * (low - law->e));
 			double value = climb(theta, &v, CALLS_MAX);
 			if (value > best_merit)
 				memcpy(best, theta, sizeof best);

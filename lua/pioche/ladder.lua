@@ -21,7 +21,8 @@ local function ascending(what, example)
     local list = {}
     for i = 1, rawlen(value) do
       local item = rawget(value, i)
-      if type(item) ~= "number" or not (item > (list[i - 1] or 0)) or item == math.huge then
+      local is_next = type(item) == "number" and item > (list[i - 1] or 0) and item < math.huge
+      if not is_next then
         return nil, ("%s; item %d is %s"):format(expected, i, fields.show(item))
       end
       list[i] = item
@@ -31,7 +32,8 @@ local function ascending(what, example)
 end
 
 local function sizes(value)
-  local expected = "a list of tables of parameters, the smallest size first, as { { width = 32 }, { width = 64 } }"
+  local expected = "a list of tables of parameters, the smallest size first, as { { width = 32 },"
+    .. " { width = 64 } }"
   if type(value) ~= "table" or rawlen(value) == 0 then return nil, expected end
   local list, names = {}, nil
   for i = 1, rawlen(value) do
@@ -50,7 +52,9 @@ local function sizes(value)
     end
     local words = table.concat(keys, ", ")
     names = names or words
-    if words ~= names then return nil, ("%s; item %d has %s, and the first has %s"):format(expected, i, words, names) end
+    if words ~= names then
+      return nil, ("%s; item %d has %s, and the first has %s"):format(expected, i, words, names)
+    end
     list[i] = size
   end
   return list
@@ -74,15 +78,17 @@ end
 
 -- Fields of a ladder beside those of a sweep.
 ladder.schema = {
-  sizes = { kind = sizes, required = "the sizes, smallest first, as sizes = { { width = 32 }, { width = 64 } }",
+  sizes = { kind = sizes,
+    required = "the sizes, smallest first, as sizes = { { width = 32 }, { width = 64 } }",
     help = "parameters of each size, the smallest first" },
   params = { kind = function_or_metric,
-    required = "how many parameters a size has, as params = function(p) return 12 * p.depth * p.width ^ 2 end",
-    help = "N: function(p), or the name of a metric, which is known, and can be predicted for, only after a run"
-      .. " of the size" },
+    required = "how many parameters a size has, as params = function(p) return 12 * p.depth * p.width ^ 2"
+      .. " end",
+    help = "N: function(p), or the name of a metric, which is known, and can be predicted for, only after"
+      .. " a run of the size" },
   tokens = { kind = tokens, otherwise = "by the budgets",
-    help = "D: a list, with each of which each size runs, p.tokens for functions of the space; or function(p), or"
-      .. " the name of a metric" },
+    help = "D: a list, with each of which each size runs, p.tokens for functions of the space; or"
+      .. " function(p), or the name of a metric" },
   budgets = { kind = ascending("FLOP", "{ 1e12, 4e12 }"), otherwise = "none",
     help = "FLOP: each size runs with the tokens that a budget pays for, C / (flops N)" },
   flops = { kind = "positive", default = scaling.flops_per_token,
@@ -171,7 +177,7 @@ local function measure(self, name, view)
   if type(fn) ~= "function" then return nil end
   local ok, value = own.box:try(fn, view)
   if not ok then own.box:blame(own.at, name, "%s", value.message) end
-  if type(value) ~= "number" or not (value > 0) or value == math.huge then
+  if not (type(value) == "number" and value > 0 and value < math.huge) then
     own.box:blame(own.at, name, "the function returned %s: expected a number above 0", fields.show(value))
   end
   return value + 0.0
@@ -300,7 +306,7 @@ function methods:propose(number)
   return is_ready and point.params or nil
 end
 
-function methods:adopt() end
+function methods.adopt() end
 
 -- A size whose N is a metric is known once a run of it has ended.
 local function learn(self, point, metrics)

@@ -90,8 +90,9 @@ function scaling.frontier(law, budgets, flops)
     local below, above = interval(logs, center, law.wider)
     local per_size = budget / flops
     local size = { value = core.exp(center), low = core.exp(below), high = core.exp(above) }
-    result.rows[i] = { budget = budget, size = size, loss = scaling.predict(law, size.value, per_size / size.value),
-      tokens = { value = per_size / size.value, low = per_size / size.high, high = per_size / size.low } }
+    local tokens = { value = per_size / size.value, low = per_size / size.high, high = per_size / size.low }
+    result.rows[i] = { budget = budget, size = size, tokens = tokens,
+      loss = scaling.predict(law, size.value, tokens.value) }
   end
   return result
 end

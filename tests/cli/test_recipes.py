@@ -160,6 +160,13 @@ def test_gpt_and_two_stages():
         rungs = p.pioche("sql", "SELECT step, count(*) AS n FROM rung GROUP BY step", "--json", cwd=where).json
         assert rungs == [{"step": 125, "n": 3}], rungs
         check_again(p, where, *short)
+        # Three of its sizes: the third is predicted before it runs.
+        short = ["recipes/ladder.lua", "width=8,12,16", "eval-batches=4"]
+        p.pioche("run", *short, cwd=where, timeout=400)
+        found = p.pioche("sweep", "show", "ladder", "--json", cwd=where).json["law"]
+        assert [point["predicted"] is not None for point in found["points"]] == [False] * 6 + [True] * 3
+        assert all(point["error"] is not None for point in found["points"][6:]) and found["law"]["points"] == 9
+        check_again(p, where, *short)
         assert p.sh("cd checkout && git status --porcelain") == ""
 
 

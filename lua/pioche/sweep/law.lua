@@ -59,7 +59,9 @@ function law.of(store, sweep)
     end
     result.frontier = scaling.frontier(result.law, budgets_of(options, known), options.flops)
   end
-  result.isoflop = options.budgets and scaling.isoflop(known, options.flops, options.samples, options.seed) or nil
+  if options.budgets then
+    result.isoflop = scaling.isoflop(known, options.flops, options.samples, options.seed)
+  end
   return result
 end
 
@@ -80,9 +82,10 @@ function law.json(found)
         or json.null, error = or_null(point.error), within = or_null(point.within) }
   end
   return { points = points, why = or_null(found.why),
-    law = one and { E = one.E, A = one.A, B = one.B, alpha = one.alpha, beta = one.beta, terms = one.terms,
-      points = one.count, intervals = found.numbers } or json.null,
-    frontier = found.frontier and { exponent = found.frontier.exponent, rows = json.array(found.frontier.rows) }
+    law = one and { E = one.E, A = one.A, B = one.B, alpha = one.alpha, beta = one.beta,
+      terms = one.terms, points = one.count, intervals = found.numbers } or json.null,
+    frontier = found.frontier and { exponent = found.frontier.exponent,
+      rows = json.array(found.frontier.rows) }
       or json.null,
     isoflop = found.isoflop and { exponent = or_null(found.isoflop.exponent),
       rows = json.array(found.isoflop.rows) } or json.null }
