@@ -257,6 +257,26 @@ test("one level is learned from: the furthest that enough runs have come to", fu
   equal(known:value(6), false)
 end)
 
+test("what was stopped counts by what its rung promises, where rungs tell of the level", function()
+  local function told(follows)
+    local known = require("pioche.levels").new(4)
+    for i = 1, 6 do
+      local at = follows and i or (i * 5) % 7
+      local value = 1.0 + at / 2 * (follows and 1 or i % 3)
+      known:observe(i, at / 10, { status = "finished", rungs = { { step = 10, value = value } } })
+    end
+    known:observe(7, 4.5, { status = "stopped", step = 10, rungs = { { step = 10, value = 4.5 } } })
+    known:observe(8, 0.5, { status = "stopped", step = 10, rungs = { { step = 10, value = 0.5 } } })
+    known:observe(9, 0.8, { status = "finished", rungs = { { step = 10, value = 5.0 } } })
+    known:observe(10, 0.9, { status = "finished", rungs = { { step = 10, value = 5.5 } } })
+    return known:value(7), known:value(8)
+  end
+  local worse, better = told(true)
+  assert(math.abs(worse - 0.7) < 1e-9, worse)
+  equal(better, 0.1, "but never better than what is known to have come of any")
+  equal(told(false), nil)
+end)
+
 test("values are of their domains, and bad options are told", function()
   local given = { n = space_of.int(-3, 3), m = space_of.log_int(1, 9), x = space_of.log_uniform(1e-3, 1),
     c = { "a", true, 2 }, fixed = 4, one = { 7 }, same = space_of.int(5, 5) }
