@@ -394,6 +394,13 @@ bench-sweep: deps-test
 	@$(MAKE) --no-print-directory BUILD=$(BUILD) programs $(BUILD)/tests/lua_host
 	@FILTER="$(FILTER)" SHORT="$(SHORT)" SEEDS="$(SEEDS)" SEARCHES="$(SEARCHES)" \
 	  python3 tests/bench/sweep.py $(BUILD)
+	@FILTER="$(FILTER)" SHORT="$(SHORT)" SEEDS="$(SEEDS)" SEARCHES="$(SEARCHES)" \
+	  python3 tests/bench/stopping.py $(BUILD)
+
+# Successive halving of the language model, by stopping and by promotion: minutes.
+.PHONY: bench-promotion
+bench-promotion: deps-test programs gpt
+	@SHORT="$(SHORT)" python3 tests/bench/promotion.py $(BUILD)
 
 drills: deps-test programs
 	@echo "one machine, two ranks"
@@ -439,6 +446,7 @@ help:
 	@echo "make drills    every failure that 'pioche drill' can bring about here: a table of their times"
 	@echo "make cuda      build gpt_cuda with nvcc, where there is one; says what is left out"
 	@echo "make bench     measure; prints tables, writes build/bench.json (FILTER=text SHORT=1)"
+	@echo "make bench-promotion  successive halving of a language model, by stopping and by promotion (SHORT=1)"
 	@echo "make bench-sweep  what searches find, and Optuna's, on thirteen functions (FILTER=text SHORT=1 SEEDS=20)"
 	@echo "make lint      check layout, includes, sizes, forbidden calls, Lua"
 	@echo "make fuzz      run each fuzzer for FUZZ_S=600 seconds "
