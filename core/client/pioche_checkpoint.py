@@ -171,11 +171,10 @@ def _add(made: Any, role: str, name: str, value: Any) -> Any:
 
 
 def save(run: ctypes.c_void_p, step: int, roles: Mapping[str, Any], writers: int, flags: int) -> None:
-    """Begun first: what cannot be saved counts as a save that failed, for all writers."""
-    made, kept = _pointer(), []
+    flat, made, kept = _flatten_roles(roles), _pointer(), []
     _check(_lib.pio_checkpoint_begin(ctypes.byref(made), run, step, writers))
     try:
-        for role, tensors in _flatten_roles(roles).items():
+        for role, tensors in flat.items():
             for name, value in tensors.items():
                 kept.append(_add(made, role, name, value))
     except BaseException:

@@ -155,8 +155,8 @@ end
 -- stored_bytes }, by rank, role and part: what is large is in several.
 function checkpoints.files(store, checkpoint)
   return store:rows("SELECT f.rank, f.role, f.part, f.sha256, o.bytes, o.verified, o.verified_ns, o.codec,"
-    .. " o.anchor, o.stored_bytes FROM checkpoint_file f JOIN object o ON o.sha256 = f.sha256"
-    .. " WHERE f.checkpoint_id = ? ORDER BY f.rank, f.role, f.part", checkpoint.id)
+    .. " o.anchor, o.stored_bytes FROM checkpoint_file f JOIN object o ON o.sha256 = f.sha256 WHERE f.checkpoint_id = ?"
+    .. " ORDER BY f.rank, f.role, f.part", checkpoint.id)
 end
 
 -- Its tensors, one after another in the order of their bytes: { rank, role, name, dtype,
@@ -164,8 +164,7 @@ end
 function checkpoints.tensors(store, checkpoint, name)
   return store:each("SELECT f.rank, f.role, t.name, t.dtype, t.shape, t.offset, t.bytes, t.sha256 FROM"
     .. " checkpoint_file f JOIN tensor t ON t.sha256 = f.sha256 WHERE f.checkpoint_id = ?1 AND"
-    .. " t.name = coalesce(?2, t.name) ORDER BY f.rank, f.role, f.part, t.offset, t.name",
-    checkpoint.id, name)
+    .. " t.name = coalesce(?2, t.name) ORDER BY f.rank, f.role, f.part, t.offset, t.name", checkpoint.id, name)
 end
 
 -- What stands behind a row of checkpoints.list: "last", "best", "pinned", or several.

@@ -70,7 +70,8 @@ local function known(self, job)
     local last = check(self.store:one("SELECT step, verdict, reason, promoted_ns FROM rung WHERE sweep_id = ?"
       .. " AND run_id = ? ORDER BY step DESC LIMIT 1", self.sweep_id, job.id)) or { step = 0 }
     run = { number = number and number.number or 0, params = job.run.params, seed = job.run.seed,
-      curve = {}, step = last.step, verdict = last.promoted_ns and "go" or last.verdict, reason = last.reason }
+      curve = {}, step = last.step, reason = last.reason,
+      verdict = last.promoted_ns and "go" or last.verdict }
     for i, row in ipairs(check(self.store:rows("SELECT step, value FROM rung WHERE sweep_id = ?"
       .. " AND run_id = ? ORDER BY step", self.sweep_id, job.id))) do
       run.curve[i] = { step = row.step, loss = loss_of(self.goal, row.value or nan) }

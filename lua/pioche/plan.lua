@@ -142,7 +142,7 @@ function plan.varying(sweep)
   local names = {}
   for _, parameter in ipairs(sweep.space.parameters) do
     local d = parameter.domain
-    local is_free = d.kind ~= "fixed" and d.kind ~= "derived" or d.kind == "derived" and sweep.search.name == "ladder"
+    local is_free = d.kind ~= "fixed" and (d.kind ~= "derived" or sweep.search.name == "ladder")
     if is_free and not (d.values and #d.values == 1) then
       names[parameter.name] = true
     end

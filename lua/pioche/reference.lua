@@ -89,7 +89,8 @@ function reference.groups()
     { name = "forms", title = "what a recipe is made of", entries = pioche.forms },
     { name = "sweep", title = "fields of pioche.sweep { ... }", entries =
       add_fields({}, recipe.sweep_schema, "") },
-    { name = "ladder", title = "fields of pioche.ladder { ... }, beside those of a sweep but search, stop and where",
+    { name = "ladder",
+      title = "fields of pioche.ladder { ... }, beside those of a sweep but search, stop and where",
       entries = add_fields({}, ladder.schema, "ladder.") },
     { name = "program", title = "fields of pioche.program { ... }", entries =
       add_fields({}, recipe.program_schema, "") },

@@ -10,12 +10,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/mem.h"
 #include "client/drain.h"
 #include "client/ring.h"
 #include "sys/fs.h"
 #include "sys/journal.h"
-#include "sys/save.h"
 
 #define CHECK(condition) do { if (!(condition)) abort(); } while (0)
 #define ULID "01ARZ3NDEKTSV4RRFFQ69G5FAV"
@@ -51,7 +49,7 @@ static void write_file(const char *path, const uint8_t *data, size_t size_bytes)
 	CHECK(pio_fs_write_all(fd, data, size_bytes, path, NULL) == 0 && close(fd) == 0);
 }
 
-/* As the fold does: whole points, a MEDIA record as far as it goes, what a save says. */
+/* As the fold does: whole points, and a MEDIA record as far as it goes. */
 static void read_record(const pio_record *record)
 {
 	pio_cursor cursor = { record->payload, record->payload + record->size_bytes, 0 };
@@ -66,11 +64,6 @@ static void read_record(const pio_record *record)
 		pio_cursor_u64(&cursor);
 		for (int i = 0; i < 3; i++)
 			pio_cursor_str(&cursor, &n);
-	} else if (record->type == PIO_RECORD_CHECKPOINT) {
-		pio_save save;
-		if (pio_save_get(&save, record->payload, record->size_bytes, NULL) == 0)
-			CHECK(save.writers && (save.count || save.failure_bytes));
-		pio_free(save.files);
 	}
 }
 

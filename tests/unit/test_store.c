@@ -184,43 +184,6 @@ static void an_older_store_becomes_what_a_new_one_is(void **unused)
 	store_down(&f);
 }
 
-/* Files of a role get their part, reports of writers the save that they are of. */
-static void checkpoints_of_version_4_are_kept(void **unused)
-{
-	(void)unused;
-	char *dir = scratch_new();
-	pio_str old = PIO_STR_INIT;
-	pio_store *store;
-	sqlite3 *db;
-	check_ok(pio_fs_read(&old, "tests/unit/schema_4.sql", &err));
-	assert_int_equal(sqlite3_open(path_in(dir, "pioche.db"), &db), SQLITE_OK);
-	assert_int_equal(sqlite3_exec(db, old.data, NULL, NULL, NULL), SQLITE_OK);
-	assert_int_equal(sqlite3_exec(db, "PRAGMA user_version = 4; PRAGMA application_id = 0x50494f43;"
-		"INSERT INTO experiment (id, name, created_ns) VALUES (1, 'old', 5);"
-		"INSERT INTO run (id, ulid, experiment_id, number, status, created_ns) VALUES (1, 'u', 1, 1,"
-		" 'running', 1);"
-		"INSERT INTO attempt (id, run_id, number, state, launcher, dir, world_size, created_ns) VALUES (1,"
-		" 1, 1, 'running', 'local', 'd', 2, 1);"
-		"INSERT INTO object (sha256, bytes, created_ns) VALUES ('a', 1, 1), ('b', 1, 1);"
-		"INSERT INTO checkpoint (id, run_id, attempt_id, step, state, manifest, manifest_sha256, writers,"
-		" bytes, fsyncs, stall_ns, created_ns) VALUES (1, 1, 1, 5, 'sealed', '{}', 'm', 2, 2, 3, 4, 5);"
-		"INSERT INTO checkpoint_file (checkpoint_id, rank, role, sha256) VALUES (1, 0, 'x', 'a'),"
-		" (1, 1, 'x', 'b');"
-		"INSERT INTO checkpoint_report (attempt_id, step, rank, report) VALUES (1, 7, 1, '{\"writers\":3}'),"
-		" (1, 7, 2, '{\"writers\":3}')", NULL, NULL, NULL), SQLITE_OK);
-	sqlite3_close(db);
-	check_ok(pio_store_open(&store, dir, PIO_STORE_WRITE, &err));
-	assert_int_equal(sql_int(store, "SELECT count(*) FROM checkpoint_file WHERE part = 0"), 2);
-	assert_int_equal(sql_int(store, "SELECT count(*) FROM checkpoint_report JOIN checkpoint_save s ON"
-	                         " s.id = save_id WHERE s.attempt_id = 1 AND step = 7 AND writers = 3 AND"
-	                         " round = 0 AND reports = 2"), 2);
-	assert_int_equal(sql_int(store, "SELECT stall_ns FROM checkpoint WHERE total_ns IS NULL"), 4);
-	check_sound(store);
-	pio_store_close(&store);
-	pio_str_fini(&old);
-	scratch_remove(dir);
-}
-
 typedef struct hearing {
 	int64_t calls, last, total;
 	bool is_wrong;
@@ -422,7 +385,6 @@ int main(void)
 		cmocka_unit_test(an_absent_store_is_named),
 		cmocka_unit_test(a_newer_store_is_refused_untouched),
 		cmocka_unit_test(an_older_store_becomes_what_a_new_one_is),
-		cmocka_unit_test(checkpoints_of_version_4_are_kept),
 		cmocka_unit_test(who_waits_for_an_old_store_hears_how_long),
 		cmocka_unit_test(what_is_no_store_is_refused),
 		cmocka_unit_test(transactions_nest),

@@ -184,8 +184,8 @@ local function print_plan(ctx, self, store, sweep, prepared, found)
   end
   if sweep.stop.name ~= "none" then out(("stop     %s\n"):format(sweep.stop.name)) end
   if sweep.race then
-    out(("race     up to %d repeats, at most %d seeds a point, until one is the best with probability %g\n"):format(
-      sweep.race.runs, sweep.race.max, sweep.race.sure))
+    out(("race     up to %d repeats, at most %d seeds a point, until one is the best with probability %g\n")
+      :format(sweep.race.runs, sweep.race.max, sweep.race.sure))
   end
   print_program(out, self, store, sweep, prepared, found)
   out(("runs     %d%s%s\n\n"):format(found.total,

@@ -95,7 +95,9 @@ local function decide(self, run, rung, at, of_rung)
   if at.loss == math.huge then return "stop", "no finite number" end
   if rung == self.max then return "go", "the end" end
   local known, best = ended(of_rung(self.max))
-  if #known < self.startup then return "go", ("%d of the first %d have ended"):format(#known, self.startup) end
+  if #known < self.startup then
+    return "go", ("%d of the first %d have ended"):format(#known, self.startup)
+  end
   local parts, losses = points(run.curve, rung, self.max)
   if not parts then return "go", "too little of its curve is known" end
   self.curve_of = function(run_id, last)

@@ -21,7 +21,8 @@ local check = errors.check
 function repeats.rows(store, sweep_id)
   return check(store:rows([[
     SELECT q.number AS number, p.params AS params, q.seed AS seed, q.run_id AS run_id, q.asked AS asked,
-           p.observation AS observation, q.seen AS seen, q.observed AS observed, q.value AS value, r.status AS status,
+           p.observation AS observation, q.seen AS seen, q.observed AS observed, q.value AS value,
+           r.status AS status,
            e.name || '-' || r.number AS name
       FROM proposal_run q JOIN proposal p ON p.sweep_id = q.sweep_id AND p.number = q.number
       JOIN run r ON r.id = q.run_id JOIN experiment e ON e.id = r.experiment_id
@@ -34,7 +35,8 @@ local function points_of(rows)
   for _, row in ipairs(rows) do
     local point = by_number[row.number]
     if not point then
-      point = { number = row.number, params = row.params, values = {}, pending = 0, seed = 0, planned = 0 }
+      point = { number = row.number, params = row.params, values = {}, pending = 0, seed = 0,
+        planned = 0 }
       local violation = row.observation and aims.violation(check(json.decode(row.observation)))
       point.violates = violation ~= nil and violation > 0
       by_number[row.number], list[#list + 1] = point, point
@@ -119,7 +121,8 @@ local function observe(self)
       local value = row.status == "finished"
         and progress.session:newest_value { id = row.run_id, goal_key = goal.key } or nil
       row.value = value and value - value == 0 and value or nil
-      check(progress.session.store:repeat_observe(self.spec.sweep_id, row.number, row.seed, row.value or 0 / 0))
+      check(progress.session.store:repeat_observe(self.spec.sweep_id, row.number, row.seed,
+        row.value or 0 / 0))
       self.seen = self.seen + 1
       row.observed = self.seen
     end

@@ -50,7 +50,8 @@ local function proposals(store, sweep, plans)
       if text ~= recorded then
         return { number = row.number, recorded = recorded, derived = text }, derived
       elseif forecast ~= row.forecast then
-        return { number = row.number, recorded = row.forecast or "nothing", derived = forecast or "nothing" }, derived
+        return { number = row.number, recorded = row.forecast or "nothing",
+          derived = forecast or "nothing" }, derived
       end
       derived = derived + 1
     end

@@ -25,7 +25,8 @@ function standing.of(store, sweep)
   end
   local found = race.standing(repeats.points(rows, goal))
   if not found then return nil end
-  local sign, result = goal.goal == "maximize" and -1 or 1, { points = {}, noise = found.noise, repeats = asked }
+  local sign = goal.goal == "maximize" and -1 or 1
+  local result = { points = {}, noise = found.noise, repeats = asked }
   for i, item in ipairs(found.points) do
     result.points[i] = { number = item.point.number, params = json.decode(item.point.params), n = item.n,
       mean = sign * item.mean, chance = item.chance, runs = names[item.point.number] }
@@ -48,14 +49,18 @@ end
 function standing.verdict(found)
   local first = found.points[1]
   local name = ("%s (%d seed%s)"):format(first.runs[1], first.n, first.n == 1 and "" or "s")
-  if not first.chance then return name .. " leads; no point has two values, so nothing is known of the noise" end
-  if found.sure then return ("%s is the best by its mean, with probability %.2f"):format(name, first.chance) end
+  if not first.chance then
+    return name .. " leads; no point has two values, so nothing is known of the noise"
+  elseif found.sure then
+    return ("%s is the best by its mean, with probability %.2f"):format(name, first.chance)
+  end
   local others = {}
   for i = 2, #found.points do
     if found.points[i].chance >= negligible then others[#others + 1] = found.points[i].runs[1] end
   end
-  return ("not distinguishable: %s is the best with probability %.2f; it may as well be %s"):format(name, first.chance,
-    table.concat(others, ", ", 1, math.min(5, #others)) .. (#others > 5 and (" or %d more"):format(#others - 5) or ""))
+  local more = #others > 5 and (" or %d more"):format(#others - 5) or ""
+  return ("not distinguishable: %s is the best with probability %.2f; it may as well be %s%s"):format(name,
+    first.chance, table.concat(others, ", ", 1, math.min(5, #others)), more)
 end
 
 -- Names of parameters that differ between points.
