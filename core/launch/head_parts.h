@@ -1,7 +1,7 @@
 /* head_parts.h: what the files of the head share: head.c (its life), head_loop.c
  * (signals, timers, the command that starts the agents), head_node.c (what
- * agents say), head_watch.c (hangs, stragglers), head_vote.c (at which step all end), head_exit.c (who failed first, and exit.json),
- * head_gate.c (which nodes work).
+ * agents say), head_watch.c (hangs, stragglers), head_vote.c (at which step all end),
+ * head_exit.c (who failed first, and exit.json), head_gate.c (which nodes work).
  * For them alone.
  *
  *   JOINING --all are here--> RUNNING --a failure, a signal--> ENDING

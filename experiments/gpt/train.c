@@ -373,7 +373,8 @@ static int start(trainer *t, int64_t *from)
 	if (*from > last_step(o))
 		return gpt_err_set(t->err, GPT_MISTAKE,
 		                   "--%s=%lld: the checkpoint to start from is at step %lld",
-		                   last_step(o) == o->steps ? "steps" : "until", (long long)last_step(o), (long long)*from);
+		                   last_step(o) == o->steps ? "steps" : "until",
+		                   (long long)last_step(o), (long long)*from);
 	if (*from > 0)
 		status = gpt_state_load(t->run, o, t->model, &t->optim, t->err);
 	if (status == GPT_OK && t->info->rank == 0)

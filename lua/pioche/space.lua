@@ -156,8 +156,6 @@ local function draw(d, seed, number, key)
   return at_part(d, sweep.uniform(seed, number, key))
 end
 
-space.draw = draw
-
 -- The value of a domain for its coordinate u of an even point, 0 <= u < 1.
 local function even(d, u)
   if d.kind == "choice" then return d.values[math.floor(u * #d.values) + 1] end
@@ -597,5 +595,5 @@ function space.text(d)
   return ("%s(%s, %s)"):format(d.kind, show(d.low), show(d.high))
 end
 
-space.cardinality = cardinality
+space.cardinality, space.draw = cardinality, draw
 return space
