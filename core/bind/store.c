@@ -55,8 +55,7 @@ static int store_open(lua_State *L)
 	struct box *box = lua_newuserdatauv(L, sizeof *box, 1);
 	box->store = NULL;
 	luaL_setmetatable(L, STORE);
-	lua_newtable(L); /* of its statements by their SQL, and how many there are */
-	lua_setiuservalue(L, -2, 1);
+	pio_bind_statements_open(L);
 	if (pio_store_open_heard(&box->store, path, (enum pio_store_mode)mode,
 	                         reporter.function ? pio_bind_report : NULL, &reporter, &err))
 		return pio_bind_fail(L, &err);

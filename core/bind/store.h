@@ -35,6 +35,8 @@ int pio_bind_statement(lua_State *L, sqlite3_stmt **statement, sqlite3 *db);
 /* The statement in the userdata at `holder` is done: it is kept for the next time, or
  * finalized. */
 void pio_bind_statement_finish(lua_State *L, int holder);
+/* For a new store at the top: it keeps statements by their SQL, and how many there are. */
+void pio_bind_statements_open(lua_State *L);
 /* Finalize those that the store at index 1 keeps: an open one would keep a closed store half
  * open until it is collected. */
 void pio_bind_statements_close(lua_State *L);

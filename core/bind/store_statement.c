@@ -154,6 +154,12 @@ void pio_bind_statement_finish(lua_State *L, int holder)
 	lua_pop(L, 3);
 }
 
+void pio_bind_statements_open(lua_State *L)
+{
+	lua_newtable(L);
+	lua_setiuservalue(L, -2, 1);
+}
+
 void pio_bind_statements_close(lua_State *L)
 {
 	if (lua_getiuservalue(L, 1, 1) == LUA_TTABLE) {

@@ -15,10 +15,13 @@
 #include "git/snapshot.h"
 
 #include <errno.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
@@ -220,15 +223,31 @@ static int find_pinned(struct taking *taking, const char *pin)
 	return rc < 0 ? GIT_ENOTFOUND : 0;
 }
 
+/* To write a pin takes no time: a lock that has stood all the while is of a process that was
+ * killed. `was` is how it looked at the first try. */
+static void drop_lock(const char *path, const struct stat *was)
+{
+	struct stat now;
+	if (stat(path, &now) == 0 && now.st_ino == was->st_ino && now.st_mtime == was->st_mtime)
+		unlink(path);
+}
+
 /* Where another process pins the same tree at the same time, take its commit. */
 static int write_pin(struct taking *taking, const pio_snapshot *out, const char *pin, pio_err *err)
 {
 	git_reference *ref = NULL;
 	git_oid commit = taking->commit;
+	char lock[PATH_MAX];
+	struct stat was = { .st_ino = 0 };
+	snprintf(lock, sizeof lock, "%s/%s.lock", out->repository, pin);
 	int rc = GIT_ELOCKED;
 	for (int tries = 0; tries < LOCK_TRIES && rc == GIT_ELOCKED; tries++) {
 		if (tries)
 			pio_clock_sleep_ms(LOCK_WAIT_MS);
+		if (tries == 1 && stat(lock, &was) != 0)
+			was.st_ino = 0;
+		if (tries == LOCK_TRIES - 1)
+			drop_lock(lock, &was);
 		rc = git_reference_create(&ref, taking->repo, pin, &commit, 0, NULL);
 		git_reference_free(ref);
 		ref = NULL;

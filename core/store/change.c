@@ -17,7 +17,8 @@ int pio_store_change_add(int64_t *number, pio_store *store, int64_t sweep_id, co
 		                  "INSERT INTO sweep_change (sweep_id, number, proposed, seen, kind, detail,"
 		                  " reason, time_ns) VALUES (?1, ?2,"
 		                  " (SELECT max(0, coalesce(max(number), 0)) FROM proposal WHERE sweep_id = ?1),"
-		                  " (SELECT coalesce(max(observed), 0) FROM proposal WHERE sweep_id = ?1 AND observed > 0),"
+		                  " (SELECT coalesce(max(observed), 0) FROM proposal WHERE sweep_id = ?1"
+		                  " AND observed > 0),"
 		                  " ?3, ?4, ?5, ?6)", "iittti", sweep_id, *number, kind, detail, reason,
 		                  pio_clock_wall_ns());
 	if (rc)

@@ -63,7 +63,8 @@ function driver.open(ctx, self, options)
     or ctx.store("write")
   take_lease(ctx, store)
   local session = setmetatable({ ctx = ctx, recipe = self, store = store, again = options.again,
-    extends = options.extends, prepared = {}, folders = {}, interrupts = 0, bad = {}, ids = {}, queue = {}, active = {} },
+    extends = options.extends, prepared = {}, folders = {}, interrupts = 0, bad = {}, ids = {}, queue = {},
+    active = {} },
     session_methods)
   local lib_dir = check(sys.lib_dir())
   session.supervisor = check(launch.supervisor(store,

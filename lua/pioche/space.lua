@@ -362,9 +362,8 @@ function space.has(d, value)
   return d.kind:find("int$") == nil or math.type(value) == "integer"
 end
 
--- The parameters that a search gave, nil and what is wrong where they are no point of the space.
--- Where one is missing that follows from others, all that follows is worked out, and `where`
--- asked; else the search has done so.
+-- The parameters that a search gave; nil and what is wrong where they are no point. Where one is
+-- missing that follows from others, all that follows is worked out, and `where` asked.
 function methods:admit(given)
   if type(given) ~= "table" then return nil, ("expected a table of parameters, got %s"):format(show(given)) end
   local raw, result, is_whole, follows = {}, {}, true, false

@@ -105,6 +105,20 @@ def test_programs_run_once_however_often_their_session_dies():
     print(f"# {kills} kills")
 
 
+def test_a_lock_that_a_killed_session_left_in_git_is_not_for_ever():
+    with Project() as p:
+        p.write("r.lua", PROGRAMS.replace("runs = 24", "runs = 1") % "true")
+        p.sh("git add -A && git commit -qm start")
+        p.write("other", "a work tree that is not as it was committed")
+        p.pioche("run", "r.lua")
+        pins = p.path(".git/refs/pioche")
+        pin, = os.listdir(pins)
+        os.rename(os.path.join(pins, pin), os.path.join(pins, pin + ".lock"))
+        p.sh("rm -rf .pioche")
+        p.pioche("run", "r.lua")
+        assert os.listdir(pins) == [pin]
+
+
 def test_enqueued_points_run_once_each():
     for workers in [4, 16] if ALL else [4]:
         for _ in range(TIMES):

@@ -31,8 +31,10 @@ static void at_the_top_there_is_no_slope(void **state)
 	check_ok(pio_logistic_fit(weights, rows, ends, count, width, ridge, &err));
 	for (int a = 0; a < width; a++) {
 		double slope = -ridge * weights[a];
-		for (int i = 0; i < count; i++)
-			slope += (ends[i] - pio_logistic_chance(weights, rows + i * width, width)) * rows[i * width + a];
+		for (int i = 0; i < count; i++) {
+			double chance = pio_logistic_chance(weights, rows + i * width, width);
+			slope += (ends[i] - chance) * rows[i * width + a];
+		}
 		assert_true(fabs(slope) < 1e-4);
 	}
 	assert_true(weights[3] > weights[1]);

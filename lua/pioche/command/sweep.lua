@@ -100,9 +100,9 @@ again all that counts, so that replay follows it.
 
 replay derives every proposal of the search and every verdict of the rule again, from
 the outcomes that it knew when it was made, and compares them with what is on record,
-bit for bit; a run that was paused must have been let on when its rule allowed it; the exit
-status is 1 where one differs, and the first is shown. It needs
-the recipe as it was, and the words that `pioche run` was given after it.
+bit for bit; a run that was paused must have been let on when its rule allowed it. The
+exit status is 1 where one differs, and the first is shown. It needs the recipe as it
+was, and the words that `pioche run` was given after it.
 
 JSON: of ls an array of {experiment, id, state, recipe, search, stop, goal, seeds,
 points, points_wanted, enqueued, runs{}, best{id, value}, goals and front[] (null of
