@@ -207,7 +207,8 @@ static void set_weights(pio_gp *gp, const double *theta)
 }
 
 /* r[j] = squared distance of `unit` to row j, for j in [first, count). */
-static void distances(double *restrict r, const pio_gp *gp, const double *unit, size_t first, size_t count)
+PIO_WIDER static void distances(double *restrict r, const pio_gp *gp, const double *unit, size_t first,
+                                size_t count)
 {
 	for (size_t j = first; j < count; j++)
 		r[j] = 0;
@@ -224,14 +225,24 @@ static void distances(double *restrict r, const pio_gp *gp, const double *unit, 
 	}
 }
 
-/* The covariance of a squared distance, and -2 its derivative by that. */
-static double covariance(double *slope, double squared, bool is_smooth)
+/* Squared distances become covariances, and slope[j] -2 the derivative of each by its own. */
+PIO_WIDER static void covariances(double *restrict k, double *restrict slope, size_t n, bool is_smooth)
 {
-	if (is_smooth)
-		return *slope = pio_real_exp(-0.5 * squared);
-	double r = SQRT_5 * sqrt(squared), e = pio_real_exp(-r);
-	*slope = (5.0 / 3) * (1 + r) * e;
-	return (1 + r + r * r / 3) * e;
+	if (is_smooth) {
+		for (size_t j = 0; j < n; j++)
+			slope[j] = -0.5 * k[j];
+		pio_real_exps(slope, slope, n);
+		memcpy(k, slope, n * sizeof *k);
+		return;
+	}
+	for (size_t j = 0; j < n; j++)
+		k[j] = -SQRT_5 * sqrt(k[j]);
+	pio_real_exps(slope, k, n);
+	for (size_t j = 0; j < n; j++) {
+		double r = -k[j], e = slope[j];
+		slope[j] = (5.0 / 3) * (1 + r) * e;
+		k[j] = (1 + r + r * r / 3) * e;
+	}
 }
 
 /* gp->matrix of the rows, and gp->slope. */
@@ -243,14 +254,13 @@ static void fill(pio_gp *gp, double noise)
 		distances(row, gp, gp->rows + i * (size_t)gp->axes_count, i + 1, n);
 		row[i] = 1 + noise;
 		slope[i] = 0;
-		for (size_t j = i + 1; j < n; j++)
-			row[j] = covariance(&slope[j], row[j], gp->view.is_smooth);
+		covariances(row + i + 1, slope + i + 1, n - i - 1, gp->view.is_smooth);
 	}
 }
 
 /* The upper triangle of gp->matrix into U, where U'U was it; -INFINITY where it is not
  * positive definite, else log |U'U|. */
-static double factorize(pio_gp *gp)
+PIO_WIDER static double factorize(pio_gp *gp)
 {
 	size_t n = gp->count;
 	double log_det = 0;
@@ -275,7 +285,7 @@ static double factorize(pio_gp *gp)
 
 /* gp->inverse from U: the rows of inv(U') first, in the lower triangle of gp->matrix, whose
  * diagonal is kept by U. */
-static void invert(pio_gp *gp)
+PIO_WIDER static void invert(pio_gp *gp)
 {
 	size_t n = gp->count;
 	double *m = gp->matrix;
@@ -318,7 +328,7 @@ static double dot(const double *a, const double *b, size_t n)
 }
 
 /* out = inverse v */
-static void multiply(double *restrict out, const pio_gp *gp, const double *v)
+PIO_WIDER static void multiply(double *restrict out, const pio_gp *gp, const double *v)
 {
 	size_t n = gp->count;
 	for (size_t j = 0; j < n; j++)
@@ -524,8 +534,7 @@ void pio_gp_predict(double *mean, double *deviation, double *mean_gradient, doub
 	size_t n = gp->count;
 	double *k = gp->work, *v = gp->work + gp->capacity, *slope = gp->slope;
 	distances(k, gp, unit, 0, n);
-	for (size_t j = 0; j < n; j++)
-		k[j] = covariance(&slope[j], k[j], gp->view.is_smooth);
+	covariances(k, slope, n, gp->view.is_smooth);
 	*mean = gp->mean + dot(k, gp->alpha, n);
 	if (!deviation) {
 		for (int a = 0; a < gp->axes_count && mean_gradient; a++)

@@ -43,6 +43,29 @@ double pio_real_exp(double x)
 	return scale(value, (int)n);
 }
 
+PIO_WIDER void pio_real_exps(double *out, const double *x, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		out[i] = x[i] > -746 ? x[i] : -746;
+	for (size_t i = 0; i < count; i++) {
+		double bounded = out[i];
+		int whole = (int)(bounded * 0x1.71547652b82fep0 - 0.5);
+		double n = (double)whole;
+		double high = bounded - n * ln2_high, low = n * ln2_low, r = high - low;
+		double t = r * r;
+		double tail = t * (1.0 / 6 + t * (-1.0 / 360 + t * (1.0 / 15120 + t * (-1.0 / 604800 +
+		              t * (1.0 / 23950080 + t * (-691.0 / 653837184000))))));
+		double c = r - tail;
+		double value = 1 - ((low - r * c / (2 - c)) - high);
+		int half = whole / 2, rest = whole - half;
+		int64_t a = (int64_t)(half + 1023) << 52, b = (int64_t)(rest + 1023) << 52;
+		double first, second;
+		memcpy(&first, &a, sizeof first);
+		memcpy(&second, &b, sizeof second);
+		out[i] = value * first * second;
+	}
+}
+
 /* x = 2^n (1 + f) with sqrt(1/2) < 1 + f <= sqrt(2); with s = f / (2 + f),
  * log(1 + f) = 2 atanh(s) = 2 (s + s^3/3 + s^5/5 + ...), and 2 s = f - s f
  * makes the large part exact. */

@@ -15,12 +15,6 @@
 #define HALF_LOG_2PI 0.91893853320467274178
 #define SQRT_HALF 0x1.6a09e667f3bcdp-1
 #define NEGLIGIBLE 37.0            /* e^-37 is below half a unit in the last place of 1 */
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) && \
-	!defined(__SANITIZE_THREAD__)
-#define WIDER __attribute__((target_clones("avx2", "default")))
-#else
-#define WIDER
-#endif
 #define BLOCK 128                  /* kernels whose numbers, and whose logs of all candidates, stay near */
 
 int pio_tpe_side_init(pio_tpe_side *side, int axes_count, pio_err *err)
@@ -328,9 +322,8 @@ static int fill_terms(term *terms, pio_tpe_side *side, const pio_tpe_track *trac
 	return 0;
 }
 
-/* Add an axis to the logs of n kernels from `first` on. No step of it rounds otherwise in
- * a wider register, so the bits are those of the plain form. */
-WIDER static void add_term(double *restrict logs, const pio_tpe_side *side, const pio_tpe_track *track, int a,
+/* Add an axis to the logs of n kernels from `first` on. */
+PIO_WIDER static void add_term(double *restrict logs, const pio_tpe_side *side, const pio_tpe_track *track, int a,
                      const term *t, size_t first, size_t n)
 {
 	const double *restrict mu = side->mu[a] + first, *restrict inverse = side->inverse[a] + first;
@@ -363,9 +356,16 @@ static void add_logs(log_sum *total, const double *logs, const double *weight, s
 	if (max > total->max)
 		total->sum *= pio_real_exp(total->max - max);
 	total->max = max;
-	for (size_t k = 0; k < n; k++)
-		if (logs[k] > max - NEGLIGIBLE)
-			total->sum += weight[k] * pio_real_exp(logs[k] - max);
+	double kept[BLOCK], of[BLOCK];
+	size_t count = 0;
+	for (size_t k = 0; k < n; k++) {
+		kept[count] = logs[k] - max;
+		of[count] = weight[k];
+		count += logs[k] > max - NEGLIGIBLE;
+	}
+	pio_real_exps(kept, kept, count);
+	for (size_t k = 0; k < count; k++)
+		total->sum += of[k] * kept[k];
 }
 
 /* The logs of a block of kernels for each candidate, axis by axis, so that what the axis

@@ -180,6 +180,16 @@ static void exp_and_log_at_their_ends(void **state)
 	assert_true(pio_real_exp(-INFINITY) == 0);
 	assert_true(pio_real_exp(-740) > 0); /* denormal */
 	assert_true(isnan(pio_real_exp(NAN)));
+	/* many at once are the same, down to where they are nothing */
+	static double x[5003], many[5003];
+	for (int i = 0; i < 5003; i++)
+		x[i] = i ? -760.0 * i * i * i / 5003 / 5003 / 5003 : -INFINITY;
+	x[1] = -0.0;
+	pio_real_exps(many, x, 5003);
+	for (int i = 0; i < 5003; i++)
+		assert_true(many[i] == pio_real_exp(x[i]));
+	pio_real_exps(x, x, 5003);
+	assert_memory_equal(x, many, sizeof x);
 	assert_true(pio_real_log(1) == 0);
 	assert_true(isnan(pio_real_log(-1)));
 	assert_true(isnan(pio_real_log(NAN)));
