@@ -323,8 +323,8 @@ static int fill_terms(term *terms, pio_tpe_side *side, const pio_tpe_track *trac
 }
 
 /* Add an axis to the logs of n kernels from `first` on. */
-PIO_WIDER static void add_term(double *restrict logs, const pio_tpe_side *side, const pio_tpe_track *track, int a,
-                     const term *t, size_t first, size_t n)
+PIO_WIDER static void add_term(double *restrict logs, const pio_tpe_side *side, const pio_tpe_track *track,
+                               int a, const term *t, size_t first, size_t n)
 {
 	const double *restrict mu = side->mu[a] + first, *restrict inverse = side->inverse[a] + first;
 	if (t->table) {
