@@ -219,7 +219,8 @@ static int take(staging *s, const char *path, pio_err *err)
 	size_t count = 0;
 	snprintf(name, sizeof name, "%s.tar", s->result.name);
 	qsort(s->files, s->count, sizeof *s->files, compare_files);
-	pio_intake_bag bag = { .bundle = !strcmp(path, "-") || !strncmp(path, "/dev/fd/", 8) ? name : slash ? slash + 1 : path,
+	bool is_pipe = !strcmp(path, "-") || !strncmp(path, "/dev/fd/", 8);
+	pio_intake_bag bag = { .bundle = is_pipe ? name : slash ? slash + 1 : path,
 		.sha256 = s->result.sha256, .staging = s->place.dir, .files = s->files, .count = s->count,
 		.before_commit = take_code, .context = s };
 	int rc = pio_fs_sync_filesystem(s->place.dir, err);

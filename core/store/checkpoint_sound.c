@@ -33,7 +33,8 @@ int pio_store_checkpoint_sound(bool *sound, pio_str *why, pio_store *store, int6
 	sqlite3_stmt *row = pio_sql_query(store, err, "SELECT f.rank, f.role, f.sha256, o.bytes, CASE WHEN"
 	                                  " o.verified NOT IN ('write', 'quick', 'reread', 'is missing',"
 	                                  " 'is no file', 'has a wrong size', 'has no anchor any more') THEN"
-	                                  " o.verified END FROM checkpoint_file f JOIN object o ON o.sha256 = f.sha256 WHERE"
+	                                  " o.verified END FROM checkpoint_file f JOIN object o ON"
+	                                  " o.sha256 = f.sha256 WHERE"
 	                                  " f.checkpoint_id = ?1 ORDER BY f.rank, f.role", "i", checkpoint_id);
 	int rc = pio_sql_row(store, row, err);
 	while (rc == 1) {

@@ -36,7 +36,8 @@ static int load_candidates(candidate **list, size_t *count, pio_store *store, in
 	*count = 0;
 	sqlite3_stmt *row = pio_sql_query(store, err, "SELECT c.id, c.step, EXISTS (SELECT 1 FROM pin p"
 	                                  " WHERE p.checkpoint_id = c.id), " PIO_CHECKPOINT_NEEDED
-	                                  ", EXISTS (SELECT 1 FROM checkpoint_file f JOIN object o ON o.sha256 = f.sha256 WHERE"
+	                                  ", EXISTS (SELECT 1 FROM checkpoint_file f JOIN object o ON"
+	                                  " o.sha256 = f.sha256 WHERE"
 	                                  " f.checkpoint_id = c.id AND o.verified NOT IN ('write', 'quick',"
 	                                  " 'reread')), " PIO_CHECKPOINT_ANCHOR
 	                                  " FROM checkpoint c WHERE c.run_id = ?1 AND"

@@ -69,7 +69,8 @@ static bool digest_of(char sha256[PIO_SHA256_HEX + 1], pio_store *store, int ste
 {
 	sqlite3_stmt *row = NULL;
 	bool there = sqlite3_prepare_v2(pio_store_db(store), "SELECT f.sha256 FROM checkpoint_file f JOIN"
-	                                " checkpoint c ON c.id = f.checkpoint_id WHERE c.step = ?1", -1, &row, NULL) == SQLITE_OK;
+	                                " checkpoint c ON c.id = f.checkpoint_id WHERE c.step = ?1", -1, &row,
+	                                NULL) == SQLITE_OK;
 	if (there) {
 		sqlite3_bind_int(row, 1, step);
 		there = sqlite3_step(row) == SQLITE_ROW;

@@ -29,8 +29,8 @@ end
 local function anchor_of(store, row, file, allowed)
   for other in store:each("SELECT c.id, f.sha256 FROM checkpoint_file f JOIN checkpoint c ON"
     .. " c.id = f.checkpoint_id JOIN object o ON o.sha256 = f.sha256 WHERE c.run_id = ?1"
-    .. " AND c.state = 'sealed' AND c.step < ?2 AND f.rank = ?3 AND f.role = ?4 AND f.part = ?5 AND o.bytes = ?6 AND o.sha256 != ?7"
-    .. " AND NOT EXISTS (SELECT 1 FROM checkpoint_file g JOIN object h ON h.sha256 = g.sha256 WHERE"
+    .. " AND c.state = 'sealed' AND c.step < ?2 AND f.rank = ?3 AND f.role = ?4 AND f.part = ?5 AND o.bytes = ?6"
+    .. " AND o.sha256 != ?7 AND NOT EXISTS (SELECT 1 FROM checkpoint_file g JOIN object h ON h.sha256 = g.sha256 WHERE"
     .. " g.checkpoint_id = c.id AND h.anchor IS NOT NULL) ORDER BY c.step DESC, c.id DESC",
     row.run_id, row.step, file.rank, file.role, file.part, file.bytes, file.sha256) do
     if not allowed or allowed[other.id] then return other.sha256 end
