@@ -226,17 +226,6 @@ static void move_floor(double *theta, const view *v, double floor)
 		theta[2 * t + 1] = fmin(fmax(theta[2 * t + 1] + change, v->low[2 * t + 1]), v->high[2 * t + 1]);
 }
 
-enum pio_law_terms pio_law_terms_of(const pio_law_point *points, size_t count)
-{
-	view v;
-	double *all;
-	if (count < 1 || view_init(&v, &all, points, count, NULL))
-		return PIO_LAW_SIZE;
-	enum pio_law_terms terms = terms_of(&v);
-	pio_free(all);
-	return terms;
-}
-
 size_t pio_law_points_min(enum pio_law_terms terms)
 {
 	return terms == PIO_LAW_BOTH ? 6 : 4;

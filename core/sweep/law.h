@@ -26,9 +26,8 @@ typedef struct pio_law {
 	double noise;                      /* of a bootstrap: a residual of log L, drawn; else 0 */
 } pio_law;
 
-/* The terms that points tell of, and how many points a fit needs: one more than it has numbers.
- * Fewer, and fewer for one term, give that of the sizes, or where these are the same of the tokens. */
-enum pio_law_terms pio_law_terms_of(const pio_law_point *points, size_t count);
+/* How many points a law of these terms needs: one more than it has numbers. Where they are too few
+ * for both, the law is of the sizes, or where these are the same of the tokens. */
 size_t pio_law_points_min(enum pio_law_terms terms);
 /* PIO_EINVAL where there are fewer points than that, or one of them is no point. */
 int pio_law_fit(pio_law *law, const pio_law_point *points, size_t count, pio_err *err);

@@ -70,7 +70,8 @@ local function say(ctx, sweep, counts, what, difference)
     ctx.out(("%s: %s is on record as\n  %s\nand comes to\n  %s\n"):format(sweep.experiment, what,
       difference.recorded, difference.derived))
   else
-    ctx.out(("%s: %d proposals and %d verdicts come to the same again%s%s\n"):format(sweep.experiment, made, said,
+    ctx.out(("%s: %d proposals and %d verdicts come to the same again%s%s\n"):format(sweep.experiment,
+      made, said,
       decided > 0 and (" (and %d decisions of the race)"):format(decided) or "",
       let_on > 0 and (", %d promotions, too"):format(let_on) or ""))
   end
