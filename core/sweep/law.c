@@ -185,7 +185,8 @@ static int starts_of(start *kept, const view *v)
 
 static double climb(double *theta, const view *v, int calls_max)
 {
-	return pio_ascent(theta, 2 * v->terms_count + 1, v->low, v->high, merit, (void *)v, calls_max, 1e-7);
+	return pio_ascent(theta, 2 * v->terms_count + 1, v->low, v->high, merit, (void *)v, calls_max,
+	                  1e-7);
 }
 
 static void law_of(pio_law *law, const double *theta, const view *v)
@@ -221,7 +222,8 @@ static void move_floor(double *theta, const view *v, double floor)
 {
 	double middle = pio_real_exp(v->y_mean), rest = middle - pio_real_exp(theta[0]);
 	theta[0] = fmin(fmax(pio_real_log(floor), v->low[0]), v->high[0]);
-	double change = pio_real_log(fmax(middle - pio_real_exp(theta[0]), 1e-3 * middle) / fmax(rest, 1e-3 * middle));
+	double now = middle - pio_real_exp(theta[0]), least = 1e-3 * middle;
+	double change = pio_real_log(fmax(now, least) / fmax(rest, least));
 	for (int t = 0; t < v->terms_count; t++)
 		theta[2 * t + 1] = fmin(fmax(theta[2 * t + 1] + change, v->low[2 * t + 1]), v->high[2 * t + 1]);
 }
