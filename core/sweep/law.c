@@ -174,7 +174,8 @@ static int starts_of(start *kept, const view *v)
 					double rest = fmax(pio_real_exp(v->y_mean) - floor, 1e-300);
 					double share = v->terms_count > 1 ? shares[s] : 1;
 					start one = { .theta = { pio_real_log(floor), pio_real_log(rest * share),
-						exponents[i], pio_real_log(rest * (1 - share) + 1e-300), exponents[j] } };
+						exponents[i], pio_real_log(rest * (1 - share) + 1e-300),
+						exponents[j] } };
 					for (int k = 0; k < NUMBERS_MAX; k++)
 						one.theta[k] = fmin(fmax(one.theta[k], v->low[k]), v->high[k]);
 					one.merit = merit(unused, one.theta, (void *)v);
