@@ -20,8 +20,8 @@ sampler.schema = {
     required = "a function(known, draw) that returns a table of parameters",
     help = "function(known, draw): the parameters of the next point, nil for a random one; known is a list"
       .. " of { number, params, loss }, the lower the better, nil where it failed, in the order in which that"
-      .. " was heard; of several goals with `losses`, one each, and with constraints `violation`, 0 where they"
-      .. " are met; and known.pending one of those under way; draw.uniform(name) is a number from 0 to"
+      .. " was heard; of several goals with `losses`, one each, and with constraints `violation`, 0 where"
+      .. " they are met; and known.pending one of those under way; draw.uniform(name) is a number from 0 to"
       .. " below 1, draw.random() a random point, draw.number which one this is" },
 }
 
