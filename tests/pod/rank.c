@@ -2,9 +2,10 @@
  * metrics at each of STEPS steps, with a barrier before the first and after the
  * last, and a pause of PAUSE_MS between steps. When they are told to stop, rank 0
  * saves the step that all have done; from there they go on. With SAVE, each saves so
- * many elements of one tensor behind the last step, and waits for a pause again.
+ * many elements of one tensor behind the last step, and waits for a pause again. With
+ * --asks=1 they add up at each step, and ask whether it is the last.
  *
- *   rank --steps=STEPS --metrics=METRICS --pause_ms=PAUSE_MS --save=SAVE */
+ *   rank --steps=STEPS --metrics=METRICS --pause_ms=PAUSE_MS --save=SAVE --asks=0|1 */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -92,6 +93,7 @@ int main(int argc, char **argv)
 {
 	int steps = option(argc, argv, "steps", 10), metrics = option(argc, argv, "metrics", 50);
 	int pause_ms = option(argc, argv, "pause_ms", 0), shares = option(argc, argv, "save", 0);
+	int asks = option(argc, argv, "asks", 0), is_last = 0;
 	struct timespec pause = { pause_ms / 1000, pause_ms % 1000 * 1000000L };
 	pio_run *run;
 	pio_comm *comm;
@@ -106,19 +108,25 @@ int main(int argc, char **argv)
 		snprintf(name, sizeof name, "metric/%02d", i);
 		keys[i] = pio_key_get(run, name);
 	}
-	for (; step < steps && !stopped; step++) {
+	for (; step < steps && !stopped && !is_last; step++) {
 		for (int i = 0; i < metrics; i++)
 			if (pio_log(run, keys[i], step, (double)step * 1000 + i + info->rank / 4096.0))
 				return fail("log");
 		nanosleep(&pause, NULL);
+		float sum = 1;
+		if (asks && (pio_comm_allreduce(comm, &sum, 1) || (int)sum != info->world))
+			return fail("a step of all");
+		is_last = asks && pio_should_stop(run, step);
 	}
 	free(keys);
+	if (is_last && printf("end %lld\n", (long long)step) > 0)
+		fflush(stdout);
 	if (shares && !stopped) {
 		if (pio_comm_barrier(comm) || save_share(run, step, shares) || pio_comm_barrier(comm))
 			return 1;
 		nanosleep(&pause, NULL);
 	}
-	int status = stopped ? save(run, comm, step) : pio_comm_barrier(comm) ? fail("the last barrier") : 0;
+	int status = stopped || is_last ? save(run, comm, step) : pio_comm_barrier(comm) ? fail("the last barrier") : 0;
 	pio_comm_close(&comm, NULL);
 	return pio_close(&run, status) ? fail("close") : status;
 }
