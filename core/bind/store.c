@@ -274,8 +274,7 @@ static const luaL_Reg store_methods[] = {
 	{ "run_set_job", store_run_set_job }, { "run_find", store_run_find },
 	{ "run_set_status", store_run_set_status }, { "param_set", store_param_set },
 	{ "tag_set", store_tag_set }, { "tag_remove", store_tag_remove }, { "event", store_event },
-	{ "adopt", store_adopt }, { "fold", store_fold }, { "recover", store_recover },
-	{ NULL, NULL },
+	{ "adopt", store_adopt }, { "fold", store_fold }, { "recover", store_recover }, { NULL, NULL },
 };
 
 int pio_bind_open_store(lua_State *L)

@@ -1,7 +1,7 @@
 /* sweep.h: what the files that bind the room `sweep` share: sweep.c (draws and real
- * functions), sweep_tpe.c (points, and the Parzen estimator), sweep_gp.c, sweep_cma.c, sweep_front.c
- * (points with several goals), sweep_importance.c,
- * sweep_fit.c (what is fitted to results). */
+ * functions), sweep_tpe.c (points, and the Parzen estimator), sweep_gp.c and
+ * sweep_gp_search.c, sweep_cma.c, sweep_front.c (points with several goals),
+ * sweep_importance.c, sweep_logistic.c, sweep_fit.c (what is fitted to results). */
 #ifndef PIO_BIND_SWEEP_H
 #define PIO_BIND_SWEEP_H
 

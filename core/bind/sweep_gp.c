@@ -1,37 +1,25 @@
 /* The Gaussian process from Lua: points are added once, and named by their slots. */
-#include "bind/sweep.h"
+#include "bind/sweep_gp.h"
 
 #include <lauxlib.h>
 #include <math.h>
 #include <string.h>
 
 #include "base/mem.h"
-#include "sweep/gp.h"
-#include "sweep/gp_search.h"
 #include "sweep/real.h"
 
 #define GP "pioche.gp"
 
-struct box {
-	pio_gp *gp;
-	double *points;            /* of all slots, row by row */
-	size_t count, capacity;
-	double *found;             /* of the newest search */
-	size_t found_count, found_capacity;
-	int axes_count;
-	pio_gp_axis axes[];
-};
-
-static struct box *check(lua_State *L)
+pio_bind_gp *pio_bind_gp_get(lua_State *L)
 {
-	struct box *box = luaL_checkudata(L, 1, GP);
+	pio_bind_gp *box = luaL_checkudata(L, 1, GP);
 	luaL_argcheck(L, box->gp, 1, "the model is closed");
 	return box;
 }
 
 static int gp_close(lua_State *L)
 {
-	struct box *box = luaL_checkudata(L, 1, GP);
+	pio_bind_gp *box = luaL_checkudata(L, 1, GP);
 	pio_gp_free(box->gp);
 	pio_free(box->points);
 	pio_free(box->found);
@@ -42,7 +30,7 @@ static int gp_close(lua_State *L)
 
 static int gp_tostring(lua_State *L)
 {
-	struct box *box = luaL_checkudata(L, 1, GP);
+	pio_bind_gp *box = luaL_checkudata(L, 1, GP);
 	lua_pushfstring(L, "a Gaussian process of %d parameters", box->axes_count);
 	return 1;
 }
@@ -55,8 +43,8 @@ int pio_bind_gp_new(lua_State *L)
 	pio_bind_axes *axes = pio_bind_axes_get(L, 1);
 	luaL_argcheck(L, axes->count <= PIO_GP_AXES_MAX, 1, "too many axes");
 	size_t n = (size_t)axes->count;
-	struct box *box = lua_newuserdatauv(L, sizeof *box + n * sizeof *box->axes, 0);
-	*box = (struct box){ .axes_count = axes->count };
+	pio_bind_gp *box = lua_newuserdatauv(L, sizeof *box + n * sizeof *box->axes, 0);
+	*box = (pio_bind_gp){ .axes_count = axes->count };
 	for (int a = 0; a < axes->count; a++) {
 		lua_rawgeti(L, 1, a + 1);
 		lua_Integer parent = pio_bind_field_integer(L, -1, "parent", 0);
@@ -73,7 +61,7 @@ int pio_bind_gp_new(lua_State *L)
 }
 
 /* The point of the list of values at `index`. */
-static void check_point(lua_State *L, double *point, const struct box *box, int index)
+static void check_point(lua_State *L, double *point, const pio_bind_gp *box, int index)
 {
 	pio_axis axes[PIO_GP_AXES_MAX];
 	for (int a = 0; a < box->axes_count; a++)
@@ -84,7 +72,7 @@ static void check_point(lua_State *L, double *point, const struct box *box, int 
 /* model:add(values) -> slot; false for what is not there */
 static int gp_add(lua_State *L)
 {
-	struct box *box = check(L);
+	pio_bind_gp *box = pio_bind_gp_get(L);
 	size_t d = (size_t)box->axes_count;
 	if (box->count == box->capacity) {
 		size_t capacity = 2 * box->capacity + 32;
@@ -100,7 +88,7 @@ static int gp_add(lua_State *L)
 }
 
 /* The points of the list of slots at `index`, in a userdata that is pushed. */
-static double *check_rows(lua_State *L, struct box *box, int index, size_t *count)
+static double *check_rows(lua_State *L, pio_bind_gp *box, int index, size_t *count)
 {
 	size_t d = (size_t)box->axes_count;
 	luaL_checktype(L, index, LUA_TTABLE);
@@ -133,7 +121,7 @@ static double *check_values(lua_State *L, int index, size_t count)
 /* model:learn(slots, values, calls) */
 static int gp_learn(lua_State *L)
 {
-	struct box *box = check(L);
+	pio_bind_gp *box = pio_bind_gp_get(L);
 	size_t count;
 	double *rows = check_rows(L, box, 2, &count), *values = check_values(L, 3, count);
 	int calls = (int)luaL_checkinteger(L, 4);
@@ -148,7 +136,7 @@ static int gp_learn(lua_State *L)
 /* model:know(slots, values, pending slots) */
 static int gp_know(lua_State *L)
 {
-	struct box *box = check(L);
+	pio_bind_gp *box = pio_bind_gp_get(L);
 	size_t count, pending_count;
 	double *rows = check_rows(L, box, 2, &count), *values = check_values(L, 3, count);
 	double *pending = check_rows(L, box, 4, &pending_count);
@@ -162,7 +150,7 @@ static int gp_know(lua_State *L)
 /* model:look{ smooth, plain, noise_min }: how it sees things */
 static int gp_look(lua_State *L)
 {
-	struct box *box = check(L);
+	pio_bind_gp *box = pio_bind_gp_get(L);
 	luaL_checktype(L, 2, LUA_TTABLE);
 	lua_getfield(L, 2, "noise_min");
 	pio_gp_view view = { .is_smooth = pio_bind_field_boolean(L, 2, "smooth"),
@@ -176,7 +164,7 @@ static int gp_look(lua_State *L)
 /* model:set(lengths, noise) */
 static int gp_set(lua_State *L)
 {
-	struct box *box = check(L);
+	pio_bind_gp *box = pio_bind_gp_get(L);
 	double lengths[PIO_GP_AXES_MAX], noise = luaL_checknumber(L, 3);
 	luaL_checktype(L, 2, LUA_TTABLE);
 	for (int a = 0; a < box->axes_count; a++) {
@@ -190,137 +178,16 @@ static int gp_set(lua_State *L)
 	return 0;
 }
 
-/* The region of a search: { around = slot, half = { one an axis }, care }, or nil; its numbers
- * are in a userdata that is pushed. */
-static const pio_gp_region *check_region(lua_State *L, struct box *box, int index)
-{
-	if (lua_isnoneornil(L, index))
-		return NULL;
-	luaL_checktype(L, index, LUA_TTABLE);
-	size_t d = (size_t)box->axes_count;
-	pio_gp_region *region = lua_newuserdatauv(L, sizeof *region + 2 * d * sizeof(double), 0);
-	double *middle = (double *)(region + 1), *half = middle + d;
-	lua_Integer slot = pio_bind_field_integer(L, index, "around", 0);
-	luaL_argcheck(L, slot >= 1 && (size_t)slot <= box->count, index, "there is no such point");
-	pio_gp_unit(middle, box->gp, box->points + (size_t)(slot - 1) * d);
-	lua_getfield(L, index, "half");
-	luaL_checktype(L, -1, LUA_TTABLE);
-	for (size_t a = 0; a < d; a++) {
-		lua_rawgeti(L, -1, (lua_Integer)a + 1);
-		half[a] = luaL_checknumber(L, -1);
-		lua_pop(L, 1);
-	}
-	lua_getfield(L, index, "care");
-	*region = (pio_gp_region){ .middle = middle, .half = half, .care = luaL_optnumber(L, -1, 0) };
-	lua_pop(L, 2);
-	return region;
-}
-
-/* model:distance(slot, other): the largest over the numbers, in parts of their ranges; 1
- * where a choice differs */
-static int gp_distance(lua_State *L)
-{
-	struct box *box = check(L);
-	size_t d = (size_t)box->axes_count;
-	double units[2][PIO_GP_AXES_MAX], distance = 0;
-	for (int i = 0; i < 2; i++) {
-		lua_Integer slot = luaL_checkinteger(L, i + 2);
-		luaL_argcheck(L, slot >= 1 && (size_t)slot <= box->count, i + 2, "there is no such point");
-		pio_gp_unit(units[i], box->gp, box->points + (size_t)(slot - 1) * d);
-	}
-	for (size_t a = 0; a < d; a++)
-		distance = fmax(distance, fmin(fabs(units[0][a] - units[1][a]), 1));
-	lua_pushnumber(L, distance);
-	return 1;
-}
-
 static int gp_evidence(lua_State *L)
 {
-	lua_pushnumber(L, pio_gp_evidence(check(L)->gp));
-	return 1;
-}
-
-static void reserve_found(lua_State *L, struct box *box, size_t wanted)
-{
-	if (wanted <= box->found_capacity)
-		return;
-	double *grown = pio_realloc(box->found, wanted * sizeof *grown);
-	if (!grown)
-		luaL_error(L, "out of memory");
-	box->found = grown;
-	box->found_capacity = wanted;
-}
-
-/* model:probe(region) -> the deviation of the point on its border of which the least is known,
- * in parts of all there can be; the point is candidate 1 */
-static int gp_probe(lua_State *L)
-{
-	struct box *box = check(L);
-	const pio_gp_region *region = check_region(L, box, 2);
-	luaL_argcheck(L, region, 2, "expected a region");
-	reserve_found(L, box, (size_t)box->axes_count);
-	lua_pushnumber(L, pio_gp_probe(box->found, box->gp, region));
-	box->found_count = 1;
-	return 1;
-}
-
-/* model:search(seed, number, { candidates, starts, calls }, region) -> how many points were
- * found */
-static int gp_search(lua_State *L)
-{
-	struct box *box = check(L);
-	luaL_checktype(L, 4, LUA_TTABLE);
-	pio_gp_effort effort = { .candidates = (int)pio_bind_field_integer(L, 4, "candidates", 500),
-		                 .starts = (int)pio_bind_field_integer(L, 4, "starts", 4),
-		                 .calls = (int)pio_bind_field_integer(L, 4, "calls", 40) };
-	luaL_argcheck(L, effort.candidates >= 1 && effort.starts >= 1 && effort.starts <= 1000, 4, "effort");
-	pio_draw draw = pio_draw_init(luaL_checkinteger(L, 2), luaL_checkinteger(L, 3), "gp", 2);
-	reserve_found(L, box, (size_t)effort.starts * (size_t)box->axes_count);
-	pio_err err = PIO_ERR_INIT;
-	const pio_gp_region *region = check_region(L, box, 5);
-	if (pio_gp_search(box->found, &box->found_count, box->gp, &effort, region, &draw, &err))
-		return pio_bind_fail(L, &err);
-	lua_pushinteger(L, (lua_Integer)box->found_count);
-	return 1;
-}
-
-/* model:candidate(i) -> values; false for what is not there */
-static int gp_candidate(lua_State *L)
-{
-	struct box *box = check(L);
-	lua_Integer i = luaL_checkinteger(L, 2);
-	luaL_argcheck(L, i >= 1 && (size_t)i <= box->found_count, 2, "there is no such candidate");
-	const double *point = box->found + (i - 1) * box->axes_count;
-	lua_createtable(L, box->axes_count, 0);
-	for (int a = 0; a < box->axes_count; a++) {
-		if (isnan(point[a]))
-			lua_pushboolean(L, 0);
-		else
-			pio_bind_value_push(L, point[a], &box->axes[a].axis);
-		lua_rawseti(L, -2, a + 1);
-	}
-	return 1;
-}
-
-/* model:gain(i): how much a candidate is expected to be below the best, in values */
-static int gp_gain(lua_State *L)
-{
-	struct box *box = check(L);
-	lua_Integer i = luaL_checkinteger(L, 2);
-	luaL_argcheck(L, i >= 1 && (size_t)i <= box->found_count, 2, "there is no such candidate");
-	double unit[PIO_GP_AXES_MAX], mean, deviation, best;
-	pio_gp_unit(unit, box->gp, box->found + (i - 1) * box->axes_count);
-	pio_gp_predict(&mean, &deviation, NULL, NULL, box->gp, unit);
-	pio_gp_best(&best, box->gp);
-	double gain = pio_real_exp(pio_gp_log_improvement(mean, deviation, best));
-	lua_pushnumber(L, gain * pio_gp_scale(box->gp));
+	lua_pushnumber(L, pio_gp_evidence(pio_bind_gp_get(L)->gp));
 	return 1;
 }
 
 /* model:predict(values) -> mean, deviation, in standardized values of what it knows */
 static int gp_predict(lua_State *L)
 {
-	struct box *box = check(L);
+	pio_bind_gp *box = pio_bind_gp_get(L);
 	double point[PIO_GP_AXES_MAX], unit[PIO_GP_AXES_MAX], mean, deviation;
 	check_point(L, point, box, 2);
 	pio_gp_unit(unit, box->gp, point);
@@ -333,7 +200,7 @@ static int gp_predict(lua_State *L)
 /* model:length(axis), model:noise(): what was learned */
 static int gp_length(lua_State *L)
 {
-	struct box *box = check(L);
+	pio_bind_gp *box = pio_bind_gp_get(L);
 	lua_Integer axis = luaL_checkinteger(L, 2);
 	luaL_argcheck(L, axis >= 1 && axis <= box->axes_count, 2, "there is no such axis");
 	lua_pushnumber(L, pio_gp_length(box->gp, (int)axis - 1));
@@ -342,7 +209,7 @@ static int gp_length(lua_State *L)
 
 static int gp_noise(lua_State *L)
 {
-	lua_pushnumber(L, pio_gp_noise(check(L)->gp));
+	lua_pushnumber(L, pio_gp_noise(pio_bind_gp_get(L)->gp));
 	return 1;
 }
 
@@ -350,9 +217,9 @@ void pio_bind_gp_type(lua_State *L)
 {
 	static const luaL_Reg methods[] = {
 		{ "add", gp_add }, { "learn", gp_learn }, { "set", gp_set }, { "look", gp_look },
-		{ "know", gp_know }, { "search", gp_search }, { "probe", gp_probe },
-		{ "candidate", gp_candidate }, { "gain", gp_gain }, { "predict", gp_predict },
-		{ "distance", gp_distance }, { "evidence", gp_evidence },
+		{ "know", gp_know }, { "search", pio_bind_gp_search }, { "probe", pio_bind_gp_probe },
+		{ "candidate", pio_bind_gp_candidate }, { "gain", pio_bind_gp_gain }, { "predict", gp_predict },
+		{ "distance", pio_bind_gp_distance }, { "evidence", gp_evidence },
 		{ "length", gp_length }, { "noise", gp_noise }, { NULL, NULL },
 	};
 	pio_bind_type(L, GP, methods, gp_close, gp_tostring);

@@ -172,7 +172,8 @@ int pio_shards_plan(pio_checkpoint *checkpoint, pio_err *err)
 		if (!goes_on(&size_bytes, i ? &t[i - 1] : NULL, &t[i], max)) {
 			uint32_t part = s && strcmp(s->tensors->role, t[i].role) == 0 ? s->part + 1 : 0;
 			s = &checkpoint->shards[files++];
-			*s = (pio_shard){ .tensors = &t[i], .part = part, .header = PIO_STR_INIT, .path = PIO_STR_INIT };
+			*s = (pio_shard){ .tensors = &t[i], .part = part, .header = PIO_STR_INIT,
+			                  .path = PIO_STR_INIT };
 		}
 		s->count++;
 		s->size_bytes += t[i].size_bytes;
@@ -225,7 +226,8 @@ static int reserve(pio_checkpoint *checkpoint, pio_shard *s, pio_err *err)
 		return rc;
 	}
 	/* Not every file system can; one in memory would fill it, and has no quotas. */
-	if (!is_in_memory(fd) && fallocate(fd, 0, 0, (off_t)s->size_bytes) != 0 && (errno == ENOSPC || errno == EDQUOT || errno == EFBIG))
+	if (!is_in_memory(fd) && fallocate(fd, 0, 0, (off_t)s->size_bytes) != 0 &&
+	    (errno == ENOSPC || errno == EDQUOT || errno == EFBIG))
 		rc = fail_room(checkpoint, errno, err);
 	int closed = pio_fs_close(&fd, s->path.data, rc ? NULL : err);
 	return rc ? rc : closed;

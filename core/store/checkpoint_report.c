@@ -34,7 +34,8 @@ static int save_text(char **text, const pio_save *save, pio_err *err)
 	for (uint32_t i = 0; i < save->count; i++)
 		if (json_array_append_new(files, file_json(&save->files[i])) != 0) {
 			json_decref(files);
-			return pio_fail(err, PIO_EINVAL, "file %u of the report of rank %u makes no sense", i, save->rank);
+			return pio_fail(err, PIO_EINVAL, "file %u of the report of rank %u makes no sense", i,
+			                save->rank);
 		}
 	json_t *json = json_pack("{s:I, s:I, s:o}", "stall_ns", (json_int_t)save->stall_ns, "fsyncs",
 	                         (json_int_t)save->fsyncs, "files", files);
@@ -111,7 +112,8 @@ static int find_tally(tally *t, pio_store *store, int64_t attempt_id, const pio_
 	                                  attempt_id, save->step, (int64_t)save->writers, (int64_t)save->round);
 	rc = pio_sql_row(store, row, err);
 	if (rc == 1)
-		*t = (tally){ sqlite3_column_int64(row, 0), sqlite3_column_int64(row, 1), sqlite3_column_int64(row, 2) };
+		*t = (tally){ sqlite3_column_int64(row, 0), sqlite3_column_int64(row, 1),
+		              sqlite3_column_int64(row, 2) };
 	pio_sql_reset(row);
 	return rc < 0 ? rc : 0;
 }

@@ -137,7 +137,8 @@ static void draw_near(double *unit, const search *s, const double *known, double
 		else if (is_choice)
 			unit[a] = known[a] < 0 || (moves && u < 0.5) ? drawn : known[a];
 		else
-			unit[a] = moves ? snapped(s, a, known[a] + reach * pio_real_ndtri(0.0005 + 0.999 * u)) : known[a];
+			unit[a] = moves ? snapped(s, a, known[a] + reach * pio_real_ndtri(0.0005 + 0.999 * u))
+			                : known[a];
 	}
 }
 

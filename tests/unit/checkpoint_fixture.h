@@ -98,4 +98,14 @@ static inline void put_checkpoints(const fixture *f, const int64_t *steps, int c
 	journal_down(w);
 }
 
+static inline void check_all_there(fixture *f, int64_t checkpoints, int64_t objects)
+{
+	pio_verify_result r;
+	check_sound(f->store);
+	assert_int_equal(sql_int(f->store, "SELECT count(*) FROM checkpoint"), checkpoints);
+	check_ok(pio_store_verify(&r, f->store, NULL, NULL, NULL, &err));
+	assert_int_equal(r.objects, objects);
+	assert_int_equal(r.bad + r.missing, 0);
+}
+
 #endif

@@ -2,19 +2,7 @@
 
 #include <errno.h>
 
-#include "store/retain.h"
-
 static const int64_t three[] = { 10, 20, 30 };
-
-static void check_all_there(fixture *f, int64_t checkpoints, int64_t objects)
-{
-	pio_verify_result r;
-	check_sound(f->store);
-	assert_int_equal(sql_int(f->store, "SELECT count(*) FROM checkpoint"), checkpoints);
-	check_ok(pio_store_verify(&r, f->store, NULL, NULL, NULL, &err));
-	assert_int_equal(r.objects, objects);
-	assert_int_equal(r.bad + r.missing, 0);
-}
 
 static void the_last_writer_publishes(void **unused)
 {
@@ -105,7 +93,8 @@ static void saves_of_one_step_are_never_mixed(void **unused)
 	assert_int_equal(sql_int(f.store, "SELECT count(*) FROM checkpoint_file WHERE checkpoint_id = 2"), 2);
 	for (int rank = 0; rank < 2; rank++) {
 		char sql[100];
-		snprintf(sql, sizeof sql, "SELECT sha256 FROM checkpoint_file WHERE checkpoint_id = 2 AND rank = %d", rank);
+		snprintf(sql, sizeof sql, "SELECT sha256 FROM checkpoint_file WHERE checkpoint_id = 2 AND rank = %d",
+		         rank);
 		assert_string_equal(sql_text(f.store, sql), b[rank].sha256);
 	}
 	store_down(&f);
@@ -120,7 +109,8 @@ static void a_writer_that_fails_leaves_no_files_of_the_others(void **unused)
 		shard s[3] = { stage(&f, "a", 1), stage(&f, "b", 2), stage(&f, "c", 3) };
 		pio_journal_writer *w = journal_up(&f, 1);
 		for (uint32_t rank = 0; rank < 3; rank++)
-			put_save(w, (pio_save){ .rank = rank, .writers = 3, .step = 7 }, rank == failing ? NULL : &s[rank]);
+			put_save(w, (pio_save){ .rank = rank, .writers = 3, .step = 7 },
+			         rank == failing ? NULL : &s[rank]);
 		for (uint32_t rank = 0; rank < 3; rank++)
 			assert_true(is_there(&s[rank]));
 		put_save(w, (pio_save){ .rank = 0, .writers = 1, .step = 7, .round = 3 }, NULL);
@@ -132,7 +122,8 @@ static void a_writer_that_fails_leaves_no_files_of_the_others(void **unused)
 		assert_int_equal(sql_int(f.store, "SELECT count(*) FROM event WHERE kind = 'checkpoint.failed' AND"
 		                         " step = 7"), 2);
 		assert_int_equal(sql_int(f.store, "SELECT rank FROM event WHERE kind = 'checkpoint.failed'"), failing);
-		assert_non_null(strstr(sql_text(f.store, "SELECT message FROM event"), "could not save its part: No space"));
+		assert_non_null(strstr(sql_text(f.store, "SELECT message FROM event"),
+		                       "could not save its part: No space"));
 		store_down(&f);
 	}
 }
@@ -306,200 +297,6 @@ static void what_is_passed_over_is_said_once_with_the_reason(void **unused)
 	store_down(&f);
 }
 
-/* ---- retention -------------------------------------------------------------------------- */
-
-static const char *steps_of(fixture *f, const char *where)
-{
-	char sql[300];
-	snprintf(sql, sizeof sql, "SELECT coalesce(group_concat(step), '') FROM (SELECT step FROM checkpoint c"
-	         " WHERE %s ORDER BY step)", where);
-	return sql_text(f->store, sql);
-}
-
-/* Retain; what has to be reread is. How often that was. */
-static int retain(fixture *f, pio_keep keep)
-{
-	for (int n = 0;; n++) {
-		int64_t unread;
-		pio_verify_result r;
-		check_ok(pio_store_checkpoint_retain(&unread, f->store, f->run, &keep, &err));
-		if (!unread)
-			return n;
-		assert_true(n < 5);
-		check_ok(pio_store_verify(&r, f->store, &(pio_verify_options){ .how = PIO_VERIFY_REREAD,
-		                          .checkpoint_id = unread }, NULL, NULL, &err));
-	}
-}
-
-static void run_sql(pio_store *store, const char *sql)
-{
-	if (sqlite3_exec(pio_store_db(store), sql, NULL, NULL, NULL) != SQLITE_OK)
-		fail_msg("%s: %s", sql, sqlite3_errmsg(pio_store_db(store)));
-}
-
-/* Words of the rule, by step: "50 last,40 -". */
-static const char *judged(fixture *f, pio_keep keep)
-{
-	static char text[300];
-	pio_retained *list;
-	size_t count;
-	text[0] = 0;
-	check_ok(pio_store_checkpoint_judge(&list, &count, f->store, f->run, &keep, &err));
-	for (size_t i = 0; i < count; i++)
-		snprintf(text + strlen(text), sizeof text - strlen(text), "%s%" PRId64 " %s", i ? "," : "",
-		         list[i].step, list[i].why ? list[i].why : "-");
-	pio_free(list);
-	return text;
-}
-
-static void retention_keeps_the_last_and_the_best(void **unused)
-{
-	(void)unused;
-	static const int64_t five[] = { 10, 20, 30, 40, 50 };
-	static const double losses[] = { 5, 1, 3, 2, 4 };
-	const pio_keep none = { 0 };
-	int64_t id;
-	fixture f = store_up_run();
-	put_checkpoints(&f, five, 5);
-	pio_journal_writer *w = journal_up(&f, 1);
-	put_key(w, 0, 1, "val/loss");
-	for (int i = 0; i < 5; i++)
-		put_point(w, 0, 1, five[i] - 1, losses[i]);
-	journal_down(w);
-	fold(&f, true);
-	check_ok(pio_store_checkpoint_best(&id, f.store, f.run, "val/loss", "minimize", &err));
-	assert_int_equal(id, 2);
-	check_ok(pio_store_checkpoint_best(&id, f.store, f.run, "val/loss", "maximize", &err));
-	assert_int_equal(id, 1);
-	check_ok(pio_store_checkpoint_best(&id, f.store, f.run, "nothing", "maximize", &err));
-	assert_int_equal(id, 0);
-	pio_keep keep = { .last = 2, .best = 2, .goal_key = "val/loss", .goal = "minimize" };
-	assert_string_equal(judged(&f, keep), "50 last,40 last,30 -,20 best,10 -");
-	assert_int_equal(sql_int(f.store, "SELECT count(*) FROM checkpoint"), 5);
-	assert_int_equal(retain(&f, keep), 1);
-	assert_string_equal(steps_of(&f, "true"), "20,40,50");
-	keep.last = keep.best = 1;
-	assert_int_equal(retain(&f, keep), 0); /* the newest was read again before */
-	assert_string_equal(steps_of(&f, "true"), "20,50");
-	assert_string_equal(judged(&f, none), "50 only,20 -");
-	retain(&f, none);
-	assert_string_equal(steps_of(&f, "true"), "50");
-	assert_int_equal(retain(&f, none), 0);
-	check_fails(pio_store_checkpoint_retain(&id, f.store, f.run, &(pio_keep){ .goal = "best" }, &err),
-	            PIO_EINVAL, "minimize or maximize");
-	store_down(&f);
-}
-
-static void one_stays_for_every_so_many_steps(void **unused)
-{
-	(void)unused;
-	static const int64_t saved[] = { 5, 30, 60, 90, 100, 250, 299, 300 };
-	fixture f = store_up_run();
-	put_checkpoints(&f, saved, 8);
-	fold(&f, true);
-	pio_keep keep = { .last = 1, .every = 100 };
-	assert_string_equal(judged(&f, keep), "300 last,299 -,250 every,100 every,90 -,60 -,30 -,5 -");
-	/* With what is left the same ones stay. */
-	retain(&f, keep);
-	assert_string_equal(judged(&f, keep), "300 last,250 every,100 every");
-	keep.every = 50;
-	assert_string_equal(judged(&f, keep), "300 last,250 every,100 every");
-	store_down(&f);
-}
-
-/* "pinned", and "needed" by an open run that grows from it, and by an attempt that
- * resumed from it and has not saved yet. */
-static void what_somebody_needs_stays(void **unused)
-{
-	(void)unused;
-	static const int64_t five[] = { 10, 20, 30, 40, 50 };
-	fixture f = store_up_run();
-	put_checkpoints(&f, five, 5);
-	fold(&f, true);
-	pio_keep keep = { .last = 1 };
-	check_ok(pio_store_checkpoint_pin(f.store, 1, "paper", &err));
-	check_ok(pio_store_checkpoint_pin(f.store, 1, "table 2", &err));
-	run_sql(f.store, "INSERT INTO run (ulid, experiment_id, number, status, from_checkpoint, created_ns)"
-	        " SELECT 'x', experiment_id, 99, 'planned', (SELECT manifest_sha256 FROM checkpoint WHERE"
-	        " step = 20), 1 FROM run LIMIT 1");
-	run_sql(f.store, "INSERT INTO attempt (run_id, number, state, launcher, dir, world_size, created_ns,"
-	        " resume_checkpoint) SELECT id, 9, 'running', 'local', 'd', 1, 1, (SELECT manifest_sha256 FROM"
-	        " checkpoint WHERE step = 30) FROM run WHERE ulid = 'x'");
-	assert_string_equal(judged(&f, keep), "50 last,40 -,30 needed,20 needed,10 pinned");
-	assert_string_equal(sql_text(f.store, "SELECT reason FROM pin"), "table 2");
-	run_sql(f.store, "UPDATE run SET status = 'finished' WHERE ulid = 'x'");
-	run_sql(f.store, "UPDATE attempt SET state = 'ended', result = 'ok' WHERE number = 9");
-	check_ok(pio_store_checkpoint_unpin(f.store, 1, &err));
-	check_ok(pio_store_checkpoint_pin(f.store, 2, NULL, &err));
-	retain(&f, keep);
-	assert_string_equal(steps_of(&f, "true"), "20,50");
-	/* Whoever drops a pinned one by name takes the pin along. */
-	check_ok(pio_store_checkpoint_drop(f.store, 2, &err));
-	assert_int_equal(sql_int(f.store, "SELECT count(*) FROM pin"), 0);
-	store_down(&f);
-}
-
-static void damage(fixture *f, const char *step, bool keep_size)
-{
-	char sql[200];
-	pio_str path = PIO_STR_INIT, bytes = PIO_STR_INIT;
-	snprintf(sql, sizeof sql, "SELECT sha256 FROM checkpoint_file JOIN checkpoint c ON c.id = checkpoint_id"
-	         " WHERE step = %s AND role = 'model'", step);
-	check_ok(pio_store_object_path(&path, f->store, sql_text(f->store, sql), &err));
-	check_ok(pio_fs_read(&bytes, path.data, &err));
-	bytes.data[bytes.len - 1] ^= 1;
-	check_ok(pio_fs_write(path.data, bytes.data, bytes.len - !keep_size, 0666, &err));
-	pio_str_fini(&path);
-	pio_str_fini(&bytes);
-}
-
-/* A damaged one protects nothing, is not the best and not what is resumed from. */
-static void nothing_is_dropped_for_a_damaged_one(void **unused)
-{
-	(void)unused;
-	static const int64_t four[] = { 10, 20, 30, 40 };
-	int64_t id;
-	fixture f = store_up_run();
-	put_checkpoints(&f, four, 4);
-	fold(&f, true);
-	pio_keep keep = { .last = 1 };
-	damage(&f, "40", true);
-	damage(&f, "30", true);
-	assert_int_equal(retain(&f, keep), 3);
-	assert_string_equal(judged(&f, keep), "40 damaged,30 damaged,20 last");
-	check_ok(pio_store_checkpoint_newest(&id, f.store, f.run, &err));
-	assert_int_equal(id, 2);
-	/* Nothing sound is left: all stays. */
-	damage(&f, "20", false);
-	pio_verify_result r;
-	check_ok(pio_store_verify(&r, f.store, NULL, NULL, NULL, &err));
-	assert_int_equal(retain(&f, (pio_keep){ 0 }), 0);
-	assert_string_equal(steps_of(&f, "true"), "20,30,40");
-	store_down(&f);
-}
-
-static void a_file_that_no_row_names_can_go(void **unused)
-{
-	(void)unused;
-	int64_t bytes;
-	fixture f = store_up_run();
-	put_checkpoints(&f, three, 1);
-	fold(&f, true);
-	char orphan[] = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef", name[100];
-	snprintf(name, sizeof name, "objects/01/%s", orphan);
-	check_ok(pio_fs_mkdirs(path_in(f.dir, "objects/01"), 0777, &err));
-	check_ok(pio_fs_write(path_in(f.dir, name), "left", 4, 0444, &err));
-	check_ok(pio_store_orphan_remove(&bytes, f.store, orphan, &err));
-	assert_int_equal(bytes, 4);
-	assert_int_equal(pio_fs_type(path_in(f.dir, name)), PIO_FS_NONE);
-	check_ok(pio_store_orphan_remove(&bytes, f.store, orphan, &err));
-	assert_int_equal(bytes, -1);
-	check_ok(pio_store_orphan_remove(&bytes, f.store, sql_text(f.store, "SELECT sha256 FROM object"), &err));
-	assert_int_equal(bytes, -1);
-	check_all_there(&f, 1, 2);
-	store_down(&f);
-}
-
 /* ---- faults --------------------------------------------------------------------------- */
 
 typedef struct fault {
@@ -630,11 +427,6 @@ int main(void)
 		cmocka_unit_test(dropping_keeps_shared_objects),
 		cmocka_unit_test(a_checkpoint_with_a_missing_file_is_not_the_newest),
 		cmocka_unit_test(what_is_passed_over_is_said_once_with_the_reason),
-		cmocka_unit_test(retention_keeps_the_last_and_the_best),
-		cmocka_unit_test(one_stays_for_every_so_many_steps),
-		cmocka_unit_test(what_somebody_needs_stays),
-		cmocka_unit_test(nothing_is_dropped_for_a_damaged_one),
-		cmocka_unit_test(a_file_that_no_row_names_can_go),
 		cmocka_unit_test(a_kill_while_publishing_is_made_good),
 		cmocka_unit_test(an_error_while_publishing_is_made_good),
 		cmocka_unit_test(a_kill_while_dropping_is_made_good),

@@ -75,11 +75,14 @@ static int listen(told *list, int max, const char *dir)
 		told *t = &list[count++];
 		check_ok(pio_save_get(&save, record.payload, record.size_bytes, &err));
 		*t = (told){ .step = save.step, .round = save.round, .files = save.count,
-		             .fsyncs = save.fsyncs, .sync = save.sync, .asynchronous = save.asynchronous, .stall_ns = save.stall_ns, .total_ns = save.total_ns };
-		snprintf(t->failure, sizeof t->failure, "%.*s", (int)save.failure_bytes, save.failure ? save.failure : "");
+		             .fsyncs = save.fsyncs, .sync = save.sync, .asynchronous = save.asynchronous,
+		             .stall_ns = save.stall_ns, .total_ns = save.total_ns };
+		snprintf(t->failure, sizeof t->failure, "%.*s", (int)save.failure_bytes,
+		         save.failure ? save.failure : "");
 		assert_true(save.count <= 40);
 		for (uint32_t i = 0; i < save.count; i++) {
-			snprintf(t->path[i], sizeof t->path[i], "%.*s", (int)save.files[i].path_bytes, save.files[i].path);
+			snprintf(t->path[i], sizeof t->path[i], "%.*s", (int)save.files[i].path_bytes,
+			         save.files[i].path);
 			t->part[i] = save.files[i].part;
 			t->bytes += (int64_t)save.files[i].size_bytes;
 		}
@@ -156,7 +159,8 @@ static void what_a_thread_met_is_told_by_the_next_call(void **unused)
 		pio_fs_fault_at("s", 1, EIO);
 		ok(save_one(b.run, 10 + i, data, SIZE, PIO_ASYNC));
 		/* The fault strikes in the thread, and this save waits for it. */
-		refused(save_one(b.run, 20 + i, data, SIZE, i ? PIO_ASYNC : 0), PIO_EIO, "the asynchronous save of step 1");
+		refused(save_one(b.run, 20 + i, data, SIZE, i ? PIO_ASYNC : 0), PIO_EIO,
+		        "the asynchronous save of step 1");
 		ok(save_one(b.run, 30 + i, data, SIZE, 0)); /* by now nothing is being written */
 	}
 	pio_fs_fault_at("s", 0, 0);
@@ -233,7 +237,8 @@ static void a_forked_child_leaves_the_save_alone(void **unused)
 		pid_t child = fork();
 		if (child == 0) {
 			pio_checkpoint *c = NULL;
-			if (pio_checkpoint_begin(&c, b.run, 1, 1) != -PIO_EINVAL || !strstr(pio_error(), "forked child"))
+			if (pio_checkpoint_begin(&c, b.run, 1, 1) != -PIO_EINVAL ||
+			    !strstr(pio_error(), "forked child"))
 				_exit(1);
 			if (how == 0)
 				pio_close(&b.run, 0);
