@@ -185,8 +185,8 @@ local function of_plugin(folder, kind)
     local values = pioche.values(value, kind)
     if values then return values end
     local names = pioche.names(folder)
-    for i, name in ipairs(names) do names[i] = "pioche." .. name .. " {...}" end
-    return nil, table.concat(names, " or ")
+    names[1] = names[1] .. " {...}"
+    return nil, "one of pioche." .. table.concat(names, ", ")
   end
 end
 

@@ -37,8 +37,9 @@ RECIPES = {
     "syntax error": (GOOD.replace("space = {","space = = {"), [], 1,
         "recipe.lua:5: unexpected symbol near '='"),
     "unknown key with a suggestion": (sweep(rest='seed = 3,'), [], 1,
-        "recipe.lua:6: seed: there is no such key, did you mean 'seeds'?; expected one of from, "
-        "goal, keep, launch, name, program, retry, search, seeds, space, stop, where (`pioche help recipe`)"),
+        "recipe.lua:6: seed: there is no such key, did you mean 'seeds'?; expected one of "
+        "constraints, from, goal, keep, launch, name, program, retry, search, seeds, space, stop, warm, where "
+        "(`pioche help recipe`)"),
     "unknown key of launch": (sweep(rest='launch = { parralel = 3 },'), [], 1,
         "recipe.lua:6: launch.parralel: there is no such key, did you mean 'parallel'?; "
         "expected one of account, bind, constraint, cpus_per_rank, exclude, flags, gpus_per_node, grace_s, "
@@ -211,11 +212,11 @@ RECIPES = {
     "nodes 2 on this machine": (sweep(rest='launch = { on = "local", nodes = 2 },'), [], 1,
         "recipe.lua:6: launch.nodes: expected 1, because this machine is one node, got 2"),
     "seeds as text": (sweep(rest='seeds = "three",'), [], 1,
-        "recipe.lua:6: seeds: expected how many seeds (3), or a list of them ({ 1, 2, 5 }), got "
-        '"three"'),
+        "recipe.lua:6: seeds: expected how many seeds (3), a list of them ({ 1, 2, 5 }), or "
+        'pioche.race { max = 5 }, got "three"'),
     "seeds twice the same": (sweep(rest='seeds = { 1, 1 },'), [], 1,
-        "recipe.lua:6: seeds: expected how many seeds (3), or a list of them ({ 1, 2, 5 }); a "
-        "seed is there twice"),
+        "recipe.lua:6: seeds: expected how many seeds (3), a list of them ({ 1, 2, 5 }), or "
+        "pioche.race { max = 5 }; a seed is there twice"),
     "derived function that errors": (sweep("x = 1, y = function(p) return p.x .. {} end"), [], 1,
         "recipe.lua:5: attempt to concatenate a table value (in space.y)"),
     "derived function that says error": (sweep("x = 1, y = function(p) error('no way') end"), [], 1,
@@ -228,18 +229,19 @@ RECIPES = {
         "recipe.lua:5: space.x: depends on itself (in space.y) (in space.x)"),
     "unknown sampler": (sweep(rest='search = pioche.bayes { runs = 3 },'), [], 1,
         "recipe.lua:6: pioche.bayes: there is no such thing; there are asha, auto, checkpoint, "
-        "choice, gp, grid, hyperband, int, log_int, log_uniform, maximize, median, minimize, none, objective, "
-        "one_of, percentile, program, random, rule, sobol, sweep, tpe, uniform"),
+        "choice, cma_es, constraint, curve, gp, grid, hyperband, int, ladder, log_int, log_uniform, maximize, "
+        "median, minimize, none, nsga2, objective, one_of, pb2, pbt, percentile, program, race, random, rule, "
+        "sampler, sobol, sweep, tpe, trust_region, uniform"),
     "sampler as a word": (sweep(rest='search = "random",'), [], 1,
-        'recipe.lua:6: search: expected pioche.auto {...} or pioche.gp {...} or pioche.grid {...} or '
-        'pioche.random {...} or pioche.sobol {...} or pioche.tpe {...}, got "random"'),
+        'recipe.lua:6: search: expected one of pioche.auto {...}, cma_es, gp, grid, nsga2, pb2, pbt, random, '
+        'sampler, sobol, tpe, trust_region, got "random"'),
     "runs 0": (sweep(rest='search = pioche.random { runs = 0, seed = 1 },'), [], 1,
         "recipe.lua:6: search.runs: expected a whole number, at least 1, got 0"),
     "goal without key": (sweep(rest='goal = pioche.minimize(),'), [], 1,
         'recipe.lua:6: minimize: expected the name of a metric, such as "val/loss", got nothing'),
     "goal of wrong type": (sweep(rest='goal = "val/loss",'), [], 1,
-        'recipe.lua:6: goal: expected pioche.minimize "metric" or pioche.maximize "metric", got '
-        '"val/loss"'),
+        'recipe.lua:6: goal: expected pioche.minimize "metric", pioche.maximize "metric", or a list of such, '
+        'got "val/loss"'),
     "continuous domain in grid": (
         sweep("x = pioche.uniform(0, 1)",rest='search = pioche.grid {},'), [], 1,
         "recipe.lua:5: space.x: uniform(0, 1) has no end of values: a grid needs a list, or "
