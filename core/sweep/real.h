@@ -20,10 +20,13 @@
 
 /* These two are within 2 ulp. */
 double pio_real_exp(double x);
-/* The same bits of many at once, none above 0: a few times as fast. `out` may be x. */
+/* The same bits of many at once, none above 0: a few times as fast. `out` may be x, here
+ * and in the others that take many. */
 void pio_real_exps(double *out, const double *x, size_t count);
 /* NaN below zero, -infinity at zero. */
 double pio_real_log(double x);
+/* The same bits of many at once. */
+void pio_real_logs(double *out, const double *x, size_t count);
 
 /* exp(x^2) erfc(x), within 1e-15 of itself for x >= 0: it has digits where erfc is 0. */
 double pio_real_erfcx(double x);
@@ -33,5 +36,8 @@ double pio_real_erfcx(double x);
 double pio_real_ndtr(double x);
 double pio_real_log_ndtr(double x);
 double pio_real_ndtri(double p);
+/* The same bits of many at once; of ndtrs x is finite. */
+void pio_real_ndtrs(double *out, const double *x, size_t count);
+void pio_real_ndtris(double *out, const double *p, size_t count);
 
 #endif

@@ -169,6 +169,44 @@ static void the_normal_distribution_is_right(void **state)
 	assert_true(isnan(pio_real_ndtr(NAN)) && isnan(pio_real_erfcx(NAN)));
 }
 
+static void check_many(void (*many)(double *out, const double *x, size_t count), double (*one)(double x),
+                       const double *x, size_t count)
+{
+	double out[200];
+	assert_true(count <= 200);
+	many(out, x, count);
+	for (size_t i = 0; i < count; i++) {
+		double right = one(x[i]);
+		if (memcmp(&out[i], &right, sizeof right) != 0 && !(isnan(out[i]) && isnan(right)))
+			fail_msg("of many at once: %a gives %a, alone %a", x[i], out[i], right);
+	}
+	double in_place[200];
+	memcpy(in_place, x, count * sizeof *x);
+	many(in_place, in_place, count);
+	assert_memory_equal(in_place, out, count * sizeof *out);
+}
+
+static void many_at_once_are_the_same(void **state)
+{
+	(void)state;
+	double x[200] = { 0, -0.0, 1, -1, INFINITY, -INFINITY, NAN, 5e-324, 0x1p-1022, 1e-310, 1.7e308, 0.5, 0.495,
+		          0.505, 0.4999999, 0.5000001, 0x1p-1021, 1 - 0x1p-53, 0x1.6a09e667f3bcdp0,
+		          0x1.6a09e667f3bcep0, 0x1.fffffffffffffp-1 };
+	check_many(pio_real_logs, pio_real_log, x, 21);
+	check_many(pio_real_ndtris, pio_real_ndtri, x, 21);
+	for (int i = 0; i < 200; i++)
+		x[i] = pow(10, (i - 100) * 3.07);
+	check_many(pio_real_logs, pio_real_log, x, 200);
+	for (int i = 0; i < 200; i++)
+		x[i] = i < 100 ? (i + 0.37) / 100.37 : pow(10, -3.07 * (i - 99));
+	check_many(pio_real_ndtris, pio_real_ndtri, x, 200);
+	for (int i = 0; i < 200; i++)
+		x[i] = i < 150 ? (i - 75) * 0.13 : (i - 175) * 3.1;
+	x[75] = -0.0;
+	check_many(pio_real_ndtrs, pio_real_ndtr, x, 200);
+	check_many(pio_real_ndtrs, pio_real_ndtr, x, 3);
+}
+
 static void exp_and_log_at_their_ends(void **state)
 {
 	(void)state;
@@ -282,6 +320,7 @@ int main(void)
 		cmocka_unit_test(a_shuffle_is_a_permutation),
 		cmocka_unit_test(exp_and_log_are_within_2_ulp),
 		cmocka_unit_test(exp_and_log_at_their_ends),
+		cmocka_unit_test(many_at_once_are_the_same),
 		cmocka_unit_test(the_normal_distribution_is_right),
 		cmocka_unit_test(sobol_fills_every_dimension_and_every_pair),
 		cmocka_unit_test(scrambled_points_are_even_and_independent),
