@@ -105,7 +105,7 @@ $(BUILD)/lib/pioche/pioche_read.so: $(READ_OBJ) $(READ_SQL:%=$(BUILD)/core/store
 # The loops that are worth unrolling: bytes into numbers, over those of tensors, and
 # kernels into densities.
 $(BUILD)/core/store/chunk_decode.o $(BUILD)/core/store/tensor_diff.o $(BUILD)/core/base/element.o: CFLAGS += -O3
-$(BUILD)/core/sweep/tpe_side.o $(BUILD)/core/sweep/gp.o $(BUILD)/core/sweep/real.o: CFLAGS += -O3
+$(BUILD)/core/sweep/tpe_side.o $(BUILD)/core/sweep/tpe_score.o $(BUILD)/core/sweep/gp.o $(BUILD)/core/sweep/real.o: CFLAGS += -O3
 
 $(BUILD)/extension/%.o: core/store/%.c
 	@mkdir -p $(@D)

@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <math.h>
+#include <stdbool.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -9,6 +10,7 @@
 
 enum { UNDER_WAY, FINISHED, DROPPED };
 enum { ABOVE, BELOW, NEITHER };
+enum { MANY = 16 };            /* with more than one change in so many points a side is made anew */
 
 struct pio_tpe {
 	pio_tpe_options options;
@@ -19,8 +21,10 @@ struct pio_tpe {
 	uint8_t *state;            /* of each slot: UNDER_WAY, FINISHED or DROPPED */
 	uint32_t *ranked;          /* finished slots by value, then by slot */
 	size_t ranked_count;
-	uint32_t *member;          /* scratch: of each slot, its place in a side */
-	uint8_t *side;             /* scratch: of each slot, ABOVE, BELOW or NEITHER */
+	uint32_t *members;         /* scratch: the slots of a side */
+	uint8_t *wanted;           /* scratch: of each slot, ABOVE, BELOW or NEITHER */
+	uint8_t *side;             /* where it is */
+	bool is_built;             /* the sides are what `side` says */
 	pio_tpe_side below, above;
 	double *drawn, *points;    /* candidates as drawn, and sorted */
 	double *scores, *scratch;  /* log below - log above; log above */
@@ -77,7 +81,8 @@ void pio_tpe_free(pio_tpe *tpe)
 	pio_free(tpe->value);
 	pio_free(tpe->state);
 	pio_free(tpe->ranked);
-	pio_free(tpe->member);
+	pio_free(tpe->members);
+	pio_free(tpe->wanted);
 	pio_free(tpe->side);
 	pio_free(tpe->drawn);
 	pio_free(tpe->points);
@@ -100,7 +105,8 @@ static int grow(pio_tpe *tpe, pio_err *err)
 	size_t n = tpe->capacity ? 2 * tpe->capacity : 64;
 	bool fine = resize(&tpe->value, n, sizeof(double)) && resize(&tpe->state, n, 1) &&
 	            resize(&tpe->ranked, n, sizeof(uint32_t)) &&
-	            resize(&tpe->member, n, sizeof(uint32_t)) && resize(&tpe->side, n, 1);
+	            resize(&tpe->members, n, sizeof(uint32_t)) && resize(&tpe->wanted, n, 1) &&
+	            resize(&tpe->side, n, 1);
 	for (int a = 0; a < tpe->axes_count && fine; a++) {
 		pio_tpe_track *track = &tpe->tracks[a];
 		fine = resize(&track->x, n, sizeof(double)) && resize(&track->order, n, sizeof(uint32_t)) &&
@@ -147,6 +153,7 @@ int pio_tpe_add(size_t *slot, pio_tpe *tpe, const double *point, pio_err *err)
 			insert(track->order, n, place_after(track->order, n, track->x, track->x[n]), (uint32_t)n);
 	}
 	tpe->state[n] = UNDER_WAY;
+	tpe->side[n] = NEITHER;
 	*slot = n;
 	return 0;
 }
@@ -208,23 +215,50 @@ static int build(pio_tpe *tpe, pio_tpe_side *side, uint8_t which, pio_err *err)
 {
 	size_t count = 0;
 	for (size_t slot = 0; slot < tpe->count; slot++)
-		tpe->member[slot] = tpe->side[slot] == which ? (uint32_t)count++ : UINT32_MAX;
-	return pio_tpe_side_build(side, tpe->tracks, tpe->axes_count, tpe->member, tpe->count, count, err);
+		if (tpe->side[slot] == which)
+			tpe->members[count++] = (uint32_t)slot;
+	return pio_tpe_side_build(side, tpe->tracks, tpe->axes_count, tpe->members, count, tpe->count, err);
+}
+
+/* Bring the few points that changed to their sides. */
+static int change(pio_tpe *tpe, pio_err *err)
+{
+	pio_tpe_side *sides[] = { [ABOVE] = &tpe->above, [BELOW] = &tpe->below };
+	int n = tpe->axes_count, rc = 0;
+	for (size_t slot = 0; slot < tpe->count; slot++)
+		if (tpe->side[slot] != tpe->wanted[slot] && tpe->side[slot] != NEITHER)
+			pio_tpe_side_take(sides[tpe->side[slot]], tpe->tracks, n, (uint32_t)slot);
+	for (size_t slot = 0; slot < tpe->count && !rc; slot++) {
+		if (tpe->side[slot] != tpe->wanted[slot] && tpe->wanted[slot] != NEITHER)
+			rc = pio_tpe_side_put(sides[tpe->wanted[slot]], tpe->tracks, n, (uint32_t)slot, err);
+		tpe->side[slot] = tpe->wanted[slot];
+	}
+	pio_tpe_side_ready(&tpe->above, tpe->tracks, n);
+	pio_tpe_side_ready(&tpe->below, tpe->tracks, n);
+	return rc;
 }
 
 static int split(pio_tpe *tpe, pio_err *err)
 {
 	double wanted = ceil(tpe->options.gamma * (double)tpe->ranked_count);
-	size_t most = (size_t)tpe->options.below_max;
+	size_t most = (size_t)tpe->options.below_max, changes = 0;
 	size_t below = wanted < (double)most ? (size_t)wanted : most;
 	for (size_t slot = 0; slot < tpe->count; slot++)
-		tpe->side[slot] = tpe->state[slot] == DROPPED ? NEITHER : ABOVE;
+		tpe->wanted[slot] = tpe->state[slot] == DROPPED ? NEITHER : ABOVE;
 	for (size_t i = 0; i < below && i < tpe->ranked_count; i++)
 		if (isfinite(tpe->value[tpe->ranked[i]]))
-			tpe->side[tpe->ranked[i]] = BELOW;
-	/* below comes last: draws of it read what its kernels left in the tracks */
-	int rc = build(tpe, &tpe->above, ABOVE, err);
-	return rc ? rc : build(tpe, &tpe->below, BELOW, err);
+			tpe->wanted[tpe->ranked[i]] = BELOW;
+	for (size_t slot = 0; slot < tpe->count; slot++)
+		changes += tpe->side[slot] != tpe->wanted[slot];
+	bool is_change = tpe->is_built && MANY * changes <= tpe->count;
+	tpe->is_built = false;
+	if (!is_change && tpe->count > 0)
+		memcpy(tpe->side, tpe->wanted, tpe->count);
+	int rc = is_change ? change(tpe, err) : build(tpe, &tpe->above, ABOVE, err);
+	if (!rc && !is_change)
+		rc = build(tpe, &tpe->below, BELOW, err);
+	tpe->is_built = !rc;
+	return rc;
 }
 
 /* Insertion sort: few, and ties stay in the order drawn. */
@@ -245,10 +279,10 @@ int pio_tpe_propose(const double **points, pio_tpe *tpe, pio_draw *draw, pio_err
 {
 	int n = tpe->options.candidates, d = tpe->axes_count;
 	int rc = split(tpe, err);
-	for (int i = 0; i < n && !rc; i++)
-		pio_tpe_side_draw(tpe->drawn + i * d, &tpe->below, tpe->tracks, d, draw);
-	if (!rc)
+	if (!rc) {
+		pio_tpe_side_draw(tpe->drawn, n, &tpe->below, tpe->tracks, d, draw);
 		rc = pio_tpe_side_score(tpe->scores, &tpe->below, tpe->tracks, d, tpe->drawn, n, err);
+	}
 	if (!rc)
 		rc = pio_tpe_side_score(tpe->scratch, &tpe->above, tpe->tracks, d, tpe->drawn, n, err);
 	if (rc)

@@ -8,24 +8,21 @@
 #include "sweep/real.h"
 
 #define WEIGHT_RECENT 25           /* so many of the newest points count fully */
-#define FINEST 100                 /* no kernel is narrower than this part of its range */
-#define FAR 8.0                    /* in widths: there a cell's mass is as good as its density */
-#define BROAD_BELOW 0.30853753872598689637 /* ndtr(-1/2): the broad kernel is as wide as its range */
-#define BROAD_INSIDE (1 - 2 * BROAD_BELOW)
-#define HALF_LOG_2PI 0.91893853320467274178
-#define SQRT_HALF 0x1.6a09e667f3bcdp-1
-#define NEGLIGIBLE 37.0            /* e^-37 is below half a unit in the last place of 1 */
-#define BLOCK 128                  /* kernels whose numbers, and whose logs of all candidates, stay near */
+#define BLOCK 64                   /* kernels whose bounds are worked out together */
+#define CLASSES_SPARE 32           /* so many classes may be out of use, and as many as are in use */
 
 int pio_tpe_side_init(pio_tpe_side *side, int axes_count, pio_err *err)
 {
 	size_t n = (size_t)axes_count;
 	*side = (pio_tpe_side){ .mu = pio_calloc(n + 1, sizeof *side->mu),
 	                        .inverse = pio_calloc(n + 1, sizeof *side->inverse),
+	                        .sorted = pio_calloc(n + 1, sizeof *side->sorted),
 	                        .class_of = pio_calloc(n + 1, sizeof *side->class_of),
 	                        .classes = pio_calloc(n + 1, sizeof *side->classes),
-	                        .classes_count = pio_calloc(n + 1, sizeof *side->classes_count) };
-	if (side->mu && side->inverse && side->class_of && side->classes && side->classes_count)
+	                        .classes_count = pio_calloc(n + 1, sizeof *side->classes_count),
+	                        .classes_used = pio_calloc(n + 1, sizeof *side->classes_used) };
+	if (side->mu && side->inverse && side->sorted && side->class_of && side->classes &&
+	    side->classes_count && side->classes_used)
 		return 0;
 	pio_tpe_side_fini(side, 0);
 	return pio_fail(err, PIO_ENOMEM, "out of memory for %d parameters", axes_count);
@@ -36,16 +33,20 @@ void pio_tpe_side_fini(pio_tpe_side *side, int axes_count)
 	for (int a = 0; a < axes_count; a++) {
 		pio_free(side->mu[a]);
 		pio_free(side->inverse[a]);
+		pio_free(side->sorted[a]);
 		pio_free(side->class_of[a]);
 		pio_free(side->classes[a]);
 	}
 	pio_free(side->mu);
 	pio_free(side->inverse);
+	pio_free(side->sorted);
 	pio_free(side->class_of);
 	pio_free(side->classes);
 	pio_free(side->classes_count);
+	pio_free(side->classes_used);
 	pio_free(side->weight);
 	pio_free(side->slot);
+	pio_free(side->place);
 	pio_free(side->base);
 	pio_free(side->tables);
 	*side = (pio_tpe_side){ .count = 0 };
@@ -59,20 +60,27 @@ static bool resize(void *array, size_t count, size_t item_bytes)
 	return grown != NULL;
 }
 
-/* Room for so many kernels. */
+/* Room for so many kernels, of so many slots. */
 static int reserve(pio_tpe_side *side, const pio_tpe_track *tracks, int axes_count, size_t kernels,
-                   pio_err *err)
+                   size_t slots, pio_err *err)
 {
+	if (slots > side->places) {
+		size_t n = slots + slots / 2 + 16;
+		if (!resize(&side->place, n, sizeof(uint32_t)))
+			return pio_fail(err, PIO_ENOMEM, "out of memory for %zu points", n);
+		side->places = n;
+	}
 	if (kernels <= side->capacity)
 		return 0;
 	size_t n = kernels + kernels / 2 + 16;
 	bool fine = resize(&side->weight, n, sizeof(double)) && resize(&side->base, n, sizeof(double)) &&
 	            resize(&side->slot, n, sizeof(uint32_t));
 	for (int a = 0; a < axes_count && fine; a++) {
-		fine = resize(&side->mu[a], n, sizeof(double)) && resize(&side->inverse[a], n, sizeof(double));
+		fine = resize(&side->mu[a], n, sizeof(double)) && resize(&side->inverse[a], n, sizeof(double)) &&
+		       resize(&side->sorted[a], n, sizeof(uint32_t));
 		if (fine && tracks[a].axis.kind == PIO_AXIS_WHOLE)
 			fine = resize(&side->class_of[a], n, sizeof(uint32_t)) &&
-			       resize(&side->classes[a], n, sizeof(pio_tpe_class));
+			       resize(&side->classes[a], 2 * n + CLASSES_SPARE, sizeof(pio_tpe_class));
 	}
 	if (!fine)
 		return pio_fail(err, PIO_ENOMEM, "out of memory for %zu kernels", n);
@@ -80,7 +88,110 @@ static int reserve(pio_tpe_side *side, const pio_tpe_track *tracks, int axes_cou
 	return 0;
 }
 
-/* ---- making it -------------------------------------------------------------------- */
+/* ---- widths ------------------------------------------------------------------------ */
+
+/* No kernel is narrower than one such part of its range. */
+static double finest_part(size_t count)
+{
+	return count + 2 < PIO_TPE_FINEST ? (double)(count + 2) : PIO_TPE_FINEST;
+}
+
+/* A kernel is as wide as the larger gap to its neighbours of the same side; the
+ * outermost two look inwards alone. */
+static double width_at(const pio_tpe_side *side, const pio_tpe_track *track, int a, size_t at)
+{
+	const pio_axis *axis = &track->axis;
+	const uint32_t *sorted = side->sorted[a];
+	size_t n = side->count;
+	double range = axis->high - axis->low, mu = track->x[sorted[at]];
+	double left = at > 0 ? mu - track->x[sorted[at - 1]] : n > 1 ? 0 : mu - axis->low;
+	double right = at + 1 < n ? track->x[sorted[at + 1]] - mu : n > 1 ? 0 : axis->high - mu;
+	double width = left > right ? left : right, finest = range / finest_part(n);
+	return width < finest ? finest : width > range ? range : width;
+}
+
+/* What the bounds cut off of the kernels of a few slots, whose widths are new. */
+static void bound(pio_tpe_track *track, const uint32_t *slots, size_t n)
+{
+	double low[BLOCK], high[BLOCK];
+	for (size_t i = 0; i < n; i++) {
+		double x = track->x[slots[i]], sigma = track->sigma[slots[i]];
+		low[i] = (track->axis.low - x) / sigma;
+		high[i] = (track->axis.high - x) / sigma;
+	}
+	pio_real_ndtrs(low, low, n);
+	pio_real_ndtrs(high, high, n);
+	for (size_t i = 0; i < n; i++) {
+		track->below[slots[i]] = low[i];
+		track->inside[slots[i]] = high[i] - low[i];
+		high[i] = track->sigma[slots[i]] * (high[i] - low[i]);
+	}
+	pio_real_logs(high, high, n);
+	for (size_t i = 0; i < n; i++)
+		track->norm[slots[i]] = high[i];
+}
+
+/* ---- all of it ----------------------------------------------------------------------- */
+
+/* The class of a kernel that comes after all others of no larger mu. */
+static uint32_t class_after(pio_tpe_side *side, int a, double mu, double sigma)
+{
+	size_t n = side->classes_count[a];
+	/* of one number there are at most three widths, next to each other */
+	for (size_t back = 1; back <= 3 && back <= n; back++) {
+		pio_tpe_class *known = &side->classes[a][n - back];
+		if (known->mu == mu && known->sigma == sigma)
+			return (uint32_t)(n - back);
+	}
+	side->classes[a][n] = (pio_tpe_class){ mu, sigma };
+	side->classes_count[a] = n + 1;
+	return (uint32_t)n;
+}
+
+static void fit_axis(pio_tpe_side *side, pio_tpe_track *track, int a)
+{
+	const pio_axis *axis = &track->axis;
+	bool is_whole = axis->kind == PIO_AXIS_WHOLE;
+	uint32_t wider[BLOCK];
+	size_t wider_count = 0;
+	side->classes_count[a] = 0;
+	for (size_t at = 0; at < side->count; at++) {
+		uint32_t slot = side->sorted[a][at], kernel = side->place[slot];
+		double sigma = width_at(side, track, a, at);
+		if (track->sigma[slot] != sigma) {
+			track->sigma[slot] = sigma;
+			wider[wider_count++] = slot;
+		}
+		if (wider_count == BLOCK) {
+			bound(track, wider, wider_count);
+			wider_count = 0;
+		}
+		side->mu[a][kernel] = track->x[slot];
+		side->inverse[a][kernel] = PIO_TPE_SQRT_HALF / sigma;
+		if (is_whole)
+			side->class_of[a][kernel] = class_after(side, a, track->x[slot], sigma);
+	}
+	bound(track, wider, wider_count);
+	if (is_whole)
+		side->class_of[a][side->count] =
+			class_after(side, a, 0.5 * (axis->low + axis->high), axis->high - axis->low);
+	side->classes_used[a] = side->classes_count[a];
+}
+
+static void fit(pio_tpe_side *side, pio_tpe_track *tracks, int axes_count)
+{
+	for (size_t k = 0; k < side->count; k++)
+		side->base[k] = 0;
+	for (int a = 0; a < axes_count; a++) {
+		if (tracks[a].axis.kind == PIO_AXIS_CHOICE)
+			continue;
+		fit_axis(side, &tracks[a], a);
+		for (size_t k = 0; k < side->count; k++)
+			side->base[k] -= tracks[a].norm[side->slot[k]];
+	}
+	side->fitted = side->count;
+	side->is_stale = false;
+}
 
 /* Old points count less: a ramp from 1 / count up to 1, and 1 for the newest. */
 static void weigh(pio_tpe_side *side)
@@ -95,313 +206,212 @@ static void weigh(pio_tpe_side *side)
 	}
 	side->weight[n] = 1;
 	side->weights = sum;
-	for (size_t i = 0; i <= n; i++)
-		side->base[i] = 0;
 }
 
-/* A kernel is as wide as the larger gap to its neighbours of the same side; the
- * outermost two look inwards alone. */
-static double width_of(const pio_axis *axis, double before, double mu, double after, size_t count)
-{
-	double range = axis->high - axis->low;
-	double left = isnan(before) ? (count > 1 ? 0 : mu - axis->low) : mu - before;
-	double right = isnan(after) ? (count > 1 ? 0 : axis->high - mu) : after - mu;
-	double width = left > right ? left : right;
-	double finest = range / (count + 2 < FINEST ? (double)(count + 2) : FINEST);
-	return width < finest ? finest : width > range ? range : width;
-}
-
-/* The class of a kernel that comes after all others of no larger mu. */
-static void put_class(pio_tpe_side *side, int a, size_t kernel, double mu, double sigma)
-{
-	size_t n = side->classes_count[a];
-	/* of one number there are at most three widths, next to each other */
-	for (size_t back = 1; back <= 3 && back <= n; back++) {
-		pio_tpe_class *known = &side->classes[a][n - back];
-		if (known->mu == mu && known->sigma == sigma) {
-			side->class_of[a][kernel] = (uint32_t)(n - back);
-			return;
-		}
-	}
-	side->classes[a][n] = (pio_tpe_class){ mu, sigma };
-	side->class_of[a][kernel] = (uint32_t)n;
-	side->classes_count[a] = n + 1;
-}
-
-static void put_kernel(pio_tpe_side *side, pio_tpe_track *track, int a, size_t kernel, uint32_t slot,
-                       double sigma)
-{
-	if (track->sigma[slot] != sigma) {
-		track->sigma[slot] = sigma;
-		track->below[slot] = pio_real_ndtr((track->axis.low - track->x[slot]) / sigma);
-		track->inside[slot] = pio_real_ndtr((track->axis.high - track->x[slot]) / sigma) -
-		                      track->below[slot];
-		track->norm[slot] = pio_real_log(sigma * track->inside[slot]);
-	}
-	side->mu[a][kernel] = track->x[slot];
-	side->inverse[a][kernel] = SQRT_HALF / sigma;
-	side->base[kernel] -= track->norm[slot];
-	if (track->axis.kind == PIO_AXIS_WHOLE)
-		put_class(side, a, kernel, track->x[slot], sigma);
-}
-
-static void build_ordered(pio_tpe_side *side, pio_tpe_track *track, int a, const uint32_t *member,
-                          size_t slots)
-{
-	const pio_axis *axis = &track->axis;
-	double before = NAN;
-	size_t next = 0;
-	side->classes_count[a] = 0;
-	while (next < slots && member[track->order[next]] == UINT32_MAX)
-		next++;
-	while (next < slots) {
-		uint32_t slot = track->order[next];
-		for (next++; next < slots && member[track->order[next]] == UINT32_MAX;)
-			next++;
-		double after = next < slots ? track->x[track->order[next]] : NAN;
-		double sigma = width_of(axis, before, track->x[slot], after, side->count);
-		put_kernel(side, track, a, member[slot], slot, sigma);
-		before = track->x[slot];
-	}
-	double middle = 0.5 * (axis->low + axis->high), range = axis->high - axis->low;
-	side->mu[a][side->count] = middle;
-	side->inverse[a][side->count] = SQRT_HALF / range;
-	side->base[side->count] -= pio_real_log(range * BROAD_INSIDE);
-	if (axis->kind == PIO_AXIS_WHOLE)
-		put_class(side, a, side->count, middle, range);
-}
-
-/* log probability of the choice that a kernel has seen, and of each other. */
-static void choice_logs(double *seen, double *other, const pio_axis *axis, size_t count)
+void pio_tpe_choice_logs(double *seen, double *other, const pio_axis *axis, size_t count)
 {
 	double share = 1 / (double)(count + 1), sum = 1 + (axis->last + 1) * share;
 	*seen = pio_real_log((1 + share) / sum);
 	*other = pio_real_log(share / sum);
 }
 
-static void build_choice(pio_tpe_side *side, const pio_tpe_track *track, int a, const uint32_t *member,
-                         size_t slots)
+static void put_broad(pio_tpe_side *side, const pio_tpe_track *tracks, int axes_count)
 {
-	double seen, other;
-	choice_logs(&seen, &other, &track->axis, side->count);
-	for (size_t slot = 0; slot < slots; slot++)
-		if (member[slot] != UINT32_MAX)
-			side->mu[a][member[slot]] = track->x[slot];
-	side->mu[a][side->count] = -1;
-	/* of the broad kernel all are alike: what the score adds for "other" is undone */
-	side->base[side->count] -= pio_real_log(track->axis.last + 1) + other;
+	size_t n = side->count;
+	side->base[n] = 0;
+	for (int a = 0; a < axes_count; a++) {
+		const pio_axis *axis = &tracks[a].axis;
+		if (axis->kind == PIO_AXIS_CHOICE) {
+			double seen, other;
+			pio_tpe_choice_logs(&seen, &other, axis, n);
+			side->mu[a][n] = -1;
+			/* all are alike: what the score adds for "other" is undone */
+			side->base[n] -= pio_real_log(axis->last + 1) + other;
+		} else {
+			double range = axis->high - axis->low;
+			side->mu[a][n] = 0.5 * (axis->low + axis->high);
+			side->inverse[a][n] = PIO_TPE_SQRT_HALF / range;
+			side->base[n] -= pio_real_log(range * PIO_TPE_BROAD_INSIDE);
+		}
+	}
+}
+
+void pio_tpe_side_ready(pio_tpe_side *side, pio_tpe_track *tracks, int axes_count)
+{
+	if (side->is_stale)
+		fit(side, tracks, axes_count);
+	weigh(side);
+	put_broad(side, tracks, axes_count);
 }
 
 int pio_tpe_side_build(pio_tpe_side *side, pio_tpe_track *tracks, int axes_count,
-                       const uint32_t *member, size_t slots, size_t count, pio_err *err)
+                       const uint32_t *members, size_t count, size_t slots, pio_err *err)
 {
-	int rc = reserve(side, tracks, axes_count, count + 1, err);
+	int rc = reserve(side, tracks, axes_count, count + 1, slots, err);
 	if (rc)
 		return rc;
-	side->count = count;
-	weigh(side);
 	for (size_t slot = 0; slot < slots; slot++)
-		if (member[slot] != UINT32_MAX)
-			side->slot[member[slot]] = (uint32_t)slot;
-	for (int a = 0; a < axes_count; a++) {
-		if (tracks[a].axis.kind == PIO_AXIS_CHOICE)
-			build_choice(side, &tracks[a], a, member, slots);
-		else
-			build_ordered(side, &tracks[a], a, member, slots);
+		side->place[slot] = UINT32_MAX;
+	for (size_t k = 0; k < count; k++) {
+		side->slot[k] = members[k];
+		side->place[members[k]] = (uint32_t)k;
 	}
+	side->count = count;
+	for (int a = 0; a < axes_count; a++) {
+		bool is_choice = tracks[a].axis.kind == PIO_AXIS_CHOICE;
+		for (size_t k = 0; k < count && is_choice; k++)
+			side->mu[a][k] = tracks[a].x[members[k]];
+		size_t sorted = 0;
+		for (size_t i = 0; i < slots && !is_choice; i++)
+			if (side->place[tracks[a].order[i]] != UINT32_MAX)
+				side->sorted[a][sorted++] = tracks[a].order[i];
+	}
+	side->is_stale = true;
+	pio_tpe_side_ready(side, tracks, axes_count);
 	return 0;
 }
 
-/* ---- drawing ------------------------------------------------------------------------ */
+/* ---- one point more or less ------------------------------------------------------------ */
 
-static double draw_choice(const pio_axis *axis, double seen, size_t count, pio_draw *draw)
+/* Move n items of each of an array's from `from` to `to`. */
+static void shift(void *array, size_t item_bytes, size_t to, size_t from, size_t n)
 {
-	int64_t choices = (int64_t)axis->last + 1;
-	if (seen < 0)
-		return (double)pio_draw_integer(draw, 0, choices - 1);
-	double share = 1 / (double)(count + 1);
-	if (pio_draw_uniform(draw) * (1 + (double)choices * share) < 1)
-		return seen;
-	return (double)pio_draw_integer(draw, 0, choices - 1);
+	memmove((char *)array + to * item_bytes, (char *)array + from * item_bytes, n * item_bytes);
 }
 
-static double draw_ordered(const pio_tpe_track *track, const pio_tpe_side *side, size_t kernel,
-                           pio_draw *draw)
+/* Move the kernels from `from` on, the broad one among them, to `to`. */
+static void shift_kernels(pio_tpe_side *side, const pio_tpe_track *tracks, int axes_count, size_t to,
+                          size_t from)
 {
-	const pio_axis *axis = &track->axis;
-	bool is_broad = kernel == side->count;
-	uint32_t slot = is_broad ? 0 : side->slot[kernel];
-	double mu = is_broad ? 0.5 * (axis->low + axis->high) : track->x[slot];
-	double sigma = is_broad ? axis->high - axis->low : track->sigma[slot];
-	double below = is_broad ? BROAD_BELOW : track->below[slot];
-	double inside = is_broad ? BROAD_INSIDE : track->inside[slot];
-	return pio_axis_snap(axis, mu + sigma * pio_real_ndtri(below + pio_draw_uniform(draw) * inside));
-}
-
-void pio_tpe_side_draw(double *point, const pio_tpe_side *side, const pio_tpe_track *tracks,
-                       int axes_count, pio_draw *draw)
-{
-	double left = pio_draw_uniform(draw) * side->weights;
-	size_t kernel = 0;
-	while (kernel < side->count && left >= side->weight[kernel])
-		left -= side->weight[kernel++];
+	size_t n = side->count - from;
+	shift(side->slot, sizeof *side->slot, to, from, n);
+	shift(side->base, sizeof *side->base, to, from, n + 1);
 	for (int a = 0; a < axes_count; a++) {
-		if (tracks[a].axis.kind == PIO_AXIS_CHOICE)
-			point[a] = draw_choice(&tracks[a].axis, side->mu[a][kernel], side->count, draw);
-		else
-			point[a] = draw_ordered(&tracks[a], side, kernel, draw);
-	}
-}
-
-/* ---- scoring --------------------------------------------------------------------------- */
-
-/* log of sigma times the mass that a kernel has in a cell, before the bounds cut. */
-static double cell_log(const pio_tpe_class *kernel, double x, double from, double to, double log_width)
-{
-	double z = (x - kernel->mu) / kernel->sigma;
-	if (fabs(z) > FAR)
-		return log_width - HALF_LOG_2PI - 0.5 * z * z;
-	double a = (from - kernel->mu) / kernel->sigma, b = (to - kernel->mu) / kernel->sigma;
-	/* both far up: their tails, which have digits left */
-	double mass = a > 0 ? pio_real_ndtr(-a) - pio_real_ndtr(-b) : pio_real_ndtr(b) - pio_real_ndtr(a);
-	return pio_real_log(mass * kernel->sigma);
-}
-
-/* How an axis adds to the logs of a candidate. */
-typedef struct term {
-	double x;
-	double seen, other;        /* of a choice */
-	const double *table;       /* of cells that are wide: by class of kernel; else NULL */
-} term;
-
-/* Where a cell is wide beside the narrowest kernel its mass is looked up, a number that
- * several candidates have once; else the density in its middle will do. */
-static size_t fill_table(term *terms, pio_tpe_side *side, const pio_axis *axis, int a, int axes_count,
-                         int candidate, size_t used)
-{
-	term *t = &terms[candidate * axes_count + a];
-	double from, to;
-	pio_axis_cell(&from, &to, axis, t->x);
-	if (to - from <= 0.5 * (axis->high - axis->low) / FINEST)
-		return used;
-	for (int i = 0; i < candidate && !t->table; i++)
-		if (terms[i * axes_count + a].x == t->x)
-			t->table = terms[i * axes_count + a].table;
-	if (t->table)
-		return used;
-	double *table = side->tables + used, log_width = pio_real_log(to - from);
-	for (size_t i = 0; i < side->classes_count[a]; i++)
-		table[i] = cell_log(&side->classes[a][i], t->x, from, to, log_width);
-	t->table = table;
-	return used + side->classes_count[a];
-}
-
-static int fill_terms(term *terms, pio_tpe_side *side, const pio_tpe_track *tracks, int axes_count,
-                      const double *points, int points_count, pio_err *err)
-{
-	size_t room = 0, used = 0;
-	for (int a = 0; a < axes_count; a++)
+		shift(side->mu[a], sizeof *side->mu[a], to, from, n + 1);
+		if (tracks[a].axis.kind != PIO_AXIS_CHOICE)
+			shift(side->inverse[a], sizeof *side->inverse[a], to, from, n + 1);
 		if (tracks[a].axis.kind == PIO_AXIS_WHOLE)
-			room += side->classes_count[a] * (size_t)points_count;
-	if (room > side->tables_capacity) {
-		if (!resize(&side->tables, room, sizeof(double)))
-			return pio_fail(err, PIO_ENOMEM, "out of memory for %zu masses", room);
-		side->tables_capacity = room;
+			shift(side->class_of[a], sizeof *side->class_of[a], to, from, n + 1);
 	}
-	for (int i = 0; i < points_count; i++) {
-		for (int a = 0; a < axes_count; a++) {
-			term *t = &terms[i * axes_count + a];
-			*t = (term){ .x = points[i * axes_count + a] };
-			if (tracks[a].axis.kind == PIO_AXIS_CHOICE)
-				choice_logs(&t->seen, &t->other, &tracks[a].axis, side->count);
-			else if (tracks[a].axis.kind == PIO_AXIS_WHOLE)
-				used = fill_table(terms, side, &tracks[a].axis, a, axes_count, i, used);
-		}
+	for (size_t i = 0; i < n; i++)
+		side->place[side->slot[to + i]] = (uint32_t)(to + i);
+}
+
+/* How many slots of an axis stand before this one. */
+static size_t sorted_before(const pio_tpe_side *side, const pio_tpe_track *track, int a, uint32_t slot,
+                            size_t count)
+{
+	const uint32_t *sorted = side->sorted[a];
+	double x = track->x[slot];
+	size_t low = 0, high = count;
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+		double other = track->x[sorted[middle]];
+		if (other < x || (other == x && sorted[middle] < slot))
+			low = middle + 1;
+		else
+			high = middle;
 	}
-	assert(used <= room);
+	return low;
+}
+
+/* The class of the kernel at a place of an axis: one of its neighbours', or a new one. */
+static uint32_t class_at(pio_tpe_side *side, const pio_tpe_track *track, int a, size_t at)
+{
+	uint32_t slot = side->sorted[a][at];
+	pio_tpe_class own = { track->x[slot], track->sigma[slot] };
+	for (size_t i = at > 2 ? at - 2 : 0; i <= at + 2 && i < side->count; i++) {
+		uint32_t other = side->class_of[a][side->place[side->sorted[a][i]]];
+		const pio_tpe_class *known = &side->classes[a][other];
+		if (i != at && known->mu == own.mu && known->sigma == own.sigma)
+			return other;
+	}
+	if (side->classes_count[a] >= 2 * side->classes_used[a] + CLASSES_SPARE) {
+		side->is_stale = true;
+		return 0;
+	}
+	side->classes[a][side->classes_count[a]] = own;
+	return (uint32_t)side->classes_count[a]++;
+}
+
+static void rebase(pio_tpe_side *side, const pio_tpe_track *tracks, int axes_count, uint32_t kernel)
+{
+	double sum = 0;
+	for (int a = 0; a < axes_count; a++)
+		if (tracks[a].axis.kind != PIO_AXIS_CHOICE)
+			sum -= tracks[a].norm[side->slot[kernel]];
+	side->base[kernel] = sum;
+}
+
+/* The width of the kernel at a place of an axis, and what follows from it. */
+static void refit(pio_tpe_side *side, pio_tpe_track *tracks, int axes_count, int a, size_t at)
+{
+	pio_tpe_track *track = &tracks[a];
+	uint32_t slot = side->sorted[a][at], kernel = side->place[slot];
+	double sigma = width_at(side, track, a, at);
+	if (track->sigma[slot] != sigma) {
+		track->sigma[slot] = sigma;
+		bound(track, &slot, 1);
+	}
+	side->inverse[a][kernel] = PIO_TPE_SQRT_HALF / sigma;
+	if (track->axis.kind == PIO_AXIS_WHOLE)
+		side->class_of[a][kernel] = class_at(side, track, a, at);
+	rebase(side, tracks, axes_count, kernel);
+}
+
+/* As the number of points is another one: is the narrowest width, too? */
+static void recount(pio_tpe_side *side, size_t count)
+{
+	side->count = count;
+	side->is_stale = side->is_stale || finest_part(count) != finest_part(side->fitted);
+}
+
+int pio_tpe_side_put(pio_tpe_side *side, pio_tpe_track *tracks, int axes_count, uint32_t slot, pio_err *err)
+{
+	int rc = reserve(side, tracks, axes_count, side->count + 2, (size_t)slot + 1, err);
+	if (rc)
+		return rc;
+	size_t kernel = side->count, n = side->count;
+	while (kernel > 0 && side->slot[kernel - 1] > slot)
+		kernel--;
+	shift_kernels(side, tracks, axes_count, kernel + 1, kernel);
+	side->slot[kernel] = slot;
+	side->place[slot] = (uint32_t)kernel;
+	recount(side, n + 1);
+	for (int a = 0; a < axes_count; a++) {
+		side->mu[a][kernel] = tracks[a].x[slot];
+		if (tracks[a].axis.kind == PIO_AXIS_CHOICE)
+			continue;
+		size_t at = sorted_before(side, &tracks[a], a, slot, n);
+		shift(side->sorted[a], sizeof *side->sorted[a], at + 1, at, n - at);
+		side->sorted[a][at] = slot;
+		if (tracks[a].axis.kind == PIO_AXIS_WHOLE)
+			side->class_of[a][kernel] = 0;
+		/* itself first: the class of a neighbour may be its own */
+		if (!side->is_stale)
+			refit(side, tracks, axes_count, a, at);
+		if (!side->is_stale && at > 0)
+			refit(side, tracks, axes_count, a, at - 1);
+		if (!side->is_stale && at < n)
+			refit(side, tracks, axes_count, a, at + 1);
+	}
 	return 0;
 }
 
-/* Add an axis to the logs of n kernels from `first` on. */
-PIO_WIDER static void add_term(double *restrict logs, const pio_tpe_side *side, const pio_tpe_track *track,
-                               int a, const term *t, size_t first, size_t n)
+void pio_tpe_side_take(pio_tpe_side *side, pio_tpe_track *tracks, int axes_count, uint32_t slot)
 {
-	const double *restrict mu = side->mu[a] + first, *restrict inverse = side->inverse[a] + first;
-	if (t->table) {
-		const uint32_t *restrict class_of = side->class_of[a] + first;
-		for (size_t k = 0; k < n; k++)
-			logs[k] += t->table[class_of[k]];
-	} else if (track->axis.kind == PIO_AXIS_CHOICE) {
-		for (size_t k = 0; k < n; k++)
-			logs[k] += mu[k] == t->x ? t->seen : t->other;
-	} else {
-		double x = t->x;
-		for (size_t k = 0; k < n; k++) {
-			double z = (x - mu[k]) * inverse[k];
-			logs[k] -= z * z;
-		}
+	size_t kernel = side->place[slot], n = side->count;
+	assert(kernel < n && side->slot[kernel] == slot);
+	shift_kernels(side, tracks, axes_count, kernel, kernel + 1);
+	recount(side, n - 1);
+	for (int a = 0; a < axes_count; a++) {
+		if (tracks[a].axis.kind == PIO_AXIS_CHOICE)
+			continue;
+		size_t at = sorted_before(side, &tracks[a], a, slot, n);
+		shift(side->sorted[a], sizeof *side->sorted[a], at, at + 1, n - at - 1);
+		if (!side->is_stale && at > 0)
+			refit(side, tracks, axes_count, a, at - 1);
+		if (!side->is_stale && at + 1 < n)
+			refit(side, tracks, axes_count, a, at);
 	}
-}
-
-/* A sum of exponentials that is kept as sum * e^max. */
-typedef struct log_sum {
-	double max, sum;
-} log_sum;
-
-static void add_logs(log_sum *total, const double *logs, const double *weight, size_t n)
-{
-	double max = total->max;
-	for (size_t k = 0; k < n; k++)
-		max = logs[k] > max ? logs[k] : max;
-	if (max > total->max)
-		total->sum *= pio_real_exp(total->max - max);
-	total->max = max;
-	double kept[BLOCK], of[BLOCK];
-	size_t count = 0;
-	for (size_t k = 0; k < n; k++) {
-		kept[count] = logs[k] - max;
-		of[count] = weight[k];
-		count += logs[k] > max - NEGLIGIBLE;
-	}
-	pio_real_exps(kept, kept, count);
-	for (size_t k = 0; k < count; k++)
-		total->sum += of[k] * kept[k];
-}
-
-/* The logs of a block of kernels for each candidate, axis by axis, so that what the axis
- * says of the kernels is read once. */
-static void add_block(log_sum *totals, double *logs, const pio_tpe_side *side, const pio_tpe_track *tracks,
-                      int axes_count, const term *terms, int points_count, size_t first, size_t n)
-{
-	for (int i = 0; i < points_count; i++)
-		memcpy(logs + i * BLOCK, side->base + first, n * sizeof *logs);
-	for (int a = 0; a < axes_count; a++)
-		for (int i = 0; i < points_count; i++)
-			add_term(logs + i * BLOCK, side, &tracks[a], a, &terms[i * axes_count + a], first, n);
-	for (int i = 0; i < points_count; i++)
-		add_logs(&totals[i], logs + i * BLOCK, side->weight + first, n);
-}
-
-int pio_tpe_side_score(double *log_density, pio_tpe_side *side, const pio_tpe_track *tracks,
-                       int axes_count, const double *points, int points_count, pio_err *err)
-{
-	size_t kernels = side->count + 1;
-	term *terms = pio_alloc((size_t)points_count * (size_t)axes_count * sizeof *terms + 1);
-	log_sum *totals = pio_alloc((size_t)points_count * sizeof *totals);
-	double *logs = pio_alloc((size_t)points_count * BLOCK * sizeof *logs);
-	int rc = terms && totals && logs ? 0 : pio_fail(err, PIO_ENOMEM, "out of memory for %d candidates",
-	                                                points_count);
-	if (!rc)
-		rc = fill_terms(terms, side, tracks, axes_count, points, points_count, err);
-	for (int i = 0; i < points_count && !rc; i++)
-		totals[i] = (log_sum){ -INFINITY, 0 };
-	for (size_t first = 0; first < kernels && !rc; first += BLOCK)
-		add_block(totals, logs, side, tracks, axes_count, terms, points_count, first,
-		          kernels - first < BLOCK ? kernels - first : BLOCK);
-	for (int i = 0; i < points_count && !rc; i++)
-		log_density[i] = totals[i].max + pio_real_log(totals[i].sum / side->weights);
-	pio_free(terms);
-	pio_free(totals);
-	pio_free(logs);
-	return rc;
 }

@@ -1,17 +1,24 @@
 /* tpe_side.h: one of the two mixtures of a Parzen estimator, for tpe.c alone.
  *
  * Kernels stand in the order in which their points began, the broad one last. Of each
- * kernel the logarithm of all that does not depend on the candidate (its weight, its
- * widths and what the bounds cut off) is worked out once. */
+ * kernel the logarithm of all that does not depend on the candidate (its widths and what
+ * the bounds cut off) is kept; a point that comes or goes changes that of its neighbours
+ * alone, and the mixture is the same, bit for bit, as one made anew of the same points. */
 #ifndef PIO_SWEEP_TPE_SIDE_H
 #define PIO_SWEEP_TPE_SIDE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "base/err.h"
 #include "sweep/axis.h"
 #include "sweep/draw.h"
+
+#define PIO_TPE_FINEST 100         /* no kernel is narrower than this part of its range */
+#define PIO_TPE_BROAD_BELOW 0.30853753872598689637 /* ndtr(-1/2): the broad kernel is as wide as its range */
+#define PIO_TPE_BROAD_INSIDE (1 - 2 * PIO_TPE_BROAD_BELOW)
+#define PIO_TPE_SQRT_HALF 0x1.6a09e667f3bcdp-1
 
 /* A parameter of the group, and all points along it. */
 typedef struct pio_tpe_track {
@@ -33,23 +40,34 @@ typedef struct pio_tpe_side {
 	double *weight, *base;     /* of each kernel; the weights sum up to `weights` */
 	double weights;
 	uint32_t *slot;            /* of each kernel but the last */
+	uint32_t *place;           /* of each slot that is in it, its kernel */
+	size_t places;
+	size_t fitted;             /* how many points there were when all widths were worked out */
+	bool is_stale;             /* they must be again */
 	double **mu, **inverse;    /* of each axis: of each kernel, sqrt(1/2) / sigma */
+	uint32_t **sorted;         /* of each axis with an order: slots by coordinate, then by slot */
 	uint32_t **class_of;       /* of each axis of whole numbers: of each kernel */
 	pio_tpe_class **classes;
-	size_t *classes_count;
+	size_t *classes_count, *classes_used; /* some are out of use since `fitted`; none was then */
 	double *tables;            /* of pio_tpe_side_score */
 	size_t tables_capacity;
 } pio_tpe_side;
 
 int pio_tpe_side_init(pio_tpe_side *side, int axes_count, pio_err *err);
 void pio_tpe_side_fini(pio_tpe_side *side, int axes_count);
-/* Make the mixture of the `count` slots that are in it. member[slot]: its place among
- * the kernels, or UINT32_MAX for a slot that is not in it. */
+/* Make the mixture of `count` of the slots 0..slots-1, in their order. */
 int pio_tpe_side_build(pio_tpe_side *side, pio_tpe_track *tracks, int axes_count,
-                       const uint32_t *member, size_t slots, size_t count, pio_err *err);
-/* A draw of the mixture. */
-void pio_tpe_side_draw(double *point, const pio_tpe_side *side, const pio_tpe_track *tracks,
-                       int axes_count, pio_draw *draw);
+                       const uint32_t *members, size_t count, size_t slots, pio_err *err);
+/* A point that is not in it comes, or one that is goes; then, before the mixture is used:
+ * pio_tpe_side_ready. When no memory is left, build it anew. */
+int pio_tpe_side_put(pio_tpe_side *side, pio_tpe_track *tracks, int axes_count, uint32_t slot, pio_err *err);
+void pio_tpe_side_take(pio_tpe_side *side, pio_tpe_track *tracks, int axes_count, uint32_t slot);
+void pio_tpe_side_ready(pio_tpe_side *side, pio_tpe_track *tracks, int axes_count);
+/* log probability of the choice that a kernel has seen, and of each other. */
+void pio_tpe_choice_logs(double *seen, double *other, const pio_axis *axis, size_t count);
+/* Draws of the mixture. */
+void pio_tpe_side_draw(double *points, int points_count, const pio_tpe_side *side,
+                       const pio_tpe_track *tracks, int axes_count, pio_draw *draw);
 /* log_density[i] of point i; what is the same in both mixtures is left out. */
 int pio_tpe_side_score(double *log_density, pio_tpe_side *side, const pio_tpe_track *tracks,
                        int axes_count, const double *points, int points_count, pio_err *err);

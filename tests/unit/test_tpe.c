@@ -142,16 +142,15 @@ static void a_mixture_is_what_its_definition_says(void **state)
 		int n = sizes[s];
 		pio_tpe_track tracks[axes_count];
 		pio_tpe_side side;
-		uint32_t member[points_max];
+		uint32_t members[points_max];
 		double at[candidates * axes_count], scores[candidates];
 		fill(tracks, x, n, n);
 		for (int i = 0; i < n; i++)
-			member[i] = (uint32_t)i;
+			members[i] = (uint32_t)i;
 		check_ok(pio_tpe_side_init(&side, axes_count, &err));
-		check_ok(pio_tpe_side_build(&side, tracks, axes_count, member, (size_t)n, (size_t)n, &err));
+		check_ok(pio_tpe_side_build(&side, tracks, axes_count, members, (size_t)n, (size_t)n, &err));
 		pio_draw draw = named(n, "candidates");
-		for (int i = 0; i < candidates; i++)
-			pio_tpe_side_draw(at + i * axes_count, &side, tracks, axes_count, &draw);
+		pio_tpe_side_draw(at, candidates, &side, tracks, axes_count, &draw);
 		check_ok(pio_tpe_side_score(scores, &side, tracks, axes_count, at, candidates, &err));
 		for (int i = 0; i < candidates; i++) {
 			double right = mixture_at(x, n, at + i * axes_count);
@@ -171,16 +170,16 @@ static void draws_follow_the_mixture(void **state)
 	static double x[axes_count][points_max];
 	pio_tpe_track tracks[axes_count];
 	pio_tpe_side side;
-	uint32_t member[3] = { 0, 1, 2 };
+	uint32_t members[3] = { 0, 1, 2 };
 	fill(tracks, x, 3, 5);
 	check_ok(pio_tpe_side_init(&side, axes_count, &err));
-	check_ok(pio_tpe_side_build(&side, tracks, axes_count, member, 3, 3, &err));
+	check_ok(pio_tpe_side_build(&side, tracks, axes_count, members, 3, 3, &err));
 	enum { draws = 40000 };
 	double seen[2][8] = { { 0 } };
 	double point[axes_count];
 	pio_draw draw = named(9, "draws");
 	for (int i = 0; i < draws; i++) {
-		pio_tpe_side_draw(point, &side, tracks, axes_count, &draw);
+		pio_tpe_side_draw(point, 1, &side, tracks, axes_count, &draw);
 		seen[0][(int)point[2]] += 1.0 / draws;
 		seen[1][(int)point[4]] += 1.0 / draws;
 		for (int a = 0; a < axes_count; a++)
@@ -325,6 +324,79 @@ static void a_proposal_depends_on_what_is_known_alone(void **state)
 		assert_true(kept[a] == promised[a]);
 }
 
+enum { told_max = 320 };
+
+/* What is known of each point: INFINITY it failed, NAN it is under way; or it was dropped. */
+typedef struct told {
+	double point[axes_count], value;
+	bool is_dropped;
+} told;
+
+static void tell(pio_tpe *tpe, size_t slot, const told *point)
+{
+	if (point->is_dropped)
+		check_ok(pio_tpe_drop(tpe, slot, &err));
+	else if (!isnan(point->value))
+		check_ok(pio_tpe_set(tpe, slot, point->value, &err));
+}
+
+static pio_tpe *model_of(const told *points, size_t n, const pio_tpe_options *options)
+{
+	pio_axis all[axes_count];
+	pio_tpe *tpe = NULL;
+	for (int a = 0; a < axes_count; a++)
+		all[a] = axis_of(a);
+	check_ok(pio_tpe_new(&tpe, all, axes_count, options, &err));
+	for (size_t i = 0; i < n; i++) {
+		size_t slot;
+		check_ok(pio_tpe_add(&slot, tpe, points[i].point, &err));
+		tell(tpe, slot, &points[i]);
+	}
+	return tpe;
+}
+
+static void check_same_proposal(pio_tpe *one, pio_tpe *other, int64_t number)
+{
+	const double *points, *others;
+	pio_draw draw = named(number, "proposal"), again = draw;
+	check_ok(pio_tpe_propose(&points, one, &draw, &err));
+	check_ok(pio_tpe_propose(&others, other, &again, &err));
+	assert_memory_equal(points, others, sizeof *points * axes_count * (size_t)usual.candidates);
+}
+
+/* A model that was asked after each change gives, to the bit and in the same order, what one
+ * made anew of the same points does. */
+static void a_model_that_changed_is_one_made_anew(void **state)
+{
+	(void)state;
+	static told points[told_max];
+	const pio_tpe_options every = { .candidates = 24, .gamma = 1, .below_max = told_max };
+	for (int turn = 0; turn < 2; turn++) {
+		const pio_tpe_options *options = turn ? &every : &usual;
+		pio_tpe *tpe = model_of(points, 0, options);
+		pio_draw draw = named(turn, "points");
+		for (size_t n = 1; n <= told_max; n++) {
+			told *newest = &points[n - 1];
+			*newest = (told){ .value = NAN };
+			for (int a = 0; a < axes_count; a++) {
+				pio_axis axis = axis_of(a);
+				newest->point[a] = any_coordinate(&axis, &draw);
+			}
+			size_t slot;
+			check_ok(pio_tpe_add(&slot, tpe, newest->point, &err));
+			/* one that is under way, or one that was known: it is as good as any, or failed, or gone */
+			slot = (size_t)pio_draw_integer(&draw, n > 8 && n % 4 ? (int64_t)n - 8 : 0, (int64_t)n - 1);
+			points[slot].value = n % 7 ? pio_draw_uniform(&draw) : INFINITY;
+			points[slot].is_dropped = n % 11 == 0;
+			tell(tpe, slot, &points[slot]);
+			pio_tpe *anew = n % 2 ? model_of(points, n, options) : NULL;
+			check_same_proposal(tpe, anew ? anew : tpe, (int64_t)n);
+			pio_tpe_free(anew);
+		}
+		pio_tpe_free(tpe);
+	}
+}
+
 static void memory_that_is_out_is_an_error(void **state)
 {
 	(void)state;
@@ -342,6 +414,8 @@ static void memory_that_is_out_is_an_error(void **state)
 		for (int i = 0; i < 70 && !rc; i++) {
 			rc = pio_tpe_add(&slot, tpe, point, &err);
 			rc = rc ? rc : pio_tpe_set(tpe, slot, i, &err);
+			if (i > 60) /* the sides grow */
+				rc = rc ? rc : pio_tpe_propose(&points, tpe, &draw, &err);
 		}
 		rc = rc ? rc : pio_tpe_propose(&points, tpe, &draw, &err);
 		bool struck = pio_mem_fail_at(0) == 0;
@@ -362,6 +436,7 @@ int main(void)
 		cmocka_unit_test(what_failed_is_worse_than_all_others),
 		cmocka_unit_test(what_is_dropped_is_as_if_it_had_not_been),
 		cmocka_unit_test(a_proposal_depends_on_what_is_known_alone),
+		cmocka_unit_test(a_model_that_changed_is_one_made_anew),
 		cmocka_unit_test(memory_that_is_out_is_an_error),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
