@@ -92,17 +92,24 @@ double pio_real_log(double x)
 	return x < 0x1p-1022 ? log_plain(x * 0x1p54, 54) : log_plain(x, 0);
 }
 
+/* Copy n numbers, and up to a whole number of registers of them ones; how many that makes. */
+static inline size_t fill_up(double *kept, const double *x, size_t n)
+{
+	memcpy(kept, x, n * sizeof *kept);
+	for (; n % 4 > 0; n++)
+		kept[n] = 1;
+	return n;
+}
+
 PIO_WIDER void pio_real_logs(double *out, const double *x, size_t count)
 {
-	double kept[MANY];
+	double kept[MANY], logs[MANY];
 	for (size_t first = 0; first < count; first += MANY) {
-		size_t n = count - first < MANY ? count - first : MANY;
-		memcpy(kept, x + first, n * sizeof *kept);
+		size_t n = count - first < MANY ? count - first : MANY, filled = fill_up(kept, x + first, n);
+		for (size_t i = 0; i < filled; i++)
+			logs[i] = log_plain(kept[i], 0);
 		for (size_t i = 0; i < n; i++)
-			out[first + i] = log_plain(kept[i], 0);
-		for (size_t i = 0; i < n; i++)
-			if (!(kept[i] >= 0x1p-1022 && kept[i] <= DBL_MAX))
-				out[first + i] = pio_real_log(kept[i]);
+			out[first + i] = kept[i] >= DBL_MIN && kept[i] <= DBL_MAX ? logs[i] : pio_real_log(kept[i]);
 	}
 }
 
@@ -157,17 +164,16 @@ static inline double lower(double sign, double beyond)
 
 PIO_WIDER void pio_real_ndtrs(double *out, const double *x, size_t count)
 {
-	double tail[MANY], power[MANY];
+	double at[MANY], tail[MANY], power[MANY];
 	for (size_t first = 0; first < count; first += MANY) {
-		size_t n = count - first < MANY ? count - first : MANY;
-		const double *at = x + first;
-		for (size_t i = 0; i < n; i++)
+		size_t n = count - first < MANY ? count - first : MANY, filled = fill_up(at, x + first, n);
+		for (size_t i = 0; i < filled; i++)
 			tail[i] = 0.5 * erfcx_plain(fabs(at[i]) * SQRT_HALF);
-		for (size_t i = 0; i < n; i++)
+		for (size_t i = 0; i < filled; i++)
 			power[i] = -0.5 * at[i] * at[i];
-		for (size_t i = 0; i < n; i++)
+		for (size_t i = 0; i < filled; i++)
 			power[i] = power[i] > -746 ? power[i] : -746;
-		for (size_t i = 0; i < n; i++)
+		for (size_t i = 0; i < filled; i++)
 			tail[i] *= exp_plain(power[i], -0.5);
 		for (size_t i = 0; i < n; i++)
 			out[first + i] = lower(copysign(1, at[i] + 0.0), tail[i]); /* 0 is not below 0, nor is -0 */

@@ -87,7 +87,7 @@ typedef struct cell {
 /* log of sigma times the mass that kernels have in a cell, before the bounds cut; `at` says which. */
 static void near_logs(double *logs, const pio_tpe_class *classes, const uint32_t *at, size_t n, const cell *c)
 {
-	double sign[BLOCK], a[BLOCK], b[BLOCK], sigma[BLOCK];
+	double sign[BLOCK], sigma[BLOCK], ends[2 * BLOCK], *a = ends, *b = ends + n;
 	for (size_t i = 0; i < n; i++) {
 		double mu = classes[at[i]].mu;
 		sigma[i] = classes[at[i]].sigma;
@@ -97,8 +97,7 @@ static void near_logs(double *logs, const pio_tpe_class *classes, const uint32_t
 		a[i] *= sign[i];
 		b[i] = sign[i] * ((c->to - mu) / sigma[i]);
 	}
-	pio_real_ndtrs(a, a, n);
-	pio_real_ndtrs(b, b, n);
+	pio_real_ndtrs(ends, ends, 2 * n);
 	for (size_t i = 0; i < n; i++)
 		a[i] = sign[i] * (b[i] - a[i]) * sigma[i];
 	pio_real_logs(a, a, n);

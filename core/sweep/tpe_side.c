@@ -113,14 +113,13 @@ static double width_at(const pio_tpe_side *side, const pio_tpe_track *track, int
 /* What the bounds cut off of the kernels of a few slots, whose widths are new. */
 static void bound(pio_tpe_track *track, const uint32_t *slots, size_t n)
 {
-	double low[BLOCK], high[BLOCK];
+	double ends[2 * BLOCK], *low = ends, *high = ends + n;
 	for (size_t i = 0; i < n; i++) {
 		double x = track->x[slots[i]], sigma = track->sigma[slots[i]];
 		low[i] = (track->axis.low - x) / sigma;
 		high[i] = (track->axis.high - x) / sigma;
 	}
-	pio_real_ndtrs(low, low, n);
-	pio_real_ndtrs(high, high, n);
+	pio_real_ndtrs(ends, ends, 2 * n);
 	for (size_t i = 0; i < n; i++) {
 		track->below[slots[i]] = low[i];
 		track->inside[slots[i]] = high[i] - low[i];
