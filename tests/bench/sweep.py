@@ -2,7 +2,7 @@
 """`sweep.py BUILD`: what searches find, and what a proposal costs: prints tables.
 
 Each function of sweep_functions.lua is searched with SEEDS seeds (20); a cell is the median
-of the regret at a budget, with its quartiles. Where pip can install Optuna, in BUILD/optuna,
+of the regret at a budget, with its quartiles. Where pip can install Optuna, in build/optuna,
 its samplers are run beside, on the same functions. FILTER=text takes the functions whose
 name has the text, SEARCHES="tpe optuna-tpe" those searches alone, SHORT=1 fewer seeds and
 no budget of 200."""
@@ -74,7 +74,7 @@ def main():
     every = dict.fromkeys(OWN + FRONT_OWN + PEERS + FRONT_PEERS)
     searches = [s for s in every if not wanted or s in wanted]
     has_peer = any(s.startswith("optuna-") for s in searches)
-    python, why = optuna_venv.python(BUILD) if has_peer else (None, "not asked for")
+    python, why = optuna_venv.python() if has_peer else (None, "not asked for")
     if not python:
         print(f"skipped: Optuna: {why}")
         searches = [s for s in searches if not s.startswith("optuna-")]

@@ -71,7 +71,7 @@ print("same")
 
 
 def test_evolution_with_margin():
-    python, why = optuna_venv.python(BUILD)
+    python, why = optuna_venv.python()
     if not python:
         raise Skip(f"cmaes: {why}")
     with Project(git=False) as p:

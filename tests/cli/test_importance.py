@@ -90,7 +90,7 @@ print("same")
 
 
 def peer(code, told):
-    python, why = optuna_venv.python(BUILD)
+    python, why = optuna_venv.python()
     if not python:
         raise Skip(f"Optuna: {why}")
     done = subprocess.run([python, "-c", code], input=told, capture_output=True, text=True, check=False)

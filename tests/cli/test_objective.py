@@ -166,8 +166,8 @@ def test_a_search_left_out_is_chosen_and_explained():
     text = recipe("return (p.x - 0.3) ^ 2").replace("search = pioche.random { runs = 5, seed = 1 },", "")
     with Project() as p:
         p.write("r.lua", text)
-        assert ("search   auto (runs=32, seed=1): none was asked for, and the space is continuous: gp and tpe by"
-                " turns") in p.pioche("plan", "r.lua").out
+        assert ("search   auto (runs=32, seed=1): none was asked for, and the space is continuous: trust_region"
+                " around the best point, gp and tpe by turns") in p.pioche("plan", "r.lua").out
         assert "from the command line: sobol, 9 runs are too few to learn from" in p.pioche(
             "plan", "r.lua", "search.runs=9").out
         p.pioche("run", "r.lua")

@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
 """What pioche fits to results, beside SciPy: Student's t, chances of being the best, the end
-of a learning curve, scaling laws. SciPy lives in build/scipy of the checkout, made when first
-asked for, and kept; where pip cannot install it, the tests are skipped by that name."""
+of a learning curve, scaling laws."""
 import json
 import os
 import subprocess
@@ -9,11 +8,8 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import harness  # noqa: E402
-from harness import BUILD, ROOT, Project, Skip  # noqa: E402
-
-HOME = os.path.join(ROOT, "build", "scipy")
-PYTHON = os.path.join(HOME, "bin", "python")
-CHECK = [PYTHON, "-c", "import numpy, scipy"]
+import optuna_venv  # noqa: E402
+from harness import BUILD, Project, Skip  # noqa: E402
 
 OURS = """
 local core, json = require "pioche.core.sweep", require "pioche.core.json"
@@ -104,25 +100,16 @@ print("agreed")
 """
 
 
-def scipy():
-    if os.environ.get("SAN"):
-        raise Skip("python3 is not built with the sanitizers")
-    if not os.path.exists(PYTHON) or subprocess.run(CHECK, capture_output=True, check=False).returncode:
-        subprocess.run([sys.executable, "-m", "venv", HOME], check=True, capture_output=True)
-        done = subprocess.run([PYTHON, "-m", "pip", "install", "-q", "scipy", "numpy"], capture_output=True,
-                              text=True, check=False)
-        if done.returncode or subprocess.run(CHECK, capture_output=True, check=False).returncode:
-            raise Skip(f"scipy: pip cannot install it ({''.join(done.stderr.strip().splitlines()[-1:])[:120]})")
-
-
 def test_what_is_fitted_is_what_scipy_makes_of_it():
-    scipy()
+    python, why = optuna_venv.python()
+    if not python:
+        raise Skip(f"SciPy: {why}")
     with Project(git=False) as p:
         p.write("ours.lua", OURS)
         ours = subprocess.run([os.path.join(BUILD, "tests", "lua_host"), p.path("ours.lua")], env=p.env,
                               capture_output=True, text=True, check=True).stdout
         json.loads(ours)
-        done = subprocess.run([PYTHON, "-c", THEIRS], input=ours, capture_output=True, text=True, check=False)
+        done = subprocess.run([python, "-c", THEIRS], input=ours, capture_output=True, text=True, check=False)
         assert done.returncode == 0 and done.stdout == "agreed\n", done.stderr
 
 
