@@ -116,6 +116,8 @@ def test_pbt():
         for _ in range(200):
             square = (1 - lr) ** 2 * square + lr ** 2
         return square / 2
+    if os.environ.get("SAN"):
+        raise Skip("minutes under sanitizers; test_population.py has populations for them")
     with Project() as p:
         where = clone(p)
         p.pioche("run", "recipes/pbt.lua", cwd=where, timeout=400)
