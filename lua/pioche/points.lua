@@ -22,10 +22,11 @@ function points:mark(params)
 end
 
 -- The parameters of a raw point; nil and why where it is none, was there before, or would be out
--- of memory: then also what it would be.
-function points:take(raw)
+-- of memory: then also what it would be. is_known(params): there is nothing more to learn.
+function points:take(raw, is_known)
   local params = self.space:complete(raw)
   if not params then return nil, "where" end
+  if is_known and is_known(params) then return nil, "known" end
   local key = self.count and json.encode(params)
   if key and self.seen[key] then return nil, "seen" end
   local odds = self.space.region and self.space.region:odds(params)

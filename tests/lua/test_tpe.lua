@@ -202,6 +202,41 @@ test("a search that is told again what was on record goes on with the identical 
   end
 end)
 
+-- Wells in four parameters: that of the middle is wide, another one is twice as deep.
+local function wells(p)
+  local sum = 0
+  for _, well in ipairs { { 0.5, 0.5, 0.5, 0.5, depth = 1, width = 0.25 },
+    { 0.85, 0.15, 0.5, 0.8, depth = 2, width = 0.2 }, { 0.15, 0.8, 0.2, 0.5, depth = 1.2, width = 0.2 } } do
+    local square = 0
+    for i, name in ipairs { "a", "b", "c", "d" } do square = square + (p[name] - well[i]) ^ 2 end
+    sum = sum - well.depth * math.exp(-square / (2 * well.width ^ 2))
+  end
+  return sum
+end
+
+test("auto leaves the bottom of a basin for a deeper one, and finds its digits", function()
+  local unit = space_of.uniform(0, 1)
+  local function new(seed)
+    return search("auto", { a = unit, b = unit, c = unit, d = unit }, { runs = 150, seed = seed })
+  end
+  for seed = 1, 2 do
+    local sampler = new(seed)
+    local best, leaps = 0, 0
+    for n = 1, 150 do
+      local value = wells(sampler:propose(n))
+      best, leaps = math.min(best, value), leaps + (sampler.region.kinds[n] == "leap" and 1 or 0)
+      sampler:observe(n, value, { status = "finished" })
+    end
+    assert(leaps > 0, "it did not look elsewhere")
+    assert(best < -2.00, ("seed %d: %.6f"):format(seed, best))
+  end
+  -- and so it does again, told what was on record, with several under way
+  local whole = history(new(3), { value = wells }, 130)
+  for _, cut in ipairs { 70, 110 } do
+    equal(history(new(3), { value = wells }, 130, table.move(whole, 1, cut, 1, {})), whole)
+  end
+end)
+
 -- Curves that cross: what is best at the end is slow to begin with.
 local function crossing(p, step)
   local slow = p.x > 0.7

@@ -3,10 +3,11 @@
 -- A space that the budget covers is walked through; so few runs that there is nothing to
 -- learn from are spread evenly. Else three models see every run. A trust region goes
 -- downhill from the best point, the middle of the space to begin with, or of each branch:
--- most runs are its own while it is wide, fewer once it is narrow, and has found what there
--- is. The others are for the rest of the space: the Gaussian process, which is far ahead
--- where the function is smooth, and the Parzen estimator, which is not led astray where it
--- is rugged, by turns; the better one's points have been of late, the more turns it gets.
+-- most runs are its own while it is wide. Once there are but digits to find, half of them go to a
+-- scout, which goes downhill elsewhere, from the best of a few leaps. The others are for the
+-- rest of the space: the Gaussian process, which is far ahead where the function is smooth, and
+-- the Parzen estimator, which is not led astray where it is rugged, by turns; the better one's
+-- points have been of late, the more turns it gets.
 -- Where one of them finds a better place, the region moves there. Where there are more runs
 -- or parameters than a Gaussian process can bear, the estimator goes on alone. Several goals
 -- are for the estimator where runs are few, and for NSGA-II where there are many.
@@ -23,8 +24,9 @@ local recent = 30              -- observations by which turns are given
 local front_runs_max = 250     -- of several goals the estimator learns from so many at most
 local startup = 8              -- points of the whole space before it has a model
 local descents_max = 2000      -- runs up to which there is a trust region
-local narrow = 1e-4            -- of each range: so narrow, a region is widened again
-local share_wide, share_narrow = 0.85, 0.5 -- of the runs, for the region
+local narrow = 1e-5            -- of each range: so narrow, a region is widened again
+local share_wide, share_narrow = 0.85, 0.6 -- of the runs, for the region
+local share_scout = 0.5          -- of these, where the best place has but digits to find
 local places_max = 4           -- branches that are looked into
 
 auto.schema = {
@@ -88,6 +90,7 @@ function auto.new(space, options, aims)
   if has_numbers(space) then
     self.region = child("trust_region", space, { runs = options.runs, seed = options.seed })
     self.region.narrow = narrow
+    self.gp.is_known = function(params) return self.region:knows(params) end
   end
   for _, parameter in ipairs(space.parameters) do
     self.has_branches = self.has_branches or #parameter.conditions > 0
@@ -132,18 +135,23 @@ local function turn(self, number)
   return sweep.uniform(self.options.seed, number, "auto") < share and "gp" or "tpe"
 end
 
--- The place at which a number goes downhill, if it does: half of the time the best one that
--- is wide, else one of the others.
+-- The place at which a number goes downhill, if it does, and whether it does so by a scout: half of
+-- the time the best one that is wide, else one of the others.
 local function downhill(self, number)
   if not self.region or #self.order >= descents_max then return nil end
-  local list, wide = self.region:best_places(), {}
+  local list, wide, is_all_settled = self.region:best_places(), {}, true
   for i = 1, math.min(#list, places_max) do
     if list[i].rounds == 0 then wide[#wide + 1] = list[i].place end
+    is_all_settled = is_all_settled and list[i].is_settled
   end
+  local first = list[1]
   local share = #wide > 0 and share_wide or share_narrow
   local drawn = sweep.uniform(self.options.seed, number, "downhill") / share
-  if drawn >= 1 or not list[1] then return nil end
-  if #wide == 0 then return list[1].place end
+  if drawn >= 1 or not first then return nil end
+  if is_all_settled and not first.is_rough and drawn < (#wide > 0 and share_scout or 1) then
+    return first.place, true
+  end
+  if #wide == 0 then return first.place end
   return drawn < 0.5 and wide[1] or wide[1 + math.floor((drawn - 0.5) * 2 * #wide)]
 end
 
@@ -160,8 +168,8 @@ function methods:propose(number)
   if number > self.options.runs then return nil end
   local middle = number == 1 and self.gp.points:middle(self.gp.axes, self.gp.list)
   if middle then return join(self, number, middle, "middle") end
-  local place = downhill(self, number)
-  local params = place and self.region:descend(number, place)
+  local place, is_scout = downhill(self, number)
+  local params = place and self.region:descend(number, place, is_scout)
   if params then return join(self, number, params, "region") end
   local name = turn(self, number)
   params = self[name]:propose(number)
@@ -169,8 +177,9 @@ function methods:propose(number)
 end
 
 function methods:adopt(number, params, is_aside)
-  local place = number > 1 and not is_aside and downhill(self, number)
-  local is_own = place and self.region:retrace(number, params, place)
+  local place, is_scout
+  if number > 1 and not is_aside then place, is_scout = downhill(self, number) end
+  local is_own = place and self.region:retrace(number, params, place, is_scout)
   self.by[number] = not is_aside and (is_own and "region" or turn(self, number)) or nil
   self.gp:adopt(number, params, is_aside)
   self.tpe:adopt(number, params, is_aside)

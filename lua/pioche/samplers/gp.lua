@@ -107,7 +107,8 @@ local function model_point(self, number)
   local found = check(self.model:search(self.options.seed, number, {
     candidates = math.min(2000, math.max(200, 100000 // #slots)), starts = 6, calls = 40 }))
   for i = 1, found do
-    local params = self.points:take(self.axes:raw_of(self.list, self.model:candidate(i)))
+    local params = self.points:take(self.axes:raw_of(self.list, self.model:candidate(i)),
+      self.is_known)
     if params then return params end
   end
   return nil

@@ -11,9 +11,13 @@
 -- regions of Eriksson et al., arXiv:1910.01739, are learned from, too). Noise is one of a few
 -- levels, by the evidence.
 --
--- Where there is no more to find it begins again elsewhere. Choices on which parameters
+-- Beside the region there may be a scout: another one, which goes downhill from where basins.lua
+-- tells, until it is hopeless, or comes to where one has been; where it comes to be the best, the
+-- region goes on from there. By itself the search begins again elsewhere where there is no more to
+-- find. Choices on which parameters
 -- depend stay as they are while it goes down.
 local axes = require "pioche.axes"
+local basins = require "pioche.basins"
 local errors = require "pioche.errors"
 local fields = require "pioche.fields"
 local levels = require "pioche.levels"
@@ -29,12 +33,17 @@ local half_min = 1e-6         -- then there is no more to find
 local half_max = 0.2
 local growth = 1.5             -- where a step of half the width at least was an improvement
 local reach = 4                -- half widths: so far away points are in the model
+local close = 0.1              -- half widths: points so near each other tell the same
 local stretch = 4              -- half widths: the lengths of the model
 local known_max = 80           -- points of the model
 local trusted = 0.15           -- the deviation, in parts of all there can be, of what is known well enough
 local descents_max = 3         -- that are under way
 local noises = { 1e-8, 1e-5, 1e-3, 0.03, 0.3 }
 local halvings_max = 40
+local scout_min = 1e-4         -- then a scout is at the bottom
+local negligible = 1e-5        -- of what others are above the best: then there are but digits to find
+local elsewhere = 0.03         -- of a range
+local quiet = 1e-3            -- noise with which a bottom is left when it is found
 
 trust.schema = {
   runs = { kind = "positive", default = 32, help = "points to propose; of a finite space none twice" },
@@ -52,7 +61,7 @@ function trust.new(space, options)
   local self = setmetatable({ adaptive = true, options = options, axes = axes.of(space), slots = {},
     points = points.new(space, options.seed, math.min(100000, 1000 * options.runs)), order = {},
     narrow = 0, price = price.new(), levels = levels.new(8), kinds = {}, begun = {}, place_of = {},
-    places = {} }, methods)
+    places = {}, params = {} }, methods)
   self.size = math.min(space:count() or options.runs, options.runs)
   self.list, self.is_parent = self.axes:flat(), {}
   for _, axis in ipairs(self.list) do
@@ -67,10 +76,18 @@ end
 
 -- ---- what is known ----------------------------------------------------------------------
 
--- Where a point is by the branches it takes: each has a region of its own, { half, failed
--- (the newest descent was no improvement), descents (under way), probes (along an axis, since
--- the region has this width), since (observations from which the best one is taken), rounds
--- (how often it was narrow) }.
+-- A region of a place: { place, half, failed (the newest descent was no improvement), descents
+-- (under way), probes (along an axis, since the region has this width), rounds (how often it
+-- was narrow), members }. The first of a place is around its best number, and has no members. The
+-- scout is around the best of its members, while it has some.
+local function region_of(place, half)
+  return { place = place, half = half, failed = false, descents = 0, probes = 0, rounds = 0 }
+end
+
+-- Where a point is by the branches it takes: { first, scout (its regions), basins, since
+-- (observations from which the best one is taken), idle (descents in a row that promised
+-- nothing), is_settled (it has but digits to find), is_rough (noisy,
+-- or at the border of what meets the constraints) }.
 local function place_of(self, params)
   local words = {}
   for i, axis in ipairs(self.list) do
@@ -78,15 +95,16 @@ local function place_of(self, params)
   end
   local key = table.concat(words, ";")
   if not self.places[key] then
-    local place = { half = half_first, failed = false, descents = 0, probes = 0, since = 1, rounds = 0,
-      at = #self.places + 1 }
+    local place = { since = 1, at = #self.places + 1, idle = 0,
+      basins = basins.new(self.list, self.options.seed) }
+    place.first, place.scout = region_of(place, half_first), region_of(place, half_first)
     self.places[key], self.places[place.at] = place, place
   end
   return self.places[key]
 end
 
 -- The best number of a place, and its value.
-local function best_of(self, place)
+local function record_of(self, place)
   local best, value
   for i = place.since, #self.order do
     local number = self.order[i]
@@ -96,14 +114,42 @@ local function best_of(self, place)
   return best, value
 end
 
+-- The one that a region is around.
+local function best_of(self, region)
+  if region == region.place.first then return record_of(self, region.place) end
+  local best, value
+  for _, number in ipairs(region.members or {}) do
+    local v = self.levels:value(number)
+    if v and (not value or v < value) then best, value = number, v end
+  end
+  return best, value
+end
+
 local function distance(self, a, b)
   return self.model:distance(self.slots[a], self.slots[b])
 end
 
+-- Numbers for the model, of a list whose nearest come first: those that are close together tell
+-- the same, and count where there is room for all.
+local function spread(self, list, half, is_wide_again)
+  local d, kept, rest = #self.list, {}, {}
+  local most = math.min(known_max, (d + 1) * (d + 2) // 2 + 2)
+  for i, item in ipairs(list) do
+    if #kept == most or i > 2 and item.distance > reach * half then break end
+    local is_apart = true
+    for _, other in ipairs(is_wide_again and kept or {}) do
+      is_apart = is_apart and distance(self, item.number, other) >= close * half
+    end
+    table.insert(is_apart and kept or rest, item.number)
+  end
+  table.move(rest, 1, math.max(0, math.min(#rest, most - #kept)), #kept + 1, kept)
+  return kept
+end
+
 -- Slots and values of the observations near a number, the nearest first, and the slots of
 -- what is under way there.
-local function near(self, best, half)
-  local list, slots, values, their, pending = {}, {}, {}, {}, {}
+local function near(self, best, region)
+  local list, slots, values, their, pending, half = {}, {}, {}, {}, {}, region.half
   for i, number in ipairs(self.order) do
     if self.levels:value(number) ~= nil then
       list[#list + 1] = { number = number, distance = distance(self, best, number), at = i }
@@ -113,11 +159,9 @@ local function near(self, best, half)
     if a.distance ~= b.distance then return a.distance < b.distance end
     return a.at < b.at
   end)
-  local d = #self.list
-  for i = 1, math.min(#list, known_max, (d + 1) * (d + 2) // 2 + 2) do
-    if i > 2 and list[i].distance > reach * half then break end
-    their[i] = list[i].number
-    slots[i], values[i] = self.slots[their[i]], self.levels:value(their[i])
+  for i, number in ipairs(spread(self, list, half, region.rounds > 0)) do
+    their[i] = number
+    slots[i], values[i] = self.slots[number], self.levels:value(number)
   end
   for _, number in ipairs(fields.sorted(self.slots)) do
     if not self.levels.known[number] and distance(self, best, number) < reach * half then
@@ -138,9 +182,9 @@ local function widths(self, half, factor)
 end
 
 -- Make the model around a number, with the noise that is the most likely.
-local function know(self, best, half)
-  local slots, values, pending = near(self, best, half)
-  local lengths, noise, evidence = widths(self, half, stretch), noises[1], -math.huge
+local function know(self, best, region)
+  local slots, values, pending = near(self, best, region)
+  local lengths, noise, evidence = widths(self, region.half, stretch), noises[1], -math.huge
   if #slots > #self.list // 2 + 3 then
     for _, level in ipairs(noises) do
       self.model:set(lengths, level)
@@ -151,32 +195,135 @@ local function know(self, best, half)
   end
   self.model:set(lengths, noise)
   check(self.model:know(slots, values, pending))
+  return noise
 end
 
 -- ---- what comes next ----------------------------------------------------------------------
 
--- Model and kind of a number: "descent" or "geometry", and how many candidates the model
--- has; nil where there is nothing to go on from, or enough is under way.
-local function decide(self, number, place)
-  local best = best_of(self, place)
-  if not best then return nil end
+-- Of a scout that stops getting on: is it above the best by more than its region has to offer?
+local function is_hopeless(self, scout, best, value)
+  local _, record = record_of(self, scout.place)
+  local highest = value
+  for _, number in ipairs(self.order) do
+    local v = self.levels:value(number)
+    if v and v > highest and distance(self, best, number) <= 2 * scout.half then highest = v end
+  end
+  return value - record > highest - value
+end
+
+-- A scout has been here, and is for leaps next.
+local function leave(self, scout, best)
+  scout.place.basins:leave(self:values_of(best))
+  scout.members = nil
+end
+
+-- Are there points near a place's best one that violate constraints?
+local function is_at_border(self, place)
+  local best = record_of(self, place)
+  for number in next, self.price.violating do
+    if self.place_of[number] == place and distance(self, number, best) <= elsewhere then return true end
+  end
+  return false
+end
+
+-- What a region that is halved comes to: it may be at the bottom.
+local function narrow_down(self, region, best, value, noise)
+  local place = region.place
+  local is_lost = region == place.scout and is_hopeless(self, region, best, value)
+  region.failed, region.half, region.probes = false, math.max(region.half / 2, half_min), 0
+  if region == place.scout then
+    if is_lost or region.half <= scout_min then leave(self, region, best) end
+  elseif region.half <= self.narrow then
+    region.rounds = region.rounds + 1
+    place.is_settled, place.is_rough = true, noise > quiet or is_at_border(self, place)
+    region.half = place.is_rough and half_max or region.half
+  end
+end
+
+-- Has a place but digits to find? So it is when two steps in a row promise next to nothing beside
+-- what the best quarter of the points elsewhere are above the best.
+local function settle(self, place)
+  local values, best, least = {}, record_of(self, place)
+  for _, number in ipairs(self.order) do
+    local v = self.place_of[number] == place and self.levels:value(number)
+    if v and distance(self, number, best) > elsewhere then values[#values + 1] = v end
+  end
+  table.sort(values)
+  local above = (values[1 + #values // 4] or least) - least
+  place.idle = self.model:gain(1) < negligible * above and place.idle + 1 or 0
+  place.is_settled = place.is_settled or place.idle >= 2
+end
+
+-- The values of a number's point, of all axes.
+function methods:values_of(number)
+  return axes.flat_values(self.list, self.params[number])
+end
+
+-- Is a point at a bottom that was found?
+function methods:knows(params)
+  local place = self.model and place_of(self, params)
+  local best = place and place.is_settled and not place.is_rough and record_of(self, place)
+  return best and place.basins:knows(axes.flat_values(self.list, params), self:values_of(best))
+end
+
+-- A leap, or where enough of them are known, the beginning of a descent.
+local function leap(self, number, scout)
+  local place = scout.place
+  local start = place.basins:start(self.order, function(n)
+    return self.place_of[n] == place and self.levels:value(n), self:values_of(n)
+  end, self:values_of(record_of(self, place)))
+  if start then
+    place.scout = region_of(place, half_first)
+    place.scout.members = { start }
+  elseif place.basins:is_due() then
+    return { place.basins:leap(number, self:values_of((record_of(self, place))), self.is_parent) }
+  end
+  return nil
+end
+
+local function descent(self, number, region, bounds, noise)
+  if region.descents >= descents_max then return nil end
+  bounds.care = 0.5 * region.descents
+  local list = {}
+  for i = 1, check(self.model:search(self.options.seed, number,
+    { candidates = 200, starts = 3, calls = 60 }, bounds)) do
+    list[i] = self.model:candidate(i)
+  end
+  local is_first = region == region.place.first
+  if #list > 0 and is_first and noise <= quiet and not is_at_border(self, region.place) then
+    settle(self, region.place)
+  end
+  return "descent", list
+end
+
+-- Kind of a number, "descent", "geometry" or "leap", and its candidates as lists of values, the
+-- best first; nil where there is nothing to go on from, or enough is under way.
+local function decide(self, number, place, is_scout)
+  if not record_of(self, place) then return nil end
   for _ = 1, halvings_max do
-    know(self, best, place.half)
-    local region = { around = self.slots[best], half = widths(self, place.half, 1) }
-    -- where there is much noise one point an axis is all that is asked for
-    if (place.failed or place.descents > 0) and place.probes <= #self.list
-      and self.model:probe(region) > trusted then
-      return "geometry", 1
-    elseif not place.failed then
-      if place.descents >= descents_max then return nil end
-      region.care = 0.5 * place.descents
-      return "descent", check(self.model:search(self.options.seed, number,
-        { candidates = 200, starts = 3, calls = 60 }, region))
-    elseif place.half <= half_min then
-      return nil
+    local region = is_scout and place.scout or place.first
+    if is_scout and not region.members then
+      local values = leap(self, number, region)
+      if not place.scout.members then return values and "leap", values end
+      region = place.scout
     end
-    place.failed, place.half, place.probes = false, math.max(place.half / 2, half_min), 0
-    if place.half <= self.narrow then place.half, place.rounds = half_max, place.rounds + 1 end
+    local best, value = best_of(self, region)
+    local noise = know(self, best, region)
+    local bounds = { around = self.slots[best], half = widths(self, region.half, 1) }
+    local record = self:values_of(record_of(self, place))
+    if is_scout and place.basins:knows(self:values_of(best), record) then
+      leave(self, region, best)
+    -- where there is much noise one point an axis is all that is asked for
+    elseif (region.failed or region.descents > 0) and region.probes <= #self.list
+      and self.model:probe(bounds) > trusted then
+      return "geometry", { self.model:candidate(1) }
+    elseif not region.failed then
+      return descent(self, number, region, bounds, noise)
+    elseif region.half <= math.max(self.narrow, half_min) then
+      return nil
+    else
+      narrow_down(self, region, best, value, noise)
+    end
   end
   return nil
 end
@@ -184,27 +331,33 @@ end
 -- Decide, and keep the first candidate for which `take(values)` is true; returns what it is.
 -- What is decided depends on what was told alone: a search that takes up its own proposals
 -- of an earlier session decides again.
-local function plan(self, number, place, take)
-  local kind, found = decide(self, number, place)
-  for i = 1, found or 0 do
-    local taken = take(self.model:candidate(i))
+local function plan(self, number, place, is_scout, take)
+  local kind, found = decide(self, number, place, is_scout)
+  for _, values in ipairs(found or {}) do
+    local taken = take(values)
     if taken then
-      local _, value = best_of(self, place)
-      self.kinds[number], self.begun[number] = kind, { half = place.half, value = value }
-      local count = kind == "descent" and "descents" or "probes"
-      place[count] = place[count] + 1
+      local region = is_scout and place.scout or place.first
+      local _, value = best_of(self, region)
+      self.kinds[number], self.begun[number] = kind, { region = region, half = region.half, value = value }
+      if kind == "leap" then
+        place.basins:ask(number)
+      else
+        local count = kind == "descent" and "descents" or "probes"
+        region[count] = region[count] + 1
+      end
       return taken
     end
   end
   return nil
 end
 
--- The places that are known, the best first: { place, rounds }.
+-- The places that are known, the best first: { place, rounds, is_settled, is_rough }.
 function methods:best_places()
   local list = {}
   for _, place in ipairs(self.places) do
-    local best, value = best_of(self, place)
-    if best then list[#list + 1] = { place = place, value = value, rounds = place.rounds } end
+    local best, value = record_of(self, place)
+    if best then list[#list + 1] = { place = place, value = value, rounds = place.first.rounds,
+      is_settled = place.is_settled, is_rough = place.is_rough } end
   end
   table.sort(list, function(a, b)
     if a.value ~= b.value then return a.value < b.value end
@@ -216,12 +369,12 @@ end
 local function begin(self, number, params)
   if not self.model then return end
   self.slots[number] = check(self.model:add(axes.flat_values(self.list, params)))
-  self.place_of[number] = place_of(self, params)
+  self.place_of[number], self.params[number] = place_of(self, params), params
 end
 
--- A point by the model of a place; nil where it has none.
-function methods:descend(number, place)
-  local params = place and plan(self, number, place, function(values)
+-- A point by the model of a place, or of its scout; nil where it has none.
+function methods:descend(number, place, is_scout)
+  local params = place and plan(self, number, place, is_scout, function(values)
     return self.points:take(self.axes:raw_of(self.list, values))
   end)
   if params then begin(self, number, params) end
@@ -229,9 +382,9 @@ function methods:descend(number, place)
 end
 
 -- Take up a point that `descend` may have proposed; returns whether it did.
-function methods:retrace(number, params, place)
+function methods:retrace(number, params, place, is_scout)
   local given = axes.flat_values(self.list, params)
-  local is_own = place and plan(self, number, place, function(values)
+  local is_own = place and plan(self, number, place, is_scout, function(values)
     for i, value in ipairs(given) do
       if value ~= values[i] then return false end
     end
@@ -251,9 +404,9 @@ end
 -- comes next, where there is no more to find.
 local function next_place(self)
   local first = self:best_places()[1]
-  if first and first.place.half <= half_min then
+  if first and first.place.first.half <= half_min then
     for _, place in ipairs(self.places) do
-      place.since, place.half, place.failed, place.probes = #self.order + 1, half_first, false, 0
+      place.since, place.first = #self.order + 1, region_of(place, half_first)
     end
     return nil
   end
@@ -275,28 +428,51 @@ function methods:adopt(number, params, is_aside)
   self:retrace(number, params, number > 0 and next_place(self) or nil)
 end
 
+-- What comes of a point that a region asked for.
+local function follow(self, number, region, best, is_better)
+  if self.kinds[number] == "geometry" then
+    region.failed = false
+    return
+  end
+  region.descents = region.descents - 1
+  -- while others are under way the region may be another, and the best point, too
+  local begun, value = self.begun[number], self.levels:value(number)
+  if region.half == begun.half then region.failed = not (value and value < begun.value) end
+  if is_better and best and distance(self, best, number) > region.half / 2 then
+    region.half, region.probes = math.min(growth * region.half, half_max), 0
+  end
+end
+
+-- The best point is elsewhere: the first region goes on from there.
+local function move(self, place, best, number)
+  local first = place.first
+  if place.is_settled and not place.is_rough and distance(self, best, number) > reach * first.half then
+    place.basins:leave(self:values_of(best))
+    place.is_settled, place.idle = false, 0
+  end
+  first.half, first.failed = math.max(first.half, half_first / 2), false
+end
+
 function methods:observe(number, value, how)
   if not self.slots[number] then return end
   self.price:observe(number, how)
-  local place = self.place_of[number]
-  local best, was = best_of(self, place)
+  local place, begun = self.place_of[number], self.begun[number]
+  local own = begun and self.kinds[number] ~= "leap" and begun.region
+  local best, was = record_of(self, place)
+  local own_best, own_was = best, was
+  if own then own_best, own_was = best_of(self, own) end
   local is_new = not self.levels.known[number]
-  if is_new then table.insert(self.order, number) end
+  if is_new then
+    table.insert(self.order, number)
+    place.basins:tell(number)
+    if own and own.members then table.insert(own.members, number) end
+  end
   if self.levels:observe(number, value, how) or not is_new then return end
   value = self.levels:value(number)
+  if own then follow(self, number, own, own_best, value and (not own_was or value < own_was)) end
   local is_better = value and (not was or value < was)
-  if self.kinds[number] == "descent" then
-    place.descents = place.descents - 1
-    -- while others are under way the region may be another, and the best point, too
-    local begun = self.begun[number]
-    if place.half == begun.half then place.failed = not (value and value < begun.value) end
-    if is_better and best and distance(self, best, number) > place.half / 2 then
-      place.half, place.probes = math.min(growth * place.half, half_max), 0
-    end
-  elseif self.kinds[number] == "geometry" then
-    place.failed = false
-  elseif is_better and best and distance(self, best, number) > place.half then
-    place.half, place.failed = math.max(place.half, half_first / 2), false -- it goes on from there
+  if own ~= place.first and is_better and best and distance(self, best, number) > place.first.half then
+    move(self, place, best, number)
   end
 end
 
