@@ -61,9 +61,12 @@ FUZZ_S     ?= 600
 .DELETE_ON_ERROR:
 .SECONDARY:
 
+# As many compilers at a time as there are processors, where nobody has said how many.
+PARALLEL = $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(shell nproc))
+
 # The first goal: a bare `make` installs what is missing, then builds.
 build: deps
-	@$(MAKE) --no-print-directory programs
+	@$(MAKE) --no-print-directory $(PARALLEL) programs
 
 programs: $(BUILD)/pioche lib gpt
 	@:
@@ -343,13 +346,13 @@ deps:
 deps-test:
 	@sh tests/deps.sh test
 
-test: deps-test
-	@$(MAKE) --no-print-directory BUILD=$(BUILD) run-tests
-
-.PHONY: run-tests
 # Of a filtered run only those that it runs are linked.
 COMPILED = $(foreach test,$(UNIT_TESTS) $(CRASHERS) $(FUZZERS:%=$(BUILD)/tests/%),$(if $(or $(if $(FILTER),,all),$(findstring $(FILTER),$(test))),$(test)))
-run-tests: programs $(HOST_PROGRAMS) $(COMPILED) $(BUILD)/tests/lua_host
+.PHONY: test-programs
+test-programs: programs $(HOST_PROGRAMS) $(COMPILED) $(BUILD)/tests/lua_host
+
+test: deps-test
+	@$(MAKE) --no-print-directory $(PARALLEL) BUILD=$(BUILD) test-programs
 	@SAN=$(SAN) python3 tests/run --build $(BUILD) --filter "$(FILTER)" $(COMPILED) $(SCRIPTS)
 
 # What needs a GPU, one program after the other.
@@ -374,7 +377,7 @@ test-pod: deps-test programs
 # ThreadSanitizer cannot place its shadow under all randomizations of addresses,
 # and by itself forbids a child of a threaded process to start threads.
 test-threads: deps-test
-	@$(MAKE) --no-print-directory SAN=thread BUILD=$(BUILD)/threads run-threads
+	@$(MAKE) --no-print-directory $(PARALLEL) SAN=thread BUILD=$(BUILD)/threads run-threads
 
 .PHONY: run-threads
 run-threads: $(THREADED:%=$(BUILD)/tests/test_%)
