@@ -10,7 +10,10 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 import harness  # noqa: E402
 from harness import Project, python_library, wait_for  # noqa: E402
 
-LIBRARY = {"PYTHONPATH": python_library()}
+
+def library():
+    return {"PYTHONPATH": python_library()}
+
 
 # The state is the sum of all x so far: what a run comes to tells of all that it grew from.
 PROGRAM = """
@@ -73,11 +76,11 @@ def test_a_driver_that_is_killed_goes_on_with_all_members():
         p.write("t.py", PROGRAM)
         p.write("r.lua", recipe("pbt { population = 4, interval = 5, steps = 18, seed = 2 }"))
         for count in (3, 9):
-            process = p.start("run", "r.lua", env=LIBRARY)
+            process = p.start("run", "r.lua", env=library())
             wait_for(lambda: p.poll(f"SELECT 1 FROM proposal WHERE observed IS NOT NULL LIMIT 1 OFFSET {count}"), 60)
             process.send_signal(signal.SIGKILL)
             process.communicate()
-        p.pioche("run", "r.lua", env=LIBRARY)
+        p.pioche("run", "r.lua", env=library())
         shown = check_members(p, 4, 18, 5)
         assert len(shown["members"]) == 16 and shown["runs"] == {"finished": 16}
         assert any(m["copied"] for m in shown["members"])
@@ -89,7 +92,7 @@ def test_a_driver_that_is_killed_goes_on_with_all_members():
         assert kept["n"] <= 5 and p.sql("SELECT count(*) AS n FROM checkpoint WHERE step = 18") == [{"n": 4}], kept
         replay = p.pioche("sweep", "replay", "p", "--json").json
         assert (replay["proposals"], replay["same"]) == (16, True), replay
-        assert "nothing to do: 16 of 16" in p.pioche("run", "r.lua", env=LIBRARY).err
+        assert "nothing to do: 16 of 16" in p.pioche("run", "r.lua", env=library()).err
         assert "--again: what members grew from is gone" in p.pioche("run", "r.lua", "--again", expect=1).err
         assert "(pbt) has no such option" in p.pioche("run", "r.lua", "search.runs=9", expect=1).err
         text = p.pioche("sweep", "show", "p").out
@@ -107,7 +110,7 @@ def test_who_fails_is_replaced_and_stays_away():
     with Project() as p:
         p.write("t.py", PROGRAM)
         p.write("r.lua", recipe("pb2 { population = 4, interval = 4, steps = 12 }", x="{ 1, 1.5, 2, 3 }"))
-        err = p.pioche("run", "r.lua", env=LIBRARY, expect=1).err
+        err = p.pioche("run", "r.lua", env=library(), expect=1).err
         assert "failed: rank 0 exited with 1" in err and "too large" in err, err
         members = p.pioche("sweep", "show", "p", "--json").json["members"]
         failed = next(m for m in members if m["status"] == "failed")
@@ -115,12 +118,12 @@ def test_who_fails_is_replaced_and_stays_away():
         assert after[0]["copied"] and after[0]["parent"] != failed["run"], after
         assert {m["member"] for m in members if m["step"] == 12 and m["status"] == "finished"} == {1, 2, 3, 4}
         attempts = p.sql("SELECT count(*) AS n FROM attempt")
-        p.pioche("run", "r.lua", env=LIBRARY, expect=1)
+        p.pioche("run", "r.lua", env=library(), expect=1)
         assert p.sql("SELECT count(*) AS n FROM attempt") == attempts, "it is not tried again"
         assert p.pioche("sweep", "replay", "p", "--json").json["same"]
         # Another population begins with the same runs, whose checkpoints are gone: they are run once more.
         p.write("r.lua", recipe("pbt { population = 2, interval = 4, steps = 8 }", x="{ 1, 1.5, 2 }"))
-        p.pioche("run", "r.lua", env=LIBRARY)
+        p.pioche("run", "r.lua", env=library())
         check_members(p, 2, 8, 4)
 
 
@@ -158,7 +161,7 @@ def test_what_a_population_cannot_have():
         def wrong(text, message):
             p.write("r.lua", text)
             for verb in ("plan", "run"):
-                err = p.pioche(verb, "r.lua", env=LIBRARY, expect=1).err
+                err = p.pioche(verb, "r.lua", env=library(), expect=1).err
                 assert message in err, err
             assert not os.path.exists(p.store)
         search = "pbt { population = 2, interval = 4, steps = 8 }"
@@ -168,7 +171,7 @@ def test_what_a_population_cannot_have():
         wrong(recipe("pbt { population = 2, steps = 8 }"), "interval is missing: expected steps between two looks")
         wrong(recipe("pbt { interval = 4, steps = 8, spread = 2 }"), "search.spread: expected a number between 0 and 1")
         p.write("r.lua", recipe(search))
-        err = p.pioche("run", "r.lua", env=LIBRARY, expect=1).err
+        err = p.pioche("run", "r.lua", env=library(), expect=1).err
         assert re.search(r"search: p-[12] has saved no checkpoint: a member", err), err
         assert "its search, pbt, is a population" in p.pioche("sweep", "enqueue", "p", "x=1", expect=1).err
 

@@ -117,7 +117,7 @@ def test_pbt():
             square = (1 - lr) ** 2 * square + lr ** 2
         return square / 2
     if os.environ.get("SAN"):
-        raise Skip("minutes under sanitizers; test_population.py has populations for them")
+        raise Skip("python3 is not built with the sanitizers")
     with Project() as p:
         where = clone(p)
         p.pioche("run", "recipes/pbt.lua", cwd=where, timeout=400)
