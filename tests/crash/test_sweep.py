@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""SIGKILL of the session of a sweep at random moments: no run is lost, none is there twice, none
+"""SIGKILL of `pioche run` of a sweep at random moments: no run is lost, none is there twice, none
 stays under way, and every proposal is derived again. ALL=1 makes the sample whole (KILLS=500,
 WORKERS="1 4 16", 1,000 proposals, 100 points that are enqueued, ten times); KILL_SEED=N repeats it."""
 import os
