@@ -214,10 +214,10 @@ static bool is_in_memory(int fd)
 static int reserve(pio_checkpoint *checkpoint, pio_shard *s, pio_err *err)
 {
 	int fd = -1, rc;
-	pio_str_printf(&s->path, "%s/rank-%d.%s", checkpoint->dir.data, checkpoint->run->info.rank, s->tensors->role);
-	if (s->part)
-		pio_str_printf(&s->path, "-%u", s->part);
-	pio_str_printf(&s->path, ".%llx.safetensors", (unsigned long long)checkpoint->begin_ns);
+	/* The number of the file comes last: whatever the roles are, no two names are alike. */
+	pio_str_printf(&s->path, "%s/rank-%d.%s.%llx-%td.safetensors", checkpoint->dir.data,
+	               checkpoint->run->info.rank, s->tensors->role, (unsigned long long)checkpoint->begin_ns,
+	               s - checkpoint->shards);
 	rc = pio_str_check(&s->path, err);
 	if (!rc)
 		rc = pio_fs_open(&fd, s->path.data, O_WRONLY | O_CREAT | O_EXCL, 0666, err);

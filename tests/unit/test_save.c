@@ -341,6 +341,31 @@ static void what_is_large_is_in_several_files(void **unused)
 	bench_close(&b);
 }
 
+/* The second file of "model" is not the first of "model-1". */
+static void roles_that_end_in_a_number_get_along(void **unused)
+{
+	(void)unused;
+	bench b;
+	static told t[SAVES];
+	pio_checkpoint *c;
+	static const char *const roles[] = { "model", "model-1", "model-1-1", "model-2" };
+	const int64_t size = 10000;
+	setenv(PIO_ENV_FILE_BYTES, "16384", 1);
+	bench_open(&b);
+	ok(pio_checkpoint_begin(&c, b.run, 1, 1));
+	for (int i = 0; i < 12; i++)
+		ok(pio_checkpoint_add(c, roles[i / 3], i % 3 == 0 ? "a" : i % 3 == 1 ? "b" : "c", PIO_U8, 1, &size, NULL,
+		                      data + i * size));
+	ok(pio_checkpoint_commit(&c, 0));
+	unsetenv(PIO_ENV_FILE_BYTES);
+	ok(pio_close(&b.run, 0));
+	assert_int_equal(listen(t, SAVES, b.dir), 1);
+	assert_int_equal(t[0].files, 12);
+	for (uint32_t i = 0; i < 12; i++)
+		assert_int_equal(t[0].part[i], i % 3);
+	bench_close(&b);
+}
+
 /* One syncfs, or each file by itself and both directories. */
 static void small_files_are_synced_at_once_where_that_is_known_to_hold(void **unused)
 {
@@ -413,6 +438,7 @@ int main(void)
 		cmocka_unit_test(a_forked_child_leaves_the_save_alone),
 		cmocka_unit_test(an_exit_waits_and_a_death_leaves_nothing),
 		cmocka_unit_test(what_is_large_is_in_several_files),
+		cmocka_unit_test(roles_that_end_in_a_number_get_along),
 		cmocka_unit_test(small_files_are_synced_at_once_where_that_is_known_to_hold),
 		cmocka_unit_test(what_does_not_fit_is_refused_before_it_is_read),
 	};
