@@ -10,6 +10,10 @@
 #include "store/run.h"
 #include "store/sql.h"
 
+/* Verdicts that a look confirms or takes back. */
+#define LOOKED_AT \
+	"('write', 'quick', 'reread', 'is missing', 'is no file', 'has a wrong size', 'has no anchor any more')"
+
 /* Of a row rank, role, sha256, bytes, verdict: NULL where it is sound. A verdict on
  * the bytes counts until `pioche verify` takes it back; what a look can tell is
  * looked at now. */
@@ -31,10 +35,10 @@ int pio_store_checkpoint_sound(bool *sound, pio_str *why, pio_store *store, int6
 {
 	int64_t wrong = 0;
 	sqlite3_stmt *row = pio_sql_query(store, err, "SELECT f.rank, f.role, f.sha256, o.bytes, CASE WHEN"
-	                                  " o.verified NOT IN ('write', 'quick', 'reread', 'is missing',"
-	                                  " 'is no file', 'has a wrong size', 'has no anchor any more') THEN"
-	                                  " o.verified END FROM checkpoint_file f JOIN object o ON"
-	                                  " o.sha256 = f.sha256 WHERE"
+	                                  " o.verified NOT IN " LOOKED_AT " THEN o.verified WHEN"
+	                                  " a.verified NOT IN " LOOKED_AT " THEN 'has a damaged anchor' END"
+	                                  " FROM checkpoint_file f JOIN object o ON o.sha256 = f.sha256"
+	                                  " LEFT JOIN object a ON a.sha256 = o.anchor WHERE"
 	                                  " f.checkpoint_id = ?1 ORDER BY f.rank, f.role", "i", checkpoint_id);
 	int rc = pio_sql_row(store, row, err);
 	while (rc == 1) {

@@ -22,6 +22,7 @@
 
 #include "base/clock.h"
 #include "base/hex.h"
+#include "store/object_good.h"
 #include "store/sql.h"
 #include "sys/fs.h"
 #include "sys/hash.h"
@@ -74,28 +75,56 @@ enum standing {
 	BAD,          /* `pioche verify` found other bytes */
 };
 
-/* An encoded one whose file is gone is as bad as one that is damaged. */
-static int find_standing(enum standing *standing, pio_store *store, const char *sha256, const char *path,
-                         pio_err *err)
+typedef struct known {
+	bool found, good, encoded;
+	int64_t file_bytes;
+	char anchor[PIO_SHA256_HEX + 1]; /* "": it has none */
+} known;
+
+static int find_known(known *k, pio_store *store, const char *sha256, pio_err *err)
 {
-	int64_t stored_bytes = 0;
-	sqlite3_stmt *row = pio_sql_query(store, err, "SELECT coalesce(verified, 'write') IN ('write', 'quick',"
-	                                  " 'reread'), codec IS NOT NULL, stored_bytes FROM object WHERE"
-	                                  " sha256 = ?1", "t", sha256);
+	*k = (known){ .found = false };
+	sqlite3_stmt *row = pio_sql_query(store, err, "SELECT coalesce(verified, 'write') IN " PIO_OBJECT_VERIFIED
+	                                  ", codec IS NOT NULL, coalesce(stored_bytes, bytes), coalesce(anchor, '')"
+	                                  " FROM object WHERE sha256 = ?1", "t", sha256);
 	int rc = pio_sql_row(store, row, err);
-	*standing = rc != 1 ? UNKNOWN : !sqlite3_column_int(row, 0) ? BAD :
-	            sqlite3_column_int(row, 1) ? ENCODED : GOOD;
-	if (rc == 1)
-		stored_bytes = sqlite3_column_int64(row, 2);
+	if (rc == 1) {
+		*k = (known){ .found = true, .good = sqlite3_column_int(row, 0), .encoded = sqlite3_column_int(row, 1),
+		              .file_bytes = sqlite3_column_int64(row, 2) };
+		strncpy(k->anchor, (const char *)sqlite3_column_text(row, 3), PIO_SHA256_HEX);
+	}
 	pio_sql_reset(row);
-	if (rc < 0 || *standing != ENCODED)
-		return rc < 0 ? rc : 0;
-	pio_str encoded = PIO_STR_INIT;
-	pio_str_printf(&encoded, "%s" PIO_STORED_ENCODED, path);
-	rc = pio_str_check(&encoded, err);
-	if (!rc && file_bytes(encoded.data) != stored_bytes)
-		*standing = BAD;
-	pio_str_fini(&encoded);
+	return rc < 0 ? rc : 0;
+}
+
+/* The file that the row means is there, at its size. */
+static int has_file(bool *has, const pio_store *store, const char *sha256, const known *k, pio_err *err)
+{
+	pio_str path = PIO_STR_INIT;
+	int rc = pio_store_object_path(&path, store, sha256, err);
+	pio_str_puts(&path, k->encoded ? PIO_STORED_ENCODED : "");
+	if (!rc)
+		rc = pio_str_check(&path, err);
+	*has = !rc && file_bytes(path.data) == k->file_bytes;
+	pio_str_fini(&path);
+	return rc;
+}
+
+/* An encoded one whose file is gone, or whose anchor is gone or damaged, is as bad as one
+ * that is damaged. */
+static int find_standing(enum standing *standing, pio_store *store, const char *sha256, pio_err *err)
+{
+	known k, anchor = { .good = true };
+	bool has = true, has_anchor = true;
+	int rc = find_known(&k, store, sha256, err);
+	if (!rc && k.encoded)
+		rc = has_file(&has, store, sha256, &k, err);
+	if (!rc && k.anchor[0])
+		rc = find_known(&anchor, store, k.anchor, err);
+	if (!rc && k.anchor[0])
+		rc = has_file(&has_anchor, store, k.anchor, &anchor, err);
+	*standing = !k.found ? UNKNOWN : !k.good || !has || !anchor.good || !has_anchor ? BAD :
+	            k.encoded ? ENCODED : GOOD;
 	return rc;
 }
 
@@ -130,7 +159,7 @@ int pio_store_object_put(pio_store *store, const char *staged_path, const char *
 	bool moved = false;
 	int rc = pio_store_object_path(&path, store, sha256, err);
 	if (!rc)
-		rc = find_standing(&standing, store, sha256, path.data, err);
+		rc = find_standing(&standing, store, sha256, err);
 	if (!rc)
 		rc = make_directory(store, sha256, err);
 	if (!rc)

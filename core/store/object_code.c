@@ -29,6 +29,7 @@
 #include "base/str.h"
 #include "store/checkpoint_needed.h"
 #include "store/object.h"
+#include "store/object_good.h"
 #include "store/sql.h"
 #include "sys/encoded.h"
 #include "sys/fs.h"
@@ -114,7 +115,7 @@ static int find_width(work *w, pio_err *err)
 static int find_reason(const char **why, const work *w, pio_err *err)
 {
 	sqlite3_stmt *row = pio_sql_query(w->store, err, "SELECT CASE"
-		" WHEN coalesce(o.verified, 'write') NOT IN ('write', 'quick', 'reread') THEN 1"
+		" WHEN coalesce(o.verified, 'write') NOT IN " PIO_OBJECT_VERIFIED " THEN 1"
 		" WHEN o.codec IS NOT NULL THEN 2"
 		" WHEN EXISTS (SELECT 1 FROM media m WHERE m.sha256 = o.sha256) THEN 3"
 		" WHEN o.bytes < ?2 THEN 4"
@@ -135,8 +136,8 @@ static int check_anchor(bool *fit, const work *w, const char *anchor, pio_err *e
 {
 	int64_t found = 0;
 	int rc = pio_sql_int(&found, w->store, err, "SELECT EXISTS (SELECT 1 FROM object o WHERE o.sha256 = ?1 AND"
-		" o.sha256 != ?2 AND o.anchor IS NULL AND o.bytes = ?3 AND coalesce(o.verified, 'write') IN ('write',"
-		" 'quick', 'reread') AND EXISTS (SELECT 1 FROM checkpoint_file f JOIN checkpoint c ON"
+		" o.sha256 != ?2 AND o.anchor IS NULL AND o.bytes = ?3 AND coalesce(o.verified, 'write') IN "
+		PIO_OBJECT_VERIFIED " AND EXISTS (SELECT 1 FROM checkpoint_file f JOIN checkpoint c ON"
 		" c.id = f.checkpoint_id WHERE f.sha256 = o.sha256 AND c.state = 'sealed')) AND NOT EXISTS (SELECT 1"
 		" FROM object d WHERE d.anchor = ?2)", "tti", anchor, w->head.sha256, w->head.bytes);
 	*fit = found;

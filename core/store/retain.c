@@ -12,6 +12,7 @@
 #include "store/checkpoint.h"
 #include "store/checkpoint_needed.h"
 #include "store/object.h"
+#include "store/object_good.h"
 #include "store/series.h"
 #include "store/sql.h"
 #include "sys/fs.h"
@@ -38,8 +39,8 @@ static int load_candidates(candidate **list, size_t *count, pio_store *store, in
 	                                  " WHERE p.checkpoint_id = c.id), " PIO_CHECKPOINT_NEEDED
 	                                  ", EXISTS (SELECT 1 FROM checkpoint_file f JOIN object o ON"
 	                                  " o.sha256 = f.sha256 WHERE"
-	                                  " f.checkpoint_id = c.id AND o.verified NOT IN ('write', 'quick',"
-	                                  " 'reread')), " PIO_CHECKPOINT_ANCHOR
+	                                  " f.checkpoint_id = c.id AND (o.verified NOT IN " PIO_OBJECT_VERIFIED " OR "
+	                                  PIO_OBJECT_ANCHOR_BAD ")), " PIO_CHECKPOINT_ANCHOR
 	                                  " FROM checkpoint c WHERE c.run_id = ?1 AND"
 	                                  " c.state = 'sealed' ORDER BY c.step DESC, c.id DESC", "i", run_id);
 	int rc = pio_sql_row(store, row, err);

@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "store/object.h"
+#include "store/object_good.h"
 #include "store/object_look.h"
 #include "store/sql.h"
 #include "sys/fs.h"
@@ -47,7 +48,7 @@ typedef struct verify {
 	" checkpoint_file f JOIN checkpoint c ON c.id = f.checkpoint_id WHERE f.sha256 = o.sha256 AND" \
 	" c.run_id = ?3) OR EXISTS (SELECT 1 FROM media m WHERE m.sha256 = o.sha256 AND m.run_id = ?3))" \
 	" AND (?4 = 0 OR EXISTS (SELECT 1 FROM checkpoint_file f WHERE f.sha256 = o.sha256 AND" \
-	" f.checkpoint_id = ?4)) AND (NOT ?5 OR o.verified NOT IN ('write', 'quick', 'reread'))" \
+	" f.checkpoint_id = ?4)) AND (NOT ?5 OR o.verified NOT IN " PIO_OBJECT_VERIFIED ")" \
 	" AND (NOT ?6 OR o.verified IS NOT 'reread')"
 
 /* Digests are spread evenly, whatever the bytes. */
@@ -258,7 +259,7 @@ static int next_object(object *it, verify *v, const char *after, const char *las
 {
 	const pio_verify_options *o = &v->options;
 	sqlite3_stmt *row = pio_sql_query(v->store, err, "SELECT o.sha256, o.bytes, o.verified NOT IN"
-	                                  " ('write', 'quick', 'reread')" SELECTED " ORDER BY o.sha256 LIMIT 1",
+	                                  " " PIO_OBJECT_VERIFIED SELECTED " ORDER BY o.sha256 LIMIT 1",
 	                                  "ttiiii", after, last, o->run_id, o->checkpoint_id,
 	                                  (int64_t)only_bad, (int64_t)o->only_unread);
 	int rc = pio_sql_row(v->store, row, err);

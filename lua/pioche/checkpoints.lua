@@ -22,8 +22,10 @@ local columns = [[
     WHERE f.checkpoint_id = c.id) AS stored_bytes,
   (SELECT max(o.codec) FROM checkpoint_file f JOIN object o ON o.sha256 = f.sha256
     WHERE f.checkpoint_id = c.id) AS encoding,
-  (SELECT o.verified FROM checkpoint_file f JOIN object o ON o.sha256 = f.sha256
-    WHERE f.checkpoint_id = c.id AND o.verified NOT IN ('write', 'quick', 'reread') LIMIT 1) AS damage,
+  (SELECT CASE WHEN o.verified NOT IN ('write', 'quick', 'reread') THEN o.verified
+      ELSE 'has a damaged anchor' END FROM checkpoint_file f JOIN object o ON o.sha256 = f.sha256
+      LEFT JOIN object a ON a.sha256 = o.anchor WHERE f.checkpoint_id = c.id AND (o.verified NOT IN
+      ('write', 'quick', 'reread') OR a.verified NOT IN ('write', 'quick', 'reread')) LIMIT 1) AS damage,
   (SELECT count(*) FROM checkpoint_file f JOIN object o ON o.sha256 = f.sha256
     WHERE f.checkpoint_id = c.id AND o.verified IS NOT 'reread') AS unread,
   (SELECT min(o.verified_ns) FROM checkpoint_file f JOIN object o ON o.sha256 = f.sha256

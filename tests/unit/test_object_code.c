@@ -330,6 +330,54 @@ static void without_its_anchor_it_is_not_resumed_from(void **unused)
 	snapshots_down(&s);
 }
 
+/* Only the anchor was read again: what hangs on it has no verdict of its own. */
+static void what_has_a_bad_anchor_is_bad(void **unused)
+{
+	(void)unused;
+	snapshots s = snapshots_up();
+	pio_verify_result v;
+	pio_str why = PIO_STR_INIT;
+	bool sound;
+	int64_t id;
+	char staged[512];
+	pio_encode_result r = encode(&s, 2, 0, 1);
+	flip(path_of(&s, 0), 1000000);
+	check_ok(pio_store_verify(&v, s.f.store, &(pio_verify_options){ .how = PIO_VERIFY_REREAD,
+	                          .checkpoint_id = s.ids[0] }, NULL, NULL, &err));
+	assert_int_equal(v.bad, 1);
+	assert_int_equal(sql_int(s.f.store, "SELECT count(*) FROM object WHERE verified = 'reread' AND codec IS NOT"
+	                         " NULL"), 1);
+	check_ok(pio_store_checkpoint_sound(&sound, &why, s.f.store, s.ids[2], &err));
+	assert_false(sound);
+	assert_non_null(strstr(why.data, "has a damaged anchor"));
+	pio_str_fini(&why);
+	check_ok(pio_store_checkpoint_newest(&id, s.f.store, s.f.run, &err));
+	assert_int_equal(id, s.ids[1]);
+	pio_retained *list;
+	size_t count;
+	check_ok(pio_store_checkpoint_judge(&list, &count, s.f.store, s.f.run, &(pio_keep){ .last = 1 }, &err));
+	assert_string_equal(list[0].why, "damaged");
+	assert_string_equal(list[1].why, "last");
+	pio_free(list);
+	/* A fresh copy takes its place, and that of one whose anchor is not there. */
+	for (int gone = 0; gone < 2; gone++) {
+		snprintf(staged, sizeof staged, "%s/staging/again", s.f.dir);
+		write_weights(staged, 2);
+		check_ok(pio_store_object_put(s.f.store, staged, s.sha256[2], r.bytes, &err));
+		assert_true(is_there(path_of(&s, 2)));
+		assert_int_equal(sql_int(s.f.store, "SELECT count(*) FROM object WHERE codec IS NOT NULL"), 0);
+		if (gone)
+			break;
+		flip(path_of(&s, 0), 1000000);
+		check_ok(pio_store_verify(&v, s.f.store, NULL, NULL, NULL, &err));
+		assert_int_equal(v.bad + v.missing, 0);
+		encode(&s, 2, 0, 1);
+		assert_false(is_there(path_of(&s, 2)));
+		check_ok(pio_fs_unlink(path_of(&s, 0), &err));
+	}
+	snapshots_down(&s);
+}
+
 /* After whatever failed or died: what the row means is there, whole; the next one works. */
 static void check_after(snapshots *s, uint64_t n, const char *kind)
 {
@@ -421,6 +469,7 @@ int main(void)
 		cmocka_unit_test(what_is_gone_on_from_is_decoded_first),
 		cmocka_unit_test(verify_tells_what_is_wrong_and_where),
 		cmocka_unit_test(without_its_anchor_it_is_not_resumed_from),
+		cmocka_unit_test(what_has_a_bad_anchor_is_bad),
 		cmocka_unit_test(a_failing_disk_leaves_the_old_one),
 		cmocka_unit_test(death_leaves_the_old_one_or_the_new_one),
 	};
