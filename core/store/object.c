@@ -26,6 +26,7 @@
 #include "store/sql.h"
 #include "sys/fs.h"
 #include "sys/hash.h"
+#include "sys/reread.h"
 #include "sys/stored.h"
 
 static int check_digest(const char *sha256, pio_err *err)
@@ -151,17 +152,38 @@ static int move_into_place(bool *moved, const char *staged, const char *path, in
 	return pio_fs_rename(staged, path, err);
 }
 
+/* Of a bad one that was replaced by somebody who died before the commit: *good: the file
+ * that is there is the new one. */
+static int look_for_replaced(bool *good, const char *staged, const char *path, const char *sha256, pio_err *err)
+{
+	pio_reread reread = { .blocks = NULL };
+	*good = false;
+	if (file_bytes(staged) >= 0 || file_bytes(path) < 0)
+		return 0;
+	pio_err why = PIO_ERR_INIT;
+	int rc = pio_reread_file(&reread, path, false, NULL, NULL, &why);
+	*good = !rc && strcmp(reread.sha256, sha256) == 0;
+	pio_reread_fini(&reread);
+	if (!rc || pio_reread_is_damage(why.sys_errno))
+		return 0;
+	if (err)
+		*err = why;
+	return rc;
+}
+
 int pio_store_object_put(pio_store *store, const char *staged_path, const char *sha256,
                          int64_t size_bytes, pio_err *err)
 {
 	pio_str path = PIO_STR_INIT;
 	enum standing standing;
-	bool moved = false;
+	bool moved = false, replaced = false;
 	int rc = pio_store_object_path(&path, store, sha256, err);
 	if (!rc)
 		rc = find_standing(&standing, store, sha256, err);
 	if (!rc)
 		rc = make_directory(store, sha256, err);
+	if (!rc && standing == BAD)
+		rc = look_for_replaced(&replaced, staged_path, path.data, sha256, err);
 	if (!rc)
 		rc = move_into_place(&moved, staged_path, path.data, size_bytes, standing, err);
 	if (!rc)
@@ -169,7 +191,7 @@ int pio_store_object_put(pio_store *store, const char *staged_path, const char *
 		                  " verified) VALUES (?1, ?2, ?3, ?3, 'write') ON CONFLICT (sha256) DO UPDATE SET"
 		                  " verified_ns = excluded.verified_ns, verified = excluded.verified, codec = NULL,"
 		                  " anchor = NULL, stored_bytes = NULL WHERE ?4",
-		                  "tiii", sha256, size_bytes, pio_clock_wall_ns(), (int64_t)moved);
+		                  "tiii", sha256, size_bytes, pio_clock_wall_ns(), (int64_t)(moved || replaced));
 	pio_str_fini(&path);
 	return rc;
 }

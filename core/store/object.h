@@ -3,7 +3,7 @@
  * An object is put by rename from a file that was hashed and synced while it
  * was written, is 0444 and never opened for writing again. Its row is inserted
  * in the transaction that first refers to it; a file without a row is an
- * orphan of a crash, adopted by the next put of the same bytes.
+ * orphan of a crash, adopted by the next put of the same bytes, as is one that replaced a damaged one.
  *
  * One may be encoded instead (object_code.h); its bytes are read by sys/stored.h,
  * whichever way it lies there. */

@@ -8,17 +8,6 @@
 #include "store/sql.h"
 #include "sys/stored.h"
 
-/* What the disk says of a file that it cannot give back. Of other errors (no
- * permission, too many files) the object is not to blame. */
-static bool is_damage(int sys_errno)
-{
-	static const int errors[] = { EIO, EUCLEAN, EBADMSG, ENODATA, EILSEQ, EREMOTEIO, ENXIO };
-	for (size_t i = 0; i < sizeof errors / sizeof *errors; i++)
-		if (sys_errno == errors[i])
-			return true;
-	return false;
-}
-
 static void add_range(pio_object_look *look, int64_t begin, int64_t end)
 {
 	size_t n = look->ranges_count;
@@ -74,7 +63,7 @@ static int read_it(pio_object_look *look, pio_store *store, const char *sha256, 
 	if (rc == -PIO_ENOTFOUND) {
 		look->what = "is missing";
 		look->missing = true;
-	} else if (rc && is_damage(why.sys_errno)) {
+	} else if (rc && pio_reread_is_damage(why.sys_errno)) {
 		int64_t begin = look->reread.bytes / PIO_BLOCK_BYTES * PIO_BLOCK_BYTES;
 		look->what = "cannot be read";
 		add_range(look, begin, begin + PIO_BLOCK_BYTES < bytes ? begin + PIO_BLOCK_BYTES : bytes);
@@ -130,7 +119,7 @@ static int decode_it(pio_object_look *look, const char *sha256, const char *path
 	if (rc == -PIO_ENOTFOUND) {
 		look->what = "is missing";
 		look->missing = true;
-	} else if (rc && is_damage(why.sys_errno)) {
+	} else if (rc && pio_reread_is_damage(why.sys_errno)) {
 		look->what = "cannot be read";
 	} else if (rc == -PIO_ECORRUPT) {
 		look->what = "cannot be decoded";
@@ -155,7 +144,7 @@ static int look_at_file(bool *fit, pio_object_look *look, const char *path, int6
 	*fit = false;
 	if (stat(path, &st) != 0) {
 		look->missing = errno == ENOENT || errno == ENOTDIR;
-		if (!look->missing && !is_damage(errno))
+		if (!look->missing && !pio_reread_is_damage(errno))
 			return pio_fail_errno(err, errno, "%s", path);
 		look->what = look->missing ? "is missing" : "cannot be read";
 	} else if (!S_ISREG(st.st_mode)) {

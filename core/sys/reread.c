@@ -1,5 +1,6 @@
 #include "sys/reread.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 
@@ -113,4 +114,13 @@ void pio_reread_fini(pio_reread *reread)
 	pio_free(reread->blocks);
 	reread->blocks = NULL;
 	reread->blocks_count = 0;
+}
+
+bool pio_reread_is_damage(int sys_errno)
+{
+	static const int errors[] = { EIO, EUCLEAN, EBADMSG, ENODATA, EILSEQ, EREMOTEIO, ENXIO };
+	for (size_t i = 0; i < sizeof errors / sizeof *errors; i++)
+		if (sys_errno == errors[i])
+			return true;
+	return false;
 }

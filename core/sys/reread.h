@@ -34,5 +34,8 @@ typedef void pio_reread_progress(void *context, int64_t bytes);
 int pio_reread_file(pio_reread *reread, const char *path, bool with_blocks,
                     pio_reread_progress *progress, void *context, pio_err *err);
 void pio_reread_fini(pio_reread *reread);
+/* Is this what the system says of a file that it cannot give back? Of other errors (no
+ * permission, too many files, a server that is away) the file is not to blame. */
+bool pio_reread_is_damage(int sys_errno);
 
 #endif

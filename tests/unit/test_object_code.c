@@ -378,6 +378,31 @@ static void what_has_a_bad_anchor_is_bad(void **unused)
 	snapshots_down(&s);
 }
 
+/* Somebody died between the rename over a bad one and the commit; or the file there is bad too. */
+static void what_replaced_a_bad_one_is_adopted(void **unused)
+{
+	(void)unused;
+	snapshots s = snapshots_up();
+	pio_encode_result r = encode(&s, 2, 0, 1);
+	char staged[512];
+	flip(encoded_of(&s, 2), r.stored_bytes - 2000);
+	check_finding(&s, 2, "has damaged frames");
+	snprintf(staged, sizeof staged, "%s/staging/gone", s.f.dir);
+	write_weights(path_of(&s, 2), 1); /* of the same size */
+	check_ok(pio_store_object_put(s.f.store, staged, s.sha256[2], r.bytes, &err));
+	assert_int_equal(sql_int(s.f.store, "SELECT count(*) FROM object WHERE codec IS NOT NULL AND verified ="
+	                         " 'has damaged frames'"), 1);
+	write_weights(path_of(&s, 2), 2);
+	check_ok(pio_store_object_put(s.f.store, staged, s.sha256[2], r.bytes, &err));
+	assert_int_equal(sql_int(s.f.store, "SELECT count(*) FROM object WHERE codec IS NULL AND anchor IS NULL AND"
+	                         " stored_bytes IS NULL AND verified IN ('write', 'reread')"), 3);
+	int64_t bytes;
+	check_ok(pio_store_orphan_remove(&bytes, s.f.store, s.sha256[2], &err));
+	assert_int_equal(bytes, -1);
+	check_bytes(&s, 2);
+	snapshots_down(&s);
+}
+
 /* After whatever failed or died: what the row means is there, whole; the next one works. */
 static void check_after(snapshots *s, uint64_t n, const char *kind)
 {
@@ -470,6 +495,7 @@ int main(void)
 		cmocka_unit_test(verify_tells_what_is_wrong_and_where),
 		cmocka_unit_test(without_its_anchor_it_is_not_resumed_from),
 		cmocka_unit_test(what_has_a_bad_anchor_is_bad),
+		cmocka_unit_test(what_replaced_a_bad_one_is_adopted),
 		cmocka_unit_test(a_failing_disk_leaves_the_old_one),
 		cmocka_unit_test(death_leaves_the_old_one_or_the_new_one),
 	};
