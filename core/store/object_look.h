@@ -14,7 +14,7 @@ typedef struct pio_object_look {
 } pio_object_look;
 
 /* The digests of its blocks are made where the store has none. The caller ends
- * *look by pio_object_look_fini, also on failure. */
+ * *look by pio_object_look_fini, also on failure: of errors that are no damage. */
 int pio_object_look_at(pio_object_look *look, pio_store *store, const char *sha256, int64_t bytes,
                        enum pio_verify_how how, pio_reread_progress *progress, void *context,
                        pio_err *err);

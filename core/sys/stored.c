@@ -45,6 +45,13 @@ static int dir_of(pio_str *dir, const char *path, pio_err *err)
 
 static int open_stored(pio_stored **out, const char *path, bool may_have_anchor, pio_err *err);
 
+static int pass_on(pio_err *err, const pio_err *why)
+{
+	if (err)
+		*err = *why;
+	return -why->code;
+}
+
 static int open_anchor(pio_stored *s, const char *encoded_path, const char *dir, const char *anchor,
                        pio_err *err)
 {
@@ -55,7 +62,7 @@ static int open_anchor(pio_stored *s, const char *encoded_path, const char *dir,
 	if (!rc)
 		rc = pio_str_check(&path, err);
 	if (!rc && open_stored(&s->anchor, path.data, false, &why))
-		rc = why.code == PIO_ENOMEM || why.code == PIO_EIO ? pio_fail(err, why.code, "%s", why.message) :
+		rc = why.code == PIO_ENOMEM || why.code == PIO_EIO ? pass_on(err, &why) :
 		     pio_fail(err, PIO_ECORRUPT, "%s needs object %.12s... for its decoding: %s", encoded_path, anchor,
 		              why.message);
 	if (!rc && pio_stored_bytes(s->anchor) != s->bytes)
@@ -212,17 +219,15 @@ static int hash_all(pio_reread *reread, bool *damaged, pio_stored *s, pio_sha256
 		pio_err why = PIO_ERR_INIT;
 		size_t size = pio_encoded_frame_bytes(s->bytes, n);
 		int rc = decode(s, n, &why);
-		if (rc == -PIO_ECORRUPT || rc == -PIO_EIO) {
+		if (rc == -PIO_ECORRUPT || (rc == -PIO_EIO && pio_reread_is_damage(why.sys_errno))) {
 			int64_t from = n * PIO_ENCODED_FRAME_BYTES;
 			*damaged = true;
 			damage(damage_context, from, from + (int64_t)size);
 		} else if (rc) {
-			return pio_fail(err, why.code, "%s", why.message);
-		} else {
-			rc = pio_sha256_update(hash, s->frame, size, err);
-		}
-		if (rc == -PIO_ENOMEM)
+			return pass_on(err, &why);
+		} else if ((rc = pio_sha256_update(hash, s->frame, size, err))) {
 			return rc;
+		}
 		reread->bytes += (int64_t)size;
 		if (n % forget == forget - 1 || n == frames - 1) {
 			pio_encoded_forget(s->encoded);

@@ -37,7 +37,8 @@ void pio_stored_close(pio_stored **stored);
 
 /* pio_reread_file of an encoded file: its bytes, decoded, hashed. Stops at no frame that
  * is damaged, but tells damage(context, from, to) which bytes of the object it holds;
- * *damaged: there is one. `path` is the encoded file's own, which may lie elsewhere than in
+ * *damaged: there is one. An error of the system that is no damage (pio_reread_is_damage)
+ * fails. `path` is the encoded file's own, which may lie elsewhere than in
  * `dir`, where its anchor is. */
 typedef void pio_stored_damage(void *context, int64_t from, int64_t to);
 int pio_stored_reread(pio_reread *reread, bool *damaged, const char *path, const char *dir,

@@ -3,11 +3,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "client/resume.h"
 #include "store/checkpoint_import.h"
 #include "store/object_code.h"
+#include "store/object_look.h"
 #include "store/retain.h"
+#include "sys/encoded.h"
 #include "sys/stored.h"
 
 #define COUNT 400000           /* floats: a frame and a half */
@@ -258,6 +262,18 @@ static void flip(const char *path, off_t at)
 	check_ok(pio_fs_close(&fd, path, &err));
 }
 
+/* The system's own, but for the errors that a test wants. */
+static int read_errno;
+
+ssize_t pread(int fd, void *bytes, size_t size_bytes, off_t at)
+{
+	if (read_errno && at == PIO_ENCODED_FRAME_BYTES) { /* of the anchor */
+		errno = read_errno;
+		return -1;
+	}
+	return syscall(SYS_pread64, fd, bytes, size_bytes, at);
+}
+
 static void check_finding(const snapshots *s, int i, const char *what)
 {
 	char expected[100];
@@ -327,6 +343,36 @@ static void without_its_anchor_it_is_not_resumed_from(void **unused)
 	check_ok(pio_fs_rename(encoded_of(&s, 2), path_in(s.f.dir, "aside"), &err));
 	check_finding(&s, 2, "is missing");
 	check_ok(pio_fs_rename(path_in(s.f.dir, "aside"), encoded_of(&s, 2), &err));
+	snapshots_down(&s);
+}
+
+/* A disk says that a sector is bad; a server that is away says nothing of the bytes. */
+static void what_cannot_be_read_just_now_is_not_damaged(void **unused)
+{
+	(void)unused;
+	snapshots s = snapshots_up();
+	static const int damage[] = { EIO, EUCLEAN }, others[] = { ESTALE, ETIMEDOUT, EACCES, EMFILE };
+	pio_verify_result v;
+	encode(&s, 2, 0, 1);
+	for (size_t i = 0; i < 4; i++) {
+		pio_object_look look;
+		pio_err why = PIO_ERR_INIT;
+		read_errno = others[i];
+		int rc = pio_object_look_at(&look, s.f.store, s.sha256[2], sql_int(s.f.store, "SELECT max(bytes) FROM"
+		                            " object"), PIO_VERIFY_REREAD, NULL, NULL, &why);
+		read_errno = 0;
+		assert_int_equal(rc, -PIO_EIO);
+		assert_int_equal(why.sys_errno, others[i]);
+		assert_null(look.what);
+		pio_object_look_fini(&look);
+	}
+	for (size_t i = 0; i < 2; i++) {
+		read_errno = damage[i];
+		check_finding(&s, 2, "has damaged frames");
+		read_errno = 0;
+		check_ok(pio_store_verify(&v, s.f.store, NULL, NULL, NULL, &err));
+		assert_int_equal(v.bad + v.missing, 0);
+	}
 	snapshots_down(&s);
 }
 
@@ -496,6 +542,7 @@ int main(void)
 		cmocka_unit_test(without_its_anchor_it_is_not_resumed_from),
 		cmocka_unit_test(what_has_a_bad_anchor_is_bad),
 		cmocka_unit_test(what_replaced_a_bad_one_is_adopted),
+		cmocka_unit_test(what_cannot_be_read_just_now_is_not_damaged),
 		cmocka_unit_test(a_failing_disk_leaves_the_old_one),
 		cmocka_unit_test(death_leaves_the_old_one_or_the_new_one),
 	};
