@@ -157,8 +157,8 @@ static int judge(candidate *list, size_t count, const pio_keep *keep, pio_err *e
 	size_t kept = 0, sound = count;
 	if (keep->successor) {
 		for (size_t i = 0; i < count; i++)
-			if (list[i].damaged)
-				keep_as(&list[i], "damaged");
+			if (list[i].damaged || list[i].anchor)
+				keep_as(&list[i], list[i].damaged ? "damaged" : "anchor");
 		return 0;
 	}
 	for (size_t i = 0; i < count; i++) {
@@ -215,6 +215,19 @@ static int is_reread(bool *reread, pio_store *store, int64_t checkpoint_id, pio_
 	return rc || unread ? rc : pio_store_checkpoint_sound(reread, NULL, store, checkpoint_id, err);
 }
 
+/* One that others are decoded with stays: they were encoded meanwhile, or the last other
+ * one with its files was dropped just now. */
+static int drop_unless_anchor(pio_store *store, int64_t checkpoint_id, pio_err *err)
+{
+	pio_err why = PIO_ERR_INIT;
+	int rc = pio_store_checkpoint_drop(store, checkpoint_id, &why);
+	if (rc == -PIO_EBUSY)
+		return 0;
+	if (rc && err)
+		*err = why;
+	return rc;
+}
+
 int pio_store_checkpoint_retain(int64_t *unread, pio_store *store, int64_t run_id, const pio_keep *keep,
                                 pio_err *err)
 {
@@ -237,7 +250,7 @@ int pio_store_checkpoint_retain(int64_t *unread, pio_store *store, int64_t run_i
 	}
 	for (size_t i = 0; !rc && reread && i < count; i++)
 		if (!list[i].why)
-			rc = pio_store_checkpoint_drop(store, list[i].id, err);
+			rc = drop_unless_anchor(store, list[i].id, err);
 	pio_free(list);
 	return rc;
 }

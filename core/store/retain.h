@@ -35,7 +35,8 @@ typedef struct pio_retained {
 int pio_store_checkpoint_judge(pio_retained **list, size_t *count, pio_store *store, int64_t run_id,
                                const pio_keep *keep, pio_err *err);
 
-/* Drop those that may go. *unread: 0, or the checkpoint that has to be reread first, and
+/* Drop those that may go; what another one has come to be decoded with stays this time.
+ * *unread: 0, or the checkpoint that has to be reread first, and
  * nothing was dropped. */
 int pio_store_checkpoint_retain(int64_t *unread, pio_store *store, int64_t run_id, const pio_keep *keep,
                                 pio_err *err);

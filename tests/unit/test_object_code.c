@@ -211,6 +211,39 @@ static void an_anchor_has_none_and_stays(void **unused)
 	snapshots_down(&s);
 }
 
+/* Two checkpoints have the anchor, and both may go: the second one stays for what hangs on it. */
+static void the_last_one_with_an_anchor_stays(void **unused)
+{
+	(void)unused;
+	snapshots s = snapshots_up();
+	const char *path = path_in(s.f.dir, "from.safetensors");
+	char staging[400];
+	int64_t again, unread = 0;
+	snprintf(staging, sizeof staging, "%s/staging/import", s.f.dir);
+	write_weights(path, 0);
+	pio_checkpoint_import import = { .run_id = s.f.run, .step = 15, .role = "model", .staging = staging,
+		                         .paths = &path, .count = 1 };
+	check_ok(pio_store_checkpoint_import(&again, s.f.store, &import, NULL, NULL, &err));
+	encode(&s, 2, 0, 1);
+	pio_keep keep = { .last = 1 };
+	check_ok(pio_store_checkpoint_retain(&unread, s.f.store, s.f.run, &keep, &err));
+	assert_int_equal(unread, 0);
+	assert_int_equal(sql_int(s.f.store, "SELECT count(*) FROM checkpoint"), 2);
+	assert_int_equal(sql_int(s.f.store, "SELECT count(*) FROM checkpoint WHERE step IN (10, 30)"), 2);
+	check_bytes(&s, 2);
+	/* Nor does it go where a checkpoint of another run has taken the place of all. */
+	check_ok(pio_store_checkpoint_pin(s.f.store, s.ids[2], NULL, &err));
+	keep.successor = s.ids[2];
+	pio_retained *list;
+	size_t count;
+	check_ok(pio_store_checkpoint_judge(&list, &count, s.f.store, s.f.run, &keep, &err));
+	assert_int_equal(count, 2);
+	assert_string_equal(list[0].why, "pinned");
+	assert_string_equal(list[1].why, "anchor");
+	pio_free(list);
+	snapshots_down(&s);
+}
+
 static void what_is_gone_on_from_is_decoded_first(void **unused)
 {
 	(void)unused;
@@ -537,6 +570,7 @@ int main(void)
 		cmocka_unit_test(an_object_is_encoded_and_the_same),
 		cmocka_unit_test(what_does_not_pay_stays_and_is_remembered),
 		cmocka_unit_test(an_anchor_has_none_and_stays),
+		cmocka_unit_test(the_last_one_with_an_anchor_stays),
 		cmocka_unit_test(what_is_gone_on_from_is_decoded_first),
 		cmocka_unit_test(verify_tells_what_is_wrong_and_where),
 		cmocka_unit_test(without_its_anchor_it_is_not_resumed_from),

@@ -53,6 +53,23 @@ local function drop(store, run, rule)
   end
 end
 
+-- What others are decoded with now, and were not when it was judged, stayed.
+local function look_what_stayed(store, result)
+  local dropped, stayed = {}, {}
+  for _, row in ipairs(result.dropped) do
+    if store:one("SELECT id FROM checkpoint WHERE id = ? AND state = 'sealed'", row.id) then
+      row.why = "anchor"
+      result.kept[#result.kept + 1] = row
+      stayed[#stayed + 1] = row.id
+    else
+      dropped[#dropped + 1] = row
+    end
+  end
+  if #stayed == 0 then return end
+  result.dropped, result.bytes = dropped, result.bytes - bytes_of(store, stayed)
+  table.sort(result.kept, function(a, b) return a.step < b.step or a.step == b.step and a.id < b.id end)
+end
+
 -- One run: { run, kept, dropped = { rows with bytes }, bytes, why (nothing was done) }.
 local function collect(ctx, store, run, of_project)
   local rule = rule_of(ctx, store, run, of_project)
@@ -72,7 +89,10 @@ local function collect(ctx, store, run, of_project)
   end
   if #ids > 0 then
     result.bytes = bytes_of(store, ids)
-    if not ctx.options.dry_run then result.why = drop(store, run, rule) end
+    if not ctx.options.dry_run then
+      result.why = drop(store, run, rule)
+      if not result.why then look_what_stayed(store, result) end
+    end
   end
   return result
 end
