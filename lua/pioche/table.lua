@@ -142,12 +142,12 @@ local function render_line(columns, widths, kept, gap, indent, line, color)
 end
 
 -- string.format's way to write a line of ASCII, or nil where it has none: it
--- pads to two digits at most.
+-- pads to two digits at most, and not to none.
 local function plain_pattern(columns, widths, kept, gap, indent)
   local parts = {}
   for i, c in ipairs(kept) do
     if widths[c] > 99 then return nil end
-    parts[i] = "%" .. (columns[c].align == "right" and "" or "-") .. widths[c] .. "s"
+    parts[i] = widths[c] == 0 and "%s" or "%" .. (columns[c].align == "right" and "" or "-") .. widths[c] .. "s"
   end
   return indent .. table.concat(parts, spaces[gap])
 end

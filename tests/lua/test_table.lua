@@ -96,6 +96,13 @@ test("empty columns that may go are not shown", function()
   equal(lines_of(text), { "run", "r", "s" })
 end)
 
+test("a column in which there is nothing at all takes no width", function()
+  for _, align in ipairs { "left", "right" } do
+    local columns = { { title = "a" }, { title = "", align = align }, { title = "b" } }
+    equal(lines_of((tables.render(columns, { { "1", "", "2" }, { "3", "", "4" } }, {}))), { "a    b", "1    2", "3    4" })
+  end
+end)
+
 test("colour comes only when asked, and does not change the layout", function()
   local rows = { { { "bad", "red" }, "1" }, { "ok", "2" } }
   local columns = { { title = "s" }, { title = "n" } }
