@@ -306,7 +306,7 @@ else:
         name = os.path.basename(os.path.dirname(heard.attempt))
         folder = os.path.join(self.store, "staging", name, "step-3")
         written, = [name for name in os.listdir(folder) if name.startswith("rank-0.model.")]
-        self.assertRegex(written, r"^rank-0\.model\.[0-9a-f]+\.safetensors$")
+        self.assertRegex(written, r"^rank-0\.model\.[0-9a-f]+-[0-9]+\.safetensors$")
         with open(os.path.join(folder, written), "rb") as file:
             data = file.read()
         self.assertEqual(data[-17:], struct.pack("<3f", 1, 2, 3) + bytes(5))
