@@ -11,6 +11,7 @@
 #include "bind/bind.h"
 #include "bind/sys.h"
 #include "sys/fs.h"
+#include "sys/interrupt.h"
 #include "sys/proc.h"
 
 /* spawn { argv = {}, cwd =, log = path } -> pid: a session of its own, which no end
@@ -91,7 +92,29 @@ static int sys_drop_connections(lua_State *L)
 	return 1;
 }
 
+/* interrupt_begin(), interrupt_end(), interrupted() -> boolean: of sys/interrupt.h */
+static int sys_interrupt_begin(lua_State *L)
+{
+	(void)L;
+	pio_interrupt_begin();
+	return 0;
+}
+
+static int sys_interrupt_end(lua_State *L)
+{
+	(void)L;
+	pio_interrupt_end();
+	return 0;
+}
+
+static int sys_interrupted(lua_State *L)
+{
+	lua_pushboolean(L, pio_interrupt_came());
+	return 1;
+}
+
 const luaL_Reg pio_bind_sys_process_functions[] = {
 	{ "spawn", sys_spawn }, { "ended", sys_ended }, { "kill", sys_kill },
-	{ "drop_connections", sys_drop_connections }, { NULL, NULL },
+	{ "drop_connections", sys_drop_connections }, { "interrupt_begin", sys_interrupt_begin },
+	{ "interrupt_end", sys_interrupt_end }, { "interrupted", sys_interrupted }, { NULL, NULL },
 };

@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "sys/interrupt.h"
+
 #define MEMORY 6                   /* steps that are remembered */
 #define ENOUGH 1e-4                /* of the gain that the gradient promises */
 #define HALVINGS_MAX 12
@@ -86,7 +88,7 @@ double pio_ascent(double *x, int count, const double *low, const double *high, p
 	memory m = { .count = 0, .next = 0 };
 	double value = fn(gradient, x, context);
 	int calls = 1;
-	while (calls < calls_max && isfinite(value)) {
+	while (calls < calls_max && isfinite(value) && !pio_interrupt_came()) {
 		double steepness = inward(inner, x, gradient, low, high, count);
 		if (steepness == 0)
 			break;

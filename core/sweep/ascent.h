@@ -12,7 +12,8 @@ typedef double pio_ascent_fn(double *gradient, const double *x, void *context);
 #define PIO_ASCENT_MAX 256         /* numbers */
 
 /* From x, which becomes the best point found; returns its value. At most so many calls of
- * `fn`; it stops earlier where a step gains less than `gain`. */
+ * `fn`; it stops earlier where a step gains less than `gain`, and where a person wants an end
+ * (sys/interrupt.h). */
 double pio_ascent(double *x, int count, const double *low, const double *high, pio_ascent_fn *fn,
                   void *context, int calls_max, double gain);
 

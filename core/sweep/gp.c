@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "sweep/ascent.h"
 #include "sweep/real.h"
+#include "sys/interrupt.h"
 
 #define SQRT_5 0x1.1e3779b97f4a8p+1
 #define SQRT_2 0x1.6a09e667f3bcdp+0
@@ -439,6 +440,8 @@ int pio_gp_learn(pio_gp *gp, const double *points, const double *values, size_t 
 			memcpy(best_theta, theta, sizeof theta);
 		}
 	}
+	if (pio_interrupt_came())
+		return pio_fail(err, PIO_ECANCELLED, "interrupted");
 	if (isfinite(best))
 		memcpy(gp->theta, best_theta, ((size_t)d + 1) * sizeof *best_theta);
 	return 0;
@@ -465,7 +468,8 @@ static int settle(pio_gp *gp, pio_err *err)
 			return 0;
 		}
 	}
-	return pio_fail(err, PIO_EINVAL, "%zu points make no model", gp->count);
+	return pio_fail(err, PIO_EINVAL, "no Gaussian process goes through %zu points: expected ranges of a finite"
+	                " width, and goals that are finite numbers", gp->count);
 }
 
 /* What the model thinks of each known point; of the best of them. */

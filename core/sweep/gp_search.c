@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "sweep/ascent.h"
 #include "sweep/real.h"
+#include "sys/interrupt.h"
 
 #define HALF_LOG_2PI 0.91893853320467274178
 #define SQRT_HALF_PI 1.2533141373155002512
@@ -212,7 +213,8 @@ static double step(search *s, double *unit, double score)
 		double value = is_choice ? 0 : pio_axis_value(axis, axis->low + kept * range);
 		double first = is_choice ? 0 : fmax(value - 1, axis->first);
 		double last = is_choice ? axis->last : fmin(value + 1, axis->last);
-		for (double at = first; at <= last; at++) {
+		for (int k = 0; k <= last - first; k++) { /* a number may be so large that 1 more is the same */
+			double at = first + k;
 			unit[a] = is_choice ? at : (pio_axis_of_value(axis, at) - axis->low) / range;
 			double found = promise(s, unit);
 			if (found > score) {
@@ -246,7 +248,7 @@ static void look(double *rows, double *scores, int *count, search *s, const pio_
 	double unit[PIO_GP_AXES_MAX];
 	int d = s->axes_count, starts = effort->starts, near = 0, anywhere = 0, near_max = starts / 3;
 	/* those around the best would take all places: there are places for each kind */
-	for (int i = 0; i < effort->candidates; i++) {
+	for (int i = 0; i < effort->candidates && !pio_interrupt_came(); i++) {
 		if (i % 4 == 0 && near_max) {
 			const double *known = s->region ? s->region->middle : pio_gp_known(s->gp, best);
 			draw_near(unit, s, known, i % 8 ? 0.15 : 0.02, draw);
@@ -312,6 +314,7 @@ int pio_gp_search(double *points, size_t *found, pio_gp *gp, const pio_gp_effort
 		size_t best = pio_gp_best(&s->best, gp);
 		look(rows, scores, &count, s, effort, best, draw);
 		put_points(points, found, s, rows + effort->starts * d, count);
+		rc = pio_interrupt_came() ? pio_fail(err, PIO_ECANCELLED, "interrupted") : 0;
 	}
 	pio_free(s);
 	pio_free(rows);

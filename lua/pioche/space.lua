@@ -38,6 +38,8 @@ local function whole(value)
   return math.tointeger(value)
 end
 
+local exact_max = 1 << 53      -- whole numbers up to here are exact where samplers work with them
+
 -- What is wrong with the ends of a range, or nil.
 local function range_problem(kind, low, high)
   local integer, log = kind == "int" or kind == "log_int", kind:find("^log_") ~= nil
@@ -54,6 +56,11 @@ local function range_problem(kind, low, high)
     return call .. ": low must be > 0, because the logarithm of " .. show(low) .. " is not a number"
   elseif low > high or (low == high and not integer) then
     return call .. ": low must be smaller than high"
+  elseif integer and (low < -exact_max or high > exact_max) then
+    return ("%s: expected numbers within %d and %d, beyond which a search cannot tell neighbours apart"):format(call,
+      -exact_max, exact_max)
+  elseif high - low == math.huge then
+    return call .. ": high - low must be a finite number: expected a narrower range, or log_uniform"
   end
 end
 

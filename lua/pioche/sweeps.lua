@@ -1,6 +1,7 @@
 -- sweeps.lua: a recipe's sweep as a session runs it: its plan on record, its proposals
 -- and their runs, and what is to be said when they are over.
 local aims = require "pioche.aims"
+local attention = require "pioche.attention"
 local driver = require "pioche.driver"
 local errors = require "pioche.errors"
 local extend = require "pioche.sweep.extend"
@@ -298,7 +299,7 @@ end
 -- What the sampler proposes, checked: it may be anybody's.
 local function proposal(progress, sampler, number)
   local sweep = progress.sweep
-  local given, lineage = sampler:propose(number)
+  local given, lineage = attention.call(sampler.propose, sampler, number)
   if given == nil then return nil end
   local point, problem = sweep.space:admit(given)
   if not point then
@@ -318,12 +319,24 @@ local function check_news(progress, count)
   end
 end
 
+-- A transaction, of which nothing is left here either where it is undone: what was under way
+-- before is so again.
+local function undoable(progress, fn)
+  local open, count, history_of = progress.open, #progress.open, progress.history
+  local seen, number = history_of.seen, history_of.number
+  local ok, made = pcall(transaction, progress.session.store, fn)
+  if ok then return made end
+  history_of.seen, history_of.number, history_of.stale = seen, number, true
+  progress.open = table.move(open, 1, count, 1, {})
+  error(made, 0)
+end
+
 -- The sampler's next proposal; nil when there is no more.
 local function fresh(progress)
   local store, history_of = progress.session.store, progress.history
-  return transaction(store, function()
+  return undoable(progress, function()
     history_of:hear()
-    local sampler, number = history_of:current(), history_of.number + 1
+    local sampler, number = attention.call(history_of.current, history_of), history_of.number + 1
     if sampler.adaptive then observe(progress) end
     local point, lineage = proposal(progress, sampler, number)
     if not point then return nil end
@@ -382,7 +395,7 @@ end
 
 -- What a race asks for; nil where it asks for nothing.
 local function repeated(progress)
-  return progress.racing and transaction(progress.session.store, function()
+  return progress.racing and undoable(progress, function()
     observe(progress)
     return progress.racing:next()
   end)
@@ -391,12 +404,15 @@ end
 -- Further runs; nil where there are none now. Where its search cannot go on, what runs comes to
 -- its end before that is told.
 local function further(progress)
-  local open, count = progress.open, #progress.open
   local ok, made = pcall(function() return enqueued(progress) or fresh(progress) or repeated(progress) end)
   if ok then return made end
-  if errors.is(made) and made.code ~= "invalid" then error(made, 0) end
-  -- Its transaction was undone: what was under way before is so again.
-  progress.broken, progress.history.stale, progress.open = made, true, table.move(open, 1, count, 1, {})
+  local code = errors.is(made) and made.code
+  if code and code ~= "invalid" and code ~= "cancelled" then error(made, 0) end
+  if code == "cancelled" then
+    progress.session:poll(0) -- the loop hears of it now
+  else
+    progress.broken = made
+  end
   return nil
 end
 
@@ -414,10 +430,12 @@ function sweeps.run(session, sweep)
     known = {}, all = {}, jobs_of = {}, collected = {}, old = 0,
     history = sweeps.history(session.store, spec.sweep_id, sweep) }
   progress.racing = sweep.race and repeats.new(progress)
-  transaction(session.store, function()
-    resume(progress)
-    propose_all(progress)
-    if progress.racing then progress.racing:resume() end
+  attention.hold(function()
+    transaction(session.store, function()
+      resume(progress)
+      propose_all(progress)
+      if progress.racing then progress.racing:resume() end
+    end)
   end)
   -- What a person put in goes first.
   local known = #progress.all

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """A search that somebody wrote and that goes wrong: what is wrong is told, what ran is kept."""
 import os
+import signal
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import harness  # noqa: E402
-from harness import Project  # noqa: E402
+from harness import Project, wait_for  # noqa: E402
 
 RECIPE = """local pioche = require "pioche"
 return pioche.sweep {
@@ -91,6 +92,41 @@ def test_the_same_point_for_ever_comes_to_an_end():
             assert p.sql("SELECT count(*) AS n FROM proposal")[0]["n"] < 102
         p.write("r.lua", RECIPE.replace("x ~= 0.75", "x == 2"))
         assert "`where` is not true" in p.pioche("run", "r.lua", env={"PIOCHE_LUA": p.path("lua")}, expect=1).err
+
+
+def test_ctrl_c_ends_a_proposal_that_takes_for_ever():
+    with Project() as p:
+        p.write("r.lua", RECIPE)
+        p.write("lua/pioche/samplers/sobol.lua", SEARCH % ("if n == 6 then io.open('%s', 'w') while true do end end"
+                                                           % p.path("stuck"), ""))
+        env = {"PIOCHE_LUA": p.path("lua")}
+        process = p.start("run", "r.lua", env=env)
+        try:
+            wait_for(lambda: os.path.exists(p.path("stuck")))
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=30)
+        finally:
+            process.kill()
+        assert process.returncode == 130 and "interrupted: 5 of 5 runs are finished" in err, (process.returncode, err)
+        assert p.sql("SELECT state FROM sweep") == [{"state": "interrupted"}]
+        # Also before anything runs, where what is known is told again.
+        p.sh("rm stuck")
+        p.write("lua/pioche/samplers/sobol.lua", SEARCH % ("", "io.open('%s', 'w') while true do end" % p.path("stuck")))
+        process = p.start("run", "r.lua", env=env)
+        try:
+            wait_for(lambda: os.path.exists(p.path("stuck")))
+            for _ in range(3):      # nobody looks there, and the third one waits for nobody
+                process.send_signal(signal.SIGINT)
+                wait_for(lambda: not os.path.exists(f"/proc/{process.pid}/status")
+                         or "SigPnd:\t0000000000000000\nShdPnd:\t0000000000000000"
+                         in open(f"/proc/{process.pid}/status", encoding="utf-8").read())
+            process.communicate(timeout=30)
+        finally:
+            process.kill()
+        assert process.returncode == -signal.SIGINT, process.returncode
+        p.write("lua/pioche/samplers/sobol.lua", SEARCH % ("", ""))
+        p.pioche("run", "r.lua", env=env)
+        assert p.sql("SELECT status, count(*) AS n FROM run GROUP BY 1") == [{"status": "finished", "n": 8}]
 
 
 harness.main()

@@ -141,6 +141,12 @@ end)
 test("mistakes name line, field, value and expectation", function()
   local cases = {
     { "space = {\n  lr = pioche.uniform(3, 1) },", "r.lua:6: space.lr: uniform(3, 1): low must be smaller than high" },
+    { "space = {\n  n = pioche.int(1, 1 << 60) },", "r.lua:6: space.n: int(1, 1152921504606846976): expected numbers within"
+      .. " -9007199254740992 and 9007199254740992" },
+    { "space = {\n  n = pioche.int(math.mininteger, 0) },", "space.n: int(-9223372036854775808, 0): expected numbers within" },
+    { "space = {\n  n = pioche.log_int(1, (1 << 53) + 1) },", "space.n: log_int(1, 9007199254740993): expected numbers" },
+    { "space = {\n  x = pioche.uniform(-1e308, 1e308) },", "r.lua:6: space.x: uniform(-1e+308, 1e+308): high - low must be a"
+      .. " finite number" },
     { "space = {\n  lr = pioche.log_uniform(0, 1) },", "r.lua:6: space.lr: log_uniform(0, 1): low must be > 0" },
     { "space = { lr = pioche.int(1, 2.5) },", "space.lr: int(1, 2.5): low and high must be whole numbers" },
     { "space = { lr = pioche.uniform(1) },", "uniform(1, nothing): expected two numbers" },

@@ -273,6 +273,34 @@ static void memory_that_is_out_is_an_error(void **state)
 	}
 }
 
+/* Beyond 2^53 a number and the next one are the same. */
+static void numbers_too_large_to_count_come_to_an_end(void **state)
+{
+	(void)state;
+	const pio_gp_axis axis = { pio_axis_init(PIO_AXIS_WHOLE, false, 0, 0x1p60), -1, 0 };
+	const pio_gp_effort effort = { .candidates = 20, .starts = 3, .calls = 4 };
+	double points[3] = { 0, 0x1p55, 0x1p60 }, values[3] = { 3, 2, 1 }, best[3];
+	pio_draw draw = named(1, "large");
+	pio_gp *gp = NULL;
+	size_t found;
+	check_ok(pio_gp_new(&gp, &axis, 1, &err));
+	check_ok(pio_gp_know(gp, points, values, 3, NULL, 0, &err));
+	check_ok(pio_gp_search(best, &found, gp, &effort, NULL, &draw, &err));
+	pio_gp_free(gp);
+}
+
+static void what_has_no_width_is_told(void **state)
+{
+	(void)state;
+	const pio_gp_axis axis = { pio_axis_init(PIO_AXIS_REAL, false, -1e308, 1e308), -1, 0 };
+	double points[2] = { -1e308, 1e308 }, values[2] = { 1, 2 };
+	pio_gp *gp = NULL;
+	check_ok(pio_gp_new(&gp, &axis, 1, &err));
+	check_fails(pio_gp_know(gp, points, values, 2, NULL, 0, &err), PIO_EINVAL,
+	            "goes through 2 points: expected ranges of a finite width");
+	pio_gp_free(gp);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -282,6 +310,8 @@ int main(void)
 		cmocka_unit_test(what_does_not_matter_gets_a_long_length),
 		cmocka_unit_test(it_looks_where_it_is_low_and_not_where_runs_are_under_way),
 		cmocka_unit_test(an_ascent_finds_the_top_and_keeps_to_its_box),
+		cmocka_unit_test(numbers_too_large_to_count_come_to_an_end),
+		cmocka_unit_test(what_has_no_width_is_told),
 		cmocka_unit_test(memory_that_is_out_is_an_error),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
