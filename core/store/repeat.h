@@ -1,8 +1,9 @@
 /* repeat.h: the repeats of a sweep's proposals, with further seeds, that a race asks for.
  *
  * A race decides by the values of runs that it has seen, which are numbered in their order,
- * and by its decisions before; with each decision is how many values it had seen. So a sweep
- * that is gone on with decides as it would have, and every decision can be derived again.
+ * by its decisions before, and by what a person changed of its sweep (change.h); with each
+ * decision is how many values it had seen and how many changes there were. So a sweep that is
+ * gone on with decides as it would have, and every decision can be derived again.
  *
  * Every function is one transaction, or part of the caller's. */
 #ifndef PIO_STORE_REPEAT_H

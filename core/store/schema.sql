@@ -465,7 +465,8 @@ CREATE TABLE proposal_run (                    -- its runs, one a seed
   seed        INTEGER NOT NULL,
   run_id      INTEGER NOT NULL REFERENCES run,
   asked       INTEGER,                         -- which decision of a race it is: 1, 2, ...; NULL: planned
-  seen        INTEGER,                         -- and how many values the race had seen then
+  seen        INTEGER,                         -- and how many values the race had seen then,
+  changed     INTEGER,                         -- and how many changes of its sweep
   observed    INTEGER,                         -- which value that a race saw it is itself
   value       REAL,                            -- that value; NULL with `observed`: it failed
   PRIMARY KEY (sweep_id, number, seed),

@@ -75,6 +75,34 @@ def test_a_race_goes_on_where_it_was_and_is_derived_again():
         assert "of the race is on record as" in p.pioche("sweep", "replay", "r", expect=1).out
 
 
+def test_a_run_that_is_set_aside_counts_in_no_decision_after_that():
+    """One that lies makes its point the leader; without it another one is."""
+    with Project() as p:
+        p.write("r.lua", (RACE % (2, SLOW + " if p.x == 4 and p.seed == 2 then return { loss = -9 } end"))
+                + 'return sweep("r", 1, pioche.race { min = 2, max = 7, runs = 24, sure = 0.999 })\n')
+        process = p.start("run", "r.lua")
+        wait_for(lambda: p.poll("SELECT 1 FROM proposal_run WHERE asked = 6"), 60)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        asked = p.sql("SELECT count(asked) AS n FROM proposal_run")[0]["n"]
+        shown = p.pioche("sweep", "show", "r", "--json").json["race"]
+        leader = next(q for q in shown["points"] if q["params"]["x"] == 4)
+        liar = p.sql("SELECT r.number AS n FROM proposal_run q JOIN run r ON r.id = q.run_id WHERE q.value = -9")[0]["n"]
+        p.pioche("sweep", "drop", f"r-{liar}", "--reason", "it lies")
+        after = next(q for q in p.pioche("sweep", "show", "r", "--json").json["race"]["points"] if q["params"]["x"] == 4)
+        assert after["n"] == leader["n"] - 1 and after["mean"] > leader["mean"] + 0.5, (leader, after)
+        assert len(after["runs"]) == after["n"] and f"r-{liar}" not in after["runs"]
+        p.pioche("run", "r.lua")
+        more = p.sql("SELECT count(asked) AS n FROM proposal_run")[0]["n"]
+        assert more > asked, "the race goes on without it"
+        assert f"(and {more} decisions of the race)" in p.pioche("sweep", "replay", "r").out
+        p.pioche("sweep", "restore", f"r-{liar}")
+        back = next(q for q in p.pioche("sweep", "show", "r", "--json").json["race"]["points"] if q["params"]["x"] == 4)
+        assert f"r-{liar}" in back["runs"] and f"(and {more} decisions" in p.pioche("sweep", "replay", "r").out
+        p.sh("sqlite3 .pioche/pioche.db 'UPDATE proposal_run SET changed = 0'")
+        assert "of the race is on record as" in p.pioche("sweep", "replay", "r", expect=1).out
+
+
 def test_a_race_finds_the_best_point_more_often_than_as_many_seeds_for_all():
     with Project() as p:
         p.write("r.lua", RACE % (1, "") + """return function(lab)

@@ -1,6 +1,7 @@
 /* What a stopping rule said of runs, once a run and rung, NaN and all; and what a race asked for. */
 #include <math.h>
 
+#include "store/change.h"
 #include "store/plan.h"
 #include "store/repeat.h"
 #include "store/rung.h"
@@ -89,11 +90,13 @@ static void what_a_race_decides_and_sees_is_numbered(void **state)
 	            "proposal 2 runs with seed 2 already");
 	check_ok(pio_store_repeat_observe(f.store, sweep, 1, 1, (double)NAN, &err));
 	check_ok(pio_store_repeat_observe(f.store, sweep, 2, 1, 9, &err)); /* the first stands */
+	int64_t change = 0;
+	check_ok(pio_store_change_add(&change, f.store, sweep, "drop", "{}", "why", &err));
 	check_ok(pio_store_repeat_add(f.store, sweep, 1, 2, run, 2, &err));
 	assert_string_equal(sql_text(f.store, "SELECT group_concat(number || ' ' || seed || ' ' || coalesce(asked,"
-	                             " '-') || ' ' || coalesce(seen, '-') || ' ' || coalesce(observed, '-') || ' '"
+	                             " '-') || ' ' || coalesce(seen || '/' || changed, '-') || ' ' || coalesce(observed, '-') || ' '"
 	                             " || coalesce(value, '-'), ', ') FROM proposal_run ORDER BY number, seed"),
-	                    "1 1 - - 2 -, 1 2 2 2 - -, 2 1 - - 1 0.5, 2 2 1 1 - -");
+	                    "1 1 - - 2 -, 1 2 2 2/1 - -, 2 1 - - 1 0.5, 2 2 1 1/0 - -");
 	store_down(&f);
 }
 

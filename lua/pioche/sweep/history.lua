@@ -11,7 +11,7 @@
 --   runs     { runs }                    points that it is to have
 --   freeze   { values = { name = value } }   proposals have this value from then on
 --   thaw     { names }                   or are free again
---   drop     { run, points = { { number, observation } } }   a run is set aside: what its proposals
+--   drop     { run, ulid, points = { { number, observation } } }   a run is set aside: what its proposals
 --   restore  the same                    come to without it, or with it again; nil: nothing
 --   warm     { sweep, told, missed }     points of another sweep are known from the beginning (warm.lua)
 local errors = require "pioche.errors"

@@ -1,9 +1,11 @@
 -- sweep/repeats.lua: a race (race.lua) as a session runs it: what runs came to, in the order
--- in which that was seen, decisions with how many values came before, and the runs of these.
+-- in which that was seen, decisions with how many values and how many changes of the sweep came
+-- before, and the runs of these. Runs that a person has set aside count in no decision after that.
 --
 -- A repeat is stopped by no rule: values of those that had luck at a rung would tell nothing.
 local aims = require "pioche.aims"
 local errors = require "pioche.errors"
+local history = require "pioche.sweep.history"
 local json = require "pioche.core.json"
 local plan = require "pioche.plan"
 local race = require "pioche.race"
@@ -16,17 +18,29 @@ local check = errors.check
 
 -- ---- what is on record -----------------------------------------------------------------
 
--- The runs of a sweep's points: { number, params, seed, run_id, asked, seen, observed, value, status,
--- name, observation (of the point, maybe nil) }, in order.
+-- The runs of a sweep's points: { number, params, seed, run_id, asked, seen, changed, observed, value,
+-- status, name, ulid, observation (of the point, maybe nil) }, in order, with `changes` of the sweep.
 function repeats.rows(store, sweep_id)
-  return check(store:rows([[
+  local rows = check(store:rows([[
     SELECT q.number AS number, p.params AS params, q.seed AS seed, q.run_id AS run_id, q.asked AS asked,
-           p.observation AS observation, q.seen AS seen, q.observed AS observed, q.value AS value,
-           r.status AS status,
+           p.observation AS observation, q.seen AS seen, q.changed AS changed, q.observed AS observed,
+           q.value AS value, r.status AS status, r.ulid AS ulid,
            e.name || '-' || r.number AS name
       FROM proposal_run q JOIN proposal p ON p.sweep_id = q.sweep_id AND p.number = q.number
       JOIN run r ON r.id = q.run_id JOIN experiment e ON e.id = r.experiment_id
      WHERE q.sweep_id = ? ORDER BY q.number, q.seed]], sweep_id))
+  rows.changes = history.changes(store, sweep_id, 0)
+  return rows
+end
+
+-- The runs that are set aside after so many changes: a set of ULIDs.
+function repeats.aside(rows, changed)
+  local set = {}
+  for _, change in ipairs(rows.changes) do
+    local is_known = change.number <= changed and (change.kind == "drop" or change.kind == "restore")
+    if is_known then set[change.detail.ulid] = change.kind == "drop" or nil end
+  end
+  return set
 end
 
 -- The points of a race, in the order of their numbers, before anything was seen.
@@ -36,7 +50,7 @@ local function points_of(rows)
     local point = by_number[row.number]
     if not point then
       point = { number = row.number, params = row.params, values = {}, pending = 0, seed = 0,
-        planned = 0 }
+        planned = 0, ended = 0 }
       local violation = row.observation and aims.violation(check(json.decode(row.observation)))
       point.violates = violation ~= nil and violation > 0
       by_number[row.number], list[#list + 1] = point, point
@@ -48,7 +62,9 @@ local function points_of(rows)
   return list, by_number
 end
 
-local function see(point, value, goal)
+local function see(point, value, goal, is_aside)
+  point.ended = point.ended + (value and 1 or 0)
+  if is_aside then return end
   if not value then
     point.failed = true
   else
@@ -56,25 +72,25 @@ local function see(point, value, goal)
   end
 end
 
--- A race by its rows: the points as they were when `seen` values had been seen and `asked`
--- decisions made, all of them where nothing is said.
-function repeats.points(rows, goal, seen, asked)
+-- A race by its rows: the points as they were when it came to a decision, nil: as they are.
+function repeats.points(rows, goal, decision)
   local list, by_number = points_of(rows)
-  local observed = {}
+  local at = decision or { seen = math.huge, asked = math.huge, changed = math.huge }
+  local aside, observed = repeats.aside(rows, at.changed or 0), {}
   for _, row in ipairs(rows) do
-    local is_seen = row.observed and row.observed <= (seen or math.huge)
+    local is_seen = row.observed and row.observed <= at.seen
     if is_seen then observed[#observed + 1] = row end
-    if row.asked and row.asked <= (asked or math.huge) then
+    if row.asked and row.asked < at.asked then
       local point = by_number[row.number]
       point.seed = math.max(point.seed, row.seed)
-      point.pending = point.pending + (is_seen and 0 or 1)
+      point.pending = point.pending + ((is_seen or aside[row.ulid]) and 0 or 1)
     end
   end
   table.sort(observed, function(a, b) return a.observed < b.observed end)
-  for _, row in ipairs(observed) do see(by_number[row.number], row.value, goal) end
+  for _, row in ipairs(observed) do see(by_number[row.number], row.value, goal, aside[row.ulid]) end
   -- What violates constraints is out of the race as soon as all that was planned of it has ended.
   for _, point in ipairs(list) do
-    point.failed = point.failed or point.violates and #point.values >= point.planned
+    point.failed = point.failed or point.violates and point.ended >= point.planned
   end
   return list
 end
@@ -156,7 +172,7 @@ function repeats.replay(store, sweep_id, goal, options)
     if row.asked then decisions[row.asked] = row end
   end
   for i, row in ipairs(decisions) do
-    local point = race.choose(repeats.points(rows, goal, row.seen, i - 1), options, i - 1)
+    local point = race.choose(repeats.points(rows, goal, row), options, i - 1)
     local derived = point and ("point %d, seed %d"):format(point.number, point.seed + 1) or "nothing"
     local recorded = ("point %d, seed %d"):format(row.number, row.seed)
     if derived ~= recorded then return { asked = i, recorded = recorded, derived = derived }, i - 1 end

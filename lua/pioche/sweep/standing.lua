@@ -11,16 +11,17 @@ local standing = {}
 local shown_max = 8
 local negligible = 0.01
 
--- { points = { { number, params, n, mean, chance, runs = { names } } }, the best first; noise, sure (is
--- the first one the best as surely as the recipe wants it), repeats }; nil where the sweep is no race,
--- or nothing has ended.
+-- { points = { { number, params, n, mean, chance, runs = { names } } }, the best first, without runs
+-- that are set aside; noise, sure (is the first one the best as surely as the recipe wants it),
+-- repeats }; nil where the sweep is no race, or nothing has ended.
 function standing.of(store, sweep)
   local options, goal = sweep.spec.race, sweep.spec.goal
   if not options then return nil end
   local rows, names, asked = repeats.rows(store, sweep.id), {}, 0
+  local aside = repeats.aside(rows, math.huge)
   for _, row in ipairs(rows) do
     names[row.number] = names[row.number] or {}
-    table.insert(names[row.number], row.name)
+    if not aside[row.ulid] then table.insert(names[row.number], row.name) end
     asked = math.max(asked, row.asked or 0)
   end
   local found = race.standing(repeats.points(rows, goal))

@@ -139,7 +139,7 @@ local function set(ctx, name, kind, reason)
     check(kind == "drop" and store:tag_set(run.id, tag, reason) or kind == "restore" and store:tag_remove(run.id, tag))
     check(store:event(run.id, { kind = kind, message = reason or "it counts again" }))
     for _, sweep in ipairs(list) do
-      check(store:change_add(sweep.id, kind, check(json.encode { run = run.name,
+      check(store:change_add(sweep.id, kind, check(json.encode { run = run.name, ulid = run.ulid,
         points = points_of(store, sweep, run.id) }), reason))
     end
   end)
