@@ -15,36 +15,25 @@ local function trim(text)
   return text:find(" ", -1, true) and (text:match("^.*%S") or "") or text
 end
 
--- A row as it is shown: of each cell its text, its style and its width; widths
--- is nil where all is ASCII, and a text's width its length.
-local function measure(cells, count)
-  local texts, styles = {}, {}
-  for c = 1, count do
-    local cell = cells[c]
-    if type(cell) == "table" then cell, styles[c] = cell[1], cell[2] end
-    texts[c] = cell or ""
+-- A column as it is shown: of each row the text and its style, the title's at 0; widths, or nil
+-- where all is ASCII and a text's width its length; widest; is it empty below its title?
+local function measure(title, rows, c)
+  local texts, styles = { [0] = title }, { [0] = "bold" }
+  for r, row in ipairs(rows) do
+    local cell = row[c]
+    if type(cell) == "table" then cell, styles[r] = cell[1], cell[2] end
+    texts[r] = cell or ""
   end
-  if not table.concat(texts):find("[^ -~]") then return { texts = texts, styles = styles } end
-  local widths = {}
-  for c, text in ipairs(texts) do texts[c], widths[c] = term.shown(text) end
-  return { texts = texts, styles = styles, widths = widths }
-end
-
--- The titles and the rows as lines (see measure), and how wide each column is.
-local function measure_all(columns, rows)
-  local titles, lines, widths = {}, {}, {}
-  for c, column in ipairs(columns) do titles[c], widths[c] = { column.title, "bold" }, 0 end
-  local head = measure(titles, #columns)
-  for r, row in ipairs(rows) do lines[r] = measure(row, #columns) end
-  for c = 1, #columns do
-    local widest = head.widths and head.widths[c] or #head.texts[c]
-    for _, line in ipairs(lines) do
-      local width = line.widths and line.widths[c] or #line.texts[c]
-      if width > widest then widest = width end
-    end
-    widths[c] = widest
+  local all, widths, widest = table.concat(texts), nil, 0
+  if (title .. all):find("[^ -~]") then
+    widths = {}
+    for r = 0, #rows do texts[r], widths[r] = term.shown(texts[r]) end
   end
-  return head, lines, widths
+  for r = 0, #rows do
+    local width = widths and widths[r] or #texts[r]
+    if width > widest then widest = width end
+  end
+  return { texts = texts, styles = styles, widths = widths, widest = widest, empty = all == "" }
 end
 
 local function total(widths, kept, gap)
@@ -90,15 +79,10 @@ end
 
 -- Numbers of the columns to show: those that may be dropped need a cell that
 -- is not empty.
-local function filled(columns, lines)
+local function filled(columns, shown)
   local kept = {}
   for c, column in ipairs(columns) do
-    local useful = not column.drop
-    for _, line in ipairs(lines) do
-      if useful then break end
-      useful = line.texts[c] ~= ""
-    end
-    if useful then kept[#kept + 1] = c end
+    if not column.drop or not shown[c].empty then kept[#kept + 1] = c end
   end
   return kept
 end
@@ -124,18 +108,19 @@ local spaces = setmetatable({}, { __index = function(self, n)
   return self[n]
 end })
 
--- A line (see measure) as text, its columns `widths` wide.
-local function render_line(columns, widths, kept, gap, indent, line, color)
+-- Row r (0: the titles) of columns (see measure) as text, the columns `widths` wide.
+local function render_line(columns, shown, widths, kept, gap, indent, r, color)
   local parts = {}
   for i, c in ipairs(kept) do
-    local text = line.texts[c]
-    local width = line.widths and line.widths[c] or #text
+    local column = shown[c]
+    local text = column.texts[r]
+    local width = column.widths and column.widths[r] or #text
     if width > widths[c] then
       text = term.cut(text, widths[c])
       width = term.width(text)
     end
     local padding = spaces[widths[c] - width]
-    if color then text = term.paint(text, line.styles[c], color) end
+    if color then text = term.paint(text, column.styles[r], color) end
     parts[i] = columns[c].align == "right" and padding .. text or text .. padding
   end
   return trim(indent .. table.concat(parts, spaces[gap]))
@@ -152,12 +137,15 @@ local function plain_pattern(columns, widths, kept, gap, indent)
   return indent .. table.concat(parts, spaces[gap])
 end
 
--- The texts of the columns that are kept; nil where one would have to be cut.
-local function kept_texts(widths, kept, texts)
+-- The texts of row r in the columns that are kept; nil where one would have to be
+-- cut, or has another width than its bytes.
+local function kept_texts(shown, widths, kept, r)
   local list = {}
   for i, c in ipairs(kept) do
-    list[i] = texts[c]
-    if #list[i] > widths[c] then return nil end
+    local column = shown[c]
+    local text = column.texts[r]
+    if #text > widths[c] or column.widths and column.widths[r] ~= #text then return nil end
+    list[i] = text
   end
   return list
 end
@@ -166,25 +154,25 @@ end
 -- no limit), color, indent (columns), gap (default 2), header = false.
 function M.render(columns, rows, options)
   local gap, indent = options.gap or 2, (" "):rep(options.indent or 0)
-  local head, lines, widths = measure_all(columns, rows)
-  local kept, dropped = filled(columns, lines), 0
+  local shown, widths = {}, {}
+  for c, column in ipairs(columns) do
+    shown[c] = measure(column.title, rows, c)
+    widths[c] = shown[c].widest
+  end
+  local kept, dropped = filled(columns, shown), 0
   if options.width then
     local limit = options.width - #indent
     dropped = drop_columns(columns, widths, kept, limit, gap)
     squeeze(columns, widths, kept, limit, gap)
   end
-  local shown = {}
-  if options.header ~= false then
-    shown[1] = render_line(columns, widths, kept, gap, indent, head, options.color)
+  local pattern, lines = not options.color and plain_pattern(columns, widths, kept, gap, indent), {}
+  for r = options.header == false and 1 or 0, #rows do
+    local texts = pattern and kept_texts(shown, widths, kept, r)
+    lines[#lines + 1] = texts and trim(pattern:format(table.unpack(texts)))
+      or render_line(columns, shown, widths, kept, gap, indent, r, options.color)
   end
-  local pattern = not options.color and plain_pattern(columns, widths, kept, gap, indent)
-  for _, line in ipairs(lines) do
-    local texts = pattern and not line.widths and kept_texts(widths, kept, line.texts)
-    shown[#shown + 1] = texts and trim(pattern:format(table.unpack(texts)))
-      or render_line(columns, widths, kept, gap, indent, line, options.color)
-  end
-  shown[#shown + 1] = ""
-  return table.concat(shown, "\n"), dropped
+  lines[#lines + 1] = ""
+  return table.concat(lines, "\n"), dropped
 end
 
 -- Print a table on a command's standard output: fitted to a terminal, whole in

@@ -132,8 +132,7 @@ end
 
 -- A row: { runs, name, status, bad, cells = {[column] = {mean, std, n}} }.
 local function make_row(group, columns, names)
-  local row = { runs = group, params = group[1].params, cells = {}, status = group[1].status,
-    bad = true }
+  local row = { runs = group, params = group[1].params, cells = {}, status = group[1].status }
   if #group > 1 then
     table.sort(group, function(a, b)
       if a.experiment_id ~= b.experiment_id then return a.experiment_id < b.experiment_id end
@@ -153,15 +152,15 @@ local function make_row(group, columns, names)
     end
   end
   row.name = group_name(group)
+  local good = {}
   for _, run in ipairs(group) do
     if run.status ~= row.status then row.status = "mixed" end
-    row.bad = row.bad and runs.is_bad(run)
+    if not runs.is_bad(run) then good[#good + 1] = run end
   end
+  row.bad = #good == 0
   for c, column in ipairs(columns) do
     local values = {}
-    for _, run in ipairs(group) do
-      if row.bad or not runs.is_bad(run) then values[#values + 1] = column.values[run.id] end
-    end
+    for _, run in ipairs(row.bad and group or good) do values[#values + 1] = column.values[run.id] end
     row.cells[c] = stats.summary(values)
   end
   return row
@@ -300,11 +299,13 @@ local function print_table(ctx, view)
   local function add(column, texts)
     columns[#columns + 1], cells[#cells + 1] = column, texts
   end
-  local counts, statuses, codes, interesting = {}, {}, {}, false
+  local counts, statuses, codes, cell_of, interesting = {}, {}, {}, {}, false
   for i, row in ipairs(view.rows) do
+    local status = row.status
     counts[i] = tostring(#row.runs)
-    statuses[i] = runs.status_cell(ctx, row.status)
-    interesting = interesting or row.status ~= "finished"
+    cell_of[status] = cell_of[status] or runs.status_cell(ctx, status)
+    statuses[i] = cell_of[status]
+    interesting = interesting or status ~= "finished"
     codes[i] = row.runs[1].commit and row.runs[1].commit:sub(1, 8) or ""
   end
   local marks, violates = {}, false
@@ -321,9 +322,11 @@ local function print_table(ctx, view)
   if interesting then add({ title = "status" }, statuses) end
   if view.grouped then add({ title = "n", align = "right" }, counts) end
   if view.code then add({ title = "code", drop = 3 }, codes) end
-  local proofs = {}
-  for i, row in ipairs(view.rows) do proofs[i] = proof_of(view, row) or "" end
-  add({ title = "resumes", drop = 3 }, proofs) -- where nothing was proved there is no such column
+  if next(view.proofs) then
+    local proofs = {}
+    for i, row in ipairs(view.rows) do proofs[i] = proof_of(view, row) or "" end
+    add({ title = "resumes", drop = 3 }, proofs)
+  end
   for _, name in ipairs(view.params) do
     local column, texts = runs.param_column(view.rows, name)
     column.drop = 2
