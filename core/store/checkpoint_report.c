@@ -78,6 +78,14 @@ static int remove_reported(pio_store *store, int64_t save_id, pio_err *err)
 	                              "i", save_id);
 }
 
+/* The newest, of a save that had failed before. */
+static int remove_own(pio_store *store, int64_t save_id, const pio_save *save, const char *report, pio_err *err)
+{
+	remove_files(store, report);
+	return pio_sql_exec(store, err, "UPDATE checkpoint_report SET report = '{}' WHERE save_id = ?1 AND rank = ?2",
+	                    "ii", save_id, (int64_t)save->rank);
+}
+
 /* Of this step, rounds before this one: each writer that goes on to another round is
  * through with them. */
 static int remove_superseded(pio_store *store, int64_t attempt_id, const pio_save *save, pio_err *err)
@@ -137,9 +145,8 @@ static int fail_save(tally *t, pio_store *store, int64_t attempt_id, const pio_s
 {
 	int64_t run_id = 0;
 	pio_str message = PIO_STR_INIT;
-	bool is_news = save->count == 0 && !t->failed;
 	int rc = remove_reported(store, t->id, err);
-	if (rc || !is_news)
+	if (rc)
 		return rc;
 	t->failed = 1;
 	pio_str_printf(&message, "no checkpoint of step %lld: rank %u could not save its part: ",
@@ -164,7 +171,9 @@ static int take_report(int *published, pio_store *store, int64_t attempt_id, con
 	int rc = find_tally(&t, store, attempt_id, save, err);
 	if (!rc)
 		rc = count_report(&t, store, save, text, err);
-	if (!rc && (t.failed || !save->count))
+	if (!rc && t.failed)
+		rc = remove_own(store, t.id, save, text, err);
+	else if (!rc && !save->count)
 		rc = fail_save(&t, store, attempt_id, save, err);
 	if (rc || t.reports < save->writers)
 		return rc;

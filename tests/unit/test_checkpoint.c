@@ -413,6 +413,29 @@ static void staging_of_ended_attempts_is_swept(void **unused)
 	store_down(&f);
 }
 
+/* A full disk fails each of the ranks: a report costs the same, however many there were. */
+static void many_that_fail_cost_as_much_each(void **unused)
+{
+	(void)unused;
+	enum { WRITERS = 200 };
+	fixture f = store_up_run();
+	shard late = stage(&f, "late", 1);
+	pio_journal_writer *w = journal_up(&f, 1);
+	for (uint32_t rank = 0; rank < WRITERS; rank++)
+		put_save(w, (pio_save){ .rank = rank, .writers = WRITERS + 1, .step = 7 },
+		         rank == WRITERS / 2 ? &late : NULL);
+	journal_down(w);
+	int before = sqlite3_total_changes(pio_store_db(f.store));
+	assert_int_equal(fold(&f, true).checkpoints, 0);
+	int changes = sqlite3_total_changes(pio_store_db(f.store)) - before;
+	if (changes > 10 * WRITERS)
+		fail_msg("%d rows were changed", changes);
+	assert_false(is_there(&late));
+	assert_int_equal(sql_int(f.store, "SELECT count(*) FROM checkpoint_report WHERE report = '{}'"), WRITERS);
+	assert_int_equal(sql_int(f.store, "SELECT count(*) FROM event WHERE kind = 'checkpoint.failed'"), 1);
+	store_down(&f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -420,6 +443,7 @@ int main(void)
 		cmocka_unit_test(a_step_saved_again_is_another_only_if_it_differs),
 		cmocka_unit_test(saves_of_one_step_are_never_mixed),
 		cmocka_unit_test(a_writer_that_fails_leaves_no_files_of_the_others),
+		cmocka_unit_test(many_that_fail_cost_as_much_each),
 		cmocka_unit_test(what_a_checkpoint_cost_is_its_row),
 		cmocka_unit_test(what_is_not_a_number_is_kept_as_it_is),
 		cmocka_unit_test(what_cannot_be_published_is_told),
