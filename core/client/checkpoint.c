@@ -24,6 +24,11 @@
 
 #define ROLE_BYTES_MAX 64
 
+static int fail_forked(pio_err *err)
+{
+	return pio_fail(err, PIO_EINVAL, "a forked child saves no checkpoint of its parent's run");
+}
+
 int pio_checkpoint_begin(pio_checkpoint **checkpoint, pio_run *run, int64_t step, int writers)
 {
 	pio_err *err = pio_last_err();
@@ -33,7 +38,7 @@ int pio_checkpoint_begin(pio_checkpoint **checkpoint, pio_run *run, int64_t step
 	if (!run)
 		return 0;
 	if (run->pid != getpid())
-		return pio_fail(err, PIO_EINVAL, "a forked child saves no checkpoint of its parent's run");
+		return fail_forked(err);
 	if (writers < 1 || writers > run->info.world)
 		return pio_fail(err, PIO_EINVAL, "checkpoint of step %lld with %d writers: 1 to %d (the number "
 		                "of ranks) expected", (long long)step, writers, run->info.world);
@@ -226,6 +231,10 @@ int pio_checkpoint_commit(pio_checkpoint **checkpoint_in, int flags)
 		return 0;
 	pio_run *run = checkpoint->run;
 	*checkpoint_in = NULL;
+	if (run->pid != getpid()) {
+		free_checkpoint(checkpoint); /* its own copy: nothing of it is on the disk yet */
+		return fail_forked(pio_last_err());
+	}
 	int rc = commit(checkpoint, flags, pio_last_err());
 	return rc ? rc : pio_saver_result(&run->saver, pio_last_err());
 }
