@@ -313,12 +313,12 @@ out:
 }
 
 /* Many small files are durable sooner by one syncfs, which waits for what others wrote as
- * well; and where no other machine has the files. */
+ * well. */
 static bool is_synced_at_once(const pio_checkpoint *checkpoint)
 {
 	return checkpoint->shard_count >= SYNCFS_FILES_MIN &&
 	       checkpoint->size_bytes / checkpoint->shard_count <= SYNCFS_FILE_BYTES_MAX &&
-	       pio_fs_sync_filesystem_tells() && !pio_fs_is_network(checkpoint->dir.data);
+	       pio_fs_sync_filesystem_tells(checkpoint->dir.data);
 }
 
 static int sync_names(pio_checkpoint *checkpoint, pio_err *err)

@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/utsname.h>
 #include <unistd.h>
 
 #include "base/mem.h"
@@ -223,14 +222,6 @@ int pio_fs_sync_filesystem_of(int fd, const char *path, pio_err *err)
 	if (!fault && syncfs(fd) != 0)
 		fault = errno;
 	return fault ? pio_fail_errno(err, fault, "cannot sync the file system of %s", path) : 0;
-}
-
-bool pio_fs_sync_filesystem_tells(void)
-{
-	struct utsname name;
-	int major = 0, minor = 0;
-	return uname(&name) == 0 && sscanf(name.release, "%d.%d", &major, &minor) == 2 &&
-	       (major > 5 || (major == 5 && minor >= 8));
 }
 
 int pio_fs_unlink(const char *path, pio_err *err)

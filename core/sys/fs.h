@@ -63,9 +63,8 @@ int pio_fs_sync_dir(const char *path, pio_err *err);
  * durable, by whomever. For a tree of many files, before it is renamed. */
 int pio_fs_sync_filesystem(const char *path, pio_err *err);
 /* The same by a directory `fd` that was opened before they were written, so that what the
- * disk refused meanwhile is told, too; and whether this kernel tells it (Linux 5.8). */
+ * disk refused meanwhile is told, too, where pio_fs_sync_filesystem_tells. */
 int pio_fs_sync_filesystem_of(int fd, const char *path, pio_err *err);
-bool pio_fs_sync_filesystem_tells(void);
 /* 0 also when there is nothing to remove. */
 int pio_fs_unlink(const char *path, pio_err *err);
 /* Like rm -r: never follows links, removes read-only directories too. */
@@ -99,6 +98,10 @@ typedef struct pio_fs_place {
 void pio_fs_place_get(pio_fs_place *place, const char *path);
 /* is_network alone, without a look at the mounts. */
 bool pio_fs_is_network(const char *path);
+/* Does syncfs(2) there wait for everything and tell every failure? Of a file system that is
+ * known to (ext4, XFS, Btrfs, F2FS), from Linux 5.17 on, which dropped none of its errors
+ * any more; and of one in memory, where nothing is to be waited for. */
+bool pio_fs_sync_filesystem_tells(const char *path);
 /* Free bytes for an unprivileged user; -1 when unknown. */
 int64_t pio_fs_free_bytes(const char *path);
 /* Can this many bytes be written in `dir`? Reserves them and gives them back,

@@ -3,12 +3,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/sysmacros.h>
+#include <sys/utsname.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -119,6 +121,27 @@ bool pio_fs_is_network(const char *path)
 	if (statfs(path, &fs) == 0)
 		set_name(&place, (uint32_t)fs.f_type);
 	return place.network;
+}
+
+bool pio_fs_sync_filesystem_tells(const char *path)
+{
+	static const char *const known[] = { "ext4", "XFS", "Btrfs", "F2FS" };
+	pio_fs_place place = { .network = false };
+	struct utsname system;
+	struct statfs fs;
+	int major = 0, minor = 0;
+	if (pio_fs_is_network(path) || statfs(path, &fs) != 0)
+		return false;
+	if (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC)
+		return true;
+	set_name(&place, (uint32_t)fs.f_type);
+	if (uname(&system) != 0 || sscanf(system.release, "%d.%d", &major, &minor) != 2 ||
+	    major < 5 || (major == 5 && minor < 17))
+		return false;
+	for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+		if (strcmp(place.name, known[i]) == 0)
+			return true;
+	return false;
 }
 
 int64_t pio_fs_free_bytes(const char *path)
