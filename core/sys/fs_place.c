@@ -149,7 +149,8 @@ int64_t pio_fs_free_bytes(const char *path)
 	struct statvfs st;
 	if (statvfs(path, &st) != 0)
 		return -1;
-	return (int64_t)st.f_bavail * (int64_t)st.f_frsize;
+	int64_t bytes;
+	return __builtin_mul_overflow(st.f_bavail, st.f_frsize, &bytes) ? INT64_MAX : bytes;
 }
 
 int pio_fs_check_room(const char *dir, int64_t size_bytes, pio_err *err)

@@ -2,6 +2,8 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 
 #include "sys/hash.h"
@@ -307,6 +309,37 @@ static void mapping_is_shared_and_distrusts_empty_files(void **state)
 	scratch_remove(dir);
 }
 
+/* The system's own, but for a size that a test wants. */
+static unsigned long long free_blocks;
+
+int statvfs(const char *path, struct statvfs *st)
+{
+	struct statfs fs;
+	if (statfs(path, &fs) != 0)
+		return -1;
+	*st = (struct statvfs){ .f_bsize = (unsigned long)fs.f_bsize, .f_frsize = (unsigned long)fs.f_frsize,
+		                .f_bavail = free_blocks ? free_blocks : fs.f_bavail };
+	return 0;
+}
+
+/* Some network file systems say that they have 2^64 - 1 bytes, or as many blocks. */
+static void a_disk_without_end_has_room(void **state)
+{
+	(void)state;
+	char *dir = scratch_new();
+	free_blocks = 0;
+	assert_true(pio_fs_free_bytes(dir) > 0);
+	static const unsigned long long blocks[] = { UINT64_MAX, INT64_MAX, UINT64_C(1) << 60 };
+	for (size_t i = 0; i < 3; i++) {
+		free_blocks = blocks[i];
+		assert_int_equal(pio_fs_free_bytes(dir), INT64_MAX);
+	}
+	free_blocks = 3;
+	assert_true(pio_fs_free_bytes(dir) >= 3 * 512 && pio_fs_free_bytes(dir) <= 3 << 24);
+	free_blocks = 0;
+	scratch_remove(dir);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -321,6 +354,7 @@ int main(void)
 		cmocka_unit_test(what_is_made_for_a_group_is_the_groups),
 		cmocka_unit_test(a_link_never_replaces),
 		cmocka_unit_test(a_place_says_what_it_is_and_why),
+		cmocka_unit_test(a_disk_without_end_has_room),
 		cmocka_unit_test(names_with_newlines_are_listed_in_order),
 		cmocka_unit_test(sha256_has_the_published_value),
 		cmocka_unit_test(mapping_is_shared_and_distrusts_empty_files),
