@@ -68,6 +68,7 @@ CREATE TABLE run (
 ) STRICT;
 CREATE INDEX run_by_sweep ON run (sweep_id);
 CREATE INDEX run_by_status ON run (status, experiment_id, number);
+CREATE INDEX run_by_checkpoint ON run (from_checkpoint) WHERE from_checkpoint IS NOT NULL;
 
 CREATE TABLE attempt (
   id           INTEGER PRIMARY KEY,
@@ -101,6 +102,7 @@ CREATE TABLE attempt (
 CREATE INDEX attempt_open ON attempt (state) WHERE state != 'ended';
 CREATE INDEX attempt_by_node ON attempt (node, ended_ns) WHERE node IS NOT NULL;
 CREATE INDEX attempt_by_pool ON attempt (pool_id) WHERE pool_id IS NOT NULL;
+CREATE INDEX attempt_by_checkpoint ON attempt (resume_checkpoint) WHERE resume_checkpoint IS NOT NULL;
 
 CREATE TABLE pool (                            -- allocations that attempts are packed into
   id          INTEGER PRIMARY KEY,
@@ -308,6 +310,7 @@ CREATE TABLE checkpoint (
   asynchronous INTEGER                         -- 1: written while the program went on
 ) STRICT;
 CREATE INDEX checkpoint_by_run ON checkpoint (run_id, step);
+CREATE INDEX checkpoint_by_attempt ON checkpoint (attempt_id);
 
 CREATE TABLE checkpoint_save (                 -- checkpoints of which not all writers have reported
   id          INTEGER PRIMARY KEY,

@@ -1,6 +1,7 @@
 /* Which checkpoints of a run stay, and what goes (store/retain.h). */
 #include "checkpoint_fixture.h"
 
+#include "store/checkpoint_needed.h"
 #include "store/retain.h"
 
 static const char *steps_of(fixture *f, const char *where)
@@ -134,6 +135,28 @@ static void what_somebody_needs_stays(void **unused)
 	store_down(&f);
 }
 
+/* Of 100,000 runs none is looked at that has nothing to do with the checkpoint. */
+static void who_needs_it_is_found_by_an_index(void **unused)
+{
+	(void)unused;
+	fixture f = store_up_run();
+	sqlite3_stmt *row = NULL;
+	pio_str plan = PIO_STR_INIT;
+	assert_int_equal(sqlite3_prepare_v2(pio_store_db(f.store), "EXPLAIN QUERY PLAN SELECT " PIO_CHECKPOINT_NEEDED
+	                                    " FROM checkpoint c WHERE c.id = 1", -1, &row, NULL), SQLITE_OK);
+	while (sqlite3_step(row) == SQLITE_ROW)
+		pio_str_printf(&plan, "%s\n", sqlite3_column_text(row, 3));
+	sqlite3_finalize(row);
+	assert_null(strstr(plan.data, "SCAN r"));
+	assert_null(strstr(plan.data, "SCAN a"));
+	assert_null(strstr(plan.data, "SCAN own"));
+	assert_non_null(strstr(plan.data, "run_by_checkpoint (from_checkpoint=?)"));
+	assert_non_null(strstr(plan.data, "attempt_by_checkpoint (resume_checkpoint=?)"));
+	assert_non_null(strstr(plan.data, "checkpoint_by_attempt (attempt_id=?)"));
+	pio_str_fini(&plan);
+	store_down(&f);
+}
+
 static void damage(fixture *f, const char *step, bool keep_size)
 {
 	char sql[200];
@@ -201,6 +224,7 @@ int main(void)
 		cmocka_unit_test(retention_keeps_the_last_and_the_best),
 		cmocka_unit_test(one_stays_for_every_so_many_steps),
 		cmocka_unit_test(what_somebody_needs_stays),
+		cmocka_unit_test(who_needs_it_is_found_by_an_index),
 		cmocka_unit_test(nothing_is_dropped_for_a_damaged_one),
 		cmocka_unit_test(a_file_that_no_row_names_can_go),
 	};
