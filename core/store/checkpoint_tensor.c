@@ -236,9 +236,25 @@ static int put_tensors(pio_str *out, pio_store *store, int64_t checkpoint_id, pi
 	return rc;
 }
 
+/* Each encoded file goes when the plain one is there: before that both are. */
+static int check_room(pio_store *store, int64_t checkpoint_id, pio_err *err)
+{
+	int64_t needed = 0, room = pio_fs_free_bytes(pio_store_path(store));
+	int rc = pio_sql_int(&needed, store, err, "SELECT coalesce(sum(bytes - stored_bytes) + max(stored_bytes), 0)"
+	                     " FROM object WHERE codec IS NOT NULL AND sha256 IN (SELECT sha256 FROM checkpoint_file"
+	                     " WHERE checkpoint_id = ?1)", "i", checkpoint_id);
+	if (rc || room < 0 || needed <= room)
+		return rc;
+	return pio_fail(err, PIO_ENOSPC, "the checkpoint is encoded, and to go on from it %lld bytes more are needed in"
+	                " %s, where %lld are free", (long long)needed, pio_store_path(store), (long long)room);
+}
+
 /* Ranks read files as they are: what is encoded becomes that again. */
 static int make_plain(pio_store *store, int64_t checkpoint_id, pio_err *err)
 {
+	int checked = check_room(store, checkpoint_id, err);
+	if (checked)
+		return checked;
 	for (;;) {
 		sqlite3_stmt *row = pio_sql_query(store, err, "SELECT o.sha256 FROM checkpoint_file f JOIN object o ON"
 		                                  " o.sha256 = f.sha256 WHERE f.checkpoint_id = ?1 AND o.codec IS NOT"
