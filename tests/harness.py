@@ -190,6 +190,9 @@ def main():
     module = sys.modules["__main__"]
     tests = [(n, f) for n, f in vars(module).items() if n.startswith("test_") and callable(f)]
     only = sys.argv[1:]
+    if only == ["--list"]:
+        print("\n".join(name for name, _ in tests))
+        return
     failed = 0
     print(f"1..{len(tests)}")
     for number, (name, function) in enumerate(tests, 1):
