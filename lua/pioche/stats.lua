@@ -52,7 +52,7 @@ end
 -- cannot tell.
 function stats.verdict(rows, c, column)
   local first, second = rows[1], rows[2]
-  if not second or first.bad or second.bad then return nil end
+  if not second or first.bad or second.bad or first.violates or second.violates then return nil end
   local difference, half = stats.welch(first.cells[c], second.cells[c])
   if not difference or difference ~= difference or half ~= half then return nil end
   difference = math.abs(difference)
@@ -67,13 +67,14 @@ local weighed_max = 64         -- rows, the best first, that may be the best of 
 local sure = 0.95              -- below this nobody is called the best
 
 -- Of each row, best first, the probability that its mean is the best, by the noise that all have
--- in common (core/sweep/race.h); nil where no row has two values, or there is one row.
+-- in common (core/sweep/race.h); nil where no row has two values, or there is one row. What violates
+-- constraints is never the best, and comes behind all that may be.
 function stats.chances(rows, c)
   local means, repeats, squares, freedom = {}, {}, 0, 0
   for i = 1, math.min(weighed_max, #rows) do
     local row = rows[i]
     local cell = row.cells[c]
-    if row.bad or not cell.mean or cell.mean - cell.mean ~= 0 then break end
+    if row.bad or row.violates or not cell.mean or cell.mean - cell.mean ~= 0 then break end
     means[i], repeats[i] = row.order, cell.n
     if cell.std then squares, freedom = squares + cell.std ^ 2 * (cell.n - 1), freedom + cell.n - 1 end
   end

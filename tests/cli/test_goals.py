@@ -196,6 +196,25 @@ return pioche.sweep { name = "s", seeds = 3, search = pioche.nsga2 { runs = 12, 
         assert "3 +" not in p.pioche("compare", "s").out and "front" in p.pioche("compare", "s").out
 
 
+def test_who_is_called_the_best_meets_the_constraints_and_what_is_set_aside_is_no_value():
+    with Project() as p:
+        p.write("r.lua", """local pioche = require "pioche"
+return pioche.sweep { name = "s", seeds = 3, goal = pioche.minimize "loss", space = { x = { 1, 2, 3, 4 } },
+  constraints = pioche.constraint(function(m) return m.gb - 1 end),
+  program = pioche.objective(function(p) return { loss = p.x + p.seed / 10, gb = p.x == 1 and 2 or 1 } end) }
+""")
+        p.pioche("run", "r.lua")
+        rows = p.pioche("compare", "s", "--json").json
+        assert [(r["params"]["x"], r["violates"]) for r in rows] == [(2, False), (3, False), (4, False), (1, True)]
+        assert abs(sum(r["chance"] for r in rows[:3]) - 1) < 1e-6 and rows[3]["chance"] is None, rows
+        assert f"{rows[0]['runs'][0]}..6 is the best of 3 with probability" in p.pioche("compare", "s").out
+        p.pioche("sweep", "drop", rows[0]["runs"][1], "--reason", "its node was slow")
+        first = p.pioche("compare", "s", "--json").json[0]
+        assert first["n"] == first["metrics"]["loss"]["n"] == 2 and len(first["runs"]) == 3, first
+        assert p.pioche("compare", "s", "--csv").out.splitlines()[1].split(",")[2] == "2"
+        assert p.pioche("compare", "s").out.splitlines()[1].split()[1] == "2", p.pioche("compare", "s").out
+
+
 def test_kills_and_points_that_a_person_puts_in():
     with Project() as p:
         recipe(p, f"{TWO} {LIMIT} search = pioche.nsga2 {{ runs = 60, population = 10 }},")

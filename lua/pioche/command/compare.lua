@@ -130,7 +130,7 @@ local function group_name(group)
   return string.format("%s +%d", first.name, #group - 1)
 end
 
--- A row: { runs, name, status, bad, cells = {[column] = {mean, std, n}} }.
+-- A row: { runs, n (of these, those that count), name, status, bad, cells = {[column] = {mean, std, n}} }.
 local function make_row(group, columns, names)
   local row = { runs = group, params = group[1].params, cells = {}, status = group[1].status }
   if #group > 1 then
@@ -158,6 +158,7 @@ local function make_row(group, columns, names)
     if not runs.is_bad(run) then good[#good + 1] = run end
   end
   row.bad = #good == 0
+  row.n = row.bad and #group or #good
   for c, column in ipairs(columns) do
     local values = {}
     for _, run in ipairs(row.bad and group or good) do values[#values + 1] = column.values[run.id] end
@@ -239,7 +240,7 @@ local function print_json(ctx, view)
       if view.best[c] == i then best[#best + 1] = column.title end
     end
     list[i] = { id = row.runs[1].name, runs = json.array(ids), seeds = json.array(seeds),
-      n = #row.runs, status = row.status, commit = row.runs[1].commit or json.null,
+      n = row.n, status = row.status, commit = row.runs[1].commit or json.null,
       front = row.on_front == nil and json.null or row.on_front, violates = row.violates,
       params = params, metrics = metrics, best = json.array(best),
       chance = view.chances and view.chances[i] or json.null, proof = proof_of(view, row) or json.null }
@@ -258,7 +259,7 @@ local function print_csv(ctx, view)
   for _, row in ipairs(view.rows) do
     local names = {}
     for k, run in ipairs(row.runs) do names[k] = run.name end
-    local line = { row.runs[1].name, table.concat(names, " "), #row.runs, row.status,
+    local line = { row.runs[1].name, table.concat(names, " "), row.n, row.status,
       row.runs[1].commit }
     local n = 5
     for _, name in ipairs(view.params) do
@@ -302,7 +303,7 @@ local function print_table(ctx, view)
   local counts, statuses, codes, cell_of, interesting = {}, {}, {}, {}, false
   for i, row in ipairs(view.rows) do
     local status = row.status
-    counts[i] = tostring(#row.runs)
+    counts[i] = tostring(row.n)
     cell_of[status] = cell_of[status] or runs.status_cell(ctx, status)
     statuses[i] = cell_of[status]
     interesting = interesting or status ~= "finished"
@@ -525,9 +526,9 @@ of n runs; below the table, whether the lead over the next row is more than
 the seeds' noise (Welch's interval, 95 %), and the probability that it is the best of
 all, if all have the same noise. Failed and cancelled runs and those that
 `pioche sweep drop` has set aside come last, are never the best while others are
-there, and do not count in a mean. What violates a
-constraint of its sweep is marked, comes behind what does not, and is never the best; of
-several goals the rows that nothing beats in all of them are marked as the front. The last
+there, and do not count in a mean nor in n. What violates a
+constraint of its sweep is marked, comes behind what does not, and is never the best, with no
+chance to be; of several goals the rows that nothing beats in all of them are marked as the front. The last
 line tells which of the parameters that differ matter (`pioche sweep importance`).
 
 JSON: an array of {id, runs[], seeds[], n, status, commit, params{} (those that
