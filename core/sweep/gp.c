@@ -159,16 +159,30 @@ static size_t count_below(const double *sorted, size_t n, double value, bool wit
 	return low;
 }
 
+/* The power of two by which values come to where their squares are numbers; 0: they are there. */
+static int shift_of(const double *values, size_t n)
+{
+	double low = INFINITY, high = -INFINITY;
+	for (size_t i = 0; i < n; i++)
+		if (isfinite(values[i])) {
+			low = fmin(low, values[i]);
+			high = fmax(high, values[i]);
+		}
+	double half = 0.5 * high - 0.5 * low;
+	return half > 1e150 || (half > 0 && half < 1e-150) ? -ilogb(half) : 0;
+}
+
 /* Into gp->z: what is above the median by its rank, as far from it as the same rank is in
  * a normal distribution as wide as the better half; then mean 0 and deviation 1. */
 static void standardize(pio_gp *gp, const double *values, size_t n)
 {
 	double *sorted = gp->work, worst = -INFINITY, squares = 0, sum = 0;
+	int shift = shift_of(values, n);
 	for (size_t i = 0; i < n; i++)
 		worst = isfinite(values[i]) && values[i] > worst ? values[i] : worst;
 	worst = isfinite(worst) ? worst : 0;
 	for (size_t i = 0; i < n; i++)
-		sorted[i] = gp->z[i] = isfinite(values[i]) ? values[i] : worst;
+		sorted[i] = gp->z[i] = ldexp(isfinite(values[i]) ? values[i] : worst, shift);
 	qsort(sorted, n, sizeof *sorted, by_value);
 	double median = sorted[n / 2];
 	size_t better = count_below(sorted, n, median, false);
@@ -189,7 +203,7 @@ static void standardize(pio_gp *gp, const double *values, size_t n)
 	for (size_t i = 0; i < n; i++)
 		variance += (gp->z[i] - mean) * (gp->z[i] - mean) / (double)n;
 	double scale = variance > 0 && isfinite(variance) ? 1 / sqrt(variance) : 0;
-	gp->unit = scale > 0 ? 1 / scale : 0;
+	gp->unit = scale > 0 ? ldexp(1 / scale, -shift) : 0;
 	for (size_t i = 0; i < n; i++)
 		gp->z[i] = (gp->z[i] - mean) * scale;
 }

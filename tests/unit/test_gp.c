@@ -273,6 +273,33 @@ static void memory_that_is_out_is_an_error(void **state)
 	}
 }
 
+/* Squares of the values are no numbers any more: what is believed is the same, in other units. */
+static void values_of_any_size_make_the_same_model(void **state)
+{
+	(void)state;
+	static double points[points_count * axes_count], values[points_count], scaled[points_count];
+	static const int shifts[] = { 1000, -1000 };
+	double unit[axes_count], mean[2], deviation[2];
+	for (int k = 0; k < 2; k++) {
+		pio_gp *gp[2] = { model(), model() };
+		fill(points, values, gp[0], points_count);
+		for (int i = 0; i < points_count; i++)
+			scaled[i] = ldexp(values[i], shifts[k]);
+		for (int m = 0; m < 2; m++) {
+			check_ok(pio_gp_know(gp[m], points, m ? scaled : values, points_count, NULL, 0, &err));
+			pio_gp_unit(unit, gp[m], points);
+			unit[0] = 0.37;
+			pio_gp_predict(&mean[m], &deviation[m], NULL, NULL, gp[m], unit);
+		}
+		assert_true(isfinite(mean[0]) && fabs(mean[1] - mean[0]) < 1e-9);
+		assert_true(deviation[0] > 0 && fabs(deviation[1] - deviation[0]) < 1e-9);
+		double ratio = ldexp(pio_gp_scale(gp[1]), -shifts[k]) / pio_gp_scale(gp[0]);
+		assert_true(fabs(ratio - 1) < 1e-9);
+		pio_gp_free(gp[0]);
+		pio_gp_free(gp[1]);
+	}
+}
+
 /* Beyond 2^53 a number and the next one are the same. */
 static void numbers_too_large_to_count_come_to_an_end(void **state)
 {
@@ -310,6 +337,7 @@ int main(void)
 		cmocka_unit_test(what_does_not_matter_gets_a_long_length),
 		cmocka_unit_test(it_looks_where_it_is_low_and_not_where_runs_are_under_way),
 		cmocka_unit_test(an_ascent_finds_the_top_and_keeps_to_its_box),
+		cmocka_unit_test(values_of_any_size_make_the_same_model),
 		cmocka_unit_test(numbers_too_large_to_count_come_to_an_end),
 		cmocka_unit_test(what_has_no_width_is_told),
 		cmocka_unit_test(memory_that_is_out_is_an_error),

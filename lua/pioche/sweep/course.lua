@@ -118,7 +118,7 @@ local function left_of_one(store, sweep, points)
   local some = some_of(points)
   domain.add_params(store, sweep, some)
   local gain = expected(sweep, some)
-  if not gain then return nil end
+  if not gain or gain - gain ~= 0 then return nil end
   return { gain = gain, part = gain / found, is_little = gain < little * found }
 end
 
