@@ -1,5 +1,5 @@
--- points.lua: the points that a search has proposed: of a finite space none twice, and
--- none for which the recipe's `where` is not true.
+-- points.lua: the points that a search has proposed: none twice, also where real numbers come to
+-- the same, and none for which the recipe's `where` is not true.
 local grid = require "pioche.samplers.grid"
 local json = require "pioche.core.json"
 local sweep = require "pioche.core.sweep"
@@ -18,7 +18,7 @@ end
 
 -- It was proposed elsewhere, or in an earlier session.
 function points:mark(params)
-  if self.count then self.seen[json.encode(params)] = true end
+  self.seen[json.encode(params)] = true
 end
 
 -- The parameters of a raw point; nil and why where it is none, was there before, or would be out
@@ -27,11 +27,11 @@ function points:take(raw, is_known)
   local params = self.space:complete(raw)
   if not params then return nil, "where" end
   if is_known and is_known(params) then return nil, "known" end
-  local key = self.count and json.encode(params)
-  if key and self.seen[key] then return nil, "seen" end
+  local key = json.encode(params)
+  if self.seen[key] then return nil, "seen" end
   local odds = self.space.region and self.space.region:odds(params)
   if odds and odds > 0 then return nil, "region", params, odds end
-  if key then self.seen[key] = true end
+  self.seen[key] = true
   return params
 end
 
@@ -68,16 +68,26 @@ function points:even(number)
   return (self:take(self.space:even(self.seed, number))) or self:random(number)
 end
 
--- The middle of all ranges, each choice the first one; nil where that is none, or was there
--- before. `space_axes` and `list`: of axes.lua.
-function points:middle(space_axes, list)
+local function raw_middle(space_axes, list)
   local values = {}
   for i, axis in ipairs(list) do
     local low, high = axis.low, axis.high
     local middle = axis.log and sweep.exp(0.5 * (sweep.log(low) + sweep.log(high))) or low + 0.5 * (high - low)
     values[i] = axis.kind == "choice" and 1 or axis.kind == "whole" and math.floor(middle) or middle
   end
-  return (self:take(space_axes:raw_of(list, values)))
+  return space_axes:raw_of(list, values)
+end
+
+-- The middle of all ranges, each choice the first one; nil where that is none, or was there
+-- before. `space_axes` and `list`: of axes.lua.
+function points:middle(space_axes, list)
+  return (self:take(raw_middle(space_axes, list)))
+end
+
+-- Are these the parameters of the middle?
+function points:is_middle(params, space_axes, list)
+  local middle = self.space:complete(raw_middle(space_axes, list))
+  return middle ~= nil and json.encode(middle) == json.encode(params)
 end
 
 -- A random point; nil where there is none left.
@@ -101,7 +111,7 @@ function points:random(number)
 end
 
 -- A sampler that reads no results: point n is `draw(known, n)`. Those before it are made
--- first, because a finite space must know what was proposed. options: runs, seed.
+-- first, because what was proposed must be known. options: runs, seed.
 function points.sequence(space, options, draw)
   local count = space:count()
   local sampler = { size = count and math.min(count, options.runs) or options.runs }

@@ -132,7 +132,7 @@ def test_a_run_is_set_aside_and_counts_again():
 def test_what_was_learned_of_a_run_is_forgotten():
     """A run that lies makes a search crowd around it; set aside, it does so no more."""
     with Project() as p:
-        p.write("r.lua", recipe("gp { runs = 20, seed = 1 }", body="if number == 2 then return -100 end").replace("function(p)",
+        p.write("r.lua", recipe("trust_region { runs = 20, seed = 1 }", body="if number == 2 then return -100 end").replace("function(p)",
                                                                "function(p, number)"))
         p.pioche("run", "r.lua")
         liar = p.pioche("show", "f-2", "--json").json["params"]
@@ -159,6 +159,37 @@ def test_a_run_that_failed_and_is_set_aside_is_not_tried_again():
         err = p.pioche("run", "r.lua", expect=None).err
         assert "f-3 started" not in err, err
         replayed(p, 12)
+
+
+def test_a_point_that_comes_twice_counts_once():
+    """A person puts in what the search has proposed: one run of it, on the front and in the weights once."""
+    with Project() as p:
+        p.write("r.lua", 'local pioche = require "pioche"\nreturn pioche.sweep { name = "f", space = { x = pioche.int(1, 12) },\n'
+                '  goal = { pioche.minimize "a", pioche.minimize "b" }, search = pioche.sobol { runs = 12 },\n'
+                '  program = pioche.objective(function(p) return { a = p.x, b = 1 / p.x } end) }\n')
+        p.pioche("run", "r.lua")
+        p.pioche("sweep", "enqueue", "f", "x=3")
+        p.pioche("run", "r.lua")
+        assert p.sql("SELECT count(*) AS n, count(DISTINCT run_id) AS runs FROM proposal_run") == [{"n": 13, "runs": 12}]
+        found = p.pioche("sweep", "front", "f", "--json").json
+        assert found["points"] == 12 and [q["params"]["x"] for q in found["front"]] == list(range(1, 13)), found
+        assert all(q["number"] > 0 for q in found["front"])
+        assert p.pioche("sweep", "importance", "f", "--json").json["points"] == 12
+
+
+def test_values_of_any_size_are_advised_on():
+    with Project() as p:
+        for scale in ("1e170", "1e305", "1e-170", "0"):
+            p.sh("rm -rf .pioche")
+            p.write("r.lua", 'local pioche = require "pioche"\nreturn pioche.sweep { name = "f", space = { x = pioche.uniform(0, 1) },'
+                    '\n  goal = pioche.minimize "a", search = pioche.sobol { runs = 16 },\n'
+                    '  program = pioche.objective(function(p) return { a = (p.x - 0.3) ^ 2 * %s } end) }\n'
+                    % scale)
+            p.pioche("run", "r.lua")
+            text = p.pioche("sweep", "show", "f").out
+            assert "nan" not in text.lower() and "inf " not in text, text
+            left = p.pioche("sweep", "show", "f", "--json").json["left"]
+            assert (left is None) == (scale == "0") and (left is None or 0 < left["part"] < 1), (scale, left)
 
 
 def test_what_is_changed_meanwhile_holds_for_who_runs():

@@ -92,6 +92,38 @@ test("a new parameter leaves the others as they were", function()
   for i = 1, 5 do equal(b[i].x, a[i].x) end
 end)
 
+test("no search proposes a point twice, also where real numbers come to the same", function()
+  local lines = "space = { x = pioche.uniform(1, 1 + 2 ^ -51), k = { \"a\", \"b\" } }, goal = pioche.minimize \"l\","
+    .. " search = pioche.%s },"
+  for _, name in ipairs { "random { runs = 7", "sobol { runs = 7", "tpe { runs = 7, startup = 2", "gp { runs = 7, startup = 2",
+    "cma_es { runs = 7", "nsga2 { runs = 7, population = 2", "trust_region { runs = 7", "auto { runs = 13" } do
+    for _, is_resumed in ipairs { false, true } do
+      local sampler, seen, count = plan.sampler(sweep(lines:format(name))), {}, 0
+      while true do
+        local params = sampler:propose(count + 1)
+        if not params then break end
+        if is_resumed then
+          local again = plan.sampler(sweep(lines:format(name)))
+          for number = 1, count + 1 do
+            again:adopt(number, number > count and params or seen[number])
+            again:observe(number, number % 3, { status = "finished", loss = number % 3, values = { number % 3 } })
+          end
+          sampler = again
+        else
+          sampler:observe(count + 1, (count + 1) % 3, { status = "finished", loss = (count + 1) % 3,
+            values = { (count + 1) % 3 } })
+        end
+        count = count + 1
+        seen[count] = params
+        local key = json.encode(params)
+        assert(not seen[key], ("%s proposed %s twice"):format(name, key))
+        seen[key] = true
+      end
+      assert(count >= 4 and count <= 6, ("%s: %d"):format(name, count))
+    end
+  end
+end)
+
 test("random proposes no point of a finite space twice", function()
   local list, seen = points "space = { a = pioche.int(1, 10), b = { 1, 2 } }, search = pioche.random { runs = 100 },", {}
   equal(#list, 20)

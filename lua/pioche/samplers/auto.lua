@@ -30,7 +30,7 @@ local share_scout = 0.5          -- of these, where the best place has but digit
 local places_max = 4           -- branches that are looked into
 
 auto.schema = {
-  runs = { kind = "positive", default = 32, help = "points to propose; of a finite space none twice" },
+  runs = { kind = "positive", default = 32, help = "points to propose, none twice" },
   seed = { kind = "count", default = 1, help = "what draws are made from: the same seed, the same points" },
 }
 
@@ -180,7 +180,8 @@ function methods:adopt(number, params, is_aside)
   local place, is_scout
   if number > 1 and not is_aside then place, is_scout = downhill(self, number) end
   local is_own = place and self.region:retrace(number, params, place, is_scout)
-  self.by[number] = not is_aside and (is_own and "region" or turn(self, number)) or nil
+  local is_middle = number == 1 and self.gp.points:is_middle(params, self.gp.axes, self.gp.list)
+  self.by[number] = not is_aside and (is_own and "region" or is_middle and "middle" or turn(self, number)) or nil
   self.gp:adopt(number, params, is_aside)
   self.tpe:adopt(number, params, is_aside)
   if self.region and not place then self.region:join(number, params, is_aside) end

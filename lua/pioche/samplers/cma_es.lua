@@ -32,7 +32,7 @@ local function population(value)
 end
 
 cma_es.schema = {
-  runs = { kind = "positive", default = 32, help = "points to propose; of a finite space none twice" },
+  runs = { kind = "positive", default = 32, help = "points to propose, none twice" },
   seed = { kind = "count", default = 1, help = "what draws are made from: the same seed, the same points" },
   population = { kind = population, default = 0,
     help = "points of a generation; 0: 4 + 3 log of the number of parameters, or as many as run at"

@@ -20,7 +20,7 @@ local learn_calls = 50         -- of the likelihood
 local learn_max = 150          -- points that lengths are learned from
 
 gp.schema = {
-  runs = { kind = "positive", default = 32, help = "points to propose; of a finite space none twice" },
+  runs = { kind = "positive", default = 32, help = "points to propose, none twice" },
   seed = { kind = "count", default = 1, help = "what draws are made from: the same seed, the same points" },
   startup = { kind = "positive", default = 8, help = "points are spread evenly until so many are known" },
 }

@@ -8,7 +8,6 @@
 local axes = require "pioche.axes"
 local errors = require "pioche.errors"
 local fields = require "pioche.fields"
-local json = require "pioche.core.json"
 local points = require "pioche.points"
 local space_of = require "pioche.space"
 local sweep = require "pioche.core.sweep"
@@ -27,7 +26,7 @@ local function part(value)
 end
 
 nsga2.schema = {
-  runs = { kind = "positive", default = 200, help = "points to propose; of a finite space none twice" },
+  runs = { kind = "positive", default = 200, help = "points to propose, none twice" },
   seed = { kind = "count", default = 1, help = "what draws are made from: the same seed, the same points" },
   population = { kind = "positive", otherwise = "a quarter of the runs, at least 8, at most 50",
     help = "points that become parents; until so many are known, points are spread evenly" },
@@ -48,7 +47,7 @@ methods.__index = methods
 function nsga2.new(space, options)
   local self = setmetatable({ adaptive = true, options = options, axes = axes.of(space), given = {},
     points = points.new(space, options.seed, math.min(100000, 1000 * options.runs)), observed = {},
-    elite = {}, seen = {} }, methods)
+    elite = {} }, methods)
   self.size = math.min(space:count() or options.runs, options.runs)
   self.population = options.population
     or math.max(8, math.min(population_max, options.runs // 4))
@@ -154,14 +153,14 @@ end
 local function begin(self, number, params)
   local groups = {}
   for _, group in ipairs(self.axes.groups) do groups[group] = axes.values(group, params) end
-  self.given[number], self.seen[json.encode(params)] = groups, true
+  self.given[number] = groups
 end
 
 -- A child that is no copy of a point; nil where none came of many tries.
 local function breed(self, number)
   for try = 0, tries_max - 1 do
     local params = self.points:take(make_child(self, number, try))
-    if params and not self.seen[json.encode(params)] then return params end
+    if params then return params end
   end
   return nil
 end

@@ -1,15 +1,15 @@
 -- random: independent draws, each a function of (seed, number, parameter).
 --
 -- So proposal 7 is the same whatever ran before it, in parallel or not, and a
--- parameter that is added leaves the others as they were. In a finite space no
--- point is proposed twice.
+-- parameter that is added leaves the others as they were. No point is proposed
+-- twice.
 local fields = require "pioche.fields"
 local points = require "pioche.points"
 
 local random = { name = "random", summary = "independent draws of the whole space" }
 
 random.schema = {
-  runs = { kind = "positive", default = 32, help = "points to draw; of a finite space none twice" },
+  runs = { kind = "positive", default = 32, help = "points to draw, none twice" },
   seed = { kind = "count", default = 1, help = "what draws are made from: the same seed, the same points" },
 }
 

@@ -14,7 +14,7 @@ local sweep = require "pioche.core.sweep"
 local sampler = { name = "sampler", several = true, summary = "a function of the recipe proposes" }
 
 sampler.schema = {
-  runs = { kind = "positive", default = 32, help = "points to propose; of a finite space none twice" },
+  runs = { kind = "positive", default = 32, help = "points to propose, none twice" },
   seed = { kind = "count", default = 1, help = "what draws are made from: the same seed, the same points" },
   propose = { kind = "function",
     required = "a function(known, draw) that returns a table of parameters",

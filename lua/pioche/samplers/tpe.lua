@@ -26,7 +26,7 @@ local function part(value)
 end
 
 tpe.schema = {
-  runs = { kind = "positive", default = 32, help = "points to propose; of a finite space none twice" },
+  runs = { kind = "positive", default = 32, help = "points to propose, none twice" },
   seed = { kind = "count", default = 1, help = "what draws are made from: the same seed, the same points" },
   startup = { kind = "positive", default = 10, help = "points are drawn at random until so many are known" },
   candidates = { kind = "positive", default = 24, help = "points that are weighed for each proposal" },

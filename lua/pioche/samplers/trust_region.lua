@@ -46,7 +46,7 @@ local elsewhere = 0.03         -- of a range
 local quiet = 1e-3            -- noise with which a bottom is left when it is found
 
 trust.schema = {
-  runs = { kind = "positive", default = 32, help = "points to propose; of a finite space none twice" },
+  runs = { kind = "positive", default = 32, help = "points to propose, none twice" },
   seed = { kind = "count", default = 1, help = "what draws are made from: the same seed, the same points" },
 }
 

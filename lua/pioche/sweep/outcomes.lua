@@ -15,7 +15,8 @@ local points_sql = [[SELECT x.number AS number, x.id AS id, x.runs AS runs, e.na
       WHERE p.sweep_id = ?1 AND r.status = 'finished' AND ]] .. counts .. [[
       GROUP BY p.number) x
   JOIN proposal q ON q.sweep_id = ?1 AND q.number = x.number
-  JOIN run f ON f.id = x.id JOIN experiment e ON e.id = f.experiment_id ORDER BY x.id]]
+  JOIN run f ON f.id = x.id JOIN experiment e ON e.id = f.experiment_id
+  ORDER BY x.id, x.number < 0, abs(x.number)]]
 
 local values_sql = [[SELECT p.number AS number, avg(s.last) AS value, count(s.last) AS known, count(*) AS runs
   FROM proposal_run p JOIN run r ON r.id = p.run_id JOIN series s ON s.run_id = r.id AND s.key = ?
@@ -31,7 +32,7 @@ end
 -- Of each point whose runs finished, but for runs that are set aside: { number, id and name (of
 -- its first run), runs (how many), values (a list, the mean of each goal), losses (the lower the
 -- better), violation (nil: no constraint; math.huge: unknown) }, in the order in which they were
--- made; only those that have every goal.
+-- made; only those that have every goal. A run counts once, whoever proposed its point again.
 function outcomes.of(store, sweep)
   local goals, columns = aims.goals(sweep.spec), {}
   for g, goal in ipairs(goals) do
@@ -41,7 +42,7 @@ function outcomes.of(store, sweep)
       columns[g][row.number] = is_finite and row.value or nil
     end
   end
-  local list = {}
+  local list, last_id = {}, nil
   for _, row in ipairs(check(store:rows(points_sql, sweep.id))) do
     local point = { number = row.number, id = row.id, name = row.name, runs = row.runs, values = {},
       losses = {}, violation = violation_of(sweep, row) }
@@ -49,7 +50,8 @@ function outcomes.of(store, sweep)
       point.values[g] = columns[g][row.number]
       point.losses[g] = aims.loss(goal, point.values[g])
     end
-    if #point.values == #goals and #goals > 0 then list[#list + 1] = point end
+    if #point.values == #goals and #goals > 0 and row.id ~= last_id then list[#list + 1] = point end
+    last_id = row.id
   end
   return list
 end
