@@ -347,8 +347,9 @@ class Run:
         state_dict is, and hold numbers, texts and bytes. Each of `writers` ranks calls it.
         Returns when this rank's files are on disk; `asynchronous`: as soon as everything
         is copied, which takes as much memory. Then a thread writes, and what it could not
-        write is raised by the next call or told by finish(), which waits for it. While it
-        is writing, another save waits for it, or with `wait=False` is refused."""
+        write is raised by the next checkpoint(), which saves its own all the same, or told
+        by finish(), which waits for it; other calls say nothing of it. While it is writing,
+        another save waits for it, or with `wait=False` is refused."""
         self._call(_save, _step(step), roles, writers, (1 if asynchronous else 0) | (0 if wait else 2))
 
     def resume(self) -> "Optional[Saved]":

@@ -3,9 +3,9 @@
  *
  * A save in the background is a copy of the tensors' bytes, for which the program
  * waits, and a thread that does the rest. There is one at a time, for it is one buffer
- * that is kept and used again. What a thread met is told by the next call, and by the
- * report that it failed. The process does not exit before its thread is through; a
- * forked child has neither buffer nor thread. */
+ * that is kept and used again. What a thread met is told by the next commit or by
+ * pio_close, and by the report that it failed. The process does not exit before its
+ * thread is through; a forked child has neither buffer nor thread. */
 #ifndef PIO_CLIENT_SAVER_H
 #define PIO_CLIENT_SAVER_H
 
