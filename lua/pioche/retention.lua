@@ -111,6 +111,18 @@ end
 
 -- ---- room ---------------------------------------------------------------------------------
 
+-- What the store's files take. All jobs share the sum over all objects, and it is made
+-- anew so seldom that it takes a hundredth of the time, however many there are.
+local function stored_bytes(self)
+  local now = sys.mono_ns()
+  if now >= (self.stored_due_ns or 0) then
+    self.stored_bytes = check(self.store:one("SELECT coalesce(sum(coalesce(stored_bytes, bytes)), 0) AS bytes"
+      .. " FROM object")).bytes
+    self.stored_due_ns = now + 100 * (sys.mono_ns() - now)
+  end
+  return self.stored_bytes
+end
+
 -- Will the next checkpoint of a run fit? Told once, until it does.
 local function watch_room(self, job)
   local newest = check(self.store:one("SELECT bytes FROM checkpoint WHERE run_id = ? AND state = 'sealed'"
@@ -121,8 +133,7 @@ local function watch_room(self, job)
     message = ("the next checkpoint takes about %s, and the store's disk has %s free"):format(
       format.bytes(newest.bytes), format.bytes(free))
   elseif quota then
-    local stored = check(self.store:one("SELECT coalesce(sum(coalesce(stored_bytes, bytes)), 0) AS bytes"
-      .. " FROM object")).bytes
+    local stored = stored_bytes(self)
     if stored + newest.bytes > quota then
       message = ("the store's files take %s, and with the next checkpoint of about %s more than keep.quota,"
         .. " %s"):format(format.bytes(stored), format.bytes(newest.bytes), format.bytes(quota))

@@ -1,0 +1,51 @@
+-- What watching a quota costs a session of many jobs.
+local tap = dofile(arg[0]:match("^(.*)/") .. "/tap.lua")
+local sys = require "pioche.core.sys"
+local retention = require "pioche.retention"
+local test, equal = tap.test, tap.equal
+
+-- A session by a clock of its own, whose store takes `sum_ns` to add up its objects.
+local function session(sum_ns)
+  local self = { sums = 0, now = 1, stored = 70, said = {}, store = {}, progress = {} }
+  sys.mono_ns = function() return self.now end
+  function self.store.path() return "/" end
+  function self.store.checkpoint_retain() return nil end
+  function self.store.event() return true end
+  function self.store.one(_, sql)
+    if not sql:find("FROM object", 1, true) then return { bytes = 20 } end
+    self.sums, self.now = self.sums + 1, self.now + sum_ns
+    return { bytes = self.stored }
+  end
+  function self.progress.say(_, format, ...) self.said[#self.said + 1] = format:format(...) end
+  return self
+end
+
+local function job(id)
+  return { id = id, name = "e-" .. id, spec = { keep = { last = 1, quota = 100 } } }
+end
+
+test("what all objects take is added up once for all jobs, a hundredth of the time", function()
+  local self, jobs = session(1000000), {}
+  for id = 1, 50 do jobs[id] = job(id) end
+  for _ = 1, 4 do
+    for id = 1, 50 do retention.apply(self, jobs[id], false) end
+    self.now = self.now + 20000000
+  end
+  equal(self.sums, 1)
+  self.now = self.now + 100000000
+  for id = 1, 50 do retention.apply(self, jobs[id], false) end
+  equal(self.sums, 2)
+end)
+
+test("and who comes near the quota still hears of it, once", function()
+  local self, one = session(1000000), job(1)
+  retention.apply(self, one, false)
+  equal(#self.said, 0)
+  self.now, self.stored = self.now + 200000000, 90
+  retention.apply(self, one, false)
+  retention.apply(self, one, false)
+  equal(#self.said, 1)
+  equal(self.said[1]:find("keep.quota", 1, true) ~= nil, true)
+end)
+
+tap.done()
