@@ -1,8 +1,10 @@
 -- attempt.lua: the start of a run's next attempt: its code, its checkpoint, its launch.
 local code = require "pioche.code"
 local core = require "pioche.core.store"
+local encode = require "pioche.checkpoint.encode"
 local errors = require "pioche.errors"
 local fields = require "pioche.fields"
+local format = require "pioche.format"
 local json = require "pioche.core.json"
 local launcher = require "pioche.launcher"
 local nodes = require "pioche.nodes"
@@ -87,6 +89,20 @@ local function launch_of(self, job)
   return options
 end
 
+-- Ranks read files as they are. What is encoded is decoded by a process of its own, while
+-- the other runs go on; what that could not do the start does, and says why it cannot.
+local function decode(self, job, id)
+  local row, argv = encode.undone(self.store, id)
+  local pid = row and sys.spawn { log = "/dev/null", argv = argv }
+  if not pid then return end
+  self.progress:say("%s: decoding the checkpoint of step %d (%s), from which it goes on", job.name, row.step,
+    format.bytes(row.bytes))
+  while sys.ended(pid) == false do
+    if self.interrupts > 0 then sys.kill(pid, "SIGTERM") end
+    self:poll(100)
+  end
+end
+
 -- place: where in a pool, nil elsewhere (pools.next).
 function attempts.start(self, job, place)
   local spec, program = job.spec, job.spec.program
@@ -98,6 +114,7 @@ function attempts.start(self, job, place)
   end
   local directory = prepare_start(self, job)
   if not directory then return end
+  if resume then decode(self, job, resume) end
   self:poll(0)
   if self.interrupts > 0 then
     table.insert(self.queue, 1, job)

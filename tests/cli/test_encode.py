@@ -152,6 +152,21 @@ def test_by_hand_what_pays_with_the_anchor_that_is_named():
         p.check_store()
 
 
+def test_a_run_that_goes_on_from_one_is_not_waited_for_by_the_others():
+    with project() as p:
+        weights = raw(p, "checkpoint", "cat", "tiny-1@45", "model/head.weight")
+        p.pioche("checkpoint", "encode", "tiny-1@45")
+        assert [r["encoding"] for r in listed(p).values()] == [None, None, None, None, "xor"]
+        p.sh("sqlite3 .pioche/pioche.db \"UPDATE run SET status = 'planned'\"")
+        told = p.pioche("run", "recipe.lua").err
+        assert "tiny-1: decoding the checkpoint of step 45 (" in told, told
+        attempts = p.pioche("show", "tiny-1", "--json").json["attempts"]
+        assert [a["result"] for a in attempts] == ["ok", "ok"], attempts
+        assert not glob.glob(f"{p.store}/objects/*/*.enc")
+        assert raw(p, "checkpoint", "cat", "tiny-1@45", "model/head.weight") == weights
+        p.check_store()
+
+
 def test_what_a_death_left_goes_and_damage_is_located():
     with project() as p:
         p.pioche("checkpoint", "encode", "tiny-1@30")

@@ -156,4 +156,14 @@ function encode.next(store, run_id, rule, tried)
   return nil
 end
 
+-- What of a checkpoint is encoded: { step, bytes }, and the arguments of the process that
+-- decodes it; nil: nothing is.
+function encode.undone(store, id)
+  local row = errors.check(store:one("SELECT c.manifest_sha256 AS sha256, c.step, sum(o.bytes) AS bytes FROM"
+    .. " checkpoint c JOIN object o ON o.codec IS NOT NULL AND o.sha256 IN (SELECT f.sha256 FROM checkpoint_file f"
+    .. " WHERE f.checkpoint_id = c.id) WHERE c.id = ? GROUP BY c.id", id))
+  return row, row and { sys.executable(), "checkpoint", "decode", row.sha256, "--store",
+    sys.realpath(store:path()) }
+end
+
 return encode
