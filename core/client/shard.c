@@ -6,11 +6,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/vfs.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
@@ -195,20 +193,16 @@ int pio_shards_plan(pio_checkpoint *checkpoint, pio_err *err)
 
 static int fail_room(const pio_checkpoint *checkpoint, int sys_errno, pio_err *err)
 {
-	char room[48] = "fewer";
+	char room[48] = "fewer are free";
 	int64_t free_bytes = pio_fs_free_bytes(checkpoint->dir.data);
-	if (free_bytes >= 0 && (uint64_t)free_bytes < checkpoint->size_bytes)
-		snprintf(room, sizeof room, "%lld", (long long)free_bytes);
+	if (sys_errno == EDQUOT || sys_errno == EFBIG)
+		snprintf(room, sizeof room, sys_errno == EDQUOT ? "a quota leaves fewer" : "no file may be so large");
+	else if (free_bytes >= 0 && (uint64_t)free_bytes < checkpoint->size_bytes)
+		snprintf(room, sizeof room, "%lld are free", (long long)free_bytes);
 	return pio_fail_errno(err, sys_errno, "the checkpoint of step %lld does not fit: rank %d needs %llu bytes"
-	                      " for it, %s are free in %s", (long long)checkpoint->step,
+	                      " for it, %s in %s", (long long)checkpoint->step,
 	                      checkpoint->run->info.rank, (unsigned long long)checkpoint->size_bytes, room,
 	                      checkpoint->dir.data);
-}
-
-static bool is_in_memory(int fd)
-{
-	struct statfs st;
-	return fstatfs(fd, &st) == 0 && (st.f_type == TMPFS_MAGIC || st.f_type == RAMFS_MAGIC);
 }
 
 static int reserve(pio_checkpoint *checkpoint, pio_shard *s, pio_err *err)
@@ -225,10 +219,12 @@ static int reserve(pio_checkpoint *checkpoint, pio_shard *s, pio_err *err)
 		pio_str_clear(&s->path); /* not ours to remove */
 		return rc;
 	}
-	/* Not every file system can; one in memory would fill it, and has no quotas. */
-	if (!is_in_memory(fd) && fallocate(fd, 0, 0, (off_t)s->size_bytes) != 0 &&
-	    (errno == ENOSPC || errno == EDQUOT || errno == EFBIG))
-		rc = fail_room(checkpoint, errno, err);
+	pio_err why = PIO_ERR_INIT;
+	rc = pio_fs_reserve(fd, (int64_t)s->size_bytes, s->path.data, &why);
+	if (rc == -PIO_ENOSPC)
+		rc = fail_room(checkpoint, why.sys_errno, err);
+	else if (rc)
+		*err = why;
 	int closed = pio_fs_close(&fd, s->path.data, rc ? NULL : err);
 	return rc ? rc : closed;
 }

@@ -5,11 +5,13 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "base/mem.h"
@@ -123,6 +125,18 @@ int pio_fs_write_all(int fd, const void *bytes, size_t size_bytes, const char *p
 		size_bytes -= (size_t)n;
 	}
 	return 0;
+}
+
+int pio_fs_reserve(int fd, int64_t size_bytes, const char *path, pio_err *err)
+{
+	struct statfs st;
+	int fault = gate('w', &count_writes);
+	/* One in memory would fill it, and has no quotas. */
+	bool in_memory = !fault && fstatfs(fd, &st) == 0 && (st.f_type == TMPFS_MAGIC || st.f_type == RAMFS_MAGIC);
+	if (!fault && !in_memory && fallocate(fd, 0, 0, (off_t)size_bytes) != 0 &&
+	    (errno == ENOSPC || errno == EDQUOT || errno == EFBIG))
+		fault = errno;
+	return fault ? pio_fail_errno(err, fault, "cannot take %lld bytes for %s", (long long)size_bytes, path) : 0;
 }
 
 int pio_fs_read_some(ssize_t *n, int fd, void *bytes, size_t size_bytes, const char *path,

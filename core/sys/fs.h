@@ -49,6 +49,10 @@ int pio_fs_pread_all(int fd, void *bytes, size_t size_bytes, int64_t offset, con
 /* One read(2), EINTR retried; *n is 0 at the end of the file. */
 int pio_fs_read_some(ssize_t *n, int fd, void *bytes, size_t size_bytes, const char *path,
                      pio_err *err);
+/* Take room for so many bytes of an empty file, which has that size then. PIO_ENOSPC where
+ * they do not fit; 0 also where the file system cannot do it, and in memory nothing is
+ * taken. */
+int pio_fs_reserve(int fd, int64_t size_bytes, const char *path, pio_err *err);
 /* fdatasync, and close reporting its error. Close even if the sync failed. */
 int pio_fs_datasync(int fd, const char *path, pio_err *err);
 int pio_fs_close(int *fd, const char *path, pio_err *err);

@@ -278,6 +278,19 @@ resource.setrlimit(resource.RLIMIT_FSIZE, none)
         self.assertEqual(self.count("x"), (300001, "finished"))
         self.assertNotIn("log.lost", self.pioche("show", "train-1"))
 
+    def test_a_quota_that_ends_is_told_and_loses_nothing(self):
+        done = self.run_program("""
+import time
+run = pioche.init()
+for k in range(40):  # each time something is written
+    for i in range(1000): run.log({"x": float(i)}, step=1000 * k + i)
+    time.sleep(0.02)
+""", PIOCHE_FS_FAULT="w:20:122")  # EDQUOT, once it is going
+        self.assertRegex(done.stderr, r"^pioche: cannot write \S+/journal.0: Disk quota exceeded; training goes on, "
+                                      "logging goes on when there is room\n$")
+        self.assertEqual(self.count("x"), (40000, "finished"))
+        self.assertNotIn("log.lost", self.pioche("show", "train-1"))
+
     def test_beyond_the_backlog_points_are_counted_as_lost(self):
         try:
             with places.small_disk(self.dir, 8 << 20) as disk:

@@ -62,6 +62,25 @@ static void failed_write_leaves_the_old_file(void **state)
 	scratch_remove(dir);
 }
 
+static void room_is_taken_or_refused_with_its_cause(void **state)
+{
+	(void)state;
+	char *dir = scratch_new();
+	const char *path = path_in(dir, "f");
+	struct stat st;
+	int fd;
+	check_ok(pio_fs_open(&fd, path, O_WRONLY | O_CREAT, 0644, &err));
+	pio_fs_fault_at("w", 1, EDQUOT);
+	check_fails(pio_fs_reserve(fd, 5000, path, &err), PIO_ENOSPC, "quota exceeded");
+	pio_fs_fault_at("", 0, 0);
+	assert_true(fstat(fd, &st) == 0 && st.st_size == 0);
+	check_ok(pio_fs_reserve(fd, 5000, path, &err));
+	/* Of 5,000 bytes, or of none where the file system takes no room ahead. */
+	assert_true(fstat(fd, &st) == 0 && (st.st_size == 0 || (st.st_size == 5000 && st.st_blocks >= 8)));
+	check_ok(pio_fs_close(&fd, path, &err));
+	scratch_remove(dir);
+}
+
 static void ensure_fills_what_is_empty_and_leaves_the_rest(void **state)
 {
 	(void)state;
@@ -345,6 +364,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(write_is_whole_and_synced_once_each),
 		cmocka_unit_test(failed_write_leaves_the_old_file),
+		cmocka_unit_test(room_is_taken_or_refused_with_its_cause),
 		cmocka_unit_test(ensure_fills_what_is_empty_and_leaves_the_rest),
 		cmocka_unit_test(killed_write_leaves_old_or_new),
 		cmocka_unit_test(copy_keeps_modes_times_and_links),

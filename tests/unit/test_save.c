@@ -481,6 +481,95 @@ static void what_does_not_fit_is_refused_before_it_is_read(void **unused)
 	bench_close(&b);
 }
 
+/* ---- a quota ---------------------------------------------------------------------- */
+
+#define ULID "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+
+static const char *const agent_names[] = { PIO_ENV_RING, PIO_ENV_RUN, PIO_ENV_DIR, PIO_ENV_STAGING };
+
+/* Under an agent: of this process nobody but a save writes. */
+static pio_ring *agent_up(bench *b)
+{
+	pio_ring *ring;
+	b->home = scratch_new();
+	b->dir = strdup(b->home);
+	check_ok(pio_ring_create(&ring, path_in(b->home, "ring"), 0, 0, 0, &err));
+	const char *const values[] = { path_in(b->home, "ring"), ULID, b->home, path_in(b->home, "staging") };
+	for (int i = 0; i < 4; i++)
+		setenv(agent_names[i], values[i], 1);
+	ok(pio_open(&b->run, NULL));
+	return ring;
+}
+
+/* What the agent heard is in *t; how much it was. */
+static int agent_down(told *t, bench *b, pio_ring *ring)
+{
+	uint64_t moved;
+	ok(pio_close(&b->run, 0));
+	pio_journal_writer *journal = journal_new(path_in(b->dir, "journal.0"));
+	check_ok(pio_ring_drain(ring, journal, true, &moved, &err));
+	check_ok(pio_journal_close(&journal, &err));
+	pio_ring_close(&ring);
+	for (int i = 0; i < 4; i++)
+		unsetenv(agent_names[i]);
+	return listen(t, 2 * SAVES, b->dir);
+}
+
+static int save_and_hear(pio_run *run, int64_t step, int flags)
+{
+	int rc = save_one(run, step, data, SIZE, flags);
+	if (rc || !flags)
+		return rc;
+	check_ok(pio_saver_enter(&run->saver, step, 0, &err)); /* waits */
+	pio_saver_leave(&run->saver);
+	return pio_saver_result(&run->saver, pio_last_err());
+}
+
+/* The n-th operation of a save is refused, until a save has not so many of them; after each
+ * the next save works. How many there are. */
+static int meet_quota(bench *b, const char *kind, int flags)
+{
+	for (int n = 1;; n++) {
+		char dir[40];
+		snprintf(dir, sizeof dir, "staging/step-%d", n);
+		pio_fs_fault_at(kind, (uint64_t)n, EDQUOT);
+		int rc = save_and_hear(b->run, n, flags);
+		pio_fs_fault_at("", 0, 0);
+		if (!rc)
+			return n - 1;
+		assert_int_equal(rc, -PIO_ENOSPC);
+		if (!strstr(pio_error(), "quota exceeded") || !strstr(pio_error(), b->home) ||
+		    (*kind == 'w' && n == 1) != !!strstr(pio_error(), "bytes for it, a quota leaves fewer in "))
+			fail_msg("%s %d: %s", kind, n, pio_error());
+		assert_int_equal(files_in(path_in(b->dir, dir)), 0);
+		ok(save_and_hear(b->run, 100 + n, flags));
+	}
+}
+
+/* At the reservation; at each write; at a sync, as NFS tells it. */
+static void wherever_a_quota_ends_it_is_told_and_the_next_save_works(void **unused)
+{
+	(void)unused;
+	for (int i = 0; i < 4; i++) {
+		bench b;
+		static told t[2 * SAVES];
+		pio_ring *ring = agent_up(&b);
+		memset(data, 'q', SIZE);
+		ok(save_one(b.run, 0, data, SIZE, 0));
+		assert_int_equal(meet_quota(&b, i / 2 ? "s" : "w", i % 2 ? PIO_ASYNC : 0), 3);
+		assert_int_equal(agent_down(t, &b, ring), 8);
+		for (int k = 0; k < 8; k++) {
+			bool is_refused = k % 2 && k < 7;
+			assert_int_equal(!t[k].files, is_refused);
+			assert_int_equal(!!strstr(t[k].failure, "quota exceeded"), is_refused);
+			if (!is_refused)
+				check_data(t[k].path[0], data, SIZE);
+		}
+		free(b.dir);
+		scratch_remove(b.home);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -494,6 +583,7 @@ int main(void)
 		cmocka_unit_test(roles_that_end_in_a_number_get_along),
 		cmocka_unit_test(small_files_are_synced_at_once_where_that_is_known_to_hold),
 		cmocka_unit_test(what_does_not_fit_is_refused_before_it_is_read),
+		cmocka_unit_test(wherever_a_quota_ends_it_is_told_and_the_next_save_works),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
