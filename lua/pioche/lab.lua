@@ -5,6 +5,7 @@
 -- result of the store. As every run is known by its content, a function that
 -- is run again walks the same way through what is finished, and goes on.
 local aims = require "pioche.aims"
+local best = require "pioche.best"
 local errors = require "pioche.errors"
 local fields = require "pioche.fields"
 local infeasible = require "pioche.infeasible"
@@ -36,7 +37,7 @@ lab.words = {
     name = { name = "results.name", help = "the experiment" },
     runs = { name = "results:runs()", help = "the list of its runs" },
     best = { name = "results:best()", help = "the finished run that is best by the goal, of several by the"
-      .. " first" },
+      .. " first; of points with several seeds the middle one of the best point by its mean" },
     front = { name = "results:front()", help = "the finished runs that none beats in all goals, the best by"
       .. " the first goal first" },
   },
@@ -202,23 +203,23 @@ local function sweep_view(context, sweep, jobs)
   end
   function view.best()
     if not sweep.goal then context.box:complain("best: the sweep '%s' has no goal", sweep.name) end
-    local best, best_value
-    local ids = {}
+    local ids, known = {}, {}
     for i, job in ipairs(jobs) do ids[i] = job.id end
     local outside = sweep.constraints and infeasible.of(context.store, ids) or {}
     for i, run in ipairs(list) do
       local value = run.status == "finished" and not outside[ids[i]]
         and not plan.is_aside(context.store, ids[i]) and run:metric(sweep.goal.key)
-      if value and (not best or (sweep.goal.goal == "minimize" and value < best_value)
-        or (sweep.goal.goal == "maximize" and value > best_value)) then
-        best, best_value = run, value
+      if value and value == value then
+        known[#known + 1] = { id = ids[i], run = run, loss = aims.loss(sweep.goal, value),
+          point = check(json.encode(jobs[i].run.params)) }
       end
     end
-    if not best then
+    local found = best.of(known)
+    if not found then
       context.box:complain("best: no finished run of the sweep '%s'%s logged '%s'", sweep.name,
         next(outside) and " that meets its constraints" or "", sweep.goal.key)
     end
-    return best
+    return found.run
   end
   function view.front()
     return front_of(context, sweep, jobs, list)

@@ -1,9 +1,11 @@
 -- naming.lua: what a person may call a run, a set of runs or a metric.
 --
 -- RUN is `gpt-17`, a unique prefix of a ULID (4 characters or more), `gpt/best`
--- (by the experiment's goal) or `gpt/last`. Where several runs are wanted, an
--- experiment's name stands for all of its runs, also written `gpt/all`.
+-- (by the experiment's goal; of points with several seeds by their mean, best.lua) or
+-- `gpt/last`. Where several runs are wanted, an experiment's name stands for all of
+-- its runs, also written `gpt/all`.
 -- pioche.runs has these functions too.
+local best = require "pioche.best"
 local errors = require "pioche.errors"
 local infeasible = require "pioche.infeasible"
 local metric = require "pioche.query.metric"
@@ -49,6 +51,28 @@ function naming.metric(store, text)
   return spec
 end
 
+-- What makes runs the same point but for their seed, as compare sees it; NULL of runs of no sweep.
+local point_sql = [[(SELECT json_array(p.params, n.tree_id, r.program, r.launch, r.from_checkpoint)
+  FROM proposal_run q JOIN proposal p USING (sweep_id, number) JOIN run r ON r.id = q.run_id
+  LEFT JOIN snapshot n ON n.id = r.snapshot_id WHERE q.run_id = s.run_id ORDER BY q.sweep_id DESC LIMIT 1)]]
+
+local seeded_sql = [[SELECT EXISTS (SELECT 1 FROM sweep WHERE experiment_id = ?
+  AND (json_type(spec, '$.race') = 'object' OR json_array_length(spec, '$.seeds') > 1)) AS x]]
+
+-- Of the runs that `sql`, without its end, finds by a key: the best, an id; nil where there is none.
+local function best_run(store, experiment, spec, sql)
+  local stat = metric.stat_expr[spec.stat]
+  if store:one(seeded_sql, experiment.id).x == 0 then
+    local row = store:one(("SELECT s.run_id AS id %s ORDER BY %s %s, s.run_id LIMIT 1"):format(sql, stat,
+      experiment.goal == "maximize" and "DESC" or "ASC"), spec.key, experiment.id)
+    return row and row.id
+  end
+  local list = store:rows(("SELECT s.run_id AS id, %s(%s) AS loss, %s AS point %s ORDER BY s.run_id"):format(
+    experiment.goal == "maximize" and "-" or "", stat, point_sql, sql), spec.key, experiment.id)
+  local found = best.of(list)
+  return found and found.id
+end
+
 local function best_of(store, experiment)
   if not experiment.goal_key then
     errors.raise("invalid", "%s/best: experiment '%s' has no goal", experiment.name,
@@ -56,21 +80,19 @@ local function best_of(store, experiment)
   end
   local spec = naming.metric(store, experiment.goal_key)
   -- A run that failed counts only where there is no other.
-  local sql = "SELECT s.run_id AS id FROM series s WHERE s.key = ? AND "
+  local sql = "FROM series s WHERE s.key = ? AND "
     .. metric.stat_expr[spec.stat] .. " IS NOT NULL AND " .. metric.lowest_rank
     .. " AND NOT EXISTS (SELECT 1 FROM tag t WHERE t.run_id = s.run_id AND t.name = 'aside')"
-    .. " AND run_set_has((SELECT run_set(id) FROM run WHERE experiment_id = ?%s), s.run_id) ORDER BY "
-    .. metric.stat_expr[spec.stat] .. (experiment.goal == "maximize" and " DESC" or " ASC")
-    .. ", s.run_id LIMIT 1"
+    .. " AND run_set_has((SELECT run_set(id) FROM run WHERE experiment_id = ?%s), s.run_id)"
   local good, meets = " AND status NOT IN ('failed', 'cancelled')", ""
   if infeasible.any(store) then meets = " AND id NOT IN (" .. infeasible.sql .. ")" end
-  local row = store:one(sql:format(good .. meets), spec.key, experiment.id)
-    or store:one(sql:format(meets), spec.key, experiment.id)
-  if not row then
+  local id = best_run(store, experiment, spec, sql:format(good .. meets))
+    or best_run(store, experiment, spec, sql:format(meets))
+  if not id then
     errors.raise("not_found", "%s/best: no run of '%s'%s has logged '%s'", experiment.name, experiment.name,
       meets ~= "" and " that meets its constraints" or "", spec.key)
   end
-  return row.id
+  return id
 end
 
 local function last_of(store, experiment)

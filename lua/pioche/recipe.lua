@@ -234,7 +234,8 @@ for name, rule in next, {
     help = "what runs must meet to be good: those that do not come behind all that do" },
   seeds = { kind = seeds, otherwise = "one run a point, without a seed",
     help = "each point is run once with each seed, which the program gets as --seed=1; in a race the points"
-      .. " that may be the best are run with further seeds, until it is known which one is" },
+      .. " that may be the best are run with further seeds, until it is known which one is; the best is the point"
+      .. " with the best mean, and name/best the middle one of its runs" },
   search = { kind = of_plugin("samplers", "sampler"),
     help = "which points of the space run: `pioche help search`",
     otherwise = ("the grid of a space of at most %d points, else pioche.auto of %d, or random ones where"

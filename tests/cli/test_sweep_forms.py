@@ -103,6 +103,40 @@ def test_a_run_that_is_set_aside_counts_in_no_decision_after_that():
         assert "of the race is on record as" in p.pioche("sweep", "replay", "r", expect=1).out
 
 
+def test_the_best_is_no_lucky_seed():
+    """Of points with several seeds the best mean decides, and the run in the middle of it is named."""
+    with Project() as p:
+        recipe = """local pioche = require "pioche"
+local sweep = pioche.sweep { name = "s", seeds = %s, goal = pioche.%s "loss", space = { x = { 0, 2, 4 } },
+  program = pioche.objective(function(p)
+    if p.x == 4 and p.seed == 2 then return -1 * %d end
+    return (p.x + (p.seed == 1 and 0.3 or p.seed == 2 and 0 or 0.1)) * %d
+  end) }
+%s
+"""
+        for seeds, goal, sign in (("3", "minimize", 1), ("pioche.race { min = 3 }", "maximize", -1)):
+            p.sh("rm -rf .pioche")
+            p.write("r.lua", recipe % (seeds, goal, sign, sign, "return sweep"))
+            p.pioche("run", "r.lua")
+            winner = p.pioche("compare", "s", "--json").json[0]
+            best = p.pioche("show", "s/best", "--json").json
+            assert winner["params"]["x"] == 0 and best["id"] in winner["runs"], (winner, best["id"])
+            assert best["metrics"]["loss"]["last"] == 0.1 * sign and best["seed"] >= 3, best
+            shown = p.pioche("sweep", "show", "s", "--json").json["best"]
+            assert shown["id"] == best["id"] and shown["seeds"] == winner["n"], shown
+            assert abs(shown["mean"] - winner["metrics"]["loss"]["mean"]) < 1e-12
+            assert f"best     {best['id']}: loss" in p.pioche("sweep", "show", "s").out
+            p.write("r.lua", recipe % (seeds, goal, sign, sign,
+                                       "return function(lab) lab:note(lab:sweep(sweep):best().name) end"))
+            assert f"{best['id']}\n" in p.pioche("run", "r.lua").err
+        # One seed a point: the best run.
+        p.sh("rm -rf .pioche")
+        p.write("r.lua", recipe % ("1", "minimize", 1, 1, "return sweep"))
+        p.pioche("run", "r.lua")
+        assert p.pioche("show", "s/best", "--json").json["params"]["x"] == 0
+        assert set(p.pioche("sweep", "show", "s", "--json").json["best"]) == {"id", "value"}
+
+
 def test_a_race_finds_the_best_point_more_often_than_as_many_seeds_for_all():
     with Project() as p:
         p.write("r.lua", RACE % (1, "") + """return function(lab)

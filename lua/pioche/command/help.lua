@@ -28,7 +28,8 @@ local function overview(ctx)
   pioche compare NAME             which run is better, and by what
   pioche export NAME/best -o x.tar
 
-RUN is gpt-17, a unique prefix of its ULID, gpt/best or gpt/last.
+RUN is gpt-17, a unique prefix of its ULID, gpt/best or gpt/last. Of a sweep whose
+points have several seeds gpt/best is the middle run of the point with the best mean.
 `pioche help VERB` explains a verb, `pioche help recipe` all that a recipe may say,
 `pioche help launch` a part of it, `pioche help query` how runs are chosen:
 pioche ls 'lr > 1e-3 and val/loss < 2'. `pioche --version` says which pioche this is.

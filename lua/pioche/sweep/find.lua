@@ -1,4 +1,6 @@
 -- sweep/find.lua: the sweep that a person names, and what its row says.
+local aims = require "pioche.aims"
+local best = require "pioche.best"
 local errors = require "pioche.errors"
 local fields = require "pioche.fields"
 local json = require "pioche.core.json"
@@ -77,12 +79,13 @@ function find.counts(store, sweep)
   return list, total
 end
 
--- The finished run that is best by the goal, of several by the first, and violates nothing:
--- { id, name, value }; nil where none is.
+-- The finished run that is best by the goal, of several by the first, and violates nothing
+-- (best.lua): { id, name, value, mean and seeds where its point has several }; nil where none is.
 function find.best(store, sweep)
-  local goal = sweep.spec.goal
+  local goal, has_seeds = sweep.spec.goal, best.has_seeds(sweep.spec)
   if not goal then return nil end
-  return check(store:one(([[SELECT r.id AS id, e.name || '-' || r.number AS name, s.last AS value
+  local rows = check(store:rows(([[SELECT r.id AS id, e.name || '-' || r.number AS name, s.last AS value,
+      q.number AS point
     FROM proposal_run p JOIN run r ON r.id = p.run_id JOIN experiment e ON e.id = r.experiment_id
     JOIN series s ON s.run_id = r.id AND s.key = ?
     JOIN proposal q ON q.sweep_id = p.sweep_id AND q.number = p.number
@@ -90,8 +93,13 @@ function find.best(store, sweep)
       AND coalesce(json_extract(q.observation, '$.violation'), 0) = 0
       AND NOT EXISTS (SELECT 1 FROM tag t WHERE t.run_id = r.id AND t.name = 'aside')
       AND s.rank = (SELECT min(rank) FROM series t WHERE t.run_id = s.run_id AND t.key = s.key)
-    ORDER BY s.last %s, r.id LIMIT 1]]):format(goal.goal == "maximize" and "DESC" or "ASC"), goal.key,
-    sweep.id))
+    ORDER BY s.last %s, r.id LIMIT %d]]):format(goal.goal == "maximize" and "DESC" or "ASC",
+    has_seeds and -1 or 1), goal.key, sweep.id))
+  for _, row in ipairs(rows) do row.loss = aims.loss(goal, row.value) end
+  local found, mean, seeds = best.of(rows)
+  if not found then return nil end
+  return { id = found.id, name = found.name, value = found.value, seeds = seeds > 1 and seeds or nil,
+    mean = seeds > 1 and aims.loss(goal, mean) or nil }
 end
 
 -- Of each rung: { step, came, go, promoted (of those that went on, after a pause), paused (and

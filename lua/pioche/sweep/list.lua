@@ -16,6 +16,7 @@ local standing = require "pioche.sweep.standing"
 local surgery = require "pioche.sweep.surgery"
 local sys = require "pioche.core.sys"
 local tables = require "pioche.table"
+local term = require "pioche.term"
 local warm = require "pioche.sweep.warm"
 
 local list = {}
@@ -54,7 +55,7 @@ local function to_json(store, sweep)
     constraints = spec.constraints and #spec.constraints or 0, front = front_names(store, sweep),
     seeds = or_null(spec.seeds),
     points = made, points_wanted = or_null(wanted), enqueued = enqueued, runs = by_status,
-    best = best and { id = best.name, value = best.value } or json.null,
+    best = best and { id = best.name, value = best.value, mean = best.mean, seeds = best.seeds } or json.null,
     created = runs.time(sweep.created_ns), ended = or_null(runs.time(sweep.ended_ns)) }
 end
 
@@ -149,8 +150,9 @@ local function print_best(ctx, store, sweep)
   for _, name in ipairs(fields.sorted(params)) do
     words[#words + 1] = name .. "=" .. runs.value_text(params[name])
   end
-  ctx.out(("best     %s: %s %s (%s)\n"):format(best.name, sweep.spec.goal.key, format.value(best.value),
-    table.concat(words, " ")))
+  local mean = best.mean and (", by %d seeds %s"):format(best.seeds, format.value(best.mean)) or ""
+  ctx.out(term.clean(("best     %s: %s %s%s (%s)"):format(best.name, sweep.spec.goal.key,
+    format.value(best.value), mean, table.concat(words, " "))) .. "\n")
 end
 
 -- A change in words.
