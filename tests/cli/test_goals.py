@@ -215,6 +215,38 @@ return pioche.sweep { name = "s", seeds = 3, goal = pioche.minimize "loss", spac
         assert p.pioche("compare", "s").out.splitlines()[1].split()[1] == "2", p.pioche("compare", "s").out
 
 
+def test_names_that_would_rule_a_terminal_are_escaped():
+    with Project() as p:
+        for goal in ('pioche.minimize "a\\nb\\27[31m"',
+                     '{ pioche.minimize "a\\nb\\27[31m", pioche.maximize "c\\td\\27]0;x\\7" }'):
+            p.sh("rm -rf .pioche")
+            p.write("r.lua", """local pioche = require "pioche"
+return pioche.sweep { name = "m", goal = %s, search = pioche.sobol { runs = 20 }, seeds = 2,
+  space = { x = pioche.uniform(0, 1) }, constraints = pioche.constraint(function(m) return m["e\\nf"] - 0.9 end),
+  program = pioche.objective(function(p)
+    return { ["a\\nb\\27[31m"] = (p.x - 0.3) ^ 2 + p.seed, ["c\\td\\27]0;x\\7"] = 1 - p.x, ["e\\nf"] = p.x } end) }
+""" % goal)
+            for words in (("plan", "r.lua"), ("run", "r.lua"), ("compare", "m"), ("ls",), ("sweep", "ls"),
+                          ("sweep", "show", "m"), ("sweep", "front", "m"), ("sweep", "importance", "m"),
+                          ("sweep", "slice", "m", "x")):
+                done = p.pioche(*words)
+                text = done.out + (done.err if words[0] != "run" else done.err.splitlines()[-1])
+                assert not [c for c in text if ord(c) < 32 and c != "\n"] and "\nb\\" not in text, (words, text)
+                if words[1:2] not in (("ls",), ("slice",)) or "{" in goal and words[1] == "slice":
+                    assert "a\\nb\\x1b[31m" in text or words[0] == "run", (words, text)
+
+
+def test_the_help_tells_all_of_what_replay_says():
+    with Project() as p:
+        p.write("r.lua", 'local pioche = require "pioche"\nreturn pioche.sweep { name = "m", search = pioche.sobol { runs = 2 }, goal = pioche.minimize "l",\n'
+                '  space = { x = pioche.uniform(0, 1) }, program = pioche.objective(function(p) return p.x end) }\n')
+        p.pioche("run", "r.lua")
+        text = " ".join(p.pioche("help", "sweep").out.split())
+        told = text[text.index("of replay {"):]
+        for name in p.pioche("sweep", "replay", "m", "--json").json:
+            assert name in told[:told.index("}")], name
+
+
 def test_kills_and_points_that_a_person_puts_in():
     with Project() as p:
         recipe(p, f"{TWO} {LIMIT} search = pioche.nsga2 {{ runs = 60, population = 10 }},")

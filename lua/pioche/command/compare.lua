@@ -365,9 +365,9 @@ local function print_footer(ctx, store, view)
   for c, column in ipairs(view.columns) do
     if column.decides and not view.ordered then
       local verdict = stats.verdict(view.rows, c, column)
-      if verdict then ctx.out(verdict .. "\n") end
+      if verdict then ctx.out(term.clean(verdict) .. "\n") end
       local winner = stats.winner(view.rows, view.chances)
-      if winner then ctx.out(winner .. "\n") end
+      if winner then ctx.out(term.clean(winner) .. "\n") end
     end
   end
   local line = view.sweep and #view.rows > 1 and compared.line(store, view.sweep, view.params)

@@ -178,7 +178,7 @@ local function print_plan(ctx, self, store, sweep, prepared, found)
   out(("search   %s%s: %s\n"):format(sweep.search.name,
     #options > 0 and " (" .. table.concat(options, ", ") .. ")" or "", sweep.search.why))
   for i, item in ipairs(found.warm) do out(("%s %s\n"):format(i == 1 and "warm    " or "        ", warm.text(item))) end
-  if sweep.goal then out(("goal%s    %s\n"):format(sweep.goals and "s" or " ", aims.text(sweep))) end
+  if sweep.goal then out(("goal%s    %s\n"):format(sweep.goals and "s" or " ", term.clean(aims.text(sweep)))) end
   for _, constraint in ipairs(sweep.constraints or {}) do
     out(("meet     the constraint of %s:%d\n"):format(constraint.at.display, constraint.at.line))
   end

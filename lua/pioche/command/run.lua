@@ -11,6 +11,7 @@ local runs = require "pioche.runs"
 local standing = require "pioche.sweep.standing"
 local sweeps = require "pioche.sweeps"
 local sys = require "pioche.core.sys"
+local term = require "pioche.term"
 local warm = require "pioche.sweep.warm"
 
 local function best_line(session, sweep)
@@ -26,7 +27,7 @@ local function best_line(session, sweep)
     FROM run r JOIN experiment e ON e.id = r.experiment_id JOIN series s ON s.run_id = r.id
     WHERE r.id = ? AND s.key = ? ORDER BY s.rank LIMIT 1]], id, sweep.goal.key)
   if not row or not row.value then return "" end
-  return ("; best of all is %s: %s %.6g"):format(row.name, sweep.goal.key, row.value)
+  return ("; best of all is %s: %s %.6g"):format(row.name, term.clean(sweep.goal.key), row.value)
 end
 
 local function run_sweep(ctx, self, session)

@@ -105,9 +105,10 @@ exit status is 1 where one differs, and the first is shown. It needs the recipe 
 was, and the words that `pioche run` was given after it.
 
 JSON: of ls an array of {experiment, id, state, recipe, search, stop, goal, seeds,
-points, points_wanted, enqueued, runs{}, best{id, value}, goals and front[] (null of
-one goal), constraints, created, ended}; of show such an object with {course[{points,
-value and id, or part of the volume}], left{gain, part, is_little}, steps, steps_whole,
+points, points_wanted, enqueued, runs{}, best{id, value, of several seeds mean and
+seeds}, goals and front[] (null of one goal), constraints, created, ended}; of show such
+an object with {course[{points, value and id, or part of the volume}], left{gain, part,
+is_little}, steps, steps_whole,
 audit{runs, better, regret, best, forecasts, within}, race{points[{number, params{}, n, mean,
 chance, runs[]}], noise, sure, repeats}, law{points[], law, frontier, isoflop},
 rungs[{step, came, go, promoted, paused, stop, best, bound}], of a population members[{run,
@@ -121,7 +122,8 @@ good{}}]}; of slice {experiment, id, parameter, slices[{when, bins[{value or low
 points, goals{KEY: {best, median, worst}}}]}]}; of enqueue {experiment, id, number,
 params{}}; of extend {experiment, id, points, points_wanted}; of freeze and thaw
 {experiment, id, change, detail{}, reason}; of drop and restore {run, change, reason};
-of replay {experiment, id, proposals, verdicts, promotions, same, difference}.]],
+of replay {experiment, id, proposals, verdicts, decisions (of a race), promotions, same,
+difference}.]],
   examples = "pioche sweep show gpt\npioche sweep enqueue gpt lr=3e-4 optimizer=sgd\n"
     .. "pioche sweep extend gpt runs=200\npioche sweep freeze gpt optimizer=adamw\n"
     .. "pioche sweep drop gpt-17 --reason 'its node was throttled'\npioche sweep replay gpt",

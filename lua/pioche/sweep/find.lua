@@ -5,6 +5,7 @@ local errors = require "pioche.errors"
 local fields = require "pioche.fields"
 local json = require "pioche.core.json"
 local runs = require "pioche.runs"
+local term = require "pioche.term"
 
 local find = {}
 local check = errors.check
@@ -137,7 +138,8 @@ function find.say(ctx, sweep, value, text)
   if ctx.json then
     ctx.out(ctx.encode(value) .. "\n")
   else
-    ctx.out(("%s: %s; `pioche run %s` goes on with it\n"):format(sweep.experiment, text, sweep.recipe_path))
+    ctx.out(term.clean(("%s: %s; `pioche run %s` goes on with it"):format(sweep.experiment, text,
+      sweep.recipe_path)) .. "\n")
   end
 end
 

@@ -9,6 +9,7 @@ local json = require "pioche.core.json"
 local outcomes = require "pioche.sweep.outcomes"
 local runs = require "pioche.runs"
 local tables = require "pioche.table"
+local term = require "pioche.term"
 
 local front = {}
 
@@ -110,7 +111,7 @@ function front.run(ctx, words)
     print_csv(ctx, sweep, list)
   elseif #list == 0 then
     ctx.note(("%s: no finished run %s\n"):format(sweep.experiment,
-      #all > 0 and "meets the constraints" or "has logged " .. aims.text(sweep.spec)))
+      #all > 0 and "meets the constraints" or "has logged " .. term.clean(aims.text(sweep.spec))))
   else
     print_table(ctx, sweep, list)
   end

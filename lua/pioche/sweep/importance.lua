@@ -12,6 +12,7 @@ local recipe = require "pioche.recipe"
 local runs = require "pioche.runs"
 local space = require "pioche.space"
 local tables = require "pioche.table"
+local term = require "pioche.term"
 local weights = require "pioche.sweep.weights"
 
 local importance = {}
@@ -123,7 +124,7 @@ function importance.run(ctx, words)
     view.method = "ped-anova"
     view.list, view.good = weights.ped(sweep, points)
     view.text = ("how far the best %d of %d points differ from all, by %s (PED-ANOVA)%s"):format(view.good,
-      #points, view.goal, view.good < 5 and "; fewer than 5: a hint, no more" or "")
+      #points, term.clean(view.goal), view.good < 5 and "; fewer than 5: a hint, no more" or "")
   end
   if all_same(points) then view.text = view.text .. "\nall points came to the same: nothing can be told" end
   return say(ctx, sweep, view)
@@ -227,7 +228,7 @@ end
 local function slice_table(ctx, goals, slices)
   for s, slice in ipairs(slices) do
     if s > 1 then ctx.out("\n") end
-    if slice.when then ctx.out(("when %s\n"):format(slice.when)) end
+    if slice.when then ctx.out(("when %s\n"):format(term.clean(slice.when))) end
     local columns = { { title = "value" }, { title = "points", align = "right" } }
     local cells = { {}, {} }
     for i, bin in ipairs(slice.bins) do cells[1][i], cells[2][i] = bin_text(bin), tostring(bin.points) end

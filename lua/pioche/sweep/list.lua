@@ -28,6 +28,11 @@ local function or_null(value)
   return value
 end
 
+-- A line, whatever names are in it.
+local function line(ctx, format, ...)
+  ctx.out(term.clean(format:format(...)) .. "\n")
+end
+
 -- Names of the points of the front of several goals; null of one goal.
 local function front_names(store, sweep)
   if not sweep.spec.goals then return json.null end
@@ -125,11 +130,10 @@ local function print_front(ctx, store, sweep)
   for i = 1, math.min(#front, front_shown) do
     local words = {}
     for g, goal in ipairs(goals) do words[g] = goal.key .. " " .. format.value(front[i].values[g]) end
-    ctx.out(("%s%s: %s\n"):format(i == 1 and "front    " or "         ", front[i].name,
-      table.concat(words, ", ")))
+    line(ctx, "%s%s: %s", i == 1 and "front    " or "         ", front[i].name, table.concat(words, ", "))
   end
   if #front > front_shown then
-    ctx.out(("         and %d more: pioche sweep front %s\n"):format(#front - front_shown, sweep.experiment))
+    line(ctx, "         and %d more: pioche sweep front %s", #front - front_shown, sweep.experiment)
   end
 end
 
@@ -151,8 +155,8 @@ local function print_best(ctx, store, sweep)
     words[#words + 1] = name .. "=" .. runs.value_text(params[name])
   end
   local mean = best.mean and (", by %d seeds %s"):format(best.seeds, format.value(best.mean)) or ""
-  ctx.out(term.clean(("best     %s: %s %s%s (%s)"):format(best.name, sweep.spec.goal.key,
-    format.value(best.value), mean, table.concat(words, " "))) .. "\n")
+  line(ctx, "best     %s: %s %s%s (%s)", best.name, sweep.spec.goal.key, format.value(best.value), mean,
+    table.concat(words, " "))
 end
 
 -- A change in words.
@@ -205,20 +209,20 @@ local function print_course(ctx, store, sweep)
   local points = #aims.goals(sweep.spec) > 0 and outcomes.of(store, sweep) or {}
   local so_far = #points > 0 and course.so_far(sweep, points) or {}
   if #so_far == 0 then return end
-  ctx.out(("course   %s\n"):format(course_text(sweep, so_far)))
+  line(ctx, "course   %s", course_text(sweep, so_far))
   local left = course.left(store, sweep, points)
-  if left then ctx.out(("left     %s\n"):format(left_text(sweep, left))) end
+  if left then line(ctx, "left     %s", left_text(sweep, left)) end
 end
 
 local function print_sweep(ctx, store, sweep, rungs, members)
   local made, wanted, enqueued = find.points(store, sweep)
   local spec = sweep.spec
-  ctx.out(("%s: %s, made by %s (%s)\n"):format(sweep.experiment, sweep.state, sweep.recipe_path, sweep.ulid))
-  ctx.out(("search   %s\n"):format(find.text(spec.search)))
-  if spec.stop.name ~= "none" then ctx.out(("stop     %s\n"):format(find.text(spec.stop))) end
-  if spec.goal then ctx.out(("goal%s    %s\n"):format(spec.goals and "s" or " ", aims.text(spec))) end
-  ctx.out(("points   %s\n"):format(points_text(made, wanted, enqueued)))
-  ctx.out(("runs     %s\n"):format(status_words(find.counts(store, sweep))))
+  line(ctx, "%s: %s, made by %s (%s)", sweep.experiment, sweep.state, sweep.recipe_path, sweep.ulid)
+  line(ctx, "search   %s", find.text(spec.search))
+  if spec.stop.name ~= "none" then line(ctx, "stop     %s", find.text(spec.stop)) end
+  if spec.goal then line(ctx, "goal%s    %s", spec.goals and "s" or " ", aims.text(spec)) end
+  line(ctx, "points   %s", points_text(made, wanted, enqueued))
+  line(ctx, "runs     %s", status_words(find.counts(store, sweep)))
   print_constraints(ctx, store, sweep)
   print_best(ctx, store, sweep)
   if #members == 0 then print_course(ctx, store, sweep) end
