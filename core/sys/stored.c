@@ -209,12 +209,23 @@ void pio_stored_expect(pio_stored *s, int64_t at, int64_t size_bytes)
 
 /* ---- all of it, from the disk ---------------------------------------------------------- */
 
+/* Let go of what the kernel keeps of it in memory, and of its anchor. */
+static void forget(const pio_stored *s)
+{
+	if (s->fd >= 0)
+		(void)posix_fadvise(s->fd, 0, 0, POSIX_FADV_DONTNEED);
+	if (s->encoded)
+		pio_encoded_forget(s->encoded);
+	if (s->anchor)
+		forget(s->anchor);
+}
+
 static int hash_all(pio_reread *reread, bool *damaged, pio_stored *s, pio_sha256 *hash,
                     pio_reread_progress *progress, void *context, pio_stored_damage *damage,
                       void *damage_context, pio_err *err)
 {
-	int64_t frames = pio_encoded_frames(s->bytes), forget = PIO_BLOCK_BYTES / PIO_ENCODED_FRAME_BYTES;
-	pio_encoded_forget(s->encoded);
+	int64_t frames = pio_encoded_frames(s->bytes), group = PIO_BLOCK_BYTES / PIO_ENCODED_FRAME_BYTES;
+	forget(s);
 	for (int64_t n = 0; n < frames; n++) {
 		pio_err why = PIO_ERR_INIT;
 		size_t size = pio_encoded_frame_bytes(s->bytes, n);
@@ -229,8 +240,8 @@ static int hash_all(pio_reread *reread, bool *damaged, pio_stored *s, pio_sha256
 			return rc;
 		}
 		reread->bytes += (int64_t)size;
-		if (n % forget == forget - 1 || n == frames - 1) {
-			pio_encoded_forget(s->encoded);
+		if (n % group == group - 1 || n == frames - 1) {
+			forget(s);
 			if (progress)
 				progress(context, reread->bytes);
 		}

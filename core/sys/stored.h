@@ -35,11 +35,11 @@ void pio_stored_expect(pio_stored *stored, int64_t at, int64_t size_bytes);
 /* NULL inside is fine. */
 void pio_stored_close(pio_stored **stored);
 
-/* pio_reread_file of an encoded file: its bytes, decoded, hashed. Stops at no frame that
- * is damaged, but tells damage(context, from, to) which bytes of the object it holds;
- * *damaged: there is one. An error of the system that is no damage (pio_reread_is_damage)
- * fails. `path` is the encoded file's own, which may lie elsewhere than in
- * `dir`, where its anchor is. */
+/* pio_reread_file of an encoded file: its bytes, decoded, hashed; what it is decoded with
+ * comes from the disk, too. Stops at no frame that is damaged, but tells damage(context,
+ * from, to) which bytes of the object it holds; *damaged: there is one. An error of the
+ * system that is no damage (pio_reread_is_damage) fails. `path` is the encoded file's own,
+ * which may lie elsewhere than in `dir`, where its anchor is. */
 typedef void pio_stored_damage(void *context, int64_t from, int64_t to);
 int pio_stored_reread(pio_reread *reread, bool *damaged, const char *path, const char *dir,
                       pio_reread_progress *progress, void *context, pio_stored_damage *damage,

@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 #include <fcntl.h>
 
+#include "cached.h"
 #include "test.h"
 
 #include "base/mem.h"
@@ -240,6 +241,30 @@ static void a_damaged_frame_is_located(void **unused)
 	files_down(&f);
 }
 
+static void it_is_read_from_the_disk_and_so_is_its_anchor(void **unused)
+{
+	(void)unused;
+	files f = files_up(5 * MIB, true);
+	const char *anchor = path_in(f.dir, "objects/fe/" BASE);
+	pio_str text = PIO_STR_INIT;
+	pio_reread reread;
+	pio_fs_place place;
+	bool damaged = true;
+	int64_t stored = encode(&f, 4);
+	check_ok(pio_fs_read(&text, anchor, &err));
+	pio_fs_place_get(&place, f.dir);
+	bool is_memory = strcmp(place.name, "tmpfs") == 0;
+	assert_true(pages_kept(anchor, (size_t)f.size) > f.size / 4096 / 2);
+	check_ok(pio_stored_reread(&reread, &damaged, encoded_path(&f), NULL, NULL, NULL, note, NULL, &err));
+	assert_false(damaged);
+	int64_t kept = pages_kept(anchor, (size_t)f.size), kept_encoded = pages_kept(encoded_path(&f), (size_t)stored);
+	pio_str_fini(&text);
+	files_down(&f);
+	if (is_memory)
+		skip(); /* TMPDIR is on tmpfs, where memory is the disk */
+	assert_true(kept < f.size / 4096 / 4 && kept_encoded < stored / 4096 / 4);
+}
+
 static void an_anchor_has_to_be_there_and_plain(void **unused)
 {
 	(void)unused;
@@ -299,6 +324,7 @@ int main(void)
 		cmocka_unit_test(the_stock_zstd_checks_it),
 		cmocka_unit_test(damage_is_noticed_wherever_it_is),
 		cmocka_unit_test(a_damaged_frame_is_located),
+		cmocka_unit_test(it_is_read_from_the_disk_and_so_is_its_anchor),
 		cmocka_unit_test(an_anchor_has_to_be_there_and_plain),
 		cmocka_unit_test(memory_may_run_out_anywhere),
 	};

@@ -1,11 +1,11 @@
 #include "checkpoint_fixture.h"
 
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "cached.h"
 #include "sys/reread.h"
 
 static void an_object_is_put_once_and_read_only(void **unused)
@@ -467,25 +467,6 @@ static void what_is_no_file_is_named(void **unused)
 	assert_int_equal(r.bad, 1);
 	assert_string_equal(verdict_of(&f, s.sha256), "is no file");
 	store_down(&f);
-}
-
-/* Pages of the file that are in memory. */
-static int64_t pages_kept(const char *path, size_t size_bytes)
-{
-	int fd = -1;
-	size_t pages = (size_bytes + 4095) / 4096;
-	int64_t kept = 0;
-	unsigned char *there = pio_alloc(pages);
-	check_ok(pio_fs_open(&fd, path, O_RDONLY, 0, &err));
-	void *bytes = mmap(NULL, size_bytes, PROT_READ, MAP_SHARED, fd, 0);
-	assert_true(there && bytes != MAP_FAILED);
-	assert_int_equal(mincore(bytes, size_bytes, there), 0);
-	for (size_t i = 0; i < pages; i++)
-		kept += there[i] & 1;
-	munmap(bytes, size_bytes);
-	pio_free(there);
-	check_ok(pio_fs_close(&fd, path, &err));
-	return kept;
 }
 
 static void what_was_verified_does_not_stay_in_memory(void **unused)
