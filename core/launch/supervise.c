@@ -19,8 +19,6 @@
 
 #define TICK_MS 250
 #define SECOND_NS INT64_C(1000000000)
-/* An agent that was told to stop may need this much longer than its ranks. */
-#define PATIENCE_NS (5 * SECOND_NS)
 #define CLOSE_MS 15000
 #define LINES_BYTES_MAX (64u << 20)
 
@@ -338,10 +336,7 @@ int pio_supervisor_stop(pio_supervisor *supervisor, int64_t run_id, bool now, pi
 		pio_str text = PIO_STR_INIT;
 		if (run_id && a->ref.run_id != run_id)
 			continue;
-		int64_t kill_ns = pio_clock_mono_ns() + PATIENCE_NS + (now ? 0 : a->grace_s * SECOND_NS);
-		if (!a->kill_ns || kill_ns < a->kill_ns)
-			a->kill_ns = kill_ns;
-		a->was_stopped = true;
+		pio_active_set_kill(a, now);
 		if (a->job)
 			pio_job_stop(supervisor, a, now);
 		if (a->job || a->has_died)

@@ -143,7 +143,8 @@ static int cancel(pio_supervisor *s, pio_active *a, pio_err *err)
 	                       NULL };
 	const char *hard[] = { "scancel", job->id, NULL };
 	job->cancels++;
-	job->cancel_ns = pio_clock_mono_ns() + CANCEL_NS + (asks && !job->stop_now ? a->grace_s * SECOND_NS : 0);
+	job->cancel_ns = asks && !job->stop_now ? pio_active_patience_ns(a, CANCEL_NS)
+	                                        : pio_clock_mono_ns() + CANCEL_NS;
 	pio_jobs_hurry(s);
 	return call(s, a, PIO_CALL_CANCEL, asks ? argv : hard, err);
 }

@@ -39,9 +39,11 @@ typedef struct pio_active {
 	pid_t agent_pid;
 	int agent_status;             /* wait status once has_died */
 	bool has_died, out_ended, has_started, stop_told, was_stopped;
+	bool must_end_now;            /* a stop that is no polite one */
 	bool owns_code, keep_code;
 	int64_t grace_s, last_step;
 	int64_t died_ns, fold_ns, kill_ns;  /* monotonic; of the next fold; when patience ends, 0: never */
+	int64_t vote_end_ns;          /* monotonic; until when its ranks may come to their last step; 0: not told one */
 	uv_pipe_t orders, events;
 	int handles;                  /* open ones of the two */
 	pio_str lines;                /* what the agent said, not yet taken */
@@ -76,6 +78,10 @@ int pio_supervisor_turn(pio_supervisor *supervisor, uv_run_mode mode, pio_err *e
 int pio_active_fold(pio_supervisor *supervisor, pio_active *active, int64_t *records, pio_err *err);
 /* Its ranks were told at which step they end (agent.h): for so long nobody is killed. */
 void pio_active_take_vote(pio_active *active, const json_t *event);
+/* Until when ranks that are stopped politely now may live, and `beyond_ns` longer. */
+int64_t pio_active_patience_ns(const pio_active *active, int64_t beyond_ns);
+/* It is stopped: when patience with it ends. Only `now` makes that earlier. */
+void pio_active_set_kill(pio_active *active, bool now);
 /* The event of its end. */
 void pio_active_tell_end(pio_supervisor *supervisor, const pio_active *active, const json_t *record);
 

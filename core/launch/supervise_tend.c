@@ -18,14 +18,35 @@
 #define LATE_NS INT64_C(10000000000)
 /* From an agent's death to the end of its pipe, should something hold that. */
 #define PIPE_NS INT64_C(2000000000)
+/* An agent that was told to stop may need this much longer than its ranks. */
+#define PATIENCE_NS (5 * SECOND_NS)
 
 void pio_active_take_vote(pio_active *a, const json_t *event)
 {
 	int64_t patience_ns = pio_json_int_or(event, "patience_s", 0) * SECOND_NS;
+	a->vote_end_ns = pio_clock_mono_ns() + patience_ns;
+	if (a->must_end_now)
+		return;
 	if (a->kill_ns)
-		a->kill_ns += patience_ns;
+		a->kill_ns = pio_active_patience_ns(a, PATIENCE_NS);
 	if (a->job && a->job->cancels > 0)
 		a->job->cancel_ns += patience_ns;
+}
+
+int64_t pio_active_patience_ns(const pio_active *a, int64_t beyond_ns)
+{
+	int64_t now_ns = pio_clock_mono_ns();
+	return (a->vote_end_ns > now_ns ? a->vote_end_ns : now_ns) + a->grace_s * SECOND_NS + beyond_ns;
+}
+
+void pio_active_set_kill(pio_active *a, bool now)
+{
+	if (now && !a->must_end_now)
+		a->kill_ns = pio_clock_mono_ns() + PATIENCE_NS;
+	else if (!a->kill_ns)
+		a->kill_ns = pio_active_patience_ns(a, PATIENCE_NS);
+	a->must_end_now |= now;
+	a->was_stopped = true;
 }
 
 static int take_event(pio_supervisor *s, pio_active *a, json_t *event, pio_err *err)

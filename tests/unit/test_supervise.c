@@ -14,6 +14,7 @@
 #include "client/ring.h"
 #include "launch/agent.h"
 #include "launch/supervise.h"
+#include "launch/supervise_parts.h"
 #include "store/lease.h"
 #include "store/run.h"
 #include "store/store.h"
@@ -305,6 +306,35 @@ static void stop_and_kill(void **state)
 	OK(pio_supervisor_stop(supervisor, run, false, &err)); /* it has ended already */
 }
 
+/* Ranks that were told a step are given the time for it, however often somebody asks,
+ * and whether he asks before or, as a time limit had it opened, after. */
+static void polite_stops_do_not_shorten_a_vote(void **state)
+{
+	(void)state;
+	int64_t run = new_run();
+	json_t *vote = json_pack("{s:i}", "patience_s", 600);
+	for (int is_limit = 0; is_limit < 2; is_limit++) {
+		start(run, shell("trap 'exit 0' TERM; sleep 60 & wait"));
+		const pio_active *a = supervisor->active;
+		if (!is_limit)
+			OK(pio_supervisor_stop(supervisor, run, false, &err));
+		pio_active_take_vote(supervisor->active, vote);
+		if (is_limit)
+			OK(pio_supervisor_stop(supervisor, run, false, &err));
+		int64_t end_ns = a->kill_ns;
+		assert_true(end_ns >= pio_clock_mono_ns() + 500 * INT64_C(1000000000));
+		OK(pio_supervisor_stop(supervisor, run, false, &err));
+		assert_int_equal(a->kill_ns, end_ns);
+		OK(pio_supervisor_stop(supervisor, run, true, &err));
+		assert_true(a->kill_ns < end_ns);
+		end_ns = a->kill_ns;
+		pio_active_take_vote(supervisor->active, vote);
+		assert_int_equal(a->kill_ns, end_ns);
+		expect_end("cancelled", "stopped on request");
+	}
+	json_decref(vote);
+}
+
 static void a_person_asks_to_stop(void **state)
 {
 	(void)state;
@@ -548,7 +578,8 @@ int main(int argc, char **argv)
 		supervisor_main(argv);
 	const struct CMUnitTest tests[] = {
 		T(points_reach_the_store), T(progress_is_told), T(failures_are_named),
-		T(code_is_copied_and_removed), T(stop_and_kill), T(a_person_asks_to_stop), T(time_limit),
+		T(code_is_copied_and_removed), T(stop_and_kill), T(polite_stops_do_not_shorten_a_vote),
+		T(a_person_asks_to_stop), T(time_limit),
 		T(bad_specs_change_nothing), T(two_at_a_time), T(killed_agent), T(killed_supervisor),
 		T(killed_supervisor_and_agent), T(half_begun_attempts), T(free_stops_everything),
 		T(token_stays_in_the_pipe),
