@@ -65,9 +65,11 @@
  * did. A rank whose steps take 1.3 times the median over all nodes is told in the
  * journal, as an event 'straggler', once an episode; nothing else happens to it.
  *
- * SIGTERM is as "stop"; so is SIGUSR2, which says that a time limit is near, and the
- * result is 'timeout'. Where all ranks have ended well before they came to the step at
- * which they were to end, the result is 'ok'.
+ * SIGTERM is as "stop", but asked again, while the ranks are on their way to a step, it
+ * goes to them; SIGUSR2, which says that a time limit is near, is as "stop" with the
+ * result 'timeout'. Where all ranks have ended well before they came to the step at
+ * which they were to end, the result is 'ok', unless it came by SIGTERM, which they may
+ * have got as well.
  *
  * A rank that the kernel killed because memory was out (oom.h) gives 'oom', with
  * figures in the message. What the driver reports of a GPU that errs (gpu/xid.h) is an

@@ -240,6 +240,11 @@ static json_t *verdict_message(const pio_agent *agent)
 		               agent->has_lost_keeper ? "its keeper" : agent->joined ? "the head" : "the supervisor");
 	else
 		pio_str_puts(&text, "stopped on request");
+	const pio_agent_rank *first = pio_agent_first(agent);
+	if (first && !agent->trouble.code) { /* while all were to end in good order */
+		pio_str_puts(&text, "; ");
+		pio_agent_describe(&text, agent, first);
+	}
 	json_t *value = pio_agent_json_text(text.data, text.len);
 	pio_str_fini(&text);
 	return value;

@@ -11,6 +11,8 @@
 #define BEATS_PER_SYNC 4      /* and what is on the disk is at most a second old */
 #define PEERS_MS 3000
 #define KILL_AGAIN_MS 200
+/* A signal to keeper and agent is heard twice. */
+#define AGAIN_NS INT64_C(1000000000)
 /* Nothing outlives its supervisor by more than 10 s, whatever grace_s says. */
 #define GRACE_LOST_MS 8000
 
@@ -31,6 +33,7 @@ void pio_agent_escalate(pio_agent *agent, enum pio_agent_stage stage)
 		return;
 	agent->stage = stage;
 	if (stage == PIO_STAGE_VOTE) {
+		agent->vote_ns = pio_clock_mono_ns();
 		uv_timer_start(&agent->escalation, escalation_due, (uint64_t)agent->patience_s * 1000, 0);
 		return;
 	}
@@ -147,7 +150,11 @@ static void told_to_end(uv_signal_t *handle, int signal_number)
 	pio_agent *agent = handle->data;
 	(void)signal_number;
 	if (getppid() == agent->keeper_pid) {
-		conclude_softly(agent, "cancelled");
+		agent->was_signalled = true;
+		if (agent->stage == PIO_STAGE_VOTE && pio_clock_mono_ns() - agent->vote_ns > AGAIN_NS)
+			conclude(agent, "cancelled", PIO_STAGE_TERM);
+		else
+			conclude_softly(agent, "cancelled");
 	} else {
 		agent->has_lost_keeper = agent->stage == PIO_STAGE_RUNNING;
 		pio_agent_orphaned(agent);

@@ -73,7 +73,7 @@ typedef struct pio_agent {
 	int alive, batches;
 	enum pio_agent_stage stage;
 	const char *verdict;          /* why it ends, when no rank's failure is the reason */
-	int64_t patience_s;           /* of the stage VOTE */
+	int64_t patience_s, vote_ns;  /* of the stage VOTE; since when, monotonic */
 	pio_err trouble;              /* of the agent itself; code 0: none */
 	int trouble_rank;             /* that could not be started; -1: none */
 	int64_t trouble_mono_ns;
@@ -82,6 +82,7 @@ typedef struct pio_agent {
 	int note_fd;                  /* under a head: holds the lock of its note (leftover.h) */
 	pio_journal_writer *journal;
 	bool is_journal_broken, is_orphan, has_lost_keeper;
+	bool was_signalled;           /* to end, as its ranks may have been, too */
 	bool failed_elsewhere;        /* a rank of another node: stopped for that */
 	int told_failure;             /* to the head; 1: a victim's, 2: a culprit's */
 	json_t *checks;               /* what preflight found; NULL: it was not asked for */
@@ -160,7 +161,7 @@ bool pio_agent_vote_obey(pio_agent *agent, const char *word);
 void pio_agent_vote_drop(pio_agent *agent);
 /* The rank has heard that this is its last step. */
 bool pio_agent_vote_is_told(const pio_agent *agent, const pio_agent_rank *rank);
-/* All have ended well before they came to the step. */
+/* All have ended well before they came to the step, and no signal can be the reason. */
 bool pio_agent_vote_is_moot(const pio_agent *agent);
 
 /* ---- agent_meet.c ---- */

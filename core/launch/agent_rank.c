@@ -161,7 +161,9 @@ void pio_agent_rank_ended(pio_agent *agent, pid_t pid, int status, bool was_stop
 		pio_agent_meter_reaped(agent, pid);
 		return;
 	}
-	rank->was_stopped = was_stopped || (WIFEXITED(status) && pio_agent_vote_is_told(agent, rank));
+	/* One that could not save at its last step has failed. */
+	bool ended_well = WIFEXITED(status) && WEXITSTATUS(status) == 0;
+	rank->was_stopped = was_stopped || (ended_well && pio_agent_vote_is_told(agent, rank));
 	rank->batch = agent->batches;
 	rank->ended_ns = pio_clock_wall_ns();
 	rank->ended_mono_ns = pio_clock_mono_ns();

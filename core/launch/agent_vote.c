@@ -95,7 +95,7 @@ bool pio_agent_vote_is_told(const pio_agent *agent, const pio_agent_rank *rank)
 
 bool pio_agent_vote_is_moot(const pio_agent *agent)
 {
-	if (agent->stage != PIO_STAGE_VOTE)
+	if (agent->stage != PIO_STAGE_VOTE || agent->was_signalled)
 		return false;
 	for (int i = 0; i < agent->spec.ranks_per_node; i++)
 		if (agent->ranks[i].was_stopped || agent->ranks[i].exit_code != 0)

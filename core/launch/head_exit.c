@@ -169,9 +169,12 @@ json_t *pio_head_exit_record(pio_head *head)
 	const char *job = getenv("SLURM_JOB_ID"), *restart = getenv("SLURM_RESTART_COUNT");
 	candidate found = find_first(head);
 	json_t *first = head->verdict || found.place < 0 ? json_null() : first_record(head, &found);
+	pio_str why = PIO_STR_INIT;
+	pio_str_put_text(&why, head->why, strlen(head->why));
 	json_t *message = json_is_object(first) ? json_incref(json_object_get(first, "message"))
-	                  : head->verdict && !is_moot(head) ? json_string(head->why)
+	                  : head->verdict && !is_moot(head) ? json_stringn(why.data, why.len)
 	                                        : json_null();
+	pio_str_fini(&why);
 	return json_pack("{s:i, s:s, s:i, s:s?, s:i, s:s, s:o, s:o, s:o, s:I, s:I, s:I}", "version", 1,
 	                 "run", head->spec.run, "attempt", head->spec.attempt, "job", job,
 	                 "restart", restart ? atoi(restart) : 0, "result", result_of(head, &found),

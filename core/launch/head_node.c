@@ -185,6 +185,10 @@ void pio_head_spread(pio_head *head, const char *what)
 	head->has_failed = true;
 	head->victim_ns = 0;
 	head->stage = PIO_HEAD_ENDING;
+	if (head->verdict) { /* all were to end in good order */
+		size_t at = strlen(head->why);
+		snprintf(head->why + at, sizeof head->why - at, "; %s", what);
+	}
 	pio_assembly_abort(head->assembly, what);
 	pio_head_order(head, "peers");
 }

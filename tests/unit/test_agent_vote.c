@@ -255,6 +255,16 @@ static void who_never_asks_gets_the_signal(void **state)
 	json_decref(record);
 }
 
+static void wait_for_vote(run *r)
+{
+	json_t *event = next_event(r);
+	while (strcmp(text_of(event, "event"), "vote") != 0) {
+		json_decref(event);
+		event = next_event(r);
+	}
+	json_decref(event);
+}
+
 /* Told to end at a step that the program has not. */
 static void who_is_done_before_is_done(void **state)
 {
@@ -262,16 +272,62 @@ static void who_is_done_before_is_done(void **state)
 	run r = start_voters(vote_orders(1, "5", "-1"), 1);
 	wait_for_text("rank-0.out", "waits\n", 1);
 	command(&r, "stop\n");
-	json_t *event = next_event(&r);
-	while (strcmp(text_of(event, "event"), "vote") != 0) {
-		json_decref(event);
-		event = next_event(&r);
-	}
-	json_decref(event);
+	wait_for_vote(&r);
 	assert_int_equal(mkdir(path_in(dir, "go"), 0700), 0);
 	json_t *record = end(&r);
 	assert_string_equal(text_of(record, "result"), "ok");
 	assert_true(json_is_null(json_object_get(record, "message")));
+	json_decref(record);
+}
+
+/* The machine goes down: all get the signal, and ranks that end well by it are not done. */
+static void who_ends_by_a_signal_is_not_done(void **state)
+{
+	(void)state;
+	run r = start_voters(vote_orders(1, "5", "-1"), 1);
+	wait_for_text("rank-0.out", "waits\n", 1);
+	kill(r.pid, SIGTERM);
+	wait_for_vote(&r);
+	assert_int_equal(mkdir(path_in(dir, "go"), 0700), 0);
+	json_t *record = end(&r);
+	expect_all_left_well(record);
+	assert_string_equal(text_of(record, "result"), "cancelled");
+	json_decref(record);
+}
+
+static void a_second_signal_goes_to_the_ranks(void **state)
+{
+	(void)state;
+	json_t *spec = vote_orders(1, "5", "-1");
+	json_object_set_new(spec, "grace_s", json_integer(600));
+	run r = start_voters(spec, 1);
+	wait_for_text("rank-0.out", "waits\n", 1);
+	alarm(200); /* for so long it is not waited */
+	kill(r.pid, SIGTERM);
+	wait_for_vote(&r);
+	pio_clock_sleep_ms(1500);
+	kill(r.pid, SIGTERM);
+	json_t *record = end(&r);
+	alarm(0);
+	expect_all_left_well(record);
+	assert_string_equal(text_of(record, "result"), "cancelled");
+	json_decref(record);
+}
+
+/* Its last save failed, say: the others are not left to wait for it. */
+static void who_fails_at_the_last_step_is_named(void **state)
+{
+	(void)state;
+	json_t *spec = orders(2, json_pack("[s, s, s, s, s]", self, "rank", "100000", "-1", "1"));
+	json_object_set_new(spec, "grace_s", json_integer(600));
+	run r = start_voters(spec, 2);
+	alarm(200);
+	command(&r, "stop\n");
+	json_t *record = end(&r);
+	alarm(0);
+	assert_string_equal(text_of(record, "result"), "cancelled");
+	assert_string_equal(text_of(record, "message"), "stopped on request; rank 1 exited with 1");
+	assert_int_equal(int_of(json_array_get(json_object_get(record, "ranks"), 0), "exit_code"), 0);
 	json_decref(record);
 }
 
@@ -280,12 +336,14 @@ int main(int argc, char **argv)
 	if (argc > 1 && strcmp(argv[1], "agent") == 0)
 		return agent_main();
 	if (argc > 3 && strcmp(argv[1], "rank") == 0)
-		_exit(vote_rank_main(atoi(argv[2]), atoi(argv[3])));
+		_exit(vote_rank_main(atoi(argv[2]), atoi(argv[3]), argc > 4 ? atoi(argv[4]) : -1));
 	find_self();
 	const struct CMUnitTest tests[] = {
 		T(all_end_at_one_step_whatever_the_timing), T(what_is_dropped_is_not_given),
 		T(a_stop_ends_all_ranks_at_one_step), T(a_stopped_rank_is_not_waited_for_for_ever),
 		T(who_never_asks_gets_the_signal), T(who_is_done_before_is_done),
+		T(who_ends_by_a_signal_is_not_done), T(a_second_signal_goes_to_the_ranks),
+		T(who_fails_at_the_last_step_is_named),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
