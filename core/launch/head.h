@@ -23,9 +23,10 @@
  * enough; who is missing then is named, and ends the attempt after all of it. The
  * first failure on any node is told to the other agents, which stop their ranks.
  *
- * Signals: SIGTERM stops politely (`cancelled`), the second one, or SIGINT,
- * kills; SIGUSR2 says that the time limit is near (`timeout`). If the head dies
- * its agents stop their ranks in good order.
+ * Signals: SIGTERM stops politely (`cancelled`): ranks that ask when to end are told a
+ * step, the others, and all of them at the second one, get SIGTERM; SIGINT kills; SIGUSR2
+ * says that the time limit is near (`timeout`). If the head dies its agents stop their
+ * ranks in good order.
  *
  * DIR/head.events gets what a local agent says on stdout (launch/agent.h), a
  * JSON line each, with the `host` it came from: {"event":"started","host":h,

@@ -36,6 +36,7 @@ void pio_head_conclude(pio_head *head, const char *verdict, const char *order, c
 	}
 	bool is_over = head->stage == PIO_HEAD_JOINING;
 	head->stage = PIO_HEAD_ENDING;
+	head->vote_ns = 0; /* whoever is still asked has been told now */
 	pio_head_order(head, order);
 	if (is_over) /* nobody has orders yet, so nobody has anything to end */
 		uv_stop(&head->loop);
@@ -57,8 +58,7 @@ void pio_head_check_end(pio_head *head)
 
 static void told_to_end(uv_signal_t *handle, int signal_number)
 {
-	bool again = ((pio_head *)handle->data)->terms++ > 0 || signal_number == SIGINT;
-	if (again)
+	if (signal_number == SIGINT)
 		pio_head_conclude(handle->data, "cancelled", "kill", "stopped on request");
 	else
 		pio_head_vote(handle->data, "cancelled", "stop", "stopped on request");

@@ -85,7 +85,6 @@ typedef struct pio_head {
 	int64_t start_ended_ns;
 	char last_words[512];         /* last line of its standard error */
 	size_t last_bytes;
-	int terms;
 	uint64_t refused;             /* connections, once the door is closed */
 } pio_head;
 

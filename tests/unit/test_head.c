@@ -214,7 +214,7 @@ static void signals_say_how_to_end(void **state)
 	wait_for_text("rank-0.out", "up", 1);
 	kill(pid, SIGTERM);
 	pio_clock_sleep_ms(200);
-	kill(pid, SIGTERM);
+	kill(pid, SIGINT);
 	record = end(pid);
 	assert_string_equal(text_of(record, "result"), "cancelled");
 	json_decref(record);

@@ -5,7 +5,7 @@
 static int rank_body(const char *word)
 {
 	return strcmp(word, "deaf") == 0 ? log_main(word)
-	                                 : vote_rank_main(100000, strcmp(word, "mute") == 0 ? 3 : -1);
+	                                 : vote_rank_main(100000, strcmp(word, "mute") == 0 ? 3 : -1, -1);
 }
 
 static int end_of(int rank)
@@ -85,9 +85,44 @@ static void a_rank_that_dies_while_all_end_is_heard_of(void **state)
 	kill(pid, SIGTERM);
 	json_t *record = end(pid);
 	assert_string_equal(text_of(record, "result"), "cancelled");
+	contains(text_of(record, "message"), "stopped on request; dgx-001 rank 3 exited with 97");
 	assert_true(end_of(0) > 3);
 	assert_int_equal(end_of(3), -1);
 	json_decref(record);
+}
+
+/* Who asks again does not want to wait: the ranks get the signal, and no step any more,
+ * though the last answer comes in time. */
+static void a_second_stop_is_a_signal(void **state)
+{
+	(void)state;
+	json_t *spec = orders(2, 1, "ask");
+	put_start_apart(spec);
+	json_object_set_new(spec, "grace_s", json_integer(60));
+	pid_t pid = start(spec);
+	wait_for_text("rank-0.out", "up\n", 1);
+	wait_for_text("rank-1.out", "up\n", 1);
+	pio_str keeper = read_text("keeper");
+	pio_proc_signal_tree(atoi(keeper.data), SIGSTOP);
+	kill(pid, SIGTERM);
+	pio_clock_sleep_ms(300);
+	kill(pid, SIGTERM);
+	pio_clock_sleep_ms(300);
+	pio_proc_signal_tree(atoi(keeper.data), SIGCONT);
+	pio_str_fini(&keeper);
+	json_t *record = end(pid);
+	assert_string_equal(text_of(record, "result"), "cancelled");
+	json_decref(record);
+	for (int node = 0; node < 2; node++) {
+		assert_int_equal(end_of(node), -1);
+		record = read_json(node ? "exit.1.json" : "exit.0.json");
+		json_t *rank = json_array_get(json_object_get(record, "ranks"), 0);
+		assert_null(json_object_get(rank, "signal"));
+		json_decref(record);
+	}
+	pio_str events = read_text("head.events");
+	assert_null(strstr(events.data, "all ranks end at step"));
+	pio_str_fini(&events);
 }
 
 int main(int argc, char **argv)
@@ -97,7 +132,7 @@ int main(int argc, char **argv)
 		return status;
 	const struct CMUnitTest tests[] = {
 		T(all_nodes_end_at_one_step), T(a_node_that_hangs_does_not_hold_the_others),
-		T(a_rank_that_dies_while_all_end_is_heard_of),
+		T(a_rank_that_dies_while_all_end_is_heard_of), T(a_second_stop_is_a_signal),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
