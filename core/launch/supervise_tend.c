@@ -41,10 +41,11 @@ int64_t pio_active_patience_ns(const pio_active *a, int64_t beyond_ns)
 
 void pio_active_set_kill(pio_active *a, bool now)
 {
-	if (now && !a->must_end_now)
-		a->kill_ns = pio_clock_mono_ns() + PATIENCE_NS;
-	else if (!a->kill_ns)
+	int64_t now_ns = pio_clock_mono_ns();
+	if (!a->kill_ns)
 		a->kill_ns = pio_active_patience_ns(a, PATIENCE_NS);
+	if (now && now_ns + PATIENCE_NS < a->kill_ns)
+		a->kill_ns = now_ns + PATIENCE_NS;
 	a->must_end_now |= now;
 	a->was_stopped = true;
 }

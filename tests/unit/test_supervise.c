@@ -333,6 +333,9 @@ static void polite_stops_do_not_shorten_a_vote(void **state)
 		expect_end("cancelled", "stopped on request");
 	}
 	json_decref(vote);
+	pio_active nearly = { .kill_ns = 1 };
+	pio_active_set_kill(&nearly, true);
+	assert_int_equal(nearly.kill_ns, 1);
 }
 
 static void a_person_asks_to_stop(void **state)
