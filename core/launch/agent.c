@@ -217,7 +217,7 @@ static int work(pio_agent *agent, pio_err *err)
 	rc = prepare(agent, err);
 	if (!rc)
 		rc = pio_agent_preflight(agent, err);
-	if (!rc)
+	if (!rc && agent->stage == PIO_STAGE_RUNNING) /* else it was told to end already */
 		rc = pio_agent_ranks_start(agent, err);
 	if (rc)
 		pio_agent_fail(agent, err);

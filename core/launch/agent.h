@@ -13,12 +13,13 @@
  *
  * On many, `pioche agent --join` comes to the head that started it (launch/join.h),
  * gets its orders, obeys the words "stop" (SIGTERM), "kill", "timeout" (SIGTERM, as the
- * time limit is near), "hold", which it answers with {"event":"hold","asked":s or null},
- * "end STEP PATIENCE_S stop|timeout" and "peers" (a failure on another node), and tells
- * the same events
- * over the same connection, of the record without the tails, and
- * {"event":"failed","victim":b,"what":w} as soon as a rank has failed. When the
- * head is gone, that is as the end of file. Of the ranks' progress (head_watch.c):
+ * time limit is near), "hold", which it answers with
+ * {"event":"hold","asked":s or null,"step_ns":the longest step, 0: unknown} unless no
+ * rank runs yet, "end STEP PATIENCE_S stop|timeout", which after hold_s is as "stop", and
+ * "peers" (a failure on another node), and tells the same events over the same
+ * connection, of the record without the tails, and {"event":"failed","victim":b,"what":w}
+ * as soon as a rank has failed. When the head is gone, that is as the end of file. Of the
+ * ranks' progress (head_watch.c):
  *
  *   {"event":"watch","state":s}   s: "steps", a rank has made its first one; "silent",
  *       none makes any, with since_ns, limit_ns, busy_ns: for so long they may make none
@@ -65,11 +66,10 @@
  * did. A rank whose steps take 1.3 times the median over all nodes is told in the
  * journal, as an event 'straggler', once an episode; nothing else happens to it.
  *
- * SIGTERM is as "stop", but asked again, while the ranks are on their way to a step, it
- * goes to them; SIGUSR2, which says that a time limit is near, is as "stop" with the
- * result 'timeout'. Where all ranks have ended well before they came to the step at
- * which they were to end, the result is 'ok', unless it came by SIGTERM, which they may
- * have got as well.
+ * SIGTERM is as "stop", but while the ranks are on their way to a step it goes to them;
+ * SIGUSR2, which says that a time limit is near, is as "stop" with the result 'timeout'.
+ * Where all ranks have ended well before they came to the step at which they were to
+ * end, the result is 'ok', unless it came by SIGTERM, which they may have got as well.
  *
  * A rank that the kernel killed because memory was out (oom.h) gives 'oom', with
  * figures in the message. What the driver reports of a GPU that errs (gpu/xid.h) is an
@@ -85,8 +85,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* What ranks may take to end at the step that they were told, where one takes step_ns. */
-int64_t pio_vote_patience_s(int64_t step_ns, int64_t grace_s, bool is_limit);
+#include "launch/agent_spec.h"
+
+/* What ranks may take to end at the step that they were told, where one takes step_ns: the
+ * one that they are at, that one, and what they save at it. */
+int64_t pio_vote_patience_s(int64_t step_ns, const pio_agent_spec *spec, bool is_limit);
 #define PIO_VOTE_NOTE "all ranks end at step %lld"
 
 /* The verb: returns the exit status of the process (0 also when ranks failed:

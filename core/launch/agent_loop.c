@@ -12,7 +12,7 @@
 #define PEERS_MS 3000
 #define KILL_AGAIN_MS 200
 /* A signal to keeper and agent is heard twice. */
-#define AGAIN_NS INT64_C(1000000000)
+#define AGAIN_NS INT64_C(2000000000)
 /* Nothing outlives its supervisor by more than 10 s, whatever grace_s says. */
 #define GRACE_LOST_MS 8000
 
@@ -33,7 +33,6 @@ void pio_agent_escalate(pio_agent *agent, enum pio_agent_stage stage)
 		return;
 	agent->stage = stage;
 	if (stage == PIO_STAGE_VOTE) {
-		agent->vote_ns = pio_clock_mono_ns();
 		uv_timer_start(&agent->escalation, escalation_due, (uint64_t)agent->patience_s * 1000, 0);
 		return;
 	}
@@ -148,10 +147,12 @@ static void child_died(uv_signal_t *handle, int signal_number)
 static void told_to_end(uv_signal_t *handle, int signal_number)
 {
 	pio_agent *agent = handle->data;
+	int64_t now_ns = pio_clock_mono_ns();
+	bool is_same = agent->signalled_ns && now_ns - agent->signalled_ns < AGAIN_NS;
 	(void)signal_number;
 	if (getppid() == agent->keeper_pid) {
-		agent->was_signalled = true;
-		if (agent->stage == PIO_STAGE_VOTE && pio_clock_mono_ns() - agent->vote_ns > AGAIN_NS)
+		agent->signalled_ns = is_same ? agent->signalled_ns : now_ns;
+		if (agent->stage == PIO_STAGE_VOTE && !is_same)
 			conclude(agent, "cancelled", PIO_STAGE_TERM);
 		else
 			conclude_softly(agent, "cancelled");

@@ -12,7 +12,7 @@
  *   RUNNING --a rank failed, here or elsewhere--> PEERS --3 s--> TERM --grace_s--> KILL
  *    | |                                            ^              ^                ^
  *    | '--stop, timeout, and ranks ask--> VOTE --a rank failed    |                |
- *    |                                      '----patience_s-------|                |
+ *    |                                      '--patience_s, SIGTERM|                |
  *    |--stop, timeout, nobody to obey any more--------------------'                |
  *    '--kill, or the agent itself is in trouble------------------------------------'
  *
@@ -73,7 +73,7 @@ typedef struct pio_agent {
 	int alive, batches;
 	enum pio_agent_stage stage;
 	const char *verdict;          /* why it ends, when no rank's failure is the reason */
-	int64_t patience_s, vote_ns;  /* of the stage VOTE; since when, monotonic */
+	int64_t patience_s;           /* of the stage VOTE */
 	pio_err trouble;              /* of the agent itself; code 0: none */
 	int trouble_rank;             /* that could not be started; -1: none */
 	int64_t trouble_mono_ns;
@@ -82,7 +82,8 @@ typedef struct pio_agent {
 	int note_fd;                  /* under a head: holds the lock of its note (leftover.h) */
 	pio_journal_writer *journal;
 	bool is_journal_broken, is_orphan, has_lost_keeper;
-	bool was_signalled;           /* to end, as its ranks may have been, too */
+	int64_t signalled_ns;         /* monotonic; told to end by SIGTERM, as its ranks may have been; 0: not */
+	bool is_holding;              /* for the head, which says how it goes on */
 	bool failed_elsewhere;        /* a rank of another node: stopped for that */
 	int told_failure;             /* to the head; 1: a victim's, 2: a culprit's */
 	json_t *checks;               /* what preflight found; NULL: it was not asked for */
@@ -199,6 +200,8 @@ int pio_agent_watch_open(pio_agent *agent, pio_err *err);
 void pio_agent_watch_close(pio_agent *agent);
 /* At each beat: how far the ranks are. A node that hangs gets the verdict. */
 void pio_agent_watch_beat(pio_agent *agent);
+/* The longest that a step of the ranks took, or has taken by now; 0: none is known. */
+int64_t pio_agent_watch_step_ns(const pio_agent *agent);
 /* Words of the head (launch/agent.h) on hangs and stragglers; others change nothing. */
 void pio_agent_watch_obey(pio_agent *agent, const char *word);
 /* `first` of the exit record where the node hangs, else null. */

@@ -145,6 +145,8 @@ static int parse_members(pio_agent_spec *spec, pio_err *err)
 	spec->hang_s = pio_json_int_or(json, "hang_s", -1);
 	spec->hang_first_s = pio_json_int_or(json, "hang_first_s", 0);
 	spec->hang_floor_s = pio_json_int_or(json, "hang_floor_s", PIO_HANG_FLOOR_S_DEFAULT);
+	spec->last_step_s = pio_json_int_or(json, "last_step_s", PIO_LAST_STEP_S_DEFAULT);
+	spec->hold_s = pio_json_int_or(json, "hold_s", PIO_HOLD_S_DEFAULT);
 	spec->max_restarts = pio_json_int_or(json, "max_restarts", 0);
 	spec->bind = pio_json_string_or(json, "bind", "auto");
 	spec->sample_ms = (int)pio_json_int_or(json, "sample_ms", 0);

@@ -20,6 +20,9 @@
  *   hang_s          longest time without a step, 0: any; absent: learned (pace.h)
  *   hang_first_s    the same until a rank has made its second step, default 1800 or hang_s
  *   hang_floor_s    the least that is learned, default 60
+ *   last_step_s     the least that ranks have to come to the step at which they end (before
+ *                   grace_s), default 60
+ *   hold_s          from the head's "hold" to its word how they end; else they go on; default 30
  *   max_restarts    for TORCHELASTIC_MAX_RESTARTS, default 0
  *   sample_ms       how often the node and its GPUs are measured (agent_meter.c); 0: never
  *   preflight       true: look at the node before ranks are started (preflight.h)
@@ -44,6 +47,8 @@
 #define PIO_RANKS_PER_NODE_MAX 1024
 #define PIO_GRACE_S_DEFAULT 10
 #define PIO_HANG_FLOOR_S_DEFAULT 60
+#define PIO_LAST_STEP_S_DEFAULT 60
+#define PIO_HOLD_S_DEFAULT 30
 
 /* Strings are borrowed from `json`. */
 typedef struct pio_agent_spec {
@@ -61,6 +66,7 @@ typedef struct pio_agent_spec {
 	int attempt, node, nodes, ranks_per_node, world, first_rank, master_port;
 	int64_t timeout_s, grace_s, max_restarts;
 	int64_t hang_s, hang_floor_s;              /* hang_s -1: learned */
+	int64_t last_step_s, hold_s;
 	int sample_ms;
 	int64_t hang_first_s;                      /* 0: not told */
 	int64_t fit_for;                           /* ranks, for preflight */

@@ -122,6 +122,17 @@ static int64_t step_of(const pio_agent *agent, int index)
 	return pace->rises > 0 ? pace->step : INT64_MIN;
 }
 
+int64_t pio_agent_watch_step_ns(const pio_agent *agent)
+{
+	int64_t longest_ns = agent->watch->book.longest_ns, now_ns = pio_clock_mono_ns();
+	for (int i = 0; i < agent->spec.ranks_per_node; i++) {
+		const pio_pace *pace = &agent->paces[i];
+		if (pace->rises > 0 && !agent->ranks[i].has_ended && now_ns - pace->rose_ns > longest_ns)
+			longest_ns = now_ns - pace->rose_ns;
+	}
+	return longest_ns;
+}
+
 /* Those that live become suspects, who came to a stand first in front. */
 static size_t line_up(pio_agent *agent)
 {

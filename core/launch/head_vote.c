@@ -35,18 +35,15 @@ static void end_by_signal(pio_head *head)
 	pio_head_set_patience(head, 0);
 }
 
-/* Of the slowest rank, as the agents have told it; 0: unknown. */
-static int64_t slowest_step_ns(const pio_head *head)
+/* The longest step of any rank, as the agents have answered; 0: unknown. */
+static int64_t longest_step_ns(const pio_head *head)
 {
-	int64_t slowest_ns = 0;
+	int64_t longest_ns = 0;
 	for (int i = 0; i < head->place_count; i++) {
-		size_t k;
-		json_t *step_ns;
-		json_array_foreach(head->places[i].pace, k, step_ns)
-			if (json_integer_value(step_ns) > slowest_ns)
-				slowest_ns = json_integer_value(step_ns);
+		int64_t step_ns = pio_json_int_or(head->places[i].held, "step_ns", 0);
+		longest_ns = step_ns > longest_ns ? step_ns : longest_ns;
 	}
-	return slowest_ns;
+	return longest_ns;
 }
 
 /* The highest step that anybody has asked about; INT64_MIN: none has, or what a node asked
@@ -73,7 +70,7 @@ static void decide(pio_head *head)
 		end_by_signal(head);
 		return;
 	}
-	int64_t patience_s = pio_vote_patience_s(slowest_step_ns(head), head->spec.grace_s, is_limit(head));
+	int64_t patience_s = pio_vote_patience_s(longest_step_ns(head), &head->spec, is_limit(head));
 	snprintf(order, sizeof order, "end %lld %lld %s", (long long)asked + 1, (long long)patience_s,
 	         is_limit(head) ? "timeout" : "stop");
 	pio_head_order(head, order);
@@ -110,10 +107,10 @@ void pio_head_vote_tick(pio_head *head, int64_t now_ns)
 		return;
 	if (head->has_failed) {
 		head->vote_ns = 0;
-	} else if (all_have_answered(head)) {
-		decide(head);
-	} else if (now_ns - head->vote_ns > ANSWER_NS) {
+	} else if (now_ns - head->vote_ns > ANSWER_NS) { /* late ourselves: who holds may have given up */
 		head->vote_ns = 0;
 		end_by_signal(head);
+	} else if (all_have_answered(head)) {
+		decide(head);
 	}
 }

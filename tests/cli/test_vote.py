@@ -117,7 +117,7 @@ def test_two_nodes_of_two_ranks():
             drill = p.start("drill", "hang-rank", "pod-1", "--rank", "3", "--yes")
             wait_for(lambda: p.poll("SELECT 1 FROM event WHERE kind = 'drill'"), 30, "the drill")
             p.pioche("stop", "pod-1")
-            _, err = run.communicate(timeout=120)
+            _, err = run.communicate(timeout=300)  # a minute for the last step, and the grace
             drill.communicate(timeout=30)
             assert run.returncode == 1 and "pod-1 cancelled: stopped by a person" in err, err
             assert ends(p, 1)[0] is None

@@ -225,7 +225,9 @@ static void a_stop_ends_all_ranks_at_one_step(void **state)
 static void a_stopped_rank_is_not_waited_for_for_ever(void **state)
 {
 	(void)state;
-	run r = start(vote_orders(2, "100000", "-1"));
+	json_t *spec = vote_orders(2, "100000", "-1");
+	json_object_set_new(spec, "last_step_s", json_integer(0));
+	run r = start(spec);
 	json_t *event = next_event(&r);
 	while (strcmp(text_of(event, "event"), "started") != 0) {
 		json_decref(event);
@@ -255,14 +257,17 @@ static void who_never_asks_gets_the_signal(void **state)
 	json_decref(record);
 }
 
-static void wait_for_vote(run *r)
+/* How long the ranks have to come to their last step. */
+static int64_t wait_for_vote(run *r)
 {
 	json_t *event = next_event(r);
 	while (strcmp(text_of(event, "event"), "vote") != 0) {
 		json_decref(event);
 		event = next_event(r);
 	}
+	int64_t patience_s = int_of(event, "patience_s");
 	json_decref(event);
+	return patience_s;
 }
 
 /* Told to end at a step that the program has not. */
@@ -295,22 +300,45 @@ static void who_ends_by_a_signal_is_not_done(void **state)
 	json_decref(record);
 }
 
-static void a_second_signal_goes_to_the_ranks(void **state)
+/* Whatever it was that had the ranks told a step. */
+static void a_signal_meanwhile_goes_to_the_ranks(void **state)
+{
+	for (int is_order = 0; is_order < 2; is_order++) {
+		json_t *spec = vote_orders(1, "5", "-1");
+		json_object_set_new(spec, "grace_s", json_integer(600));
+		run r = start_voters(spec, 1);
+		wait_for_text("rank-0.out", "waits\n", 1);
+		alarm(200); /* for so long it is not waited */
+		if (is_order)
+			command(&r, "stop\n");
+		else
+			kill(r.pid, SIGTERM);
+		wait_for_vote(&r);
+		if (!is_order)
+			pio_clock_sleep_ms(2500); /* else it is the same one, come by the keeper */
+		kill(r.pid, SIGTERM);
+		json_t *record = end(&r);
+		alarm(0);
+		expect_all_left_well(record);
+		assert_string_equal(text_of(record, "result"), "cancelled");
+		json_decref(record);
+		tear_down(state), set_up(state);
+	}
+}
+
+/* To keeper and agent, as to all of a process group. */
+static void one_signal_that_comes_twice_is_one(void **state)
 {
 	(void)state;
-	json_t *spec = vote_orders(1, "5", "-1");
-	json_object_set_new(spec, "grace_s", json_integer(600));
-	run r = start_voters(spec, 1);
-	wait_for_text("rank-0.out", "waits\n", 1);
-	alarm(200); /* for so long it is not waited */
+	run r = start(vote_orders(2, "100000", "-1"));
+	pid_t agent = expect_started(&r);
+	wait_for_text("rank-0.out", "up\n", 1);
+	wait_for_text("rank-1.out", "up\n", 1);
 	kill(r.pid, SIGTERM);
 	wait_for_vote(&r);
-	pio_clock_sleep_ms(1500);
-	kill(r.pid, SIGTERM);
+	kill(agent, SIGTERM);
 	json_t *record = end(&r);
-	alarm(0);
-	expect_all_left_well(record);
-	assert_string_equal(text_of(record, "result"), "cancelled");
+	assert_true(common_end(2) > 3);
 	json_decref(record);
 }
 
@@ -331,19 +359,51 @@ static void who_fails_at_the_last_step_is_named(void **state)
 	json_decref(record);
 }
 
+/* Before they are signalled ranks have a minute and grace_s, and longer where a step took
+ * longer, or the present one has by now; with a time limit near, a minute in all. */
+static void patience_follows_the_longest_step(void **state)
+{
+	const struct { const char *steps, *long_ms, *text; int floor_s, from_s, to_s; int signal_number; } ways[] = {
+		{ "100000", "1", "on\n", 60, 61, 61, 0 },
+		{ "100000", "1", "on\n", 60, 60, 60, SIGUSR2 },
+		{ "100000", "3000", "on\n", 0, 5, 30, 0 },
+		{ "5", "1", "waits\n", 0, 5, 30, 0 },
+	};
+	for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+		json_t *spec = orders(1, json_pack("[s, s, s, s, s, s]", self, "rank", ways[i].steps, "-1", "-1",
+		                                   ways[i].long_ms));
+		if (!ways[i].floor_s)
+			json_object_set_new(spec, "last_step_s", json_integer(0));
+		run r = start_voters(spec, 1);
+		wait_for_text("rank-0.out", ways[i].text, 1);
+		if (strcmp(ways[i].text, "waits\n") == 0)
+			pio_clock_sleep_ms(2500);
+		if (ways[i].signal_number)
+			kill(r.pid, ways[i].signal_number);
+		else
+			command(&r, "stop\n");
+		assert_in_range(wait_for_vote(&r), ways[i].from_s, ways[i].to_s);
+		assert_int_equal(mkdir(path_in(dir, "go"), 0700), 0);
+		json_decref(end(&r));
+		tear_down(state), set_up(state);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	if (argc > 1 && strcmp(argv[1], "agent") == 0)
 		return agent_main();
 	if (argc > 3 && strcmp(argv[1], "rank") == 0)
-		_exit(vote_rank_main(atoi(argv[2]), atoi(argv[3]), argc > 4 ? atoi(argv[4]) : -1));
+		_exit(vote_rank_main(atoi(argv[2]), atoi(argv[3]), argc > 4 ? atoi(argv[4]) : -1,
+		                     argc > 5 ? atoi(argv[5]) : 1));
 	find_self();
 	const struct CMUnitTest tests[] = {
 		T(all_end_at_one_step_whatever_the_timing), T(what_is_dropped_is_not_given),
 		T(a_stop_ends_all_ranks_at_one_step), T(a_stopped_rank_is_not_waited_for_for_ever),
 		T(who_never_asks_gets_the_signal), T(who_is_done_before_is_done),
-		T(who_ends_by_a_signal_is_not_done), T(a_second_signal_goes_to_the_ranks),
-		T(who_fails_at_the_last_step_is_named),
+		T(who_ends_by_a_signal_is_not_done), T(a_signal_meanwhile_goes_to_the_ranks),
+		T(one_signal_that_comes_twice_is_one),
+		T(who_fails_at_the_last_step_is_named), T(patience_follows_the_longest_step),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,7 +5,8 @@
 static int rank_body(const char *word)
 {
 	return strcmp(word, "deaf") == 0 ? log_main(word)
-	                                 : vote_rank_main(100000, strcmp(word, "mute") == 0 ? 3 : -1, -1);
+	                                 : vote_rank_main(100000, strcmp(word, "mute") == 0 ? 3 : -1, -1,
+	                                                  strcmp(word, "slow") == 0 ? 3000 : 1);
 }
 
 static int end_of(int rank)
@@ -125,6 +126,49 @@ static void a_second_stop_is_a_signal(void **state)
 	pio_str_fini(&events);
 }
 
+static void patience_follows_the_longest_step(void **state)
+{
+	(void)state;
+	json_t *spec = orders(2, 1, "slow");
+	json_object_set_new(spec, "last_step_s", json_integer(0));
+	pid_t pid = start(spec);
+	wait_for_text("rank-1.out", "on\n", 1);
+	kill(pid, SIGTERM);
+	json_decref(end(pid));
+	pio_str events = read_text("head.events");
+	const char *patience = strstr(events.data, "\"patience_s\":");
+	assert_non_null(patience);
+	assert_in_range(atoi(patience + strlen("\"patience_s\":")), 5, 30);
+	pio_str_fini(&events);
+}
+
+/* A head that was held up until the agents may have given it up names no step. */
+static void a_late_head_sends_a_signal(void **state)
+{
+	(void)state;
+	json_t *spec = orders(2, 1, "ask");
+	put_start_apart(spec);
+	json_object_set_new(spec, "grace_s", json_integer(60));
+	pid_t pid = start(spec);
+	wait_for_text("rank-0.out", "up\n", 1);
+	wait_for_text("rank-1.out", "up\n", 1);
+	pio_str keeper = read_text("keeper");
+	pio_proc_signal_tree(atoi(keeper.data), SIGSTOP);
+	kill(pid, SIGTERM);
+	pio_clock_sleep_ms(300);
+	kill(pid, SIGSTOP);
+	pio_proc_signal_tree(atoi(keeper.data), SIGCONT);
+	pio_clock_sleep_ms(5500);
+	kill(pid, SIGCONT);
+	pio_str_fini(&keeper);
+	json_decref(end(pid));
+	pio_str events = read_text("head.events");
+	assert_null(strstr(events.data, "all ranks end at step"));
+	pio_str_fini(&events);
+	assert_int_equal(end_of(0), -1);
+	assert_int_equal(end_of(1), -1);
+}
+
 int main(int argc, char **argv)
 {
 	int status = be_another(argc, argv, rank_body);
@@ -133,6 +177,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		T(all_nodes_end_at_one_step), T(a_node_that_hangs_does_not_hold_the_others),
 		T(a_rank_that_dies_while_all_end_is_heard_of), T(a_second_stop_is_a_signal),
+		T(patience_follows_the_longest_step), T(a_late_head_sends_a_signal),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

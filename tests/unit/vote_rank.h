@@ -22,8 +22,8 @@ static inline void vote_rank_told(int number)
 /* `steps` of them, with a pause that differs from rank to rank; "up" at the third, "end
  * STEP" at the one that it hears to be the last. Rank `silent` never asks. Less than 100
  * steps: then it waits for a file `go`. Rank `failing` ends with 1, and the others wait
- * for it until they get a signal; -1: none does. */
-static inline int vote_rank_main(int steps, int silent, int failing)
+ * for it until they get a signal; -1: none does. Step 4 takes `long_ms`. */
+static inline int vote_rank_main(int steps, int silent, int failing, int long_ms)
 {
 	pio_run *joined;
 	pio_comm *comm;
@@ -34,12 +34,12 @@ static inline int vote_rank_main(int steps, int silent, int failing)
 	pio_key key = pio_key_get(joined, "loss");
 	for (int step = 1; step <= steps && !vote_rank_was_told; step++) {
 		float sum = 1;
-		pio_clock_sleep_ms(1 + (step * 7 + info->rank * 3) % 5);
+		pio_clock_sleep_ms(step == 4 ? long_ms : 1 + (step * 7 + info->rank * 3) % 5);
 		if (pio_comm_allreduce(comm, &sum, 1) || (int)sum != info->world)
 			return 97;
 		pio_log(joined, key, step, sum);
-		if (step == 3)
-			dprintf(1, "up\n");
+		if (step == 3 || step == 5)
+			dprintf(1, step == 3 ? "up\n" : "on\n");
 		if (info->rank != silent && pio_should_stop(joined, step)) {
 			dprintf(1, "end %d\n", step);
 			break;
