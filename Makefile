@@ -171,7 +171,7 @@ $(BUILD)/tests/test_gpt_%: tests/unit/test_gpt_%.c $(filter-out %/main.o,$(GPT_O
 $(BUILD)/tests/%: tests/unit/%.c $(CORE_OBJ)
 	@mkdir -p $(@D)
 	@echo "LD $@"
-	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.c %.o,$^) -lcmocka $(LDLIBS)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $< $(filter %.o,$^) -lcmocka $(LDLIBS)
 
 # Kills, failing disks and power failures: the sweeps of tests/crash, in C.
 $(BUILD)/tests/crash_%: tests/crash/crash_%.c $(CRASH_SRC) tests/crash/*.h $(CORE_OBJ)
