@@ -220,8 +220,12 @@ static int is_reread(bool *reread, pio_store *store, int64_t checkpoint_id, pio_
 static int drop_unless_anchor(pio_store *store, int64_t checkpoint_id, pio_err *err)
 {
 	pio_err why = PIO_ERR_INIT;
+	int64_t is_anchor = 0;
 	int rc = pio_store_checkpoint_drop(store, checkpoint_id, &why);
-	if (rc == -PIO_EBUSY)
+	if (rc == -PIO_EBUSY) /* also where another process does not let go of the store */
+		(void)pio_sql_int(&is_anchor, store, NULL, "SELECT EXISTS (SELECT 1 FROM checkpoint c WHERE c.id = ?1"
+		                  " AND " PIO_CHECKPOINT_ANCHOR ")", "i", checkpoint_id);
+	if (is_anchor)
 		return 0;
 	if (rc && err)
 		*err = why;

@@ -196,6 +196,32 @@ static void nothing_is_dropped_for_a_damaged_one(void **unused)
 	store_down(&f);
 }
 
+/* Each of them would be waited for anew. */
+static void a_store_that_is_held_is_told_and_nothing_is_tried_twice(void **unused)
+{
+	(void)unused;
+	static const int64_t three[] = { 10, 20, 30 };
+	const pio_keep keep = { .last = 1 };
+	fixture f = store_up_run();
+	sqlite3 *other;
+	int64_t unread;
+	put_checkpoints(&f, three, 3);
+	fold(&f, true);
+	check_ok(pio_store_verify(&(pio_verify_result){ 0 }, f.store, &(pio_verify_options){ .how = PIO_VERIFY_REREAD },
+	                          NULL, NULL, &err));
+	assert_int_equal(sqlite3_open(path_in(f.dir, "pioche.db"), &other), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(other, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
+	sqlite3_busy_timeout(pio_store_db(f.store), 0);
+	check_fails(pio_store_checkpoint_retain(&unread, f.store, f.run, &keep, &err), PIO_EBUSY,
+	            "another process is writing");
+	assert_int_equal(sqlite3_exec(other, "ROLLBACK", NULL, NULL, NULL), SQLITE_OK);
+	sqlite3_close(other);
+	assert_string_equal(steps_of(&f, "true"), "10,20,30");
+	assert_int_equal(retain(&f, keep), 0);
+	assert_string_equal(steps_of(&f, "true"), "30");
+	store_down(&f);
+}
+
 static void a_file_that_no_row_names_can_go(void **unused)
 {
 	(void)unused;
@@ -226,6 +252,7 @@ int main(void)
 		cmocka_unit_test(what_somebody_needs_stays),
 		cmocka_unit_test(who_needs_it_is_found_by_an_index),
 		cmocka_unit_test(nothing_is_dropped_for_a_damaged_one),
+		cmocka_unit_test(a_store_that_is_held_is_told_and_nothing_is_tried_twice),
 		cmocka_unit_test(a_file_that_no_row_names_can_go),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
