@@ -1,4 +1,4 @@
-/* change.h: what a person changed of a sweep while it was under way, in order.
+/* change.h: what was changed of a sweep while it was under way, by a person or its session, in order.
  *
  * Each change says how many proposals of the search and how many observations came
  * before it. So what a search knew when it made a proposal follows from rows alone,

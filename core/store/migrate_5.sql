@@ -49,7 +49,7 @@ CREATE TABLE sweep_change (
   number      INTEGER NOT NULL,
   proposed    INTEGER NOT NULL,
   seen        INTEGER NOT NULL,
-  kind        TEXT NOT NULL CHECK (kind IN ('runs', 'freeze', 'thaw', 'drop', 'restore', 'warm')),
+  kind        TEXT NOT NULL CHECK (kind IN ('runs', 'workers', 'freeze', 'thaw', 'drop', 'restore', 'warm')),
   detail      TEXT NOT NULL,
   reason      TEXT,
   time_ns     INTEGER NOT NULL,

@@ -505,12 +505,12 @@ CREATE TABLE rung (                            -- what a rule said of runs as th
 ) STRICT;
 CREATE INDEX rung_by_step ON rung (sweep_id, step, id);
 
-CREATE TABLE sweep_change (                    -- what a person changed of a sweep, in order
+CREATE TABLE sweep_change (                    -- what was changed of a sweep, in order
   sweep_id    INTEGER NOT NULL REFERENCES sweep,
   number      INTEGER NOT NULL,                -- 1, 2, ...
   proposed    INTEGER NOT NULL,                -- how many proposals of its sampler came before,
   seen        INTEGER NOT NULL,                -- and how many observations
-  kind        TEXT NOT NULL CHECK (kind IN ('runs', 'freeze', 'thaw', 'drop', 'restore', 'warm')),
+  kind        TEXT NOT NULL CHECK (kind IN ('runs', 'workers', 'freeze', 'thaw', 'drop', 'restore', 'warm')),
   detail      TEXT NOT NULL,                   -- JSON: of lua/pioche/sweep/history.lua
   reason      TEXT,
   time_ns     INTEGER NOT NULL,

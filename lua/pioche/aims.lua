@@ -19,10 +19,11 @@ function aims.goals(sweep)
   return sweep.goals or sweep.goal and { sweep.goal } or {}
 end
 
--- How many goals and constraints there are, as samplers are told, and of how many points of
--- other sweeps they are to hear.
-function aims.of(sweep, known)
-  return { goals = #aims.goals(sweep), constraints = #(sweep.constraints or {}), known = known or 0 }
+-- How many goals and constraints there are, as samplers are told, of how many points of other
+-- sweeps they are to hear, and how many points are under way at a time.
+function aims.of(sweep, known, workers)
+  return { goals = #aims.goals(sweep), constraints = #(sweep.constraints or {}), known = known or 0,
+    workers = workers }
 end
 
 -- The lower the better.

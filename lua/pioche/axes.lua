@@ -4,6 +4,7 @@
 -- each branch. A point of a group is a list of values, one an axis: a number, or of a
 -- choice which one of its list, from 1 on.
 local space_of = require "pioche.space"
+local sweep = require "pioche.core.sweep"
 
 local axes = {}
 local methods = {}
@@ -133,6 +134,26 @@ function axes.flat_values(list, params)
     values[i] = by_group[axis.group] and by_group[axis.group][axis.at] or false
   end
   return values
+end
+
+-- Where a number is in the range of its axis: 0 to 1.
+function axes.part(axis, value)
+  if not axis.log then return (value - axis.low) / (axis.high - axis.low) end
+  local low = sweep.log(axis.low)
+  return (sweep.log(value) - low) / (sweep.log(axis.high) - low)
+end
+
+-- The value of an axis that is there, of a choice in its order.
+function axes.at_part(axis, u)
+  local value = axis.low + u * (axis.high - axis.low)
+  if axis.log then
+    local low = sweep.log(axis.low)
+    value = math.max(axis.low, math.min(axis.high, sweep.exp(low + u * (sweep.log(axis.high) - low))))
+    return axis.kind == "whole" and math.floor(value + 0.5) or value
+  elseif axis.kind ~= "real" then
+    return math.min(axis.high, axis.low + math.floor(u * (axis.high - axis.low + 1)))
+  end
+  return value
 end
 
 -- The raw point of such values.

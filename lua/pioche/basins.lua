@@ -4,6 +4,7 @@
 -- is at the bottom, a few leaps are made, and from the best of these that is far from all bottoms the
 -- next descent begins. By turns they lead anywhere, and to a point that differs from the best one in
 -- a parameter or two: a better basin is often a neighbour, or like a good one in most parameters.
+local axes = require "pioche.axes"
 local sweep = require "pioche.core.sweep"
 
 local basins = {}
@@ -30,20 +31,13 @@ function basins:kind()
   return self.round % 2 == 1 and "hop" or "anywhere"
 end
 
--- 0 to 1 of an axis' range.
-local function unit(axis, value)
-  if not axis.log then return (value - axis.low) / (axis.high - axis.low) end
-  local low = sweep.log(axis.low)
-  return (sweep.log(value) - low) / (sweep.log(axis.high) - low)
-end
-
 -- Are values as near a bottom as that, in parts of each range?
 local function is_near(self, values, bottom, limit)
   for i, axis in ipairs(self.list) do
     local a, b = values[i], bottom[i]
     if axis.kind == "choice" or not a or not b then
       if a ~= b then return false end
-    elseif math.abs(unit(axis, a) - unit(axis, b)) >= limit then
+    elseif math.abs(axes.part(axis, a) - axes.part(axis, b)) >= limit then
       return false
     end
   end
@@ -62,15 +56,6 @@ function basins:knows(values, best)
   return is_near_any(self, values, best, same)
 end
 
-local function draw(axis, u)
-  if axis.kind == "choice" then return 1 + math.floor(u * axis.high) end
-  if axis.kind == "whole" and not axis.log then return axis.low + math.floor(u * (axis.high - axis.low + 1)) end
-  if not axis.log then return axis.low + u * (axis.high - axis.low) end
-  local value = sweep.exp(sweep.log(axis.low) + u * (sweep.log(axis.high) - sweep.log(axis.low)))
-  value = math.max(axis.low, math.min(axis.high, value))
-  return axis.kind == "whole" and math.floor(value + 0.5) or value
-end
-
 -- Values of a leap from these, nil where nothing can be moved; is_fixed: axes that stay as they are.
 function basins:leap(number, from, is_fixed)
   local free, values = {}, table.move(from, 1, #from, 1, {})
@@ -82,7 +67,7 @@ function basins:leap(number, from, is_fixed)
   local surely = free[sweep.integer(self.seed, number, "leap", 1, #free)]
   for _, i in ipairs(free) do
     if i == surely or sweep.uniform(self.seed, number, "leap of " .. i) < chance then
-      values[i] = draw(self.list[i], sweep.uniform(self.seed, number, "leap to " .. i))
+      values[i] = axes.at_part(self.list[i], sweep.uniform(self.seed, number, "leap to " .. i))
     end
   end
   return values

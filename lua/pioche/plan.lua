@@ -113,18 +113,20 @@ local function options_of(sweep, changes)
 end
 
 -- The sweep's sampler, ready to propose. One that reads no results is the same
--- each time: what it proposed once is not worked out again. changes: what a person
--- changed, { runs, frozen, priors }, as sweep/history.lua has it. Also gives the space that it
--- searches.
+-- each time: what it proposed once is not worked out again. changes: what was changed of the
+-- sweep, { runs, workers, frozen, priors }, as sweep/history.lua has it; nil: it is to begin. Also
+-- gives the space that it searches.
 function plan.sampler(sweep, changes)
   local is_changed = changes and (changes.changed > 0)
-  if sweep.sampler and not is_changed then return sweep.sampler, sweep.space end
+  local workers = sweep.launch.parallel
+  if changes then workers = changes.workers end
+  if sweep.sampler and not is_changed and sweep.sampler_workers == workers then return sweep.sampler, sweep.space end
   extend(sweep)
   local space = is_changed and next(changes.frozen) and sweep.space:fixed(changes.frozen) or sweep.space
   space.region = changes and region.new(space) -- points.lua looks there
   local sampler = sweep.search.module.new(space, options_of(sweep, changes),
-    aims.of(sweep, is_changed and changes.priors or 0))
-  if not sampler.adaptive and not is_changed then sweep.sampler = sampler end
+    aims.of(sweep, is_changed and changes.priors or 0, workers))
+  if not sampler.adaptive and not is_changed then sweep.sampler, sweep.sampler_workers = sampler, workers end
   if sampler.is_population then population.fit(sweep) end
   if sampler.adaptive and not sweep.goal then
     sweep.box:blame(sweep.at, "goal", "is missing: search = pioche.%s learns from results, expected "

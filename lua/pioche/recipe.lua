@@ -304,7 +304,8 @@ end
 local function explain_search(self)
   local search = self.search
   if search.module.choose then
-    local name, words = search.module.choose(self.space, search.options.runs, aims.of(self, self.warm and 1))
+    local name, words = search.module.choose(self.space, search.options.runs,
+      aims.of(self, self.warm and 1 or 0, self.launch.parallel))
     search.why = ("%s: %s%s"):format(search.why, name and name .. ", " or "", words)
   end
 end

@@ -376,7 +376,8 @@ end
 function sweeps.warm_sampler(sweep, found)
   local rows = {}
   for _, item in ipairs(found) do table.move(item.told, 1, #item.told, #rows + 1, rows) end
-  local sampler = plan.sampler(sweep, { changed = 1, frozen = {}, priors = #rows })
+  local sampler = plan.sampler(sweep,
+    { changed = 1, workers = sweep.launch.parallel, frozen = {}, priors = #rows })
   history.tell_priors(sampler, sweep, rows, sweeps.tell)
   return sampler
 end
@@ -384,6 +385,18 @@ end
 -- The search of a sweep at its beginning.
 function sweeps.history(store, sweep_id, sweep)
   return history.new(store, sweep_id, sweep, sweeps.tell)
+end
+
+-- A search that goes by how many points are under way at a time hears it from the record, where
+-- each session puts its own number: what it proposes does not depend on who derives it again.
+local function tell_workers(progress)
+  local history_of, sweep, workers = progress.history, progress.sweep, progress.sweep.launch.parallel
+  if not sweep.search.module.has_workers then return end
+  history_of:hear()
+  local is_over = history_of.number >= (history_of:current().size or math.huge)
+  if history_of.workers == workers or is_over then return end
+  check(progress.session.store:change_add(progress.spec.sweep_id, "workers", check(json.encode { workers = workers })))
+  history_of:hear()
 end
 
 -- All of its proposals, where they wait for nothing.
@@ -433,6 +446,7 @@ function sweeps.run(session, sweep)
   attention.hold(function()
     transaction(session.store, function()
       resume(progress)
+      tell_workers(progress)
       propose_all(progress)
       if progress.racing then progress.racing:resume() end
     end)

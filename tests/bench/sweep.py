@@ -5,7 +5,8 @@ Each function of sweep_functions.lua is searched with SEEDS seeds (20); a cell i
 of the regret at a budget, with its quartiles. Where pip can install Optuna, in build/optuna,
 its samplers are run beside, on the same functions. FILTER=text takes the functions whose
 name has the text, SEARCHES="tpe optuna-tpe" those searches alone, SHORT=1 fewer seeds and
-no budget of 200."""
+no budget of 200. WORKERS=16: own searches alone, with so many runs under way at a time, each of
+which takes a while of its own."""
 import json
 import os
 import statistics
@@ -73,7 +74,8 @@ def main():
     wanted = os.environ.get("SEARCHES", "").split()
     every = dict.fromkeys(OWN + FRONT_OWN + PEERS + FRONT_PEERS)
     searches = [s for s in every if not wanted or s in wanted]
-    has_peer = any(s.startswith("optuna-") for s in searches)
+    is_alone = os.environ.get("WORKERS", "1") != "1"
+    has_peer = any(s.startswith("optuna-") for s in searches) and not is_alone
     python, why = optuna_venv.python() if has_peer else (None, "not asked for")
     if not python:
         print(f"skipped: Optuna: {why}")

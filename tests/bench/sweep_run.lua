@@ -1,6 +1,7 @@
 -- What searches find on the functions of sweep_functions.lua, and how long a proposal
 -- takes: lines of JSON for sweep.py. Environment: SEARCH, FUNCTION, SEEDS, BUDGETS; SPEED=1
--- for the times; CHECK=1 for each function's value at a few points.
+-- for the times; CHECK=1 for each function's value at a few points; WORKERS=n: so many runs are
+-- under way at a time, and each takes a while of its own.
 local aims = require "pioche.aims"
 local json = require "pioche.core.json"
 local space_of = require "pioche.space"
@@ -17,25 +18,49 @@ local none = 1e9               -- the value of no run yet
 
 local function say(row) sys.write(1, json.encode(row) .. "\n") end
 
+local workers = math.tointeger(os.getenv("WORKERS") or 1)
+
 local function search(name, given, options, goals)
   local module = require("pioche.samplers." .. name)
   return module.new(space_of.compile(box, {}, given), module.check({ box = box, at = {} }, options),
-    { goals = goals or 1, constraints = 0 })
+    { goals = goals or 1, constraints = 0, workers = workers })
+end
+
+-- Points of a search in the order in which their runs end, one by one: number and parameters. The
+-- time that each takes is of an exponential distribution.
+local function ended(sampler, last, seed)
+  local active, proposed, now = {}, 0, 0
+  return function()
+    while #active < workers and proposed < last do
+      proposed = proposed + 1
+      local takes = -math.log(1 - sweep.uniform(seed, proposed, "time"))
+      active[#active + 1] = { number = proposed, params = sampler:propose(proposed), ends = now + takes }
+    end
+    local first
+    for i, one in ipairs(active) do
+      if not first or one.ends < active[first].ends then first = i end
+    end
+    if not first then return nil end
+    local one = table.remove(active, first)
+    now = one.ends
+    return one.number, one.params
+  end
 end
 
 -- The regret after each budget, of what the function is without its noise.
 local function run(f, name, seed, budgets)
   local last = budgets[#budgets]
   local sampler, best, regrets = search(name, f.space(words), { runs = last, seed = seed }), none, {}
-  for n = 1, last do
-    local params = sampler:propose(n)
+  local count = 0
+  for n, params in ended(sampler, last, seed) do
     local value, violation = f.value(params, n + 1000 * seed), f.violation and f.violation(params)
     local is_outside = violation and violation > 0
     sampler:observe(n, is_outside and aims.penalty(violation) or value,
       { status = "finished", violation = violation, loss = value })
     if not is_outside then best = math.min(best, f.true_value(params)) end
+    count = count + 1
     for i, budget in ipairs(budgets) do
-      if n == budget then regrets[i] = best - (f.least or 0) end
+      if count == budget then regrets[i] = best - (f.least or 0) end
     end
   end
   say { ["function"] = f.name, search = name, seed = seed, regrets = json.array(regrets) }

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """A sweep is changed while it is under way: larger, a parameter frozen, a run set aside. Its
 search goes by it from then on, and everything is derived again across it."""
+import json
 import os
 import signal
 import sys
@@ -226,6 +227,37 @@ def test_few_runs_that_become_many_change_the_search_from_then_on():
         assert [{k: r[k] for k in ("number", "params")} for r in rows[:10]] == before
         assert rows[9]["seen"] == 0 and rows[10]["seen"] == 10, "even points, then a search that learns"
         replayed(p, 26)
+
+
+def test_how_many_are_under_way_is_on_record_and_not_read_from_who_derives_it_again():
+    with Project() as p:
+        search = "auto { runs = 60, seed = 1 }"
+        p.write("r.lua", recipe(search))
+        assert ", 16 at a time\n" in p.pioche("plan", "r.lua", "launch.parallel=16").out
+        assert "at a time" not in p.pioche("plan", "r.lua").out.split("search ")[1].split("\n")[0]
+        planned = p.pioche("plan", "r.lua", "launch.parallel=16", "--json").json["points"]
+        process = p.start("run", "r.lua", "launch.parallel=16")
+        wait_for(lambda: p.poll("SELECT 1 FROM proposal WHERE observed = 20"))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        first = p.sql("SELECT number, params FROM proposal ORDER BY 1")
+        assert [json.loads(r["params"]) for r in first[:len(planned)]] == planned
+        p.pioche("run", "r.lua", "launch.parallel=3")
+        assert p.sql("SELECT number, params FROM proposal ORDER BY 1")[:len(first)] == first
+        p.pioche("run", "r.lua", "launch.parallel=5")
+        changes = p.sql("SELECT kind, detail, proposed FROM sweep_change ORDER BY number")
+        assert changes == [{"kind": "workers", "detail": '{"workers":16}', "proposed": 0},
+                           {"kind": "workers", "detail": '{"workers":3}', "proposed": len(first)}], changes
+        for parallel in (1, 60):
+            said = p.pioche("sweep", "replay", "f", f"launch.parallel={parallel}", "--json", expect=None).json
+            assert said["same"] and said["proposals"] == 60, said
+        assert "16 at a time" in p.pioche("sweep", "show", "f").out
+        p.sh("sqlite3 .pioche/pioche.db \"UPDATE sweep_change SET detail = '{\\\"workers\\\":1}'\"")
+        assert not p.pioche("sweep", "replay", "f", "--json", expect=None).json["same"]
+        # Where none can wait for another, points are even; of a sweep that has begun they are not from then on.
+        p.write("r.lua", recipe("auto { runs = 20, seed = 1 }"))
+        p.pioche("run", "r.lua", "launch.parallel=20")
+        assert p.sql("SELECT max(seen) AS seen FROM proposal WHERE sweep_id = 2") == [{"seen": 0}]
 
 
 WARM = """local pioche = require "pioche"

@@ -11,15 +11,17 @@ local box = { blame = function(_, _, path, format, ...) error(path .. ": " .. fo
 local words = {}
 for _, word in ipairs(space_of.words) do words[word] = space_of[word] end
 
-local function search(name, given, options, where)
+local function search(name, given, options, where, aims)
   local module = require("pioche.samplers." .. name)
-  return module.new(space_of.compile(box, {}, given, where), module.check({ box = box, at = {} }, options))
+  return module.new(space_of.compile(box, {}, given, where), module.check({ box = box, at = {} }, options), aims)
 end
 
 -- The best value of a search on a function of the bench; `delay`: an observation comes so
 -- many proposals later.
 local function best_of(name, f, seed, runs, delay)
-  local sampler, best, values = search(name, f.space(words), { runs = runs, seed = seed }), math.huge, {}
+  local sampler = search(name, f.space(words), { runs = runs, seed = seed }, nil,
+    { goals = 1, constraints = 0, known = 0, workers = 1 + (delay or 0) })
+  local best, values = math.huge, {}
   for n = 1, runs do
     local params = sampler:propose(n)
     values[n] = f.value(params, n)
@@ -121,9 +123,42 @@ test("auto goes downhill, and is not led astray by what is rugged, noisy or a tr
   end
 end)
 
-test("auto chooses by space and budget, and says why", function()
+test("auto of sixteen at a time goes downhill from what is under way, by several steps at a time", function()
+  for _, case in ipairs { { "Rosenbrock-10", 0.05 }, { "Levy-8", 0.1 }, { "mixed", 0.5 } } do
+    local f = named(case[1])
+    local random, auto = median("random", f, 3, 48), median("auto", f, 3, 48, 15)
+    assert(auto < case[2] * random, ("%s: auto %g, random %g"):format(f.name, auto, random))
+  end
+  local given = {}
+  for i = 1, 4 do given["x" .. i] = space_of.uniform(0, 1) end
+  local function near_middle(workers)
+    local sampler, near = search("auto", given, { runs = 60, seed = 1 }, nil,
+      { goals = 1, constraints = 0, known = 0, workers = workers }), 0
+    for n = 1, 16 do
+      local p, is_near = sampler:propose(n), true
+      for i = 1, 4 do is_near = is_near and math.abs(p["x" .. i] - 0.5) <= 0.1 end
+      near = near + (is_near and 1 or 0)
+    end
+    for n = 1, 16 do sampler:observe(n, n / 16, { status = "finished" }) end
+    local kinds, descents = sampler.region.kinds, 0
+    for n = 17, 40 do
+      sampler:propose(n)
+      descents = descents + (kinds[n] == "descent" and 1 or 0)
+    end
+    return near, descents
+  end
+  local near, descents = near_middle(16)
+  assert(near >= 8 and near < 16, near)
+  assert(descents > 3 and descents <= 12, descents)
+  near, descents = near_middle(1)
+  assert(near >= 8 and descents <= 3, descents)
+end)
+
+test("auto chooses by space, budget and workers, and says why", function()
   local auto = require "pioche.samplers.auto"
-  local function chosen(given, runs) return auto.choose(space_of.compile(box, {}, given), runs) end
+  local function chosen(given, runs, workers)
+    return auto.choose(space_of.compile(box, {}, given), runs, { goals = 1, known = 0, workers = workers or 1 })
+  end
   local cube, wide = { x = space_of.uniform(0, 1) }, {}
   for i = 1, 50 do wide["x" .. i] = space_of.uniform(0, 1) end
   equal({ chosen({ a = { 1, 2, 3 } }, 3) }, { "grid", "3 runs are enough for all 3 points" })
@@ -132,6 +167,8 @@ test("auto chooses by space and budget, and says why", function()
   equal({ chosen(cube, 100) }, { nil, "trust_region around the best point, gp and tpe by turns" })
   equal({ chosen(cube, 1000) },
     { nil, "trust_region around the best point, gp and tpe by turns, tpe alone after 400 runs" })
+  equal({ chosen(cube, 100, 16) }, { nil, "trust_region around the best point, gp and tpe by turns, 16 at a time" })
+  equal({ chosen(cube, 32, 32) }, { "sobol", "all 32 runs are under way before there is one to learn from" })
   local list = { 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 }
   equal({ chosen({ a = list, b = list }, 50) }, { nil, "gp and tpe by turns" })
   local sampler = search("auto", { a = { 1, 2, 3 } }, { runs = 9 })

@@ -7,14 +7,15 @@
 -- scout, which goes downhill elsewhere, from the best of a few leaps. The others are for the
 -- rest of the space: the Gaussian process, which is far ahead where the function is smooth, and
 -- the Parzen estimator, which is not led astray where it is rugged, by turns; the better one's
--- points have been of late, the more turns it gets.
+-- points have been of late, the more turns it gets. Where several points are under way at a time
+-- the region does not wait for the first: they begin around the middle.
 -- Where one of them finds a better place, the region moves there. Where there are more runs
 -- or parameters than a Gaussian process can bear, the estimator goes on alone. Several goals
 -- are for the estimator where runs are few, and for NSGA-II where there are many.
 local fields = require "pioche.fields"
 local sweep = require "pioche.core.sweep"
 
-local auto = { name = "auto", several = true,
+local auto = { name = "auto", several = true, has_workers = true,
   summary = "a search chosen by space and budget, and switched by what it finds" }
 
 local spread_max = 12          -- runs that are spread evenly, there being too few to learn from
@@ -49,9 +50,11 @@ end
 
 -- The sampler for a space and a budget, and why in words; nil: models by turns.
 function auto.choose(space, runs, aims)
-  local count = space:count()
+  local count, workers = space:count(), aims and aims.workers or 1
   if count and count <= runs then
     return "grid", ("%d runs are enough for all %d points"):format(runs, count)
+  elseif runs > 1 and runs <= workers and (aims.known or 0) == 0 then
+    return "sobol", ("all %d runs are under way before there is one to learn from"):format(runs)
   elseif runs <= spread_max and (aims and aims.known or 0) == 0 then
     return "sobol", ("%d runs are too few to learn from"):format(runs)
   elseif aims and aims.goals > 1 then
@@ -67,9 +70,10 @@ function auto.choose(space, runs, aims)
   if free > gp_axes_max then
     return "tpe", ("%d parameters are too many for a Gaussian process"):format(free)
   end
-  return nil, ("%sgp and tpe by turns%s"):format(
+  return nil, ("%sgp and tpe by turns%s%s"):format(
     has_numbers(space) and "trust_region around the best point, " or "",
-    runs > gp_runs_max and (", tpe alone after %d runs"):format(gp_runs_max) or "")
+    runs > gp_runs_max and (", tpe alone after %d runs"):format(gp_runs_max) or "",
+    workers > 1 and (", %d at a time"):format(workers) or "")
 end
 
 local methods = {}
@@ -88,7 +92,7 @@ function auto.new(space, options, aims)
   local self = setmetatable({ adaptive = true, options = options, gp = child("gp", space, given),
     tpe = child("tpe", space, given), by = {}, values = {}, order = {}, told = 0 }, methods)
   if has_numbers(space) then
-    self.region = child("trust_region", space, { runs = options.runs, seed = options.seed })
+    self.region = child("trust_region", space, { runs = options.runs, seed = options.seed }, aims)
     self.region.narrow = narrow
     self.gp.is_known = function(params) return self.region:knows(params) end
   end
@@ -139,6 +143,8 @@ end
 -- the time the best one that is wide, else one of the others.
 local function downhill(self, number)
   if not self.region or #self.order >= descents_max then return nil end
+  local drawn = sweep.uniform(self.options.seed, number, "downhill")
+  if #self.order == 0 then return drawn < share_wide and self.region:first_place() or nil end
   local list, wide, is_all_settled = self.region:best_places(), {}, true
   for i = 1, math.min(#list, places_max) do
     if list[i].rounds == 0 then wide[#wide + 1] = list[i].place end
@@ -146,7 +152,7 @@ local function downhill(self, number)
   end
   local first = list[1]
   local share = #wide > 0 and share_wide or share_narrow
-  local drawn = sweep.uniform(self.options.seed, number, "downhill") / share
+  drawn = drawn / share
   if drawn >= 1 or not first then return nil end
   if is_all_settled and not first.is_rough and drawn < (#wide > 0 and share_scout or 1) then
     return first.place, true

@@ -9,7 +9,9 @@
 -- point is added along the parameter of which the least is known; when all are known well
 -- enough, the region was too wide, and is halved (after Powell's NEWUOA, 2006; the trust
 -- regions of Eriksson et al., arXiv:1910.01739, are learned from, too). Noise is one of a few
--- levels, by the evidence.
+-- levels, by the evidence. Where many points are under way at a time, many of them are what the
+-- model says: each takes those before it to come out as expected, and is the lower bound of what is
+-- left (Desautels et al., JMLR 15, 2014). While nothing is known they are around the first point.
 --
 -- Beside the region there may be a scout: another one, which goes downhill from where basins.lua
 -- tells, until it is hopeless, or comes to where one has been; where it comes to be the best, the
@@ -25,7 +27,8 @@ local points = require "pioche.points"
 local price = require "pioche.price"
 local sweep = require "pioche.core.sweep"
 
-local trust = { name = "trust_region", summary = "downhill by a model of where the best point lies" }
+local trust = { name = "trust_region", has_workers = true,
+  summary = "downhill by a model of where the best point lies" }
 local check = errors.check
 
 local half_first = 0.09        -- of each range, to either side
@@ -37,7 +40,9 @@ local close = 0.1              -- half widths: points so near each other tell th
 local stretch = 4              -- half widths: the lengths of the model
 local known_max = 80           -- points of the model
 local trusted = 0.15           -- the deviation, in parts of all there can be, of what is known well enough
-local descents_max = 3         -- that are under way
+local descents_max = 3         -- that are under way,
+local descents_part = 0.8      -- or where that is more, this part of all that are
+local care, care_max = 0.5, 1  -- deviations by which the bound is lower, for each of them
 local noises = { 1e-8, 1e-5, 1e-3, 0.03, 0.3 }
 local halvings_max = 40
 local scout_min = 1e-4         -- then a scout is at the bottom
@@ -57,11 +62,12 @@ end
 local methods = {}
 methods.__index = methods
 
-function trust.new(space, options)
+function trust.new(space, options, aims)
+  local workers = aims and aims.workers or 1
   local self = setmetatable({ adaptive = true, options = options, axes = axes.of(space), slots = {},
     points = points.new(space, options.seed, math.min(100000, 1000 * options.runs)), order = {},
-    narrow = 0, price = price.new(), levels = levels.new(8), kinds = {}, begun = {}, place_of = {},
-    places = {}, params = {} }, methods)
+    narrow = 0, price = price.new(), levels = levels.new(8), kinds = {}, begun = {}, place_of = {}, places = {},
+    params = {}, descents_max = math.max(descents_max, math.floor(descents_part * workers)) }, methods)
   self.size = math.min(space:count() or options.runs, options.runs)
   self.list, self.is_parent = self.axes:flat(), {}
   for _, axis in ipairs(self.list) do
@@ -84,7 +90,7 @@ local function region_of(place, half)
   return { place = place, half = half, failed = false, descents = 0, probes = 0, rounds = 0 }
 end
 
--- Where a point is by the branches it takes: { first, scout (its regions), basins, since
+-- Where a point is by the branches it takes: { number (its first), first, scout (its regions), basins, since
 -- (observations from which the best one is taken), idle (descents in a row that promised
 -- nothing), is_settled (it has but digits to find), is_rough (noisy,
 -- or at the border of what meets the constraints) }.
@@ -282,8 +288,8 @@ local function leap(self, number, scout)
 end
 
 local function descent(self, number, region, bounds, noise)
-  if region.descents >= descents_max then return nil end
-  bounds.care = 0.5 * region.descents
+  if region.descents >= self.descents_max then return nil end
+  bounds.care = math.min(care_max, care * region.descents)
   local list = {}
   for i = 1, check(self.model:search(self.options.seed, number,
     { candidates = 200, starts = 3, calls = 60 }, bounds)) do
@@ -296,10 +302,22 @@ local function descent(self, number, region, bounds, noise)
   return "descent", list
 end
 
+-- Values anywhere in the region around the first number of a place; nothing is known.
+local function around(self, number, place)
+  local values, half = self:values_of(place.number), widths(self, half_first, 1)
+  for i, axis in ipairs(self.list) do
+    if values[i] and axis.kind ~= "choice" then
+      local side = 2 * sweep.uniform(self.options.seed, number, "around " .. i) - 1
+      local part = axes.part(axis, values[i]) + side * half[i]
+      values[i] = axes.at_part(axis, math.max(0, math.min(1, part)))
+    end
+  end
+  return values
+end
+
 -- Kind of a number, "descent", "geometry" or "leap", and its candidates as lists of values, the
 -- best first; nil where there is nothing to go on from, or enough is under way.
 local function decide(self, number, place, is_scout)
-  if not record_of(self, place) then return nil end
   for _ = 1, halvings_max do
     local region = is_scout and place.scout or place.first
     if is_scout and not region.members then
@@ -332,6 +350,7 @@ end
 -- What is decided depends on what was told alone: a search that takes up its own proposals
 -- of an earlier session decides again.
 local function plan(self, number, place, is_scout, take)
+  if not record_of(self, place) then return take(around(self, number, place)) end
   local kind, found = decide(self, number, place, is_scout)
   for _, values in ipairs(found or {}) do
     local taken = take(values)
@@ -366,10 +385,16 @@ function methods:best_places()
   return list
 end
 
+-- That of the first point; nil where there is none.
+function methods:first_place()
+  return self.places[1] and self.places[1].number and self.places[1]
+end
+
 local function begin(self, number, params)
   if not self.model then return end
   self.slots[number] = check(self.model:add(axes.flat_values(self.list, params)))
-  self.place_of[number], self.params[number] = place_of(self, params), params
+  local place = place_of(self, params)
+  self.place_of[number], self.params[number], place.number = place, params, place.number or number
 end
 
 -- A point by the model of a place, or of its scout; nil where it has none.
@@ -403,6 +428,7 @@ end
 -- The place for the next number of a search by itself: the best one; elsewhere, from what
 -- comes next, where there is no more to find.
 local function next_place(self)
+  if #self.order == 0 then return self:first_place() end
   local first = self:best_places()[1]
   if first and first.place.first.half <= half_min then
     for _, place in ipairs(self.places) do

@@ -1,14 +1,15 @@
 -- sweep/history.lua: the search of a sweep, brought to any moment of it.
 --
 -- What a sampler knows follows from rows alone: its proposals in order, each with how many
--- observations came before it, the observations in order, and what a person changed, each
--- change with how many of both came before (core/store/change.h). A change makes a new sampler,
+-- observations came before it, the observations in order, and what was changed, each change
+-- with how many of both came before (core/store/change.h). A change makes a new sampler,
 -- of the space and the budget as they are from then on, which is told all that came before, in
 -- its order. So it does not matter who made what in which session, and every proposal can be
 -- derived again.
 --
 -- Changes, and what their detail is:
 --   runs     { runs }                    points that it is to have
+--   workers  { workers }                 points are under way at a time, by its session; 1 at first
 --   freeze   { values = { name = value } }   proposals have this value from then on
 --   thaw     { names }                   or are free again
 --   drop     { run, ulid, points = { { number, observation } } }   a run is set aside: what its proposals
@@ -28,7 +29,7 @@ local prior_numbers = -(1 << 40) -- a point of another sweep has a number below 
 -- The search of a sweep at its beginning. sweep: of the recipe; tell: sweeps.tell.
 function history.new(store, sweep_id, sweep, tell)
   return setmetatable({ store = store, id = sweep_id, sweep = sweep, tell_sampler = tell, number = 0, seen = 0,
-    changed = 0, frozen = {}, aside = {}, priors = 0, stale = true }, methods)
+    changed = 0, workers = 1, frozen = {}, aside = {}, priors = 0, stale = true }, methods)
 end
 
 -- ---- what is on record -----------------------------------------------------------------
@@ -66,6 +67,10 @@ local apply = {}
 
 function apply.runs(self, detail)
   self.runs = detail.runs
+end
+
+function apply.workers(self, detail)
+  self.workers = detail.workers
 end
 
 function apply.freeze(self, detail)

@@ -163,6 +163,7 @@ end
 local function change_text(change)
   local detail = change.detail
   local text = change.kind == "runs" and ("%d points instead"):format(detail.runs)
+    or change.kind == "workers" and ("%d at a time"):format(detail.workers)
     or change.kind == "freeze" and surgery.values_text(detail.values)
     or change.kind == "thaw" and table.concat(detail.names, ", ")
     or change.kind == "warm" and warm.text(detail) or detail.run
