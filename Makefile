@@ -204,8 +204,8 @@ $(BUILD)/gpu_host/libnvidia-ml.so.1: tests/gpu_host/nvml.c
 	$(Q)$(CC) -std=gnu11 -O1 $(SANFLAGS) -shared -fPIC -Wl,-soname,$(@F) -o $@ $<
 
 # An old-style RPATH: a sanitizer's own dlopen looks nowhere else.
-$(BUILD)/tests/test_nvml $(BUILD)/tests/test_preflight $(BUILD)/tests/test_cuda $(BUILD)/bench/bench_host: LDFLAGS += -Wl,--disable-new-dtags,-rpath,'$$ORIGIN/../gpu_host'
-$(BUILD)/tests/test_cuda: $(BUILD)/gpu_host/libcuda.so.1
+$(BUILD)/tests/test_nvml $(BUILD)/tests/test_preflight $(BUILD)/tests/test_cuda $(BUILD)/tests/test_save_gpu $(BUILD)/bench/bench_host: LDFLAGS += -Wl,--disable-new-dtags,-rpath,'$$ORIGIN/../gpu_host'
+$(BUILD)/tests/test_cuda $(BUILD)/tests/test_save_gpu: $(BUILD)/gpu_host/libcuda.so.1
 $(BUILD)/tests/test_nvml $(BUILD)/tests/test_preflight $(BUILD)/bench/bench_host: $(BUILD)/gpu_host/libnvidia-ml.so.1
 
 # A GPU and NCCL on the host's threads, for tests alone. Programs of tests/gpu and
@@ -323,7 +323,7 @@ $(CUDA)/nccl_ranks: $(CUDA)/nccl_ranks.o $(BUILD)/lib/libpioche.a
 	$(Q)$(NVCC) -o $@ $^
 
 # nvcc for its include path alone: a host compiler does the work.
-$(CUDA)/abi.o: tests/gpu/abi.c core/client/nccl_library.h core/gpu/driver.h core/gpu/nvml_library.h
+$(CUDA)/abi.o: tests/gpu/abi.c core/client/cuda_library.h core/client/nccl_library.h core/gpu/driver.h core/gpu/nvml_library.h
 	@echo "NVCC $<"
 	$(Q)$(NVCC) -x c -Xcompiler -std=gnu11,-Wall,-Wextra,-Werror $(CUDA_INC) -c -o $@ $<
 

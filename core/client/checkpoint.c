@@ -19,6 +19,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "client/checkpoint.h"
+#include "client/fetch.h"
 #include "client/name.h"
 #include "sys/save.h"
 
@@ -112,6 +113,8 @@ static int add(pio_checkpoint *checkpoint, const char *role, pio_own_tensor *t, 
 	if (!rc && !t->data && t->size_bytes)
 		rc = pio_fail(err, PIO_EINVAL, "tensor \"%s\" of %llu bytes: data is NULL", name,
 		              (unsigned long long)t->size_bytes);
+	if (!rc && t->size_bytes)
+		rc = pio_fetch_context(&t->context, t->data, err);
 	if (!rc)
 		rc = place(t, name, shape, part, err);
 	if (!rc)

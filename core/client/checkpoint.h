@@ -22,6 +22,7 @@ typedef struct pio_own_tensor {
 	int64_t shape[PIO_SAFETENSORS_DIMS_MAX];
 	pio_region *part;              /* NULL: it is whole */
 	const void *data;
+	void *context;                 /* of the GPU whose memory that is (fetch.h); NULL: the host's */
 	uint64_t size_bytes;
 } pio_own_tensor;
 

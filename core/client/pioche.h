@@ -170,7 +170,9 @@ typedef struct pio_part {
  * NULL: it is whole; then each rank that adds it keeps its own (a generator's
  * state), and one that is the same everywhere need be added by one rank alone. Role
  * is a file of its own: "model", "optim.m", "optim.v", "master", "extra". The
- * bytes are not copied: they must stay unchanged until commit. With role and name
+ * bytes are not copied: they must stay unchanged until commit. `data` may be on a GPU
+ * (CUDA), where the commit first waits for all that was put on any stream of its context;
+ * a collective whose rank may be gone is waited for by pio_nccl_wait before. With role and name
  * NULL the checkpoint is given up: its commit fails, and no rank waits for it. */
 PIO_API int pio_checkpoint_add(pio_checkpoint *checkpoint, const char *role,
                                const char *name, pio_dtype dtype, int ndim,
@@ -185,11 +187,12 @@ enum {
 
 /* Write, hash, sync and report. Returns when this rank's files are on disk, or with
  * PIO_ASYNC when their bytes were copied into a buffer that is kept for the next time:
- * as much memory as the tensors have. Before the first byte is copied or written, room
- * is taken for all of them: -PIO_ENOSPC (-9) says how much is needed and free. What a
- * thread could not write is told by the next commit, which does its own work all the
- * same, or by pio_close, and by an event of the run; pio_close and exit() wait for it.
- * Frees the checkpoint, also on failure, and sets *checkpoint to NULL. */
+ * as much memory as the tensors have, pinned where some are a GPU's and it can be. Before
+ * the first byte is copied or written, room is taken for all of them: -PIO_ENOSPC (-9)
+ * says how much is needed and free. What a thread could not write is told by the next
+ * commit, which does its own work all the same, or by pio_close, and by an event of the
+ * run; pio_close and exit() wait for it. Frees the checkpoint, also on failure, and sets
+ * *checkpoint to NULL. */
 PIO_API int pio_checkpoint_commit(pio_checkpoint **checkpoint, int flags);
 
 /* Read a tensor of the checkpoint this attempt starts from (see resume_step), or

@@ -164,7 +164,7 @@ def _add(made: Any, role: str, name: str, value: Any) -> Any:
     part = None
     if isinstance(value, Part):
         part, value = _c_part(value.shape, value.offset), value.value
-    dtype, shape, address, owner = _array("tensor", name, value)
+    dtype, shape, address, owner = _array("tensor", name, value, gpu=True)
     _check(_lib.pio_checkpoint_add(made, _bytes("role", role), _bytes("tensor", name), dtype, len(shape),
                                    _numbers(shape), part, address))
     return owner

@@ -11,6 +11,7 @@ import operator
 import os
 import pathlib
 import struct
+import sys
 import zlib
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
@@ -131,8 +132,16 @@ _FORMATS = {"?": "bool", "B": "uint8", "b": "int8", "h": "int16", "H": "uint16",
             "l": "int64", "L": "uint64", "c": "uint8"}
 
 
-def _array(what: str, name: str, value: Any) -> Tuple[int, Sequence[int], Optional[int], Any]:
-    """dtype number, shape, address and what must stay alive."""
+def _stays_on_gpu(tensor: Any) -> bool:
+    """Can the library fetch it from there, as it is? ROCm's torch says "cuda", too."""
+    version = getattr(sys.modules.get("torch"), "version", None)
+    return (tensor.device.type == "cuda" and bool(getattr(version, "cuda", None)) and tensor.is_contiguous() and
+            not tensor.is_neg())
+
+
+def _array(what: str, name: str, value: Any, gpu: bool = False) -> Tuple[int, Sequence[int], Optional[int], Any]:
+    """dtype number, shape, address and what must stay alive; with `gpu` the address may be
+    one of CUDA."""
     owner: Any
     shape: Sequence[int]
     if hasattr(value, "data_ptr"):
@@ -140,7 +149,8 @@ def _array(what: str, name: str, value: Any) -> Tuple[int, Sequence[int], Option
         if owner.device.type == "meta" or str(owner.layout) != "torch.strided":
             raise TypeError("%s %r is on %s, its layout is %s: a dense tensor with data expected" %
                             (what, name, owner.device, owner.layout))
-        owner = owner.cpu().resolve_neg().contiguous()  # a view may hold its numbers negated
+        if not (gpu and _stays_on_gpu(owner)):
+            owner = owner.cpu().resolve_neg().contiguous()  # a view may hold its numbers negated
         dtype = str(owner.dtype).rpartition(".")[2]
         shape, address = tuple(owner.shape), owner.data_ptr()
     else:

@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "client/checkpoint.h"
+#include "client/fetch.h"
 
 #define ALIGN_BYTES 64u            /* of a tensor in the buffer */
 #define HUGE_BYTES (2u << 20)
@@ -101,13 +102,22 @@ static size_t aligned(uint64_t size_bytes)
 	return ((size_t)size_bytes + ALIGN_BYTES - 1) & ~(size_t)(ALIGN_BYTES - 1);
 }
 
+static void drop_buffer(pio_saver *saver)
+{
+	if (saver->pinned)
+		pio_fetch_unpin(saver->pinned, saver->buffer);
+	if (saver->buffer)
+		munmap(saver->buffer, saver->buffer_bytes);
+	saver->buffer = saver->pinned = NULL;
+	saver->buffer_bytes = 0;
+}
+
 /* Not part of a child, where each page of it would be copied once more. */
 static int make_room(pio_saver *saver, size_t size_bytes, pio_err *err)
 {
 	if (size_bytes <= saver->buffer_bytes)
 		return 0;
-	if (saver->buffer)
-		munmap(saver->buffer, saver->buffer_bytes);
+	drop_buffer(saver);
 	saver->buffer_bytes = (size_bytes + HUGE_BYTES - 1) & ~(size_t)(HUGE_BYTES - 1);
 	saver->buffer = mmap(NULL, saver->buffer_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (saver->buffer == MAP_FAILED) {
@@ -122,20 +132,56 @@ static int make_room(pio_saver *saver, size_t size_bytes, pio_err *err)
 	return 0;
 }
 
+/* Where a GPU is to copy to it. */
+static void pin(pio_saver *saver, const pio_checkpoint *checkpoint)
+{
+	void *context = NULL;
+	for (size_t i = 0; i < checkpoint->count && !context; i++)
+		context = checkpoint->tensors[i].context;
+	if (context && !saver->pinned && pio_fetch_pin(context, saver->buffer, saver->buffer_bytes))
+		saver->pinned = context;
+}
+
+static int append(void *at, const void *bytes, uint64_t size_bytes, pio_err *err)
+{
+	char **to = at;
+	(void)err;
+	memcpy(*to, bytes, size_bytes);
+	*to += size_bytes;
+	return 0;
+}
+
+static int copy_tensor(pio_saver *saver, char *to, const pio_own_tensor *t, pio_fetch *fetch, pio_err *err)
+{
+	if (!t->context)
+		return append(&to, t->data, t->size_bytes, err);
+	return saver->pinned ? pio_fetch_copy(fetch, t->context, to, t->data, t->size_bytes, err)
+	                     : pio_fetch_pieces(fetch, t->context, t->data, t->size_bytes, append, &to, err);
+}
+
+/* After it all tensors are of the host's memory. */
 static int copy(pio_saver *saver, pio_checkpoint *checkpoint, pio_err *err)
 {
 	size_t size_bytes = 0;
+	pio_fetch fetch = PIO_FETCH_INIT;
 	for (size_t i = 0; i < checkpoint->count; i++)
 		size_bytes += aligned(checkpoint->tensors[i].size_bytes);
 	int rc = make_room(saver, size_bytes, err);
 	char *to = saver->buffer;
+	if (!rc)
+		pin(saver, checkpoint);
 	for (size_t i = 0; !rc && i < checkpoint->count; i++) {
 		pio_own_tensor *t = &checkpoint->tensors[i];
 		if (!t->size_bytes)
 			continue;
-		t->data = memcpy(to, t->data, t->size_bytes);
+		rc = copy_tensor(saver, to, t, &fetch, err);
+		t->data = to;
+		t->context = NULL;
 		to += aligned(t->size_bytes);
 	}
+	if (!rc)
+		rc = pio_fetch_wait(&fetch, err);
+	pio_fetch_close(&fetch);
 	return rc;
 }
 
@@ -228,9 +274,7 @@ int pio_saver_fini(pio_saver *saver, pio_err *err)
 	wait_for_thread(saver);
 	int rc = pio_saver_result(saver, err);
 	list_remove(saver);
-	if (saver->buffer)
-		munmap(saver->buffer, saver->buffer_bytes);
-	saver->buffer = NULL;
+	drop_buffer(saver);
 	pthread_mutex_destroy(&saver->mutex);
 	return rc;
 }

@@ -28,6 +28,7 @@ typedef struct pio_saver {
 	pio_checkpoint *checkpoint;
 	void *buffer;
 	size_t buffer_bytes;
+	void *pinned;              /* the context (fetch.h) in which the buffer was; NULL: it is not */
 	pio_err failed;            /* the thread's */
 	pio_err untold;            /* the joined one's */
 	pid_t pid;

@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "client/env.h"
+#include "client/fetch.h"
 #include "sys/fs.h"
 #include "sys/save.h"
 
@@ -261,8 +262,9 @@ typedef struct writer {
 } writer;
 
 /* Hashed while still in the cache; and the disk begins while there is more to come. */
-static int put(writer *w, const void *bytes, uint64_t size_bytes, pio_err *err)
+static int put(void *writer_in, const void *bytes, uint64_t size_bytes, pio_err *err)
 {
+	writer *w = writer_in;
 	const uint8_t *at = bytes;
 	int rc = 0;
 	while (!rc && size_bytes) {
@@ -282,7 +284,13 @@ static int put(writer *w, const void *bytes, uint64_t size_bytes, pio_err *err)
 	return rc;
 }
 
-static int write_shard(pio_checkpoint *checkpoint, pio_shard *s, pio_err *err)
+static int put_tensor(writer *w, const pio_own_tensor *t, pio_fetch *fetch, pio_err *err)
+{
+	return t->context ? pio_fetch_pieces(fetch, t->context, t->data, t->size_bytes, put, w, err)
+	                  : put(w, t->data, t->size_bytes, err);
+}
+
+static int write_shard(pio_checkpoint *checkpoint, pio_shard *s, pio_fetch *fetch, pio_err *err)
 {
 	writer w = { .fd = -1, .path = s->path.data };
 	int closed;
@@ -293,7 +301,7 @@ static int write_shard(pio_checkpoint *checkpoint, pio_shard *s, pio_err *err)
 		goto out;
 	rc = put(&w, s->header.data, s->header.len, err);
 	for (size_t i = 0; !rc && i < s->count; i++)
-		rc = put(&w, s->tensors[i].data, s->tensors[i].size_bytes, err);
+		rc = put_tensor(&w, &s->tensors[i], fetch, err);
 	if (!rc)
 		rc = pio_sha256_finish(w.hash, s->sha256, err);
 	if (!rc && checkpoint->sync == PIO_SAVE_FSYNC) {
@@ -329,12 +337,14 @@ static int sync_names(pio_checkpoint *checkpoint, pio_err *err)
 int pio_shards_write(pio_checkpoint *checkpoint, pio_err *err)
 {
 	int dir = -1, rc = 0;
+	pio_fetch fetch = PIO_FETCH_INIT;
 	if (is_synced_at_once(checkpoint)) {
 		checkpoint->sync = PIO_SAVE_SYNCFS;
 		rc = pio_fs_open(&dir, checkpoint->dir.data, O_RDONLY | O_DIRECTORY, 0, err);
 	}
 	for (size_t i = 0; !rc && i < checkpoint->shard_count; i++)
-		rc = write_shard(checkpoint, &checkpoint->shards[i], err);
+		rc = write_shard(checkpoint, &checkpoint->shards[i], &fetch, err);
+	pio_fetch_close(&fetch);
 	if (!rc && dir < 0)
 		rc = sync_names(checkpoint, err);
 	else if (!rc) {

@@ -27,7 +27,6 @@ static void load(void)
 		{ "cuStreamDestroy_v2", (void **)&loaded.cuStreamDestroy_v2, false },
 		{ "cuMemHostAlloc", (void **)&loaded.cuMemHostAlloc, false },
 		{ "cuMemFreeHost", (void **)&loaded.cuMemFreeHost, false },
-		{ "cuMemcpyDtoHAsync_v2", (void **)&loaded.cuMemcpyDtoHAsync_v2, false },
 		{ "cuMemcpyHtoDAsync_v2", (void **)&loaded.cuMemcpyHtoDAsync_v2, false },
 		{ "cuEventCreate", (void **)&loaded.cuEventCreate, false },
 		{ "cuEventRecord", (void **)&loaded.cuEventRecord, false },

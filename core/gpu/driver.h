@@ -34,7 +34,6 @@ typedef struct pio_cuda_driver {
 	int (*cuStreamDestroy_v2)(void *stream);
 	int (*cuMemHostAlloc)(void **memory, size_t bytes, unsigned flags);
 	int (*cuMemFreeHost)(void *memory);
-	int (*cuMemcpyDtoHAsync_v2)(void *to, uintptr_t from, size_t bytes, void *stream);
 	int (*cuMemcpyHtoDAsync_v2)(uintptr_t to, const void *from, size_t bytes, void *stream);
 	int (*cuEventCreate)(void **event, unsigned flags);
 	int (*cuEventRecord)(void *event, void *stream);

@@ -12,7 +12,7 @@ struct pio_staging {
 	const pio_cuda_driver *api;
 	size_t buffer_bytes;
 	void *buffers[BUFFERS];
-	void *done[BUFFERS];            /* events: the device has filled or read it */
+	void *done[BUFFERS];            /* events: the device has read it */
 	int next;                       /* to be sent from */
 };
 
@@ -39,52 +39,11 @@ failed:
 	return rc;
 }
 
-static size_t chunk(const pio_staging *s, size_t size_bytes, size_t at)
-{
-	size_t left = size_bytes - at;
-	return left < s->buffer_bytes ? left : s->buffer_bytes;
-}
-
-static int fill(pio_staging *s, int buffer, const void *device, size_t at, size_t size_bytes,
-                void *stream, pio_err *err)
-{
-	uintptr_t from = (uintptr_t)device + at;
-	PIO_CHECK_RETURN(err, pio_cuda_driver_words, s->api->cuEventSynchronize(s->done[buffer]));
-	PIO_CHECK_RETURN(err, pio_cuda_driver_words,
-	                 s->api->cuMemcpyDtoHAsync_v2(s->buffers[buffer], from, chunk(s, size_bytes, at),
-	                                              stream));
-	PIO_CHECK_RETURN(err, pio_cuda_driver_words, s->api->cuEventRecord(s->done[buffer], stream));
-	return 0;
-}
-
-int pio_staging_fetch(pio_staging *s, void *to, const void *device, size_t size_bytes, void *stream,
-                      pio_err *err)
-{
-	size_t asked = 0;               /* of the device */
-	int buffer = 0, rc = 0;
-	for (; asked < size_bytes && buffer < BUFFERS && !rc; buffer++) {
-		rc = fill(s, buffer, device, asked, size_bytes, stream, err);
-		asked += chunk(s, size_bytes, asked);
-	}
-	buffer = 0;
-	for (size_t done = 0; done < size_bytes && !rc; buffer = (buffer + 1) % BUFFERS) {
-		size_t n = chunk(s, size_bytes, done);
-		PIO_CHECK_RETURN(err, pio_cuda_driver_words, s->api->cuEventSynchronize(s->done[buffer]));
-		memcpy((char *)to + done, s->buffers[buffer], n);
-		done += n;
-		if (asked < size_bytes) {
-			rc = fill(s, buffer, device, asked, size_bytes, stream, err);
-			asked += chunk(s, size_bytes, asked);
-		}
-	}
-	return rc;
-}
-
 int pio_staging_send(pio_staging *s, void *device, const void *from, size_t size_bytes, void *stream,
                      pio_err *err)
 {
 	for (size_t at = 0; at < size_bytes;) {
-		size_t n = chunk(s, size_bytes, at);
+		size_t n = size_bytes - at < s->buffer_bytes ? size_bytes - at : s->buffer_bytes;
 		int buffer = s->next;
 		s->next = (s->next + 1) % BUFFERS;
 		PIO_CHECK_RETURN(err, pio_cuda_driver_words, s->api->cuEventSynchronize(s->done[buffer]));

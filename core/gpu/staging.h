@@ -1,12 +1,11 @@
-/* staging.h: between a GPU's memory and the host's at the speed of the bus.
+/* staging.h: from the host's memory to a GPU's at the speed of the bus.
  *
- * What CUDA copies from or to ordinary memory goes through a small buffer of its
- * own, at a fraction of that; or, where host and device share page tables, is read
- * by the device itself at a time of its own, after the call. Here two pinned buffers
- * take turns: while the GPU has one, the other is copied from or to where it belongs.
- * Pinned memory is dear (it can not be swapped, and takes long to allocate), so it
- * is two buffers that are kept, not a checkpoint. One thread, with the device
- * current. */
+ * What CUDA copies from ordinary memory goes through a small buffer of its own, at a
+ * fraction of that; or, where host and device share page tables, is read by the device
+ * itself at a time of its own, after the call. Here two pinned buffers take turns: while
+ * the GPU reads one, the other is filled. Pinned memory is dear (it can not be swapped,
+ * and takes long to allocate), so it is two buffers that are kept. One thread, with the
+ * device current. The other way, into checkpoints, is core/client/fetch.h. */
 #ifndef PIO_GPU_STAGING_H
 #define PIO_GPU_STAGING_H
 
@@ -19,11 +18,6 @@ typedef struct pio_staging pio_staging;
 /* Two buffers of `buffer_bytes`. -PIO_ENOTFOUND without a driver; -PIO_EIO names
  * the call that failed. */
 int pio_staging_open(pio_staging **staging, size_t buffer_bytes, pio_err *err);
-
-/* Copy `size_bytes` from the device to `to`, in the order of what was put on
- * `stream` (a cudaStream_t) before. All is there when it returns. */
-int pio_staging_fetch(pio_staging *staging, void *to, const void *device, size_t size_bytes,
-                      void *stream, pio_err *err);
 
 /* Copy `size_bytes` to the device, after what was put on `stream` before and ahead of
  * what will be. `from` may change when it returns, which is before they are there. */

@@ -2,10 +2,10 @@
 
 #include <dlfcn.h>
 
-int pio_library_open(void **library, const char *soname, const pio_symbol *symbols, size_t count,
-                     pio_err *err)
+static int open_library(void **library, const char *soname, int flags, const pio_symbol *symbols, size_t count,
+                        pio_err *err)
 {
-	*library = dlopen(soname, RTLD_NOW | RTLD_LOCAL);
+	*library = dlopen(soname, RTLD_NOW | RTLD_LOCAL | flags);
 	if (!*library) {
 		const char *words = dlerror();
 		return pio_fail(err, PIO_ENOTFOUND, "%s", words ? words : soname);
@@ -18,6 +18,16 @@ int pio_library_open(void **library, const char *soname, const pio_symbol *symbo
 		return pio_fail(err, PIO_EVERSION, "%s is too old: it lacks %s", soname, symbols[i].name);
 	}
 	return 0;
+}
+
+int pio_library_open(void **library, const char *soname, const pio_symbol *symbols, size_t count, pio_err *err)
+{
+	return open_library(library, soname, 0, symbols, count, err);
+}
+
+int pio_library_find(void **library, const char *soname, const pio_symbol *symbols, size_t count, pio_err *err)
+{
+	return open_library(library, soname, RTLD_NOLOAD, symbols, count, err);
 }
 
 void pio_library_close(void **library)

@@ -20,6 +20,9 @@ typedef struct pio_symbol {
  * it cannot be loaded; -PIO_EVERSION if it lacks a symbol that is not optional. */
 int pio_library_open(void **library, const char *soname, const pio_symbol *symbols, size_t count,
                      pio_err *err);
+/* The same of one that this process has loaded already; -PIO_ENOTFOUND if it has not. */
+int pio_library_find(void **library, const char *soname, const pio_symbol *symbols, size_t count,
+                     pio_err *err);
 /* The slots are dead afterwards; sets *library to NULL. */
 void pio_library_close(void **library);
 

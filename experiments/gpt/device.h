@@ -1,8 +1,8 @@
 /* device.h: what a training program computes on, one a process: the CPU (cpu/)
  * in `gpt`, a GPU (cuda/) in `gpt_cuda`. All else is the same source in both.
  *
- * Memory of the device is not the host's: it is written, read and borrowed by
- * the calls below, and worked on by those of kernel.h, attention.h and reduce.h.
+ * Memory of the device is not the host's: it is written and read by the calls
+ * below, saved where it is (pio_checkpoint_add), and worked on by those of kernel.h, attention.h and reduce.h.
  * A device may still be at work when such a call returns. It works in the order
  * of the calls, and a failure shows at the next call that waits: those that
  * return a status here.
@@ -42,9 +42,8 @@ void gpt_device_write(void *memory, const void *from, size_t size_bytes);
 /* Wait, then copy to the host. */
 int gpt_device_read(void *to, const void *memory, size_t size_bytes, gpt_err *err);
 
-/* `count` floats for the host to read until they are given back. */
-int gpt_device_borrow(const float **host, const float *memory, size_t count, gpt_err *err);
-void gpt_device_give_back(const float *host);
+/* Until it has done all that it was asked. */
+int gpt_device_wait(gpt_err *err);
 
 #ifdef __cplusplus
 }

@@ -41,25 +41,22 @@ static size_t cut(piece *pieces, const gpt_model *model, size_t first, size_t en
 }
 
 /* A piece that is no whole tensor is a run of its elements, as ZeRO's optimizers have
- * it. `host` is where the first piece's floats are, and the others' behind them as in
- * the arena. */
-static int add_pieces(pio_checkpoint *checkpoint, const char *role, const piece *pieces,
-                      size_t count, const float *host)
+ * it. */
+static int add_pieces(pio_checkpoint *checkpoint, const arena *from, const piece *pieces, size_t count)
 {
-	size_t begin = pieces[0].tensor->offset + pieces[0].from;
 	int code = 0;
 
 	for (size_t i = 0; i < count && code == 0; i++) {
 		const gpt_tensor *t = pieces[i].tensor;
-		const int64_t run = (int64_t)pieces[i].count, from = (int64_t)pieces[i].from;
-		const pio_part part = {t->ndim, t->shape, &from, 1};
-		const float *data = host + (t->offset + pieces[i].from - begin);
+		const int64_t run = (int64_t)pieces[i].count, begin = (int64_t)pieces[i].from;
+		const pio_part part = {t->ndim, t->shape, &begin, 1};
+		const float *data = from->data + t->offset + begin;
 
 		if (pieces[i].count == t->count)
-			code = pio_checkpoint_add(checkpoint, role, t->name, PIO_F32, t->ndim,
+			code = pio_checkpoint_add(checkpoint, from->role, t->name, PIO_F32, t->ndim,
 			                          t->shape, NULL, data);
 		else
-			code = pio_checkpoint_add(checkpoint, role, t->name, PIO_F32, 1, &run,
+			code = pio_checkpoint_add(checkpoint, from->role, t->name, PIO_F32, 1, &run,
 			                          &part, data);
 	}
 	return code;
@@ -68,8 +65,6 @@ static int add_pieces(pio_checkpoint *checkpoint, const char *role, const piece 
 typedef struct saving {
 	pio_checkpoint *checkpoint;
 	gpt_model *model;
-	const float *hosts[ARENAS]; /* borrowed until the commit */
-	size_t borrowed;
 	gpt_err *err;
 } saving;
 
@@ -78,26 +73,16 @@ static int add_arena(saving *s, const arena *from, size_t first, size_t end)
 {
 	size_t tensors, count;
 	piece *pieces;
-	int status = GPT_OK, code = 0;
+	int code = 0;
 
 	gpt_model_tensors(s->model, &tensors);
 	pieces = malloc(tensors * sizeof *pieces);
 	if (!pieces)
 		return gpt_err_set(s->err, GPT_SYSTEM, "no memory for a checkpoint");
 	count = from->data ? cut(pieces, s->model, first, end) : 0;
-	if (count) {
-		const piece *last = &pieces[count - 1];
-		const float **host = &s->hosts[s->borrowed++];
-		size_t begin = pieces->tensor->offset + pieces->from;
-
-		status = gpt_device_borrow(host, from->data + begin,
-		                           last->tensor->offset + last->from + last->count - begin,
-		                           s->err);
-		if (status == GPT_OK)
-			code = add_pieces(s->checkpoint, from->role, pieces, count, *host);
-	}
+	code = add_pieces(s->checkpoint, from, pieces, count);
 	free(pieces);
-	return code ? gpt_err_set(s->err, GPT_SYSTEM, "%s", pio_error()) : status;
+	return code ? gpt_err_set(s->err, GPT_SYSTEM, "%s", pio_error()) : GPT_OK;
 }
 
 /* All that this rank has to save; rank 0 has the weights, too. */
@@ -145,21 +130,20 @@ int gpt_state_save(pio_run *run, const gpt_options *options, gpt_model *model,
 	};
 	const pio_info *info = pio_info_get(run);
 	size_t all = gpt_model_parameters(model);
-	int writers = all < (size_t)info->world ? (int)all : info->world, status = GPT_OK;
+	int writers = all < (size_t)info->world ? (int)all : info->world, status;
 	gpt_err why = {""};
 	saving s = {.model = model, .err = &why};
 
 	if (info->rank >= writers)
 		return GPT_OK;
-	if (pio_checkpoint_begin(&s.checkpoint, run, step, writers))
+	status = gpt_device_wait(&why);
+	if (status == GPT_OK && pio_checkpoint_begin(&s.checkpoint, run, step, writers))
 		status = gpt_err_set(&why, GPT_SYSTEM, "%s", pio_error());
 	if (status == GPT_OK)
 		status = add_all(&s, optim, state, info->rank, writers);
 	/* What could not be added whole is not committed: it stays absent. */
 	if (status == GPT_OK && pio_checkpoint_commit(&s.checkpoint, 0))
 		status = gpt_err_set(&why, GPT_SYSTEM, "%s", pio_error());
-	for (size_t i = 0; i < s.borrowed; i++)
-		gpt_device_give_back(s.hosts[i]);
 	if (status)
 		return gpt_err_set(err, status, "checkpoint of step %lld: %s", (long long)step,
 		                   why.text);

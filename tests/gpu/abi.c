@@ -7,6 +7,7 @@
 #include <nccl.h>
 #include <nvml.h>
 
+#include "client/cuda_library.h"
 #include "client/nccl_library.h"
 #include "gpu/driver.h"
 #include "gpu/nvml_library.h"
@@ -97,6 +98,28 @@ CALL(cuEventCreate, CUresult(CUevent *, unsigned));
 CALL(cuEventRecord, CUresult(CUevent, CUstream));
 CALL(cuEventSynchronize, CUresult(CUevent));
 CALL(cuEventDestroy, CUresult(CUevent));
+CALL(cuPointerGetAttributes, CUresult(unsigned, CUpointer_attribute *, void **, CUdeviceptr));
+CALL(cuCtxPushCurrent, CUresult(CUcontext));
+CALL(cuCtxPopCurrent, CUresult(CUcontext *));
+CALL(cuCtxSynchronize, CUresult(void));
+CALL(cuMemHostRegister, CUresult(void *, size_t, unsigned));
+CALL(cuMemHostUnregister, CUresult(void *));
+CALL(cuStreamSynchronize, CUresult(CUstream));
+SAME(sizeof(CUpointer_attribute), sizeof(int));
+SAME(sizeof(CUmemorytype), sizeof(unsigned));
+SAME(PIO_CU_INVALID_VALUE, CUDA_ERROR_INVALID_VALUE);
+SAME(PIO_CU_NOT_INITIALIZED, CUDA_ERROR_NOT_INITIALIZED);
+SAME(PIO_CU_DEINITIALIZED, CUDA_ERROR_DEINITIALIZED);
+SAME(PIO_CU_NO_DEVICE, CUDA_ERROR_NO_DEVICE);
+SAME(PIO_CU_INVALID_CONTEXT, CUDA_ERROR_INVALID_CONTEXT);
+SAME(PIO_CU_POINTER_CONTEXT, CU_POINTER_ATTRIBUTE_CONTEXT);
+SAME(PIO_CU_POINTER_MEMORY_TYPE, CU_POINTER_ATTRIBUTE_MEMORY_TYPE);
+SAME(PIO_CU_POINTER_DEVICE_ORDINAL, CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL);
+SAME(PIO_CU_MEMORY_DEVICE, CU_MEMORYTYPE_DEVICE);
+SAME(PIO_CU_HOST_PORTABLE, CU_MEMHOSTALLOC_PORTABLE);
+SAME(PIO_CU_REGISTER_PORTABLE, CU_MEMHOSTREGISTER_PORTABLE);
+SAME(PIO_CU_STREAM_OWN, CU_STREAM_NON_BLOCKING);
+SAME(PIO_CU_EVENT_NO_TIMING, CU_EVENT_DISABLE_TIMING);
 SAME(sizeof(CUdevice), sizeof(int));
 SAME(sizeof(CUdeviceptr), sizeof(uintptr_t));
 SAME(sizeof(CUdevice_attribute), sizeof(int));

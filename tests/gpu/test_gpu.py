@@ -13,14 +13,15 @@ sys.path[:0] = [os.path.join(HERE, ".."), os.path.join(HERE, "..", "cli")]
 import harness  # noqa: E402
 import test_gpt_cuda as gpt  # noqa: E402
 import test_nccl as nccl  # noqa: E402
+import test_save_gpu as saves  # noqa: E402
 from harness import BUILD, Project, Skip  # noqa: E402
 
 CUDA = os.path.join(BUILD, "cuda")
 gpt.GPT_CUDA = os.path.join(BUILD, "gpt_cuda")
 gpt.KERNELS_CUDA = os.path.join(CUDA, "kernels")
-gpt.NOTHING_LEFT = ""
+gpt.NOTHING_LEFT = saves.NOTHING_LEFT = ""
 nccl.RANKS = os.path.join(CUDA, "nccl_ranks")
-gpt.HOST = nccl.HOST = os.path.join(CUDA, "lib")
+gpt.HOST = nccl.HOST = saves.HOST = os.path.join(CUDA, "lib")
 
 
 def gpus(wanted):
@@ -66,6 +67,11 @@ def test_curves_are_those_of_the_cpu():
 def test_checkpoints_are_read_by_both():
     gpus(1)
     gpt.test_checkpoints_are_read_by_both()
+
+
+def test_tensors_are_saved_from_where_they_are():
+    gpus(1)
+    saves.test_tensors_on_a_gpu_are_saved_from_there()
 
 
 def test_two_and_four_ranks_add_up():

@@ -11,6 +11,7 @@
 #include <cstdlib>
 #include <map>
 #include <mutex>
+#include <vector>
 
 #include <sys/mman.h>
 
@@ -31,7 +32,9 @@ struct memory {
 	char *region = nullptr;
 	size_t used = 0, live = 0;              /* bytes handed out ever, and now */
 	int running = 0;                        /* streams that may touch it */
-	std::map<void *, size_t> blocks, pinned;
+	std::map<void *, size_t> blocks;
+	std::map<void *, int> devices;          /* whose the blocks are */
+	std::map<void *, size_t> pinned, registered;
 
 	memory()
 	{
@@ -73,7 +76,7 @@ memory &mem();
 void report()
 {
 	fprintf(stderr, "gpu_host: %zu blocks of device memory, %zu of pinned memory not freed\n",
-	        mem().blocks.size(), mem().pinned.size());
+	        mem().blocks.size(), mem().pinned.size() + mem().registered.size());
 }
 
 /* Never destroyed: the streams of whoever forgot them still run at exit. */
@@ -90,9 +93,11 @@ memory &mem()
 } // namespace
 
 thread_local int gpu_host_device = -1;
+static std::atomic<bool> begun{false};
 
 void gpu_host_choose_first()
 {
+	begun = true;
 	if (gpu_host_device < 0)
 		gpu_host_device = 0;
 }
@@ -166,6 +171,7 @@ EXPORT cudaError_t cudaSetDevice(int device)
 		return cudaErrorNoDevice;
 	if (device < 0 || device >= count)
 		return cudaErrorInvalidDevice;
+	begun = true;
 	gpu_host_device = device;
 	return gpu_host_state();
 }
@@ -173,6 +179,7 @@ EXPORT cudaError_t cudaSetDevice(int device)
 EXPORT int cuInit(unsigned flags)
 {
 	int count;
+	begun = true;
 	return flags ? int(cudaErrorInvalidValue) : int(cudaGetDeviceCount(&count));
 }
 
@@ -217,22 +224,73 @@ EXPORT int cuDeviceGetAttribute(int *value, int attribute, int device)
 	return attribute == 75 || attribute == 76 ? 0 : int(cudaErrorInvalidValue);
 }
 
-/* Of contexts there is nothing to be seen here. */
+/* ---- contexts: one for each device, its primary one ------------------------------- */
+
+namespace {
+
+constexpr int DEVICES_MAX = 64;
+char contexts[DEVICES_MAX];
+thread_local std::vector<int> pushed;
+
+void *context_of(int device)
+{
+	return &contexts[device];
+}
+
+int device_of(void *context)
+{
+	char *at = static_cast<char *>(context);
+	return at >= contexts && at < contexts + DEVICES_MAX ? int(at - contexts) : -1;
+}
+
+} // namespace
+
 EXPORT int cuDevicePrimaryCtxRetain(void **context, int device)
 {
-	static char only;
-	*context = &only;
-	return int(cudaSetDevice(device));
+	int unused, error = cuDeviceGet(&unused, device);
+	*context = error ? nullptr : context_of(device);
+	return error;
 }
 
 EXPORT int cuDevicePrimaryCtxRelease_v2(int device)
 {
-	return int(cudaSetDevice(device));
+	int unused;
+	return cuDeviceGet(&unused, device);
 }
 
 EXPORT int cuCtxSetCurrent(void *context)
 {
-	return context ? 0 : int(cudaErrorInvalidValue);
+	int device = device_of(context);
+	if (device < 0)
+		return int(cudaErrorInvalidContext);
+	gpu_host_device = device;
+	return 0;
+}
+
+EXPORT int cuCtxPushCurrent_v2(void *context)
+{
+	int before = gpu_host_device, error = cuCtxSetCurrent(context);
+	if (!error)
+		pushed.push_back(before);
+	return error;
+}
+
+EXPORT int cuCtxPopCurrent_v2(void **context)
+{
+	if (pushed.empty())
+		return int(cudaErrorInvalidContext);
+	*context = context_of(gpu_host_device);
+	gpu_host_device = pushed.back();
+	pushed.pop_back();
+	return 0;
+}
+
+EXPORT int cuCtxSynchronize()
+{
+	if (gpu_host_device < 0)
+		return int(cudaErrorInvalidContext);
+	gpu_host_sync_device(gpu_host_device);
+	return int(gpu_host_state());
 }
 
 EXPORT int cuGetErrorString(int error, const char **text)
@@ -262,6 +320,7 @@ EXPORT cudaError_t cudaMalloc(void **at, size_t size)
 	memset(block, 0xff, size);
 	ASAN_POISON_MEMORY_REGION(block + size, step - size);
 	m.blocks[*at] = size;
+	m.devices[*at] = gpu_host_device;
 	m.protect(m.running ? PROT_READ | PROT_WRITE : PROT_NONE);
 	return gpu_host_state();
 }
@@ -282,6 +341,7 @@ EXPORT cudaError_t cudaFree(void *at)
 	m.protect(m.running ? PROT_READ | PROT_WRITE : PROT_NONE);
 	ASAN_POISON_MEMORY_REGION(at, block->second);
 	m.live -= block->second;
+	m.devices.erase(at);
 	m.blocks.erase(block);
 	return gpu_host_state();
 }
@@ -308,6 +368,20 @@ EXPORT int cuMemFree_v2(uintptr_t at)
 	return int(cudaFree(reinterpret_cast<void *>(at)));
 }
 
+namespace {
+
+/* Locked. */
+bool may_pin(size_t size)
+{
+	size_t sum = size;
+	for (const auto *all : { &mem().pinned, &mem().registered })
+		for (const auto &block : *all)
+			sum += block.second;
+	return sum <= gpu_host_number("GPU_HOST_PINNED", SIZE_MAX);
+}
+
+} // namespace
+
 EXPORT int cuMemHostAlloc(void **at, size_t size, unsigned flags)
 {
 	memory &m = mem();
@@ -315,7 +389,7 @@ EXPORT int cuMemHostAlloc(void **at, size_t size, unsigned flags)
 	(void)flags;
 	if (gpu_host_device < 0)
 		return int(cudaErrorInvalidContext);
-	*at = malloc(size);
+	*at = may_pin(size) ? malloc(size) : nullptr;
 	if (!*at)
 		return int(cudaErrorMemoryAllocation);
 	m.pinned[*at] = size;
@@ -336,22 +410,59 @@ EXPORT int cuMemFreeHost(void *at)
 	return 0;
 }
 
-namespace {
-
-bool is_pinned(const void *at)
+EXPORT int cuMemHostRegister_v2(void *at, size_t size, unsigned flags)
 {
 	memory &m = mem();
 	std::lock_guard<std::mutex> guard(m.lock);
-	auto next = m.pinned.upper_bound(const_cast<void *>(at));
-	if (next == m.pinned.begin())
+	(void)flags;
+	if (gpu_host_device < 0)
+		return int(cudaErrorInvalidContext);
+	if (!may_pin(size))
+		return int(cudaErrorMemoryAllocation);
+	return int(m.registered.emplace(at, size).second ? gpu_host_state() : cudaErrorInvalidValue);
+}
+
+EXPORT int cuMemHostUnregister(void *at)
+{
+	memory &m = mem();
+	std::lock_guard<std::mutex> guard(m.lock);
+	return int(m.registered.erase(at) ? cudaSuccess : cudaErrorInvalidValue);
+}
+
+namespace {
+
+bool is_within(const std::map<void *, size_t> &blocks, const void *at)
+{
+	auto next = blocks.upper_bound(const_cast<void *>(at));
+	if (next == blocks.begin())
 		return false;
 	--next;
 	return at < static_cast<char *>(next->first) + next->second;
 }
 
+bool is_pinned(const void *at)
+{
+	memory &m = mem();
+	std::lock_guard<std::mutex> guard(m.lock);
+	return is_within(m.pinned, at) || is_within(m.registered, at);
+}
+
+/* Of device memory; -1: it is none. */
+int owner_of(const void *at)
+{
+	memory &m = mem();
+	std::lock_guard<std::mutex> guard(m.lock);
+	if (!is_within(m.blocks, at))
+		return -1;
+	return std::prev(m.devices.upper_bound(const_cast<void *>(at)))->second;
+}
+
 cudaError_t copy(void *to, const void *from, size_t size, cudaStream_t stream)
 {
 	bool to_device = mem().owns(to), from_device = mem().owns(from);
+	/* Hardware reaches other devices' memory where they are peers: not here. */
+	if ((to_device && owner_of(to) != gpu_host_device) || (from_device && owner_of(from) != gpu_host_device))
+		return cudaErrorInvalidValue;
 	if ((to_device && gpu_host_room(to) < size) || (from_device && gpu_host_room(from) < size))
 		return cudaErrorInvalidValue;
 	/* Pageable memory too is read when the stream comes to it, as a device does that
@@ -366,21 +477,45 @@ cudaError_t copy(void *to, const void *from, size_t size, cudaStream_t stream)
 EXPORT cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t size, cudaMemcpyKind kind,
                                    cudaStream_t stream)
 {
+	gpu_host_choose_first();
 	if (mem().owns(to) != (kind != cudaMemcpyDeviceToHost) ||
 	    mem().owns(from) != (kind != cudaMemcpyHostToDevice))
 		return cudaErrorInvalidValue;
 	return copy(to, from, size, stream);
 }
 
+/* CU_POINTER_ATTRIBUTE_CONTEXT, _MEMORY_TYPE (host 1, device 2) and _DEVICE_ORDINAL; of an
+ * address that is not CUDA's all are 0. */
+EXPORT int cuPointerGetAttributes(unsigned count, int *attributes, void **values, uintptr_t address)
+{
+	void *at = reinterpret_cast<void *>(address);
+	int device = owner_of(at);
+	bool pinned = is_pinned(at);
+	if (!begun)
+		return 3; /* CUDA_ERROR_NOT_INITIALIZED */
+	for (unsigned i = 0; i < count; i++) {
+		if (attributes[i] == 1)
+			*static_cast<void **>(values[i]) = pinned || (device >= 0 && !getenv("GPU_HOST_POOL")) ?
+			                                   context_of(device >= 0 ? device : 0) : nullptr;
+		else if (attributes[i] == 2)
+			*static_cast<unsigned *>(values[i]) = pinned ? 1 : device >= 0 ? 2 : 0;
+		else if (attributes[i] == 9)
+			*static_cast<int *>(values[i]) = device >= 0 ? device : 0;
+		else
+			return int(cudaErrorInvalidValue);
+	}
+	return int(gpu_host_state());
+}
+
 EXPORT int cuMemcpyDtoHAsync_v2(void *to, uintptr_t from, size_t size, cudaStream_t stream)
 {
-	return int(gpu_host_device < 0 ? cudaErrorInvalidContext :
+	return int(!gpu_host_is_of_device(stream) ? cudaErrorInvalidContext :
 	           cudaMemcpyAsync(to, reinterpret_cast<void *>(from), size, cudaMemcpyDeviceToHost, stream));
 }
 
 EXPORT int cuMemcpyHtoDAsync_v2(uintptr_t to, const void *from, size_t size, cudaStream_t stream)
 {
-	return int(gpu_host_device < 0 ? cudaErrorInvalidContext :
+	return int(!gpu_host_is_of_device(stream) ? cudaErrorInvalidContext :
 	           cudaMemcpyAsync(reinterpret_cast<void *>(to), from, size, cudaMemcpyHostToDevice, stream));
 }
 

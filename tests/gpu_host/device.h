@@ -12,11 +12,13 @@ extern thread_local int gpu_host_device;
 void gpu_host_choose_first();
 
 /* A kernel went where no memory is: nothing runs any more, and every call says so. */
-void gpu_host_fault();
+extern "C" void gpu_host_fault();
 cudaError_t gpu_host_state();
 
-/* Wait for all streams. */
+/* Wait for all streams; or for those of one device. */
 void gpu_host_sync_all();
+void gpu_host_sync_device(int device);
+bool gpu_host_is_of_device(cudaStream_t stream);  /* that is current in this thread */
 
 /* $NAME */
 size_t gpu_host_number(const char *name, size_t preset);

@@ -16,6 +16,8 @@
  *   GPU_HOST_MEMORY   bytes of memory of each (1 GiB)
  *   GPU_HOST_ORDER    reverse: see above
  *   GPU_HOST_FAULT    N: the Nth kernel goes where no memory is; its context is lost
+ *   GPU_HOST_PINNED   bytes of host memory that may be pinned (all)
+ *   GPU_HOST_POOL     device memory is a pool's, which belongs to no context
  *   GPU_HOST_LEAKS    say at exit what was not freed, on stderr */
 #ifndef GPU_HOST_H
 #define GPU_HOST_H

@@ -19,9 +19,6 @@ struct CUstream_st {
 	std::deque<std::function<void()>> work;
 	bool wanted = false, busy = false, stop = false;
 	const int device = gpu_host_device;
-	std::thread thread;
-
-	CUstream_st() : thread([this]() { run(); }) {}
 
 	void run()
 	{
@@ -30,7 +27,7 @@ struct CUstream_st {
 			changed.wait(guard, [this]() { return stop || !work.empty(); });
 			if (work.empty())
 				return;
-			changed.wait_for(guard, LATE, [this]() { return stop || wanted; });
+			changed.wait_for(guard, LATE, [this]() { return wanted; });
 			wanted = true;
 			std::function<void()> next = std::move(work.front());
 			work.pop_front();
@@ -62,7 +59,9 @@ namespace {
 
 struct streams {
 	std::mutex lock;
+	std::condition_variable ended;
 	std::set<CUstream_st *> all;
+	size_t ending = 0;              /* destroyed, and not through with their work */
 
 	std::set<CUstream_st *> copy()
 	{
@@ -140,6 +139,20 @@ void gpu_host_sync_all()
 {
 	for (CUstream_st *stream : all_streams().copy())
 		cudaStreamSynchronize(stream);
+	std::unique_lock<std::mutex> guard(all_streams().lock);
+	all_streams().ended.wait(guard, []() { return all_streams().ending == 0; });
+}
+
+void gpu_host_sync_device(int device)
+{
+	for (CUstream_st *stream : all_streams().copy())
+		if (stream->device == device)
+			cudaStreamSynchronize(stream);
+}
+
+bool gpu_host_is_of_device(cudaStream_t stream)
+{
+	return stream && stream->device == gpu_host_device;
 }
 
 cudaError_t gpu_host_check_launch(const cudaLaunchConfig_t *c)
@@ -150,7 +163,7 @@ cudaError_t gpu_host_check_launch(const cudaLaunchConfig_t *c)
 	            c->gridDim.z >= 1 && c->gridDim.z <= 65535 && c->dynamicSmemBytes <= (48u << 10);
 	static const size_t fault = gpu_host_number("GPU_HOST_FAULT", 0);
 	static std::atomic<size_t> kernels{0};
-	if (c->stream && c->stream->device != gpu_host_device)
+	if (c->stream && !gpu_host_is_of_device(c->stream))
 		return cudaErrorInvalidResourceHandle;
 	if (++kernels == fault)
 		gpu_host_enqueue(c->stream, []() { gpu_host_fault(); });
@@ -161,25 +174,30 @@ EXPORT cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flag
 {
 	(void)flags;
 	gpu_host_choose_first();
-	*stream = new CUstream_st;
+	CUstream_st *made = new CUstream_st;
 	std::lock_guard<std::mutex> guard(all_streams().lock);
-	all_streams().all.insert(*stream);
+	all_streams().all.insert(made);
+	std::thread([made]() {
+		made->run();
+		delete made;
+		std::lock_guard<std::mutex> its(all_streams().lock);
+		all_streams().ending--;
+		all_streams().ended.notify_all();
+	}).detach();
+	*stream = made;
 	return gpu_host_state();
 }
 
+/* Its work goes on, and as late as before: nobody is waited for here. */
 EXPORT cudaError_t cudaStreamDestroy(cudaStream_t stream)
 {
-	{
-		std::lock_guard<std::mutex> guard(all_streams().lock);
-		all_streams().all.erase(stream);
-	}
-	{
-		std::lock_guard<std::mutex> guard(stream->lock);
-		stream->stop = true;
-		stream->changed.notify_all();
-	}
-	stream->thread.join();
-	delete stream;
+	std::lock_guard<std::mutex> guard(all_streams().lock);
+	if (!all_streams().all.erase(stream))
+		return cudaErrorInvalidResourceHandle;
+	all_streams().ending++;
+	std::lock_guard<std::mutex> its(stream->lock);
+	stream->stop = true;
+	stream->changed.notify_all();
 	return gpu_host_state();
 }
 
@@ -193,7 +211,12 @@ EXPORT cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 
 EXPORT int cuStreamCreate(cudaStream_t *stream, unsigned flags)
 {
-	return int(cudaStreamCreateWithFlags(stream, flags));
+	return int(gpu_host_device < 0 ? cudaErrorInvalidContext : cudaStreamCreateWithFlags(stream, flags));
+}
+
+EXPORT int cuStreamSynchronize(cudaStream_t stream)
+{
+	return int(gpu_host_is_of_device(stream) ? cudaStreamSynchronize(stream) : cudaErrorInvalidContext);
 }
 
 EXPORT int cuStreamDestroy_v2(cudaStream_t stream)

@@ -73,15 +73,8 @@ int gpt_device_read(void *to, const void *memory, size_t size_bytes, gpt_err *er
 	return GPT_OK;
 }
 
-int gpt_device_borrow(const float **host, const float *memory, size_t count, gpt_err *err)
+int gpt_device_wait(gpt_err *err)
 {
-	(void)count;
 	(void)err;
-	*host = memory;
 	return GPT_OK;
-}
-
-void gpt_device_give_back(const float *host)
-{
-	(void)host;
 }

@@ -1,6 +1,5 @@
 /* A GPU as the device of device.h: one stream for all computation, memory by
- * cudaMalloc, arrays from the host, and large ones to it, by way of pinned buffers
- * (core/gpu). */
+ * cudaMalloc, arrays from the host by way of pinned buffers (core/gpu). */
 #include "cuda/gpu.h"
 
 #include <cstdlib>
@@ -134,27 +133,11 @@ void gpt_device_write(void *memory, const void *from, size_t size_bytes)
 int gpt_device_read(void *to, const void *memory, size_t size_bytes, gpt_err *err)
 {
 	KEEP(cudaMemcpyAsync(to, memory, size_bytes, cudaMemcpyDeviceToHost, gpt_gpu.stream));
+	return gpt_device_wait(err);
+}
+
+int gpt_device_wait(gpt_err *err)
+{
 	KEEP(cudaStreamSynchronize(gpt_gpu.stream));
 	return gpt_gpu_status(err);
-}
-
-int gpt_device_borrow(const float **host, const float *memory, size_t count, gpt_err *err)
-{
-	float *copy = static_cast<float *>(malloc(count * sizeof *copy));
-	pio_err failed = PIO_ERR_INIT;
-
-	*host = nullptr;
-	if (!copy)
-		return gpt_err_set(err, GPT_SYSTEM, "no memory for %zu floats on the host", count);
-	if (pio_staging_fetch(gpt_gpu.staging, copy, memory, count * sizeof *copy, gpt_gpu.stream, &failed)) {
-		free(copy);
-		return gpt_err_set(err, GPT_SYSTEM, "%s", failed.message);
-	}
-	*host = copy;
-	return gpt_gpu_status(err);
-}
-
-void gpt_device_give_back(const float *host)
-{
-	free(const_cast<float *>(host));
 }
