@@ -314,10 +314,15 @@ int pio_supervisor_wait(pio_supervisor *supervisor, int timeout_ms, json_t **eve
 	pio_supervisor *s = supervisor;
 	int64_t deadline_ns = pio_clock_mono_ns() + (int64_t)(timeout_ms > 0 ? timeout_ms : 0) * 1000000;
 	*events = NULL;
-	uv_timer_start(&s->alarm, ticked, (uint64_t)(timeout_ms > 0 ? timeout_ms : 0), 0);
 	int rc = pio_supervisor_turn(s, UV_RUN_NOWAIT, err);
-	while (!rc && json_array_size(s->events) == 0 && pio_clock_mono_ns() < deadline_ns)
+	while (!rc && json_array_size(s->events) == 0) {
+		int64_t left_ns = deadline_ns - pio_clock_mono_ns();
+		if (left_ns <= 0)
+			break;
+		uv_update_time(s->alarm.loop); /* what the caller did since takes no time from the wait */
+		uv_timer_start(&s->alarm, ticked, (uint64_t)(left_ns / 1000000 + 1), 0);
 		rc = pio_supervisor_turn(s, UV_RUN_ONCE, err);
+	}
 	uv_timer_stop(&s->alarm);
 	if (rc)
 		return rc; /* the events so far come with the next call */

@@ -117,7 +117,7 @@ function attempts.start(self, job, place)
   if resume then decode(self, job, resume) end
   self:poll(0)
   if self.interrupts > 0 then
-    table.insert(self.queue, 1, job)
+    self.queue:add_first(job)
     return
   end
   if is_unwanted(self, job) then return cancel(self, job) end
@@ -146,12 +146,12 @@ function attempts.start(self, job, place)
   if attempt then
     job.place, job.where, job.step, job.first_step = launcher.choose(spec.launch), nil, nil, nil
     job.status = job.place == "slurm" and "queued" or "running"
-    self.active[job.id] = job
+    self:runs(job)
     if place then pools.started(self, place, attempt) end
     self.progress:started(job)
   elseif place and word == "busy" then -- its pool has just ended, of which the next event tells
     job.attempt = job.attempt - 1
-    table.insert(self.queue, 1, job)
+    self.queue:add_first(job)
   elseif word == "invalid" or word == "not_found" then
     self:fail(job, message)
   else

@@ -14,6 +14,7 @@ local plan = require "pioche.plan"
 local objective = require "pioche.objective"
 local pools = require "pioche.pools"
 local progress = require "pioche.progress"
+local queue = require "pioche.queue"
 local recipe = require "pioche.recipe"
 local retention = require "pioche.retention"
 local retry = require "pioche.retry"
@@ -63,9 +64,9 @@ function driver.open(ctx, self, options)
     or ctx.store("write")
   take_lease(ctx, store)
   local session = setmetatable({ ctx = ctx, recipe = self, store = store, again = options.again,
-    extends = options.extends, prepared = {}, folders = {}, interrupts = 0, bad = {}, ids = {}, queue = {},
-    active = {} },
-    session_methods)
+    extends = options.extends, prepared = {}, folders = {}, interrupts = 0, bad = {}, ids = {},
+    queue = queue.new() }, session_methods)
+  session:nothing_runs()
   local lib_dir = check(sys.lib_dir())
   session.supervisor = check(launch.supervisor(store,
     { executable = sys.executable(), lib_dir = lib_dir }))
@@ -265,7 +266,8 @@ local function on_ended(self, event)
   local job = self.active[event.run]
   pools.ended(self, event.attempt_id, event.result)
   if not job then return ended_elsewhere(self, event) end
-  self.active[event.run], job.result = nil, event.result
+  self:is_over(job)
+  job.result = event.result
   local message = event.message ~= json.null and event.message or event.result
   retention.apply(self, job, true)
   if event.result == "ok" then
@@ -285,7 +287,8 @@ local function on_ended(self, event)
     job.status, job.exclude = "planned", next_try.exclude
     check(self.store:run_set_status(job.id, "planned", message))
     self.progress:ended(job)
-    table.insert(self.queue, 1, job)
+    self.queue:add_first(job)
+    self.delayed[job] = true
     local what = ("%s; attempt %d of %d in %.3g s"):format(message, next_try.number, next_try.of,
       next_try.wait_s)
     check(self.store:event(job.id, { kind = "retry", message = what }))
@@ -341,7 +344,7 @@ local function interrupted(self, event)
   for _, id in ipairs(fields.sorted(self.active)) do
     local job = self.active[id]
     if leaves and job.place == "slurm" then
-      self.active[id] = nil
+      self:is_over(job)
       self.progress:say("%s is left in Slurm: the same command goes on with it", job.name)
     else
       check(self.supervisor:stop(id, self.interrupts > 1))
@@ -352,10 +355,10 @@ end
 -- A pool that cannot be had ends those that wait for it.
 local function on_pool(self, event)
   local spec, status, why = pools.on_event(self, event)
-  for i = spec and #self.queue or 0, 1, -1 do
-    local job = self.queue[i]
+  if not spec then return end
+  for place, job in self.queue:each() do
     if pools.is_of(job, spec) then
-      table.remove(self.queue, i)
+      self.queue:take(place)
       self:finish(job, status, why)
       self.progress:say("%s %s: %s", job.name, status, why)
     end
@@ -391,42 +394,49 @@ end
 
 -- ---- the loop -----------------------------------------------------------------------------------
 
+function session_methods:nothing_runs()
+  self.active, self.active_count, self.active_of = {}, 0, {}
+end
+
+function session_methods:runs(job)
+  self.active[job.id], self.active_count = job, self.active_count + 1
+  self.active_of[job.spec] = (self.active_of[job.spec] or 0) + 1
+end
+
+function session_methods:is_over(job)
+  self.active[job.id], self.active_count = nil, self.active_count - 1
+  self.active_of[job.spec] = self.active_of[job.spec] - 1
+end
+
 -- May another run of this one's sweep start?
 local function has_room(self, job)
-  local running = 0
-  for _, other in pairs(self.active) do
-    if other.spec == job.spec then running = running + 1 end
-  end
-  return running < job.spec.launch.parallel
+  return (self.active_of[job.spec] or 0) < job.spec.launch.parallel
 end
 
 -- The next job that can start, and its place where that is in a pool. What waits for
 -- a place there does not keep others back.
 local function next_ready(self, now)
-  local waiting, ready, numbers = {}, {}, {}
-  for i, job in ipairs(self.queue) do
+  if self.queue:count() == 0 then return nil end
+  local waiting, ready, places = {}, {}, {}
+  for at, job in self.queue:each() do
     local is_ready, is_packed = job.ready_ns <= now and has_room(self, job), pools.takes(job)
-    if is_ready and not is_packed then return table.remove(self.queue, i) end
+    if is_ready and not is_packed then return self.queue:take(at) end
     if is_packed then waiting[#waiting + 1] = job end
-    if is_ready then ready[#ready + 1], numbers[#numbers + 1] = job, i end
+    if is_ready then ready[#ready + 1], places[#places + 1] = job, at end
   end
   local i, place = pools.next(self, ready)
-  if i then return table.remove(self.queue, numbers[i]), place end
+  if i then return self.queue:take(places[i]), place end
   pools.provide(self, ready, waiting)
   return nil, nil, #ready > 0
 end
 
-local function count(active)
-  local n = 0
-  for _ in pairs(active) do n = n + 1 end
-  return n
-end
-
 local function wait_ms(self, now)
   local wait = self.progress.tty and 200 or 1000
-  for _, job in ipairs(self.queue) do
+  for job in next, self.delayed do
     if job.ready_ns > now then
       wait = math.min(wait, math.max(1, (job.ready_ns - now) // 1000000 + 1))
+    else
+      self.delayed[job] = nil
     end
   end
   return wait
@@ -436,27 +446,30 @@ end
 -- their progress; those that are done are left alone.
 local function line_up(self, jobs, parallel, total)
   local done = 0
-  self.queue, self.active, self.paused = {}, {}, {}
+  self.queue, self.delayed, self.paused = queue.new(), {}, {}
+  self:nothing_runs()
   for _, job in ipairs(jobs) do
     if is_done(job) then
       done = done + 1
     elseif job.status == "queued" or job.status == "running" then -- an earlier session's
-      job.place, job.attempt, self.active[job.id] = "slurm", 1, job
+      job.place, job.attempt = "slurm", 1
+      self:runs(job)
     elseif job.spec.judge and job.spec.judge:paused(job) then
       self.paused[job.id] = job
     else
-      self.queue[#self.queue + 1] = job
+      self.queue:add(job)
     end
   end
   self.progress = progress.new(total, done, parallel, not self.recipe)
   for _, job in ipairs(jobs) do
     if self.active[job.id] then self.progress:adopted(job) end
   end
-  if #self.queue > 1 and self.snapshot and self.snapshot.bytes * #self.queue > copy_bytes_max
+  local waiting = self.queue:count()
+  if waiting > 1 and self.snapshot and self.snapshot.bytes * waiting > copy_bytes_max
     and not self.share_code then
     self.share_code = true
     self.progress:say("the code is %.1f GB and %d runs would copy it: they share one checkout",
-      self.snapshot.bytes / 1e9, #self.queue)
+      self.snapshot.bytes / 1e9, waiting)
   end
 end
 
@@ -465,6 +478,7 @@ local told = { finished = ended_well, progressed = on_progress }
 
 -- A run that was paused and may go on comes before new ones.
 local function promote(self)
+  if next(self.paused) == nil then return end
   local asked = {}
   for _, id in ipairs(fields.sorted(self.paused)) do
     local judge = self.paused[id].spec.judge
@@ -472,7 +486,7 @@ local function promote(self)
     asked[judge] = true
     if job then
       self.paused[job.id] = nil
-      table.insert(self.queue, 1, job)
+      self.queue:add_first(job)
       return self.progress:say("%s is promoted", job.name)
     end
   end
@@ -485,7 +499,7 @@ local function rescue(self)
     local job = self.paused[id].spec.judge:rescue(self.paused)
     if job then
       self.paused[job.id] = nil
-      self.queue[1] = job
+      self.queue:add(job)
       self.progress:say("%s goes on: none has finished, and it is the best that is paused", job.name)
       return true
     end
@@ -511,7 +525,7 @@ local function next_job(self, more)
   if is_done(job) then
     self.progress.done = self.progress.done + 1
   elseif pools.takes(job) then
-    self.queue[#self.queue + 1] = job -- it gets its place at the next round
+    self.queue:add(job) -- it gets its place at the next round
   else
     return job
   end
@@ -524,12 +538,12 @@ end
 function session_methods:execute(jobs, parallel, total, more)
   line_up(self, jobs, parallel, total)
   while true do
-    while self.interrupts == 0 and count(self.active) < parallel do
+    while self.interrupts == 0 and self.active_count < parallel do
       local job, place = next_job(self, more)
       if not job then break end
       attempts.start(self, job, place)
     end
-    if next(self.active) == nil and (self.interrupts > 0 or #self.queue == 0) then
+    if next(self.active) == nil and (self.interrupts > 0 or self.queue:count() == 0) then
       if self.interrupts > 0 or not self.recipe or not rescue(self) then break end
     end
     if not objective.turn(self, told) then self:poll(wait_ms(self, sys.mono_ns())) end

@@ -33,8 +33,15 @@ end
 
 -- Keys of a table sorted by name, by raw access: no code of a recipe runs.
 function fields.sorted(t)
-  local keys = {}
-  for key in next, t do keys[#keys + 1] = key end
+  local keys, is_text = {}, true
+  for key in next, t do
+    keys[#keys + 1] = key
+    is_text = is_text and type(key) == "string"
+  end
+  if is_text then
+    table.sort(keys)
+    return keys
+  end
   table.sort(keys, function(a, b)
     if type(a) == type(b) and type(a) ~= "table" and type(a) ~= "function"
       and type(a) ~= "boolean" then

@@ -158,7 +158,7 @@ end
 function objective.start(session, job)
   if not session.batch_ns then begin(session) end
   job.place, job.attempt, job.status = "objective", 1, "running"
-  session.active[job.id] = job
+  session:runs(job)
   session.turns = session.turns or {}
   table.insert(session.turns, job)
   session.progress:started(job)
@@ -175,7 +175,7 @@ local function finish(session, job, told)
   local metrics, problem = evaluate(job)
   check(session.store:run_set_status(job.id, "running"))
   if metrics then walk(session, job, metrics, told.progressed) end
-  session.active[job.id] = nil
+  session:is_over(job)
   for _, goal in ipairs(aims.goals(job.spec)) do
     local list = metrics and metrics[goal.key]
     local last = list and list[math.min(job.step, #list)]

@@ -16,7 +16,7 @@ function progress.new(total, done, parallel, with_times)
   local cols = sys.term_size()
   return setmetatable({ total = total, done = done, failed = 0, parallel = parallel,
     running = {}, with_times = with_times, tty = sys.isatty(2) and sys.getenv("TERM") ~= "dumb", cols = cols,
-    seconds = {}, drawn = false, drawn_ns = 0 }, methods)
+    seconds = 0, timed = 0, drawn = false, drawn_ns = 0 }, methods)
 end
 
 local function clear(self)
@@ -32,9 +32,8 @@ function methods:say(text, ...)
 end
 
 local function add(self, job)
-  for _, other in ipairs(self.running) do
-    if other == job then return end
-  end
+  if job.is_shown then return end
+  job.is_shown = true
   self.running[#self.running + 1] = job
 end
 
@@ -64,14 +63,15 @@ function methods:adopted(job)
 end
 
 function methods:ended(job)
-  for i, other in ipairs(self.running) do
+  for i, other in ipairs(job.is_shown and self.running or {}) do
     if other == job then
       table.remove(self.running, i)
       break
     end
   end
+  job.is_shown = nil
   if job.started_ns and job.status == "finished" then
-    self.seconds[#self.seconds + 1] = (sys.mono_ns() - job.started_ns) / 1e9
+    self.seconds, self.timed = self.seconds + (sys.mono_ns() - job.started_ns) / 1e9, self.timed + 1
   end
 end
 
@@ -93,7 +93,7 @@ local function eta(self)
       estimates[#estimates + 1] = passed / math.min(1, fraction)
     end
   end
-  local each = #self.seconds > 0 and mean(self.seconds) or #estimates > 0 and mean(estimates)
+  local each = self.timed > 0 and self.seconds / self.timed or #estimates > 0 and mean(estimates)
   if not each then return nil end
   for _, job in ipairs(self.running) do
     left = left + math.max(0, each - (now - job.started_ns) / 1e9)

@@ -223,11 +223,20 @@ local function settle(progress, entry, observation)
   progress.history:tell { number = entry.number, params = entry.params, observation = observation }
 end
 
+local under_way = { queued = true, running = true }
+
+local function is_open(entry)
+  for _, job in ipairs(entry.jobs) do
+    if under_way[job.status] then return true end
+  end
+  return false
+end
+
 -- Observe the proposals whose runs are over since, within a transaction.
 local function observe(progress)
   local open = {}
   for _, entry in ipairs(progress.open) do
-    local observation = outcome(progress, entry)
+    local observation = not is_open(entry) and outcome(progress, entry)
     if observation then
       settle(progress, entry, observation)
     else
