@@ -174,6 +174,12 @@ function driver.job(row, run, spec, snapshot_row, text)
     goal_key = spec.goal and spec.goal.key, steps = math.tointeger(tonumber(run.params.steps)) }
 end
 
+-- What is the same in all jobs of a spec that are not to be run.
+function session_methods:job_fields(spec)
+  return { spec = spec, snapshot = snapshot(self, spec.program), label = "", attempt = 0, ready_ns = 0,
+    goal_key = spec.goal and spec.goal.key }
+end
+
 -- Keep what it takes to go on with the run without its recipe (supervise.lua).
 local function remember(self, job)
   local spec, files = job.spec, {}
@@ -298,6 +304,15 @@ local function on_ended(self, event)
   self:fail(job, message)
 end
 
+-- Is it to stop or to pause at this step? Then it is noted why. at: of judge:look.
+local function ask_judge(job, step, at)
+  local judge = job.spec.judge
+  if not judge or job.stopped_by or job.paused_by then return false end
+  local why, how = judge:look(job, step, false, at)
+  if why then job[how == "pause" and "paused_by" or "stopped_by"] = why end
+  return why ~= nil
+end
+
 local function on_progress(self, event)
   local job = self.active[event.run]
   if not job then return end
@@ -311,12 +326,7 @@ local function on_progress(self, event)
     job.retained_ns = now
     retention.apply(self, job)
   end
-  local judge = job.spec.judge
-  if not judge or not job.step or job.stopped_by or job.paused_by then return end
-  local why, how = judge:look(job, job.step, false)
-  if not why then return end
-  job[how == "pause" and "paused_by" or "stopped_by"] = why
-  check(self.supervisor:stop(job.id, false))
+  if job.step and ask_judge(job, job.step) then check(self.supervisor:stop(job.id, false)) end
 end
 
 -- Where a job of Slurm is: what it waits for, or that it runs.
@@ -474,7 +484,7 @@ local function line_up(self, jobs, parallel, total)
 end
 
 -- By these objective.lua tells of a run what the supervisor tells of others.
-local told = { finished = ended_well, progressed = on_progress }
+local told = { finished = ended_well, progressed = ask_judge }
 
 -- A run that was paused and may go on comes before new ones.
 local function promote(self)

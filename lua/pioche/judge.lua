@@ -199,13 +199,15 @@ function methods:rescue(paused)
 end
 
 -- A run is at `step`, or it is over: at each rung that it passed meanwhile the rule is
--- asked. Why it is to stop or to pause, nil where it is not, and which of the two.
-function methods:look(job, step, is_over)
+-- asked. Why it is to stop or to pause, nil where it is not, and which of the two. at(rung, step):
+-- what it had come to at a rung, as reached() tells, where that is known without its points.
+function methods:look(job, step, is_over, at)
   local run = known(self, job)
   while step and run.verdict ~= "stop" and run.verdict ~= "pause" do
     local rung = self.rule:next_rung(run, run.step)
     if not rung or rung > step then break end
-    local row = reached(self, job, rung, step, is_over)
+    local row
+    if at then row = at(rung, step) else row = reached(self, job, rung, step, is_over) end
     if not row then break end
     decide(self, job, run, rung, row)
   end

@@ -16,6 +16,8 @@ local check = errors.check
 local batch_ns = 50000000      -- of a transaction; then an interrupt is looked for,
 local gap_ms = 2               -- and the store is left to others for so long
 
+local nan = 0 / 0
+
 -- ---- what decides a run ---------------------------------------------------------------
 
 -- Digest of all that a function is made of: its text, and that of the functions and the
@@ -131,19 +133,36 @@ local function log(session, job, metrics, after, last)
   end
 end
 
--- Log its curve rung by rung, as long as the rule lets it go on.
+-- What its goal comes to up to a step that the run has come to, as judge.lua reads it of points.
+local function goal_at(job, metrics)
+  local list, goal = metrics[job.goal_key] or {}, job.spec.goal
+  return function(rung, step)
+    if #list == 0 or #list < rung and step <= rung then return nil end
+    local best, sum, last = nan, 0.0, math.min(rung, #list)
+    for i = 1, last do
+      local value = list[i]
+      local is_better = best ~= best or (goal.goal == "maximize" and value > best)
+        or (goal.goal ~= "maximize" and value < best)
+      if is_better and value == value then best = value end
+      sum = sum + value
+    end
+    return { at_step = last, value = list[last] + 0.0, best = best + 0.0, mean = sum / last }
+  end
+end
+
+-- Log its curve up to the rung where the rule stops it, else all of it.
 local function walk(session, job, metrics, progressed)
   local length = 0
   local done = check(session.store:one("SELECT coalesce(max(last_step), 0) AS step FROM series"
     .. " WHERE run_id = ?", job.id)).step -- more than 0 where it was paused
+  local first, at = done, job.spec.judge and goal_at(job, metrics)
   for _, list in next, metrics do length = math.max(length, #list) end
   repeat
     local rung = job.spec.judge and job.spec.judge:next_rung(job, done)
-    local last = rung and math.min(rung, length) or length
-    log(session, job, metrics, done, last)
-    done = last
-    if rung and done == rung then progressed(session, { run = job.id, step = done }) end
+    done = rung and math.min(rung, length) or length
+    if rung and done == rung then progressed(job, done, at) end
   until done == length or job.stopped_by or job.paused_by
+  log(session, job, metrics, first, done)
   job.step = done
 end
 

@@ -12,6 +12,8 @@ local recipe = require "pioche.recipe"
 
 local plan = {}
 
+local rehearsed_max = 1000      -- points that are looked at before anything is written
+
 -- ---- one run ---------------------------------------------------------------------
 
 local function mapped(t, f)
@@ -152,10 +154,11 @@ function plan.varying(sweep)
   return names
 end
 
--- All proposals of a sampler that does not wait for results.
-function plan.points(sampler)
+-- All proposals of a sampler that does not wait for results, or the first `limit`.
+function plan.points(sampler, limit)
   local points = {}
   while true do
+    if #points == limit then return points end
     local point = sampler:propose(#points + 1)
     if not point then return points end
     points[#points + 1] = point
@@ -190,7 +193,7 @@ function plan.rehearse(self, sweep)
   check_warm(sweep)
   local sampler = plan.sampler(sweep)
   if sampler.adaptive then return end
-  for _, point in ipairs(plan.points(sampler)) do
+  for _, point in ipairs(plan.points(sampler, rehearsed_max)) do
     for _, seed in ipairs(sweep.seeds or { false }) do
       words_of({ program = sweep.program, params = point, seed = seed or nil }, found, sweep.space)
       if sweep.program.args == nil then break end

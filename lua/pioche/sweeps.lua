@@ -2,9 +2,11 @@
 -- and their runs, and what is to be said when they are over.
 local aims = require "pioche.aims"
 local attention = require "pioche.attention"
+local done = require "pioche.sweep.done"
 local driver = require "pioche.driver"
 local errors = require "pioche.errors"
 local extend = require "pioche.sweep.extend"
+local fields = require "pioche.fields"
 local history = require "pioche.sweep.history"
 local json = require "pioche.core.json"
 local judge = require "pioche.judge"
@@ -363,15 +365,35 @@ local function fresh(progress)
   end)
 end
 
+-- The same of a proposal all of whose runs are over; nil where that is not so.
+local function done_of(progress, finished, row)
+  local list = not row.lineage and finished:of(row.number, row.params)
+  if not list then return nil end
+  local jobs, own = {}, {}
+  for i, run in ipairs(list) do
+    local job = progress.known[run.identity]
+    if not job then
+      job, jobs[#jobs + 1] = run.job, run.job
+      progress.session.ids[#progress.session.ids + 1] = job.id
+      progress.known[run.identity], progress.all[#progress.all + 1] = job, job
+    end
+    own[i] = job
+  end
+  return jobs, own
+end
+
 -- Take up what an earlier session proposed and observed, in the same order.
 local function resume(progress)
-  local rows = history.read(progress.session.store, progress.spec.sweep_id)
+  local session = progress.session
+  local rows = history.read(session.store, progress.spec.sweep_id)
+  local finished = done.new(progress, session:job_fields(progress.spec))
   for _, row in ipairs(rows) do
     if row.number > 0 then
       progress.history:advance(rows, row.number - 1, row.seen)
       progress.history:adopt(row.number, row.params, row.lineage)
-      local jobs, own = runs_of(progress, row.number, check(json.decode(row.params)), row.lineage)
-      for _, job in ipairs(own) do job.is_replaced = row.lineage and row.observed ~= nil end
+      local jobs, own = done_of(progress, finished, row)
+      if not jobs then jobs, own = runs_of(progress, row.number, check(json.decode(row.params)), row.lineage) end
+      for _, job in ipairs(row.lineage and own or {}) do job.is_replaced = row.observed ~= nil end
       progress.old = #jobs > 0 and 0 or progress.old + 1
       if not row.observed then
         progress.open[#progress.open + 1] = { number = row.number, params = row.params, jobs = own }
@@ -379,6 +401,7 @@ local function resume(progress)
     end
   end
   progress.history:advance(rows, math.huge, #rows.observed)
+  progress.history:take(rows)
 end
 
 -- A search that begins with these points (warm.all), as it is before its first proposal.
@@ -492,24 +515,36 @@ function sweeps.run(session, sweep)
   return progress.all, progress.spec.sweep_id
 end
 
--- The first goal that a run has not logged, nil where there is none.
-local function unlogged(session, job)
-  for _, goal in ipairs(aims.goals(job.spec)) do
-    if not check(session.store:one("SELECT 1 AS x FROM series WHERE run_id = ? AND key = ? AND count > 0",
-      job.id, goal.key)) then return goal.key end
+-- Of each finished run that has not logged a goal the first such goal, { [id] = key }.
+local function unlogged(session, jobs)
+  local by_goal, result = {}, {}
+  for _, job in ipairs(jobs) do
+    for place, goal in ipairs(job.status == "finished" and aims.goals(job.spec) or {}) do
+      by_goal[place] = by_goal[place] or {}
+      local ids = by_goal[place][goal.key] or {}
+      by_goal[place][goal.key], ids[#ids + 1] = ids, job.id
+    end
   end
-  return nil
+  for _, by_key in ipairs(by_goal) do
+    for _, key in ipairs(fields.sorted(by_key)) do
+      for row in session.store:each("SELECT value AS id FROM json_each(?) WHERE NOT EXISTS (SELECT 1 FROM series"
+        .. " WHERE run_id = value AND key = ? AND count > 0)", check(json.encode(json.array(by_key[key]))), key) do
+        result[row.id] = result[row.id] or key
+      end
+    end
+  end
+  return result
 end
 
 -- What is wrong with finished runs, lines for a person; and how many runs failed:
 -- why, was said of each as it happened.
 function sweeps.problems(session, jobs)
-  local lines, failed, silent = {}, 0, nil
+  local lines, failed, silent, missing = {}, 0, nil, unlogged(session, jobs)
   for _, job in ipairs(jobs) do
     if job.status == "failed" then
       failed = failed + 1
     elseif job.status == "finished" then
-      local key = unlogged(session, job)
+      local key = missing[job.id]
       if key then
         silent = silent or { job = job, key = key }
         lines[#lines + 1] = ("%s finished, but never logged the goal '%s'"):format(job.name, key)

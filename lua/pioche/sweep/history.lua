@@ -114,6 +114,7 @@ local function tell(self, sampler, row)
   if self.region and (status == "oom" or status == "finished" or status == "stopped") then
     self.region:learn(row.params, status == "oom")
   end
+  if not sampler.adaptive then return end -- it goes by nothing that it is told
   self.tell_sampler(sampler, self.sweep, { number = row.number, params = row.params, observation = observation })
 end
 
@@ -142,7 +143,9 @@ local function renew(self)
     history.tell_priors(sampler, self.sweep, check(self.store:rows("SELECT params, observation FROM sweep_prior"
       .. " WHERE sweep_id = ? AND change <= ? ORDER BY number", self.id, self.changed)), self.tell_sampler)
   end
-  local rows, seen = self.number + self.seen > 0 and history.read(self.store, self.id) or { observed = {} }, 0
+  local rows, seen = self.rows or self.number + self.seen > 0 and history.read(self.store, self.id)
+    or { observed = {} }, 0
+  self.rows = nil
   local function tell_until(count)
     while seen < count do
       seen = seen + 1
@@ -194,6 +197,11 @@ function methods:advance(rows, number, seen)
     next_change = rows.changes[self.changed + 1]
   end
   tell_until(seen)
+end
+
+-- The search stands at the end of these rows of history.read: its sampler is made of them.
+function methods:take(rows)
+  if self.stale then self.rows = rows end
 end
 
 return history
