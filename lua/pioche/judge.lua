@@ -215,9 +215,19 @@ function methods:look(job, step, is_over, at)
   return self:stopped(job)
 end
 
+-- The same of one run, which is known.
+local function rungs_of(self, job)
+  local list, sign = {}, self.goal.goal == "maximize" and -1.0 or 1.0
+  for i, at in ipairs(known(self, job).curve) do
+    list[i] = { step = at.step, value = at.loss - at.loss == 0 and sign * at.loss + 0.0 or nil }
+  end
+  return list
+end
+
 -- What runs had come to, of the rungs that all of them passed: { step, value }, where value
 -- is the mean of the goal, nil where it is no finite number.
 function methods:rungs(jobs)
+  if #jobs == 1 then return rungs_of(self, jobs[1]) end
   local ids = {}
   for i, job in ipairs(jobs) do ids[i] = job.id end
   local list, rows = {}, check(self.store:rows([[

@@ -64,14 +64,72 @@ local function ordinal(n)
   return n .. tail
 end
 
--- Successive halving as runs arrive: does one of this loss go on after those, one of `eta`
--- of which goes on, and of fewer the best `least`? NaN never does. "go" or "stop", and why.
-function rungs.halve(loss, losses, eta, least)
-  local better = 0
-  for _, other in ipairs(losses) do
-    if other < loss then better = better + 1 end
+-- ---- how many are better --------------------------------------------------------------
+
+local ranking = {}
+ranking.__index = ranking
+
+local block_max = 512
+
+local function new_ranking()
+  return setmetatable({ blocks = { {} }, count = 0 }, ranking)
+end
+
+-- The place of the first of a sorted list that is not below a loss.
+local function place_of(list, loss)
+  local low, high = 1, #list + 1
+  while low < high do
+    local middle = (low + high) // 2
+    if list[middle] < loss then low = middle + 1 else high = middle end
   end
-  local n = #losses + 1
+  return low
+end
+
+function ranking:add(loss)
+  local at, blocks = 1, self.blocks
+  while at < #blocks and blocks[at][#blocks[at]] < loss do at = at + 1 end
+  local block = blocks[at]
+  table.insert(block, place_of(block, loss), loss)
+  if #block > block_max then
+    table.insert(blocks, at + 1, table.move(block, block_max // 2 + 1, #block, 1, {}))
+    for place = #block, block_max // 2 + 1, -1 do block[place] = nil end
+  end
+  self.count = self.count + 1
+end
+
+-- How many of them are below this loss.
+function ranking:better(loss)
+  local better = 0
+  for _, block in ipairs(self.blocks) do
+    local below = place_of(block, loss) - 1
+    better = better + below
+    if below < #block then break end
+  end
+  return better
+end
+
+-- A function that gives, of a list of arrivals that only grows, the losses of those of one kind,
+-- { count, better(loss) }, at a cost that hardly grows with the list. kind_of: of an arrival; left
+-- out, all are of one.
+function rungs.rankings(kind_of)
+  local known = setmetatable({}, { __mode = "k" })
+  return function(arrivals, kind)
+    local kept = known[arrivals] or { heard = 0, by_kind = {} }
+    known[arrivals] = kept
+    for i = kept.heard + 1, #arrivals do
+      local is = kind_of and kind_of(arrivals[i]) or 1
+      kept.by_kind[is] = kept.by_kind[is] or new_ranking()
+      kept.by_kind[is]:add(arrivals[i].loss)
+    end
+    kept.heard = #arrivals
+    return kept.by_kind[kind or 1] or new_ranking()
+  end
+end
+
+-- Successive halving as runs arrive: does one of this loss go on after those of a ranking, one of
+-- `eta` of which goes on, and of fewer the best `least`? NaN never does. "go" or "stop", and why.
+function rungs.halve(loss, earlier, eta, least)
+  local better, n = earlier:better(loss), earlier.count + 1
   local kept = math.max(least, math.floor(n / eta))
   local why = loss == math.huge and "no finite number"
     or ("%s of %d, of which %d go%s on"):format(ordinal(better + 1), n, kept, kept == 1 and "es" or "")

@@ -22,17 +22,15 @@ end
 
 function asha.new(options)
   local steps = rungs.steps(options.min, options.eta, options.max)
-  local rule = {}
+  local rule, ranked = {}, rungs.rankings()
 
   function rule.next_rung(_, _, step)
     return rungs.next(steps, step)
   end
 
   function rule.decide(_, _, _, at, earlier)
-    local losses = {}
-    for i, other in ipairs(earlier) do losses[i] = other.loss end
-    if not options.promote then return rungs.halve(at.loss, losses, options.eta, 1) end
-    local verdict, why = rungs.halve(at.loss, losses, options.eta, 0)
+    if not options.promote then return rungs.halve(at.loss, ranked(earlier), options.eta, 1) end
+    local verdict, why = rungs.halve(at.loss, ranked(earlier), options.eta, 0)
     return verdict == "stop" and at.loss < math.huge and "pause" or verdict, why
   end
 

@@ -48,16 +48,15 @@ function hyperband.new(options)
     return #brackets
   end
 
+  local ranked = rungs.rankings(function(arrival) return bracket(arrival.number) end)
+
   function rule.next_rung(_, run, step)
     return rungs.next(brackets[bracket(run.number)].steps, step)
   end
 
   function rule.decide(_, run, _, at, earlier)
-    local own, losses = bracket(run.number), {}
-    for _, other in ipairs(earlier) do
-      if bracket(other.number) == own then losses[#losses + 1] = other.loss end
-    end
-    local verdict, why = rungs.halve(at.loss, losses, options.eta, 1)
+    local own = bracket(run.number)
+    local verdict, why = rungs.halve(at.loss, ranked(earlier, own), options.eta, 1)
     return verdict, ("%s in bracket %d"):format(why, own - 1)
   end
 
