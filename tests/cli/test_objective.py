@@ -62,6 +62,26 @@ def test_numbers_seeds_and_curves():
         assert len(rows) == 10 and all(r["value"] == r["x"] + r["seed"] for r in rows)
 
 
+def test_what_is_over_is_taken_up_and_what_is_not_runs():
+    """Of a sweep that is opened again each run is judged by its row as it is by then."""
+    with Project() as p:
+        p.write("r.lua", recipe("return p.x + p.seed", fields="seeds = { 9, 4 },"))
+        p.pioche("run", "r.lua")
+        again = p.pioche("run", "r.lua", "--json")
+        assert "nothing to do: 10 of 10" in again.err and len(again.json) == 10
+        assert again.json == p.pioche("run", "r.lua", "--json").json
+        p.sql("UPDATE run SET status = iif(number = 3, 'planned', 'stopped')"  # by no rule of this sweep
+              " WHERE number IN (3, 4)")
+        err = p.pioche("run", "r.lua").err
+        assert "f-3 started" in err and "f-4 started" in err and "f-5 started" not in err, err
+        # a newer generation of a run counts in its place, and is not over
+        p.sql("INSERT INTO run (ulid, experiment_id, number, identity, generation, sweep_id, status, program,"
+              " launch, seed, created_ns) SELECT 'x' || substr(ulid, 2), experiment_id, 11, identity,"
+              " generation + 1, sweep_id, 'planned', program, launch, seed, created_ns FROM run WHERE number = 5")
+        err = p.pioche("run", "r.lua").err
+        assert "f-11 started" in err and "f-5 started" not in err and "10 of 10" in err, err
+
+
 def test_what_is_wrong_is_a_run_that_failed_with_its_reason():
     bodies = {
         'error("too far")': "r.lua:7: too far",

@@ -225,6 +225,26 @@ test("curve: the end is a rung, and options are checked", function()
   tap.contains(tap.raises(new, "asha", { min = 1, max = 9, audit = 1 }), "a number between 0 and 1")
 end)
 
+test("rungs: a ranking counts as one that goes through all of them", function()
+  local ranked, arrivals = rungs.rankings(function(arrival) return arrival.number % 2 end), {}
+  for i = 1, 3000 do
+    local loss = i % 97 == 0 and huge or i * 7919 % 1009 -- many are equal
+    local counts, better = { [0] = 0, 0 }, { [0] = 0, 0 }
+    if i % 50 == 0 then
+      for _, other in ipairs(arrivals) do
+        local kind = other.number % 2
+        counts[kind] = counts[kind] + 1
+        if other.loss < loss then better[kind] = better[kind] + 1 end
+      end
+      for kind = 0, 1 do
+        local ranking = ranked(arrivals, kind)
+        equal({ ranking.count, ranking:better(loss) }, { counts[kind], better[kind] })
+      end
+    end
+    arrivals[i] = { number = i, loss = loss }
+  end
+end)
+
 test("wrong options name the key and what was expected", function()
   local function wrong(name, options, part)
     tap.contains(tap.raises(new, name, options), part)
