@@ -358,7 +358,7 @@ function runs.to_json(run)
     id = run.name, ulid = run.ulid, experiment = run.experiment, status = run.status,
     reason = or_null(run.reason), seed = or_null(run.seed), params = run.params, tags = run.tags,
     metrics = metrics, origin = runs.origin_json(run), commit = or_null(run.commit),
-    attempts = json.array(attempts),
+    attempts = json.array(attempts), front = or_null(run.on_front),
     created = runs.time(run.created_ns), started = or_null(runs.time(run.started_ns)),
     ended = or_null(runs.time(run.ended_ns)),
   }
@@ -405,7 +405,7 @@ local function json_texts(ctx, store, ids, loaded)
     value.params, value.tags, value.metrics = nil, nil, nil
     local origin = ctx.encode { origin = value.origin }
     local head = { attempts = value.attempts, commit = value.commit, created = value.created,
-      ended = value.ended, experiment = value.experiment, id = value.id }
+      ended = value.ended, experiment = value.experiment, front = value.front, id = value.id }
     local middle = { reason = value.reason, seed = value.seed, started = value.started,
       status = value.status }
     texts[i] = table.concat { ctx.encode(head):sub(1, -2), ',"metrics":', metrics[run.id] or "{}",
@@ -419,13 +419,14 @@ end
 -- Print runs as a JSON array, one a line, loading a few hundred at a time;
 -- `asked`: metrics with a rank or a reduction (runs.add_asked).
 function runs.print_json(ctx, store, ids, asked, with_notes)
-  local batch, lead = 200, "["
+  local batch, lead, marks = 200, "[", require("pioche.sweep.marks").new(store)
   for first = 1, #ids, batch do
     local part = table.move(ids, first, math.min(first + batch - 1, #ids), 1, {})
     local texts = {}
     if asked or with_notes then
       local loaded = runs.load(store, part, { params = true, tags = true, metrics = true, attempts = true })
       runs.add_asked(store, loaded, asked)
+      marks:add(loaded)
       local notes = with_notes and runs.notes(store, loaded)
       for i, run in ipairs(loaded) do
         local value = runs.to_json(run)
@@ -433,7 +434,9 @@ function runs.print_json(ctx, store, ids, asked, with_notes)
         texts[i] = ctx.encode(value)
       end
     else
-      texts = json_texts(ctx, store, part, runs.load(store, part, { attempts = true }))
+      local loaded = runs.load(store, part, { attempts = true })
+      marks:add(loaded)
+      texts = json_texts(ctx, store, part, loaded)
     end
     for _, text in ipairs(texts) do
       ctx.out(lead .. text)

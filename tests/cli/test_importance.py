@@ -254,6 +254,19 @@ def test_compare_shows_importance_and_the_front():
         front = [x["id"] for x in p.pioche("sweep", "front", "f", "--json").json["front"]]
         rows = p.pioche("compare", "f", "--json").json
         assert sorted(r["id"] for r in rows if r["front"]) == sorted(front)
+        # ls and show say the same of the same runs, and nothing of a sweep with one goal.
+        p.write("one.lua", (RECIPE % (TWO, 4)).replace(TWO, 'goal = pioche.minimize "loss",').replace('"f"', '"g"')
+                .replace("seed = 1", "seed = 2"))
+        p.pioche("run", "one.lua", expect=None)
+        for words in (["--all", "--json"], ["--all", "--json", "--metric", "loss.min"]):
+            told = {r["id"]: r["front"] for r in p.pioche("ls", *words).json}
+            assert len(told) == 44 and all(told[name] == (name in front if name[0] == "f" else None) for name in told), told
+        shown = p.pioche("ls", "--all").out.splitlines()[1:]
+        assert sorted(line.split()[0] for line in shown if " front " in f"{line} ") == sorted(front), shown
+        assert "front" not in p.pioche("ls", "g").out
+        assert p.pioche("show", front[0], "--json").json["front"] is True
+        p.pioche("sweep", "drop", front[0], "--reason", "of no use")
+        assert p.pioche("show", front[0], "--json").json["front"] is False
         assert {"loss", "cost"} <= set(rows[0]["metrics"])
         best = {key: min(r["metrics"][key]["mean"] for r in rows if r["metrics"].get(key) and r["status"] == "finished")
                 for key in ("loss", "cost")}

@@ -1,5 +1,6 @@
 -- ls: runs, newest first; or experiments.
 local json = require "pioche.core.json"
+local marks = require "pioche.sweep.marks"
 local sys = require "pioche.core.sys"
 local csv = require "pioche.csv"
 local errors = require "pioche.errors"
@@ -101,15 +102,13 @@ local function goal_column(store, loaded)
 end
 
 -- Texts of the metrics that were asked for, a list a column.
-local function metric_cells(ctx, store, loaded, columns)
-  local cells = {}
-  for i, text in ipairs(ctx.options.metric or {}) do
+local function add_metrics(ctx, store, loaded, columns, cells)
+  for _, text in ipairs(ctx.options.metric or {}) do
     local values, list = runs.asked(store, loaded, text), {}
     for k, run in ipairs(loaded) do list[k] = values[run.id] end
     columns[#columns + 1] = { title = text, align = "right" }
-    cells[i] = format.column(list, #loaded)
+    cells[#cells + 1] = format.column(list, #loaded)
   end
-  return cells
 end
 
 local function print_table(ctx, store, ids)
@@ -119,7 +118,12 @@ local function print_table(ctx, store, ids)
     { title = "age", align = "right", drop = 2 }, { title = "took", align = "right", drop = 1 } }
   local title, goals = goal_column(store, loaded)
   if title then columns[#columns + 1] = { title = title, align = "right", drop = 1 } end
-  local cells = metric_cells(ctx, store, loaded, columns)
+  local cells = {}
+  if marks.new(store):add(loaded) then
+    columns[#columns + 1], cells[1] = { title = "", drop = 2 }, {}
+    for i, run in ipairs(loaded) do cells[1][i] = run.on_front and { "front", "green" } or "" end
+  end
+  add_metrics(ctx, store, loaded, columns, cells)
   local called = runs.names(store, loaded)
   if next(called) then
     columns[#columns + 1] = { title = "name", flex = true, min = 8, drop = 3 }
@@ -229,9 +233,11 @@ return {
   help = [[
 Without arguments: the newest runs of all experiments. Columns are the run's
 status, its age, how long it took, its experiment's goal metric (last value),
-the tag `name` (what an imported run was called), the parameters that are not the
-same in all listed runs, and, where something went wrong, what. --json and --csv
-give every parameter and metric.
+front where its sweep has several goals and no run of it is better in all of them
+(in the JSON front is true or false, of one goal null), the tag `name` (what an
+imported run was called), the parameters that are not the same in all listed runs,
+and, where something went wrong, what. --json and --csv give every parameter and
+metric.
 
 QUERY is one argument, as 'lr > 1e-3 and val/loss.min < 2 sort by val/loss':
 `pioche help query` explains the language. With names of experiments and runs

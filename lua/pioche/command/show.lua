@@ -5,6 +5,7 @@ local csv = require "pioche.csv"
 local environment = require "pioche.environment"
 local errors = require "pioche.errors"
 local format = require "pioche.format"
+local marks = require "pioche.sweep.marks"
 local media = require "pioche.media"
 local ranks = require "pioche.ranks"
 local runs = require "pioche.runs"
@@ -72,6 +73,7 @@ local function events(store, run, where, limit)
 end
 
 local function run_json(ctx, store, run)
+  marks.new(store):add { run }
   local value = runs.to_json(run)
   value.checkpoints, value.inputs = json.array {}, json.array {}
   for i, c in ipairs(checkpoints(store, run)) do
