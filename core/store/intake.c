@@ -11,6 +11,7 @@
 #include "store/environment.h"
 #include "store/intake_parts.h"
 #include "store/intake_run.h"
+#include "store/intake_sweep.h"
 #include "store/run.h"
 #include "store/sql.h"
 #include "sys/fs.h"
@@ -320,7 +321,7 @@ static bool is_records(const char *path)
 static int take_all(pio_intake *intake, pio_intake_run **runs, size_t *count, pio_err *err)
 {
 	size_t capacity = 0;
-	int rc = 0;
+	int rc = pio_intake_sweeps_begin(intake, err);
 	for (size_t i = 0; !rc && i < intake->bag->count; i++) {
 		if (!is_records(intake->bag->files[i].path))
 			continue;
@@ -334,6 +335,8 @@ static int take_all(pio_intake *intake, pio_intake_run **runs, size_t *count, pi
 	if (!rc && !*count)
 		rc = pio_fail(err, PIO_ECORRUPT, "it holds no run/records.json: a bundle of an earlier pioche, or of"
 		              " another program, which tar opens");
+	if (!rc)
+		rc = pio_intake_sweeps_end(intake, err);
 	if (!rc)
 		rc = pio_intake_sync_objects(intake, err);
 	return rc ? rc : intake->bag->before_commit(intake->bag->context, intake->bag, err);

@@ -1,7 +1,7 @@
 /* intake_parts.h: what the files of intake share; for them alone.
  *
- * intake.c takes runs, intake_row.c rows of any table, intake_object.c media and
- * checkpoints, intake_points.c points. */
+ * intake.c takes runs, intake_sweep.c their sweeps, intake_row.c rows of any table,
+ * intake_object.c media and checkpoints, intake_points.c points. */
 #ifndef PIO_STORE_INTAKE_PARTS_H
 #define PIO_STORE_INTAKE_PARTS_H
 
@@ -24,6 +24,7 @@ typedef struct pio_intake {
 	json_t *records;
 	pio_intake_run *run;
 	int64_t experiment_id;
+	int64_t sweeps_before;          /* the newest sweep before the bundle; 0: none */
 	bool touched[256];              /* directories of objects that are to be synced */
 	bool *moved;                    /* of the files: it became an object, which was none before */
 } pio_intake;

@@ -6,6 +6,7 @@
 
 #include "base/json.h"
 #include "base/mem.h"
+#include "store/intake_sweep.h"
 #include "store/run.h"
 #include "store/sql.h"
 #include "sys/fs.h"
@@ -50,7 +51,7 @@ int pio_intake_run_told(pio_intake *intake, pio_err *err)
 	return take_text(&intake->run->name, &name, err);
 }
 
-/* ---- experiment and sweep ------------------------------------------------------------- */
+/* ---- experiment ------------------------------------------------------------------------ */
 
 static int take_experiment(pio_intake *intake, pio_err *err)
 {
@@ -68,86 +69,6 @@ static int take_experiment(pio_intake *intake, pio_err *err)
 	if (!rc && !known && created_ns > 0)
 		rc = pio_sql_exec(intake->store, err, "UPDATE experiment SET created_ns = ?2 WHERE id = ?1", "ii",
 		                  intake->experiment_id, created_ns);
-	return rc;
-}
-
-static int parse_file(json_t **value, const pio_intake *intake, const char *path, pio_err *err)
-{
-	const pio_intake_file *file = pio_intake_find(intake->bag, path);
-	pio_str text = PIO_STR_INIT;
-	if (!file)
-		return pio_fail(err, PIO_ECORRUPT, "there is no %s, which a run names", path);
-	int rc = pio_intake_read(&text, file, 256 << 20, err);
-	if (!rc)
-		rc = pio_json_parse(value, text.data, text.len, path, err);
-	pio_str_fini(&text);
-	return rc;
-}
-
-static int insert_sweep(pio_intake *intake, const json_t *sweep, const char *path, pio_err *err)
-{
-	const char *state = pio_json_string_or(sweep, "state", "");
-	json_t *values = json_copy((json_t *)(uintptr_t)sweep);
-	json_object_del(values, "experiment");
-	json_t *fixed = json_pack("{s:I, s:s}", "experiment_id", (json_int_t)intake->experiment_id, "state",
-	                          strcmp(state, "active") ? state : "interrupted");
-	int rc = pio_intake_row(intake, "sweep", values, fixed, path, err);
-	json_decref(values);
-	return rc;
-}
-
-/* *id 0: it is of none. The same plan of the same experiment may be here already. */
-static int take_sweep(int64_t *id, pio_intake *intake, pio_err *err)
-{
-	const char *ulid = pio_json_string_or(intake->records, "sweep", NULL);
-	char path[128];
-	json_t *sweep = NULL;
-	*id = 0;
-	if (!ulid)
-		return 0;
-	snprintf(path, sizeof path, "sweep/%.64s.json", ulid);
-	int rc = parse_file(&sweep, intake, path, err);
-	if (!rc)
-		rc = pio_sql_int(id, intake->store, err, "SELECT id FROM sweep WHERE experiment_id = ?1 AND"
-		                 " (ulid = ?2 OR identity = ?3) ORDER BY ulid = ?2 DESC", "itt",
-		                 intake->experiment_id, ulid, pio_json_string_or(sweep, "identity", ""));
-	if (!rc && !*id) {
-		rc = insert_sweep(intake, sweep, path, err);
-		*id = rc ? 0 : sqlite3_last_insert_rowid(pio_store_db(intake->store));
-	}
-	json_decref(sweep);
-	return rc;
-}
-
-/* One of the sampler's points: its row, unless it is there, and that the run is of it. */
-static int take_proposal(pio_intake *intake, int64_t sweep_id, const json_t *proposal, int64_t seed, pio_err *err)
-{
-	int64_t number = pio_json_int_or(proposal, "number", 0), there = 0;
-	int rc = pio_sql_int(&there, intake->store, err, "SELECT EXISTS (SELECT 1 FROM proposal WHERE sweep_id = ?1"
-	                     " AND number = ?2)", "ii", sweep_id, number);
-	if (!rc && !there)
-		rc = pio_intake_row(intake, "proposal", proposal, json_pack("{s:I}", "sweep_id", (json_int_t)sweep_id),
-		                    "sweep/", err);
-	if (!rc)
-		rc = pio_sql_exec(intake->store, err, "INSERT INTO proposal_run (sweep_id, number, seed, run_id)"
-		                  " VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING", "iiii", sweep_id, number, seed,
-		                  intake->run->run_id);
-	return rc;
-}
-
-static int take_proposals(pio_intake *intake, int64_t sweep_id, pio_err *err)
-{
-	const char *ulid = pio_json_string_or(intake->records, "sweep", NULL);
-	char path[128];
-	json_t *sweep = NULL, *proposal, *one;
-	size_t i, k;
-	snprintf(path, sizeof path, "sweep/%.64s.json", ulid ? ulid : "");
-	int rc = sweep_id ? parse_file(&sweep, intake, path, err) : 0;
-	json_array_foreach(json_object_get(sweep, "proposals"), i, proposal)
-		json_array_foreach(json_object_get(proposal, "runs"), k, one)
-			if (!rc && !strcmp(pio_json_string_or(one, "run", ""), intake->run->ulid))
-				rc = take_proposal(intake, sweep_id, proposal, pio_json_int_or(one, "seed", 0), err);
-	json_decref(sweep);
 	return rc;
 }
 
@@ -189,7 +110,7 @@ static int take_snapshot(int64_t *id, pio_intake *intake, pio_err *err)
 	int rc = pio_sql_int(id, intake->store, err, "SELECT id FROM snapshot WHERE commit_id = ?1", "t", commit);
 	if (rc || *id || !pio_intake_find(intake->bag, "code.json"))
 		return rc;
-	rc = parse_file(&list, intake, "code.json", err);
+	rc = pio_intake_parse(&list, intake, "code.json", err);
 	json_array_foreach(list, i, row)
 		if (!rc && !*id && !strcmp(pio_json_string_or(row, "commit_id", ""), commit))
 			rc = insert_snapshot(id, intake, row, err);
@@ -253,7 +174,7 @@ int pio_intake_run_insert(pio_intake *intake, pio_err *err)
 	if (!rc)
 		rc = choose_generation(&generation, intake, err);
 	if (!rc)
-		rc = take_sweep(&sweep_id, intake, err);
+		rc = pio_intake_sweep(&sweep_id, intake, err);
 	if (!rc)
 		rc = take_snapshot(&snapshot_id, intake, err);
 	if (rc)
@@ -267,7 +188,7 @@ int pio_intake_run_insert(pio_intake *intake, pio_err *err)
 	end_status(&fixed, run);
 	rc = pio_intake_row(intake, "run", run, fixed, "run/records.json", err);
 	intake->run->run_id = rc ? 0 : sqlite3_last_insert_rowid(pio_store_db(intake->store));
-	return rc ? rc : take_proposals(intake, sweep_id, err);
+	return rc ? rc : pio_intake_proposals(intake, sweep_id, err);
 }
 
 /* ---- one that is here already ------------------------------------------------------------- */

@@ -29,8 +29,11 @@
 --   RUN/checkpoint.json, RUN/model/..., RUN/optim/...      of one checkpoint; of
 --   RUN/checkpoints/<step>/checkpoint.json, ...            several
 --   environment/<sha256>.json    documents that environment[] names
---   sweep/<ulid>.json      the row of a sweep, experiment = its name, and proposals[] with
---                          runs[] { seed, run = its ULID } of those in the bundle
+--   sweep/<ulid>.json      the row of a sweep, experiment = its name, and rows without sweep_id:
+--                          proposals[], those of runs in the bundle and those that have none, with
+--                          runs[] (proposal_run; run = its ULID), changes[] (sweep_change), priors[]
+--                          (sweep_prior), and rungs[] of runs in the bundle, in their order, in which
+--                          promoted_after is how many came before
 --   code.json              an array of commits: the columns of snapshot but repository;
 --                          object = the text of the git commit object, ref = below
 --   code.bundle            a git bundle with the tree of each of them: its reference

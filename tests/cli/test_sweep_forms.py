@@ -333,4 +333,58 @@ def test_stops_by_forecast_are_on_record_audited_and_derived_again():
         assert f"50 proposals and {verdicts} verdicts come to the same" in p.pioche("sweep", "replay", "c").out
 
 
+def decided(p):
+    """All that a sweep's search, race and rule said, without what is another store's."""
+    return p.sql("""SELECT w.ulid AS sweep, o.number AS number, o.params AS params, o.seen AS told, o.observed AS heard,
+        o.observation AS came, q.seed AS seed, q.asked AS asked, q.seen AS seen, q.changed AS changed, q.observed AS
+        observed, q.value AS value, r.ulid AS run FROM proposal o JOIN sweep w ON w.id = o.sweep_id LEFT JOIN proposal_run q
+        USING (sweep_id, number) LEFT JOIN run r ON r.id = q.run_id ORDER BY w.ulid, o.number, q.seed"""), p.sql(
+        """SELECT w.ulid AS sweep, r.ulid AS run, g.step AS step, value, best, mean, verdict, g.reason AS reason, audited,
+        forecast, promoted_ns, (SELECT count(*) FROM rung b WHERE b.sweep_id = g.sweep_id AND b.id <= g.promoted_after)
+        AS after FROM rung g JOIN sweep w ON w.id = g.sweep_id JOIN run r ON r.id = g.run_id ORDER BY g.sweep_id, g.id"""), p.sql(
+        "SELECT number, proposed, seen, kind, detail, reason FROM sweep_change ORDER BY sweep_id, number")
+
+
+def test_a_bundle_of_a_sweep_has_all_that_was_decided():
+    """Decisions of a race, verdicts, promotions and audits of a rule, changes: derived again elsewhere."""
+    with Project(git=False) as p, Project(git=False) as there:
+        p.write("r.lua", (RACE % (2, "")) + 'return sweep("r", 1, pioche.race { min = 2, max = 5, runs = 8 })\n')
+        p.write("c.lua", CURVE % 2)
+        p.pioche("run", "r.lua")
+        p.pioche("sweep", "drop", "r-2", "--reason", "its node was slow")
+        p.pioche("sweep", "enqueue", "r", "x=1")
+        p.pioche("run", "r.lua")
+        p.pioche("run", "c.lua")
+        for name in ("r", "c"):
+            there.write(f"{name}.lua", p.read(f"{name}.lua"))
+            ulid = p.pioche("sweep", "show", name, "--json").json["id"]
+            p.pioche("export", ulid, "-o", f"{name}.tar")
+            digest = p.sh(f"sha256sum < {name}.tar")
+            p.pioche("export", ulid, "-o", f"{name}-again.tar")
+            assert p.sh(f"sha256sum < {name}-again.tar") == digest
+            there.pioche("import", p.path(f"{name}.tar"))
+            there.pioche("export", ulid, "-o", f"{name}.tar")
+            sweeps = [q.sh(f"tar xOf {name}.tar --wildcards '*/sweep/{ulid}.json'") for q in (p, there)]
+            assert sweeps[0] == sweeps[1], "exported again it is the same"
+        here = decided(p)
+        assert any(row["asked"] for row in here[0]) and any(row["audited"] for row in here[1]) and len(here[2]) == 1
+        assert decided(there) == here
+        for name in ("r", "c"):
+            said = [q.pioche("sweep", "replay", name, "--json").json for q in (p, there)]
+            assert said[0] == said[1] and said[0]["same"], said
+            shown = [q.pioche("sweep", "show", name, "--json").json for q in (p, there)]
+            assert shown[0]["race"] == shown[1]["race"] and shown[0]["audit"] == shown[1]["audit"], shown
+        assert said[0]["verdicts"] > 50
+        # Imported again where it is, nothing changes; of some of its runs it is told that it is not whole.
+        for q in (p, there):
+            q.pioche("import", p.path("r.tar"))
+            q.check_store()
+            assert decided(q) == here
+        with Project(git=False) as part:
+            part.write("r.lua", p.read("r.lua"))
+            p.pioche("export", "r-5", "r-6", "-o", "part.tar")
+            part.pioche("import", p.path("part.tar"))
+            assert "not all of its points are in this store" in part.pioche("sweep", "replay", "r", expect=3).err
+
+
 harness.main()

@@ -153,7 +153,42 @@ function records.add_logs(box, store, run, folder)
   end
 end
 
--- The rows of the sweeps of loaded runs, with the proposals that became those runs.
+-- The proposals of a sweep that became these runs, and those that became none, with their runs.
+local function proposals_of(store, sweep_id, by_id)
+  local proposals = json.array {}
+  for proposal in store:each("SELECT * FROM proposal WHERE sweep_id = ? ORDER BY number", sweep_id) do
+    local its, rows = json.array {}, store:rows("SELECT * FROM proposal_run WHERE sweep_id = ? AND number = ?"
+      .. " ORDER BY seed", sweep_id, proposal.number)
+    for _, one in ipairs(rows) do
+      local known = by_id[one.run_id]
+      if known then
+        its[#its + 1] = plain(one, "sweep_id", "number", "run_id")
+        one.run = known.ulid
+      end
+    end
+    proposal.runs = its
+    if #its > 0 or #rows == 0 then proposals[#proposals + 1] = plain(proposal, "sweep_id") end
+  end
+  return proposals
+end
+
+-- What the rule of a sweep said of these runs, in its order; a run went on after so many of them.
+local function rungs_of(store, sweep_id, by_id)
+  local list, places = json.array {}, {}
+  for row in store:each("SELECT * FROM rung WHERE sweep_id = ? ORDER BY id", sweep_id) do
+    local known = by_id[row.run_id]
+    if known then list[#list + 1] = row end
+    places[row.id] = #list
+    row.run = known and known.ulid
+  end
+  for _, row in ipairs(list) do
+    row.promoted_after = row.promoted_after and (places[row.promoted_after] or 0)
+    plain(row, "id", "sweep_id", "run_id")
+  end
+  return list
+end
+
+-- The rows of the sweeps of loaded runs, with what is on record of their search, race and rule.
 function records.add_sweeps(box, store, loaded)
   local by_id, done = {}, {}
   for _, run in ipairs(loaded) do by_id[run.id] = run end
@@ -161,22 +196,15 @@ function records.add_sweeps(box, store, loaded)
     if run.sweep_id and not done[run.sweep_id] then
       done[run.sweep_id] = true
       local sweep = store:one("SELECT * FROM sweep WHERE id = ?", run.sweep_id)
-      local proposals = json.array {}
-      for proposal in store:each("SELECT * FROM proposal WHERE sweep_id = ? ORDER BY number",
-        run.sweep_id) do
-        local its = json.array {}
-        for _, one in ipairs(store:rows("SELECT seed, run_id FROM proposal_run WHERE sweep_id = ?"
-          .. " AND number = ? ORDER BY seed", run.sweep_id, proposal.number)) do
-          local known = by_id[one.run_id]
-          if known then its[#its + 1] = { seed = one.seed, run = known.ulid } end
-        end
-        proposal.runs = its
-        if #its > 0 then proposals[#proposals + 1] = plain(proposal, "sweep_id") end
-      end
       plain(sweep, "id", "experiment_id")
       sweep.recipe_path = type(sweep.recipe_path) == "string" and sweep.recipe_path:match("[^/]*$")
         or sweep.recipe_path
-      sweep.experiment, sweep.proposals = run.experiment, proposals
+      sweep.experiment, sweep.proposals = run.experiment, proposals_of(store, run.sweep_id, by_id)
+      sweep.changes = list_of(store:rows("SELECT * FROM sweep_change WHERE sweep_id = ? ORDER BY number",
+        run.sweep_id), "sweep_id")
+      sweep.priors = list_of(store:rows("SELECT * FROM sweep_prior WHERE sweep_id = ? ORDER BY number",
+        run.sweep_id), "sweep_id")
+      sweep.rungs = rungs_of(store, run.sweep_id, by_id)
       box:json("sweep/" .. sweep.ulid .. ".json", sweep)
     end
   end
