@@ -2,12 +2,12 @@
 
 #include <assert.h>
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
 #include "sweep/ascent.h"
 #include "sweep/real.h"
+#include "sweep/standard.h"
 #include "sys/interrupt.h"
 
 #define SQRT_5 0x1.1e3779b97f4a8p+1
@@ -137,75 +137,6 @@ static void put_row(pio_gp *gp, size_t row, const double *point)
 	pio_gp_unit(unit, gp, point);
 	for (int a = 0; a < gp->axes_count; a++)
 		gp->columns[(size_t)a * gp->capacity + row] = unit[a];
-}
-
-static int by_value(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-	return x < y ? -1 : x > y;
-}
-
-/* How many of a sorted list are below a value, and how many not above it. */
-static size_t count_below(const double *sorted, size_t n, double value, bool with_equal)
-{
-	size_t low = 0, high = n;
-	while (low < high) {
-		size_t middle = low + (high - low) / 2;
-		if (sorted[middle] < value || (with_equal && sorted[middle] == value))
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low;
-}
-
-/* The power of two by which values come to where their squares are numbers; 0: they are there. */
-static int shift_of(const double *values, size_t n)
-{
-	double low = INFINITY, high = -INFINITY;
-	for (size_t i = 0; i < n; i++)
-		if (isfinite(values[i])) {
-			low = fmin(low, values[i]);
-			high = fmax(high, values[i]);
-		}
-	double half = 0.5 * high - 0.5 * low;
-	return half > 1e150 || (half > 0 && half < 1e-150) ? -ilogb(half) : 0;
-}
-
-/* Into gp->z: what is above the median by its rank, as far from it as the same rank is in
- * a normal distribution as wide as the better half; then mean 0 and deviation 1. */
-static void standardize(pio_gp *gp, const double *values, size_t n)
-{
-	double *sorted = gp->work, worst = -INFINITY, squares = 0, sum = 0;
-	int shift = shift_of(values, n);
-	for (size_t i = 0; i < n; i++)
-		worst = isfinite(values[i]) && values[i] > worst ? values[i] : worst;
-	worst = isfinite(worst) ? worst : 0;
-	for (size_t i = 0; i < n; i++)
-		sorted[i] = gp->z[i] = ldexp(isfinite(values[i]) ? values[i] : worst, shift);
-	qsort(sorted, n, sizeof *sorted, by_value);
-	double median = sorted[n / 2];
-	size_t better = count_below(sorted, n, median, false);
-	for (size_t i = 0; i < better; i++)
-		squares += (sorted[i] - median) * (sorted[i] - median);
-	double width = better ? sqrt(squares / (double)better) : 0;
-	for (size_t i = 0; i < n; i++) {
-		double value = gp->z[i];
-		if (value > median && !gp->view.is_plain) {
-			double rank = 0.5 * (double)(count_below(sorted, n, value, false) +
-			                             count_below(sorted, n, value, true));
-			double tail = pio_real_ndtri(fmax(rank / (double)n, 0.5));
-			gp->z[i] = median + (width > 0 ? width : 1) * tail;
-		}
-		sum += gp->z[i];
-	}
-	double mean = sum / (double)n, variance = 0;
-	for (size_t i = 0; i < n; i++)
-		variance += (gp->z[i] - mean) * (gp->z[i] - mean) / (double)n;
-	double scale = variance > 0 && isfinite(variance) ? 1 / sqrt(variance) : 0;
-	gp->unit = scale > 0 ? ldexp(1 / scale, -shift) : 0;
-	for (size_t i = 0; i < n; i++)
-		gp->z[i] = (gp->z[i] - mean) * scale;
 }
 
 /* ---- covariance ------------------------------------------------------------------------- */
@@ -437,7 +368,7 @@ int pio_gp_learn(pio_gp *gp, const double *points, const double *values, size_t 
 	gp->count = gp->known = count;
 	for (size_t i = 0; i < count; i++)
 		put_row(gp, i, points + i * (size_t)d);
-	standardize(gp, values, count);
+	gp->unit = pio_standard(gp->z, gp->work, values, count, gp->view.is_plain);
 	for (int a = 0; a <= d; a++) {
 		low[a] = pio_real_log(a < d ? LENGTH_MIN : gp->view.noise_min);
 		high[a] = a < d ? pio_real_log(LENGTH_MAX) : 0;
@@ -509,7 +440,7 @@ int pio_gp_know(pio_gp *gp, const double *points, const double *values, size_t c
 		return rc;
 	for (size_t i = 0; i < count; i++)
 		put_row(gp, i, points + i * d);
-	standardize(gp, values, count);
+	gp->unit = pio_standard(gp->z, gp->work, values, count, gp->view.is_plain);
 	gp->count = gp->known = count;
 	rc = settle(gp, err);
 	if (rc)

@@ -89,8 +89,7 @@ local function list_problem(values)
   for i = 1, rawlen(values) do
     local value = rawget(values, i)
     if not is_scalar(value) then
-      return ("item %d of %s is %s: expected a number, a string or a boolean"):format(i, what,
-        show(value))
+      return ("item %d of %s is %s: expected a number, a string or a boolean"):format(i, what, show(value))
     end
     if seen[value] then return ("%s: the choice %s is there twice"):format(what, show(value)) end
     seen[value] = true
@@ -125,8 +124,7 @@ local function as_domain(value)
   if type(value) == "function" then return domain("derived", { fn = value }) end
   if type(value) == "table" then return space.choice(value) end
   if is_scalar(value) then return domain("fixed", { value = value }) end
-  return domain("fixed", { problem = "expected a scalar, a list, a domain or a function, got "
-    .. show(value) })
+  return domain("fixed", { problem = "expected a scalar, a list, a domain or a function, got " .. show(value) })
 end
 
 -- Number of values; nil when continuous.
@@ -190,8 +188,7 @@ space.forms = {
     .. " p.name is nil in a branch not taken" },
   { name = "pioche.choice { ... }", help = "one of a list of numbers, texts, true and false" },
   { name = "pioche.uniform(low, high)", help = "a real number from low to below high, all alike likely" },
-  { name = "pioche.log_uniform(low, high)",
-    help = "a real number, its logarithm uniform, as for rates; low > 0" },
+  { name = "pioche.log_uniform(low, high)", help = "a real number, its logarithm uniform, as for rates; low > 0" },
   { name = "pioche.int(low, high)", help = "a whole number, both ends included" },
   { name = "pioche.log_int(low, high)", help = "a whole number, its logarithm nearly uniform; low > 0" },
   { name = "pioche.one_of { adamw = { ... }, sgd = { ... } }", help = "one of these branches, each with"
@@ -479,8 +476,7 @@ local function view(self, params, derive)
       if value ~= nil then return value end
     end
     if not self.known[name] and not (self.extra and self.extra[name]) then
-      self.box:complain("there is no parameter '%s'%s", tostring(name),
-        errors.suggestion(tostring(name), self.names))
+      self.box:complain("there is no parameter '%s'%s", tostring(name), errors.suggestion(tostring(name), self.names))
     end
   end
   return setmetatable({}, {
@@ -543,8 +539,7 @@ function methods:complete(raw)
   if self.where then
     local verdict = run_function(self, "where", self.where, p)
     if verdict ~= nil and type(verdict) ~= "boolean" then
-      self.box:blame(self.at, "where", "the function returned %s: expected true or false",
-        show(verdict))
+      self.box:blame(self.at, "where", "the function returned %s: expected true or false", show(verdict))
     end
     if not verdict then return nil end
   end
