@@ -70,12 +70,12 @@ static int insert_proposal(pio_intake *intake, int64_t sweep_id, const json_t *p
 	                      "sweep/", err);
 }
 
-/* The run at hand is of a proposal. What a race decided and saw means something in the sweep alone
+/* A run is of a proposal. What a race decided and saw means something in the sweep alone
  * that it is told of (is_same), not in another one of the same plan. */
-static int insert_proposal_run(pio_intake *intake, int64_t sweep_id, int64_t number, const json_t *one,
-                               bool is_same, pio_err *err)
+static int insert_proposal_run(pio_intake *intake, int64_t sweep_id, const json_t *proposal, const json_t *one,
+                               int64_t run_id, bool is_same, pio_err *err)
 {
-	int64_t there = 0, seed = pio_json_int_or(one, "seed", 0);
+	int64_t there = 0, number = pio_json_int_or(proposal, "number", 0), seed = pio_json_int_or(one, "seed", 0);
 	int rc = pio_sql_int(&there, intake->store, err, "SELECT EXISTS (SELECT 1 FROM proposal_run WHERE"
 	                     " sweep_id = ?1 AND number = ?2 AND seed = ?3)", "iii", sweep_id, number, seed);
 	if (rc || there)
@@ -85,7 +85,7 @@ static int insert_proposal_run(pio_intake *intake, int64_t sweep_id, int64_t num
 	rc = pio_intake_row(intake, "proposal_run", values,
 	                    json_pack("{s:I, s:I, s:I, s:I}", "sweep_id", (json_int_t)sweep_id, "number",
 	                              (json_int_t)number, "seed", (json_int_t)seed, "run_id",
-	                              (json_int_t)intake->run->run_id), "sweep/", err);
+	                              (json_int_t)run_id), "sweep/", err);
 	json_decref(values);
 	return rc;
 }
@@ -119,8 +119,8 @@ int pio_intake_proposals(pio_intake *intake, int64_t sweep_id, pio_err *err)
 				continue;
 			rc = insert_proposal(intake, sweep_id, proposal, err);
 			if (!rc)
-				rc = insert_proposal_run(intake, sweep_id, pio_json_int_or(proposal, "number", 0), one,
-				                         is_same, err);
+				rc = insert_proposal_run(intake, sweep_id, proposal, one, intake->run->run_id, is_same,
+				                         err);
 		}
 	json_decref(sweep);
 	return rc;
@@ -141,15 +141,24 @@ static int insert_list(pio_intake *intake, int64_t sweep_id, const json_t *list,
 	return rc;
 }
 
-/* What has no run: a point that was put in and refused. */
-static int insert_runless(pio_intake *intake, int64_t sweep_id, const json_t *proposals, pio_err *err)
+/* A proposal that has no run: a point that was put in and refused; or whose runs another sweep had
+ * made before, which came by that one. */
+static int insert_other(pio_intake *intake, int64_t sweep_id, const json_t *proposal, pio_err *err)
 {
+	const json_t *runs = json_object_get(proposal, "runs");
 	size_t i;
-	json_t *proposal;
-	int rc = 0;
-	json_array_foreach(proposals, i, proposal)
-		if (!rc && json_array_size(json_object_get(proposal, "runs")) == 0)
+	json_t *one;
+	int rc = json_array_size(runs) ? 0 : insert_proposal(intake, sweep_id, proposal, err);
+	json_array_foreach(runs, i, one) {
+		int64_t run_id = 0;
+		if (!rc)
+			rc = pio_sql_int(&run_id, intake->store, err, "SELECT id FROM run WHERE ulid = ?1 AND sweep_id != ?2",
+			                 "ti", pio_json_string_or(one, "run", ""), sweep_id);
+		if (!rc && run_id)
 			rc = insert_proposal(intake, sweep_id, proposal, err);
+		if (!rc && run_id)
+			rc = insert_proposal_run(intake, sweep_id, proposal, one, run_id, true, err);
+	}
 	return rc;
 }
 
@@ -163,10 +172,11 @@ static int insert_rungs(pio_intake *intake, int64_t sweep_id, const json_t *rung
 	json_array_foreach(rungs, i, rung) {
 		int64_t run_id = 0, after = pio_json_int_or(rung, "promoted_after", -1);
 		if (!rc)
-			rc = pio_sql_int(&run_id, intake->store, err, "SELECT id FROM run WHERE ulid = ?1 AND"
-			                 " sweep_id = ?2", "ti", pio_json_string_or(rung, "run", ""), sweep_id);
+			rc = pio_sql_int(&run_id, intake->store, err, "SELECT r.id FROM run r JOIN proposal_run q ON"
+			                 " q.run_id = r.id WHERE r.ulid = ?1 AND q.sweep_id = ?2", "ti",
+			                 pio_json_string_or(rung, "run", ""), sweep_id);
 		if (!rc && !run_id)
-			continue; /* it was here before, of another sweep */
+			continue; /* of no point of it here */
 		if (!rc && after > (int64_t)json_array_size(rungs))
 			rc = pio_fail(err, PIO_ECORRUPT, "%s: a run went on after %lld rungs, of which there are %zu",
 			              path, (long long)after, json_array_size(rungs));
@@ -188,13 +198,15 @@ static int insert_rungs(pio_intake *intake, int64_t sweep_id, const json_t *rung
 static int take_rest(pio_intake *intake, const char *path, const char *ulid, pio_err *err)
 {
 	int64_t id = 0;
-	json_t *sweep = NULL;
+	size_t i;
+	json_t *sweep = NULL, *proposal;
 	int rc = pio_sql_int(&id, intake->store, err, "SELECT id FROM sweep WHERE ulid = ?1 AND id > ?2", "ti", ulid,
 	                     intake->sweeps_before);
 	if (!rc && id)
 		rc = pio_intake_parse(&sweep, intake, path, err);
-	if (!rc && id)
-		rc = insert_runless(intake, id, json_object_get(sweep, "proposals"), err);
+	json_array_foreach(json_object_get(sweep, "proposals"), i, proposal)
+		if (!rc)
+			rc = insert_other(intake, id, proposal, err);
 	if (!rc && id)
 		rc = insert_list(intake, id, json_object_get(sweep, "changes"), "sweep_change", path, err);
 	if (!rc && id)

@@ -117,7 +117,8 @@ end
 
 local function sweep_runs(store, words)
   local sweep = #words == 1 and store:one("SELECT id FROM sweep WHERE ulid = ?", words[1]:upper())
-  return sweep and store:column("SELECT id FROM run WHERE sweep_id = ? ORDER BY number", sweep.id)
+  return sweep and store:column("SELECT id FROM run WHERE sweep_id = ?1 OR id IN"
+    .. " (SELECT run_id FROM proposal_run WHERE sweep_id = ?1) ORDER BY id", sweep.id)
 end
 
 -- Ids of the runs, and whether one word names one run.

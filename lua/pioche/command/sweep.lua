@@ -91,8 +91,9 @@ freeze gives a parameter one value in all proposals from then on, and thaw lets 
 search choose it again; points that are known stay known, whatever they had.
 
 drop sets a run aside that is over: its search forgets what it came to, it is never
-the best, in no mean, and not tried again; what it logged stays. So it is in all sweeps
-that have it, and the tag `aside` says why. restore undoes that.
+the best, in no mean and in no further decision of a race, and not tried again; what it
+logged stays. So it is in all sweeps that have it, and the tag `aside` says why. restore
+undoes that.
 
 What is changed holds from the next proposal on, also of a `pioche run` that is under
 way, and is on record in order; show tells it. The search is then as new, and learns
@@ -102,7 +103,8 @@ replay derives every proposal of the search and every verdict of the rule again,
 the outcomes that it knew when it was made, and compares them with what is on record,
 bit for bit; a run that was paused must have been let on when its rule allowed it. The
 exit status is 1 where one differs, and the first is shown. It needs the recipe as it
-was, and the words that `pioche run` was given after it.
+was, and the words that `pioche run` was given after it; of a sweep that was imported,
+a bundle of all its runs.
 
 JSON: of ls an array of {experiment, id, state, recipe, search, stop, goal, seeds,
 points, points_wanted, enqueued, runs{}, best{id, value, of several seeds mean and
