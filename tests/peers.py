@@ -9,10 +9,10 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
 
 from harness import Skip
+from venvs import pip_install, runs
 
 INSTALL_S = 240                    # for all that a test program asks for
 DISTRIBUTION = {"PIL": "pillow"}   # of modules that are called otherwise
@@ -32,17 +32,11 @@ def _install(name):
     """Why it cannot be had, or None."""
     global _left_s
     began = time.monotonic()
-    # What pip leaves behind when it is stopped goes with its own scratch directory.
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
-        try:
-            done = subprocess.run([PYTHON, "-m", "pip", "install", "-q", DISTRIBUTION.get(name, name)],
-                                  capture_output=True, text=True, timeout=max(1, _left_s),
-                                  env={**os.environ, "TMPDIR": scratch})
-        except subprocess.TimeoutExpired:
-            return f"not within the {INSTALL_S} s there are"
-        finally:
-            _left_s -= time.monotonic() - began
-    return "".join(done.stderr.strip().splitlines()[-1:])[:120] if done.returncode else None
+    why = pip_install(PYTHON, [DISTRIBUTION.get(name, name)], max(1, _left_s))
+    if why is None:
+        runs(PYTHON, f"import {name}")
+    _left_s -= time.monotonic() - began
+    return why
 
 
 def python(*names):

@@ -9,6 +9,30 @@ import tempfile
 INSTALL_S = 420
 
 
+def pip_install(python, wanted, seconds):
+    """Why it cannot be had, or None. Modules are compiled when they are imported, not
+    all of them beforehand: there are thousands, and tests need a few."""
+    # What pip leaves behind when it is stopped goes with its own scratch directory.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
+        try:
+            done = subprocess.run([python, "-m", "pip", "install", "-q", "--no-compile", *wanted],
+                                  capture_output=True, text=True, timeout=seconds, check=False,
+                                  env={**os.environ, "TMPDIR": scratch})
+        except subprocess.TimeoutExpired:
+            return f"not within the {seconds:.0f} s there are"
+    return "".join(done.stderr.strip().splitlines()[-1:])[:120] if done.returncode else None
+
+
+def runs(python, code, seconds=300):
+    """Whether it does; what it imports is compiled then, and that is kept."""
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    try:
+        return subprocess.run([python, "-c", code], capture_output=True, timeout=seconds, check=False,
+                              env=env).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
+
+
 class Venv:
     def __init__(self, home, wanted, check):
         """wanted: what pip is asked for; check: Python that fails where it is not there."""
@@ -17,23 +41,13 @@ class Venv:
         self.why = None            # it cannot be had
 
     def works(self):
-        return os.path.exists(self.path) and subprocess.run(
-            [self.path, "-c", self.check], capture_output=True, timeout=300, check=False).returncode == 0
+        return os.path.exists(self.path) and runs(self.path, self.check)
 
     def install(self):
         """Why it cannot be had, or None."""
         subprocess.run([sys.executable, "-m", "venv", self.home], check=True, capture_output=True)
-        # What pip leaves behind when it is stopped goes with its own scratch directory.
-        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
-            try:
-                done = subprocess.run([self.path, "-m", "pip", "install", "-q", *self.wanted],
-                                      capture_output=True, text=True, timeout=INSTALL_S, check=False,
-                                      env={**os.environ, "TMPDIR": scratch})
-            except subprocess.TimeoutExpired:
-                return f"not within the {INSTALL_S} s there are"
-        if done.returncode:
-            return "".join(done.stderr.strip().splitlines()[-1:])[:120]
-        return None if self.works() else "what it installed does not run"
+        why = pip_install(self.path, self.wanted, INSTALL_S)
+        return why or (None if self.works() else "what it installed does not run")
 
     def python(self):
         """The interpreter, and None; or None, and why there is none."""
