@@ -6,6 +6,8 @@ import subprocess
 import sys
 import tempfile
 
+from harness import ROOT, Skip
+
 INSTALL_S = 420
 
 
@@ -60,3 +62,16 @@ class Venv:
             except (OSError, subprocess.CalledProcessError) as error:
                 self.why = str(error)
         return (None, self.why) if self.why is not None else (self.path, None)
+
+
+def python_with(*packages, name, check):
+    """The Python of build/NAME of the checkout, which has these packages."""
+    path, why = Venv(os.path.join(ROOT, "build", name), packages, check).python()
+    if not path:
+        raise Skip(f"{' and '.join(packages)}: pip cannot install them ({why})")
+    return path
+
+
+def safetensors():
+    """That package, NumPy, and nothing else."""
+    return python_with("safetensors", "numpy", name="safetensors", check="import safetensors.numpy")

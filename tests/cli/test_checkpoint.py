@@ -9,6 +9,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import harness  # noqa: E402
 import torch_venv  # noqa: E402
+import venvs  # noqa: E402
 from harness import PIOCHE, Project, Skip, python_library  # noqa: E402
 
 # Two ranks; rank 1 saves a file of its own, `frozen` is the same in every step, and
@@ -305,10 +306,7 @@ def test_that_a_checkpoint_will_not_fit_is_told_while_there_is_time():
 
 def test_the_safetensors_package_loads_what_was_exported():
     with project() as p:
-        venv = p.path("venv")
-        if subprocess.run([sys.executable, "-m", "venv", venv], capture_output=True).returncode or subprocess.run(
-                [f"{venv}/bin/pip", "install", "-q", "safetensors", "numpy"], capture_output=True).returncode:
-            raise Skip("pip cannot install safetensors and numpy here")
+        python = venvs.safetensors()
         p.pioche("checkpoint", "export", "toy-1@20", "--hf", "m", "--role", "optim.m")
         p.sh("sqlite3 .pioche/pioche.db \"DELETE FROM checkpoint_file WHERE rank = 1\"")
         p.pioche("checkpoint", "export", "toy-1@20", "--hf", "m2", "--shard-size", "20 B")
@@ -316,7 +314,7 @@ def test_the_safetensors_package_loads_what_was_exported():
                   "print(json.dumps({k: [str(v.dtype), list(v.shape), v.tobytes().hex()] for f in "
                   "glob.glob(sys.argv[1]) for k, v in s.load_file(f).items()}))")
         for folder, role in (("m", "optim.m"), ("m2", "model")):
-            found = json.loads(subprocess.run([f"{venv}/bin/python", "-c", script, p.path(folder) + "/*.safetensors"],
+            found = json.loads(subprocess.run([python, "-c", script, p.path(folder) + "/*.safetensors"],
                                               check=True, capture_output=True, text=True).stdout)
             rows = p.sql("SELECT name, shape, dtype FROM tensor JOIN checkpoint_file f USING (sha256) JOIN checkpoint "
                          f"c ON c.id = f.checkpoint_id WHERE step = 20 AND rank = 0 AND role = '{role}'")

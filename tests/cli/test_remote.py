@@ -13,7 +13,8 @@ import urllib.request
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import harness  # noqa: E402
 import hostile  # noqa: E402
-from harness import BUILD, Project, Skip  # noqa: E402
+import venvs  # noqa: E402
+from harness import Project, Skip  # noqa: E402
 
 OTHER = "01ARZ3NDEKTSV4RRFFQ69G5FB0"
 
@@ -177,20 +178,13 @@ def test_killed_anywhere_it_goes_on():
 
 def moto(p):
     """An S3 server of this test's own, and rclone's configuration for it."""
-    venv = os.path.join(BUILD, "moto-venv")
-    server = os.path.join(venv, "bin", "moto_server")
     if not shutil.which("rclone"):
         raise Skip("rclone is not installed")
-    if not os.path.exists(server):
-        made = subprocess.run([sys.executable, "-m", "venv", venv], capture_output=True)
-        if made.returncode or subprocess.run([f"{venv}/bin/pip", "install", "-q", "moto[s3,server]"],
-                                             capture_output=True).returncode:
-            shutil.rmtree(venv, ignore_errors=True)
-            raise Skip("pip cannot install moto[s3,server] here")
+    python = venvs.python_with("moto[s3,server]", name="moto", check="import moto.server, moto.s3.urls")
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
-    process = subprocess.Popen([server, "-H", "127.0.0.1", "-p", str(port)], stdout=subprocess.DEVNULL,
+    process = subprocess.Popen([python, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], stdout=subprocess.DEVNULL,
                                stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while True:

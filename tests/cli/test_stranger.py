@@ -9,6 +9,7 @@ import tempfile
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import harness  # noqa: E402
+import venvs  # noqa: E402
 from harness import GPT, Project, Skip  # noqa: E402
 
 RECIPE = """local pioche = require "pioche"
@@ -36,16 +37,6 @@ json.dump([tensors, loss, statement, records], sys.stdout)
 """
 
 
-def venv_of_a_stranger(p, *packages):
-    """Python with these packages, in a folder of its own."""
-    venv = p.path("venv")
-    made = subprocess.run([sys.executable, "-m", "venv", venv], capture_output=True)
-    if made.returncode or subprocess.run([f"{venv}/bin/pip", "install", "-q", *packages],
-                                         capture_output=True).returncode:
-        raise Skip(f"pip cannot install {' and '.join(packages)} here")
-    return f"{venv}/bin/python"
-
-
 def path_of_a_stranger(p):
     """A folder with the tools of the stranger and nothing else."""
     os.mkdir(p.path("tools"))
@@ -56,8 +47,8 @@ def path_of_a_stranger(p):
 
 def test_a_stranger_needs_no_pioche():
     with Project() as p:
-        python = venv_of_a_stranger(p, "safetensors", "numpy")
-        p.write(".gitignore", "venv\ntools\nstranger\n")
+        python = venvs.safetensors()
+        p.write(".gitignore", "tools\nstranger\n")
         p.write("recipe.lua", RECIPE % GPT)
         p.write("text.txt", "".join(f"{i} and the {i * i} words\n" for i in range(3000)))
         p.write("model.txt", "as committed\n")
@@ -136,8 +127,8 @@ print(len(ROCrate(sys.argv[1]).data_entities), "files")
 
 def test_the_crate_passes_a_validator():
     with Project() as p:
-        python = venv_of_a_stranger(p, "roc-validator", "rocrate")
-        p.write(".gitignore", "venv\n")
+        python = venvs.python_with("roc-validator", "rocrate", name="crates",
+                                   check="import rocrate.rocrate, rocrate_validator.services")
         p.write("recipe.lua", RECIPE % GPT)
         p.write("text.txt", "some words\n" * 4000)
         p.write("model.txt", "a name with spaces is beside\n")
