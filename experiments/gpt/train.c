@@ -410,8 +410,7 @@ int gpt_train(const gpt_options *options, pio_run *run, gpt_err *err)
 		status = evaluate(&t, from);
 	if (status == GPT_OK && from == last_step(options))
 		status = sample(&t, from);
-	/* A first attempt starts from another run's: this one has none of its own yet. */
-	if (status == GPT_OK && from == last_step(options) && t.info->attempt == 1)
+	if (status == GPT_OK && from == last_step(options))
 		status = save(&t, from);
 	if (status == GPT_OK)
 		status = loop(&t, from);

@@ -179,6 +179,37 @@ def test_a_state_that_is_cut_for_other_ranks_is_the_same_bits():
             p.check_store()
 
 
+ALREADY_THERE = """
+local pioche = require "pioche"
+local function gpt(setup, wrap)
+  return pioche.program { command = { "%s" }, inputs = { text = "text.txt" }, setup = setup, wrap = wrap }
+end
+return function(lab)
+  local function train(name, program, from)
+    return lab:run { name = name, program = program, from = from and from:checkpoint "last",
+      params = { width = 16, heads = 2, depth = 1, context = 32, batch = 8, steps = 4, ["sample-bytes"] = 0 },
+      retry = { attempts = 2, backoff_s = 0 } }
+  end
+  local whole = train("whole", gpt())
+  train("before", gpt('test "$PIOCHE_ATTEMPT" != 1 || exit 3'), whole)
+  train("behind", gpt(nil, { "sh", "-c", '"$@" && test "$PIOCHE_ATTEMPT" != 1', "sh" }), whole)
+end
+"""
+
+
+def test_a_run_that_starts_at_its_last_step_has_a_checkpoint_of_its_own():
+    """Whether its first attempt failed before it was saved, or behind that."""
+    with project(4, 1) as p:
+        p.write("there.lua", ALREADY_THERE % GPT)
+        p.pioche("run", "there.lua")
+        for name in ("before", "behind"):
+            assert p.sql(f"SELECT result FROM attempt a JOIN run r ON r.id = a.run_id JOIN experiment e ON e.id ="
+                         f" experiment_id WHERE e.name = '{name}' ORDER BY a.number") == [
+                             {"result": "failed"}, {"result": "ok"}]
+            assert saved(p, name) == saved(p, "whole"), name
+        p.check_store()
+
+
 def test_the_best_run_beats_the_bigram():
     with project(150, 1) as p:
         p.pioche("run", "recipe.lua")
