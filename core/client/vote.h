@@ -24,8 +24,9 @@
  *
  * Why nobody waits for ever: a rank waits for its agent alone, and that for the head,
  * never for a rank, however slow or dead. The head gives up on a node that does not
- * answer within seconds; an agent that loses its head, or has to send a signal, drops
- * what it holds first; ranks whose agent and keeper are dead are dead, too. */
+ * answer within seconds; an agent that loses its head, hears nothing from it for half a
+ * minute, or has to send a signal, drops what it holds first; ranks whose agent and
+ * keeper are dead are dead, too. */
 #ifndef PIO_CLIENT_VOTE_H
 #define PIO_CLIENT_VOTE_H
 

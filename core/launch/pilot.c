@@ -51,8 +51,7 @@ typedef struct pilot {
 	const char *executable;
 	json_t *pool, *nodes;
 	enum phase phase;
-	const char *told;             /* by which signal it was closed */
-	int terms;
+	char told[32];                /* by which signal it was closed; "": by none */
 	bool is_last;                 /* no more will come */
 	int64_t idle_ns;              /* monotonic; since when nothing runs */
 	int64_t idle_s, began_ns, until_ns, beat_ns;
@@ -268,8 +267,8 @@ static int write_state(pilot *p, pio_err *err)
 	p->beat_ns = pio_clock_mono_ns() + BEAT_NS;
 	p->has_news = false;
 	return write_json(p->dir, "state.json", json_pack("{s:i, s:s?, s:s, s:s?, s:O, s:I, s:I, s:o, s:I}",
-		"version", 1, "job", getenv("SLURM_JOB_ID"), "phase", phases[p->phase], "told", p->told,
-		"nodes", p->nodes, "began_ns", (json_int_t)p->began_ns, "until_ns", (json_int_t)p->until_ns,
+		"version", 1, "job", getenv("SLURM_JOB_ID"), "phase", phases[p->phase],
+		"told", p->told[0] ? p->told : NULL, "nodes", p->nodes, "began_ns", (json_int_t)p->began_ns, "until_ns", (json_int_t)p->until_ns,
 		"running", running, "beat", (json_int_t)++p->beat), err);
 }
 
@@ -279,19 +278,18 @@ static void close_pool(pilot *p, const char *told)
 		p->phase = CLOSING;
 		p->has_news = true;
 	}
-	if (told && !p->told)
-		p->told = told;
+	if (told && !p->told[0])
+		snprintf(p->told, sizeof p->told, "%s", told);
 }
 
 static void take_signal(pilot *p, int signal_number)
 {
 	member *m;
-	int passed = signal_number == SIGTERM && p->terms++ > 0 ? SIGINT : signal_number;
 	if (signal_number == SIGCHLD)
 		return; /* it woke us */
 	close_pool(p, pio_proc_signal_name(signal_number));
 	for (m = p->members; m; m = m->next)
-		pass_on(m, passed);
+		pass_on(m, signal_number);
 }
 
 static void reap(pilot *p)

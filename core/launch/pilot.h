@@ -25,8 +25,8 @@
  * stopped by themselves; so whoever is in "orders" comes to an end while the pilot
  * lives. Closing, it starts nobody; closed, nothing of it runs, and it is gone.
  *
- * Signals: SIGTERM is passed to all heads (the second as SIGINT), SIGINT and
- * SIGUSR2 too; after any of them it closes. */
+ * Signals: SIGTERM, SIGINT and SIGUSR2 are passed to all heads, which know what a second
+ * one means (head.h); after any of them it closes. */
 #ifndef PIO_LAUNCH_PILOT_H
 #define PIO_LAUNCH_PILOT_H
 

@@ -256,6 +256,24 @@ static void a_signal_is_passed_to_all(void **state)
 	}
 }
 
+/* It is no order to kill. */
+static void a_second_signal_is_passed_as_it_is(void **state)
+{
+	(void)state;
+	const char *one = attempt(0, "while :; do sleep 0.01; done\n");
+	write_in(one, "deaf", "");
+	order(1, false);
+	start(3600);
+	wait_for(one, "log", "ready");
+	kill(pilot, SIGTERM);
+	wait_for(one, "log", "TERM\n");
+	kill(pilot, SIGTERM);
+	wait_for(one, "log", "TERM\nTERM\n");
+	kill(pilot, SIGINT);
+	expect_closed("SIGTERM");
+	wait_for(one, "log", "TERM\nTERM\nINT\n");
+}
+
 static void ends_when_it_has_nothing_to_do(void **state)
 {
 	(void)state;
@@ -321,6 +339,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		PROMISE(tells_how_it_is), PROMISE(starts_each_once), PROMISE(one_is_stopped_the_other_is_not),
 		PROMISE(a_head_that_dies_has_a_record), PROMISE(a_signal_is_passed_to_all),
+		PROMISE(a_second_signal_is_passed_as_it_is),
 		PROMISE(ends_when_it_has_nothing_to_do), PROMISE(what_is_wrong_is_told),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
