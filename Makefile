@@ -53,7 +53,7 @@ SCRIPTS    := $(wildcard tests/lua/test_*.lua tests/client/test_*.py tests/cli/*
 CRASH_SRC  := $(filter-out tests/crash/crash_%,$(wildcard tests/crash/*.c))
 CRASHERS   := $(patsubst tests/crash/%.c,$(BUILD)/tests/%,$(wildcard tests/crash/crash_*.c))
 # What shares memory between threads or processes.
-THREADED   := ring client save agent head rendezvous comm lease fold belt series
+THREADED   := ring vote agent_vote head_vote client save agent head rendezvous comm lease fold belt series
 FUZZERS    := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_S     ?= 600
 
