@@ -46,11 +46,11 @@ def fuse(below, *options):
 
 
 @contextlib.contextmanager
-def small_disk(below, size_bytes, options=""):
+def small_disk(below, size_bytes, options="", name="disk"):
     """A tmpfs of so many bytes."""
     if os.geteuid() != 0:
         raise Skip("root, for a small tmpfs")
-    target = os.path.join(below, "disk")
+    target = os.path.join(below, name)
     os.makedirs(target)
     done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size_bytes}{options}", "tmpfs",
                            target], check=False, capture_output=True, text=True)

@@ -99,6 +99,9 @@ int pio_address_of_interface(char address[PIO_ADDRESS_BYTES], const char *interf
 	unsigned char bytes[16];
 	int family = AF_UNSPEC, bits = 0, rc = -1;
 	bool is_range = parse_range(interface, &family, bytes, &bits);
+	if (!is_range && strchr(interface, '/'))
+		return pio_fail(err, PIO_EINVAL, "\"%s\" is no range of addresses: expected one as \"10.1.0.0/16\"",
+		                interface);
 	if (getifaddrs(&list) != 0)
 		return pio_fail_errno(err, errno, "list the network interfaces");
 	for (int f = 0; f < 2 && rc; f++)

@@ -13,8 +13,8 @@
 /* The address that packets to `host` would leave with; nothing is sent. */
 int pio_address_towards(char address[PIO_ADDRESS_BYTES], const char *host, pio_err *err);
 /* The first address of an interface by name ("ib0"), or the first in a range
- * ("10.1.0.0/16", "fd00::/8"), IPv4 before IPv6. When there is none the message
- * lists what there is. */
+ * ("10.1.0.0/16", "fd00::/8"), IPv4 before IPv6. -PIO_ENOTFOUND: there is none,
+ * and the message lists what there is; -PIO_EINVAL: nothing could be called that. */
 int pio_address_of_interface(char address[PIO_ADDRESS_BYTES], const char *interface, pio_err *err);
 /* The name of the interface that has this address, appended; false: none has. */
 bool pio_address_interface(pio_str *name, const char *address);

@@ -139,7 +139,8 @@ launcher.schema = {
   reservation = { kind = kinds.word, otherwise = "none", help = "the reservation to run in: --reservation" },
   flags = { kind = kinds.flags, otherwise = "none", help = "further options of sbatch, as they are" },
   interface = { kind = kinds.word, otherwise = "the one by which packets to another node leave",
-    help = "the network by which the nodes of a job reach the first one, as \"ib0\" or \"10.1.0.0/16\"" },
+    help = "the network by which the nodes of a job reach the first one, as \"ib0\", which must be here too, or"
+      .. " as \"10.1.0.0/16\"" },
   warn_s = { kind = "positive",
     otherwise = ("%d and grace_s"):format(launch.slurm_warn_s(0)),
     help = "seconds before the limit of a job when its ranks are stopped, at most half of it: --signal" },
@@ -274,6 +275,17 @@ local function objection(options)
   return never and words .. (why and ": " .. why or "") or nil
 end
 
+-- A name is looked for on this machine, as a job would find too late that it is a wrong
+-- one. A range need not be reached from here.
+local function check_interface(box, at, interface)
+  local _, message, code = launch.address(interface)
+  local is_elsewhere = code == "not_found" and interface:find("/", 1, true)
+  if code and not is_elsewhere then
+    box:blame(at, "launch.interface", "%s%s", message, code == "not_found" and "; what only the nodes have is named"
+      .. " by its range, as \"10.1.0.0/16\"" or "")
+  end
+end
+
 -- What can be wrong with a launch before anything is made; raises at the recipe's line.
 function launcher.check(box, at, options)
   local where = launcher.choose(options)
@@ -301,6 +313,7 @@ function launcher.check(box, at, options)
       options.ranks_per_node, gpus, gpus == 1 and "" or "s")
   end
   if options.pool then check_pool(box, at, options) end
+  if options.interface then check_interface(box, at, options.interface) end
   local words = objection(options.pool and launcher.pool_options(options) or options)
   if words then box:blame(at, "launch", "Slurm refuses such a job: %s", words) end
 end

@@ -71,6 +71,9 @@ def test_what_slurm_refuses():
                 ("ranks_per_node = 9, gres = 'gpu:h100:8'",
                  "launch.ranks_per_node: 9, more than the 8 GPUs asked for on each node"),
                 ("time = '4 hours'", "launch.time: expected minutes (240), \"4h\""),
+                ("interface = 'ib7'", "launch.interface: there is no network interface or range \"ib7\" on this"
+                                      " machine; there are: lo 127.0.0.1"),
+                ("interface = '10.1.0.0/99'", "launch.interface: \"10.1.0.0/99\" is no range of addresses"),
                 ("flags = { 'exclusive' }", "launch.flags: expected a list of options of sbatch")):
             p.recipe(launch)
             result = p.pioche("run", "recipe.lua", expect=1)
@@ -78,6 +81,13 @@ def test_what_slurm_refuses():
         p.recipe("nodes = 1")
         result = p.pioche("run", "recipe.lua", expect=1, env={"PATH": "/nowhere"})
         assert "launch.on: \"slurm\", but Slurm's sbatch is not in PATH" in result.err, result.err
+        os.mkdir(p.path("some"))
+        for name in ("sbatch", "squeue", "scontrol", "scancel"):
+            os.symlink(shutil.which(name), p.path(f"some/{name}"))
+        result = p.pioche("run", "recipe.lua", expect=1, env={"PATH": p.path("some")})
+        assert "launch.on: \"slurm\", but Slurm's srun is not in PATH" in result.err, result.err
+        p.recipe("interface = '198.51.100.0/24'")  # as a login node sees the network of the others
+        assert "by Slurm" in p.pioche("plan", "recipe.lua").out
         assert not os.path.exists(p.store) and not box.jobs()
 
 
@@ -162,7 +172,7 @@ def test_a_hundred_in_the_queue_cost_one_call():
             apart = [b - a for a, b in zip(calls, calls[1:])]
             # The clock of the wrapper starts a process later than the supervisor's.
             assert len(calls) >= 2 and min(apart) > 4.5, apart
-            assert len(calls) - already <= 4, calls
+            assert len(calls) - already <= 4 and max(apart) > 7, calls  # without news ever more rarely
         finally:
             run.send_signal(signal.SIGKILL)
             run.communicate()

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""What goes wrong on a cluster, on a real Slurm in a box: the supervisor, the
-controller or a node dies, an administrator cancels, somebody is more urgent."""
+"""What goes wrong on a cluster, on a real Slurm in a box: the supervisor, an
+agent or a node dies, an administrator cancels, somebody is more urgent."""
 import os
 import signal
 import sys
@@ -13,26 +13,6 @@ from pod.box import processes  # noqa: E402
 from pod.project import PodProject, boxed  # noqa: E402
 
 LONG = "steps = 1000000, pause_ms = 50, metrics = 2"
-
-
-def test_a_job_is_submitted_once():
-    """The supervisor dies between sbatch and its commit: the next one finds the job by its key."""
-    with boxed(2) as box, PodProject(box) as p:
-        # The answer is never read: this one's parent is gone before it is given.
-        env = p.wrap("sbatch", 'case "$*" in *--test-only*) exec $REAL "$@";; esac\n'
-                     'if mkdir "$DIR/once" 2>/dev/null; then out=$($REAL "$@"); kill -9 $PPID; echo "$out"; exit; fi\n'
-                     'exec $REAL "$@"')
-        p.recipe("nodes = 2, ranks_per_node = 2", space="steps = 100, pause_ms = 100, metrics = 2")
-        killed = p.start("run", "recipe.lua", env=env)
-        killed.communicate(timeout=120)
-        assert killed.returncode == -signal.SIGKILL
-        assert [(a["state"], a["job"]) for a in p.attempts()] == [("starting", None)], p.attempts()
-        p.pioche("run", "recipe.lua", timeout=300, env=env)
-        attempts = p.attempts()
-        assert [(a["number"], a["result"]) for a in attempts] == [(1, "ok")], attempts
-        assert box.jobs() == [attempts[0]["job"]]
-        p.check_points(4, 2, 100)
-        p.check_nothing_left()
 
 
 def test_stopped_while_it_is_submitted():
@@ -93,20 +73,6 @@ def test_a_job_outlives_its_supervisor():
         p.check_nothing_left()
 
 
-def test_the_controller_dies():
-    """Without an answer nothing changes: the attempt goes on, and ends by its own record."""
-    with boxed(2) as box, PodProject(box) as p:
-        p.recipe("nodes = 2, ranks_per_node = 2", attempts=3,
-                 space="steps = 600, pause_ms = 50, metrics = 2")
-        with p.running():
-            box.wait_saved()
-            box.kill_controller()
-            time.sleep(20)
-            box.start_controller()
-        assert [(a["number"], a["result"]) for a in p.attempts()] == [(1, "ok")], p.attempts()
-        p.check_points(4, 2, 600)
-
-
 def test_an_administrator_cancels():
     """A job that somebody else ended is not started again, and the run says so."""
     with boxed(2) as box, PodProject(box) as p:
@@ -155,21 +121,6 @@ def test_a_job_is_preempted():
         assert [a["result"] for a in attempts] == ["preempted", "ok"], attempts
         assert attempts[0]["message"].startswith(f"job {attempts[0]['job']}: PREEMPTED"), attempts
         p.check_points(2, 1, 150)
-
-
-def test_a_node_dies():
-    """Its attempt is lost with it; the next one runs elsewhere, and finishes."""
-    with boxed(3) as box, PodProject(box) as p:
-        p.recipe("nodes = 2, ranks_per_node = 2", attempts=2,
-                 space="steps = 200, pause_ms = 50, metrics = 2")
-        with p.running():
-            box.kill_node("dgx-002")
-        attempts = p.attempts()
-        assert len(attempts) == 2 and attempts[0]["result"] in ("node_fail", "lost"), attempts
-        assert attempts[1]["result"] == "ok", attempts
-        nodes = [r["node"] for r in p.sql("SELECT DISTINCT node FROM rank WHERE attempt_id = 2 ORDER BY node")]
-        assert nodes == ["dgx-001", "dgx-003"], nodes
-        p.check_nothing_left()
 
 
 def test_the_batch_host_dies():

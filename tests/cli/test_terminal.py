@@ -84,6 +84,10 @@ def test_logs_are_exact_in_a_pipe_and_shown_on_a_terminal():
         shown = on_terminal(p, "logs", "e-1", "--stdout")
         assert "[1] red" in shown and "tab k\\x1b[2J\\x07\\u009b2J\\u202e\n" in shown, shown
         assert "[0] third\n" in shown and "first" not in shown, shown
+        p.env["NO_COLOR"] = ""
+        colored = on_terminal(p, "logs", "e-1", "--stdout")
+        assert "\x1b[36m[0] \x1b[0mthird\n" in colored and "\x1b[32m[1] \x1b[0m" in colored, colored
+        p.env["NO_COLOR"] = "1"
         raw = on_terminal(p, "logs", "e-1", "--stdout", "--raw")
         assert "[1] \x1b[31mred\x1b[0m\ttab k\x1b[2J\x07" in raw, raw
         texts = p.pioche("show", "e-1", "--texts").out

@@ -2,15 +2,14 @@
 """Every drill that one machine can do, on the CPU trainer with two ranks: the failure
 is noticed, the run goes on, and ends with the metrics of an undisturbed run, bit for
 bit. With --table: what was noticed after how long, as a table (`make drills`)."""
-import ctypes
 import os
-import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import drills  # noqa: E402
 import harness  # noqa: E402
-from harness import GPT, Project, Skip, wait_for  # noqa: E402
+import places  # noqa: E402
+from harness import GPT, Project, wait_for  # noqa: E402
 
 RECIPE = """
 local pioche = require "pioche"
@@ -97,15 +96,8 @@ def test_torn_checkpoint():
 
 def test_full_disk():
     """On a file system of its own, which needs the right to mount one."""
-    with project() as p:
-        os.mkdir(p.store)
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.mount(b"pioche", p.store.encode(), b"tmpfs", 0, b"size=64m") != 0:
-            raise Skip("the right to mount a file system")
-        try:
-            drilled("full-disk", "--seconds", "3", p=p, attempts=2)
-        finally:
-            subprocess.run(["umount", "-l", p.store], check=True)
+    with project() as p, places.small_disk(p.dir, 64 << 20, name=".pioche"):
+        drilled("full-disk", "--seconds", "3", p=p, attempts=2)
 
 
 def test_what_cannot_be_done_here_is_said_before_anything_is_hurt():

@@ -149,15 +149,17 @@ static void setup_line_and_wrap(void **state)
 static void exit_code_is_named(void **state)
 {
 	(void)state;
+	setenv("CUDA_VISIBLE_DEVICES", "2,5", 1);
 	run r = start(orders(2, json_pack("[s, s, s]", "sh", "-c",
 		"[ $RANK = 0 ] && exec sleep 60; echo 'no such text: kjv.txt' >&2; exit 3")));
+	unsetenv("CUDA_VISIBLE_DEVICES");
 	json_t *record = end(&r), *first = json_object_get(record, "first");
 	assert_string_equal(text_of(record, "result"), "failed");
 	assert_int_equal(json_integer_value(json_object_get(first, "rank")), 1);
 	assert_int_equal(json_integer_value(json_object_get(first, "exit_code")), 3);
 	assert_null(json_object_get(first, "signal"));
 	assert_non_null(strstr(text_of(first, "message"),
-	                       "rank 1 exited with 3: no such text: kjv.txt; 1 rank waited 3."));
+	                       "rank 1 (gpu 5) exited with 3: no such text: kjv.txt; 1 rank waited 3."));
 	json_t *other = json_array_get(json_object_get(record, "ranks"), 0);
 	assert_int_equal(json_integer_value(json_object_get(other, "signal")), SIGTERM);
 	json_decref(record);

@@ -89,13 +89,28 @@ static json_t *first_of(const json_t *record)
 
 /* ---- the promises ------------------------------------------------------------------------ */
 
+/* A program of this name before all others in PATH, until the caller sets `path` again. */
+static void install(const char *name, const char *script, pio_str *path)
+{
+	pio_str longer = PIO_STR_INIT;
+	pio_str_puts(path, getenv("PATH"));
+	pio_str_printf(&longer, "%s:%s", root, path->data);
+	assert_int_equal(pio_fs_write(path_in(root, name), script, strlen(script), 0755, NULL), 0);
+	setenv("PATH", longer.data, 1);
+	pio_str_fini(&longer);
+}
+
 static void a_stopped_rank_is_named_with_the_stacks_of_all(void **state)
 {
 	(void)state;
+	pio_str path = PIO_STR_INIT;
+	install("py-spy", "#!/bin/sh\necho \"asked to $1 $2 $3 of $(cat /proc/$3/comm)\"\n", &path);
 	json_t *spec = words(3, "log 3 sleep 60000", "log 3 stop 0");
 	json_object_set_new(spec, "hang_s", json_integer(2));
 	json_object_set_new(spec, "host", json_string("dgx-002"));
 	run r = start(spec);
+	setenv("PATH", path.data, 1);
+	pio_str_fini(&path);
 	json_t *record = end(&r), *first = first_of(record);
 	assert_string_equal(text_of(record, "result"), "hang");
 	assert_int_equal(json_integer_value(json_object_get(first, "rank")), 1);
@@ -113,6 +128,8 @@ static void a_stopped_rank_is_named_with_the_stacks_of_all(void **state)
 	contains(stacks, ": T, waits in ");
 	contains(stacks, ": S, waits in ");
 	contains(stacks, "    syscall ");
+	contains(stacks, "\n  py-spy:\nasked to dump --pid ");
+	contains(stacks, " of test_agent_watc\n");
 	if (access("/usr/bin/gdb", X_OK) == 0)
 		contains(stacks, "rank_main");
 	pio_str_fini(&text);
