@@ -14,6 +14,7 @@ local drill = {}
 
 local free_bytes_max = 1073741824   -- more is nobody's to fill
 local slow_s, full_s = 30, 10       -- unless told
+local settle_s = 3                  -- in which a supervisor learns of a checkpoint
 
 local function refuse(format, ...)
   errors.raise("invalid", "drill: " .. format, ...)
@@ -165,6 +166,17 @@ local function newest_checkpoint(case)
     WHERE c.run_id = ? AND c.state = 'sealed' ORDER BY c.step DESC, o.bytes DESC LIMIT 1]], case.run.id)
 end
 
+-- The newest one when no newer one has come for a while.
+local function settled_checkpoint(case)
+  local newest, since_ns = newest_checkpoint(case), sys.mono_ns()
+  while sys.mono_ns() < since_ns + settle_s * 1000000000 do
+    sys.sleep_ms(100)
+    local now = newest_checkpoint(case)
+    if now.step ~= newest.step then newest, since_ns = now, sys.mono_ns() end
+  end
+  return newest
+end
+
 drill.kinds["torn-checkpoint"] = { summary = "the newest checkpoint is cut short, then a rank is killed",
   prepare = function(case)
     choose_rank(case)
@@ -172,16 +184,22 @@ drill.kinds["torn-checkpoint"] = { summary = "the newest checkpoint is cut short
     case.rank = case.target
     case.target = "the newest checkpoint, then " .. case.rank
   end,
-  -- Looked up anew: a run that saves often has let go of the one that was newest before
-  -- somebody said yes.
+  -- A run that saves often has let go of the one that was newest before somebody said
+  -- yes, and of that which the store knows of by now: with a rank held still none comes
+  -- after the one that is cut.
   inject = function(case)
-    local newest = newest_checkpoint(case)
+    kill(case, "SIGSTOP")
+    local newest = settled_checkpoint(case)
     local file = case.store:object_path(newest.sha256)
     local result = errors.check(sys.run { argv = { "sh", "-c",
       'chmod u+w "$1" && truncate -s "$2" "$1" && chmod a-w "$1"', "sh", file,
       tostring(newest.bytes // 2) } })
-    if result.status ~= 0 then refuse("%s: %s", file, result.stderr) end
+    if result.status ~= 0 then
+      kill(case, "SIGCONT")
+      refuse("%s: %s", file, result.stderr)
+    end
     case.target = ("checkpoint of step %d, then %s"):format(newest.step, case.rank)
+    case.began_ns = sys.now_ns()
     kill(case, "SIGKILL")
   end }
 

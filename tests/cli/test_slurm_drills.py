@@ -12,7 +12,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 import drills  # noqa: E402
 import harness  # noqa: E402
 import places  # noqa: E402
-from harness import GPT  # noqa: E402
+from harness import GPT, wait_for  # noqa: E402
 from pod.project import PodProject, boxed  # noqa: E402
 
 RECIPE = """
@@ -104,6 +104,9 @@ def test_the_controller_dies():
             time.sleep(20)
             box.start_controller()
         assert [(a["number"], a["result"]) for a in p.attempts()] == [(1, "ok")], p.attempts()
+        # Until the nodes have come to it again it takes no job of four.
+        wait_for(lambda: box.run("sbatch", "--test-only", "-N4", "--wrap", "true", check=False).returncode == 0, 60,
+                 "the controller")
         drills.check_as_undisturbed(p, reference, "r.lua", attempts=1)
 
 
@@ -117,7 +120,7 @@ def test_a_node_dies():
         assert len(attempts) == 2 and attempts[0]["result"] in ("node_fail", "lost"), attempts
         assert attempts[1]["result"] == "ok", attempts
         nodes = [r["node"] for r in p.sql("SELECT DISTINCT node FROM rank WHERE attempt_id = 2 ORDER BY node")]
-        assert nodes == ["dgx-001", "dgx-003"], nodes
+        assert len(nodes) == 2 and "dgx-002" not in nodes, nodes
         drills.check_as_undisturbed(p, reference, "r.lua", *shape, attempts=2)
         p.check_nothing_left()
 
