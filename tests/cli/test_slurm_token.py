@@ -35,14 +35,17 @@ def join(token):
 
 
 def of_pioche(box):
-    """pid -> environment of the head, the agents and the ranks."""
+    """pid -> environment of the head, the agents and the ranks; Slurm's own, which carry the
+    environment to them, are not among them."""
     inside, found = set(box.pids()), {}
     for pid, (_, environ) in processes().items():
         if pid not in inside:
             continue
         with open(f"/proc/{pid}/cmdline", "rb") as f:
-            if b"agent" in f.read().split(b"\0")[1:2] or any(e.startswith(b"PIOCHE_TOKEN=") for e in environ):
-                found[pid] = environ
+            words = f.read().split(b"\0")
+        is_told = any(e.startswith(b"PIOCHE_TOKEN=") for e in environ)
+        if words[1:2] == [b"agent"] or is_told and not os.path.basename(words[0]).startswith((b"srun", b"slurm")):
+            found[pid] = environ
     return found
 
 
@@ -67,12 +70,14 @@ def inodes(pids):
 def doors(box):
     """Addresses at which anything of pioche listens: (host, port), or the name of a unix socket."""
     ours, found = inodes(of_pioche(box)), []
-    for table, host in (("tcp", "127.0.0.1"), ("tcp6", "::1")):
+    for table, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
         with open(f"/proc/net/{table}", encoding="ascii") as f:
             for line in f.readlines()[1:]:
                 words = line.split()
                 if words[3] == "0A" and words[9] in ours:
-                    found.append((host, int(words[1].rsplit(":", 1)[1], 16)))
+                    host, port = words[1].split(":")
+                    numbers = [struct.pack("=I", int(host[i:i + 8], 16)) for i in range(0, len(host), 8)]
+                    found.append((socket.inet_ntop(family, b"".join(numbers)), int(port, 16)))
     with open("/proc/net/unix", encoding="utf-8") as f:
         for line in f.readlines()[1:]:
             words = line.rstrip("\n").split(None, 7)
@@ -93,6 +98,8 @@ def is_refused(door, bytes_told):
                 pass
         except ConnectionResetError:
             pass
+        except TimeoutError:
+            return False
         return True
 
 

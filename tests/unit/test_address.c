@@ -30,7 +30,8 @@ static void addresses_are_found(void **state)
 	assert_int_equal(pio_address_of_interface(address, "127.0.0.0/8", &err), 0);
 	assert_string_equal(address, "127.0.0.1");
 	assert_int_equal(pio_address_of_interface(address, "255.0.0.0/8", &err), -PIO_ENOTFOUND);
-	check_fails(pio_address_of_interface(address, "10.1.0.0/99", &err), PIO_EINVAL, "is no range of addresses");
+	assert_int_equal(pio_address_of_interface(address, "10.1.0.0/99", &err), -PIO_EINVAL);
+	assert_non_null(strstr(err.message, "\"10.1.0.0/99\" is no range of addresses"));
 	assert_true(pio_address_interface(&interface, "127.0.0.1"));
 	assert_string_equal(interface.data, "lo");
 	pio_str_fini(&interface);
