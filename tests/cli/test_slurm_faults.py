@@ -107,6 +107,7 @@ def test_stop_without_a_supervisor():
         wait_for(lambda: box.job(job)["JobState"] in ("COMPLETED", "CANCELLED"), 60, "the end of the job")
         p.pioche("run", "recipe.lua", timeout=120, expect=None)
         assert [(a["result"], a["status"]) for a in p.attempts()] == [("cancelled", "cancelled")], p.attempts()
+        assert p.sql("SELECT state FROM checkpoint") == [{"state": "sealed"}], "it was asked to save first"
         p.check_nothing_left()
 
 
