@@ -152,8 +152,8 @@ static int insert_other(pio_intake *intake, int64_t sweep_id, const json_t *prop
 	json_array_foreach(runs, i, one) {
 		int64_t run_id = 0;
 		if (!rc)
-			rc = pio_sql_int(&run_id, intake->store, err, "SELECT id FROM run WHERE ulid = ?1 AND sweep_id != ?2",
-			                 "ti", pio_json_string_or(one, "run", ""), sweep_id);
+			rc = pio_sql_int(&run_id, intake->store, err, "SELECT id FROM run WHERE ulid = ?1 AND"
+			                 " sweep_id != ?2", "ti", pio_json_string_or(one, "run", ""), sweep_id);
 		if (!rc && run_id)
 			rc = insert_proposal(intake, sweep_id, proposal, err);
 		if (!rc && run_id)

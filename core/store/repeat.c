@@ -17,8 +17,8 @@ int pio_store_repeat_add(pio_store *store, int64_t sweep_id, int64_t number, int
 	                    "INSERT INTO proposal_run (sweep_id, number, seed, run_id, asked, seen, changed) VALUES"
 	                    " (?1, ?2, ?3, ?4, 1 + coalesce((SELECT max(asked) FROM proposal_run"
 	                    " WHERE sweep_id = ?1), 0), ?5,"
-	                    " (SELECT count(*) FROM sweep_change WHERE sweep_id = ?1))", "iiiii", sweep_id, number, seed,
-	                    run_id, seen);
+	                    " (SELECT count(*) FROM sweep_change WHERE sweep_id = ?1))", "iiiii", sweep_id,
+	                    number, seed, run_id, seen);
 }
 
 int pio_store_repeat_observe(pio_store *store, int64_t sweep_id, int64_t number, int64_t seed,

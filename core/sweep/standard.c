@@ -51,7 +51,8 @@ static void rank_worse(double *z, const double *sorted, size_t n)
 		double value = z[i];
 		if (!(value > median))
 			continue;
-		double rank = 0.5 * (double)(count_below(sorted, n, value, false) + count_below(sorted, n, value, true));
+		double rank = 0.5 * (double)(count_below(sorted, n, value, false) +
+		                             count_below(sorted, n, value, true));
 		double tail = pio_real_ndtri(fmax(rank / (double)n, 0.5));
 		z[i] = median + (width > 0 ? width : 1) * tail;
 	}

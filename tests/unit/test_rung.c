@@ -95,7 +95,8 @@ static void what_a_race_decides_and_sees_is_numbered(void **state)
 	check_ok(pio_store_repeat_add(f.store, sweep, 1, 2, run, 2, &err));
 	assert_string_equal(sql_text(f.store, "SELECT group_concat(number || ' ' || seed || ' ' || coalesce(asked,"
 	                             " '-') || ' ' || coalesce(seen || '/' || changed, '-') || ' ' ||"
-	                             " coalesce(observed, '-') || ' ' || coalesce(value, '-'), ', ') FROM proposal_run ORDER BY number, seed"),
+	                             " coalesce(observed, '-') || ' ' || coalesce(value, '-'), ', ')"
+	                             " FROM proposal_run ORDER BY number, seed"),
 	                    "1 1 - - 2 -, 1 2 2 2/1 - -, 2 1 - - 1 0.5, 2 2 1 1/0 - -");
 	store_down(&f);
 }

@@ -29,8 +29,8 @@ local function or_null(value)
 end
 
 -- A line, whatever names are in it.
-local function line(ctx, format, ...)
-  ctx.out(term.clean(format:format(...)) .. "\n")
+local function line(ctx, pattern, ...)
+  ctx.out(term.clean(pattern:format(...)) .. "\n")
 end
 
 -- Names of the points of the front of several goals; null of one goal.

@@ -31,7 +31,8 @@ end
 
 -- What came out of a bundle of some of its runs cannot be derived: not all that was known is here.
 local function check_whole(store, sweep)
-  local row = check(store:one([[SELECT coalesce(max(p.number) FILTER (WHERE p.number > 0), 0) = count(*) FILTER (WHERE p.number > 0)
+  local row = check(store:one([[SELECT coalesce(max(p.number) FILTER (WHERE p.number > 0), 0)
+          = count(*) FILTER (WHERE p.number > 0)
         AND coalesce(max(p.observed), 0) = count(p.observed) AS points,
       (SELECT coalesce(max(asked), 0) = count(asked) AND coalesce(max(observed), 0) = count(observed)
         FROM proposal_run WHERE sweep_id = ?1) AS repeats
