@@ -117,16 +117,18 @@ function points.sequence(space, options, draw)
   local sampler = { size = count and math.min(count, options.runs) or options.runs }
   local known = points.new(space, options.seed, math.min(100000, 1000 * options.runs))
   local made, ended = {}, false
+  sampler.reads_late = count == nil -- adopt is given JSON then, of which most is never asked for
   sampler.propose = function(_, n)
     while #made < n and n <= sampler.size and not ended do
       local point = draw(known, #made + 1)
       if not point then ended = true else made[#made + 1] = point end
     end
+    if type(made[n]) == "string" then made[n] = json.decode(made[n]) end
     return made[n]
   end
   sampler.adopt = function(_, n, params)
     if n < 0 then return end -- what a person puts in comes beside it
-    known:mark(params)
+    if count then known:mark(params) end
     made[n] = params
   end
   sampler.observe = function() end

@@ -39,17 +39,30 @@ local function decoded(rows, name)
   return rows
 end
 
+-- Observations are read when they are asked for: of a long sweep whose search learns nothing most
+-- never are.
+local late = { __index = function(row, key)
+  local text = key == "observation" and rawget(row, "came_to")
+  if not text then return nil end
+  row.observation = check(json.decode(text))
+  return row.observation
+end }
+
+-- What `status` of an observation is, without the rest: no other string in it has that name.
+local function status_of(row)
+  local text = rawget(row, "came_to")
+  return text and text:match('"status":"(%a+)"') or row.observation.status
+end
+
 -- The proposals of a sweep, in order, with `observed`: those that came to something, in the
 -- order in which that was heard, their observations tables; `changes`, their details tables.
 function history.read(store, sweep_id)
-  local rows = check(store:rows("SELECT number, params, seen, observed, observation, forecast, lineage"
+  local rows = check(store:rows("SELECT number, params, seen, observed, observation AS came_to, forecast, lineage"
     .. " FROM proposal WHERE sweep_id = ? ORDER BY number", sweep_id))
   rows.observed = {}
   for _, row in ipairs(rows) do
     row.lineage = row.lineage and check(json.decode(row.lineage))
-    if row.observed then
-      row.observation, rows.observed[row.observed] = check(json.decode(row.observation)), row
-    end
+    if row.observed then rows.observed[row.observed] = setmetatable(row, late) end
   end
   rows.changes = history.changes(store, sweep_id, 0)
   return rows
@@ -107,21 +120,21 @@ end
 
 local function tell(self, sampler, row)
   local aside = self.aside[row.number]
-  local observation = row.observation
-  if aside then observation = aside.observation end
-  if not observation then return end
-  local status = observation.status
+  if aside and not aside.observation then return end
+  local status = aside and aside.observation.status or status_of(row)
   if self.region and (status == "oom" or status == "finished" or status == "stopped") then
     self.region:learn(row.params, status == "oom")
   end
   if not sampler.adaptive then return end -- it goes by nothing that it is told
-  self.tell_sampler(sampler, self.sweep, { number = row.number, params = row.params, observation = observation })
+  self.tell_sampler(sampler, self.sweep, { number = row.number, params = row.params,
+    observation = aside and aside.observation or row.observation })
 end
 
 local function adopt(self, sampler, number, params, lineage)
   local aside = self.aside[number]
   if sampler.adopt then
-    sampler:adopt(number, check(json.decode(params)), aside ~= nil and aside.observation == nil or nil, lineage)
+    sampler:adopt(number, sampler.reads_late and params or check(json.decode(params)),
+      aside ~= nil and aside.observation == nil or nil, lineage)
   else
     sampler:propose(number)
   end
@@ -172,7 +185,7 @@ end
 function methods:tell(row)
   self.seen = self.seen + 1
   -- It was under way, and is no more: to the sampler it is as if it had never been.
-  if row.observation.status == "aside" then
+  if status_of(row) == "aside" then
     self.aside[row.number], self.stale = self.aside[row.number] or { number = row.number }, true
   end
   if not self.stale then tell(self, self.sampler, row) end

@@ -69,9 +69,12 @@ local function results(store, sweep)
   end
   for _, row in ipairs(rows.observed) do
     local point = aside[row.number]
-    if point then row.observation = point.observation end
-    local status = row.observation and row.observation.status or "aside"
-    if status ~= "refused" and status ~= "aside" then list[#list + 1] = row end
+    local observation = row.observation
+    if point then observation = point.observation end
+    local status = observation and observation.status or "aside"
+    if status ~= "refused" and status ~= "aside" then
+      list[#list + 1] = { params = row.params, observation = observation }
+    end
   end
   return list
 end
