@@ -123,6 +123,19 @@ test("auto goes downhill, and is not led astray by what is rugged, noisy or a tr
   end
 end)
 
+test("trust_region goes nowhere before it knows half as many points as there are axes", function()
+  local given = {}
+  for i = 1, 8 do given["x" .. i] = space_of.uniform(0, 1) end
+  local sampler, kinds = search("trust_region", given, { runs = 20, seed = 1 }), {}
+  for n = 1, 6 do
+    local p, sum = sampler:propose(n), 0
+    for i = 1, 8 do sum = sum + i * (p["x" .. i] - 0.2) ^ 2 end
+    kinds[n] = sampler.kinds[n]
+    sampler:observe(n, sum, { status = "finished" })
+  end
+  equal(kinds, { [2] = "geometry", [3] = "geometry", [4] = "geometry", [5] = "geometry", [6] = "descent" })
+end)
+
 test("auto of sixteen at a time goes downhill from what is under way, by several steps at a time", function()
   for _, case in ipairs { { "Rosenbrock-10", 0.05 }, { "Levy-8", 0.1 }, { "mixed", 0.5 } } do
     local f = named(case[1])

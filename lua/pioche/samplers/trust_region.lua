@@ -6,7 +6,7 @@
 -- it make a Gaussian process whose lengths are a few widths: a polynomial, nearly, and as
 -- good as one with fewer points than it has terms. What it says is the least within the
 -- region runs next. Where that is an improvement, the region grows. Where it is none, a
--- point is added along the parameter of which the least is known; when all are known well
+-- point is added along the parameter of which the least is known, and so it begins; when all are known well
 -- enough, the region was too wide, and is halved (after Powell's NEWUOA, 2006; the trust
 -- regions of Eriksson et al., arXiv:1910.01739, are learned from, too). Noise is one of a few
 -- levels, by the evidence. Where many points are under way at a time, many of them are what the
@@ -43,6 +43,7 @@ local trusted = 0.15           -- the deviation, in parts of all there can be, o
 local descents_max = 3         -- that are under way,
 local descents_part = 0.8      -- or where that is more, this part of all that are
 local care, care_max = 0.5, 1  -- deviations by which the bound is lower, for each of them
+local sighted = 0.5            -- points an axis, before there is a direction to go
 local noises = { 1e-8, 1e-5, 1e-3, 0.03, 0.3 }
 local halvings_max = 40
 local scout_min = 1e-4         -- then a scout is at the bottom
@@ -187,7 +188,7 @@ local function widths(self, half, factor)
   return list
 end
 
--- Make the model around a number, with the noise that is the most likely.
+-- Make the model around a number; returns the noise that is the most likely, and how many points it knows.
 local function know(self, best, region)
   local slots, values, pending = near(self, best, region)
   local lengths, noise, evidence = widths(self, region.half, stretch), noises[1], -math.huge
@@ -201,7 +202,7 @@ local function know(self, best, region)
   end
   self.model:set(lengths, noise)
   check(self.model:know(slots, values, pending))
-  return noise
+  return noise, #slots
 end
 
 -- ---- what comes next ----------------------------------------------------------------------
@@ -326,13 +327,14 @@ local function decide(self, number, place, is_scout)
       region = place.scout
     end
     local best, value = best_of(self, region)
-    local noise = know(self, best, region)
+    local noise, known = know(self, best, region)
+    local is_blind = known <= sighted * #self.list
     local bounds = { around = self.slots[best], half = widths(self, region.half, 1) }
     local record = self:values_of(record_of(self, place))
     if is_scout and place.basins:knows(self:values_of(best), record) then
       leave(self, region, best)
     -- where there is much noise one point an axis is all that is asked for
-    elseif (region.failed or region.descents > 0) and region.probes <= #self.list
+    elseif (region.failed or region.descents > 0 or is_blind) and region.probes <= #self.list
       and self.model:probe(bounds) > trusted then
       return "geometry", { self.model:candidate(1) }
     elseif not region.failed then
