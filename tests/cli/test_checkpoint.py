@@ -10,7 +10,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 import harness  # noqa: E402
 import torch_venv  # noqa: E402
 import venvs  # noqa: E402
-from harness import PIOCHE, Project, Skip, python_library  # noqa: E402
+from harness import PIOCHE, Project, python_library  # noqa: E402
 
 # Two ranks; rank 1 saves a file of its own, `frozen` is the same in every step, and
 # the goal is best in the middle.
