@@ -268,7 +268,8 @@ static int write_state(pilot *p, pio_err *err)
 	p->has_news = false;
 	return write_json(p->dir, "state.json", json_pack("{s:i, s:s?, s:s, s:s?, s:O, s:I, s:I, s:o, s:I}",
 		"version", 1, "job", getenv("SLURM_JOB_ID"), "phase", phases[p->phase],
-		"told", p->told[0] ? p->told : NULL, "nodes", p->nodes, "began_ns", (json_int_t)p->began_ns, "until_ns", (json_int_t)p->until_ns,
+		"told", p->told[0] ? p->told : NULL, "nodes", p->nodes,
+		"began_ns", (json_int_t)p->began_ns, "until_ns", (json_int_t)p->until_ns,
 		"running", running, "beat", (json_int_t)++p->beat), err);
 }
 
