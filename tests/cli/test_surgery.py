@@ -145,7 +145,7 @@ def test_what_was_learned_of_a_run_is_forgotten():
             if is_dropped:
                 p.pioche("sweep", "drop", "f-2", "--reason", "it lies")
             p.pioche("run", "r.lua")
-            near.append(sum(abs(q["x"] - liar["x"]) < 0.15 and abs(q["y"] - liar["y"]) < 0.15 for q in params(p)[:12]))
+            near.append(sum(abs(q["x"] - liar["x"]) < 0.05 and abs(q["y"] - liar["y"]) < 0.05 for q in params(p)[:12]))
             replayed(p, 32)
         assert near[1] < near[0] / 2, near
 
