@@ -10,7 +10,8 @@ from venvs import Venv
 VERSION = "2.13.0"
 VENV = Venv(os.environ.get("PIOCHE_TORCH") or os.path.join(ROOT, "build", "torch"),
             (f"torch=={VERSION}", "numpy", "safetensors", "scikit-learn"),
-            f"import numpy, safetensors, sklearn, torch; assert torch.__version__.split('+')[0] == '{VERSION}'")
+            "import numpy, safetensors.torch, sklearn.datasets, torch, torch._dynamo, torch.distributed.run\n"
+            f"import torch.nn.parallel, torch.optim; assert torch.__version__.split('+')[0] == '{VERSION}'")
 
 
 def home():
