@@ -60,13 +60,19 @@ int pio_checkpoint_begin(pio_checkpoint **checkpoint, pio_run *run, int64_t step
 	return rc;
 }
 
+void pio_own_tensor_fini(pio_own_tensor *t)
+{
+	pio_free(t->role);
+	pio_free(t->name);
+	pio_free(t->part);
+	t->role = t->name = NULL;
+	t->part = NULL;
+}
+
 static void free_checkpoint(pio_checkpoint *checkpoint)
 {
-	for (size_t i = 0; i < checkpoint->count; i++) {
-		pio_free(checkpoint->tensors[i].role);
-		pio_free(checkpoint->tensors[i].name);
-		pio_free(checkpoint->tensors[i].part);
-	}
+	for (size_t i = 0; i < checkpoint->count; i++)
+		pio_own_tensor_fini(&checkpoint->tensors[i]);
 	for (size_t i = 0; i < checkpoint->shard_count; i++) {
 		pio_str_fini(&checkpoint->shards[i].header);
 		pio_str_fini(&checkpoint->shards[i].path);

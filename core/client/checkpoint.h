@@ -57,7 +57,8 @@ struct pio_checkpoint {
 };
 
 /* ---- files (shard.c), in this order ---- */
-/* Which tensors go into which files, and how large these will be. */
+/* Which tensors, or slices of those that are too large, go into which files, and how large
+ * these will be. */
 int pio_shards_plan(pio_checkpoint *checkpoint, pio_err *err);
 /* Make the files, with the room that they need. PIO_ENOSPC says how much that is, and
  * how much there is. */
@@ -68,6 +69,7 @@ int pio_shards_write(pio_checkpoint *checkpoint, pio_err *err);
 void pio_shards_remove(pio_checkpoint *checkpoint);
 
 /* ---- checkpoint.c ---- */
+void pio_own_tensor_fini(pio_own_tensor *tensor);
 /* The last step, in whichever thread: write, then report; or report that it failed.
  * The checkpoint is the callee's to free. */
 int pio_checkpoint_finish(pio_checkpoint *checkpoint, pio_err *err);

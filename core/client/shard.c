@@ -18,6 +18,7 @@
 #include "sys/save.h"
 
 #define ALIGN_BYTES 4096u          /* the data of a file begins on a page */
+#define FILE_BYTES_AROUND (ALIGN_BYTES + 128) /* metadata, and up to a page */
 #define CHUNK_BYTES (1u << 20)
 #define HINT_BYTES (16u << 20)
 #define FILE_BYTES_MAX (UINT64_C(4) << 30)
@@ -34,7 +35,9 @@ static int by_place(const void *a, const void *b)
 	size_t m = pio_dtype_bytes(x->dtype), n = pio_dtype_bytes(y->dtype);
 	if (order == 0)
 		order = m > n ? -1 : m < n;
-	return order ? order : strcmp(x->name, y->name);
+	if (order == 0)
+		order = strcmp(x->name, y->name);
+	return order ? order : (x->data > y->data) - (x->data < y->data); /* slices of one */
 }
 
 /* The same name twice lies next to itself only where types are the same, too. */
@@ -127,12 +130,17 @@ static int put_header(pio_str *header, const pio_own_tensor *tensors, size_t cou
 	return 0;
 }
 
+static uint64_t part_header_bytes(const pio_own_tensor *t, int whole_ndim)
+{
+	return 256 + 18 * strlen(t->name) + 24 * ((uint64_t)t->ndim + 2 * (uint64_t)whole_ndim);
+}
+
 /* At most so many bytes of the header are a tensor's: its name, twice escaped where it is
  * in the metadata as well, and numbers. */
 static uint64_t header_bytes_of(const pio_own_tensor *t)
 {
 	uint64_t name = strlen(t->name), dims = (uint64_t)t->ndim;
-	return t->part ? 256 + 18 * name + 24 * (dims + 2 * (uint64_t)t->part->ndim) : 128 + 6 * name + 24 * dims;
+	return t->part ? part_header_bytes(t, t->part->ndim) : 128 + 6 * name + 24 * dims;
 }
 
 static uint64_t file_bytes_max(void)
@@ -142,15 +150,108 @@ static uint64_t file_bytes_max(void)
 	return n ? n : FILE_BYTES_MAX;
 }
 
-/* Is the tensor behind another one in the same file? A tensor alone may be larger. */
+/* ---- what is too large for a file ------------------------------------------------ */
+
+typedef struct list {
+	pio_own_tensor *tensors;
+	size_t count, capacity;
+} list;
+
+/* Slice [from, from + count) of dimension `dim`, all before which are of one index. */
+static int slice(pio_own_tensor *made, const pio_own_tensor *t, int dim, int64_t from, int64_t count, pio_err *err)
+{
+	int64_t begin[PIO_SAFETENSORS_DIMS_MAX] = { 0 };
+	const pio_region *of = t->part;
+	uint64_t stride = t->size_bytes / (uint64_t)t->shape[dim];
+	pio_part part = { .ndim = of ? of->ndim : t->ndim, .shape = of ? of->whole : t->shape, .offset = begin,
+	                  .flat = of && of->flat };
+	for (int i = 0; of && i < t->ndim; i++)
+		begin[i] = of->begin[i];
+	begin[dim] += from;
+	*made = *t;
+	made->shape[dim] = count;
+	made->data = (const char *)t->data + (uint64_t)from * stride;
+	made->size_bytes = (uint64_t)count * stride;
+	made->role = pio_strdup(t->role);
+	made->name = pio_strdup(t->name);
+	made->part = pio_alloc(sizeof *made->part);
+	int rc = made->role && made->name && made->part
+	       ? pio_region_of(made->part, t->name, t->ndim, made->shape, &part, err)
+	       : pio_fail(err, PIO_ENOMEM, "out of memory for tensor \"%s\"", t->name);
+	if (rc)
+		pio_own_tensor_fini(made);
+	return rc;
+}
+
+/* Slices along the first dimension that has more than one index, and where these are still
+ * too large, along the next: each is one stretch of memory, and they follow one another.
+ * Takes the tensor, also on failure. */
+static int cut(list *to, pio_own_tensor *t, uint64_t room, pio_err *err)
+{
+	int dim = 0, rc;
+	while (dim < t->ndim && t->shape[dim] <= 1)
+		dim++;
+	if (t->size_bytes <= room || dim == t->ndim) {
+		rc = pio_grow(&to->tensors, &to->capacity, to->count, "tensors", err);
+		if (rc)
+			pio_own_tensor_fini(t);
+		else
+			to->tensors[to->count++] = *t;
+		return rc;
+	}
+	int64_t whole = t->shape[dim], most = (int64_t)(room / (t->size_bytes / (uint64_t)whole));
+	most = most ? most : 1;
+	rc = 0;
+	for (int64_t at = 0; !rc && at < whole; at += most) {
+		pio_own_tensor piece;
+		rc = slice(&piece, t, dim, at, whole - at < most ? whole - at : most, err);
+		if (!rc)
+			rc = cut(to, &piece, room, err);
+	}
+	pio_own_tensor_fini(t);
+	return rc;
+}
+
+/* At most so many bytes of the tensor go into a file. What several ranks add whole is each
+ * one's own: slices of it would be said to overlap. And what would be more files than may be
+ * is left to those who say what is wrong with it. */
+static uint64_t room_for(const pio_checkpoint *checkpoint, const pio_own_tensor *t, uint64_t max)
+{
+	uint64_t around = FILE_BYTES_AROUND + part_header_bytes(t, t->part ? t->part->ndim : t->ndim);
+	uint64_t room = max > around ? max - around : 1;
+	bool may_be_cut = t->part || checkpoint->writers == 1;
+	return may_be_cut && t->size_bytes / room < PIO_SAVE_FILES_MAX ? room : UINT64_MAX;
+}
+
+static int cut_large(pio_checkpoint *checkpoint, uint64_t max, pio_err *err)
+{
+	list all = { .tensors = NULL };
+	int rc = 0;
+	for (size_t i = 0; i < checkpoint->count; i++) {
+		pio_own_tensor *t = &checkpoint->tensors[i];
+		if (rc)
+			pio_own_tensor_fini(t);
+		else
+			rc = cut(&all, t, room_for(checkpoint, t, max), err);
+	}
+	pio_free(checkpoint->tensors);
+	checkpoint->tensors = all.tensors;
+	checkpoint->count = all.count;
+	checkpoint->capacity = all.capacity;
+	return rc;
+}
+
+/* Is the tensor behind another one in the same file? One that cannot be cut may be larger;
+ * slices of one have the same name, and so a file each. */
 static bool goes_on(uint64_t *size_bytes, const pio_own_tensor *before, const pio_own_tensor *t, uint64_t max)
 {
 	uint64_t more = t->size_bytes + header_bytes_of(t);
-	if (before && strcmp(before->role, t->role) == 0 && *size_bytes + more <= max) {
+	if (before && strcmp(before->role, t->role) == 0 && strcmp(before->name, t->name) != 0 &&
+	    *size_bytes + more <= max) {
 		*size_bytes += more;
 		return true;
 	}
-	*size_bytes = ALIGN_BYTES + 128 + more; /* metadata, and up to a page */
+	*size_bytes = FILE_BYTES_AROUND + more;
 	return false;
 }
 
@@ -159,6 +260,8 @@ int pio_shards_plan(pio_checkpoint *checkpoint, pio_err *err)
 	uint64_t max = file_bytes_max(), size_bytes = 0;
 	size_t files = 0;
 	int rc = check_duplicates(checkpoint, err);
+	if (!rc)
+		rc = cut_large(checkpoint, max, err);
 	if (rc)
 		return rc;
 	pio_own_tensor *t = checkpoint->tensors;

@@ -164,8 +164,8 @@ end
 -- Its tensors, one after another in the order of their bytes: { rank, role, name, dtype,
 -- shape (JSON), offset, bytes, sha256 (of the file) }; those of one name where it is given.
 function checkpoints.tensors(store, checkpoint, name)
-  return store:each("SELECT f.rank, f.role, t.name, t.dtype, t.shape, t.offset, t.bytes, t.sha256 FROM"
-    .. " checkpoint_file f JOIN tensor t ON t.sha256 = f.sha256 WHERE f.checkpoint_id = ?1 AND"
+  return store:each("SELECT f.rank, f.role, t.name, t.dtype, t.shape, t.offset, t.bytes, t.sha256,"
+    .. " t.part_begin FROM checkpoint_file f JOIN tensor t ON t.sha256 = f.sha256 WHERE f.checkpoint_id = ?1 AND"
     .. " t.name = coalesce(?2, t.name) ORDER BY f.rank, f.role, f.part, t.offset, t.name", checkpoint.id, name)
 end
 

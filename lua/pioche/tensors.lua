@@ -24,6 +24,16 @@ local function matching(store, checkpoint, word)
   return list
 end
 
+-- Of what they are together: from the first one's begin to the last one's end.
+local function shape_of_slices(slices)
+  local first, last = slices[1], slices[#slices]
+  local from, to = json.decode(first.part_begin), json.decode(last.part_begin)
+  local shape = json.decode(last.shape)
+  if type(from) == "number" then return { to + shape[1] - from } end
+  for i, size in ipairs(shape) do shape[i] = to[i] + size - from[i] end
+  return shape
+end
+
 local function not_found(store, checkpoint, word)
   local names, seen = {}, {}
   for row in checkpoints.tensors(store, checkpoint) do
@@ -54,12 +64,31 @@ local function of_one_role(list, word)
   return by_role.model or by_role[roles[1]]
 end
 
+-- Slices of one rank's tensor that was too large for a file follow one another, and are cut
+-- along one dimension after the other: it is a row again, of them all.
+local function put_together(list)
+  local joined = {}
+  for _, row in ipairs(list) do
+    local before = joined[#joined]
+    if before and before.rank == row.rank then
+      before.slices[#before.slices + 1] = row
+      before.bytes = before.bytes + row.bytes
+    else
+      joined[#joined + 1] = setmetatable({ slices = { row }, bytes = row.bytes }, { __index = row })
+    end
+  end
+  for _, tensor in ipairs(joined) do
+    if #tensor.slices > 1 then tensor.shape = json.encode(json.array(shape_of_slices(tensor.slices))) end
+  end
+  return joined
+end
+
 -- The tensor of a checkpoint that NAME or ROLE/NAME means, of one rank. Raises where
 -- there is none, or where several ranks have others.
 function tensors.find(store, checkpoint, word, rank)
   local list = matching(store, checkpoint, word)
   if #list == 0 then not_found(store, checkpoint, word) end
-  list = of_one_role(list, word)
+  list = put_together(of_one_role(list, word))
   local ranks, is_same = {}, true
   for i, row in ipairs(list) do
     if row.rank == rank then return row end
@@ -88,9 +117,11 @@ end
 
 -- Give visit(bytes) all of a tensor, a block at a time.
 function tensors.read(store, row, visit)
-  local object <close> = errors.check(core.object(store:object_path(row.sha256)))
-  for at = 0, row.bytes - 1, block_bytes do
-    visit(errors.check(object:read(row.offset + at, math.min(row.bytes - at, block_bytes))))
+  for _, slice in ipairs(row.slices) do
+    local object <close> = errors.check(core.object(store:object_path(slice.sha256)))
+    for at = 0, slice.bytes - 1, block_bytes do
+      visit(errors.check(object:read(slice.offset + at, math.min(slice.bytes - at, block_bytes))))
+    end
   end
 end
 

@@ -121,4 +121,69 @@ def test_a_checkpoint_in_many_files_is_one_like_any_other():
         exported(p)
 
 
+# A matrix whose rows alone are larger than a file may be, saved whole by one rank; then by two
+# that each have half of the columns, and of a vector a run of its elements; then whole again.
+LARGE = """
+import array, pioche
+run = pioche.init()
+half = 4500 * run.rank
+def matrix(step):
+    return array.array("f", [step + k for k in range(27000)])
+def shaped(values, *shape):
+    return memoryview(values).cast("B").cast("f", shape)
+def columns(step):
+    return array.array("f", [v for r in range(3) for v in matrix(step)[9000 * r + half:9000 * r + half + 4500]])
+saved, step = run.resume(), 0
+if saved is not None:
+    step = saved.step
+    model = saved["model"]
+    assert model.shape("w") == (3, 9000) and bytes(model["w"]) == matrix(step).tobytes()
+    assert bytes(model.read("w", (3, 4500), (0, half))) == columns(step).tobytes()
+    assert bytes(model.read("v", (9,), 8999)) == matrix(step)[8999:9008].tobytes()
+for step in (step + 1, step + 2):
+    w, v = shaped(matrix(step), 3, 9000), matrix(step)
+    if run.world == 2:
+        w = pioche.Part(shaped(columns(step), 3, 4500), (3, 9000), (0, half))
+        v = pioche.Part(v[3 * half:3 * half + 13500], (27000,), 3 * half)
+    run.checkpoint(step, {"model": {"w": w, "v": v}}, writers=run.world, asynchronous=step % 2 == 1)
+"""
+
+
+def large(p, name, ranks, more=""):
+    recipe = (RECIPE % (name, sys.executable, more)).replace("ranks_per_node = 2", f"ranks_per_node = {ranks}")
+    p.write(name + ".lua", recipe)
+    p.pioche("run", name + ".lua", env={"PIOCHE_FILE_BYTES": "24576"})
+
+
+def test_a_tensor_that_is_larger_than_a_file_is_in_several():
+    python_library()
+    with Project(git=False) as p:
+        p.write("train.py", LARGE)
+        large(p, "one", 1)
+        large(p, "two", 2, 'from = pioche.checkpoint("one-1", "last"),')
+        large(p, "three", 1, 'from = pioche.checkpoint("two-1", "last"),')
+        for name, rank in (("one-1@2", "0"), ("two-1@4", "1"), ("three-1@6", "0")):
+            files = p.pioche("checkpoint", "show", name, "--json").json["file_list"]
+            assert len(files) == 12 and all(f["bytes"] <= 24576 for f in files), files
+            step = int(name[-1])
+            p.pioche("checkpoint", "export", name, "--hf", name, "--shard-size", "1MiB")
+            with open(p.path(f"{name}/model.safetensors"), "rb") as file:
+                data = file.read()
+            size = struct.unpack("<Q", data[:8])[0]
+            header = json.loads(data[8:8 + size])
+            assert header["w"]["shape"] == [3, 9000] and header["v"]["shape"] == [27000], header
+            assert data[8 + size:] == struct.pack("<27000f", *(step + k for k in range(27000))) * 2, name
+            part = p.pioche("checkpoint", "cat", name, "w", "--rank", rank, "--json").json
+            width = 4500 if rank == "1" else 9000
+            assert part["shape"] == [3, width], part["shape"]
+            assert part["values"] == [step + 9000.0 * r + k for r in range(3) for k in range(9000 - width, 9000)]
+            assert len(p.pioche("checkpoint", "cat", name, "v", "--rank", rank, "--json").json["values"]) == 3 * width
+        diff = p.pioche("checkpoint", "diff", "one-1@1", "one-1@2", "--json").json
+        assert diff["changed"] == len(diff["tensors"]) and not diff["added"] and not diff["removed"], diff
+        assert {t["max_abs"] for t in diff["tensors"]} == {1.0}, diff
+        p.pioche("verify", "--full")
+        p.pioche("export", "two-1", "-o", "x.tar", "--checkpoints", "all")
+        p.pioche("verify", "x.tar")
+
+
 harness.main()

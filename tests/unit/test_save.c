@@ -242,34 +242,34 @@ static void what_is_large_is_in_several_files(void **unused)
 	for (int i = 0; i < SIZE; i++)
 		data[i] = (uint8_t)(i * 7 + i / 256);
 	ok(pio_checkpoint_begin(&c, b.run, 1, 1));
+	/* In the order of their names, so that they follow one another in `data`. */
 	for (int i = 0; i < 10; i++) {
 		char name[20];
 		snprintf(name, sizeof name, "t%02d", i);
-		ok(pio_checkpoint_add(c, "model", name, PIO_U8, 1, &small, NULL, data + i * small));
+		ok(pio_checkpoint_add(c, "model", name, PIO_U8, 1, &small, NULL, data + i * small + (i > 4 ? large : 0)));
 	}
-	ok(pio_checkpoint_add(c, "model", "t04.large", PIO_U8, 1, &large, NULL, data + 10 * small));
+	ok(pio_checkpoint_add(c, "model", "t04.large", PIO_U8, 1, &large, NULL, data + 5 * small));
 	ok(pio_checkpoint_add(c, "extra", "x", PIO_U8, 1, &small, NULL, data));
 	ok(pio_checkpoint_commit(&c, PIO_ASYNC));
 	ok(pio_close(&b.run, 0));
 	unsetenv(PIO_ENV_FILE_BYTES);
 	assert_int_equal(listen(t, SAVES, b.dir), 1);
-	/* extra; t00 t01 | t02 t03 | t04 | large | t05 t06 | t07 t08 | t09 */
-	assert_int_equal(t[0].files, 8);
-	static const int64_t held[8] = { 1, 2, 2, 1, 7, 2, 2, 1 };
-	int64_t at = 0;
-	for (uint32_t i = 0; i < 8; i++) {
+	/* extra; t00 t01 | t02 t03 | t04 | large | large | large t05 | t06 t07 | t08 t09 */
+	assert_int_equal(t[0].files, 9);
+	const uint8_t *at = data;
+	for (uint32_t i = 0; i < 9; i++) {
 		pio_str text = PIO_STR_INIT;
 		check_ok(pio_fs_read(&text, t[0].path[i], &err));
 		assert_int_equal(t[0].part[i], i ? i - 1 : 0);
 		uint64_t header;
 		memcpy(&header, text.data, sizeof header);
-		assert_int_equal(text.len, 8 + header + (uint64_t)(held[i] * small));
-		assert_true(held[i] == 7 || text.len <= 32768);
-		const uint8_t *expected = held[i] == 7 ? data + 10 * small : i ? data + at * small : data;
-		assert_memory_equal(text.data + 8 + header, expected, (size_t)(held[i] * small));
-		at += i && held[i] != 7 ? held[i] : 0;
+		size_t n = text.len - 8 - header;
+		assert_true(text.len <= 32768);
+		assert_memory_equal(text.data + 8 + header, i ? at : data, n);
+		at += i ? n : 0;
 		pio_str_fini(&text);
 	}
+	assert_int_equal(at - data, 10 * small + large);
 	bench_close(&b);
 }
 

@@ -1,6 +1,7 @@
 -- checkpoint diff: what changed between two checkpoints, tensor by tensor.
 --
--- Tensors of the same rank, role and name belong together. What lies in the same file
+-- Tensors of the same rank, role and name belong together, and of one that is in several
+-- files its first slices, its second ones, and so on. What lies in the same file
 -- at the same place is the same, and is not read.
 local core = require "pioche.core.store"
 local json = require "pioche.core.json"
@@ -13,16 +14,18 @@ local tensors = require "pioche.tensors"
 local term = require "pioche.term"
 
 local pairs_sql = [[
-  WITH x AS (SELECT f.rank, f.role, t.name, t.dtype, t.shape, t.offset, t.bytes, t.sha256
+  WITH x AS (SELECT f.rank, f.role, t.name, t.dtype, t.shape, t.offset, t.bytes, t.sha256,
+                    row_number() OVER (PARTITION BY f.rank, f.role, t.name ORDER BY f.part) AS slice
                FROM checkpoint_file f JOIN tensor t ON t.sha256 = f.sha256 WHERE f.checkpoint_id = ?1),
-       y AS (SELECT f.rank, f.role, t.name, t.dtype, t.shape, t.offset, t.bytes, t.sha256
+       y AS (SELECT f.rank, f.role, t.name, t.dtype, t.shape, t.offset, t.bytes, t.sha256,
+                    row_number() OVER (PARTITION BY f.rank, f.role, t.name ORDER BY f.part) AS slice
                FROM checkpoint_file f JOIN tensor t ON t.sha256 = f.sha256 WHERE f.checkpoint_id = ?2)
   SELECT coalesce(x.rank, y.rank) AS rank, coalesce(x.role, y.role) AS role,
          coalesce(x.name, y.name) AS name, x.dtype AS a_dtype, x.shape AS a_shape,
          x.offset AS a_offset, x.bytes AS a_bytes, x.sha256 AS a_file, y.dtype AS b_dtype,
          y.shape AS b_shape, y.offset AS b_offset, y.bytes AS b_bytes, y.sha256 AS b_file
-    FROM x FULL JOIN y ON x.rank = y.rank AND x.role = y.role AND x.name = y.name
-   ORDER BY 1, 2, coalesce(x.offset, y.offset), 3]]
+    FROM x FULL JOIN y ON x.rank = y.rank AND x.role = y.role AND x.name = y.name AND x.slice = y.slice
+   ORDER BY 1, 2, coalesce(x.offset, y.offset), 3, coalesce(x.slice, y.slice)]]
 
 -- What can be told without reading; nil where it has to be read.
 local function kind_of(row)
