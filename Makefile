@@ -349,7 +349,7 @@ deps-test:
 # Of a filtered run only those that it runs are linked.
 COMPILED = $(foreach test,$(UNIT_TESTS) $(CRASHERS) $(FUZZERS:%=$(BUILD)/tests/%),$(if $(or $(if $(FILTER),,all),$(findstring $(FILTER),$(test))),$(test)))
 .PHONY: test-programs
-test-programs: programs $(HOST_PROGRAMS) $(COMPILED) $(BUILD)/tests/lua_host
+test-programs: programs $(HOST_PROGRAMS) $(BUILD)/gpu_host/libnvidia-ml.so.1 $(COMPILED) $(BUILD)/tests/lua_host
 
 test: deps-test
 	@$(MAKE) --no-print-directory $(PARALLEL) BUILD=$(BUILD) test-programs
