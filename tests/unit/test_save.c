@@ -246,7 +246,8 @@ static void what_is_large_is_in_several_files(void **unused)
 	for (int i = 0; i < 10; i++) {
 		char name[20];
 		snprintf(name, sizeof name, "t%02d", i);
-		ok(pio_checkpoint_add(c, "model", name, PIO_U8, 1, &small, NULL, data + i * small + (i > 4 ? large : 0)));
+		ok(pio_checkpoint_add(c, "model", name, PIO_U8, 1, &small, NULL,
+		                      data + i * small + (i > 4 ? large : 0)));
 	}
 	ok(pio_checkpoint_add(c, "model", "t04.large", PIO_U8, 1, &large, NULL, data + 5 * small));
 	ok(pio_checkpoint_add(c, "extra", "x", PIO_U8, 1, &small, NULL, data));
