@@ -16,9 +16,9 @@ function points.new(space, seed, tries)
     points)
 end
 
--- It was proposed elsewhere, or in an earlier session.
+-- These parameters, or their JSON, were proposed elsewhere, or in an earlier session.
 function points:mark(params)
-  self.seen[json.encode(params)] = true
+  self.seen[type(params) == "string" and params or json.encode(params)] = true
 end
 
 -- The parameters of a raw point; nil and why where it is none, was there before, or would be out
@@ -128,7 +128,7 @@ function points.sequence(space, options, draw)
   end
   sampler.adopt = function(_, n, params)
     if n < 0 then return end -- what a person puts in comes beside it
-    if count then known:mark(params) end
+    known:mark(params)
     made[n] = params
   end
   sampler.observe = function() end

@@ -196,7 +196,7 @@ test("a run in JSON has exactly the promised names", function()
   local names = {}
   for name in pairs(run) do names[#names + 1] = name end
   table.sort(names)
-  equal(table.concat(names, " "), "attempts commit created ended experiment id metrics origin"
+  equal(table.concat(names, " "), "attempts commit created ended experiment front id metrics origin"
     .. " params reason seed started status tags ulid")
   equal(run.id, "gpt-1")
   equal(run.params, { lr = 0.001, width = 64, seed = 1 })
