@@ -6,24 +6,9 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "client/env.h"
-#include "client/pioche.h"
+#include "client_fixture.h"
 #include "sys/journal.h"
 #include "sys/save.h"
-#include "test.h"
-
-#define ok(call)                                               \
-	do {                                                   \
-		if ((call) != 0)                               \
-			fail_msg("%s: %s", #call, pio_error()); \
-	} while (0)
-
-#define refused(call, code, text)                                                    \
-	do {                                                                         \
-		assert_int_equal((call), -(code));                                   \
-		if (!strstr(pio_error(), (text)))                                    \
-			fail_msg("message \"%s\" lacks \"%s\"", pio_error(), (text)); \
-	} while (0)
 
 typedef struct bench {
 	char *home, *dir;

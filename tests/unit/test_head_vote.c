@@ -73,7 +73,6 @@ static void a_node_that_hangs_does_not_hold_the_others(void **state)
 	wait_for_text("exit.0.json", "cancelled", 1);
 	assert_int_equal(end_of(0), -1);
 	pio_proc_signal_tree(atoi(keeper.data), SIGCONT);
-	pio_str_fini(&keeper);
 	json_t *record = end(pid);
 	assert_string_equal(text_of(record, "result"), "cancelled");
 	json_decref(record);
@@ -92,25 +91,34 @@ static void a_rank_that_dies_while_all_end_is_heard_of(void **state)
 	json_decref(record);
 }
 
-/* Who asks again does not want to wait: the ranks get the signal, and no step any more,
- * though the last answer comes in time. */
-static void a_second_stop_is_a_signal(void **state)
+/* The head, asked 0.3 s ago to stop two nodes whose ranks ask, while the agent of one stands still. */
+static pid_t stop_with_one_node_held(int *keeper)
 {
-	(void)state;
 	json_t *spec = orders(2, 1, "ask");
 	put_start_apart(spec);
 	json_object_set_new(spec, "grace_s", json_integer(60));
 	pid_t pid = start(spec);
 	wait_for_text("rank-0.out", "up\n", 1);
 	wait_for_text("rank-1.out", "up\n", 1);
-	pio_str keeper = read_text("keeper");
-	pio_proc_signal_tree(atoi(keeper.data), SIGSTOP);
+	pio_str text = read_text("keeper");
+	*keeper = atoi(text.data);
+	pio_str_fini(&text);
+	pio_proc_signal_tree(*keeper, SIGSTOP);
 	kill(pid, SIGTERM);
 	pio_clock_sleep_ms(300);
+	return pid;
+}
+
+/* Who asks again does not want to wait: the ranks get the signal, and no step any more,
+ * though the last answer comes in time. */
+static void a_second_stop_is_a_signal(void **state)
+{
+	(void)state;
+	int keeper;
+	pid_t pid = stop_with_one_node_held(&keeper);
 	kill(pid, SIGTERM);
 	pio_clock_sleep_ms(300);
-	pio_proc_signal_tree(atoi(keeper.data), SIGCONT);
-	pio_str_fini(&keeper);
+	pio_proc_signal_tree(keeper, SIGCONT);
 	json_t *record = end(pid);
 	assert_string_equal(text_of(record, "result"), "cancelled");
 	json_decref(record);
@@ -146,21 +154,12 @@ static void patience_follows_the_longest_step(void **state)
 static void a_late_head_sends_a_signal(void **state)
 {
 	(void)state;
-	json_t *spec = orders(2, 1, "ask");
-	put_start_apart(spec);
-	json_object_set_new(spec, "grace_s", json_integer(60));
-	pid_t pid = start(spec);
-	wait_for_text("rank-0.out", "up\n", 1);
-	wait_for_text("rank-1.out", "up\n", 1);
-	pio_str keeper = read_text("keeper");
-	pio_proc_signal_tree(atoi(keeper.data), SIGSTOP);
-	kill(pid, SIGTERM);
-	pio_clock_sleep_ms(300);
+	int keeper;
+	pid_t pid = stop_with_one_node_held(&keeper);
 	kill(pid, SIGSTOP);
-	pio_proc_signal_tree(atoi(keeper.data), SIGCONT);
+	pio_proc_signal_tree(keeper, SIGCONT);
 	pio_clock_sleep_ms(5500);
 	kill(pid, SIGCONT);
-	pio_str_fini(&keeper);
 	json_decref(end(pid));
 	pio_str events = read_text("head.events");
 	assert_null(strstr(events.data, "all ranks end at step"));

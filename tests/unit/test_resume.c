@@ -2,50 +2,9 @@
 
 #include "base/mem.h"
 #include "base/safetensors.h"
-#include "client/env.h"
-#include "client/pioche.h"
 #include "client/resume.h"
-#include "heard.h"
+#include "save_fixture.h"
 #include "sys/hash.h"
-#include "sys/save.h"
-#include "test.h"
-
-#define ok(call)                                               \
-	do {                                                   \
-		if ((call) != 0)                               \
-			fail_msg("%s: %s", #call, pio_error()); \
-	} while (0)
-
-#define refused(call, code, text)                                                    \
-	do {                                                                         \
-		assert_int_equal((call), -(code));                                   \
-		if (!strstr(pio_error(), (text)))                                    \
-			fail_msg("message \"%s\" lacks \"%s\"", pio_error(), (text)); \
-	} while (0)
-
-typedef struct bench {
-	char *home, *dir;
-	pio_run *run;
-} bench;
-
-static void bench_open(bench *b)
-{
-	b->home = scratch_new();
-	setenv("PIOCHE_SHM", b->home, 1);
-	setenv(PIO_ENV_STORE, b->home, 1);
-	unsetenv(PIO_ENV_RING);
-	ok(pio_open(&b->run, "checkpoints"));
-	b->dir = strdup(pio_info_get(b->run)->dir);
-}
-
-static void bench_close(bench *b)
-{
-	ok(pio_close(&b->run, 0));
-	unsetenv(PIO_ENV_STORE);
-	unsetenv("PIOCHE_SHM");
-	free(b->dir);
-	scratch_remove(b->home);
-}
 
 typedef struct reported {
 	int64_t step, bytes[8];
