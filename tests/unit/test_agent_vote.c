@@ -376,7 +376,7 @@ static void patience_follows_the_longest_step(void **state)
 			json_object_set_new(spec, "last_step_s", json_integer(0));
 		run r = start_voters(spec, 1);
 		wait_for_text("rank-0.out", ways[i].text, 1);
-		if (strcmp(ways[i].text, "waits\n") == 0)
+		if (!ways[i].floor_s) /* the agent has looked: steps have been short since, or there is none */
 			pio_clock_sleep_ms(2500);
 		if (ways[i].signal_number)
 			kill(r.pid, ways[i].signal_number);

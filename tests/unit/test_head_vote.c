@@ -141,6 +141,7 @@ static void patience_follows_the_longest_step(void **state)
 	json_object_set_new(spec, "last_step_s", json_integer(0));
 	pid_t pid = start(spec);
 	wait_for_text("rank-1.out", "on\n", 1);
+	pio_clock_sleep_ms(1000); /* the agents have looked: steps have been short since */
 	kill(pid, SIGTERM);
 	json_decref(end(pid));
 	pio_str events = read_text("head.events");
