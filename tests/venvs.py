@@ -11,28 +11,31 @@ from harness import ROOT, Skip
 INSTALL_S = 420
 
 
+def run_python(command, seconds, env):
+    """What came of it; None where it takes longer. What it leaves in a temporary directory
+    goes with one of its own."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
+        try:
+            return subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False,
+                                  env={**env, "TMPDIR": scratch})
+        except subprocess.TimeoutExpired:
+            return None
+
+
 def pip_install(python, wanted, seconds):
     """Why it cannot be had, or None. Modules are compiled when they are imported, not
     all of them beforehand: there are thousands, and tests need a few."""
-    # What pip leaves behind when it is stopped goes with its own scratch directory.
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
-        try:
-            done = subprocess.run([python, "-m", "pip", "install", "-q", "--no-compile", *wanted],
-                                  capture_output=True, text=True, timeout=seconds, check=False,
-                                  env={**os.environ, "TMPDIR": scratch})
-        except subprocess.TimeoutExpired:
-            return f"not within the {seconds:.0f} s there are"
+    done = run_python([python, "-m", "pip", "install", "-q", "--no-compile", *wanted], seconds, os.environ)
+    if not done:
+        return f"not within the {seconds:.0f} s there are"
     return "".join(done.stderr.strip().splitlines()[-1:])[:120] if done.returncode else None
 
 
 def runs(python, code, seconds=300):
     """Whether it does; what it imports is compiled then, and that is kept."""
     env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    try:
-        return subprocess.run([python, "-c", code], capture_output=True, timeout=seconds, check=False,
-                              env=env).returncode == 0
-    except subprocess.TimeoutExpired:
-        return False
+    done = run_python([python, "-c", code], seconds, env)
+    return done is not None and done.returncode == 0
 
 
 class Venv:
