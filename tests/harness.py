@@ -107,9 +107,10 @@ class Project:
         return result
 
     def sql(self, query):
-        """Rows by the stock sqlite3 shell."""
-        out = subprocess.run(["sqlite3", "-json", os.path.join(self.store, "pioche.db"), query],
-                             check=True, stdin=subprocess.DEVNULL, capture_output=True, text=True).stdout
+        """Rows by the stock sqlite3 shell, which waits for who writes."""
+        out = subprocess.run(["sqlite3", "-json", "-cmd", ".timeout 20000",
+                              os.path.join(self.store, "pioche.db"), query], check=True,
+                             stdin=subprocess.DEVNULL, capture_output=True, text=True).stdout
         return json.loads(out) if out.strip() else []
 
     def poll(self, query):
