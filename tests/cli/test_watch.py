@@ -195,6 +195,25 @@ def test_it_follows_a_run_that_a_supervisor_holds():
         run.communicate(timeout=60)
 
 
+def test_what_nobody_supervises_goes_on_by_a_key():
+    with project() as p:
+        run = p.start("run", "r.lua")
+        wait_for(lambda: p.poll("SELECT 1 FROM event WHERE message = 'half way'"))
+        run.kill()
+        run.communicate()
+        with Terminal(p, "watch", "w") as t:
+            t.see("^pioche watch  1 planned, 1 running  nobody supervises")
+            t.see("^s supervise  ")
+            t.press("s")
+            t.see(r"^pioche watch  1 planned, 1 running  supervised by \S+, pid \d+, ", 60)
+            p.write("go", "")
+            t.see("^pioche watch  1 finished, 1 failed  nobody supervises", 60)
+            t.press("s")
+            t.see("^no supervisor: nothing to do: no run is open", 60)
+            t.press("q")
+            assert t.wait(10) == 0 and t.is_as_before()
+
+
 def test_it_fits_the_size_and_writes_only_what_changed():
     with finished() as p:
         with Terminal(p, "watch") as t:

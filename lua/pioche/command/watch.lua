@@ -3,6 +3,7 @@ local data = require "pioche.watch.data"
 local errors = require "pioche.errors"
 local runs = require "pioche.runs"
 local screen = require "pioche.screen"
+local supervise = require "pioche.supervise"
 local sys = require "pioche.core.sys"
 local views = require "pioche.watch.views"
 
@@ -51,6 +52,18 @@ local function back(state)
   show(state, state.view == "run" and "runs" or "run")
 end
 
+-- Where nobody supervises: start one that goes on with what is open, and stays.
+local function go_on(state)
+  if state.data.holder then return end
+  local ok, pid, _, words = pcall(supervise.detach, state.data.store, {})
+  if not ok then
+    if not errors.is(pid) then error(pid, 0) end
+    state.said = "no supervisor: " .. pid.message
+  elseif not pid then
+    state.said = "no supervisor: " .. (words:match("([^\n]+)\n*$") or "it ended at once")
+  end
+end
+
 local keys = {
   up = function(state) move(state, -1) end, down = function(state) move(state, 1) end,
   k = function(state) move(state, -1) end, j = function(state) move(state, 1) end,
@@ -62,7 +75,7 @@ local keys = {
   h = function(state) sideways(state, -1) end,
   enter = function(state) show(state, state.view == "ranks" and "logs" or "run") end,
   r = function(state) show(state, "ranks") end, e = function(state) show(state, "events") end,
-  l = function(state) show(state, "logs") end,
+  l = function(state) show(state, "logs") end, s = go_on,
   tab = function(state)
     local order = { runs = "run", run = "ranks", ranks = "events", events = "logs", logs = "runs" }
     show(state, order[state.view])
@@ -97,6 +110,7 @@ local function loop(state, display)
     display:draw(views.frame(state))
     local pressed = display:read(look_ms)
     if not pressed then return 0 end
+    if #pressed > 0 then state.said = nil end
     for _, key in ipairs(pressed) do
       if keys[key] and keys[key](state) == "quit" then return 0 end
     end
@@ -137,12 +151,15 @@ return {
 Shows runs with status, step, time left, the goal's value and its course; of one
 run a chart, its ranks, events and the output of each rank. It reads the store and
 holds nothing, so any number of people may watch, and what they watch goes on when
-they stop. The screen follows the store once a second, and the terminal's size.
+they stop. The screen follows the store once a second, and the terminal's size. Where
+nobody supervises what is open, s starts `pioche supervise --detach`: it settles what
+came of it meanwhile, and goes on.
 
   ↑ ↓ j k, PgUp PgDn, Home End   choose a run or rank, scroll events and logs
   Enter, Tab                     into the run; the next view
   ← →                            the run's metrics; in the logs, its ranks
   r e l                          ranks, events, logs
+  s                              supervise in the background, where nobody does
   Backspace, Esc                 back
   Ctrl-L  q                      draw anew; quit]],
   options = {},

@@ -263,7 +263,10 @@ function views.frame(state)
   local body = views[state.view](state, height)
   for i = 1, height do lines[i + 1] = body[i] or "" end
   if state.rows > 1 then
-    lines[state.rows] = term.paint(plain(help[state.view], state.cols), "dim", state.color)
+    local unattended = not state.data.holder
+      and (state.counts.running or state.counts.queued or state.counts.planned)
+    local told = state.said or (unattended and "s supervise  " or "") .. help[state.view]
+    lines[state.rows] = term.paint(plain(told, state.cols), "dim", state.color)
   end
   return lines
 end
