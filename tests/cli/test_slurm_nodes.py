@@ -37,8 +37,9 @@ def test_a_node_that_is_down_is_waited_for():
         p.recipe("nodes = 4", space="steps = 3")
         run = p.start("run", "recipe.lua")
         try:
+            # A scheduler that is busy looks at a job a minute later.
             waiting = p.wait_attempt(lambda a: (a["reason"] or "").startswith(
-                "ReqNodeNotAvail, UnavailableNodes:dgx-002, 4 nodes, job "))
+                "ReqNodeNotAvail, UnavailableNodes:dgx-002, 4 nodes, job "), 200)
             assert waiting["status"] == "queued", waiting
             set_state(box, "dgx-002", "IDLE")
             _, err = run.communicate(timeout=240)
