@@ -77,7 +77,7 @@ static void read_journal(void)
 	int rc = pio_journal_reader_open(&reader, &header, journal_path, &err);
 	CHECK(rc == 0);
 	while ((rc = pio_journal_next(reader, &record, &err)) == 1) {
-		CHECK(record.size_bytes >= 4 && record.type <= PIO_RECORD_MEDIA);
+		CHECK(record.size_bytes >= 4 && record.type <= PIO_RECORD_ENVIRONMENT);
 		read_record(&record);
 	}
 	CHECK(rc == 0);

@@ -73,6 +73,7 @@ static void a_node_that_hangs_does_not_hold_the_others(void **state)
 	wait_for_text("exit.0.json", "cancelled", 1);
 	assert_int_equal(end_of(0), -1);
 	pio_proc_signal_tree(atoi(keeper.data), SIGCONT);
+	pio_str_fini(&keeper);
 	json_t *record = end(pid);
 	assert_string_equal(text_of(record, "result"), "cancelled");
 	json_decref(record);
