@@ -124,8 +124,11 @@ local function open_log(path)
   return log, there and there.size or 0
 end
 
+-- What a supervisor says once it holds the lease and knows that there is something to do.
+supervise.going_on = "going on with "
+
 -- Start a supervisor of a store in the background, for `args`: its pid and the path of
--- its log, once it holds the lease. Where it has ended before, nil, its exit status
+-- its log, once it goes on with runs. Where it has ended before, nil, its exit status
 -- and what it said.
 function supervise.detach(store, args)
   local path = sys.realpath(store:path())
@@ -134,11 +137,9 @@ function supervise.detach(store, args)
   local pid = check(sys.spawn { argv = argv, cwd = path, log = log })
   while true do
     local status, signal = sys.ended(pid)
-    if status == nil or status then
-      return nil, status or 128 + signal, (sys.read_file(log) or ""):sub(from + 1)
-    end
-    local holder = supervise.holder(store)
-    if holder and holder.pid == pid then return pid, log end
+    local said = (sys.read_file(log) or ""):sub(from + 1)
+    if said:find(supervise.going_on, 1, true) then return pid, log end
+    if status == nil or status then return nil, status or 128 + signal, said end
     sys.sleep_ms(look_ms)
   end
 end

@@ -47,7 +47,7 @@ local function go_on(ctx, session)
     if ctx.json then ctx.out("[]\n") end
     return 0
   end
-  ctx.note(("going on with %s\n"):format(plural(#jobs, "run")))
+  ctx.note(supervise.going_on .. plural(#jobs, "run") .. "\n")
   local status = report(ctx, session, jobs, supervise.run(session, jobs))
   if ctx.json then
     local ids = {}
