@@ -89,6 +89,7 @@ def main():
             run.log({"test/accuracy": accuracy}, step=(epoch + 1) * len(loader))
             run.checkpoint((epoch + 1) * len(loader), {
                 "model": model.module.state_dict(), "optim": optimizer.state_dict(), "extra": {"epoch": epoch}})
+    dist.barrier()  # none closes its connections while another still needs them
     dist.destroy_process_group()
 
 
