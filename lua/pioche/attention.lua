@@ -1,6 +1,6 @@
 -- attention.lua: a person's Ctrl-C while something takes long that looks for no event.
 --
--- Whoever hears it otherwise, the session's loop, hears it afterwards (core/sys/interrupt.h).
+-- Whoever hears it otherwise, the loop of the driver, hears it afterwards (core/sys/interrupt.h).
 local errors = require "pioche.errors"
 local sys = require "pioche.core.sys"
 
