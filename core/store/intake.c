@@ -354,6 +354,7 @@ int pio_store_intake(pio_intake_run **runs, size_t *count, pio_store *store, con
 	bool begun = !rc;
 	if (!rc)
 		rc = take_all(&intake, runs, count, err);
+	pio_intake_sweeps_free(&intake);
 	sqlite3_finalize(intake.statement);
 	pio_str_fini(&intake.sql);
 	if (begun && !rc)

@@ -25,6 +25,9 @@ typedef struct pio_intake {
 	pio_intake_run *run;
 	int64_t experiment_id;
 	int64_t sweeps_before;          /* the newest sweep before the bundle; 0: none */
+	/* The sweep that was read last, which is often that of the next run. */
+	char sweep_path[80];
+	json_t *sweep, *sweep_points;   /* and of each run's ULID where it is: [proposal, its run]... */
 	bool touched[256];              /* directories of objects that are to be synced */
 	bool *moved;                    /* of the files: it became an object, which was none before */
 } pio_intake;

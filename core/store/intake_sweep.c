@@ -23,37 +23,77 @@ int pio_intake_parse(json_t **value, const pio_intake *intake, const char *path,
 	return rc;
 }
 
-static int insert_sweep(pio_intake *intake, const json_t *sweep, const char *path, pio_err *err)
+static int insert_sweep(pio_intake *intake, pio_err *err)
 {
-	const char *state = pio_json_string_or(sweep, "state", "");
-	json_t *values = json_copy((json_t *)(uintptr_t)sweep);
+	const char *state = pio_json_string_or(intake->sweep, "state", "");
+	json_t *values = json_copy(intake->sweep);
 	json_object_del(values, "experiment");
 	json_t *fixed = json_pack("{s:I, s:s}", "experiment_id", (json_int_t)intake->experiment_id, "state",
 	                          strcmp(state, "active") ? state : "interrupted");
-	int rc = pio_intake_row(intake, "sweep", values, fixed, path, err);
+	int rc = pio_intake_row(intake, "sweep", values, fixed, intake->sweep_path, err);
 	json_decref(values);
+	return rc;
+}
+
+void pio_intake_sweeps_free(pio_intake *intake)
+{
+	json_decref(intake->sweep);
+	json_decref(intake->sweep_points);
+	intake->sweep = intake->sweep_points = NULL;
+}
+
+/* Of each run the points that it is of. */
+static int index_points(pio_intake *intake, pio_err *err)
+{
+	json_t *proposal, *one;
+	size_t i, k;
+	bool made = true;
+	intake->sweep_points = json_object();
+	json_array_foreach(json_object_get(intake->sweep, "proposals"), i, proposal)
+		json_array_foreach(json_object_get(proposal, "runs"), k, one) {
+			const char *ulid = pio_json_string_or(one, "run", "");
+			json_t *points = json_object_get(intake->sweep_points, ulid);
+			if (!points) {
+				points = json_array();
+				made = made && json_object_set_new(intake->sweep_points, ulid, points) == 0;
+			}
+			made = made && json_array_append_new(points, json_pack("[O, O]", proposal, one)) == 0;
+		}
+	return made ? 0 : pio_fail(err, PIO_ENOMEM, "out of memory for the points of a sweep");
+}
+
+/* The document of a sweep, in intake->sweep. */
+static int read_sweep(pio_intake *intake, const char *ulid, pio_err *err)
+{
+	char path[sizeof intake->sweep_path];
+	snprintf(path, sizeof path, "sweep/%.64s.json", ulid);
+	if (intake->sweep && !strcmp(intake->sweep_path, path))
+		return 0;
+	pio_intake_sweeps_free(intake);
+	memcpy(intake->sweep_path, path, sizeof path);
+	int rc = pio_intake_parse(&intake->sweep, intake, path, err);
+	if (!rc)
+		rc = index_points(intake, err);
+	if (rc)
+		pio_intake_sweeps_free(intake);
 	return rc;
 }
 
 int pio_intake_sweep(int64_t *id, pio_intake *intake, pio_err *err)
 {
 	const char *ulid = pio_json_string_or(intake->records, "sweep", NULL);
-	char path[128];
-	json_t *sweep = NULL;
 	*id = 0;
 	if (!ulid)
 		return 0;
-	snprintf(path, sizeof path, "sweep/%.64s.json", ulid);
-	int rc = pio_intake_parse(&sweep, intake, path, err);
+	int rc = read_sweep(intake, ulid, err);
 	if (!rc)
 		rc = pio_sql_int(id, intake->store, err, "SELECT id FROM sweep WHERE experiment_id = ?1 AND"
 		                 " (ulid = ?2 OR identity = ?3) ORDER BY ulid = ?2 DESC", "itt",
-		                 intake->experiment_id, ulid, pio_json_string_or(sweep, "identity", ""));
+		                 intake->experiment_id, ulid, pio_json_string_or(intake->sweep, "identity", ""));
 	if (!rc && !*id) {
-		rc = insert_sweep(intake, sweep, path, err);
+		rc = insert_sweep(intake, err);
 		*id = rc ? 0 : sqlite3_last_insert_rowid(pio_store_db(intake->store));
 	}
-	json_decref(sweep);
 	return rc;
 }
 
@@ -67,7 +107,18 @@ static int insert_proposal(pio_intake *intake, int64_t sweep_id, const json_t *p
 	if (rc || there)
 		return rc;
 	return pio_intake_row(intake, "proposal", proposal, json_pack("{s:I}", "sweep_id", (json_int_t)sweep_id),
-	                      "sweep/", err);
+	                      intake->sweep_path, err);
+}
+
+/* Has another sweep of the same plan the same point at this number? */
+static int has_point(bool *has, const pio_intake *intake, int64_t sweep_id, const json_t *proposal, pio_err *err)
+{
+	int64_t same = 0;
+	int rc = pio_sql_int(&same, intake->store, err, "SELECT EXISTS (SELECT 1 FROM proposal WHERE sweep_id = ?1"
+	                     " AND number = ?2 AND params = ?3)", "iit", sweep_id,
+	                     pio_json_int_or(proposal, "number", 0), pio_json_string_or(proposal, "params", ""));
+	*has = same != 0;
+	return rc;
 }
 
 /* A run is of a proposal. What a race decided and saw means something in the sweep alone
@@ -85,7 +136,7 @@ static int insert_proposal_run(pio_intake *intake, int64_t sweep_id, const json_
 	rc = pio_intake_row(intake, "proposal_run", values,
 	                    json_pack("{s:I, s:I, s:I, s:I}", "sweep_id", (json_int_t)sweep_id, "number",
 	                              (json_int_t)number, "seed", (json_int_t)seed, "run_id",
-	                              (json_int_t)run_id), "sweep/", err);
+	                              (json_int_t)run_id), intake->sweep_path, err);
 	json_decref(values);
 	return rc;
 }
@@ -103,41 +154,38 @@ static int is_same_sweep(bool *is_same, const pio_intake *intake, int64_t sweep_
 int pio_intake_proposals(pio_intake *intake, int64_t sweep_id, pio_err *err)
 {
 	const char *ulid = pio_json_string_or(intake->records, "sweep", "");
-	char path[128];
-	json_t *sweep = NULL, *proposal, *one;
-	size_t i, k;
+	json_t *point;
+	size_t i;
 	bool is_same = false;
 	if (!sweep_id)
 		return 0;
-	snprintf(path, sizeof path, "sweep/%.64s.json", ulid);
-	int rc = pio_intake_parse(&sweep, intake, path, err);
+	int rc = read_sweep(intake, ulid, err);
 	if (!rc)
 		rc = is_same_sweep(&is_same, intake, sweep_id, ulid, err);
-	json_array_foreach(json_object_get(sweep, "proposals"), i, proposal)
-		json_array_foreach(json_object_get(proposal, "runs"), k, one) {
-			if (rc || strcmp(pio_json_string_or(one, "run", ""), intake->run->ulid) != 0)
-				continue;
-			rc = insert_proposal(intake, sweep_id, proposal, err);
-			if (!rc)
-				rc = insert_proposal_run(intake, sweep_id, proposal, one, intake->run->run_id, is_same,
-				                         err);
-		}
-	json_decref(sweep);
+	json_array_foreach(json_object_get(intake->sweep_points, intake->run->ulid), i, point) {
+		const json_t *proposal = json_array_get(point, 0);
+		bool is_of_it = is_same;
+		if (!rc)
+			rc = is_same ? insert_proposal(intake, sweep_id, proposal, err)
+			             : has_point(&is_of_it, intake, sweep_id, proposal, err);
+		if (!rc && is_of_it)
+			rc = insert_proposal_run(intake, sweep_id, proposal, json_array_get(point, 1),
+			                         intake->run->run_id, is_same, err);
+	}
 	return rc;
 }
 
 /* ---- what is of the sweep as a whole --------------------------------------------------------- */
 
-static int insert_list(pio_intake *intake, int64_t sweep_id, const json_t *list, const char *table,
-                       const char *path, pio_err *err)
+static int insert_list(pio_intake *intake, int64_t sweep_id, const char *name, const char *table, pio_err *err)
 {
 	size_t i;
 	json_t *row;
 	int rc = 0;
-	json_array_foreach(list, i, row)
+	json_array_foreach(json_object_get(intake->sweep, name), i, row)
 		if (!rc)
 			rc = pio_intake_row(intake, table, row, json_pack("{s:I}", "sweep_id", (json_int_t)sweep_id),
-			                    path, err);
+			                    intake->sweep_path, err);
 	return rc;
 }
 
@@ -163,8 +211,9 @@ static int insert_other(pio_intake *intake, int64_t sweep_id, const json_t *prop
 }
 
 /* What a rule said, in its order; what was let on by then is told by a place in the list. */
-static int insert_rungs(pio_intake *intake, int64_t sweep_id, const json_t *rungs, const char *path, pio_err *err)
+static int insert_rungs(pio_intake *intake, int64_t sweep_id, pio_err *err)
 {
+	const json_t *rungs = json_object_get(intake->sweep, "rungs");
 	size_t i;
 	json_t *rung;
 	int64_t before = 0;
@@ -179,7 +228,7 @@ static int insert_rungs(pio_intake *intake, int64_t sweep_id, const json_t *rung
 			continue; /* of no point of it here */
 		if (!rc && after > (int64_t)json_array_size(rungs))
 			rc = pio_fail(err, PIO_ECORRUPT, "%s: a run went on after %lld rungs, of which there are %zu",
-			              path, (long long)after, json_array_size(rungs));
+			              intake->sweep_path, (long long)after, json_array_size(rungs));
 		if (rc)
 			break;
 		json_t *values = json_copy(rung);
@@ -188,32 +237,32 @@ static int insert_rungs(pio_intake *intake, int64_t sweep_id, const json_t *rung
 		                          (json_int_t)sweep_id, "run_id", (json_int_t)run_id);
 		if (after >= 0)
 			pio_intake_put(&fixed, "promoted_after", json_integer(after ? before + after : 0));
-		rc = pio_intake_row(intake, "rung", values, fixed, path, err);
+		rc = pio_intake_row(intake, "rung", values, fixed, intake->sweep_path, err);
 		json_decref(values);
 	}
 	return rc;
 }
 
 /* Of a sweep that was not here before. */
-static int take_rest(pio_intake *intake, const char *path, const char *ulid, pio_err *err)
+static int take_rest(pio_intake *intake, const char *ulid, pio_err *err)
 {
 	int64_t id = 0;
 	size_t i;
-	json_t *sweep = NULL, *proposal;
+	json_t *proposal;
 	int rc = pio_sql_int(&id, intake->store, err, "SELECT id FROM sweep WHERE ulid = ?1 AND id > ?2", "ti", ulid,
 	                     intake->sweeps_before);
-	if (!rc && id)
-		rc = pio_intake_parse(&sweep, intake, path, err);
-	json_array_foreach(json_object_get(sweep, "proposals"), i, proposal)
+	if (rc || !id)
+		return rc;
+	rc = read_sweep(intake, ulid, err);
+	json_array_foreach(json_object_get(intake->sweep, "proposals"), i, proposal)
 		if (!rc)
 			rc = insert_other(intake, id, proposal, err);
-	if (!rc && id)
-		rc = insert_list(intake, id, json_object_get(sweep, "changes"), "sweep_change", path, err);
-	if (!rc && id)
-		rc = insert_list(intake, id, json_object_get(sweep, "priors"), "sweep_prior", path, err);
-	if (!rc && id)
-		rc = insert_rungs(intake, id, json_object_get(sweep, "rungs"), path, err);
-	json_decref(sweep);
+	if (!rc)
+		rc = insert_list(intake, id, "changes", "sweep_change", err);
+	if (!rc)
+		rc = insert_list(intake, id, "priors", "sweep_prior", err);
+	if (!rc)
+		rc = insert_rungs(intake, id, err);
 	return rc;
 }
 
@@ -230,7 +279,7 @@ int pio_intake_sweeps_end(pio_intake *intake, pio_err *err)
 		int end = 0;
 		const char *path = intake->bag->files[i].path;
 		if (sscanf(path, "sweep/%64[0-9A-Z].json%n", ulid, &end) == 1 && end && !path[end])
-			rc = take_rest(intake, path, ulid, err);
+			rc = take_rest(intake, ulid, err);
 	}
 	return rc;
 }

@@ -392,4 +392,28 @@ def test_a_bundle_of_a_sweep_has_all_that_was_decided():
             assert "not all of its points are in this store" in part.pioche("sweep", "replay", "r", expect=3).err
 
 
+def test_runs_of_another_sweep_of_the_same_plan_are_of_points_that_both_have():
+    plan = ('local pioche = require "pioche"\n'
+            'return pioche.sweep { name = "o", goal = pioche.minimize "l", space = { x = pioche.uniform(0, 1) },\n'
+            '  search = pioche.tpe { runs = 6, seed = 1 },\n'
+            '  program = pioche.objective(function(p) return { l = p.x } end) }\n')
+    with Project(git=False) as p, Project(git=False) as there:
+        for q in (p, there):
+            q.write("o.lua", plan)
+            q.pioche("run", "o.lua")
+        p.pioche("export", "o", "-o", "o.tar")
+        # As one that was killed early, and heard of its runs in another order.
+        there.pioche("sweep", "show", "o")
+        there.sh("""sqlite3 .pioche/pioche.db "DELETE FROM proposal_run WHERE number IN (1, 6);
+            DELETE FROM proposal WHERE number IN (1, 6); UPDATE proposal SET observed = observed - 1;
+            UPDATE proposal SET params = '{\\"x\\":0.5}' WHERE number = 2" """)
+        before = there.sql("SELECT number, observed, params FROM proposal ORDER BY number")
+        assert len(before) == 4
+        there.pioche("import", p.path("o.tar"))
+        assert there.sql("SELECT count(*) AS n FROM sweep") == [{"n": 1}]
+        assert there.sql("SELECT count(*) AS n FROM run") == [{"n": 12}]
+        assert there.sql("SELECT number, observed, params FROM proposal ORDER BY number") == before
+        assert there.sql("SELECT number FROM proposal_run ORDER BY number") == [{"number": n} for n in (2, 3, 4, 5)]
+
+
 harness.main()
