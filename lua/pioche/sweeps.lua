@@ -43,16 +43,13 @@ local function begin_warm(session, sweep, id, is_new)
   end
 end
 
+-- Within a transaction.
 local function record(session, sweep, prepared)
   local store, spec = session.store, check(json.encode(recipe.spec(session.recipe, sweep, prepared.code)))
-  local id, experiment
-  transaction(store, function()
-    experiment = check(store:experiment(sweep.name, sweep.goal and sweep.goal.key, sweep.goal and sweep.goal.goal))
-    local existed
-    id, existed = check(store:sweep_add { experiment_id = experiment, identity = check(sys.sha256(spec)),
-      spec = spec, recipe_path = session.recipe.path, recipe = session.recipe.text })
-    begin_warm(session, sweep, id, not existed)
-  end)
+  local experiment = check(store:experiment(sweep.name, sweep.goal and sweep.goal.key, sweep.goal and sweep.goal.goal))
+  local id, existed = check(store:sweep_add { experiment_id = experiment, identity = check(sys.sha256(spec)),
+    spec = spec, recipe_path = session.recipe.path, recipe = session.recipe.text })
+  begin_warm(session, sweep, id, not existed)
   return { experiment_id = experiment, sweep_id = id, program = sweep.program,
     launch = sweep.launch, retry = sweep.retry, keep = sweep.keep, goal = sweep.goal,
     goals = sweep.goals, space = sweep.space, from = sweep.from, varying = plan.varying(sweep),
@@ -461,6 +458,21 @@ local function further(progress)
   return nil
 end
 
+-- The sweep, what is known of it and what can be proposed at once are on record together: what is
+-- wrong with one of these points leaves nothing of it behind.
+local function begin(session, sweep, prepared)
+  local spec = record(session, sweep, prepared)
+  local progress = { session = session, sweep = sweep, prepared = prepared, spec = spec, lowest = 0, open = {},
+    known = {}, all = {}, jobs_of = {}, collected = {}, old = 0,
+    history = sweeps.history(session.store, spec.sweep_id, sweep) }
+  progress.racing = sweep.race and repeats.new(progress)
+  resume(progress)
+  tell_workers(progress)
+  propose_all(progress)
+  if progress.racing then progress.racing:resume() end
+  return progress
+end
+
 -- Run a sweep to its end in a session; returns its jobs, and its id in the store.
 function sweeps.run(session, sweep)
   plan.rehearse(session.recipe, sweep)
@@ -470,18 +482,8 @@ function sweeps.run(session, sweep)
   end
   plan.resolve_from(sweep.from, session.store, sweep.at, sweep.box)
   local prepared = session:prepare(sweep.program)
-  local spec = record(session, sweep, prepared)
-  local progress = { session = session, sweep = sweep, prepared = prepared, spec = spec, lowest = 0, open = {},
-    known = {}, all = {}, jobs_of = {}, collected = {}, old = 0,
-    history = sweeps.history(session.store, spec.sweep_id, sweep) }
-  progress.racing = sweep.race and repeats.new(progress)
-  attention.hold(function()
-    transaction(session.store, function()
-      resume(progress)
-      tell_workers(progress)
-      propose_all(progress)
-      if progress.racing then progress.racing:resume() end
-    end)
+  local progress = attention.hold(function()
+    return transaction(session.store, function() return begin(session, sweep, prepared) end)
   end)
   -- What a person put in goes first.
   local known = #progress.all

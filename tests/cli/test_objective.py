@@ -107,6 +107,23 @@ def test_what_is_wrong_is_a_run_that_failed_with_its_reason():
                                                                               expect=1).err
 
 
+def test_a_point_far_behind_that_cannot_be_made_leaves_nothing_of_the_sweep():
+    with Project(git=False) as p:
+        text = ('local pioche = require "pioche"\n'
+                'return pioche.sweep { name = "o", space = { x = pioche.uniform(0, 1) },\n'
+                '  search = pioche.random { runs = %d },\n'
+                '  where = function(p) return math.abs(p.x - 0.640543) > 5e-6 or p.y > 1 end,\n' # point 1,200
+                '  program = pioche.objective(function(p) return { l = p.x } end) }\n')
+        p.write("o.lua", text % 1500)
+        err = p.pioche("run", "o.lua", expect=1).err
+        assert "o.lua:4" in err and "there is no parameter 'y'" in err, err
+        for table in ("experiment", "sweep", "proposal", "run"):
+            assert p.sql(f"SELECT count(*) AS n FROM {table}") == [{"n": 0}], table
+        p.write("o.lua", text % 5)
+        p.pioche("run", "o.lua")
+        assert p.sql("SELECT count(*) AS n FROM run") == [{"n": 5}]
+
+
 def test_a_run_is_known_by_all_that_its_function_uses():
     with Project() as p:
         p.write("part.lua", "return { scale = function(x) return 2 * x end }\n")
