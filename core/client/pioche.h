@@ -172,10 +172,10 @@ typedef struct pio_part {
  * is a file of its own: "model", "optim.m", "optim.v", "master", "extra". The
  * bytes are not copied: they must stay unchanged until commit. A file has at most 4 GiB;
  * what is larger is cut into several, but for a whole tensor where several ranks save.
- * `data` may be on a GPU
- * (CUDA), where the commit first waits for all that was put on any stream of its context;
- * a collective whose rank may be gone is waited for by pio_nccl_wait before. With role and name
- * NULL the checkpoint is given up: its commit fails, and no rank waits for it. */
+ * `data` may be on a GPU (CUDA), where the commit first waits for all that was put on
+ * any stream of its context; a collective whose rank may be gone is waited for by
+ * pio_nccl_wait before. With role and name NULL the checkpoint is given up: its commit
+ * fails, and no rank waits for it. */
 PIO_API int pio_checkpoint_add(pio_checkpoint *checkpoint, const char *role,
                                const char *name, pio_dtype dtype, int ndim,
                                const int64_t *shape, const pio_part *part, const void *data);
