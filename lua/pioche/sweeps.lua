@@ -146,8 +146,8 @@ function sweeps.came_to(store, row, number)
     .. " AND number = ?", row.id, number)).observation))
   for _, run in ipairs(check(store:rows([[SELECT r.id AS id, r.status AS status,
       (SELECT result FROM attempt WHERE run_id = r.id ORDER BY number DESC LIMIT 1) AS result
-    FROM proposal_run p JOIN run r ON r.id = p.run_id WHERE p.sweep_id = ? AND p.number = ? ORDER BY p.seed]],
-    row.id, number))) do
+    FROM proposal_run p JOIN run r ON r.id = p.run_id WHERE p.sweep_id = ? AND p.number = ? AND p.asked IS NULL
+    ORDER BY p.seed]], row.id, number))) do -- repeats of a race are no part of it
     is_whole = is_whole and not plan.is_aside(store, run.id)
     jobs[#jobs + 1] = { id = run.id, status = run.status, result = run.result, reason = "it ended",
       goal_key = goal and goal.key, run = {} }
@@ -156,7 +156,7 @@ function sweeps.came_to(store, row, number)
   local observation = outcome_of({ session = driver.reader(store), sweep = row.spec, spec = {
     judge = sweeps.judge(store, row.id, { name = stop.name, options = stop.options,
       module = require("pioche.stopping." .. stop.name) }, goal) } }, { jobs = jobs })
-  if observation.status == "aside" then return nil end
+  if not observation or observation.status == "aside" then return nil end
   observation.constraints, observation.violation = recorded.constraints, recorded.violation
   return observation
 end

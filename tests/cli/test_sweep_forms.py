@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """Forms of sweeps: a race of seeds, a ladder of sizes, and stops that are forecast and audited."""
+import json
 import math
 import os
 import signal
@@ -91,7 +92,7 @@ def test_a_run_that_is_set_aside_counts_in_no_decision_after_that():
         p.pioche("sweep", "drop", f"r-{liar}", "--reason", "it lies")
         after = next(q for q in p.pioche("sweep", "show", "r", "--json").json["race"]["points"] if q["params"]["x"] == 4)
         assert after["n"] == leader["n"] - 1 and after["mean"] > leader["mean"] + 0.5, (leader, after)
-        assert len(after["runs"]) == after["n"] and f"r-{liar}" not in after["runs"]
+        assert len(after["runs"]) == len(leader["runs"]) - 1 and f"r-{liar}" not in after["runs"]
         p.pioche("run", "r.lua")
         more = p.sql("SELECT count(asked) AS n FROM proposal_run")[0]["n"]
         assert more > asked, "the race goes on without it"
@@ -101,6 +102,20 @@ def test_a_run_that_is_set_aside_counts_in_no_decision_after_that():
         assert f"r-{liar}" in back["runs"] and f"(and {more} decisions" in p.pioche("sweep", "replay", "r").out
         p.sh("sqlite3 .pioche/pioche.db 'UPDATE proposal_run SET changed = 0'")
         assert "of the race is on record as" in p.pioche("sweep", "replay", "r", expect=1).out
+
+
+def test_a_run_is_set_aside_while_a_repeat_of_its_point_is_open():
+    """What a point comes to without it is that of its planned seeds: a repeat is no part of that."""
+    with Project(git=False) as p:
+        p.write("r.lua", (RACE % (2, "")) + 'return sweep("r", 1, pioche.race { min = 2, max = 5, runs = 8 })\n')
+        p.pioche("run", "r.lua")
+        point = p.sql("SELECT number AS n, run_id AS id FROM proposal_run WHERE asked IS NOT NULL LIMIT 1")[0]
+        first, second = p.sql("SELECT r.number AS n, q.value AS value FROM proposal_run q JOIN run r ON r.id = q.run_id"
+                              f" WHERE q.number = {point['n']} AND q.asked IS NULL ORDER BY q.seed")
+        p.sh(f"sqlite3 .pioche/pioche.db \"UPDATE run SET status = 'planned' WHERE id = {point['id']}\"")
+        p.pioche("sweep", "drop", f"r-{first['n']}", "--reason", "its node was slow")
+        detail = json.loads(p.sql("SELECT detail FROM sweep_change WHERE kind = 'drop'")[0]["detail"])
+        assert [q["observation"]["value"] for q in detail["points"]] == [second["value"]], detail
 
 
 def test_the_best_is_no_lucky_seed():
