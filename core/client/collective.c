@@ -220,7 +220,9 @@ static int wait_any(stream *s, pio_err *err)
 	int n = poll(fds, 3, ALARM_MS);
 	if (n < 0 && errno != EINTR)
 		return pio_fail_errno(err, errno, "cannot wait for the other ranks");
-	return n > 0 && fds[0].revents ? pio_comm_listen(comm, err) : 0;
+	/* Who left once the call was done has sent all that it owes to it: that comes first. */
+	bool is_more = fds[1].revents || fds[2].revents;
+	return n > 0 && fds[0].revents && !is_more ? pio_comm_listen(comm, err) : 0;
 }
 
 static int run_stream(stream *s, pio_err *err)

@@ -366,6 +366,24 @@ static int rank_one_gives_up(pio_run *run, int rank, int size, uint8_t *result)
 	return 0;
 }
 
+/* Rank 1 comes when it is told to and leaves at once; rank 0 passes the same barrier, and learns
+ * of it at the next. */
+static int leave_after_a_barrier(pio_run *run, int rank, int size, uint8_t *result)
+{
+	pio_comm *comm;
+	(void)size;
+	TRY(pio_comm_init(&comm, run, 5000));
+	((volatile uint8_t *)result)[0] = 1;
+	while (rank == 1 && ((volatile uint8_t *)result)[0] != 2)
+		pio_clock_sleep_ms(1);
+	TRY(pio_comm_barrier(comm));
+	if (rank == 1)
+		_exit(0);
+	int rc = pio_comm_barrier(comm);
+	snprintf((char *)result + 1, 1000, "%d %s", rc, pio_error());
+	return 0;
+}
+
 static int calls_differ(pio_run *run, int rank, int size, uint8_t *result)
 {
 	pio_comm *comm;
@@ -443,6 +461,41 @@ static void barrier_holds_until_all_came(void **state)
 	world_wait(&w, statuses);
 	for (int i = 0; i < 3; i++)
 		assert_int_equal(statuses[i], 0);
+	world_close(&w);
+}
+
+static char state_of(pid_t pid)
+{
+	char path[64], text[512] = "";
+	snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+	FILE *f = fopen(path, "r");
+	assert_non_null(f);
+	assert_true(fread(text, 1, sizeof text - 1, f) > 0);
+	fclose(f);
+	return strrchr(text, ')')[2];
+}
+
+/* However late a rank looks at what has come to it. */
+static void who_leaves_after_a_barrier_breaks_it_for_nobody(void **state)
+{
+	(void)state;
+	world w;
+	int statuses[WORLD_MAX];
+	world_open(&w, 2);
+	world_start(&w, leave_after_a_barrier);
+	volatile uint8_t *waits = w.results, *comes = w.results + RESULT_BYTES;
+	while (!*waits || !*comes || state_of(w.pids[0]) != 'S')
+		pio_clock_sleep_ms(1);
+	kill(w.pids[0], SIGSTOP);
+	*comes = 2;
+	siginfo_t left;
+	assert_int_equal(waitid(P_PID, (id_t)w.pids[1], &left, WEXITED | WNOWAIT), 0);
+	pio_clock_sleep_ms(100); /* the head says so */
+	kill(w.pids[0], SIGCONT);
+	world_wait(&w, statuses);
+	assert_int_equal(statuses[0], 0);
+	assert_int_equal(statuses[1], 0);
+	assert_string_equal((char *)w.results + 1, "-13 rank 1 died: SIGKILL");
 	world_close(&w);
 }
 
@@ -576,6 +629,7 @@ int main(void)
 		cmocka_unit_test(broadcast_reaches_every_rank_from_every_root),
 		cmocka_unit_test(groups_have_rings_of_their_own),
 		cmocka_unit_test(barrier_holds_until_all_came),
+		cmocka_unit_test(who_leaves_after_a_barrier_breaks_it_for_nobody),
 		cmocka_unit_test(a_killed_rank_is_named_to_all_others),
 		cmocka_unit_test(without_a_word_from_the_head_the_neighbour_is_named),
 		cmocka_unit_test(an_abort_carries_its_reason),
