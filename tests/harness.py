@@ -18,6 +18,10 @@ PIOCHE = os.environ.get("PIOCHE", os.path.join(BUILD, "pioche"))
 GPT = os.path.join(BUILD, "gpt")
 
 
+# A machine that has much else to do takes that many times as long as a test allows for.
+PATIENCE = 4
+
+
 class Skip(Exception):
     """Raised with the name of what is missing."""
 
@@ -94,11 +98,11 @@ class Project:
         """Run `pioche ARGS`; the exit status must be `expect` (None: any)."""
         process = self.start(*args, **options)
         try:
-            out, err = process.communicate(timeout=timeout)
+            out, err = process.communicate(timeout=timeout * PATIENCE)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             out, err = process.communicate()
-            raise AssertionError(f"pioche {' '.join(args)}: no end after {timeout} s\n{out}\n{err}")
+            raise AssertionError(f"pioche {' '.join(args)}: no end after {timeout * PATIENCE} s\n{out}\n{err}")
         result = Result(process, out, err)
         if expect is not None:
             assert result.status == expect, (
@@ -178,13 +182,13 @@ def lines(count):
 
 
 def wait_for(condition, seconds=20, what="condition"):
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds * PATIENCE
     while time.monotonic() < deadline:
         value = condition()
         if value:
             return value
         time.sleep(0.02)
-    raise AssertionError(f"{what}: not within {seconds} s")
+    raise AssertionError(f"{what}: not within {seconds * PATIENCE} s")
 
 
 def main():

@@ -84,7 +84,7 @@ def disturbed(kind):
                 if pid:
                     os.kill(pid, signal.SIGKILL)
                     killed += 1
-            run.communicate(timeout=120)
+            run.communicate(timeout=500)
             if kind == "supervisor":
                 wait_for(lambda: not any(alive(r) for r in ranks), 10, "ranks are gone")
             if run.returncode == 0 and killed < 5:

@@ -85,7 +85,7 @@ static inline void wait_for_text(const char *name, const char *wanted, int times
 /* Nothing of the attempt lives any more. */
 static inline void wait_gone(void)
 {
-	for (int i = 0; i < 1000 && pio_proc_signal_marked(mark, 0); i++)
+	for (int i = 0; i < 3000 && pio_proc_signal_marked(mark, 0); i++)
 		pio_clock_sleep_ms(10);
 	assert_int_equal(pio_proc_signal_marked(mark, 0), 0);
 }

@@ -513,7 +513,7 @@ static void kill_one(int size, bool mute, const char *expected)
 	int64_t start_ns = pio_clock_mono_ns();
 	kill(w.pids[1], SIGKILL);
 	world_wait(&w, statuses);
-	assert_true(pio_clock_mono_ns() - start_ns < 5000000000);
+	assert_true(pio_clock_mono_ns() - start_ns < 20000000000);
 	for (int i = 0; i < size; i++) {
 		if (i == 1)
 			continue;
@@ -594,7 +594,7 @@ static void a_missing_rank_ends_the_wait(void **state)
 	int64_t start_ns = pio_clock_mono_ns();
 	world_start(&w, wait_in_vain);
 	world_wait(&w, statuses);
-	assert_true(pio_clock_mono_ns() - start_ns < 2000000000);
+	assert_true(pio_clock_mono_ns() - start_ns < 20000000000);
 	assert_non_null(strstr((char *)w.results + 1, "-11 not all ranks came within 300 ms"));
 	world_close(&w);
 }
