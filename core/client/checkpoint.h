@@ -21,6 +21,7 @@ typedef struct pio_own_tensor {
 	int ndim;
 	int64_t shape[PIO_SAFETENSORS_DIMS_MAX];
 	pio_region *part;              /* NULL: it is whole */
+	bool own;                      /* whole, as other ranks may have theirs, or a slice of such a one */
 	const void *data;
 	void *context;                 /* of the GPU whose memory that is (fetch.h); NULL: the host's */
 	uint64_t size_bytes;

@@ -171,7 +171,7 @@ typedef struct pio_part {
  * state), and one that is the same everywhere need be added by one rank alone. Role
  * is a file of its own: "model", "optim.m", "optim.v", "master", "extra". The
  * bytes are not copied: they must stay unchanged until commit. A file has at most 4 GiB;
- * what is larger is cut into several, but for a whole tensor where several ranks save.
+ * what is larger is cut into several.
  * `data` may be on a GPU (CUDA), where the commit first waits for all that was put on
  * any stream of its context; a collective whose rank may be gone is waited for by
  * pio_nccl_wait before. With role and name NULL the checkpoint is given up: its commit

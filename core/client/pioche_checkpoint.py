@@ -209,7 +209,7 @@ def _read_index(path: str, rank: int) -> Dict[str, Dict[str, _Entry]]:
                 role, saver = _unescape(fields[1]), int(fields[2])
                 continue
             shape = tuple(int(n) for n in fields[5 if len(fields) == 7 else 4].split(",") if n)
-            entry = _Entry(fields[2], shape, saver, len(fields) == 5)
+            entry = _Entry(fields[2], shape, saver, len(fields) == 5 or fields[0] == "slice")
             before = found.setdefault(role, {}).get(_unescape(fields[1]))
             if before is None or (entry.is_whole and (not before.is_whole or entry.rank == rank)):
                 found[role][_unescape(fields[1])] = entry

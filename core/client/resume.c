@@ -20,6 +20,7 @@
 typedef struct entry {
 	const char *role, *name, *path;      /* into the index's text */
 	const char *shape, *whole, *begin;   /* numbers with commas; whole NULL: it is whole */
+	bool own;                            /* its rank has the whole, here or in slices */
 	pio_dtype dtype;
 	int rank;
 	int64_t offset;
@@ -152,8 +153,10 @@ static int parse_tensor(entry *e, char **fields, int count, pio_err *err)
 {
 	pio_region region;
 	int64_t size_bytes;
-	if (count != 5 && count != 7)
-		return pio_fail(err, PIO_ECORRUPT, "%d fields: 5 or 7 expected of a tensor", count);
+	bool slice = strcmp(fields[0], "slice") == 0;
+	if (count != 7 && (slice || count != 5))
+		return pio_fail(err, PIO_ECORRUPT, "%d fields: %s", count, slice ? "7 expected of a slice"
+		                                                                 : "5 or 7 expected of a tensor");
 	if (!e->path)
 		return pio_fail(err, PIO_ECORRUPT, "a tensor before the first file");
 	if (!unescape(fields[1]))
@@ -166,6 +169,7 @@ static int parse_tensor(entry *e, char **fields, int count, pio_err *err)
 	e->shape = fields[4];
 	e->whole = count == 7 ? fields[5] : NULL;
 	e->begin = count == 7 ? fields[6] : NULL;
+	e->own = count == 5 || slice;
 	if (region_of(&region, e, err))
 		return pio_fail(err, PIO_ECORRUPT, "the shape or the part makes no sense: %.200s", err->message);
 	if (__builtin_mul_overflow(pio_region_count(&region), (int64_t)pio_dtype_bytes(e->dtype), &size_bytes) ||
@@ -204,8 +208,8 @@ static int parse_line(pio_resume *resume, entry *e, char *line, pio_err *err)
 	}
 	if (strcmp(fields[0], "file") == 0)
 		return parse_file(e, fields, count, err);
-	if (strcmp(fields[0], "tensor") != 0)
-		return pio_fail(err, PIO_ECORRUPT, "\"file\" or \"tensor\" expected");
+	if (strcmp(fields[0], "tensor") != 0 && strcmp(fields[0], "slice") != 0)
+		return pio_fail(err, PIO_ECORRUPT, "\"file\", \"tensor\" or \"slice\" expected");
 	int rc = parse_tensor(e, fields, count, err);
 	if (!rc)
 		resume->entries[resume->count++] = *e;
@@ -371,14 +375,20 @@ static const entry *find_all(size_t *count, const pio_resume *resume, const char
 	return first;
 }
 
-/* The one to read if it was saved whole: this rank's, else the first. */
-static const entry *find_whole(const entry *first, size_t count, int rank)
+/* Of a tensor that ranks saved whole, what is to be read: this rank's, else that of the
+ * first who did. */
+static void choose_own(const entry **first, size_t *count, int rank)
 {
-	const entry *found = NULL;
-	for (size_t i = 0; i < count; i++)
-		if (!first[i].whole && (!found || first[i].rank == rank))
-			found = &first[i];
-	return found;
+	const entry *end = *first + *count, *found = NULL;
+	for (const entry *e = *first; e < end; e++)
+		if (e->own && (!found || (e->rank == rank && found->rank != rank)))
+			found = e;
+	if (!found)
+		return;
+	*first = found;
+	*count = 1;
+	while (found->whole && found + *count < end && found[*count].rank == found->rank)
+		++*count;
 }
 
 int pio_resume_tensor(const pio_resume *resume, int rank, const char *role, const char *name,
@@ -391,13 +401,13 @@ int pio_resume_tensor(const pio_resume *resume, int rank, const char *role, cons
 	if (!first)
 		return pio_fail(err, PIO_ENOTFOUND, "the checkpoint of step %lld has no tensor \"%s\" of "
 		                "role \"%s\"", (long long)resume->step, name, role);
-	const entry *whole = find_whole(first, count, rank);
+	choose_own(&first, &count, rank);
 	source s = { .width = pio_dtype_bytes(dtype), .to = data };
 	int rc = pio_region_of(&want, name, ndim, shape, part, err);
 	if (!rc && !(s.window = pio_alloc(WINDOW_BYTES_MAX)))
 		rc = pio_fail(err, PIO_ENOMEM, "out of memory for reading tensor \"%s\"", name);
-	for (size_t i = 0; !rc && i < (whole ? 1 : count); i++) {
-		const entry *from = whole ? whole : &first[i];
+	for (size_t i = 0; !rc && i < count; i++) {
+		const entry *from = &first[i];
 		if (from->dtype != dtype)
 			rc = pio_fail(err, PIO_EINVAL, "tensor \"%s\" of role \"%s\" is %s in the checkpoint; %s "
 			              "expected", name, role, pio_dtype_name(from->dtype), pio_dtype_name(dtype));

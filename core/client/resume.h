@@ -8,12 +8,14 @@
  *   file    ROLE  RANK  PATH
  *   tensor  NAME  DTYPE  OFFSET  SHAPE
  *   tensor  NAME  DTYPE  OFFSET  SHAPE  WHOLE  BEGIN
+ *   slice   NAME  DTYPE  OFFSET  SHAPE  WHOLE  BEGIN
  *
  * RANK saved the file. DTYPE is the safetensors name ("F32"), OFFSET the position
  * of the tensor's bytes in the file, PATH absolute. SHAPE is "2,3", empty for a
  * scalar. A part of a larger tensor has the shape of that behind its own, and where
- * it begins: "0,3", or "@12" if it is a run of its elements (pio_part). In ROLE,
- * NAME and PATH, backslash, tab and newline are written \\ \t \n. */
+ * it begins: "0,3", or "@12" if it is a run of its elements (pio_part). A slice is part
+ * of a tensor that RANK saved whole, too large for one file: the slices of one rank are
+ * all of it. In ROLE, NAME and PATH, backslash, tab and newline are written \\ \t \n. */
 #ifndef PIO_CLIENT_RESUME_H
 #define PIO_CLIENT_RESUME_H
 

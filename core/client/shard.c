@@ -69,7 +69,8 @@ static void put_list(pio_str *out, const int64_t *numbers, int count)
 
 /* What is no whole tensor, as JSON in a string, since strings are all that the
  * format's metadata may hold: {"w":{"offset":[0,4],"shape":[8,8]}}; of a run of
- * elements the offset is a number. */
+ * elements the offset is a number. With "own":true the parts of one rank alone are
+ * the tensor, and other ranks have theirs. */
 static void put_parts(pio_str *header, const pio_own_tensor *tensors, size_t count)
 {
 	pio_str parts = PIO_STR_INIT;
@@ -84,7 +85,7 @@ static void put_parts(pio_str *header, const pio_own_tensor *tensors, size_t cou
 			pio_str_printf(&parts, "%lld", (long long)part->begin[0]);
 		else
 			put_list(&parts, part->begin, part->ndim);
-		pio_str_puts(&parts, ",\"shape\":");
+		pio_str_puts(&parts, tensors[i].own ? ",\"own\":true,\"shape\":" : ",\"shape\":");
 		put_list(&parts, part->whole, part->ndim);
 		pio_str_putc(&parts, '}');
 	}
@@ -212,15 +213,13 @@ static int cut(list *to, pio_own_tensor *t, uint64_t room, pio_err *err)
 	return rc;
 }
 
-/* At most so many bytes of the tensor go into a file. What several ranks add whole is each
- * one's own: slices of it would be said to overlap. And what would be more files than may be
- * is left to those who say what is wrong with it. */
-static uint64_t room_for(const pio_checkpoint *checkpoint, const pio_own_tensor *t, uint64_t max)
+/* At most so many bytes of the tensor go into a file. What would be more files than may be is
+ * left to those who say what is wrong with it. */
+static uint64_t room_for(const pio_own_tensor *t, uint64_t max)
 {
 	uint64_t around = FILE_BYTES_AROUND + part_header_bytes(t, t->part ? t->part->ndim : t->ndim);
 	uint64_t room = max > around ? max - around : 1;
-	bool may_be_cut = t->part || checkpoint->writers == 1;
-	return may_be_cut && t->size_bytes / room < PIO_SAVE_FILES_MAX ? room : UINT64_MAX;
+	return t->size_bytes / room < PIO_SAVE_FILES_MAX ? room : UINT64_MAX;
 }
 
 static int cut_large(pio_checkpoint *checkpoint, uint64_t max, pio_err *err)
@@ -229,10 +228,11 @@ static int cut_large(pio_checkpoint *checkpoint, uint64_t max, pio_err *err)
 	int rc = 0;
 	for (size_t i = 0; i < checkpoint->count; i++) {
 		pio_own_tensor *t = &checkpoint->tensors[i];
+		t->own = !t->part && checkpoint->writers > 1;
 		if (rc)
 			pio_own_tensor_fini(t);
 		else
-			rc = cut(&all, t, room_for(checkpoint, t, max), err);
+			rc = cut(&all, t, room_for(t, max), err);
 	}
 	pio_free(checkpoint->tensors);
 	checkpoint->tensors = all.tensors;

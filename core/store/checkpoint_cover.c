@@ -21,7 +21,8 @@ typedef struct part {
 
 /* All that a checkpoint says of one tensor. */
 typedef struct tensor {
-	char *role, *name, *dtype, *whole;        /* whole: JSON; NULL: each rank saved it whole */
+	char *role, *name, *dtype, *whole;        /* whole: JSON of its shape; NULL: it is not in parts */
+	bool own;                                 /* each rank saved one of its own whole, if in slices */
 	int64_t rank;                             /* who said so first */
 	part *parts;                              /* those that are not empty */
 	size_t count, capacity;
@@ -158,11 +159,16 @@ static int check(tensor *t, pio_err *err)
 /* ---- gathering ------------------------------------------------------------------------ */
 
 /* Columns of the query below. */
-enum { ROLE, NAME, RANK, DTYPE, SHAPE, WHOLE, BEGIN };
+enum { ROLE, NAME, RANK, DTYPE, SHAPE, WHOLE, BEGIN, OWN };
 
 static const char *text_of(sqlite3_stmt *row, int column)
 {
 	return (const char *)sqlite3_column_text(row, column);
+}
+
+static bool is_own(sqlite3_stmt *row)
+{
+	return !text_of(row, WHOLE) || sqlite3_column_int(row, OWN);
 }
 
 static void forget(tensor *t)
@@ -183,6 +189,7 @@ static int start(tensor *t, sqlite3_stmt *row, pio_err *err)
 	t->dtype = pio_sql_text_copy(row, DTYPE);
 	t->whole = pio_sql_text_copy(row, WHOLE);
 	t->rank = sqlite3_column_int64(row, RANK);
+	t->own = is_own(row);
 	bool has_all = t->role && t->name && t->dtype && !t->whole == !text_of(row, WHOLE);
 	return has_all ? 0 : pio_fail(err, PIO_ENOMEM, "out of memory for a tensor");
 }
@@ -203,15 +210,17 @@ static int take(tensor *t, sqlite3_stmt *row, pio_err *err)
 {
 	const char *whole = text_of(row, WHOLE), *dtype = text_of(row, DTYPE);
 	long long rank = sqlite3_column_int64(row, RANK), first = t->rank;
-	if (!t->name || strcmp(t->role, text_of(row, ROLE)) != 0 || strcmp(t->name, text_of(row, NAME)) != 0) {
+	bool own = is_own(row);
+	if (!t->name || strcmp(t->role, text_of(row, ROLE)) != 0 || strcmp(t->name, text_of(row, NAME)) != 0 ||
+	    (own && t->own && rank != first)) {
 		int rc = t->name ? check(t, err) : 0;
 		if (!rc)
 			rc = start(t, row, err);
 		return rc || !whole ? rc : take_part(t, row, err);
 	}
-	if (!whole != !t->whole)
-		return refuse(t, err, "rank %lld saved it whole, rank %lld a part of one", whole ? first : rank,
-		              whole ? rank : first);
+	if (own != t->own || !whole != !t->whole)
+		return refuse(t, err, "rank %lld saved it whole, rank %lld a part of one", t->own ? first : rank,
+		              t->own ? rank : first);
 	if (whole && (strcmp(whole, t->whole) != 0 || strcmp(dtype, t->dtype) != 0))
 		return refuse(t, err, "to rank %lld it is %s of shape %s, to rank %lld %s of shape %s", first, t->dtype,
 		              t->whole, rank, dtype, whole);
@@ -228,7 +237,7 @@ int pio_checkpoint_cover(pio_store *store, int64_t checkpoint_id, pio_err *err)
 	if (rc || !has_parts)
 		return rc;
 	sqlite3_stmt *row = pio_sql_query(store, err, "SELECT f.role, t.name, f.rank, t.dtype, t.shape,"
-	                                  " t.whole_shape, t.part_begin FROM checkpoint_file f JOIN tensor t ON"
+	                                  " t.whole_shape, t.part_begin, t.own FROM checkpoint_file f JOIN tensor t ON"
 	                                  " t.sha256 = f.sha256 WHERE f.checkpoint_id = ?1"
 	                                  " ORDER BY f.role, t.name, f.rank", "i", checkpoint_id);
 	rc = pio_sql_row(store, row, err);

@@ -96,9 +96,10 @@ static int insert_tensor(pio_store *store, const char *sha256, const pio_tensor 
 		rc = pio_fail(err, PIO_ENOMEM, "out of memory for tensor \"%.200s\"", t->name);
 	if (!rc)
 		rc = pio_sql_exec(store, err, "INSERT INTO tensor (sha256, name, dtype, shape, offset, bytes,"
-		                  " whole_shape, part_begin) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT"
-		                  " (sha256, name) DO NOTHING", "ttttiitt", sha256, t->name, t->dtype, shape.data,
-		                  t->offset, t->size_bytes, part ? whole.data : NULL, part ? begin.data : NULL);
+		                  " whole_shape, part_begin, own) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, nullif(?9, 0))"
+		                  " ON CONFLICT (sha256, name) DO NOTHING", "ttttiitti", sha256, t->name, t->dtype,
+		                  shape.data, t->offset, t->size_bytes, part ? whole.data : NULL,
+		                  part ? begin.data : NULL, (int64_t)json_is_true(json_object_get(part, "own")));
 	pio_str_fini(&shape);
 	pio_str_fini(&whole);
 	pio_str_fini(&begin);
@@ -183,7 +184,7 @@ static void put_list(pio_str *out, const char *json)
 }
 
 /* Columns of the query below. */
-enum { ROLE, RANK, SHA256, NAME, DTYPE, OFFSET, SHAPE, WHOLE, BEGIN };
+enum { ROLE, RANK, SHA256, NAME, DTYPE, OFFSET, SHAPE, WHOLE, BEGIN, OWN };
 
 static const char *text_of(sqlite3_stmt *row, int column)
 {
@@ -214,13 +215,13 @@ static int put_tensors(pio_str *out, pio_store *store, int64_t checkpoint_id, pi
 {
 	pio_str file = PIO_STR_INIT;
 	sqlite3_stmt *row = pio_sql_query(store, err, "SELECT f.role, f.rank, f.sha256, t.name, t.dtype, t.offset,"
-	                                  " t.shape, t.whole_shape, t.part_begin FROM checkpoint_file f JOIN"
+	                                  " t.shape, t.whole_shape, t.part_begin, t.own FROM checkpoint_file f JOIN"
 	                                  " tensor t ON t.sha256 = f.sha256 WHERE f.checkpoint_id = ?1 ORDER BY"
 	                                  " f.rank, f.role, f.sha256, t.offset, t.name", "i", checkpoint_id);
 	int rc = pio_sql_row(store, row, err);
 	while (rc == 1) {
 		int bad = put_file(out, &file, store, row, err);
-		pio_str_puts(out, "tensor\t");
+		pio_str_puts(out, sqlite3_column_int(row, OWN) ? "slice\t" : "tensor\t");
 		put_field(out, text_of(row, NAME));
 		pio_str_printf(out, "\t%s\t%s", text_of(row, DTYPE), text_of(row, OFFSET));
 		put_list(out, text_of(row, SHAPE));

@@ -5,6 +5,7 @@ ALTER TABLE checkpoint ADD COLUMN total_ns INTEGER;
 ALTER TABLE checkpoint ADD COLUMN hash_ns INTEGER;
 ALTER TABLE checkpoint ADD COLUMN sync TEXT CHECK (sync IN ('fsync', 'syncfs', 'both'));
 ALTER TABLE checkpoint ADD COLUMN asynchronous INTEGER;
+ALTER TABLE tensor ADD COLUMN own INTEGER;
 
 CREATE TABLE checkpoint_save (
   id          INTEGER PRIMARY KEY,

@@ -367,6 +367,7 @@ CREATE TABLE tensor (                          -- what is inside an object
   bytes       INTEGER NOT NULL,
   whole_shape TEXT,                            -- JSON: shape of the tensor that it is part of; NULL: of itself
   part_begin  TEXT,                            -- JSON: where, an array; a number: a run of its elements
+  own         INTEGER,                         -- 1: of one that its rank saved whole, NULL: of one that all ranks make up
   PRIMARY KEY (sha256, name)
 ) STRICT, WITHOUT ROWID;
 

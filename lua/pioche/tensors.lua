@@ -83,19 +83,27 @@ local function put_together(list)
   return joined
 end
 
+-- Are the files of all their slices the same?
+local function is_same(a, b)
+  for i, slice in ipairs(a.slices) do
+    if not b.slices[i] or slice.sha256 ~= b.slices[i].sha256 then return false end
+  end
+  return #a.slices == #b.slices
+end
+
 -- The tensor of a checkpoint that NAME or ROLE/NAME means, of one rank. Raises where
 -- there is none, or where several ranks have others.
 function tensors.find(store, checkpoint, word, rank)
   local list = matching(store, checkpoint, word)
   if #list == 0 then not_found(store, checkpoint, word) end
   list = put_together(of_one_role(list, word))
-  local ranks, is_same = {}, true
+  local ranks, are_same = {}, true
   for i, row in ipairs(list) do
     if row.rank == rank then return row end
     ranks[i] = row.rank
-    is_same = is_same and row.sha256 == list[1].sha256
+    are_same = are_same and is_same(row, list[1])
   end
-  if rank or not is_same then
+  if rank or not are_same then
     errors.raise(rank and "not_found" or "invalid", "%s: '%s' is of rank%s %s%s", checkpoint.name, word,
       #ranks == 1 and "" or "s", table.concat(ranks, ", "), rank and ", not of " .. rank
         or ", each with a part or bytes of its own: say which by --rank N")

@@ -186,4 +186,66 @@ def test_a_tensor_that_is_larger_than_a_file_is_in_several():
         p.pioche("verify", "x.tar")
 
 
+# What several ranks have whole and is larger than a file: `w` is the same everywhere, `s` each
+# rank's own, and of rank 0 small enough for one file; `u` differs at its end alone. Whoever has
+# none reads that of the first.
+OWN = """
+import array, pioche
+run = pioche.init()
+def replica(step):
+    return array.array("f", [step + k for k in range(27000)])
+def own(step, rank):
+    return array.array("d", [step + 1000 * rank + k for k in range(9000 if rank else 100)])
+saved, step = run.resume(), 0
+if saved is not None:
+    step, of = saved.step, run.rank if run.rank < 2 else 0
+    model, extra = saved["model"], saved["extra"]
+    assert model.shape("w") == (3, 9000) and bytes(model["w"]) == replica(step).tobytes()
+    assert bytes(model.read("w", (3, 2), (0, 5999))) == b"".join(
+        replica(step)[9000 * r + 5999:9000 * r + 6001].tobytes() for r in range(3))
+    assert bytes(extra["s"]) == own(step, of).tobytes(), (run.rank, extra.shape("s"))
+w = memoryview(replica(step + 1)).cast("B").cast("f", (3, 9000))
+u = own(0, 9)
+u[-1] = run.rank
+run.checkpoint(step + 1, {"model": {"w": w}, "extra": {"s": own(step + 1, run.rank)}, "state": {"u": u}},
+               writers=run.world, asynchronous=run.rank == 1)
+"""
+
+
+def test_what_each_rank_has_whole_is_in_several_files_as_well():
+    python_library()
+    with Project(git=False) as p:
+        p.write("train.py", OWN)
+        large(p, "two", 2)
+        files = p.pioche("checkpoint", "show", "two-1@1", "--json").json["file_list"]
+        assert all(f["bytes"] <= 24576 for f in files), files
+        assert [sum(f["rank"] == r and f["role"] == role for f in files) for r in (0, 1)
+                for role in ("model", "extra")] == [6, 1, 6, 4], files
+        replicas = [{f["sha256"] for f in files if f["rank"] == r and f["role"] == "model"} for r in (0, 1)]
+        assert replicas[0] == replicas[1]  # one object each, whoever saved it
+        large(p, "one", 1, 'from = pioche.checkpoint("two-1", "last"),')
+        large(p, "three", 3, 'from = pioche.checkpoint("two-1", "last"),')
+        large(p, "again", 2, 'from = pioche.checkpoint("three-1", "last"),')
+        one = p.pioche("checkpoint", "cat", "two-1@1", "w", "--json").json  # whichever rank's
+        assert one["shape"] == [3, 9000] and one["values"] == [1.0 + k for k in range(27000)]
+        p.pioche("checkpoint", "export", "two-1@1", "--hf", "hf")
+        with open(p.path("hf/model.safetensors"), "rb") as file:
+            assert file.read().endswith(struct.pack("<27000f", *(1 + k for k in range(27000))))
+        said = p.pioche("checkpoint", "export", "two-1@1", "--role", "extra", "--hf", "no", expect=1).err
+        assert "'s' of ranks 0 and 1 has other types or shapes" in said, said
+        said = p.pioche("checkpoint", "export", "again-1@3", "--role", "state", "--hf", "no", expect=1).err
+        assert "ranks 0 and 1 have a 'u' each, not the same" in said, said
+        for name in ("s", "u"):
+            said = p.pioche("checkpoint", "cat", "three-1@2", name, "--text", expect=1).err
+            assert "say which by --rank N" in said, said
+        p.pioche("export", "three-1", "-o", "x.tar", "--checkpoints", "all")
+        p.pioche("verify", "x.tar")
+        p.sh("mkdir other && cd other && git init -q")
+        p.pioche("--store", "other/.pioche", "import", "x.tar")
+        there = p.pioche("--store", "other/.pioche", "checkpoint", "cat", "three-1@2", "s", "--rank", "2", "--json")
+        assert there.json["values"] == [2002.0 + k for k in range(9000)]
+        p.pioche("checkpoint", "diff", "three-1@2", "again-1@3", "--json")
+        p.pioche("verify", "--full")
+
+
 harness.main()

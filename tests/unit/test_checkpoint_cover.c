@@ -1,23 +1,29 @@
 /* Parts of a tensor, one of each rank: which of them make a checkpoint. */
 #include "checkpoint_fixture.h"
 
+typedef struct piece {
+	const char *shape;
+	int elements;
+	const char *offset, *whole;   /* offset "=[0,0]": the rank has all of it, in slices */
+} piece;
+
 /* A file with a tensor of zeros: `shape` of it, where in which whole; NULL: it is whole. */
-static shard stage_part(const fixture *f, int number, const char *shape, int elements, const char *offset,
-                        const char *whole)
+static shard stage_part(const fixture *f, int number, const piece *p)
 {
 	shard s;
 	static const float zeros[64];
 	char header[512], parts[200] = "", name[32];
-	if (offset)
-		snprintf(parts, sizeof parts, ",\"parts\":\"{\\\"w\\\":{\\\"offset\\\":%s,\\\"shape\\\":%s}}\"",
-		         offset, whole);
+	bool own = p->offset && p->offset[0] == '=';
+	if (p->offset)
+		snprintf(parts, sizeof parts, ",\"parts\":\"{\\\"w\\\":{\\\"offset\\\":%s%s,\\\"shape\\\":%s}}\"",
+		         p->offset + own, own ? ",\\\"own\\\":true" : "", p->whole);
 	snprintf(header, sizeof header, "{\"__metadata__\":{\"rank\":\"%d\"%s},\"w\":{\"dtype\":\"F32\","
-	         "\"shape\":%s,\"data_offsets\":[0,%d]}}", number, parts, shape, 4 * elements);
+	         "\"shape\":%s,\"data_offsets\":[0,%d]}}", number, parts, p->shape, 4 * p->elements);
 	uint64_t n = strlen(header);
 	pio_str bytes = PIO_STR_INIT;
 	pio_str_append(&bytes, &n, 8);
 	pio_str_append(&bytes, header, n);
-	pio_str_append(&bytes, zeros, sizeof *zeros * (size_t)elements);
+	pio_str_append(&bytes, zeros, sizeof *zeros * (size_t)p->elements);
 	check_ok(pio_fs_mkdirs(path_in(f->dir, "staging/" ULID_1), 0777, &err));
 	snprintf(name, sizeof name, "part-%d", number);
 	snprintf(s.path, sizeof s.path, "%s/staging/" ULID_1 "/%s", f->dir, name);
@@ -28,19 +34,13 @@ static shard stage_part(const fixture *f, int number, const char *shape, int ele
 	return s;
 }
 
-typedef struct piece {
-	const char *shape;
-	int elements;
-	const char *offset, *whole;
-} piece;
-
 /* Each rank saves a piece: published (why NULL), or not, and nothing else is changed. */
 static void expect_cover(const char *why, const piece *pieces, int count)
 {
 	fixture f = store_up_run();
 	pio_journal_writer *w = journal_up(&f, 1);
 	for (int i = 0; i < count; i++) {
-		shard s = stage_part(&f, i, pieces[i].shape, pieces[i].elements, pieces[i].offset, pieces[i].whole);
+		shard s = stage_part(&f, i, &pieces[i]);
 		put_checkpoint(w, (uint32_t)i, 10, (uint32_t)count, &s, 1);
 	}
 	journal_down(w);
@@ -69,6 +69,15 @@ static void parts_that_are_no_whole_are_not_published(void **unused)
 	expect_cover(NULL, PIECES({ "[10]", 10, "0", WHOLE }, { "[0]", 0, "10", WHOLE }, { "[6]", 6, "10", WHOLE }));
 	expect_cover(NULL, PIECES({ "[4,4]", 16, NULL, NULL }, { "[4,4]", 16, NULL, NULL }));
 	expect_cover(NULL, PIECES({ "[0,4]", 0, "[0,0]", "[0,4]" }, { "[0,4]", 0, "[0,0]", "[0,4]" }));
+	/* each has its own whole one, in slices or not */
+	expect_cover(NULL, PIECES({ "[4,4]", 16, "=[0,0]", WHOLE }, { "[4,4]", 16, "=[0,0]", WHOLE },
+	                          { "[2]", 2, NULL, NULL }, { "[6]", 6, "=[0]", "[6]" }));
+	expect_cover("nobody saved 8 of its elements",
+	             PIECES({ "[2,4]", 8, "=[0,0]", WHOLE }, { "[2,4]", 8, "=[2,0]", WHOLE }));
+	expect_cover("rank 0 saved it whole, rank 1 a part of one",
+	             PIECES({ "[4,4]", 16, "=[0,0]", WHOLE }, { "[2,4]", 8, "[2,0]", WHOLE }));
+	expect_cover("rank 1 saved it whole, rank 0 a part of one",
+	             PIECES({ "[4,4]", 16, "[0,0]", WHOLE }, { "[4,4]", 16, "=[0,0]", WHOLE }));
 	expect_cover("tensor \"w\" of role \"model\": the parts of rank 0 and rank 1 overlap",
 	             PIECES({ "[3,4]", 12, "[0,0]", WHOLE }, { "[2,4]", 8, "[2,0]", WHOLE }));
 	/* an overlap that makes up for a hole */

@@ -372,6 +372,42 @@ static void one_that_each_rank_saved_is_read_by_its_rank(void **state)
 	scratch_remove(dir);
 }
 
+/* Of two ranks' own, each too large for a file, and of a third's that is smaller. */
+static void one_in_slices_is_its_ranks(void **state)
+{
+	(void)state;
+	char *dir = scratch_new();
+	pio_str index = PIO_STR_INIT;
+	pio_resume *resume;
+	const int64_t offset[] = { 1 };
+	const pio_part part = { 1, six, offset, 0 };
+	float back[6], own[2][6] = { { 5, 6, 1, 2, 3, 4 }, { 1, 2, 3, 4, 5, 6 } };
+	const float small[2] = { 1, 2 };
+	check_ok(pio_fs_write(path_in(dir, "data"), own[1], sizeof own[1], 0644, &err));
+	pio_str_puts(&index, "pioche-resume 2 9\n");
+	for (int rank = 2; rank > 0; rank--)
+		pio_str_printf(&index, "file\textra\t%d\t%s/data\nslice\tw\tF32\t%d\t4\t6\t2\n"
+		               "slice\tw\tF32\t%d\t2\t6\t0\n", rank, dir, rank == 1 ? 0 : 8, rank == 1 ? 16 : 0);
+	pio_str_printf(&index, "file\textra\t3\t%s/data\ntensor\tw\tF32\t0\t2\n", dir);
+	check_ok(pio_fs_write(path_in(dir, "index"), index.data, index.len, 0644, &err));
+	check_ok(pio_resume_open(&resume, path_in(dir, "index"), &err));
+	for (int rank = 0; rank < 6; rank++) {
+		const float *has = own[rank == 2];
+		if (rank == 3) {
+			check_ok(pio_resume_tensor(resume, 3, "extra", "w", PIO_F32, 1, two, NULL, back, &err));
+			assert_memory_equal(back, small, sizeof small);
+			continue;
+		}
+		check_ok(pio_resume_tensor(resume, rank, "extra", "w", PIO_F32, 1, six, NULL, back, &err));
+		assert_memory_equal(back, has, sizeof own[0]);
+		check_ok(pio_resume_tensor(resume, rank, "extra", "w", PIO_F32, 1, two, &part, back, &err));
+		assert_memory_equal(back, has + 1, sizeof small);
+	}
+	pio_resume_close(&resume);
+	pio_str_fini(&index);
+	scratch_remove(dir);
+}
+
 static void a_missing_part_is_told(void **state)
 {
 	(void)state;
@@ -404,7 +440,7 @@ static void a_broken_index_names_its_line(void **state)
 		{ "pioche-resume 1 5\n", ":1: \"pioche-resume 2 STEP\"" },
 		{ "pioche-resume 2 x\n", ":1: the step" },
 		{ "pioche-resume 2 5", ":1: the last line has no end" },
-		{ HEAD "model\tw\n", ":2: \"file\" or \"tensor\" expected" },
+		{ HEAD "model\tw\n", ":2: \"file\", \"tensor\" or \"slice\" expected" },
 		{ HEAD "file\tmodel\t0\n", ":2: 3 fields: 4 expected" },
 		{ HEAD "file\tmodel\tx\t/a\n", ":2: the rank" },
 		{ HEAD "file\tmodel\t0\ta\n", ":2: the path" },
@@ -412,6 +448,7 @@ static void a_broken_index_names_its_line(void **state)
 		{ HEAD "tensor\tw\tF32\t0\t1\n", ":2: a tensor before the first file" },
 		{ FILE_LINE "tensor\tw\tF32\t0\n", ":3: 4 fields: 5 or 7" },
 		{ FILE_LINE "tensor\tw\tF32\t0\t1\t1\t0\t0\n", ":3: more than 7" },
+		{ FILE_LINE "slice\tw\tF32\t0\t1\n", ":3: 5 fields: 7 expected of a slice" },
 		{ FILE_LINE "tensor\tw\tF99\t4\t0\n", ":3: unknown dtype" },
 		{ FILE_LINE "tensor\tw\tF32\tq\t0\n", ":3: the offset" },
 		{ FILE_LINE "tensor\tw\tF32\t0\t-1\n", ":3: the shape" },
@@ -440,6 +477,7 @@ int main(void)
 		cmocka_unit_test(parts_are_read_as_any_other_parts),
 		cmocka_unit_test(narrow_columns_of_a_large_tensor),
 		cmocka_unit_test(one_that_each_rank_saved_is_read_by_its_rank),
+		cmocka_unit_test(one_in_slices_is_its_ranks),
 		cmocka_unit_test(a_missing_part_is_told),
 		cmocka_unit_test(a_broken_index_names_its_line),
 	};

@@ -22,7 +22,7 @@ local shard_bytes = 4 << 30
 -- ---- whole tensors of parts --------------------------------------------------------------
 
 local parts_sql = [[
-  SELECT f.rank, f.sha256, t.name, t.dtype, t.shape, t.offset, t.bytes, t.whole_shape, t.part_begin
+  SELECT f.rank, f.sha256, t.name, t.dtype, t.shape, t.offset, t.bytes, t.whole_shape, t.part_begin, t.own
     FROM checkpoint_file f JOIN tensor t ON t.sha256 = f.sha256
    WHERE f.checkpoint_id = ? AND f.role = ? ORDER BY t.name, f.rank]]
 
@@ -44,7 +44,7 @@ local function without_copies(store, rows)
     local other = by_place[key]
     if not other then
       by_place[key], kept[#kept + 1] = row, row
-    elseif other.sha256 ~= row.sha256 and not row.whole_shape then
+    elseif other.sha256 ~= row.sha256 and (row.own or not row.whole_shape) then
       local same = other.dtype == row.dtype
         and core.tensor_diff(place(store, other), place(store, row)).changed == 0
       if not same then
