@@ -1,5 +1,5 @@
 /* store.h: the userdata of an open store, shared by the files that bind it:
- * store.c (life, runs), store_statement.c and store_query.c (SQL),
+ * store.c (life, runs), store_statement.c, store_query.c and store_columns.c (SQL),
  * store_param.c (parameters of many runs), store_series.c (points), store_verify.c,
  * store_plan.c (sweeps, checkpoints, inputs), store_checkpoint.c (what is in
  * checkpoints), store_object.c (their bytes), store_rung.c (stopping rules, races),
@@ -16,6 +16,7 @@
 
 /* Methods of the other files. */
 extern const luaL_Reg pio_bind_store_query_methods[];
+extern const luaL_Reg pio_bind_store_columns_methods[];
 extern const luaL_Reg pio_bind_store_param_methods[];
 extern const luaL_Reg pio_bind_store_series_methods[];
 extern const luaL_Reg pio_bind_store_verify_methods[];

@@ -79,6 +79,7 @@ ALTER TABLE object ADD COLUMN anchor TEXT REFERENCES object;
 ALTER TABLE object ADD COLUMN stored_bytes INTEGER;
 ALTER TABLE object ADD COLUMN sampled REAL;
 CREATE INDEX object_by_anchor ON object (anchor) WHERE anchor IS NOT NULL;
+CREATE INDEX run_again ON run (identity, generation) WHERE generation > 1;
 CREATE INDEX run_by_checkpoint ON run (from_checkpoint) WHERE from_checkpoint IS NOT NULL;
 CREATE INDEX attempt_by_checkpoint ON attempt (resume_checkpoint) WHERE resume_checkpoint IS NOT NULL;
 CREATE INDEX checkpoint_by_attempt ON checkpoint (attempt_id);

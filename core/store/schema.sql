@@ -68,6 +68,7 @@ CREATE TABLE run (
 ) STRICT;
 CREATE INDEX run_by_sweep ON run (sweep_id);
 CREATE INDEX run_by_status ON run (status, experiment_id, number);
+CREATE INDEX run_again ON run (identity, generation) WHERE generation > 1;
 CREATE INDEX run_by_checkpoint ON run (from_checkpoint) WHERE from_checkpoint IS NOT NULL;
 
 CREATE TABLE attempt (

@@ -64,7 +64,7 @@ function driver.open(ctx, self, options)
     or ctx.store("write")
   take_lease(ctx, store)
   local session = setmetatable({ ctx = ctx, recipe = self, store = store, again = options.again,
-    extends = options.extends, prepared = {}, folders = {}, interrupts = 0, bad = {}, ids = {},
+    extends = options.extends, prepared = {}, folders = {}, interrupts = 0, bad = {},
     queue = queue.new() }, session_methods)
   session:nothing_runs()
   local lib_dir = check(sys.lib_dir())
@@ -195,7 +195,6 @@ end
 -- sweep_id, varying }.
 function session_methods:job(spec, run)
   local row = run_row(self, spec, run, spec.program)
-  self.ids[#self.ids + 1] = row.id
   local job = driver.job(row, run, spec, snapshot(self, spec.program), label(run, spec.varying))
   -- What the rule of another sweep stopped is not done for this one, and goes on.
   if job.status == "stopped" and not (spec.judge and spec.judge:has_stopped(job.id)) then
@@ -454,8 +453,8 @@ end
 
 -- Sort jobs into those that wait and those that run already, and begin to tell of
 -- their progress; those that are done are left alone.
-local function line_up(self, jobs, parallel, total)
-  local done = 0
+local function line_up(self, jobs, parallel, of)
+  local done = of.done or 0
   self.queue, self.delayed, self.paused = queue.new(), {}, {}
   self:nothing_runs()
   for _, job in ipairs(jobs) do
@@ -470,7 +469,7 @@ local function line_up(self, jobs, parallel, total)
       self.queue:add(job)
     end
   end
-  self.progress = progress.new(total, done, parallel, not self.recipe)
+  self.progress = progress.new(of.total, done, parallel, not self.recipe)
   for _, job in ipairs(jobs) do
     if self.active[job.id] then self.progress:adopted(job) end
   end
@@ -543,10 +542,11 @@ local function next_job(self, more)
 end
 
 -- Run these jobs, `parallel` at a time and of each sweep as many as it says; those
--- that are done already are left alone. `more()` gives a further job, or nil where there
+-- that are done already are left alone. of: { total (runs of all), done (and not among these jobs;
+-- nil: none) }. `more()` gives a further job, or nil where there
 -- is none now: it is asked again after whatever happens, and it is over when nothing runs.
-function session_methods:execute(jobs, parallel, total, more)
-  line_up(self, jobs, parallel, total)
+function session_methods:execute(jobs, parallel, of, more)
+  line_up(self, jobs, parallel, of)
   while true do
     while self.interrupts == 0 and self.active_count < parallel do
       local job, place = next_job(self, more)

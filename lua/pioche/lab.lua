@@ -334,7 +334,7 @@ end
 -- Run a function recipe; returns the exit status.
 function lab.run(ctx, self, session)
   local context = new_context(self, session.store)
-  local problems, launched, total, finished, failed = 0, false, 0, 0, 0
+  local problems, launched, total, finished, failed, ids = 0, false, 0, 0, 0, {}
   local function handle(request)
     if request.op == "note" then
       ctx.note(request.text .. "\n")
@@ -343,26 +343,23 @@ function lab.run(ctx, self, session)
       return export(ctx, context, request)
     end
     local sweep = settle(context, request)
-    local jobs = sweeps.run(session, sweep)
-    for _, job in ipairs(jobs) do
-      total = total + 1
-      launched = launched or job.attempt > 0
-      if job.status == "finished" or job.status == "stopped" then finished = finished + 1 end
-    end
-    local lines, lost = sweeps.problems(session, jobs)
-    problems, failed = problems + #lines, failed + lost
-    for _, line in ipairs(lines) do ctx.note("pioche: " .. line .. "\n") end
+    local jobs, id = sweeps.run(session, sweep)
+    local came = sweeps.came(session, sweep, id, jobs)
+    total, finished, launched = total + jobs:count(), finished + came.finished, launched or came.launched
+    problems, failed = problems + #came.lines, failed + came.failed
+    table.move(jobs.ids, 1, jobs:count(), #ids + 1, ids)
+    for _, line in ipairs(came.lines) do ctx.note("pioche: " .. line .. "\n") end
     if session.interrupts > 0 then
       errors.raise("cancelled", "interrupted: the same command goes on from here")
     end
-    return answer_of(context, request, sweep, jobs)
+    return answer_of(context, request, sweep, jobs:list())
   end
   local ok, failure = self.box:drive(handle, self.lab, lab_object(self.box))
   if not ok then error(failure, 0) end
   ctx.note(("%s%d of %d runs are finished%s\n"):format(
     not launched and problems == 0 and "nothing to do: " or "", finished, total,
     failed > 0 and (", %d failed"):format(failed) or ""))
-  if ctx.json then runs.print_json(ctx, session.store, session.ids) end
+  if ctx.json then runs.print_json(ctx, session.store, ids) end
   return (problems > 0 or finished < total) and 1 or 0
 end
 

@@ -51,6 +51,8 @@ function naming.metric(store, text)
   return spec
 end
 
+local best_looked_at = 100
+
 -- What makes runs the same point but for their seed, as compare sees it; NULL of runs of no sweep.
 local point_sql = [[(SELECT json_array(p.params, n.tree_id, r.program, r.launch, r.from_checkpoint)
   FROM proposal_run q JOIN proposal p USING (sweep_id, number) JOIN run r ON r.id = q.run_id
@@ -60,11 +62,16 @@ local seeded_sql = [[SELECT EXISTS (SELECT 1 FROM sweep WHERE experiment_id = ?
   AND (json_type(spec, '$.race') = 'object' OR json_array_length(spec, '$.seeds') > 1)) AS x]]
 
 -- Of the runs that `sql`, without its end, finds by a key: the best, an id; nil where there is none.
+-- It is nearly always among the first few of all that have the key, and then no other is looked at.
 local function best_run(store, experiment, spec, sql)
   local stat = metric.stat_expr[spec.stat]
   if store:one(seeded_sql, experiment.id).x == 0 then
-    local row = store:one(("SELECT s.run_id AS id %s ORDER BY %s %s, s.run_id LIMIT 1"):format(sql, stat,
-      experiment.goal == "maximize" and "DESC" or "ASC"), spec.key, experiment.id)
+    local order = ("ORDER BY %s %s, s.run_id LIMIT"):format(stat, experiment.goal == "maximize" and "DESC" or "ASC")
+    local best_known = ("(s.run_id, s.rank) IN (SELECT s.run_id, s.rank FROM series s WHERE s.key = ?1"
+      .. " AND %s IS NOT NULL %s %d)"):format(stat, order, best_looked_at)
+    local all = ("SELECT s.run_id AS id %s"):format(sql)
+    local row = store:one(("%s AND %s %s 1"):format(all, best_known, order), spec.key, experiment.id)
+      or store:one(("%s %s 1"):format(all, order), spec.key, experiment.id)
     return row and row.id
   end
   local list = store:rows(("SELECT s.run_id AS id, %s(%s) AS loss, %s AS point %s ORDER BY s.run_id"):format(
@@ -80,10 +87,10 @@ local function best_of(store, experiment)
   end
   local spec = naming.metric(store, experiment.goal_key)
   -- A run that failed counts only where there is no other.
-  local sql = "FROM series s WHERE s.key = ? AND "
+  local sql = "FROM series s WHERE s.key = ?1 AND "
     .. metric.stat_expr[spec.stat] .. " IS NOT NULL AND " .. metric.lowest_rank
     .. " AND NOT EXISTS (SELECT 1 FROM tag t WHERE t.run_id = s.run_id AND t.name = 'aside')"
-    .. " AND run_set_has((SELECT run_set(id) FROM run WHERE experiment_id = ?%s), s.run_id)"
+    .. " AND run_set_has((SELECT run_set(id) FROM run WHERE experiment_id = ?2%s), s.run_id)"
   local good, meets = " AND status NOT IN ('failed', 'cancelled')", ""
   if infeasible.any(store) then meets = " AND id NOT IN (" .. infeasible.sql .. ")" end
   local id = best_run(store, experiment, spec, sql:format(good .. meets))

@@ -114,7 +114,7 @@ end
 -- first, because what was proposed must be known. options: runs, seed.
 function points.sequence(space, options, draw)
   local count = space:count()
-  local sampler = { size = count and math.min(count, options.runs) or options.runs }
+  local sampler = { size = count and math.min(count, options.runs) or options.runs, last = options.runs }
   local known = points.new(space, options.seed, math.min(100000, 1000 * options.runs))
   local made, ended = {}, false
   sampler.reads_late = count == nil -- adopt is given JSON then, of which most is never asked for

@@ -88,7 +88,7 @@ end
 function supervise.run(session, jobs)
   local parallel, failed = 1, 0
   for _, job in ipairs(jobs) do parallel = math.max(parallel, job.spec.launch.parallel) end
-  session:execute(jobs, parallel, #jobs)
+  session:execute(jobs, parallel, { total = #jobs })
   for _, job in ipairs(jobs) do
     if job.status == "failed" then failed = failed + 1 end
   end

@@ -2,11 +2,9 @@
 -- and their runs, and what is to be said when they are over.
 local aims = require "pioche.aims"
 local attention = require "pioche.attention"
-local done = require "pioche.sweep.done"
 local driver = require "pioche.driver"
 local errors = require "pioche.errors"
 local extend = require "pioche.sweep.extend"
-local fields = require "pioche.fields"
 local history = require "pioche.sweep.history"
 local json = require "pioche.core.json"
 local judge = require "pioche.judge"
@@ -18,6 +16,7 @@ local recipe = require "pioche.recipe"
 local retention = require "pioche.retention"
 local repeats = require "pioche.sweep.repeats"
 local runs = require "pioche.runs"
+local sweep_jobs = require "pioche.sweep.jobs"
 local sys = require "pioche.core.sys"
 local transaction = require "pioche.transaction"
 local warm = require "pioche.sweep.warm"
@@ -61,8 +60,8 @@ end
 --
 -- A sweep in progress is { session, sweep, spec, prepared, history (sweep/history.lua: its
 -- sampler, and what that was told), lowest (number of what a person put in), open (proposals
--- that are not observed: { number, params, jobs }), known (jobs by the identity of their run), all
--- (jobs), and of a population jobs_of (numbers), collected (numbers whose checkpoints are gone) }.
+-- that are not observed: { number, params, jobs }), jobs (sweep/jobs.lua: all), and of a population
+-- jobs_of (numbers), collected (numbers whose checkpoints are gone) }.
 -- The order of observations is on record, and with each proposal how many of them came before: so
 -- the sampler of a later session, told the same in the same order, is in the same state.
 
@@ -219,7 +218,7 @@ local function settle(progress, entry, observation)
   if sampler.forecast then add_error(progress, entry.number, observation) end
   check(progress.session.store:proposal_observe(progress.spec.sweep_id, entry.number,
     check(json.encode(observation))))
-  progress.history:tell { number = entry.number, params = entry.params, observation = observation }
+  progress.history:tell(entry.number, entry.params, observation)
 end
 
 local under_way = { queued = true, running = true }
@@ -253,14 +252,13 @@ local function runs_of(progress, number, params, lineage)
   progress.has_members = progress.has_members or lineage ~= nil
   for _, run in ipairs(plan.runs_of(progress.sweep, params, progress.prepared, from)) do
     run.is_spent = lineage and members.is_spent(session.store, spec.sweep_id, number, run.identity)
-    local job = progress.known[run.identity] or session:job(spec, run)
+    local job = progress.jobs:find(run.identity) or session:job(spec, run)
     check(session.store:proposal_run_add(spec.sweep_id, number, run.seed or 0, job.id))
     -- Two proposals may come to the same parameters: one run then.
-    if not progress.known[run.identity] then jobs[#jobs + 1] = job end
-    progress.known[run.identity], own[#own + 1] = job, job
+    if progress.jobs:add(job, run.identity) then jobs[#jobs + 1] = job end
+    own[#own + 1] = job
   end
   progress.jobs_of[number] = own
-  table.move(jobs, 1, #jobs, #progress.all + 1, progress.all)
   return jobs, own
 end
 
@@ -362,43 +360,31 @@ local function fresh(progress)
   end)
 end
 
--- The same of a proposal all of whose runs are over; nil where that is not so.
-local function done_of(progress, finished, row)
-  local list = not row.lineage and finished:of(row.number, row.params)
-  if not list then return nil end
-  local jobs, own = {}, {}
-  for i, run in ipairs(list) do
-    local job = progress.known[run.identity]
-    if not job then
-      job, jobs[#jobs + 1] = run.job, run.job
-      progress.session.ids[#progress.session.ids + 1] = job.id
-      progress.known[run.identity], progress.all[#progress.all + 1] = job, job
-    end
-    own[i] = job
-  end
-  return jobs, own
+-- Take up a proposal of an earlier session: how many runs are new, and where it is not observed the
+-- proposal. lineage: JSON.
+local function retake(progress, number, lineage, is_observed)
+  local first = not lineage and progress.jobs:over(number)
+  if first then return progress.jobs:add_over(first), not is_observed and progress.jobs:entry(first) or nil end
+  local params = check(progress.session.store:one("SELECT params FROM proposal WHERE sweep_id = ? AND number = ?",
+    progress.spec.sweep_id, number)).params
+  local jobs, own = runs_of(progress, number, check(json.decode(params)), lineage and check(json.decode(lineage)))
+  for _, job in ipairs(lineage and own or {}) do job.is_replaced = is_observed end
+  return #jobs, not is_observed and { number = number, params = params, jobs = own } or nil
 end
 
 -- Take up what an earlier session proposed and observed, in the same order.
 local function resume(progress)
-  local session = progress.session
-  local rows = history.read(session.store, progress.spec.sweep_id)
-  local finished = done.new(progress, session:job_fields(progress.spec))
-  for _, row in ipairs(rows) do
-    if row.number > 0 then
-      progress.history:advance(rows, row.number - 1, row.seen)
-      progress.history:adopt(row.number, row.params, row.lineage)
-      local jobs, own = done_of(progress, finished, row)
-      if not jobs then jobs, own = runs_of(progress, row.number, check(json.decode(row.params)), row.lineage) end
-      for _, job in ipairs(row.lineage and own or {}) do job.is_replaced = row.observed ~= nil end
-      progress.old = #jobs > 0 and 0 or progress.old + 1
-      if not row.observed then
-        progress.open[#progress.open + 1] = { number = row.number, params = row.params, jobs = own }
-      end
+  progress.jobs = sweep_jobs.new(progress, progress.session:job_fields(progress.spec))
+  local rows = progress.history:resume()
+  local numbers, lineages, observed = rows.number, rows.lineage, rows.observed
+  for place = 1, #numbers do
+    local number = numbers[place]
+    if number > 0 then
+      local count, entry = retake(progress, number, lineages[place], observed[place] ~= nil)
+      progress.old = count > 0 and 0 or progress.old + 1
+      progress.open[#progress.open + 1] = entry
     end
   end
-  progress.history:advance(rows, math.huge, #rows.observed)
-  progress.history:take(rows)
 end
 
 -- A search that begins with these points (warm.all), as it is before its first proposal.
@@ -463,7 +449,7 @@ end
 local function begin(session, sweep, prepared)
   local spec = record(session, sweep, prepared)
   local progress = { session = session, sweep = sweep, prepared = prepared, spec = spec, lowest = 0, open = {},
-    known = {}, all = {}, jobs_of = {}, collected = {}, old = 0,
+    jobs_of = {}, collected = {}, old = 0,
     history = sweeps.history(session.store, spec.sweep_id, sweep) }
   progress.racing = sweep.race and repeats.new(progress)
   resume(progress)
@@ -473,7 +459,7 @@ local function begin(session, sweep, prepared)
   return progress
 end
 
--- Run a sweep to its end in a session; returns its jobs, and its id in the store.
+-- Run a sweep to its end in a session; returns its jobs (sweep/jobs.lua), and its id in the store.
 function sweeps.run(session, sweep)
   plan.rehearse(session.recipe, sweep)
   if session.again and population.has(sweep.search.options) then
@@ -486,10 +472,10 @@ function sweeps.run(session, sweep)
     return transaction(session.store, function() return begin(session, sweep, prepared) end)
   end)
   -- What a person put in goes first.
-  local known = #progress.all
+  local earlier, over = progress.jobs:made()
   local jobs, waiting = enqueued(progress) or {}, {}
-  for i = 1, known do
-    if not progress.all[i].is_replaced then jobs[#jobs + 1] = progress.all[i] end
+  for _, job in ipairs(earlier) do
+    if not job.is_replaced then jobs[#jobs + 1] = job end
   end
   local function more()
     members.collect(progress)
@@ -497,13 +483,13 @@ function sweeps.run(session, sweep)
       local made = not progress.broken and further(progress)
       if not made then return nil end
       waiting = table.move(made, 1, #made, 1, {})
-      session.progress.total = math.max(session.progress.total, #progress.all)
+      session.progress.total = math.max(session.progress.total, progress.jobs:count())
     end
     return table.remove(waiting, 1)
   end
   local sampler = progress.history:current()
-  local total = sampler.adaptive and (sampler.size or 0) * #(sweep.seeds or { 1 }) or #jobs
-  session:execute(jobs, sweep.launch.parallel, total, more)
+  local total = sampler.adaptive and (sampler.size or 0) * #(sweep.seeds or { 1 }) or #jobs + over
+  session:execute(jobs, sweep.launch.parallel, { total = total, done = over }, more)
   objective.flush(session)
   transaction(session.store, function()
     observe(progress)
@@ -514,43 +500,39 @@ function sweeps.run(session, sweep)
   check(session.store:sweep_state(progress.spec.sweep_id,
     (session.interrupts > 0 or progress.broken) and "interrupted" or "done"))
   if progress.broken then error(progress.broken, 0) end
-  return progress.all, progress.spec.sweep_id
+  return progress.jobs, progress.spec.sweep_id
 end
 
--- Of each finished run that has not logged a goal the first such goal, { [id] = key }.
-local function unlogged(session, jobs)
-  local by_goal, result = {}, {}
-  for _, job in ipairs(jobs) do
-    for place, goal in ipairs(job.status == "finished" and aims.goals(job.spec) or {}) do
-      by_goal[place] = by_goal[place] or {}
-      local ids = by_goal[place][goal.key] or {}
-      by_goal[place][goal.key], ids[#ids + 1] = ids, job.id
-    end
-  end
-  for _, by_key in ipairs(by_goal) do
-    for _, key in ipairs(fields.sorted(by_key)) do
-      for row in session.store:each("SELECT value AS id FROM json_each(?) WHERE NOT EXISTS (SELECT 1 FROM series"
-        .. " WHERE run_id = value AND key = ? AND count > 0)", check(json.encode(json.array(by_key[key]))), key) do
-        result[row.id] = result[row.id] or key
-      end
+-- Of each finished run of a sweep that has not logged a goal the first such goal, { [id] = key }.
+local function unlogged(session, sweep, sweep_id)
+  local result = {}
+  for _, goal in ipairs(aims.goals(sweep)) do
+    for _, id in ipairs(check(session.store:column("SELECT r.id FROM proposal_run q JOIN run r ON r.id = q.run_id"
+      .. " WHERE q.sweep_id = ? AND r.status = 'finished' AND NOT EXISTS (SELECT 1 FROM series"
+      .. " WHERE run_id = r.id AND key = ? AND count > 0)", sweep_id, goal.key))) do
+      result[id] = result[id] or goal.key
     end
   end
   return result
 end
 
--- What is wrong with finished runs, lines for a person; and how many runs failed:
--- why, was said of each as it happened.
-function sweeps.problems(session, jobs)
-  local lines, failed, silent, missing = {}, 0, nil, unlogged(session, jobs)
-  for _, job in ipairs(jobs) do
-    if job.status == "failed" then
-      failed = failed + 1
-    elseif job.status == "finished" then
-      local key = missing[job.id]
-      if key then
-        silent = silent or { job = job, key = key }
-        lines[#lines + 1] = ("%s finished, but never logged the goal '%s'"):format(job.name, key)
-      end
+-- What came of the jobs that sweeps.run gave: { finished (how many, with those that a rule stopped),
+-- failed, launched (was any), lines (what is wrong with finished runs, for a person) }. Why a run
+-- failed was said as it happened.
+function sweeps.came(session, sweep, sweep_id, jobs)
+  local made, over = jobs:made()
+  local came, lines, silent = { finished = over, failed = 0, launched = false }, {}, nil
+  for _, job in ipairs(made) do
+    if job.status == "finished" or job.status == "stopped" then came.finished = came.finished + 1 end
+    if job.status == "failed" then came.failed = came.failed + 1 end
+    came.launched = came.launched or job.attempt > 0
+  end
+  local missing = unlogged(session, sweep, sweep_id)
+  for _, job in ipairs(next(missing) and jobs:list() or {}) do
+    local key = missing[job.id]
+    if key then
+      silent = silent or { job = job, key = key }
+      lines[#lines + 1] = ("%s finished, but never logged the goal '%s'"):format(job.name, key)
     end
   end
   if silent then
@@ -559,7 +541,8 @@ function sweeps.problems(session, jobs)
       silent.job.name, #keys > 0 and table.concat(keys, ", ") or "nothing at all",
       errors.suggestion(silent.key, keys))
   end
-  return lines, failed
+  came.lines = lines
+  return came
 end
 
 return sweeps

@@ -82,6 +82,47 @@ def test_what_is_over_is_taken_up_and_what_is_not_runs():
         assert "f-11 started" in err and "f-5 started" not in err and "10 of 10" in err, err
 
 
+def test_a_long_sweep_that_is_over_is_opened_without_a_table_for_each_run():
+    """Its memory hardly grows with the runs, 20,000 copies of the rows of the first."""
+    with Project() as p:
+        p.write("r.lua", recipe("return p.x", runs=2).replace("pioche.random", "pioche.tpe"))
+        p.pioche("run", "r.lua")
+
+        def opened(count):
+            """Peak of the memory of a session that finds so many runs, KiB."""
+            p.pioche("sweep", "extend", "f", f"runs={count}")
+            n = (f"(WITH RECURSIVE t(n) AS (SELECT max(number) + 1 FROM run UNION ALL SELECT n + 1 FROM t"
+                 f" WHERE n < {count}) SELECT n FROM t)")
+            p.sql(f"""BEGIN;
+              CREATE TEMP TABLE added AS SELECT n FROM {n};
+              INSERT INTO run (id, ulid, experiment_id, number, status, identity, sweep_id, program, launch, created_ns)
+                SELECT n, format('%026d', n), experiment_id, n, status, format('%064d', n), sweep_id, program, launch,
+                  created_ns FROM added, run WHERE run.number = 1;
+              INSERT INTO series (run_id, key, rank, count, first_step, last_step, last, min, max, sum, finite)
+                SELECT n, key, rank, count, first_step, last_step, last, min, max, sum, finite FROM added, series
+                 WHERE run_id = 1;
+              INSERT INTO proposal (sweep_id, number, params, seen, observed, observation)
+                SELECT sweep_id, n, params, n - 1, n, observation FROM added, proposal WHERE proposal.number = 1;
+              INSERT INTO proposal_run (sweep_id, number, seed, run_id) SELECT 1, n, 0, n FROM added;
+              UPDATE experiment SET next_number = {count + 1};
+              COMMIT""")
+            process = p.start("run", "r.lua")
+            with process:
+                _, status, usage = os.wait4(process.pid, 0)
+                process.returncode = os.waitstatus_to_exitcode(status)
+                err = process.stderr.read()
+            assert process.returncode == 0 and f"nothing to do: {count} of {count}" in err, err
+            return usage.ru_maxrss
+
+        few, many = opened(1000), opened(20000)
+        assert many - few < 12000, f"{few} KiB with 1,000 runs, {many} KiB with 20,000"
+        # what is not over is run all the same, and the search learns of it
+        p.sql("UPDATE run SET status = 'failed', identity = 'lost' WHERE number = 19000;"
+              " UPDATE proposal SET params = '{\"x\":0.125}' WHERE number = 19000")
+        err = p.pioche("run", "r.lua").err
+        assert "f-20001 started" in err and "20000 of 20000" in err, err
+
+
 def test_what_is_wrong_is_a_run_that_failed_with_its_reason():
     bodies = {
         'error("too far")': "r.lua:7: too far",

@@ -33,29 +33,22 @@ end
 local function run_sweep(ctx, self, session)
   local sweep = self.sweep
   local jobs, id = sweeps.run(session, sweep)
-  local finished, launched = 0, false
-  for _, job in ipairs(jobs) do
-    if job.status == "finished" or job.status == "stopped" then finished = finished + 1 end
-    launched = launched or job.attempt > 0
-  end
-  local problems, failed = sweeps.problems(session, jobs)
-  for _, line in ipairs(problems) do ctx.note("pioche: " .. line .. "\n") end
+  local came = sweeps.came(session, sweep, id, jobs)
+  for _, line in ipairs(came.lines) do ctx.note("pioche: " .. line .. "\n") end
   if session.interrupts > 0 then
     ctx.note(("interrupted: %d of %d runs are finished; the same command goes on from here\n")
-      :format(finished, #jobs))
+      :format(came.finished, jobs:count()))
     return 130
   end
   ctx.note(("%s%d of %d runs are finished%s%s\n"):format(
-    not launched and #problems == 0 and "nothing to do: " or "", finished, #jobs,
-    failed > 0 and (", %d failed"):format(failed) or "", best_line(session, sweep)))
+    not came.launched and #came.lines == 0 and "nothing to do: " or "", came.finished, jobs:count(),
+    came.failed > 0 and (", %d failed"):format(came.failed) or "", best_line(session, sweep)))
   local raced = sweep.race and standing.of(session.store, find.by_id(session.store, id))
   if raced then ctx.note(standing.verdict(raced) .. "\n") end
   if ctx.json then
-    local ids = {}
-    for i, job in ipairs(jobs) do ids[i] = job.id end
-    runs.print_json(ctx, session.store, ids)
+    runs.print_json(ctx, session.store, jobs.ids)
   end
-  return (#problems > 0 or finished < #jobs) and 1 or 0
+  return (#came.lines > 0 or came.finished < jobs:count()) and 1 or 0
 end
 
 -- What can be wrong without a store is told before one is made or changed.

@@ -99,7 +99,7 @@ function auto.new(space, options, aims)
   for _, parameter in ipairs(space.parameters) do
     self.has_branches = self.has_branches or #parameter.conditions > 0
   end
-  self.size = self.gp.size
+  self.size, self.last = self.gp.size, options.runs
   return self
 end
 

@@ -50,7 +50,7 @@ function cma_es.new(space, options)
   local self = setmetatable({ adaptive = true, options = options, axes = axes.of(space), slots = {},
     order = {}, points = points.new(space, options.seed, math.min(100000, 1000 * options.runs)),
     levels = levels.new(level_min), restarts = 0, under_way = 0 }, methods)
-  self.size = math.min(space:count() or options.runs, options.runs)
+  self.size, self.last = math.min(space:count() or options.runs, options.runs), options.runs
   self.list = self.axes:flat()
   if #self.list > axes_max then
     errors.raise("invalid", "search: cma_es takes at most %d parameters, the space has %d; pioche.tpe takes"

@@ -36,7 +36,7 @@ function gp.new(space, options)
   local self = setmetatable({ adaptive = true, options = options, axes = axes.of(space), slots = {},
     points = points.new(space, options.seed, math.min(100000, 1000 * options.runs)), order = {},
     price = price.new(), levels = levels.new(options.startup), learned = 0 }, methods)
-  self.size = math.min(space:count() or options.runs, options.runs)
+  self.size, self.last = math.min(space:count() or options.runs, options.runs), options.runs
   self.list = self.axes:flat()
   if #self.list > 0 then self.model = check(sweep.gp(self.list)) end
   return self

@@ -7,6 +7,7 @@
 -- other sweeps it is told first }) };
 -- new gives an object with
 --   size                  how many proposals there will be; nil: unknown
+--   last                  beyond this n propose gives nil whatever it was told; nil: unknown
 --   propose(self, n)      parameters of proposal n = 1, 2, ...; nil: no more
 --   adopt(self, n, params, is_aside)    in place of propose(n), where the point of number n is on
 --                         record already; without it propose(n) is asked again, for the same point.

@@ -48,7 +48,7 @@ function nsga2.new(space, options)
   local self = setmetatable({ adaptive = true, options = options, axes = axes.of(space), given = {},
     points = points.new(space, options.seed, math.min(100000, 1000 * options.runs)), observed = {},
     elite = {} }, methods)
-  self.size = math.min(space:count() or options.runs, options.runs)
+  self.size, self.last = math.min(space:count() or options.runs, options.runs), options.runs
   self.population = options.population
     or math.max(8, math.min(population_max, options.runs // 4))
   return self

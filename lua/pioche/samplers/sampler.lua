@@ -43,7 +43,7 @@ function sampler.new(space, options)
   local self = setmetatable({ adaptive = true, space = space, options = options, own = functions[options],
     points = points.new(space, options.seed, math.min(100000, 1000 * options.runs)), levels = levels.new(8),
     given = {}, order = {}, told = {} }, methods)
-  self.size = math.min(space:count() or options.runs, options.runs)
+  self.size, self.last = math.min(space:count() or options.runs, options.runs), options.runs
   return self
 end
 

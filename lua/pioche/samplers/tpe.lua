@@ -45,7 +45,7 @@ function tpe.new(space, options, aims)
     axes = axes.of(space, aims ~= nil and aims.goals > 1),
     points = points.new(space, options.seed, math.min(100000, 1000 * options.runs)), finished = 0,
     levels = levels.new(options.startup) }, methods)
-  self.size = math.min(space:count() or options.runs, options.runs)
+  self.size, self.last = math.min(space:count() or options.runs, options.runs), options.runs
   if aims and aims.goals > 1 then self.levels = fronts.new(options.gamma) end
   self:restart()
   return self

@@ -69,7 +69,7 @@ function trust.new(space, options, aims)
     points = points.new(space, options.seed, math.min(100000, 1000 * options.runs)), order = {},
     narrow = 0, price = price.new(), levels = levels.new(8), kinds = {}, begun = {}, place_of = {}, places = {},
     params = {}, descents_max = math.max(descents_max, math.floor(descents_part * workers)) }, methods)
-  self.size = math.min(space:count() or options.runs, options.runs)
+  self.size, self.last = math.min(space:count() or options.runs, options.runs), options.runs
   self.list, self.is_parent = self.axes:flat(), {}
   for _, axis in ipairs(self.list) do
     if axis.parent then self.is_parent[axis.parent] = true end

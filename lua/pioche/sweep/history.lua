@@ -34,44 +34,38 @@ end
 
 -- ---- what is on record -----------------------------------------------------------------
 
-local function decoded(rows, name)
-  for _, row in ipairs(rows) do row[name] = check(json.decode(row[name])) end
-  return rows
-end
-
--- Observations are read when they are asked for: of a long sweep whose search learns nothing most
--- never are.
-local late = { __index = function(row, key)
-  local text = key == "observation" and rawget(row, "came_to")
-  if not text then return nil end
-  row.observation = check(json.decode(text))
-  return row.observation
-end }
-
--- What `status` of an observation is, without the rest: no other string in it has that name.
-local function status_of(row)
-  local text = rawget(row, "came_to")
-  return text and text:match('"status":"(%a+)"') or row.observation.status
-end
-
--- The proposals of a sweep, in order, with `observed`: those that came to something, in the
--- order in which that was heard, their observations tables; `changes`, their details tables.
-function history.read(store, sweep_id)
-  local rows = check(store:rows("SELECT number, params, seen, observed, observation AS came_to, forecast, lineage"
-    .. " FROM proposal WHERE sweep_id = ? ORDER BY number", sweep_id))
-  rows.observed = {}
-  for _, row in ipairs(rows) do
-    row.lineage = row.lineage and check(json.decode(row.lineage))
-    if row.observed then rows.observed[row.observed] = setmetatable(row, late) end
-  end
-  rows.changes = history.changes(store, sweep_id, 0)
-  return rows
-end
-
 -- What was changed of a sweep after the change `after`.
 function history.changes(store, sweep_id, after)
-  return decoded(check(store:rows("SELECT number, proposed, seen, kind, detail, reason, time_ns"
-    .. " FROM sweep_change WHERE sweep_id = ? AND number > ? ORDER BY number", sweep_id, after)), "detail")
+  local rows = check(store:rows("SELECT number, proposed, seen, kind, detail, reason, time_ns"
+    .. " FROM sweep_change WHERE sweep_id = ? AND number > ? ORDER BY number", sweep_id, after))
+  for _, row in ipairs(rows) do row.detail = check(json.decode(row.detail)) end
+  return rows
+end
+
+-- The proposals of a sweep, in order, as columns: number, params, seen, observation, forecast and
+-- lineage, of which what is JSON is as it is on record. With them `order`: the place of each observation, in the
+-- order in which they were heard; and `changes`.
+function history.read(store, sweep_id)
+  local rows = check(store:columns("SELECT number, params, seen, observed, observation, forecast, lineage"
+    .. " FROM proposal WHERE sweep_id = ? ORDER BY number", sweep_id))
+  rows.order, rows.changes = {}, history.changes(store, sweep_id, 0)
+  for place = 1, #rows.number do
+    local heard = rows.observed[place]
+    if heard then rows.order[heard] = place end
+  end
+  return rows
+end
+
+-- Observations are tables, or JSON that is decoded when it is asked for: of a long sweep whose search
+-- learns nothing most never is.
+local function table_of(observation)
+  return type(observation) == "string" and check(json.decode(observation)) or observation
+end
+
+-- Of an observation its status, without the rest: no other string in it has that name.
+local function status_of(observation)
+  return type(observation) == "string" and observation:match('"status":"(%a+)"')
+    or table_of(observation).status
 end
 
 -- ---- changes ---------------------------------------------------------------------------------
@@ -106,7 +100,7 @@ end
 
 local function change(self, row)
   apply[row.kind](self, row.detail)
-  self.changed, self.stale = row.number, true
+  self.changed, self.stale, self.untold = row.number, true, nil
 end
 
 -- What was changed since is heard; a list of it.
@@ -118,23 +112,24 @@ end
 
 -- ---- the sampler -----------------------------------------------------------------------------
 
-local function tell(self, sampler, row)
-  local aside = self.aside[row.number]
-  if aside and not aside.observation then return end
-  local status = aside and aside.observation.status or status_of(row)
+local function tell(self, sampler, number, params, observation)
+  local aside = self.aside[number]
+  if aside then observation = aside.observation end
+  if not observation then return end
+  local status = status_of(observation)
   if self.region and (status == "oom" or status == "finished" or status == "stopped") then
-    self.region:learn(row.params, status == "oom")
+    self.region:learn(params, status == "oom")
   end
   if not sampler.adaptive then return end -- it goes by nothing that it is told
-  self.tell_sampler(sampler, self.sweep, { number = row.number, params = row.params,
-    observation = aside and aside.observation or row.observation })
+  self.tell_sampler(sampler, self.sweep, { number = number, params = params,
+    observation = table_of(observation) })
 end
 
 local function adopt(self, sampler, number, params, lineage)
   local aside = self.aside[number]
   if sampler.adopt then
     sampler:adopt(number, sampler.reads_late and params or check(json.decode(params)),
-      aside ~= nil and aside.observation == nil or nil, lineage)
+      aside ~= nil and aside.observation == nil or nil, lineage and check(json.decode(lineage)))
   else
     sampler:propose(number)
   end
@@ -148,60 +143,65 @@ function history.tell_priors(sampler, sweep, rows, tell_sampler)
   end
 end
 
--- A new sampler, told all that came before in its order.
+-- Tell a new sampler all that came before, in its order.
+local function retell(self, sampler)
+  local rows, seen = history.read(self.store, self.id), 0
+  local function tell_until(count)
+    while seen < count do
+      seen = seen + 1
+      local place = rows.order[seen]
+      tell(self, sampler, rows.number[place], rows.params[place], rows.observation[place])
+    end
+  end
+  for place = 1, #rows.number do
+    local number = rows.number[place]
+    if number > 0 and number <= self.number then
+      tell_until(rows.seen[place])
+      adopt(self, sampler, number, rows.params[place], rows.lineage[place])
+    end
+  end
+  tell_until(self.seen)
+end
+
 local function renew(self)
-  local sampler, space = plan.sampler(self.sweep, self)
-  self.region = space.region
+  local sampler = self.untold
+  self.region, self.untold = self.space.region, nil
   if self.priors > 0 then
     history.tell_priors(sampler, self.sweep, check(self.store:rows("SELECT params, observation FROM sweep_prior"
       .. " WHERE sweep_id = ? AND change <= ? ORDER BY number", self.id, self.changed)), self.tell_sampler)
   end
-  local rows, seen = self.rows or self.number + self.seen > 0 and history.read(self.store, self.id)
-    or { observed = {} }, 0
-  self.rows = nil
-  local function tell_until(count)
-    while seen < count do
-      seen = seen + 1
-      tell(self, sampler, rows.observed[seen])
-    end
-  end
-  for _, row in ipairs(rows) do
-    if row.number > 0 and row.number <= self.number then
-      tell_until(row.seen)
-      adopt(self, sampler, row.number, row.params, row.lineage)
-    end
-  end
-  tell_until(self.seen)
+  if self.number + self.seen > 0 then retell(self, sampler) end
   self.sampler, self.stale = sampler, false
 end
 
--- The sampler as it is now.
+-- The sampler as it is now; where it is to propose nothing more, one that was told nothing.
 function methods:current()
-  if self.stale then renew(self) end
+  if not self.stale then return self.sampler end
+  if not self.untold then self.untold, self.space = plan.sampler(self.sweep, self) end
+  if self.number >= (self.untold.last or math.huge) then return self.untold end
+  renew(self)
   return self.sampler
 end
 
--- The next observation: row is { number, params, observation }.
-function methods:tell(row)
-  self.seen = self.seen + 1
-  -- It was under way, and is no more: to the sampler it is as if it had never been.
-  if status_of(row) == "aside" then
-    self.aside[row.number], self.stale = self.aside[row.number] or { number = row.number }, true
-  end
-  if not self.stale then tell(self, self.sampler, row) end
+-- It was under way, and is no more: to the sampler it is as if it had never been.
+local function set_aside(self, number)
+  self.aside[number], self.stale = self.aside[number] or { number = number }, true
 end
 
--- The next proposal is on record already, with these parameters, JSON, and of a population with
--- this lineage.
-function methods:adopt(number, params, lineage)
-  self.number = number
-  if not self.stale then adopt(self, self.sampler, number, params, lineage) end
+-- The next observation.
+function methods:tell(number, params, observation)
+  self.seen = self.seen + 1
+  if status_of(observation) == "aside" then set_aside(self, number) end
+  if not self.stale then tell(self, self.sampler, number, params, observation) end
 end
 
 -- To what was known when the proposal after `number` was made, of the rows of history.read.
 function methods:advance(rows, number, seen)
   local function tell_until(count)
-    while self.seen < count do self:tell(rows.observed[self.seen + 1]) end
+    while self.seen < count do
+      local place = rows.order[self.seen + 1]
+      self:tell(rows.number[place], rows.params[place], rows.observation[place])
+    end
   end
   local next_change = rows.changes[self.changed + 1]
   while next_change and next_change.proposed <= number do
@@ -212,9 +212,20 @@ function methods:advance(rows, number, seen)
   tell_until(seen)
 end
 
--- The search stands at the end of these rows of history.read: its sampler is made of them.
-function methods:take(rows)
-  if self.stale then self.rows = rows end
+-- From its beginning to the end of what is on record. Gives the proposals, in order, as columns number,
+-- observed and lineage.
+function methods:resume()
+  local rows = check(self.store:columns([[SELECT number, observed, lineage,
+      nullif(instr(observation, '"status":"aside"'), 0) AS aside
+    FROM proposal WHERE sweep_id = ? ORDER BY number]], self.id))
+  self:hear()
+  for place = 1, #rows.number do
+    if rows.aside[place] then set_aside(self, rows.number[place]) end
+  end
+  self.number = math.max(0, rows.number[#rows.number] or 0)
+  self.seen = check(self.store:one("SELECT coalesce(max(observed), 0) AS seen FROM proposal WHERE sweep_id = ?"
+    .. " AND observed IS NOT NULL", self.id)).seen
+  return rows
 end
 
 return history

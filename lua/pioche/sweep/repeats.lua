@@ -108,9 +108,8 @@ end
 local function job_of(self, point, seed)
   local progress = self.progress
   local run = plan.run_of(progress.sweep, check(json.decode(point.params)), progress.prepared, seed)
-  local job = progress.known[run.identity] or progress.session:job(self.spec, run)
-  progress.known[run.identity] = job
-  table.insert(progress.all, job)
+  local job = progress.jobs:find(run.identity) or progress.session:job(self.spec, run)
+  progress.jobs:add(job, run.identity)
   return job
 end
 

@@ -48,23 +48,25 @@ end
 local function proposals(store, sweep, plans)
   local rows = history.read(store, sweep.id)
   local search, derived = sweeps.history(store, sweep.id, plans), 0
-  for _, row in ipairs(rows) do
-    if row.number > 0 then
-      search:advance(rows, row.number - 1, row.seen)
+  for place = 1, #rows.number do
+    local number = rows.number[place]
+    if number > 0 then
+      search:advance(rows, number - 1, rows.seen[place])
       local sampler = search:current()
-      local given, lineage = sampler:propose(row.number)
-      local forecast = sampler.forecast and check(json.encode(sampler:forecast(row.number)))
-      search.number = row.number
+      local given, lineage = sampler:propose(number)
+      local forecast = sampler.forecast and check(json.encode(sampler:forecast(number)))
+      search.number = number
       local params, problem = nil, "nothing"
       if given ~= nil then params, problem = plans.space:admit(given) end
-      local text, recorded = params and check(json.encode(params)) or problem, row.params
+      local text, recorded = params and check(json.encode(params)) or problem, rows.params[place]
       if sampler.is_population and lineage then
-        text, recorded = text .. " " .. check(json.encode(lineage)), recorded .. " " .. check(json.encode(row.lineage))
+        text, recorded = text .. " " .. check(json.encode(lineage)),
+          recorded .. " " .. check(json.encode(check(json.decode(rows.lineage[place]))))
       end
       if text ~= recorded then
-        return { number = row.number, recorded = recorded, derived = text }, derived
-      elseif forecast ~= row.forecast then
-        return { number = row.number, recorded = row.forecast or "nothing",
+        return { number = number, recorded = recorded, derived = text }, derived
+      elseif forecast ~= rows.forecast[place] then
+        return { number = number, recorded = rows.forecast[place] or "nothing",
           derived = forecast or "nothing" }, derived
       end
       derived = derived + 1

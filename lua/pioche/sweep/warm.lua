@@ -67,13 +67,13 @@ local function results(store, sweep)
   for _, change in ipairs(rows.changes) do
     for _, point in ipairs(change.detail.points or {}) do aside[point.number] = point end
   end
-  for _, row in ipairs(rows.observed) do
-    local point = aside[row.number]
-    local observation = row.observation
+  for _, place in ipairs(rows.order) do
+    local point = aside[rows.number[place]]
+    local observation = check(json.decode(rows.observation[place]))
     if point then observation = point.observation end
     local status = observation and observation.status or "aside"
     if status ~= "refused" and status ~= "aside" then
-      list[#list + 1] = { params = row.params, observation = observation }
+      list[#list + 1] = { params = rows.params[place], observation = observation }
     end
   end
   return list
