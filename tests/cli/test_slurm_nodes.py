@@ -2,7 +2,6 @@
 """Nodes that are out of service, and nodes that are left out, on a real Slurm in a
 box: what can wait for them waits, what never can run is refused."""
 import os
-import re
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -38,11 +37,9 @@ def test_a_node_that_is_down_is_waited_for():
         p.recipe("nodes = 4", space="steps = 3")
         run = p.start("run", "recipe.lua")
         try:
-            # Which of its schedulers looked at the job last makes Slurm's words; and one that is
-            # busy looks a minute later.
-            waiting = p.wait_attempt(lambda a: re.match(
-                r"(ReqNodeNotAvail, UnavailableNodes:dgx-002|Nodes required for job are DOWN.*|Resources)"
-                r", 4 nodes, job \d+", a["reason"] or ""), 200)
+            # A scheduler that is busy looks at a job a minute later.
+            waiting = p.wait_attempt(lambda a: (a["reason"] or "").startswith(
+                "ReqNodeNotAvail, UnavailableNodes:dgx-002, 4 nodes, job "), 100)
             assert waiting["status"] == "queued", waiting
             set_state(box, "dgx-002", "IDLE")
             _, err = run.communicate(timeout=240)
