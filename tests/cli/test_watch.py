@@ -212,6 +212,16 @@ def test_what_nobody_supervises_goes_on_by_a_key():
             t.see("^no supervisor: nothing to do: no run is open", 60)
             t.press("q")
             assert t.wait(10) == 0 and t.is_as_before()
+        # A program that was started without `pioche run` wants no supervisor.
+        code = "import pioche, sys; run = pioche.init('alone'); run.log({'loss': 1}); sys.stdin.read()"
+        with subprocess.Popen([sys.executable, "-c", code], cwd=p.dir, stdin=subprocess.PIPE,
+                              env={**p.env, "PYTHONPATH": harness.python_library()}) as alone:
+            wait_for(lambda: "alone-1" in p.pioche("ls").out)
+            with Terminal(p, "watch", "alone") as t:
+                t.see("^pioche watch  1 running  nobody supervises")
+                assert not t.cells[-1].startswith("s supervise"), t.cells
+            alone.stdin.close()
+            assert alone.wait(30) == 0
 
 
 def test_it_fits_the_size_and_writes_only_what_changed():

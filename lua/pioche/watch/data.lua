@@ -46,6 +46,15 @@ function methods:has_changed()
   return changed
 end
 
+-- Is something open that nobody supervises, and that somebody could? A standalone program
+-- looks after itself.
+function methods:is_unattended()
+  return not self.holder and remembered(self, "unattended", function()
+    return self.store:one("SELECT 1 FROM run WHERE status IN ('running', 'queued', 'planned')"
+      .. " AND identity IS NOT NULL LIMIT 1")
+  end)
+end
+
 local list_sql = [[
   SELECT r.id AS id FROM run r
    WHERE (?1 IS NULL OR r.experiment_id = ?1) AND (?2 IS NULL OR r.id = ?2)

@@ -263,9 +263,7 @@ function views.frame(state)
   local body = views[state.view](state, height)
   for i = 1, height do lines[i + 1] = body[i] or "" end
   if state.rows > 1 then
-    local unattended = not state.data.holder
-      and (state.counts.running or state.counts.queued or state.counts.planned)
-    local told = state.said or (unattended and "s supervise  " or "") .. help[state.view]
+    local told = state.said or (state.data:is_unattended() and "s supervise  " or "") .. help[state.view]
     lines[state.rows] = term.paint(plain(told, state.cols), "dim", state.color)
   end
   return lines
