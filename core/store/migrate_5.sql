@@ -85,6 +85,7 @@ CREATE INDEX attempt_by_checkpoint ON attempt (resume_checkpoint) WHERE resume_c
 CREATE INDEX checkpoint_by_attempt ON checkpoint (attempt_id);
 ALTER TABLE proposal ADD COLUMN forecast TEXT;
 ALTER TABLE proposal ADD COLUMN lineage TEXT;
+CREATE INDEX proposal_lineage ON proposal (sweep_id, number) WHERE lineage IS NOT NULL;
 ALTER TABLE proposal_run ADD COLUMN asked INTEGER;
 ALTER TABLE proposal_run ADD COLUMN seen INTEGER;
 ALTER TABLE proposal_run ADD COLUMN changed INTEGER;

@@ -461,6 +461,7 @@ CREATE TABLE proposal (                        -- what a sampler proposed, in or
   PRIMARY KEY (sweep_id, number)
 ) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX proposal_observed ON proposal (sweep_id, observed) WHERE observed IS NOT NULL;
+CREATE INDEX proposal_lineage ON proposal (sweep_id, number) WHERE lineage IS NOT NULL;
 CREATE INDEX proposal_violating ON proposal (sweep_id, number)
   WHERE json_extract(observation, '$.violation') <> 0;
 

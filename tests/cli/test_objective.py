@@ -82,6 +82,16 @@ def test_what_is_over_is_taken_up_and_what_is_not_runs():
         assert "f-11 started" in err and "f-5 started" not in err and "10 of 10" in err, err
 
 
+def measured(project, *args):
+    """The peak of memory of `pioche ARGS`, KiB, and what it said."""
+    with project.start(*args) as process:
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        out, err = process.stdout.read(), process.stderr.read()
+    assert process.returncode == 0, err
+    return usage.ru_maxrss, out, err
+
+
 def test_a_long_sweep_that_is_over_is_opened_without_a_table_for_each_run():
     """Its memory hardly grows with the runs, 20,000 copies of the rows of the first."""
     with Project() as p:
@@ -89,7 +99,7 @@ def test_a_long_sweep_that_is_over_is_opened_without_a_table_for_each_run():
         p.pioche("run", "r.lua")
 
         def opened(count):
-            """Peak of the memory of a session that finds so many runs, KiB."""
+            """Peaks of a session that finds so many runs, and of a look at the sweep."""
             p.pioche("sweep", "extend", "f", f"runs={count}")
             n = (f"(WITH RECURSIVE t(n) AS (SELECT max(number) + 1 FROM run UNION ALL SELECT n + 1 FROM t"
                  f" WHERE n < {count}) SELECT n FROM t)")
@@ -106,16 +116,15 @@ def test_a_long_sweep_that_is_over_is_opened_without_a_table_for_each_run():
               INSERT INTO proposal_run (sweep_id, number, seed, run_id) SELECT 1, n, 0, n FROM added;
               UPDATE experiment SET next_number = {count + 1};
               COMMIT""")
-            process = p.start("run", "r.lua")
-            with process:
-                _, status, usage = os.wait4(process.pid, 0)
-                process.returncode = os.waitstatus_to_exitcode(status)
-                err = process.stderr.read()
-            assert process.returncode == 0 and f"nothing to do: {count} of {count}" in err, err
-            return usage.ru_maxrss
+            peak, _, err = measured(p, "run", "r.lua")
+            assert f"nothing to do: {count} of {count}" in err, err
+            shown, out, _ = measured(p, "sweep", "show", "f")
+            assert f"runs     {count} finished" in out and "course   loss" in out, out
+            return peak, shown
 
         few, many = opened(1000), opened(20000)
-        assert many - few < 12000, f"{few} KiB with 1,000 runs, {many} KiB with 20,000"
+        for what, before, after in zip(("run", "sweep show"), few, many):
+            assert after - before < 12000, f"{what}: {before} KiB with 1,000 runs, {after} KiB with 20,000"
         # what is not over is run all the same, and the search learns of it
         p.sql("UPDATE run SET status = 'failed', identity = 'lost' WHERE number = 19000;"
               " UPDATE proposal SET params = '{\"x\":0.125}' WHERE number = 19000")

@@ -19,7 +19,7 @@ local function best_line(session, sweep)
   if sweep.goals then
     local found = find.one(session.store, sweep.name)
     return ("; %d on the front: pioche sweep front %s"):format(
-      #outcomes.front(outcomes.of(session.store, found)), sweep.name)
+      #outcomes.of(session.store, found):front(), sweep.name)
   end
   local ok, id = pcall(runs.find, session.store, sweep.name .. "/best")
   if not ok then return "" end

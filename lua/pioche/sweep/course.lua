@@ -5,7 +5,6 @@ local axes = require "pioche.axes"
 local domain = require "pioche.sweep.domain"
 local errors = require "pioche.errors"
 local fronts = require "pioche.fronts"
-local outcomes = require "pioche.sweep.outcomes"
 local price = require "pioche.price"
 local sweep_core = require "pioche.core.sweep"
 
@@ -23,10 +22,10 @@ local steps_max = 12           -- of the course of several goals
 local function records(sweep, points)
   local list, best = {}, math.huge
   local goal = aims.goals(sweep.spec)[1]
-  for n, point in ipairs(points) do
-    if outcomes.is_feasible(point) and point.losses[1] < best then
-      best = point.losses[1]
-      list[#list + 1] = { points = n, value = aims.loss(goal, best), id = point.name }
+  for n, loss in ipairs(points.losses[1] or {}) do
+    if loss < best and points:is_feasible(n) then
+      best = loss
+      list[#list + 1] = { points = n, value = aims.loss(goal, best), id = points:get(n).name }
     end
   end
   return list
@@ -36,19 +35,19 @@ end
 -- parts of what all of them cover.
 local function volumes(points)
   local rows, at = {}, {}
-  for n, point in ipairs(points) do
-    if outcomes.is_feasible(point) then
-      rows[#rows + 1] = point.losses
+  for n = 1, points.count do
+    if points:is_feasible(n) then
+      rows[#rows + 1] = points:get(n).losses
       at[n] = #rows
     end
   end
   if #rows == 0 then return {} end
   local scaled, reference = fronts.scaled(rows)
   local whole, list, count = check(sweep_core.hypervolume(scaled, reference)), {}, 0
-  local steps, n = math.min(steps_max, #points), 0
+  local steps, n = math.min(steps_max, points.count), 0
   for step = 1, steps do
-    for k = n + 1, #points * step // steps do count = at[k] or count end
-    n = #points * step // steps
+    for k = n + 1, points.count * step // steps do count = at[k] or count end
+    n = points.count * step // steps
     local some = table.move(scaled, 1, count, 1, {})
     local volume = check(sweep_core.hypervolume(some, reference))
     list[step] = { points = n, part = whole > 0 and volume / whole or 1.0 }
@@ -56,36 +55,44 @@ local function volumes(points)
   return list
 end
 
--- The course of a sweep so far.
+-- The course of a sweep so far. points: of sweep/outcomes.lua.
 function course.so_far(sweep, points)
   if sweep.spec.goals then return volumes(points) end
   return records(sweep, points)
 end
 
--- At most so many of these points: the best half of them, and the newest.
-local function some_of(points)
-  if #points <= known_max then return points end
-  local order, kept, list = {}, {}, {}
-  for i in ipairs(points) do order[i] = i end
-  table.sort(order, function(a, b)
-    local x, y = points[a].violation or 0, points[b].violation or 0
+-- The best `count` of the points, in their order: a list of places.
+local function best_of(points, count)
+  local losses, violations, order = points.losses[1], points.violations, {}
+  local function is_before(a, b)
+    local x, y = violations and violations[a] or 0, violations and violations[b] or 0
     if x ~= y then return x < y end
-    if points[a].losses[1] ~= points[b].losses[1] then return points[a].losses[1] < points[b].losses[1] end
+    if losses[a] ~= losses[b] then return losses[a] < losses[b] end
     return a < b
-  end)
-  for i = 1, known_max // 2 do kept[order[i]] = true end
-  for i = #points, 1, -1 do
-    if #list == known_max - known_max // 2 then break end
-    if not kept[i] then
-      kept[i] = true
-      list[#list + 1] = i
+  end
+  for i = 1, points.count do
+    local at = #order
+    if at < count or is_before(i, order[at]) then
+      while at > 0 and is_before(i, order[at]) do at = at - 1 end
+      table.insert(order, at + 1, i)
+      order[count + 1] = nil
     end
   end
-  list = {}
-  for i, point in ipairs(points) do
-    if kept[i] then list[#list + 1] = point end
+  return order
+end
+
+-- At most so many of these points, a list: the best half of them, and the newest.
+local function some_of(points)
+  if points.count <= known_max then return points:list() end
+  local places, kept = best_of(points, known_max // 2), {}
+  for _, i in ipairs(places) do kept[i] = true end
+  for i = points.count, 1, -1 do
+    if #places == known_max then break end
+    if not kept[i] then places[#places + 1] = i end
   end
-  return list
+  table.sort(places)
+  for k, i in ipairs(places) do places[k] = points:get(i) end
+  return places
 end
 
 -- What a Gaussian process of these points expects the next one to improve the best by, where
@@ -108,10 +115,11 @@ local function expected(sweep, points)
 end
 
 local function left_of_one(store, sweep, points)
-  local fine = outcomes.feasible(points)
-  if #fine < points_min then return nil end
   local losses = {}
-  for i, point in ipairs(fine) do losses[i] = point.losses[1] end
+  for i, loss in ipairs(points.losses[1] or {}) do
+    if points:is_feasible(i) then losses[#losses + 1] = loss end
+  end
+  if #losses < points_min then return nil end
   table.sort(losses)
   local found = losses[(#losses + 1) // 2] - losses[1]
   if not (found > 0 and found < math.huge) then return nil end
@@ -123,12 +131,12 @@ local function left_of_one(store, sweep, points)
 end
 
 local function left_of_several(points)
-  if #points < points_min then return nil end
-  local list = volumes(table.move(points, 1, #points, 1, {}))
+  if points.count < points_min then return nil end
+  local list = volumes(points)
   if #list == 0 then return nil end
   local before = 0.0
   for _, item in ipairs(list) do
-    if item.points <= #points * 3 // 4 then before = item.part end
+    if item.points <= points.count * 3 // 4 then before = item.part end
   end
   return { part = 1 - before, is_little = 1 - before < little }
 end

@@ -30,11 +30,9 @@ end
 
 -- Give these points (sweep/outcomes.lua) their parameters.
 function domain.add_params(store, sweep, points)
-  local by_number = {}
-  for _, point in ipairs(points) do by_number[point.number] = point end
-  for row in store:each("SELECT number, params FROM proposal WHERE sweep_id = ?", sweep.id) do
-    local point = by_number[row.number]
-    if point then point.params = check(json.decode(row.params)) end
+  for _, point in ipairs(points) do
+    point.params = check(json.decode(check(store:one("SELECT params FROM proposal WHERE sweep_id = ? AND number = ?",
+      sweep.id, point.number)).params))
   end
 end
 

@@ -16,7 +16,7 @@ local front = {}
 -- The points of the front with their parameters, and all points.
 local function load(store, sweep)
   local all = outcomes.of(store, sweep)
-  local list, ids = outcomes.front(all), {}
+  local list, ids = all:front(), {}
   for i, point in ipairs(list) do ids[i] = point.id end
   for i, run in ipairs(#ids > 0 and runs.load(store, ids, { params = true }) or {}) do
     list[i].params = run.params
@@ -105,13 +105,13 @@ function front.run(ctx, words)
   end
   local list, all = load(store, sweep)
   if ctx.json then
-    ctx.out(ctx.encode { experiment = sweep.experiment, id = sweep.ulid, points = #all,
-      feasible = #outcomes.feasible(all), front = to_json(sweep, list) } .. "\n")
+    ctx.out(ctx.encode { experiment = sweep.experiment, id = sweep.ulid, points = all.count,
+      feasible = all:feasible_count(), front = to_json(sweep, list) } .. "\n")
   elseif ctx.csv then
     print_csv(ctx, sweep, list)
   elseif #list == 0 then
     ctx.note(("%s: no finished run %s\n"):format(sweep.experiment,
-      #all > 0 and "meets the constraints" or "has logged " .. term.clean(aims.text(sweep.spec))))
+      all.count > 0 and "meets the constraints" or "has logged " .. term.clean(aims.text(sweep.spec))))
   else
     print_table(ctx, sweep, list)
   end

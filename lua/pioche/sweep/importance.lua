@@ -46,7 +46,7 @@ end
 -- The points with their parameters, by one goal or by all; raises where they are too few.
 local function load(ctx, store, sweep, least)
   local goal = chosen_goal(ctx, sweep)
-  local points = outcomes.of(store, sweep)
+  local points = outcomes.of(store, sweep):list()
   if #points < least then
     errors.raise("not_found", "%s: %d finished point%s %s logged %s: expected at least %d", sweep.experiment,
       #points, #points == 1 and "" or "s", #points == 1 and "has" or "have", aims.text(sweep.spec), least)
@@ -134,7 +134,7 @@ end
 -- how many points; nil where nothing can be told, or so little that it would mislead.
 function importance.of(store, sweep)
   if #aims.goals(sweep.spec) == 0 then return nil end
-  local points = outcomes.of(store, sweep)
+  local points = outcomes.of(store, sweep):list()
   if #points < compared_min or all_same(points) then return nil end
   domain.add_params(store, sweep, points)
   return weights.ped(sweep, points), #points

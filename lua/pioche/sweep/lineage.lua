@@ -33,7 +33,7 @@ function lineage.of(store, sweep)
   local ends = (sweep.spec.search.options or {}).ends
   for i, row in ipairs(check(store:rows([[SELECT p.number AS number, p.params AS params, p.lineage AS lineage,
       p.observation AS observation, e.name || '-' || r.number AS run, r.status AS status
-      FROM proposal p JOIN proposal_run q ON q.sweep_id = p.sweep_id AND q.number = p.number
+      FROM proposal p CROSS JOIN proposal_run q ON q.sweep_id = p.sweep_id AND q.number = p.number
       JOIN run r ON r.id = q.run_id JOIN experiment e ON e.id = r.experiment_id
      WHERE p.sweep_id = ? AND p.lineage IS NOT NULL ORDER BY p.number]], sweep.id))) do
     local known, params = check(json.decode(row.lineage)), check(json.decode(row.params))

@@ -37,7 +37,7 @@ end
 local function front_names(store, sweep)
   if not sweep.spec.goals then return json.null end
   local names = json.array {}
-  for i, point in ipairs(outcomes.front(outcomes.of(store, sweep))) do names[i] = point.name end
+  for i, point in ipairs(outcomes.of(store, sweep):front()) do names[i] = point.name end
   return names
 end
 
@@ -126,7 +126,7 @@ end
 -- The points of a front, the first few.
 local function print_front(ctx, store, sweep)
   local goals = aims.goals(sweep.spec)
-  local front = outcomes.front(outcomes.of(store, sweep))
+  local front = outcomes.of(store, sweep):front()
   for i = 1, math.min(#front, front_shown) do
     local words = {}
     for g, goal in ipairs(goals) do words[g] = goal.key .. " " .. format.value(front[i].values[g]) end
@@ -142,7 +142,7 @@ local function print_constraints(ctx, store, sweep)
   if not sweep.spec.constraints then return end
   local all = outcomes.of(store, sweep)
   local count = #sweep.spec.constraints
-  ctx.out(("meet     %d of %d points meet the constraint%s\n"):format(#outcomes.feasible(all), #all,
+  ctx.out(("meet     %d of %d points meet the constraint%s\n"):format(all:feasible_count(), all.count,
     count == 1 and "" or "s"))
 end
 
@@ -207,8 +207,8 @@ local function left_text(sweep, left)
 end
 
 local function print_course(ctx, store, sweep)
-  local points = #aims.goals(sweep.spec) > 0 and outcomes.of(store, sweep) or {}
-  local so_far = #points > 0 and course.so_far(sweep, points) or {}
+  local points = outcomes.of(store, sweep)
+  local so_far = course.so_far(sweep, points)
   if #so_far == 0 then return end
   line(ctx, "course   %s", course_text(sweep, so_far))
   local left = course.left(store, sweep, points)
@@ -232,8 +232,8 @@ local function print_sweep(ctx, store, sweep, rungs, members)
   if raced then standing.print(ctx, raced) end
   if found then law.print(ctx, found) end
   if #members > 0 then lineage.print(ctx, members) end
-  local taken, whole = find.steps(store, sweep)
   if #rungs == 0 then return end
+  local taken, whole = find.steps(store, sweep)
   if taken and whole > 0 then
     ctx.out(("steps    %d, which is %.0f %% of those without a rule\n"):format(taken, 100 * taken / whole))
   end
@@ -259,9 +259,9 @@ function list.show(ctx, words)
   if not ctx.json then return print_sweep(ctx, store, sweep, rungs, members) end
   local value = to_json(store, sweep)
   value.steps, value.steps_whole = find.steps(store, sweep)
-  local points = #aims.goals(sweep.spec) > 0 and outcomes.of(store, sweep) or {}
-  value.course = json.array(#points > 0 and course.so_far(sweep, points) or {})
-  value.left = or_null(#points > 0 and course.left(store, sweep, points) or nil)
+  local points = outcomes.of(store, sweep)
+  value.course = json.array(course.so_far(sweep, points))
+  value.left = or_null(course.left(store, sweep, points))
   value.audit = or_null(audit.of(store, sweep))
   local raced, found = standing.of(store, sweep), law.of(store, sweep)
   value.race, value.law = raced and standing.json(raced) or json.null, found and law.json(found) or json.null

@@ -25,7 +25,7 @@ end
 local function front_of(self, sweep_id)
   if self.fronts[sweep_id] then return self.fronts[sweep_id] end
   local numbers, set = {}, {}
-  for _, point in ipairs(outcomes.front(outcomes.of(self.store, find.by_id(self.store, sweep_id)))) do
+  for _, point in ipairs(outcomes.of(self.store, find.by_id(self.store, sweep_id)):front()) do
     numbers[point.number] = true
   end
   for row in self.store:each("SELECT number, run_id FROM proposal_run WHERE sweep_id = ?", sweep_id) do
