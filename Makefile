@@ -24,7 +24,7 @@ LDLIBS   = $(shell pkg-config --libs $(filter-out libgit2 libcrypto,$(PACKAGES))
 LDFLAGS  = $(SANFLAGS) -pthread
 
 # The client library needs libc alone: no SQLite, Lua, jansson or libuv.
-LIB_SRC  := $(wildcard core/client/*.c) $(filter-out core/base/element.c core/base/json.c core/base/safetensors.c,$(wildcard core/base/*.c)) \
+LIB_SRC  := $(wildcard core/client/*.c) $(filter-out core/base/json.c core/base/safetensors.c,$(wildcard core/base/*.c)) \
             $(addprefix core/sys/,fs.c fs_place.c fs_tree.c hash.c journal.c journal_read.c library.c save.c shm.c sock.c)
 CORE_SRC := $(filter-out core/cli/main.c core/bind/precompile.c core/store/extension.c,$(wildcard core/*/*.c))
 # The half of core/store that reads points stands on its own: pioche_sqlite.so

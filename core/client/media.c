@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/element.h"
 #include "base/histogram.h"
 #include "base/mem.h"
 #include "client/name.h"
@@ -175,57 +176,15 @@ static int tell_missing(pio_run *run, const media *m, int rc, const pio_err *why
 
 /* ---- histograms ------------------------------------------------------------------- */
 
-static double of_f32_bits(uint32_t bits)
-{
-	float value;
-	memcpy(&value, &bits, sizeof value);
-	return (double)value;
-}
-
-static double of_f16_bits(uint16_t half)
-{
-	uint32_t sign = (uint32_t)(half & 0x8000) << 16, exponent = half >> 10 & 0x1f, fraction = half & 0x3ff;
-	if (exponent == 0x1f)
-		return of_f32_bits(sign | 0x7f800000u | fraction << 13);
-	if (exponent)
-		return of_f32_bits(sign | (exponent + 112) << 23 | fraction << 13);
-	double value = (double)fraction * 0x1p-24;
-	return sign ? -value : value;
-}
-
-/* One element; sizes as pio_dtype_bytes tells. */
-static double value_at(pio_dtype dtype, const uint8_t *at)
-{
-#define READ(type, variable) type variable; memcpy(&variable, at, sizeof variable)
-	switch (dtype) {
-	case PIO_BOOL: return *at != 0;
-	case PIO_U8: return *at;
-	case PIO_I8: return (int8_t)*at;
-	case PIO_I16: { READ(int16_t, v); return v; }
-	case PIO_U16: { READ(uint16_t, v); return v; }
-	case PIO_F16: { READ(uint16_t, v); return of_f16_bits(v); }
-	case PIO_BF16: { READ(uint16_t, v); return of_f32_bits((uint32_t)v << 16); }
-	case PIO_I32: { READ(int32_t, v); return v; }
-	case PIO_U32: { READ(uint32_t, v); return v; }
-	case PIO_F32: { READ(float, v); return (double)v; }
-	case PIO_F64: { READ(double, v); return v; }
-	case PIO_I64: { READ(int64_t, v); return (double)v; }
-	case PIO_U64: { READ(uint64_t, v); return (double)v; }
-	}
-#undef READ
-	return 0;
-}
-
 static int count_values(pio_histogram *histogram, pio_dtype dtype, const uint8_t *values, size_t count,
                         pio_err *err)
 {
 	double block[BLOCK_VALUES];
-	size_t width = pio_dtype_bytes(dtype);
+	const pio_element *element = pio_element_find(pio_dtype_name(dtype));
 	int rc = 0;
 	for (size_t done = 0; done < count && !rc;) {
 		size_t n = count - done < BLOCK_VALUES ? count - done : BLOCK_VALUES;
-		for (size_t i = 0; i < n; i++)
-			block[i] = value_at(dtype, values + (done + i) * width);
+		pio_element_decode(block, element, values + done * (size_t)element->size_bytes, n);
 		rc = pio_histogram_add(histogram, block, n, err);
 		done += n;
 	}

@@ -91,7 +91,7 @@ PIO_API int pio_log_int(pio_run *run, pio_key key, int64_t step, int64_t value);
 /* Element types, with the names of the safetensors format. */
 typedef enum pio_dtype {
 	PIO_BOOL, PIO_U8, PIO_I8, PIO_I16, PIO_U16, PIO_F16, PIO_BF16, PIO_I32,
-	PIO_U32, PIO_F32, PIO_F64, PIO_I64, PIO_U64
+	PIO_U32, PIO_F32, PIO_F64, PIO_I64, PIO_U64, PIO_F8_E4M3, PIO_F8_E5M2, PIO_F8_E8M0
 } pio_dtype;
 
 /* How `count` values of type `dtype` are spread (weights, gradients), as a

@@ -22,11 +22,12 @@ from pioche_values import _DTYPES, _array, _bytes, _dict, _integer, _name_of
 _TREE = "pioche.tree."  # and the role: the tensor of "extra" that says how it was nested
 _NESTED_MAX = 100       # a dict that holds itself has no end
 _DTYPE_NAMES = {0: "BOOL", 1: "U8", 2: "I8", 3: "I16", 4: "U16", 5: "F16", 6: "BF16", 7: "I32", 8: "U32",
-                9: "F32", 10: "F64", 11: "I64", 12: "U64"}
+                9: "F32", 10: "F64", 11: "I64", 12: "U64", 13: "F8_E4M3", 14: "F8_E5M2", 15: "F8_E8M0"}
 _TYPES = {_DTYPE_NAMES[number]: name for name, number in _DTYPES.items()}  # "F32": "float32"
-_WIDTHS = {name: int(re.sub(r"\D", "", name) or 8) // 8 for name in _TYPES}
+_WIDTHS = {name: int(re.sub(r"^\D+|_.*", "", name) or 8) // 8 for name in _TYPES}
 _FORMATS = {"BOOL": "?", "U8": "B", "I8": "b", "I16": "h", "U16": "H", "F16": "e", "BF16": "H", "I32": "i",
-            "U32": "I", "F32": "f", "F64": "d", "I64": "q", "U64": "Q"}
+            "U32": "I", "F32": "f", "F64": "d", "I64": "q", "U64": "Q", "F8_E4M3": "B", "F8_E5M2": "B", "F8_E8M0": "B"}
+_BYTES = {"bfloat16": "uint16", "float8_e4m3fn": "uint8", "float8_e5m2": "uint8", "float8_e8m0fnu": "uint8"}
 
 
 class _CPart(ctypes.Structure):
@@ -75,7 +76,7 @@ def _is_tensor(value: Any) -> bool:
         return False
     try:
         memoryview(value)
-    except (TypeError, ValueError, BufferError):
+    except (TypeError, ValueError, BufferError, RuntimeError):  # the last of JAX, of what is on a GPU
         return hasattr(value, "__array__")  # _array tells what is wrong with it
     return True
 
@@ -219,7 +220,7 @@ def _read_index(path: str, rank: int) -> Dict[str, Dict[str, _Entry]]:
 class Role(Mapping[str, Any]):
     """What one role of a checkpoint holds, by name: names that were nested are joined
     by dots. A tensor is read when it is asked for, as a NumPy array where there is
-    NumPy (which shows bfloat16 as uint16), else as a memoryview."""
+    NumPy (which shows bfloat16 as uint16, float8 as uint8), else as a memoryview."""
 
     def __init__(self, saved: "Saved", name: str):
         self._saved, self._name = saved, name
@@ -334,7 +335,7 @@ def _as_array(data: bytearray, dtype: str, shape: Tuple[int, ...]) -> Any:
         if 0 in shape:  # a memoryview has no such shape
             return view.cast(_FORMATS[dtype])
         return view.cast("B").cast(_FORMATS[dtype], shape)
-    return numpy.frombuffer(data, _TYPES[dtype].replace("bfloat16", "uint16")).reshape(shape)
+    return numpy.frombuffer(data, _BYTES.get(_TYPES[dtype], _TYPES[dtype])).reshape(shape)
 
 
 class Saved(Mapping[str, Role]):

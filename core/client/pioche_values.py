@@ -126,7 +126,8 @@ def _json(value: Any) -> bytes:
 # ---- arrays, images, tables ----------------------------------------------------------
 
 _DTYPES = {"bool": 0, "uint8": 1, "int8": 2, "int16": 3, "uint16": 4, "float16": 5, "bfloat16": 6,
-           "int32": 7, "uint32": 8, "float32": 9, "float64": 10, "int64": 11, "uint64": 12}
+           "int32": 7, "uint32": 8, "float32": 9, "float64": 10, "int64": 11, "uint64": 12,
+           "float8_e4m3fn": 13, "float8_e5m2": 14, "float8_e8m0fnu": 15}
 _FORMATS = {"?": "bool", "B": "uint8", "b": "int8", "h": "int16", "H": "uint16", "e": "float16",
             "i": "int32", "I": "uint32", "f": "float32", "d": "float64", "q": "int64", "Q": "uint64",
             "l": "int64", "L": "uint64", "c": "uint8"}
@@ -137,6 +138,23 @@ def _stays_on_gpu(tensor: Any) -> bool:
     version = getattr(sys.modules.get("torch"), "version", None)
     return (tensor.device.type == "cuda" and bool(getattr(version, "cuda", None)) and tensor.is_contiguous() and
             not tensor.is_neg())
+
+
+def _view(what: str, name: str, value: Any) -> Tuple[memoryview, str]:
+    """The memory of an array, and the type of its elements. Those that NumPy does not have
+    itself (bfloat16, float8: JAX's arrays, ml_dtypes) are in no buffer, but their bytes are; and
+    what JAX has on a GPU is copied from there."""
+    try:
+        view = memoryview(value)
+        return view, _FORMATS.get(view.format.lstrip("@=<"), view.format)
+    except (TypeError, ValueError, BufferError, RuntimeError):
+        dtype = str(getattr(value, "dtype", ""))
+        if not dtype or not hasattr(value, "__array__"):
+            raise TypeError("%s %r is a %s: an array expected" % (what, name, _name_of(value))) from None
+    if dtype not in _DTYPES:
+        return memoryview(b""), dtype  # which is told
+    array = value.__array__()
+    return memoryview(array.view("u%d" % array.dtype.itemsize)), dtype
 
 
 def _array(what: str, name: str, value: Any, gpu: bool = False) -> Tuple[int, Sequence[int], Optional[int], Any]:
@@ -154,11 +172,7 @@ def _array(what: str, name: str, value: Any, gpu: bool = False) -> Tuple[int, Se
         dtype = str(owner.dtype).rpartition(".")[2]
         shape, address = tuple(owner.shape), owner.data_ptr()
     else:
-        try:
-            view = memoryview(value)
-        except (TypeError, ValueError):
-            raise TypeError("%s %r is a %s: an array expected" % (what, name, _name_of(value))) from None
-        dtype = _FORMATS.get(view.format.lstrip("@=<"), view.format)
+        view, dtype = _view(what, name, value)
         shape = view.shape or ()
         if not view.c_contiguous or view.readonly or 0 in shape:
             owner = bytearray(view.tobytes() or b" ")

@@ -41,7 +41,8 @@ static const struct {
 	[PIO_I16] = { "I16", 2 }, [PIO_U16] = { "U16", 2 }, [PIO_F16] = { "F16", 2 },
 	[PIO_BF16] = { "BF16", 2 }, [PIO_I32] = { "I32", 4 }, [PIO_U32] = { "U32", 4 },
 	[PIO_F32] = { "F32", 4 }, [PIO_F64] = { "F64", 8 }, [PIO_I64] = { "I64", 8 },
-	[PIO_U64] = { "U64", 8 },
+	[PIO_U64] = { "U64", 8 }, [PIO_F8_E4M3] = { "F8_E4M3", 1 }, [PIO_F8_E5M2] = { "F8_E5M2", 1 },
+	[PIO_F8_E8M0] = { "F8_E8M0", 1 },
 };
 
 #define DTYPES (sizeof dtypes / sizeof dtypes[0])

@@ -110,7 +110,7 @@ static int report(work *w, size_t i, int *published, pio_err *err)
 	                       .size_bytes = (uint64_t)c->size_bytes };
 	int64_t taken_ns = pio_clock_mono_ns() - w->begin_ns;
 	pio_save save = { .rank = (uint32_t)i, .writers = (uint32_t)w->import->count, .time_ns = pio_clock_wall_ns(),
-	                  .step = w->import->step, .stall_ns = taken_ns, .total_ns = taken_ns, .hash_ns = c->hash_ns,
+	                  .step = w->import->step, .total_ns = taken_ns, .hash_ns = c->hash_ns,
 	                  .sync = PIO_SAVE_FSYNC, .fsyncs = i ? 0 : w->fsyncs, .count = 1, .files = &file };
 	pio_save_put(&payload, &save);
 	int rc = pio_str_check(&payload, err);

@@ -51,7 +51,8 @@ def test_compressed_and_through_a_pipe():
              "tagmanifest-sha256.txt manifest-sha256.txt")
         p.pioche("export", "big-1", "--zstd", "-o", "y.tar.zst")
         assert digest(p.path("y.tar.zst")) == said["sha256"]
-        p.sh(f"{harness.PIOCHE!r} export big-1 --to - | cmp - x.tar")
+        for way in ("--to", "-o"):
+            p.sh(f"{harness.PIOCHE!r} export big-1 {way} - | cmp - x.tar; test ! -e ./-")
         p.sh(f"{harness.PIOCHE!r} export big-1 --to - --zstd 2>told | cmp - y.tar.zst; grep -q {said['sha256']} told")
         assert "exclude each other" in p.pioche("export", "big-1", "--to", "-", "-o", "z.tar", expect=2).err
         assert not os.path.exists(p.path("z.tar"))

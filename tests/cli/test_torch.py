@@ -118,6 +118,7 @@ def model_state():
     torch.manual_seed(7)
     square = torch.randn(6, 5)
     return {"a.weight": square.to(torch.bfloat16), "a.turned": square.t(), "a.every": square[::2, 1:4],
+            "f8": square.to(torch.float8_e4m3fn), "f5": square.t().to(torch.float8_e5m2),
             "one": torch.tensor(2.5, dtype=torch.float16), "empty": torch.empty(0, 3), "bytes": square.to(torch.int8),
             "mask": square > 0, "parameter": torch.nn.Parameter(square), "double": square.double().expand(2, 6, 5)}
 
@@ -158,6 +159,7 @@ with pioche.init() as run:
     torch.set_rng_state(saved["extra"].read("rng", torch=True))
     assert saved["model"]["double"].shape == (2, 6, 5) and saved["model"]["double"].dtype == "float64"
     assert saved["model"]["a.weight"].dtype == "uint16"  # NumPy has no bfloat16
+    assert saved["model"]["f8"].dtype == "uint8" and saved["model"].dtype("f8") == "float8_e4m3fn"
     part = saved["model"].read("double", (2, 2, 5), (0, 3, 0), torch=True)
     assert torch.equal(part, model["double"][:, 3:5])
     alone = safetensors.torch.load_file(sys.argv[1].partition("=")[2])

@@ -247,11 +247,32 @@ run = pioche.init()
 run.log({"f32": np.float32(0.1), "i64": np.int64(2**60 + 1), "f64": np.float64(0.1), "u8": np.uint8(200)})
 run.histogram("h", np.arange(6, dtype=np.float32).reshape(2, 3).T)
 run.image("i", np.zeros((4, 5, 3), np.uint8))
+class Type(str): pass
+class Foreign:  # as arrays of ml_dtypes and of JAX: in no buffer
+    def __init__(self, dtype, numbers):
+        self.dtype, self.numbers = Type(dtype), numbers
+        self.dtype.itemsize = numbers.itemsize
+    def __array__(self):
+        return self
+    def view(self, kind):
+        return self.numbers.view(kind)
+run.histogram("bf list", [1.0, 0.0, 2.0, float("nan")])
+run.histogram("f8 list", [1.0, 448.0, -1.0, float("nan")])
+eight = np.arange(12, dtype=np.uint8).reshape(3, 4).T
+run.histogram("bf", Foreign("bfloat16", np.array([[0x3f80, 0x4000], [0, 0x7fc0]], np.uint16).T))
+run.histogram("f8", Foreign("float8_e4m3fn", np.array([0x38, 0x7e, 0xb8, 0x7f], np.uint8)))
+run.checkpoint(1, {"model": {"f8": Foreign("float8_e5m2", eight), "e": Foreign("float8_e8m0fnu", eight[:0])}})
+try: run.checkpoint(2, {"model": {"w": Foreign("float4_e2m1fn", eight)}})
+except TypeError as e: assert "'w' has elements of type float4_e2m1fn: one of bool, " in str(e), e
+else: raise SystemExit("saved")
 """)
         heard = self.heard()
         self.assertEqual([v for _, _, v in heard.points], [struct.unpack("f", struct.pack("f", 0.1))[0],
                                                           2**60 + 1, 0.1, 200])
-        self.assertEqual([m["key"] for m in heard.media], ["h", "i"])
+        media = {m["key"]: m["data"] for m in heard.media}
+        self.assertEqual(set(media), {"h", "i", "bf", "f8", "bf list", "f8 list"})
+        self.assertEqual((media["bf"], media["f8"]), (media["bf list"], media["f8 list"]))
+        self.assertEqual(heard.checkpoints, 1)
 
 
 client.main(Media)

@@ -184,8 +184,11 @@ static void what_cannot_be_published_is_told(void **unused)
 	pio_journal_writer *w = journal_up(&f, 1);
 	check_ok(pio_fs_unlink(lost.path, &err));
 	put_checkpoint(w, 0, 1, 1, &lost, 1);
-	snprintf(outside.path, sizeof outside.path, "%s/staging/../pioche.db", f.dir);
-	put_checkpoint(w, 0, 2, 1, &outside, 1);
+	static const char *const ways_out[] = { "..", "../pioche.db", ULID_1 "/../../pioche.db", ULID_1 "/.." };
+	for (int i = 0; i < 4; i++) {
+		snprintf(outside.path, sizeof outside.path, "%s/staging/%s", f.dir, ways_out[i]);
+		put_checkpoint(w, 0, 20 + i, 1, &outside, 1);
+	}
 	check_ok(pio_fs_write(plain.path, "no tensors", 10, 0666, &err));
 	plain.bytes = 10;
 	put_checkpoint(w, 0, 3, 1, &plain, 1);
@@ -197,7 +200,9 @@ static void what_cannot_be_published_is_told(void **unused)
 	assert_int_equal(fold(&f, true).points, 1);
 	assert_int_equal(sql_int(f.store, "SELECT count(*) FROM checkpoint"), 0);
 	assert_int_equal(sql_int(f.store, "SELECT count(*) FROM event WHERE message LIKE '%cannot be published%'"),
-	                 4);
+	                 7);
+	assert_int_equal(sql_int(f.store, "SELECT count(*) FROM event WHERE message LIKE '%does not lie in the"
+	                         " store''s staging/%'"), 4);
 	assert_int_equal(pio_fs_type(path_in(f.dir, "pioche.db")), PIO_FS_FILE);
 	store_down(&f);
 }
@@ -246,6 +251,25 @@ static void dropping_keeps_shared_objects(void **unused)
 	check_ok(pio_store_verify(&r, f.store, NULL, NULL, NULL, &err));
 	assert_int_equal(r.orphans, 0);
 	check_fails(pio_store_checkpoint_drop(f.store, 1, &err), PIO_ENOTFOUND, "1");
+	store_down(&f);
+}
+
+static void run_sql(const fixture *f, const char *sql)
+{
+	assert_int_equal(sqlite3_exec(pio_store_db(f->store), sql, NULL, NULL, NULL), SQLITE_OK);
+}
+
+/* A program may log as a file what it saves as well. */
+static void dropping_keeps_what_was_logged(void **unused)
+{
+	(void)unused;
+	fixture f = store_up_run();
+	put_checkpoints(&f, three, 1);
+	fold(&f, true);
+	run_sql(&f, "INSERT INTO media (run_id, rank, kind, key, time_ns, mime, bytes, sha256) SELECT 1, 0, 'file',"
+	        " 'model', 1, '', 1, sha256 FROM checkpoint_file WHERE role = 'model'");
+	check_ok(pio_store_checkpoint_drop(f.store, 1, &err));
+	check_all_there(&f, 0, 1);
 	store_down(&f);
 }
 
@@ -413,6 +437,56 @@ static void staging_of_ended_attempts_is_swept(void **unused)
 	store_down(&f);
 }
 
+/* Of runs that the store does not know; the time is in the name. */
+static void staging_of_strangers_is_swept_when_it_is_old(void **unused)
+{
+	(void)unused;
+	static const char *const old[] = { "01BX5ZZKBKACTAV9WEVGEMMVRZ", "01BX5ZZKBKACTAV9WEVGEMMVS0",
+		"01BX5ZZKBKACTAV9WEVGEMMVS1" };
+	char staged[4][200], young[PIO_ULID_CHARS + 1];
+	pio_ulid ulid;
+	int fd = -1;
+	fixture f = store_up_run();
+	pio_ulid_new(&ulid);
+	pio_ulid_format(&ulid, young);
+	for (int i = 0; i < 4; i++) {
+		snprintf(staged[i], sizeof staged[i], "%s/staging/%s", f.dir, i < 3 ? old[i] : young);
+		check_ok(pio_fs_mkdirs(staged[i], 0777, &err));
+	}
+	/* The second is of an import that goes on, the third of a program that nobody adopted yet. */
+	check_ok(pio_fs_lock(&fd, path_in(staged[1], "lock"), &err));
+	snprintf(staged[0], sizeof staged[0], "%s/runs/%s", f.dir, old[2]);
+	check_ok(pio_fs_mkdirs(staged[0], 0777, &err));
+	check_ok(pio_store_checkpoint_recover(f.store, &err));
+	snprintf(staged[0], sizeof staged[0], "%s/staging/%s", f.dir, old[0]);
+	for (int i = 0; i < 4; i++)
+		assert_int_equal(pio_fs_type(staged[i]), i ? PIO_FS_DIR : PIO_FS_NONE);
+	check_ok(pio_fs_close(&fd, "lock", &err));
+	check_ok(pio_store_checkpoint_recover(f.store, &err));
+	assert_int_equal(pio_fs_type(staged[1]), PIO_FS_NONE);
+	store_down(&f);
+}
+
+/* Several that were to go, and a report that the others will never follow. */
+static void all_that_was_cut_short_is_finished(void **unused)
+{
+	(void)unused;
+	fixture f = store_up_run();
+	put_checkpoints(&f, three, 3);
+	fold(&f, true);
+	run_sql(&f, "UPDATE checkpoint SET state = 'dropping' WHERE step < 30;"
+	        " INSERT INTO checkpoint_save (attempt_id, step, writers, round, reports) VALUES (1, 40, 2, 0, 1)");
+	check_ok(pio_store_checkpoint_recover(f.store, &err));
+	check_all_there(&f, 1, 2);
+	assert_int_equal(sql_int(f.store, "SELECT count(*) FROM checkpoint_save"), 1);
+	pio_store_attempt_end end = { .result = "ok", .rank = -1, .exit_code = -1, .signal = -1,
+	                              .step = INT64_MIN };
+	check_ok(pio_store_attempt_finish(f.store, f.attempt, &end, &err));
+	check_ok(pio_store_checkpoint_recover(f.store, &err));
+	assert_int_equal(sql_int(f.store, "SELECT count(*) FROM checkpoint_save"), 0);
+	store_down(&f);
+}
+
 /* A full disk fails each of the ranks: a report costs the same, however many there were. */
 static void many_that_fail_cost_as_much_each(void **unused)
 {
@@ -449,12 +523,15 @@ int main(void)
 		cmocka_unit_test(what_cannot_be_published_is_told),
 		cmocka_unit_test(the_index_lists_every_tensor),
 		cmocka_unit_test(dropping_keeps_shared_objects),
+		cmocka_unit_test(dropping_keeps_what_was_logged),
 		cmocka_unit_test(a_checkpoint_with_a_missing_file_is_not_the_newest),
 		cmocka_unit_test(what_is_passed_over_is_said_once_with_the_reason),
 		cmocka_unit_test(a_kill_while_publishing_is_made_good),
 		cmocka_unit_test(an_error_while_publishing_is_made_good),
 		cmocka_unit_test(a_kill_while_dropping_is_made_good),
 		cmocka_unit_test(staging_of_ended_attempts_is_swept),
+		cmocka_unit_test(staging_of_strangers_is_swept_when_it_is_old),
+		cmocka_unit_test(all_that_was_cut_short_is_finished),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

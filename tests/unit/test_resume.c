@@ -187,7 +187,7 @@ static void a_tensor_is_read_back_by_the_index(void **state)
 	const char *data = path_in(dir, "tab\there\\"), *path = path_in(dir, "index");
 	check_ok(pio_fs_write(data, weights, sizeof weights, 0644, &err));
 	pio_str_printf(&index, "pioche-resume 2 41\nfile\tmodel\t0\t%s/tab\\there\\\\\ntensor\tw\\n\\\\x\tF32\t0\t2,3\n"
-	               "tensor\tpart\tI32\t16\t2\ntensor\tnone\tI32\t16\t0,5\n", dir);
+	               "tensor\tpart\tI32\t16\t2\ntensor\tnone\tI32\t16\t0,5\ntensor\tsmall\tF8_E5M2\t3\t2\n", dir);
 	check_ok(pio_fs_write(path, index.data, index.len, 0644, &err));
 	check_ok(pio_resume_open(&resume, path, &err));
 	assert_true(pio_resume_step(resume) == 41);
@@ -196,6 +196,8 @@ static void a_tensor_is_read_back_by_the_index(void **state)
 	check_ok(pio_resume_tensor(resume, 3, "model", "part", PIO_I32, 1, two, NULL, back, &err));
 	assert_memory_equal(back, weights + 4, 8);
 	check_ok(pio_resume_tensor(resume, 0, "model", "none", PIO_I32, 2, (int64_t[]){ 0, 5 }, NULL, NULL, &err));
+	check_ok(pio_resume_tensor(resume, 0, "model", "small", PIO_F8_E5M2, 1, two, NULL, back, &err));
+	assert_memory_equal(back, (const char *)weights + 3, 2);
 	check_fails(pio_resume_tensor(resume, 0, "optim.m", "part", PIO_I32, 1, two, NULL, back, &err),
 	            PIO_ENOTFOUND, "no tensor \"part\" of role \"optim.m\"");
 	check_fails(pio_resume_tensor(resume, 0, "model", "part", PIO_F32, 1, two, NULL, back, &err), PIO_EINVAL,

@@ -147,7 +147,8 @@ local function groups_of(ctx, ids, single)
 end
 
 local function run(ctx)
-  local store = ctx.reading()
+  local store, options = ctx.reading(), ctx.options
+  if options.output == "-" then options.to, options.output = "-", nil end
   local ids, single = chosen_runs(ctx, store)
   if #ids == 0 then errors.raise("not_found", "no run to export: none matches") end
   if ctx.options.tensorboard then return tensorboard.export(ctx, store, ids) end
@@ -213,7 +214,7 @@ JSON: {id, path, bytes, sha256, signature, files, runs, checkpoints, checkpoint,
 the last two of the newest checkpoint; an array of these where there is a bundle a run.]],
   options = {
     { name = "output", short = "o", arg = "X.tar",
-      help = "where to: a file or a folder (RUN.tar here unless told)" },
+      help = "where to: a file, a folder, or - as --to - (RUN.tar here unless told)" },
     { name = "checkpoints", arg = "WHICH",
       help = "best, last, all or none; several with commas (best, or last where there is no goal)" },
     { name = "weights-only", help = "without optimizer state" },
