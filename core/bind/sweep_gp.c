@@ -10,11 +10,16 @@
 
 #define GP "pioche.gp"
 
+pio_bind_gp *pio_bind_gp_check(lua_State *L, int index)
+{
+	pio_bind_gp *box = luaL_checkudata(L, index, GP);
+	luaL_argcheck(L, box->gp, index, "the model is closed");
+	return box;
+}
+
 pio_bind_gp *pio_bind_gp_get(lua_State *L)
 {
-	pio_bind_gp *box = luaL_checkudata(L, 1, GP);
-	luaL_argcheck(L, box->gp, 1, "the model is closed");
-	return box;
+	return pio_bind_gp_check(L, 1);
 }
 
 static int gp_close(lua_State *L)

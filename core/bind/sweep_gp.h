@@ -18,8 +18,9 @@ typedef struct pio_bind_gp {
 	pio_gp_axis axes[];
 } pio_bind_gp;
 
-/* The first argument, an open one. */
+/* The first argument, or the one at `index`, an open one. */
 pio_bind_gp *pio_bind_gp_get(lua_State *L);
+pio_bind_gp *pio_bind_gp_check(lua_State *L, int index);
 
 /* Methods. */
 int pio_bind_gp_distance(lua_State *L);

@@ -77,7 +77,39 @@ int pio_bind_gp_probe(lua_State *L)
 	return 1;
 }
 
-/* model:search(seed, number, { candidates, starts, calls }, region) -> how many points were
+/* The limits of a search: { models = { one a constraint }, met = { of each known point } }, or nil;
+ * they are in a userdata that is pushed. */
+static const pio_gp_limits *check_limits(lua_State *L, pio_bind_gp *box, int index)
+{
+	if (lua_isnoneornil(L, index))
+		return NULL;
+	luaL_checktype(L, index, LUA_TTABLE);
+	int models = lua_getfield(L, index, "models") == LUA_TTABLE ? lua_gettop(L) : 0;
+	int met = lua_getfield(L, index, "met") == LUA_TTABLE ? lua_gettop(L) : 0;
+	luaL_argcheck(L, models && met, index, "expected { models, met }");
+	size_t count = lua_rawlen(L, models), known = pio_gp_count(box->gp);
+	luaL_argcheck(L, lua_rawlen(L, met) == known, index, "expected of each known point whether it meets them");
+	pio_gp_limits *limits = lua_newuserdatauv(L, sizeof *limits + (count + 1) * sizeof(pio_gp *) + known, 0);
+	pio_gp **all = (pio_gp **)(limits + 1);
+	bool *is_met = (bool *)(all + count + 1);
+	for (size_t i = 0; i < count; i++) {
+		lua_rawgeti(L, models, (lua_Integer)i + 1);
+		const pio_bind_gp *other = pio_bind_gp_check(L, -1);
+		luaL_argcheck(L, other->axes_count == box->axes_count && other->gp != box->gp, index,
+		              "expected models of the same axes");
+		all[i] = other->gp;
+		lua_pop(L, 1);
+	}
+	for (size_t i = 0; i < known; i++) {
+		lua_rawgeti(L, met, (lua_Integer)i + 1);
+		is_met[i] = lua_toboolean(L, -1);
+		lua_pop(L, 1);
+	}
+	*limits = (pio_gp_limits){ .all = all, .count = (int)count, .is_met = is_met };
+	return limits;
+}
+
+/* model:search(seed, number, { candidates, starts, calls }, region, limits) -> how many points were
  * found */
 int pio_bind_gp_search(lua_State *L)
 {
@@ -90,8 +122,10 @@ int pio_bind_gp_search(lua_State *L)
 	pio_draw draw = pio_draw_init(luaL_checkinteger(L, 2), luaL_checkinteger(L, 3), "gp", 2);
 	reserve_found(L, box, (size_t)effort.starts * (size_t)box->axes_count);
 	pio_err err = PIO_ERR_INIT;
+	lua_settop(L, 6);
 	const pio_gp_region *region = check_region(L, box, 5);
-	if (pio_gp_search(box->found, &box->found_count, box->gp, &effort, region, &draw, &err))
+	const pio_gp_limits *limits = check_limits(L, box, 6);
+	if (pio_gp_search(box->found, &box->found_count, box->gp, &effort, region, limits, &draw, &err))
 		return pio_bind_fail(L, &err);
 	lua_pushinteger(L, (lua_Integer)box->found_count);
 	return 1;
@@ -115,17 +149,20 @@ int pio_bind_gp_candidate(lua_State *L)
 	return 1;
 }
 
-/* model:gain(i): how much a candidate is expected to be below the best, in values */
+/* model:gain(i, limits): how much a candidate is expected to be below the best, in values */
 int pio_bind_gp_gain(lua_State *L)
 {
 	pio_bind_gp *box = pio_bind_gp_get(L);
 	lua_Integer i = luaL_checkinteger(L, 2);
+	lua_settop(L, 3);
 	luaL_argcheck(L, i >= 1 && (size_t)i <= box->found_count, 2, "there is no such candidate");
 	double unit[PIO_GP_AXES_MAX], mean, deviation, best;
 	pio_gp_unit(unit, box->gp, box->found + (i - 1) * box->axes_count);
 	pio_gp_predict(&mean, &deviation, NULL, NULL, box->gp, unit);
-	pio_gp_best(&best, box->gp);
-	double gain = pio_real_exp(pio_gp_log_improvement(mean, deviation, best));
-	lua_pushnumber(L, gain * pio_gp_scale(box->gp));
+	const pio_gp_limits *limits = check_limits(L, box, 3);
+	pio_gp_best(&best, box->gp, limits ? limits->is_met : NULL);
+	double gain = pio_gp_log_improvement(mean, deviation, best);
+	gain += limits ? pio_gp_log_feasible(NULL, limits, unit) : 0;
+	lua_pushnumber(L, pio_real_exp(gain) * pio_gp_scale(box->gp));
 	return 1;
 }

@@ -29,11 +29,12 @@ struct pio_gp {
 	double *rows;                      /* in units, row by row */
 	double *columns;                   /* the same, axis by axis */
 	double *z, *alpha, *work;          /* values; solutions; of one row each */
+	double *fitted;                    /* what the model thinks of what is known */
 	double *matrix, *inverse, *slope;  /* count x count */
 	double noise, mean, variance;
 	double unit;                       /* a standardized value in values of the better half */
-	size_t best;
-	double best_mean, evidence, log_det;
+	double zero;                       /* 0, standardized */
+	double evidence, log_det;
 };
 
 int pio_gp_new(pio_gp **out, const pio_gp_axis *axes, int axes_count, pio_err *err)
@@ -63,11 +64,13 @@ static void drop_rows(pio_gp *gp)
 	pio_free(gp->columns);
 	pio_free(gp->z);
 	pio_free(gp->alpha);
+	pio_free(gp->fitted);
 	pio_free(gp->work);
 	pio_free(gp->matrix);
 	pio_free(gp->inverse);
 	pio_free(gp->slope);
-	gp->rows = gp->columns = gp->z = gp->alpha = gp->work = gp->matrix = gp->inverse = gp->slope = NULL;
+	gp->rows = gp->columns = gp->z = gp->alpha = gp->fitted = gp->work = NULL;
+	gp->matrix = gp->inverse = gp->slope = NULL;
 	gp->capacity = gp->count = gp->known = 0;
 }
 
@@ -89,12 +92,13 @@ static int reserve(pio_gp *gp, size_t count, pio_err *err)
 	gp->columns = pio_alloc(n * d * sizeof(double));
 	gp->z = pio_alloc(n * sizeof(double));
 	gp->alpha = pio_alloc(n * sizeof(double));
+	gp->fitted = pio_alloc(n * sizeof(double));
 	gp->work = pio_alloc(2 * n * sizeof(double));
 	gp->matrix = pio_alloc(n * n * sizeof(double));
 	gp->inverse = pio_alloc(n * n * sizeof(double));
 	gp->slope = pio_alloc(n * n * sizeof(double));
-	if (!gp->rows || !gp->columns || !gp->z || !gp->alpha || !gp->work || !gp->matrix || !gp->inverse ||
-	    !gp->slope) {
+	if (!gp->rows || !gp->columns || !gp->z || !gp->alpha || !gp->fitted || !gp->work || !gp->matrix ||
+	    !gp->inverse || !gp->slope) {
 		drop_rows(gp);
 		return pio_fail(err, PIO_ENOMEM, "out of memory for a model of %zu points", n);
 	}
@@ -368,7 +372,7 @@ int pio_gp_learn(pio_gp *gp, const double *points, const double *values, size_t 
 	gp->count = gp->known = count;
 	for (size_t i = 0; i < count; i++)
 		put_row(gp, i, points + i * (size_t)d);
-	gp->unit = pio_standard(gp->z, gp->work, values, count, gp->view.is_plain);
+	gp->unit = pio_standard(gp->z, &gp->zero, gp->work, values, count, gp->view.is_plain);
 	for (int a = 0; a <= d; a++) {
 		low[a] = pio_real_log(a < d ? LENGTH_MIN : gp->view.noise_min);
 		high[a] = a < d ? pio_real_log(LENGTH_MAX) : 0;
@@ -417,18 +421,11 @@ static int settle(pio_gp *gp, pio_err *err)
 	                " width, and goals that are finite numbers", gp->count);
 }
 
-/* What the model thinks of each known point; of the best of them. */
-static void find_best(pio_gp *gp)
+/* What the model thinks of each known point. */
+static void fit(pio_gp *gp)
 {
-	gp->best_mean = INFINITY;
-	for (size_t i = 0; i < gp->known; i++) {
-		/* R alpha = z - mean, and R has the noise on its diagonal */
-		double mean = gp->z[i] - gp->noise * gp->alpha[i];
-		if (mean < gp->best_mean) {
-			gp->best_mean = mean;
-			gp->best = i;
-		}
-	}
+	for (size_t i = 0; i < gp->known; i++) /* R alpha = z - mean, and R has the noise on its diagonal */
+		gp->fitted[i] = gp->z[i] - gp->noise * gp->alpha[i];
 }
 
 int pio_gp_know(pio_gp *gp, const double *points, const double *values, size_t count,
@@ -440,17 +437,17 @@ int pio_gp_know(pio_gp *gp, const double *points, const double *values, size_t c
 		return rc;
 	for (size_t i = 0; i < count; i++)
 		put_row(gp, i, points + i * d);
-	gp->unit = pio_standard(gp->z, gp->work, values, count, gp->view.is_plain);
+	gp->unit = pio_standard(gp->z, &gp->zero, gp->work, values, count, gp->view.is_plain);
 	gp->count = gp->known = count;
 	rc = settle(gp, err);
 	if (rc)
 		return rc;
 	solve(gp);
-	find_best(gp);
+	fit(gp);
 	gp->evidence = -0.5 * ((double)count * pio_real_log(gp->variance) + gp->log_det);
 	if (!pending_count)
 		return 0;
-	double variance = gp->variance, best_mean = gp->best_mean;
+	double variance = gp->variance;
 	for (size_t i = 0; i < pending_count; i++) {
 		double mean, deviation;
 		put_row(gp, count + i, pending + i * d);
@@ -463,7 +460,6 @@ int pio_gp_know(pio_gp *gp, const double *points, const double *values, size_t c
 		return rc;
 	solve(gp);
 	gp->variance = variance; /* what is only believed says nothing of that */
-	gp->best_mean = best_mean;
 	return 0;
 }
 
@@ -505,10 +501,26 @@ void pio_gp_predict(double *mean, double *deviation, double *mean_gradient, doub
 	}
 }
 
-size_t pio_gp_best(double *mean, const pio_gp *gp)
+size_t pio_gp_best(double *mean, const pio_gp *gp, const bool *counts)
 {
-	*mean = gp->best_mean;
-	return gp->best;
+	size_t best = 0;
+	*mean = INFINITY;
+	for (size_t i = 0; i < gp->known; i++)
+		if ((!counts || counts[i]) && gp->fitted[i] < *mean) {
+			*mean = gp->fitted[i];
+			best = i;
+		}
+	return best;
+}
+
+double pio_gp_zero(const pio_gp *gp)
+{
+	return gp->unit > 0 ? gp->zero : gp->zero * pio_gp_width(gp);
+}
+
+size_t pio_gp_count(const pio_gp *gp)
+{
+	return gp->known;
 }
 
 const double *pio_gp_known(const pio_gp *gp, size_t row)

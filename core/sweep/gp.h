@@ -66,8 +66,13 @@ void pio_gp_point(double *point, const pio_gp *gp, const double *unit);
  * choice or not there. */
 void pio_gp_predict(double *mean, double *deviation, double *mean_gradient, double *deviation_gradient,
                     pio_gp *gp, const double *unit);
-/* The known point that the model thinks is best: the number of its row, and its mean. */
-size_t pio_gp_best(double *mean, const pio_gp *gp);
+/* The known point that the model thinks is best, of those that count (NULL: all): the number of
+ * its row, and its mean; INFINITY where none does. */
+size_t pio_gp_best(double *mean, const pio_gp *gp, const bool *counts);
+/* Where 0 is in standardized values, if the view is plain. Of known values that are all the same
+ * it is the deviation far from them above or below these. */
+double pio_gp_zero(const pio_gp *gp);
+size_t pio_gp_count(const pio_gp *gp);                         /* of known points */
 const double *pio_gp_known(const pio_gp *gp, size_t row);      /* borrowed, in units */
 const pio_gp_axis *pio_gp_axes(int *count, const pio_gp *gp);
 /* The deviation far from all that is known. */

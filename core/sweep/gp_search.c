@@ -46,6 +46,9 @@ typedef struct search {
 	int axes_count;
 	double best;
 	const pio_gp_region *region;       /* or NULL */
+	const pio_gp_limits *limits;       /* or NULL */
+	bool is_sought;                    /* no known point meets them */
+	const double *start;               /* the best point that is known, in units */
 	double low[PIO_GP_AXES_MAX], high[PIO_GP_AXES_MAX];
 	double unit[PIO_GP_AXES_MAX];      /* where what does not move stands */
 	int free[PIO_GP_AXES_MAX];         /* the axes that move */
@@ -53,23 +56,31 @@ typedef struct search {
 
 static double promise(const search *s, const double *unit)
 {
+	double feasible = s->limits ? pio_gp_log_feasible(NULL, s->limits, unit) : 0;
+	if (s->is_sought)
+		return feasible;
 	double mean, deviation = 0;
-	bool wants_deviation = !s->region || s->region->care > 0;
+	bool is_bound = s->region && !s->limits, wants_deviation = !is_bound || s->region->care > 0;
 	pio_gp_predict(&mean, wants_deviation ? &deviation : NULL, NULL, NULL, s->gp, unit);
-	if (s->region)
+	if (is_bound)
 		return s->region->care * deviation - mean;
-	return pio_gp_log_improvement(mean, deviation, s->best);
+	return pio_gp_log_improvement(mean, deviation, s->best) + feasible;
 }
 
 static double uphill(double *gradient, const double *x, void *context)
 {
 	search *s = context;
-	double mean, deviation, probability, density;
+	double mean, deviation, probability, density, of_limits[PIO_GP_AXES_MAX] = { 0 };
 	double mean_gradient[PIO_GP_AXES_MAX], deviation_gradient[PIO_GP_AXES_MAX];
 	int n = 0;
 	for (; n < s->axes_count && s->free[n] >= 0; n++)
 		s->unit[s->free[n]] = x[n];
-	if (s->region) {
+	double feasible = s->limits ? pio_gp_log_feasible(of_limits, s->limits, s->unit) : 0;
+	for (int i = 0; i < n; i++)
+		gradient[i] = of_limits[s->free[i]];
+	if (s->is_sought)
+		return feasible;
+	if (s->region && !s->limits) {
 		double care = s->region->care;
 		pio_gp_predict(&mean, care > 0 ? &deviation : NULL, mean_gradient, deviation_gradient, s->gp,
 		               s->unit);
@@ -82,9 +93,9 @@ static double uphill(double *gradient, const double *x, void *context)
 	double value = log_h(&probability, &density, (s->best - mean) / deviation);
 	for (int i = 0; i < n; i++) {
 		int a = s->free[i];
-		gradient[i] = (density * deviation_gradient[a] - probability * mean_gradient[a]) / deviation;
+		gradient[i] += (density * deviation_gradient[a] - probability * mean_gradient[a]) / deviation;
 	}
-	return value + pio_real_log(deviation);
+	return value + pio_real_log(deviation) + feasible;
 }
 
 /* ---- candidates ------------------------------------------------------------------------ */
@@ -243,15 +254,14 @@ static void put_points(double *points, size_t *found, const search *s, const dou
 
 /* rows and scores: two lists of effort->starts each. */
 static void look(double *rows, double *scores, int *count, search *s, const pio_gp_effort *effort,
-                 size_t best, pio_draw *draw)
+                 pio_draw *draw)
 {
 	double unit[PIO_GP_AXES_MAX];
 	int d = s->axes_count, starts = effort->starts, near = 0, anywhere = 0, near_max = starts / 3;
 	/* those around the best would take all places: there are places for each kind */
 	for (int i = 0; i < effort->candidates && !pio_interrupt_came(); i++) {
 		if (i % 4 == 0 && near_max) {
-			const double *known = s->region ? s->region->middle : pio_gp_known(s->gp, best);
-			draw_near(unit, s, known, i % 8 ? 0.15 : 0.02, draw);
+			draw_near(unit, s, s->start, i % 8 ? 0.15 : 0.02, draw);
 			keep(rows, scores, &near, near_max, d, unit, promise(s, unit));
 		} else {
 			draw_anywhere(unit, s, draw);
@@ -264,8 +274,7 @@ static void look(double *rows, double *scores, int *count, search *s, const pio_
 		bool is_drawn = i < near_max ? i < near : i < near_max + anywhere;
 		if (i < starts && !is_drawn)
 			continue;
-		const double *last = s->region ? s->region->middle : pio_gp_known(s->gp, best);
-		memcpy(unit, i < starts ? rows + i * d : last, (size_t)d * sizeof *unit);
+		memcpy(unit, i < starts ? rows + i * d : s->start, (size_t)d * sizeof *unit);
 		double score = climb(s, unit, promise(s, unit), effort->calls);
 		double stepped = step(s, unit, score);
 		if (stepped > score)
@@ -297,8 +306,24 @@ static void set_box(search *s)
 	}
 }
 
+/* The best known point that meets the limits; while none does the likeliest to. */
+static void begin(search *s)
+{
+	size_t best = pio_gp_best(&s->best, s->gp, s->limits ? s->limits->is_met : NULL);
+	double most = -INFINITY;
+	s->is_sought = s->limits && !isfinite(s->best);
+	for (size_t i = 0; s->is_sought && i < pio_gp_count(s->gp); i++) {
+		double feasible = pio_gp_log_feasible(NULL, s->limits, pio_gp_known(s->gp, i));
+		if (feasible > most) {
+			most = feasible;
+			best = i;
+		}
+	}
+	s->start = s->region ? s->region->middle : pio_gp_known(s->gp, best);
+}
+
 int pio_gp_search(double *points, size_t *found, pio_gp *gp, const pio_gp_effort *effort,
-                  const pio_gp_region *region, pio_draw *draw, pio_err *err)
+                  const pio_gp_region *region, const pio_gp_limits *limits, pio_draw *draw, pio_err *err)
 {
 	search *s = pio_calloc(1, sizeof *s);
 	int d = 0, count = 0;
@@ -309,10 +334,10 @@ int pio_gp_search(double *points, size_t *found, pio_gp *gp, const pio_gp_effort
 	int rc = s && rows && scores ? 0 : pio_fail(err, PIO_ENOMEM, "out of memory for %d starts",
 	                                            effort->starts);
 	if (!rc) {
-		*s = (search){ .gp = gp, .axes = axes, .axes_count = d, .region = region };
+		*s = (search){ .gp = gp, .axes = axes, .axes_count = d, .region = region, .limits = limits };
 		set_box(s);
-		size_t best = pio_gp_best(&s->best, gp);
-		look(rows, scores, &count, s, effort, best, draw);
+		begin(s);
+		look(rows, scores, &count, s, effort, draw);
 		put_points(points, found, s, rows + effort->starts * d, count);
 		rc = pio_interrupt_came() ? pio_fail(err, PIO_ECANCELLED, "interrupted") : 0;
 	}

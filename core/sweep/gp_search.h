@@ -11,6 +11,7 @@
 
 #include "sweep/draw.h"
 #include "sweep/gp.h"
+#include "sweep/gp_limit.h"
 
 typedef struct pio_gp_effort {
 	int candidates;            /* random points */
@@ -29,9 +30,10 @@ typedef struct pio_gp_region {
 double pio_gp_log_improvement(double mean, double deviation, double best);
 /* Rows of one coordinate an axis into `points`, which has room for effort->starts of them:
  * the best first, none twice. *found says how many. region NULL: everywhere, what promises
- * the largest improvement. */
+ * the largest improvement. limits, or NULL: everywhere and in a region of what meets them, on the
+ * best that does; while none does, what is the likeliest to (Gelbart et al., arXiv:1403.5607). */
 int pio_gp_search(double *points, size_t *found, pio_gp *gp, const pio_gp_effort *effort,
-                  const pio_gp_region *region, pio_draw *draw, pio_err *err);
+                  const pio_gp_region *region, const pio_gp_limits *limits, pio_draw *draw, pio_err *err);
 /* Of the points on the region's border along one axis each, the one of which the least is
  * known: its coordinates, and the deviation there in parts of the one far from all points. */
 double pio_gp_probe(double *point, pio_gp *gp, const pio_gp_region *region);

@@ -58,7 +58,7 @@ static void rank_worse(double *z, const double *sorted, size_t n)
 	}
 }
 
-double pio_standard(double *z, double *work, const double *values, size_t n, bool is_plain)
+double pio_standard(double *z, double *zero, double *work, const double *values, size_t n, bool is_plain)
 {
 	double worst = -INFINITY, sum = 0, variance = 0;
 	int shift = shift_of(values, n);
@@ -78,5 +78,6 @@ double pio_standard(double *z, double *work, const double *values, size_t n, boo
 	double scale = variance > 0 && isfinite(variance) ? 1 / sqrt(variance) : 0;
 	for (size_t i = 0; i < n; i++)
 		z[i] = (z[i] - mean) * scale;
+	*zero = scale > 0 ? -mean * scale : mean > 0 ? -1 : 1;
 	return scale > 0 ? ldexp(1 / scale, -shift) : 0;
 }

@@ -8,7 +8,8 @@
 #include <stddef.h>
 
 /* z: of each of the n values; what is not finite is as bad as the worst. work: room for n more.
- * is_plain: ranks count for nothing. Returns what 1 of z is in values, 0 where all are the same. */
-double pio_standard(double *z, double *work, const double *values, size_t n, bool is_plain);
+ * is_plain: ranks count for nothing; then *zero is z of 0, and 1 above or 1 below all values where
+ * these are the same. Returns what 1 of z is in values, 0 where all are the same. */
+double pio_standard(double *z, double *zero, double *work, const double *values, size_t n, bool is_plain);
 
 #endif

@@ -213,16 +213,136 @@ static void it_looks_where_it_is_low_and_not_where_runs_are_under_way(void **sta
 	check_ok(pio_gp_learn(gp, points, values, 12, 60, &err));
 	check_ok(pio_gp_know(gp, points, values, 12, NULL, 0, &err));
 	pio_draw draw = named(1, "search");
-	check_ok(pio_gp_search(best, &found, gp, &effort, NULL, &draw, &err));
+	check_ok(pio_gp_search(best, &found, gp, &effort, NULL, NULL, &draw, &err));
 	assert_true(found >= 1 && fabs(best[0] - 7.3) < 0.3);
 	draw = named(1, "search");
-	check_ok(pio_gp_search(again, &found, gp, &effort, NULL, &draw, &err));
+	check_ok(pio_gp_search(again, &found, gp, &effort, NULL, NULL, &draw, &err));
 	assert_true(again[0] == best[0]);
 	check_ok(pio_gp_know(gp, points, values, 12, best, 1, &err));
 	draw = named(1, "search");
-	check_ok(pio_gp_search(again, &found, gp, &effort, NULL, &draw, &err));
+	check_ok(pio_gp_search(again, &found, gp, &effort, NULL, NULL, &draw, &err));
 	assert_true(fabs(again[0] - best[0]) > 1e-4);
 	pio_gp_free(gp);
+}
+
+/* Models of two constraints at the points of `fill`, seen plainly, with noise enough for
+ * differences to have digits. */
+static void fill_limits(pio_gp **models, const double *points)
+{
+	const pio_gp_view view = { .is_plain = true, .noise_min = 1e-3 };
+	double values[2][points_count];
+	for (int i = 0; i < points_count; i++) {
+		const double *point = points + i * axes_count;
+		values[0][i] = point[0] - 0.5 * point[1];
+		values[1][i] = 30 - point[2] - (isnan(point[3]) ? 0 : 20 * point[3]);
+	}
+	for (int m = 0; m < 2; m++) {
+		models[m] = model();
+		pio_gp_look(models[m], &view);
+		check_ok(pio_gp_learn(models[m], points, values[m], points_count, 60, &err));
+		check_ok(pio_gp_know(models[m], points, values[m], points_count, NULL, 0, &err));
+	}
+}
+
+static void the_chance_is_a_product_and_its_slope_that_of_differences(void **state)
+{
+	(void)state;
+	static double points[points_count * axes_count], values[points_count];
+	pio_gp *goal = model(), *models[2];
+	const pio_gp_limits limits = { .all = models, .count = 2 };
+	fill(points, values, goal, points_count);
+	fill_limits(models, points);
+	pio_draw draw = named(3, "there");
+	double lowest = 0;
+	for (int turn = 0; turn < 40; turn++) {
+		double unit[axes_count], gradient[axes_count] = { 7, 7, 7, 7 }, side[2];
+		long double product = 0;
+		for (int a = 0; a < axes_count; a++)
+			unit[a] = a == 1 ? turn % 3 : a == 3 && turn % 3 != 2 ? 0.5 : pio_draw_uniform(&draw);
+		double told = pio_gp_log_feasible(gradient, &limits, unit);
+		for (int m = 0; m < 2; m++) {
+			double mean, deviation;
+			pio_gp_predict(&mean, &deviation, NULL, NULL, models[m], unit);
+			long double z = (pio_gp_zero(models[m]) - mean) / (long double)deviation;
+			product += logl(0.5L * erfcl(-z / sqrtl(2)));
+		}
+		if (product > -10000) /* there erfcl is 0 */
+			assert_true(fabs(told - (double)product) < 1e-9 * (1 - (double)product));
+		lowest = fmin(lowest, told);
+		for (int a = 0; a < axes_count; a++) {
+			for (int s = 0; s < 2; s++) {
+				double moved[axes_count];
+				memcpy(moved, unit, sizeof unit);
+				moved[a] += s ? 1e-6 : -1e-6;
+				side[s] = pio_gp_log_feasible(NULL, &limits, moved);
+			}
+			double slope = a == 1 ? 0 : (side[1] - side[0]) / 2e-6;
+			/* far down differences have few digits */
+			assert_true(fabs(gradient[a] - 7 - slope) < 3e-3 * (1 + fabs(slope) - told));
+		}
+	}
+	assert_true(lowest < -40); /* and a product of probabilities has no digits any more */
+	pio_gp_free(goal);
+	pio_gp_free(models[0]);
+	pio_gp_free(models[1]);
+}
+
+/* The least within x <= 4 is at 4; while all that is known is above 1, and that is asked for, it is
+ * there that is looked. */
+static void it_looks_where_constraints_are_met(void **state)
+{
+	(void)state;
+	const pio_gp_axis axis = { pio_axis_init(PIO_AXIS_REAL, false, 0, 10), -1, 0 };
+	const pio_gp_effort effort = { .candidates = 200, .starts = 3, .calls = 30 };
+	const pio_gp_view view = { .is_plain = true, .noise_min = 1e-8 };
+	for (int bound = 4; bound >= 1; bound -= 3) {
+		double points[12], values[12], met[12], found[3];
+		bool is_met[12];
+		size_t count;
+		pio_gp *goal = NULL, *model = NULL;
+		check_ok(pio_gp_new(&goal, &axis, 1, &err));
+		check_ok(pio_gp_new(&model, &axis, 1, &err));
+		pio_gp_look(model, &view);
+		for (int i = 0; i < 12; i++) {
+			points[i] = 1.5 + 8.5 * i / 11;
+			values[i] = (points[i] - 7.3) * (points[i] - 7.3);
+			met[i] = points[i] - bound;
+			is_met[i] = met[i] <= 0;
+		}
+		const pio_gp_limits limits = { .all = &model, .count = 1, .is_met = is_met };
+		check_ok(pio_gp_learn(goal, points, values, 12, 60, &err));
+		check_ok(pio_gp_know(goal, points, values, 12, NULL, 0, &err));
+		check_ok(pio_gp_learn(model, points, met, 12, 60, &err));
+		check_ok(pio_gp_know(model, points, met, 12, NULL, 0, &err));
+		pio_draw draw = named(1, "within");
+		check_ok(pio_gp_search(found, &count, goal, &effort, NULL, &limits, &draw, &err));
+		if (bound == 4)
+			assert_true(found[0] > 3.9 && found[0] < 4.05);
+		else
+			assert_true(found[0] < 1);
+		pio_gp_free(goal);
+		pio_gp_free(model);
+	}
+}
+
+/* What gives the same everywhere says on which side of 0 it is, and less the further away. */
+static void a_constraint_that_is_the_same_everywhere_has_a_side(void **state)
+{
+	(void)state;
+	const pio_gp_axis axis = { pio_axis_init(PIO_AXIS_REAL, false, 0, 1), -1, 0 };
+	const pio_gp_view view = { .is_plain = true, .noise_min = 1e-8 };
+	const double points[3] = { 0.1, 0.2, 0.25 }, same[3] = { 3, 3, 3 }, met[3] = { -2, -2, -2 };
+	double near = 0.2, far = 0.9, length = 0.1;
+	pio_gp *model = NULL;
+	const pio_gp_limits limits = { .all = &model, .count = 1 };
+	check_ok(pio_gp_new(&model, &axis, 1, &err));
+	pio_gp_look(model, &view);
+	pio_gp_set(model, &length, 1e-6);
+	check_ok(pio_gp_know(model, points, same, 3, NULL, 0, &err));
+	assert_true(pio_gp_log_feasible(NULL, &limits, &near) < pio_gp_log_feasible(NULL, &limits, &far));
+	check_ok(pio_gp_know(model, points, met, 3, NULL, 0, &err));
+	assert_true(pio_gp_log_feasible(NULL, &limits, &near) > pio_gp_log_feasible(NULL, &limits, &far));
+	pio_gp_free(model);
 }
 
 static double valley(double *gradient, const double *x, void *context)
@@ -263,7 +383,7 @@ static void memory_that_is_out_is_an_error(void **state)
 		int rc = pio_gp_new(&gp, &axis, 1, &err);
 		rc = rc ? rc : pio_gp_learn(gp, points, values, 6, 4, &err);
 		rc = rc ? rc : pio_gp_know(gp, points, values, 6, NULL, 0, &err);
-		rc = rc ? rc : pio_gp_search(best, &found, gp, &effort, NULL, &draw, &err);
+		rc = rc ? rc : pio_gp_search(best, &found, gp, &effort, NULL, NULL, &draw, &err);
 		bool struck = pio_mem_fail_at(0) == 0;
 		pio_gp_free(gp);
 		assert_int_equal(pio_mem_live(), live);
@@ -312,7 +432,7 @@ static void numbers_too_large_to_count_come_to_an_end(void **state)
 	size_t found;
 	check_ok(pio_gp_new(&gp, &axis, 1, &err));
 	check_ok(pio_gp_know(gp, points, values, 3, NULL, 0, &err));
-	check_ok(pio_gp_search(best, &found, gp, &effort, NULL, &draw, &err));
+	check_ok(pio_gp_search(best, &found, gp, &effort, NULL, NULL, &draw, &err));
 	pio_gp_free(gp);
 }
 
@@ -336,6 +456,9 @@ int main(void)
 		cmocka_unit_test(the_improvement_is_right_also_where_it_is_nothing),
 		cmocka_unit_test(what_does_not_matter_gets_a_long_length),
 		cmocka_unit_test(it_looks_where_it_is_low_and_not_where_runs_are_under_way),
+		cmocka_unit_test(the_chance_is_a_product_and_its_slope_that_of_differences),
+		cmocka_unit_test(it_looks_where_constraints_are_met),
+		cmocka_unit_test(a_constraint_that_is_the_same_everywhere_has_a_side),
 		cmocka_unit_test(an_ascent_finds_the_top_and_keeps_to_its_box),
 		cmocka_unit_test(values_of_any_size_make_the_same_model),
 		cmocka_unit_test(numbers_too_large_to_count_come_to_an_end),
