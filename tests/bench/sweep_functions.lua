@@ -1,8 +1,8 @@
 -- Functions for sweeps whose least value is known: { name, space = function(pioche) -> table,
 -- value = function(p, number), least }, or of several goals { name, space,
--- values = function(p) -> list, reference, most (volume) }; violation = function(p), where there
--- are constraints. bench_sweep.py has the same for Optuna, and checks
--- that they are.
+-- values = function(p) -> list, reference, most (volume) }; constraints = list of functions of p, each
+-- 0 or less where it is met. sweep_optuna.py has the same for Optuna, and
+-- sweep.py checks that they are.
 local functions = {}
 
 local function cube(count, low, high)
@@ -208,13 +208,35 @@ add("noisy", cube(4, -5, 10), 0, function(p, number)
   return rosenbrock(list(p, 4)) * (1 + 0.1 * noise(number)) + noise(number + 7)
 end, function(p) return rosenbrock(list(p, 4)) end)
 
--- Within two constraints, of which one has several islands (Gramacy et al., Technometrics 58(1)
--- 2016): the least is on the border.
-add("constrained", function(pioche) return { x = pioche.uniform(0, 1), y = pioche.uniform(0, 1) } end,
-  0.599787, function(p) return p.x + p.y end)
-functions[#functions].violation = function(p)
-  local islands = 1.5 - p.x - 2 * p.y - 0.5 * math.sin(2 * math.pi * (p.x ^ 2 - 2 * p.y))
-  return math.max(0, islands) + math.max(0, p.x ^ 2 + p.y ^ 2 - 1.5)
+-- Within constraints: the least is `least` where all of them are met.
+local function add_within(name, space, least, value, constraints, true_value)
+  add(name, space, least, value, true_value)
+  functions[#functions].constraints = constraints
+end
+
+-- Of two constraints one has several islands (Gramacy et al., Technometrics 58(1) 2016): the least is
+-- on the border.
+add_within("constrained", function(pioche) return { x = pioche.uniform(0, 1), y = pioche.uniform(0, 1) } end,
+  0.599787, function(p) return p.x + p.y end, {
+    function(p) return 1.5 - p.x - 2 * p.y - 0.5 * math.sin(2 * math.pi * (p.x ^ 2 - 2 * p.y)) end,
+    function(p) return p.x ^ 2 + p.y ^ 2 - 1.5 end })
+
+-- The first two of Gardner et al. (ICML 2014): of the second one a fiftieth of the space is inside.
+local function square(pioche) return { x = pioche.uniform(0, 6), y = pioche.uniform(0, 6) } end
+add_within("within waves", square, -2, function(p) return math.cos(2 * p.x) * math.cos(p.y) + math.sin(p.x) end,
+  { function(p) return math.cos(p.x) * math.cos(p.y) - math.sin(p.x) * math.sin(p.y) - 0.5 end })
+add_within("within isles", square, math.asin(0.95) - 1, function(p) return math.sin(p.x) + p.y end,
+  { function(p) return math.sin(p.x) * math.sin(p.y) + 0.95 end })
+add_within("within a plane", cube(6, 0, 1), -2.5951082937, function(p) return hartmann(list(p, 6)) end,
+  { function(p)
+    local sum = -1.5
+    for _, x in ipairs(list(p, 6)) do sum = sum + x end
+    return sum
+  end })
+
+-- Weights and activations have to fit into 8 GB.
+local function memory(p)
+  return p.depth * p.width ^ 2 / 40000 + p.batch * p.depth * p.width / 20000 - 8
 end
 
 -- Of several goals `most` is the volume between the best front and the reference: of ZDT1
@@ -243,5 +265,7 @@ add("training", function(pioche)
     width = pioche.log_int(16, 512), depth = pioche.int(1, 8), batch = pioche.log_int(8, 512),
     drop = pioche.uniform(0, 0.5), warmup = pioche.uniform(0, 0.2), optimizer = { "adamw", "sgd" } }
 end, 2.2717514421272202, function(p, number) return training(p) + 0.01 * noise(number) end, training)
+add_within("within memory", functions[#functions].space, 2.5135651327658204, functions[#functions].value,
+  { memory }, training)
 
 return functions

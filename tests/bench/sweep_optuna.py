@@ -142,6 +142,18 @@ def noisy(x, number):
     return rosenbrock(x) * (1 + 0.1 * noise(number)) + noise(number + 7)
 
 
+def trained(p, number):
+    return training(p) + 0.01 * noise(number)
+
+
+def memory(p):
+    return p["depth"] * p["width"] ** 2 / 40000 + p["batch"] * p["depth"] * p["width"] / 20000 - 8
+
+
+def square(t):
+    return [t.suggest_float("x", 0, 6), t.suggest_float("y", 0, 6)]
+
+
 def zdt(shape):
     def values(x):
         g = 1 + 9 * sum(x[1:]) / (len(x) - 1)
@@ -166,6 +178,9 @@ FUNCTIONS = {
     "mixed": (mixed_space, mixed, 0), "conditional": (trap_space, trap, 0),
     "noisy": (cube(4, -5, 10), rosenbrock, 0, noisy),
     "constrained": (lambda t: [t.suggest_float("x", 0, 1), t.suggest_float("y", 0, 1)], sum, 0.599787),
+    "within waves": (square, lambda p: math.cos(2 * p[0]) * math.cos(p[1]) + math.sin(p[0]), -2),
+    "within isles": (square, lambda p: math.sin(p[0]) + p[1], math.asin(0.95) - 1),
+    "within a plane": (cube(6, 0, 1), hartmann, -2.5951082937),
     "Griewank-6": (cube(6, -60, 60), griewank, 0),
     "Styblinski-5": (cube(5, -5, 5), lambda x: sum(v ** 4 - 16 * v ** 2 + 5 * v for v in x) / 2,
                      -195.83082851885710),
@@ -177,7 +192,8 @@ FUNCTIONS = {
                                                       for i, (a, b) in enumerate(zip(x, x[1:]), 2)), 0),
     "sphere-10": (cube(10, -5, 5), lambda x: sum((v - 5 * shift(i)) ** 2 for i, v in enumerate(x, 1)), 0),
     "ellipsoid-8": (cube(8, -5, 5), ellipsoid, 0), "Zakharov-6": (cube(6, -5, 10), zakharov, 0),
-    "training": (training_space, training, 2.2717514421272202, lambda p, number: training(p) + 0.01 * noise(number)),
+    "training": (training_space, training, 2.2717514421272202, trained),
+    "within memory": (training_space, training, 2.5135651327658204, trained),
 }
 # name: the space, the values, the reference, and the most that can be covered
 FRONTS = {
@@ -189,6 +205,9 @@ FRONTS = {
 CONSTRAINTS = {
     "constrained": lambda p: [1.5 - p[0] - 2 * p[1] - 0.5 * math.sin(2 * math.pi * (p[0] ** 2 - 2 * p[1])),
                               p[0] ** 2 + p[1] ** 2 - 1.5],
+    "within waves": lambda p: [math.cos(p[0]) * math.cos(p[1]) - math.sin(p[0]) * math.sin(p[1]) - 0.5],
+    "within isles": lambda p: [math.sin(p[0]) * math.sin(p[1]) + 0.95],
+    "within a plane": lambda p: [sum(p) - 1.5], "within memory": lambda p: [memory(p)],
 }
 SAMPLERS = {
     "optuna-random": lambda seed: optuna.samplers.RandomSampler(seed=seed),

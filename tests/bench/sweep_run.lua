@@ -20,10 +20,10 @@ local function say(row) sys.write(1, json.encode(row) .. "\n") end
 
 local workers = math.tointeger(os.getenv("WORKERS") or 1)
 
-local function search(name, given, options, goals)
+local function search(name, given, options, goals, constraints)
   local module = require("pioche.samplers." .. name)
   return module.new(space_of.compile(box, {}, given), module.check({ box = box, at = {} }, options),
-    { goals = goals or 1, constraints = 0, workers = workers })
+    { goals = goals or 1, constraints = constraints or 0, workers = workers })
 end
 
 -- Points of a search in the order in which their runs end, one by one: number and parameters. The
@@ -47,16 +47,28 @@ local function ended(sampler, last, seed)
   end
 end
 
+-- What constraints give for parameters, and their violation; nil where there are none.
+local function weigh(f, params)
+  if not f.constraints then return nil end
+  local list, violation = {}, 0
+  for i, constraint in ipairs(f.constraints) do
+    list[i] = constraint(params)
+    violation = violation + math.max(0, list[i])
+  end
+  return list, violation
+end
+
 -- The regret after each budget, of what the function is without its noise.
 local function run(f, name, seed, budgets)
   local last = budgets[#budgets]
-  local sampler, best, regrets = search(name, f.space(words), { runs = last, seed = seed }), none, {}
+  local sampler = search(name, f.space(words), { runs = last, seed = seed }, 1, #(f.constraints or {}))
+  local best, regrets = none, {}
   local count = 0
   for n, params in ended(sampler, last, seed) do
-    local value, violation = f.value(params, n + 1000 * seed), f.violation and f.violation(params)
+    local value, list, violation = f.value(params, n + 1000 * seed), weigh(f, params)
     local is_outside = violation and violation > 0
     sampler:observe(n, is_outside and aims.penalty(violation) or value,
-      { status = "finished", violation = violation, loss = value })
+      { status = "finished", violation = violation, constraints = list, loss = value })
     if not is_outside then best = math.min(best, f.true_value(params)) end
     count = count + 1
     for i, budget in ipairs(budgets) do
