@@ -174,14 +174,14 @@ function sweeps.tell(sampler, sweep, row)
   for g, value in ipairs(observation.values or {}) do values[g] = aims.loss(sweep.goals[g], value) end
   local rungs = {}
   for i, rung in ipairs(observation.rungs or {}) do
-    rungs[i] = { step = rung.step, value = loss(rung.value) }
+    rungs[i] = { step = rung.step, value = loss(rung.value), loss = aims.loss(sweep.goal, rung.value) }
   end
   if row.number < 0 and sampler.adopt then
     sampler:adopt(row.number, sweep.space:complete(check(json.decode(row.params))))
   end
   sampler:observe(row.number, loss(observation.value), { status = observation.status,
     step = observation.step, rungs = rungs, values = values, violation = violation,
-    loss = aims.loss(sweep.goal, observation.value),
+    loss = aims.loss(sweep.goal, observation.value), constraints = observation.constraints,
     metrics = observation.metrics })
 end
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """What pioche fits to results, beside SciPy: Student's t, chances of being the best, the end
-of a learning curve, scaling laws."""
+of a learning curve, scaling laws, and what a search within constraints expects."""
 import json
 import os
 import subprocess
@@ -110,6 +110,94 @@ def test_what_is_fitted_is_what_scipy_makes_of_it():
                               capture_output=True, text=True, check=True).stdout
         json.loads(ours)
         done = subprocess.run([python, "-c", THEIRS], input=ours, capture_output=True, text=True, check=False)
+        assert done.returncode == 0 and done.stdout == "agreed\n", done.stderr
+
+
+# A goal within two constraints at 24 points: what the search finds, and what is expected there;
+# then the same while none of the points meets the second one.
+WITHIN = """
+local core, json = require "pioche.core.sweep", require "pioche.core.json"
+local axes = { { kind = "real", low = 0, high = 1 }, { kind = "real", low = -1, high = 1 } }
+local lengths, noises = { { 0.4, 0.3 }, { 0.5, 0.35 }, { 0.3, 0.6 } }, { 1e-4, 1e-3, 1e-6 }
+local out = json.array {}
+for case = 1, 2 do
+  local models, values, points, slots, met = {}, { {}, {}, {} }, {}, {}, {}
+  for m = 1, 3 do
+    models[m] = core.gp(axes)
+    models[m]:look { plain = true }
+    models[m]:set(lengths[m], noises[m])
+  end
+  for n = 1, 24 do
+    local x, y = core.uniform(1, n, "x"), 2 * core.uniform(1, n, "y") - 1
+    points[n] = json.array { x, y }
+    for m = 1, 3 do slots[n] = models[m]:add { x, y } end
+    values[1][n], values[2][n] = x + 0.7 * y + 3, 0.6 - x - math.sin(3 * y) / 2
+    values[3][n] = case == 1 and x * y - 0.3 or x * y + 1.2
+    met[n] = values[2][n] <= 0 and values[3][n] <= 0
+  end
+  for m = 1, 3 do models[m]:know(slots, values[m], {}) end
+  local limits = { models = { models[2], models[3] }, met = met }
+  models[1]:search(1, 1, { candidates = 2000, starts = 6, calls = 60 }, nil, limits)
+  out[case] = { points = json.array(points), values = json.array { json.array(values[1]),
+    json.array(values[2]), json.array(values[3]) }, met = json.array(met), found = json.array(models[1]:candidate(1)),
+    gain = case == 1 and models[1]:gain(1, limits) or nil }
+end
+print(json.encode(out))
+"""
+
+EXPECTED = """
+import json, sys
+import numpy as np
+from scipy import stats
+LENGTHS, NOISES = np.array([[0.4, 0.3], [0.5, 0.35], [0.3, 0.6]]), (1e-4, 1e-3, 1e-6)
+
+def kernel(a, b, lengths):
+    r = np.sqrt(5 * (((a[:, None] - b[None]) / lengths) ** 2).sum(2))
+    return (1 + r + r * r / 3) * np.exp(-r)
+
+for case in json.load(sys.stdin):
+    x = np.array(case["points"])
+    x[:, 1] = (x[:, 1] + 1) / 2
+    grid = np.stack(np.meshgrid(np.linspace(0, 1, 101), np.linspace(0, 1, 101)), 2).reshape(-1, 2)
+    at = np.vstack([[case["found"][0], (case["found"][1] + 1) / 2], grid])
+    told = []
+    for values, lengths, noise in zip(np.array(case["values"]), LENGTHS, NOISES):
+        n, ones = len(values), np.ones(len(values))
+        z = (values - values.mean()) / values.std()
+        inverse = np.linalg.inv(kernel(x, x, lengths) + noise * np.eye(n))
+        mean = ones @ inverse @ z / (ones @ inverse @ ones)
+        variance = (z - mean) @ inverse @ (z - mean) / n
+        k = kernel(at, x, lengths)
+        deviation = np.sqrt(variance * np.maximum(1 - ((k @ inverse) * k).sum(1), 1e-10))
+        fitted = mean + kernel(x, x, lengths) @ inverse @ (z - mean)
+        told.append((mean + k @ inverse @ (z - mean), deviation, -values.mean() / values.std(), fitted, values.std()))
+    chance = sum(stats.norm.logcdf((zero - mean) / deviation) for mean, deviation, zero, *_ in told[1:])
+    score = chance
+    if any(case["met"]):
+        mean, deviation, _, fitted, unit = told[0]
+        best = fitted[np.array(case["met"])].min()
+        u = (best - mean) / deviation
+        improvement = deviation * (u * stats.norm.cdf(u) + stats.norm.pdf(u))
+        gain = unit * improvement[0] * np.exp(chance[0])
+        assert abs(case["gain"] / gain - 1) < 1e-6, (case["gain"], gain)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            score = np.where(u > -6, np.log(improvement), -np.inf) + chance
+    else:
+        assert "gain" not in case
+    assert score[0] >= score[1:].max() - 1e-3, (score[0], score[1:].max(), case["found"])
+print("agreed")
+"""
+
+
+def test_a_search_within_constraints_expects_what_scipy_does():
+    python, why = optuna_venv.python()
+    if not python:
+        raise Skip(f"SciPy: {why}")
+    with Project(git=False) as p:
+        p.write("ours.lua", WITHIN)
+        ours = subprocess.run([os.path.join(BUILD, "tests", "lua_host"), p.path("ours.lua")], env=p.env,
+                              capture_output=True, text=True, check=True).stdout
+        done = subprocess.run([python, "-c", EXPECTED], input=ours, capture_output=True, text=True, check=False)
         assert done.returncode == 0 and done.stdout == "agreed\n", done.stderr
 
 

@@ -89,7 +89,7 @@ function auto.new(space, options, aims)
   if name == "grid" then return child(name, space, {}) end
   if name then return child(name, space, { runs = options.runs, seed = options.seed }, aims) end
   local given = { runs = options.runs, seed = options.seed, startup = startup }
-  local self = setmetatable({ adaptive = true, options = options, gp = child("gp", space, given),
+  local self = setmetatable({ adaptive = true, options = options, gp = child("gp", space, given, aims),
     tpe = child("tpe", space, given), by = {}, values = {}, order = {}, told = 0 }, methods)
   if has_numbers(space) then
     self.region = child("trust_region", space, { runs = options.runs, seed = options.seed }, aims)

@@ -8,6 +8,7 @@ local axes = require "pioche.axes"
 local errors = require "pioche.errors"
 local fields = require "pioche.fields"
 local levels = require "pioche.levels"
+local limits = require "pioche.limits"
 local points = require "pioche.points"
 local price = require "pioche.price"
 local sweep = require "pioche.core.sweep"
@@ -32,21 +33,27 @@ end
 local methods = {}
 methods.__index = methods
 
-function gp.new(space, options)
+function gp.new(space, options, aims)
   local self = setmetatable({ adaptive = true, options = options, axes = axes.of(space), slots = {},
     points = points.new(space, options.seed, math.min(100000, 1000 * options.runs)), order = {},
     price = price.new(), levels = levels.new(options.startup), learned = 0 }, methods)
   self.size, self.last = math.min(space:count() or options.runs, options.runs), options.runs
   self.list = self.axes:flat()
-  if #self.list > 0 then self.model = check(sweep.gp(self.list)) end
+  if #self.list > 0 then
+    self.model = check(sweep.gp(self.list))
+    if aims and aims.constraints > 0 then self.limits = limits.new(self.list, aims.constraints) end
+  end
   return self
 end
 
 local function begin(self, number, params)
-  self.slots[number] = self.model and check(self.model:add(axes.flat_values(self.list, params)))
+  if not self.model then return end
+  local values = axes.flat_values(self.list, params)
+  self.slots[number] = check(self.model:add(values))
+  if self.limits then self.limits:add(values) end
 end
 
--- Slots and values of those of these numbers that count.
+-- Slots, values and numbers of those of these numbers that count.
 local function rows(self, numbers)
   local slots, values, their = {}, {}, {}
   for _, number in ipairs(numbers) do
@@ -56,7 +63,7 @@ local function rows(self, numbers)
       slots[n], values[n], their[n] = self.slots[number], value, number
     end
   end
-  return slots, self.price:apply(their, values)
+  return slots, self.limits and values or self.price:apply(their, values), their
 end
 
 -- How many of the first `count` observations lengths are learned from.
@@ -73,7 +80,9 @@ local function held(self)
     if i <= #self.order - known_max // 2 then best[#best + 1] = number else kept[number] = true end
   end
   local function value(number) return self.levels:value(number) or math.huge end
+  local function violation(number) return self.limits and self.limits.violation[number] or 0 end
   table.sort(best, function(a, b)
+    if violation(a) ~= violation(b) then return violation(a) < violation(b) end
     if value(a) ~= value(b) then return value(a) < value(b) end
     return a < b
   end)
@@ -96,16 +105,19 @@ end
 local function model_point(self, number)
   local from = learned_from(#self.order)
   if from ~= self.learned then
-    local slots, values = rows(self, table.move(self.order, 1, from, 1, {}))
+    local slots, values, numbers = rows(self, table.move(self.order, 1, from, 1, {}))
     if #slots < 2 then return nil end
     check(self.model:learn(slots, values, learn_calls))
+    if self.limits then self.limits:learn(slots, numbers, learn_calls) end
     self.learned = from
   end
-  local slots, values = rows(self, held(self))
+  local slots, values, numbers = rows(self, held(self))
   if #slots < 2 then return nil end
-  check(self.model:know(slots, values, pending(self)))
+  local under_way = pending(self)
+  check(self.model:know(slots, values, under_way))
   local found = check(self.model:search(self.options.seed, number, {
-    candidates = math.min(2000, math.max(200, 100000 // #slots)), starts = 6, calls = 40 }))
+    candidates = math.min(2000, math.max(200, 100000 // #slots)), starts = 6, calls = 40 }, nil,
+    self.limits and self.limits:know(slots, numbers, values, under_way)))
   for i = 1, found do
     local params = self.points:take(self.axes:raw_of(self.list, self.model:candidate(i)),
       self.is_known)
@@ -130,6 +142,7 @@ end
 function methods:observe(number, value, how)
   if not self.slots[number] then return end
   if not self.levels.known[number] then table.insert(self.order, number) end
+  if self.limits then value, how = self.limits:observe(number, value, how) end
   self.price:observe(number, how)
   if self.levels:observe(number, value, how) then self.learned = 0 end
 end

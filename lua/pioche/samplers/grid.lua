@@ -19,11 +19,12 @@
 --                         for want of memory: points.lua keeps from there), step, rungs }.
 --                         A rule stopped it at the rung `step`, and the value is of there: it is
 --                         to be compared with what others had come to at that rung, not with
---                         their ends. rungs: { { step, value } }, what it was at each it passed,
+--                         their ends. rungs: { { step, value, loss } }, what it was at each it passed,
 --                         finished ones too; value is nil where that was no finite number.
 --                         Of several goals how.values has one each, and value is nil. What violates
 --                         constraints has how.violation above 0, and the more the larger a value,
---                         above that of all that does not (aims.penalty); how.loss is its own
+--                         above that of all that does not (aims.penalty); how.loss is its own, as is
+--                         the loss of each rung. how.constraints: what each gave, false for no number
 --   adaptive              true where propose(n) reads what was observed
 -- Proposal n is a function of the seed, of n and of the calls before it, in their order: of
 -- nothing else, neither the clock nor the machine. The store keeps that order (proposal.seen

@@ -23,6 +23,7 @@ local basins = require "pioche.basins"
 local errors = require "pioche.errors"
 local fields = require "pioche.fields"
 local levels = require "pioche.levels"
+local limits = require "pioche.limits"
 local points = require "pioche.points"
 local price = require "pioche.price"
 local sweep = require "pioche.core.sweep"
@@ -77,6 +78,7 @@ function trust.new(space, options, aims)
   if #self.list > 0 then
     self.model = check(sweep.gp(self.list))
     self.model:look { smooth = true, plain = true, noise_min = noises[1] }
+    if aims and aims.constraints > 0 then self.limits = limits.new(self.list, aims.constraints, true) end
   end
   return self
 end
@@ -153,8 +155,8 @@ local function spread(self, list, half, is_wide_again)
   return kept
 end
 
--- Slots and values of the observations near a number, the nearest first, and the slots of
--- what is under way there.
+-- Slots and values of the observations near a number, the nearest first, the slots of what is under
+-- way there, and the numbers.
 local function near(self, best, region)
   local list, slots, values, their, pending, half = {}, {}, {}, {}, {}, region.half
   for i, number in ipairs(self.order) do
@@ -175,7 +177,7 @@ local function near(self, best, region)
       pending[#pending + 1] = self.slots[number]
     end
   end
-  return slots, self.price:apply(their, values), pending
+  return slots, (self.limits or self.price):apply(their, values), pending, their
 end
 
 -- Of each axis so many half widths; a whole number is no less than a number wide.
@@ -188,24 +190,39 @@ local function widths(self, half, factor)
   return list
 end
 
--- Make the model around a number; returns the noise that is the most likely, and how many points it knows.
-local function know(self, best, region)
-  local slots, values, pending = near(self, best, region)
-  local lengths, noise, evidence = widths(self, region.half, stretch), noises[1], -math.huge
+-- Give a model its lengths, and the noise that is the most likely; returns that.
+local function prepare(self, model, lengths, slots, values)
+  local noise, evidence = noises[1], -math.huge
   if #slots > #self.list // 2 + 3 then
     for _, level in ipairs(noises) do
-      self.model:set(lengths, level)
-      check(self.model:know(slots, values, {}))
-      local found = self.model:evidence() - sweep.log(level) -- with Jeffreys' prior of a scale
+      model:set(lengths, level)
+      check(model:know(slots, values, {}))
+      local found = model:evidence() - sweep.log(level) -- with Jeffreys' prior of a scale
       if found > evidence then noise, evidence = level, found end
     end
   end
-  self.model:set(lengths, noise)
+  model:set(lengths, noise)
+  return noise
+end
+
+-- Make the models around a number; returns the noise of the goal's, how many points it knows, and what
+-- it is told of constraints.
+local function know(self, best, region)
+  local slots, values, pending, numbers = near(self, best, region)
+  local lengths = widths(self, region.half, stretch)
+  local noise = prepare(self, self.model, lengths, slots, values)
   check(self.model:know(slots, values, pending))
-  return noise, #slots
+  return noise, #slots, self.limits and self.limits:know(slots, numbers, values, pending, function(model, ...)
+    prepare(self, model, lengths, ...)
+  end)
 end
 
 -- ---- what comes next ----------------------------------------------------------------------
+
+-- Is a number's value a penalty?
+local function violates(self, number)
+  return self.limits and self.limits:is_violated(number)
+end
 
 -- Of a scout that stops getting on: is it above the best by more than its region has to offer?
 local function is_hopeless(self, scout, best, value)
@@ -213,7 +230,8 @@ local function is_hopeless(self, scout, best, value)
   local highest = value
   for _, number in ipairs(self.order) do
     local v = self.levels:value(number)
-    if v and v > highest and distance(self, best, number) <= 2 * scout.half then highest = v end
+    local is_near = v and not violates(self, number) and distance(self, best, number) <= 2 * scout.half
+    if is_near then highest = math.max(highest, v) end
   end
   return value - record > highest - value
 end
@@ -226,6 +244,7 @@ end
 
 -- Are there points near a place's best one that violate constraints?
 local function is_at_border(self, place)
+  if self.limits then return false end
   local best = record_of(self, place)
   for number in next, self.price.violating do
     if self.place_of[number] == place and distance(self, number, best) <= elsewhere then return true end
@@ -249,15 +268,15 @@ end
 
 -- Has a place but digits to find? So it is when two steps in a row promise next to nothing beside
 -- what the best quarter of the points elsewhere are above the best.
-local function settle(self, place)
+local function settle(self, place, within)
   local values, best, least = {}, record_of(self, place)
   for _, number in ipairs(self.order) do
     local v = self.place_of[number] == place and self.levels:value(number)
-    if v and distance(self, number, best) > elsewhere then values[#values + 1] = v end
+    if v and not violates(self, number) and distance(self, number, best) > elsewhere then values[#values + 1] = v end
   end
   table.sort(values)
   local above = (values[1 + #values // 4] or least) - least
-  place.idle = self.model:gain(1) < negligible * above and place.idle + 1 or 0
+  place.idle = self.model:gain(1, within) < negligible * above and place.idle + 1 or 0
   place.is_settled = place.is_settled or place.idle >= 2
 end
 
@@ -288,17 +307,17 @@ local function leap(self, number, scout)
   return nil
 end
 
-local function descent(self, number, region, bounds, noise)
+local function descent(self, number, region, bounds, noise, within)
   if region.descents >= self.descents_max then return nil end
   bounds.care = math.min(care_max, care * region.descents)
   local list = {}
   for i = 1, check(self.model:search(self.options.seed, number,
-    { candidates = 200, starts = 3, calls = 60 }, bounds)) do
+    { candidates = 200, starts = 3, calls = 60 }, bounds, within)) do
     list[i] = self.model:candidate(i)
   end
   local is_first = region == region.place.first
   if #list > 0 and is_first and noise <= quiet and not is_at_border(self, region.place) then
-    settle(self, region.place)
+    settle(self, region.place, within)
   end
   return "descent", list
 end
@@ -327,7 +346,7 @@ local function decide(self, number, place, is_scout)
       region = place.scout
     end
     local best, value = best_of(self, region)
-    local noise, known = know(self, best, region)
+    local noise, known, within = know(self, best, region)
     local is_blind = known <= sighted * #self.list
     local bounds = { around = self.slots[best], half = widths(self, region.half, 1) }
     local record = self:values_of(record_of(self, place))
@@ -338,7 +357,7 @@ local function decide(self, number, place, is_scout)
       and self.model:probe(bounds) > trusted then
       return "geometry", { self.model:candidate(1) }
     elseif not region.failed then
-      return descent(self, number, region, bounds, noise)
+      return descent(self, number, region, bounds, noise, within)
     elseif region.half <= math.max(self.narrow, half_min) then
       return nil
     else
@@ -394,7 +413,9 @@ end
 
 local function begin(self, number, params)
   if not self.model then return end
-  self.slots[number] = check(self.model:add(axes.flat_values(self.list, params)))
+  local values = axes.flat_values(self.list, params)
+  self.slots[number] = check(self.model:add(values))
+  if self.limits then self.limits:add(values) end
   local place = place_of(self, params)
   self.place_of[number], self.params[number], place.number = place, params, place.number or number
 end
@@ -484,6 +505,7 @@ end
 function methods:observe(number, value, how)
   if not self.slots[number] then return end
   self.price:observe(number, how)
+  if self.limits then self.limits:observe(number, value, how) end
   local place, begun = self.place_of[number], self.begun[number]
   local own = begun and self.kinds[number] ~= "leap" and begun.region
   local best, was = record_of(self, place)

@@ -5,7 +5,7 @@ local axes = require "pioche.axes"
 local domain = require "pioche.sweep.domain"
 local errors = require "pioche.errors"
 local fronts = require "pioche.fronts"
-local price = require "pioche.price"
+local limits = require "pioche.limits"
 local sweep_core = require "pioche.core.sweep"
 
 local course = {}
@@ -13,6 +13,7 @@ local check = errors.check
 
 local known_max = 150          -- points that the model is told
 local axes_max = 100
+local learn_calls = 50         -- of the likelihood
 local points_min = 10          -- before it says anything
 local little = 0.01            -- what is expected, in parts of what was found, that is not worth a run
 local steps_max = 12           -- of the course of several goals
@@ -101,17 +102,22 @@ local function expected(sweep, points)
   local space = domain.axes(sweep)
   local list = space:flat()
   if #list == 0 or #list > axes_max then return nil end
-  local model, told, slots, values, numbers = check(sweep_core.gp(list)), price.new(), {}, {}, {}
+  local model, slots, losses, numbers = check(sweep_core.gp(list)), {}, {}, {}
+  local told = limits.new(list, #(sweep.spec.constraints or {}))
   for i, point in ipairs(points) do
-    slots[i], values[i] = check(model:add(axes.flat_values(list, point.params))), point.losses[1]
-    numbers[i] = i
-    told:observe(i, { violation = point.violation, loss = point.losses[1] })
+    local values = axes.flat_values(list, point.params)
+    numbers[i], losses[i], slots[i] = i, point.losses[1], check(model:add(values))
+    told:add(values)
+    told:observe(i, losses[i], { violation = point.violation, loss = losses[i],
+      constraints = point.constraints })
   end
-  told:apply(numbers, values)
-  check(model:learn(slots, values, 50))
-  check(model:know(slots, values, {}))
-  if check(model:search(1, 1, { candidates = 1000, starts = 6, calls = 40 })) == 0 then return nil end
-  return model:gain(1)
+  told:apply(numbers, losses)
+  check(model:learn(slots, losses, learn_calls))
+  check(model:know(slots, losses, {}))
+  told:learn(slots, numbers, learn_calls)
+  local within = sweep.spec.constraints and told:know(slots, numbers, losses, {}) or nil
+  if check(model:search(1, 1, { candidates = 1000, starts = 6, calls = 40 }, nil, within)) == 0 then return nil end
+  return model:gain(1, within)
 end
 
 local function left_of_one(store, sweep, points)

@@ -28,11 +28,13 @@ function domain.axes(sweep, is_apart)
   return axes.of({ parameters = parameters_of(sweep.spec) }, is_apart)
 end
 
--- Give these points (sweep/outcomes.lua) their parameters.
+-- Give these points (sweep/outcomes.lua) their parameters, and what constraints gave of them.
 function domain.add_params(store, sweep, points)
   for _, point in ipairs(points) do
-    point.params = check(json.decode(check(store:one("SELECT params FROM proposal WHERE sweep_id = ? AND number = ?",
-      sweep.id, point.number)).params))
+    local row = check(store:one("SELECT params, json_extract(observation, '$.constraints') AS constraints"
+      .. " FROM proposal WHERE sweep_id = ? AND number = ?", sweep.id, point.number))
+    point.params = check(json.decode(row.params))
+    point.constraints = row.constraints and check(json.decode(row.constraints))
   end
 end
 
