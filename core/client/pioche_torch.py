@@ -112,7 +112,7 @@ def write(path: str, tensors: List[Tuple[str, Any]]) -> None:
 
 
 def write_all(folder: str, found: Dict[str, Any]) -> None:
-    """The widest elements first, as the format wants it, in files of at most 4 GiB."""
+    """The widest elements first, as the format wants it, in files of at most 4 GiB or of one tensor."""
     order = sorted(found.items(), key=lambda item: (-item[1].element_size(), item[0]))
     files: List[List[Tuple[str, Any]]] = [[]]
     size = 0

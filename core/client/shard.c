@@ -123,10 +123,6 @@ static int put_header(pio_str *header, const pio_own_tensor *tensors, size_t cou
 	if (pio_str_check(header, err))
 		return -PIO_ENOMEM;
 	length = header->len - sizeof length;
-	if (length > PIO_SAFETENSORS_HEADER_BYTES_MAX)
-		return pio_fail(err, PIO_EINVAL, "%zu tensors of role \"%s\" need a header of %llu bytes: at "
-		                "most %llu", count, tensors[0].role, (unsigned long long)length,
-		                PIO_SAFETENSORS_HEADER_BYTES_MAX);
 	memcpy(header->data, &length, sizeof length);
 	return 0;
 }
@@ -241,23 +237,30 @@ static int cut_large(pio_checkpoint *checkpoint, uint64_t max, pio_err *err)
 	return rc;
 }
 
+typedef struct fill {
+	uint64_t size_bytes, header_bytes; /* at most, of a file so far */
+} fill;
+
 /* Is the tensor behind another one in the same file? One that cannot be cut may be larger;
  * slices of one have the same name, and so a file each. */
-static bool goes_on(uint64_t *size_bytes, const pio_own_tensor *before, const pio_own_tensor *t, uint64_t max)
+static bool goes_on(fill *file, const pio_own_tensor *before, const pio_own_tensor *t, uint64_t max)
 {
-	uint64_t more = t->size_bytes + header_bytes_of(t);
+	uint64_t header_bytes = header_bytes_of(t), size_bytes = t->size_bytes + header_bytes;
 	if (before && strcmp(before->role, t->role) == 0 && strcmp(before->name, t->name) != 0 &&
-	    *size_bytes + more <= max) {
-		*size_bytes += more;
+	    file->size_bytes + size_bytes <= max &&
+	    file->header_bytes + header_bytes <= PIO_SAFETENSORS_HEADER_BYTES_MAX) {
+		file->size_bytes += size_bytes;
+		file->header_bytes += header_bytes;
 		return true;
 	}
-	*size_bytes = FILE_BYTES_AROUND + more;
+	*file = (fill){ FILE_BYTES_AROUND + size_bytes, FILE_BYTES_AROUND + header_bytes };
 	return false;
 }
 
 int pio_shards_plan(pio_checkpoint *checkpoint, pio_err *err)
 {
-	uint64_t max = file_bytes_max(), size_bytes = 0;
+	uint64_t max = file_bytes_max();
+	fill file = { 0, 0 };
 	size_t files = 0;
 	int rc = check_duplicates(checkpoint, err);
 	if (!rc)
@@ -271,7 +274,7 @@ int pio_shards_plan(pio_checkpoint *checkpoint, pio_err *err)
 		return pio_fail(err, PIO_ENOMEM, "out of memory for files of %zu tensors", checkpoint->count);
 	pio_shard *s = NULL;
 	for (size_t i = 0; i < checkpoint->count; i++) {
-		if (!goes_on(&size_bytes, i ? &t[i - 1] : NULL, &t[i], max)) {
+		if (!goes_on(&file, i ? &t[i - 1] : NULL, &t[i], max)) {
 			uint32_t part = s && strcmp(s->tensors->role, t[i].role) == 0 ? s->part + 1 : 0;
 			s = &checkpoint->shards[files++];
 			*s = (pio_shard){ .tensors = &t[i], .part = part, .header = PIO_STR_INIT,

@@ -1,5 +1,6 @@
 /* Saves in the background, files that are cut, and room that is not there. */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
@@ -8,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "base/safetensors.h"
 #include "client/pioche.h"
 #include "client/run.h"
 #include "heard.h"
@@ -274,6 +276,38 @@ static void what_is_large_is_in_several_files(void **unused)
 	bench_close(&b);
 }
 
+/* No reader takes a header of more than 100 MB. */
+static void what_needs_a_large_header_is_in_several_files(void **unused)
+{
+	(void)unused;
+	enum { TENSORS = 25000, NAME = 4000 };
+	bench b;
+	static told t[SAVES];
+	pio_checkpoint *c;
+	char name[NAME + 1];
+	bench_open(&b);
+	ok(pio_checkpoint_begin(&c, b.run, 1, 1));
+	for (int i = 0; i < TENSORS; i++) {
+		snprintf(name, sizeof name, "%0*d", NAME, TENSORS - i);
+		memcpy(name, name + NAME - 5, 5);
+		ok(pio_checkpoint_add(c, "model", name, PIO_U8, 0, NULL, NULL, data));
+	}
+	ok(pio_checkpoint_commit(&c, 0));
+	ok(pio_close(&b.run, 0));
+	assert_int_equal(listen(t, SAVES, b.dir), 1);
+	assert_true(t[0].files > 1);
+	assert_true(t[0].bytes > TENSORS * NAME);
+	for (uint32_t i = 0; i < t[0].files; i++) {
+		uint64_t header_bytes;
+		int fd;
+		check_ok(pio_fs_open(&fd, t[0].path[i], O_RDONLY, 0, &err));
+		check_ok(pio_fs_pread_all(fd, &header_bytes, 8, 0, t[0].path[i], &err));
+		check_ok(pio_fs_close(&fd, t[0].path[i], &err));
+		assert_true(header_bytes <= PIO_SAFETENSORS_HEADER_BYTES_MAX);
+	}
+	bench_close(&b);
+}
+
 /* The second file of "model" is not the first of "model-1". */
 static void roles_that_end_in_a_number_get_along(void **unused)
 {
@@ -500,6 +534,7 @@ int main(void)
 		cmocka_unit_test(a_forked_child_leaves_the_save_alone),
 		cmocka_unit_test(an_exit_waits_and_a_death_leaves_nothing),
 		cmocka_unit_test(what_is_large_is_in_several_files),
+		cmocka_unit_test(what_needs_a_large_header_is_in_several_files),
 		cmocka_unit_test(roles_that_end_in_a_number_get_along),
 		cmocka_unit_test(small_files_are_synced_at_once_where_that_is_known_to_hold),
 		cmocka_unit_test(what_does_not_fit_is_refused_before_it_is_read),
