@@ -96,9 +96,9 @@ static int insert_tensor(pio_store *store, const char *sha256, const pio_tensor 
 		rc = pio_fail(err, PIO_ENOMEM, "out of memory for tensor \"%.200s\"", t->name);
 	if (!rc)
 		rc = pio_sql_exec(store, err, "INSERT INTO tensor (sha256, name, dtype, shape, offset, bytes,"
-		                  " whole_shape, part_begin, own) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, nullif(?9, 0))"
-		                  " ON CONFLICT (sha256, name) DO NOTHING", "ttttiitti", sha256, t->name, t->dtype,
-		                  shape.data, t->offset, t->size_bytes, part ? whole.data : NULL,
+		                  " whole_shape, part_begin, own) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8,"
+		                  " nullif(?9, 0)) ON CONFLICT (sha256, name) DO NOTHING", "ttttiitti", sha256,
+		                  t->name, t->dtype, shape.data, t->offset, t->size_bytes, part ? whole.data : NULL,
 		                  part ? begin.data : NULL, (int64_t)json_is_true(json_object_get(part, "own")));
 	pio_str_fini(&shape);
 	pio_str_fini(&whole);
