@@ -71,6 +71,16 @@ static void retention_keeps_the_last_and_the_best(void **unused)
 	assert_int_equal(id, 0);
 	pio_keep keep = { .last = 2, .best = 2, .goal_key = "val/loss", .goal = "minimize" };
 	assert_string_equal(judged(&f, keep), "50 last,40 last,30 -,20 best,10 -");
+	static const char broken[] = "UPDATE object SET verified = '%s' WHERE sha256 = (SELECT sha256 FROM"
+		" checkpoint_file WHERE checkpoint_id = 2 AND role = 'model')";
+	char sql[300];
+	snprintf(sql, sizeof sql, broken, "has other bytes than its name says");
+	run_sql(f.store, sql);
+	assert_string_equal(judged(&f, keep), "50 last,40 last,30 best,20 damaged,10 -");
+	check_ok(pio_store_checkpoint_best(&id, f.store, f.run, "val/loss", "minimize", &err));
+	assert_int_equal(id, 4);
+	snprintf(sql, sizeof sql, broken, "write");
+	run_sql(f.store, sql);
 	assert_int_equal(sql_int(f.store, "SELECT count(*) FROM checkpoint"), 5);
 	assert_int_equal(retain(&f, keep), 1);
 	assert_string_equal(steps_of(&f, "true"), "20,40,50");
