@@ -174,6 +174,13 @@ static void a_damaged_object_is_replaced_by_the_next_put(void **unused)
 	assert_string_equal(verdict_of(&f, s.sha256), "write");
 	check_ok(pio_store_verify(&r, f.store, NULL, NULL, NULL, &err));
 	assert_int_equal(r.bad + r.missing + r.orphans, 0);
+	/* The same, killed between the rename and the commit, and done again. */
+	flip(&f, s.sha256, (off_t)s.bytes - 1);
+	check_ok(pio_store_verify(&r, f.store, NULL, NULL, NULL, &err));
+	s = stage(&f, "a", 1);
+	check_ok(pio_fs_rename(s.path, object_path(&f, s.sha256), &err));
+	put(&f, &s);
+	assert_string_equal(verdict_of(&f, s.sha256), "write");
 	store_down(&f);
 }
 
