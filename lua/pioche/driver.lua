@@ -231,11 +231,23 @@ function session_methods:finish(job, status, reason)
   end
 end
 
--- It waits until its rule lets it go on, from its checkpoint.
+-- It waits until its rule lets it go on, from its checkpoint. judges: of all that wait, in the order of
+-- their sweeps.
+local function set_paused(self, job)
+  local judge = job.spec.judge
+  self.paused[job.id] = job
+  for _, other in ipairs(self.judges) do
+    if other == judge then return end
+  end
+  self.judges[#self.judges + 1] = judge
+  table.sort(self.judges, function(a, b) return a.sweep_id < b.sweep_id end)
+end
+
+-- Its attempt has ended because its rule said so.
 function session_methods:pause(job)
   job.status, job.reason, job.paused_by = "planned", job.spec.judge:paused(job), nil
   check(self.store:run_set_status(job.id, "planned", "paused " .. job.reason))
-  self.paused[job.id] = job
+  set_paused(self, job)
   self.progress:ended(job)
   self.progress:say("%s paused: %s", job.name, job.reason)
 end
@@ -455,7 +467,7 @@ end
 -- their progress; those that are done are left alone.
 local function line_up(self, jobs, parallel, of)
   local done = of.done or 0
-  self.queue, self.delayed, self.paused = queue.new(), {}, {}
+  self.queue, self.delayed, self.paused, self.judges = queue.new(), {}, {}, {}
   self:nothing_runs()
   for _, job in ipairs(jobs) do
     if is_done(job) then
@@ -464,7 +476,7 @@ local function line_up(self, jobs, parallel, of)
       job.place, job.attempt = "slurm", 1
       self:runs(job)
     elseif job.spec.judge and job.spec.judge:paused(job) then
-      self.paused[job.id] = job
+      set_paused(self, job)
     else
       self.queue:add(job)
     end
@@ -488,11 +500,8 @@ local told = { finished = ended_well, progressed = ask_judge }
 -- A run that was paused and may go on comes before new ones.
 local function promote(self)
   if next(self.paused) == nil then return end
-  local asked = {}
-  for _, id in ipairs(fields.sorted(self.paused)) do
-    local judge = self.paused[id].spec.judge
-    local job = not asked[judge] and judge:promote(self.paused)
-    asked[judge] = true
+  for _, judge in ipairs(self.judges) do
+    local job = judge:promote(self.paused)
     if job then
       self.paused[job.id] = nil
       self.queue:add_first(job)
@@ -504,8 +513,8 @@ end
 -- All else is over. A sweep of few runs may have none that was among the best of each rung:
 -- then the best that is paused goes on to its end. True where one does.
 local function rescue(self)
-  for _, id in ipairs(fields.sorted(self.paused)) do
-    local job = self.paused[id].spec.judge:rescue(self.paused)
+  for _, judge in ipairs(self.judges) do
+    local job = judge:rescue(self.paused)
     if job then
       self.paused[job.id] = nil
       self.queue:add(job)

@@ -10,7 +10,6 @@
 -- as its value is a number: what came of those that would have stopped tells what the rule
 -- costs. Which runs these are is a draw that their proposals' numbers fix.
 local errors = require "pioche.errors"
-local fields = require "pioche.fields"
 local json = require "pioche.core.json"
 local runs = require "pioche.runs"
 local sweep = require "pioche.core.sweep"
@@ -48,12 +47,13 @@ local function arrivals(self, step)
   list = {}
   for _, row in ipairs(check(self.store:rows([[
     SELECT g.run_id AS run_id, g.value AS value, g.best AS best, g.mean AS mean, g.verdict AS verdict,
+           g.promoted_ns IS NOT NULL AS is_promoted,
            (SELECT max(number) FROM proposal_run p WHERE p.sweep_id = g.sweep_id
              AND p.run_id = g.run_id) AS number
       FROM rung g WHERE g.sweep_id = ? AND g.step = ? ORDER BY g.id]], self.sweep_id, step))) do
     local item = arrival(self, row.number, { value = row.value or nan, best = row.best or nan,
       mean = row.mean or nan })
-    item.verdict, item.run_id = row.verdict, row.run_id
+    item.verdict, item.run_id, item.is_promoted = row.verdict, row.run_id, row.is_promoted == 1
     list[#list + 1] = item
   end
   self.seen[step] = list
@@ -115,6 +115,24 @@ local function ask(self, run, rung, item, of_rung)
   return verdict, why, false, forecast
 end
 
+-- The rungs at which a run was paused, the highest first.
+local function pausing(self)
+  if not self.steps then
+    self.steps = check(self.store:column("SELECT DISTINCT step FROM rung WHERE sweep_id = ?"
+      .. " AND verdict = 'pause' ORDER BY step DESC", self.sweep_id))
+  end
+  return self.steps
+end
+
+local function add_pausing(self, step)
+  local steps = pausing(self)
+  for _, known_step in ipairs(steps) do
+    if known_step == step then return end
+  end
+  steps[#steps + 1] = step
+  table.sort(steps, function(a, b) return a > b end)
+end
+
 local function decide(self, job, run, rung, row)
   local list, item = arrivals(self, rung), arrival(self, run.number, row)
   local verdict, why, audited, forecast = ask(self, run, rung, item, function(step)
@@ -127,6 +145,7 @@ local function decide(self, job, run, rung, row)
   check(self.store:rung_add(self.sweep_id, job.id, rung, row))
   item.verdict, item.run_id = verdict, job.id
   list[#list + 1] = item
+  if verdict == "pause" then add_pausing(self, rung) end
 end
 
 -- The first rung of a run above `step`, nil where there is none.
@@ -152,25 +171,24 @@ function methods:paused(job)
   return run.verdict == "pause" and run.reason or nil
 end
 
+-- A run that was paused at a rung, which it came to as `at`, goes on from there.
+local function let_on(self, at, step)
+  check(self.store:rung_promote(self.sweep_id, at.run_id, step))
+  at.is_promoted, self.runs[at.run_id].verdict = true, "go"
+end
+
 -- One of these paused runs, { [id] = job }, that may go on now, which is on record from here
 -- on; nil where none may.
 function methods:promote(paused)
-  local steps = {}
-  for _, job in next, paused do
-    if job.spec.judge == self then steps[known(self, job).step] = true end
-  end
-  local rising = fields.sorted(steps)
-  for i = #rising, 1, -1 do
-    local list = arrivals(self, rising[i])
-    local at = self.rule:promote(rising[i], list, function(place)
+  for _, step in ipairs(pausing(self)) do
+    local list = arrivals(self, step)
+    local at = self.rule:promote(step, list, function(place)
       local job = paused[list[place].run_id]
-      return job ~= nil and job.spec.judge == self and known(self, job).step == rising[i]
+      return job ~= nil and job.spec.judge == self and known(self, job).step == step
     end)
     if at then
-      local job = paused[list[at].run_id]
-      check(self.store:rung_promote(self.sweep_id, job.id, rising[i]))
-      known(self, job).verdict = "go"
-      return job
+      let_on(self, list[at], step)
+      return paused[list[at].run_id]
     end
   end
   return nil
@@ -181,21 +199,20 @@ end
 function methods:rescue(paused)
   if check(self.store:one("SELECT 1 AS x FROM proposal_run p JOIN run r ON r.id = p.run_id"
     .. " WHERE p.sweep_id = ? AND r.status = 'finished' LIMIT 1", self.sweep_id)) then return nil end
-  local best, best_step, best_loss
-  for _, id in ipairs(fields.sorted(paused)) do
-    local job = paused[id]
-    local step = job.spec.judge == self and known(self, job).step
-    for _, at in ipairs(step and step >= (best_step or 0) and arrivals(self, step) or {}) do
-      if at.run_id == id and (step > (best_step or 0) or at.loss < best_loss) then
-        best, best_step, best_loss = job, step, at.loss
-      end
+  for _, step in ipairs(pausing(self)) do
+    local best
+    for _, at in ipairs(arrivals(self, step)) do
+      local job = paused[at.run_id]
+      local waits = job and job.spec.judge == self and known(self, job).step == step
+      local is_better = waits and (not best or at.loss < best.loss or at.loss == best.loss and at.run_id < best.run_id)
+      if is_better then best = at end
+    end
+    if best then
+      let_on(self, best, step)
+      return paused[best.run_id]
     end
   end
-  if best then
-    check(self.store:rung_promote(self.sweep_id, best.id, best_step))
-    known(self, best).verdict = "go"
-  end
-  return best
+  return nil
 end
 
 -- A run is at `step`, or it is over: at each rung that it passed meanwhile the rule is

@@ -4,6 +4,7 @@
 -- A file holds the bytes of its rank and no times. So lines of several are in the
 -- order of the times that the lines begin with, where programs write such; a line
 -- without one stays behind the line before it.
+local heap = require "pioche.heap"
 local sys = require "pioche.core.sys"
 
 local output = {}
@@ -190,44 +191,23 @@ local function is_before(a, b)
   return a.number < b.number
 end
 
-local function sift_down(heap)
-  local i = 1
-  while true do
-    local child = 2 * i
-    if child > #heap then return end
-    if child < #heap and is_before(heap[child + 1], heap[child]) then child = child + 1 end
-    if not is_before(heap[child], heap[i]) then return end
-    heap[i], heap[child] = heap[child], heap[i]
-    i = child
-  end
-end
-
-local function push(heap, stream)
-  local i = #heap + 1
-  heap[i] = stream
-  while i > 1 and is_before(heap[i], heap[i // 2]) do
-    heap[i], heap[i // 2] = heap[i // 2], heap[i]
-    i = i // 2
-  end
-end
-
 -- Give visit(stream, line) what there is to read now, in order, of each stream at
 -- most about `share` bytes; true when one has more.
 function output.merge(streams, is_over, share, visit)
-  local heap, has_more = {}, false
+  local waiting, has_more = heap.new(is_before), false
   for _, stream in ipairs(streams) do
     stream.share = share
-    if advance(stream, is_over) then push(heap, stream) end
+    if advance(stream, is_over) then waiting:add(stream) end
   end
-  while heap[1] do
-    local stream = heap[1]
+  while waiting:first() do
+    local stream = waiting:first()
     visit(stream, stream.line)
-    if not advance(stream, is_over) then
+    if advance(stream, is_over) then
+      waiting:settle()
+    else
       has_more = has_more or stream.share <= 0
-      heap[1] = heap[#heap]
-      heap[#heap] = nil
+      waiting:take()
     end
-    sift_down(heap)
   end
   return has_more
 end

@@ -14,12 +14,12 @@ local sql = [[
    WHERE g.sweep_id = ? ORDER BY g.id]]
 
 -- Had every run that was made by then failed, or did it wait, this one the best of the highest
--- rung? made: the runs of the sweep; gone: those arrivals that were let on.
-local function is_rescue(made, list, row, gone)
+-- rung? made: the runs of the sweep.
+local function is_rescue(made, list, row)
   local waiting = {}
   for step, arrivals in next, list do
     for _, other in ipairs(arrivals) do
-      local waits = other.verdict == "pause" and not gone[other]
+      local waits = other.verdict == "pause" and not other.is_promoted
       if waits and (step > row.step or step == row.step and other.loss < row.loss) then return false end
       if waits then waiting[other.run_id] = true end
     end
@@ -31,10 +31,10 @@ local function is_rescue(made, list, row, gone)
   return true
 end
 
-local function is_due(rule, made, list, row, gone)
+local function is_due(rule, made, list, row)
   local arrivals = list[row.step]
   return rule:promote(row.step, arrivals, function(place) return arrivals[place] == row end) ~= nil
-    or is_rescue(made, list, row, gone)
+    or is_rescue(made, list, row)
 end
 
 -- Those that went on, in their order.
@@ -54,7 +54,7 @@ end
 -- The first promotion that the rule would not have made: { run, step, recorded, derived }, nil
 -- where there is none; and how many there are. rule: of pioche.stopping; goal: of its sweep.
 return function(store, sweep_id, rule, goal)
-  local rows, list, gone, came = check(store:rows(sql, sweep_id)), {}, {}, 0
+  local rows, list, came = check(store:rows(sql, sweep_id)), {}, 0
   local made = check(store:rows("SELECT id, status, created_ns FROM run WHERE id IN (SELECT run_id"
     .. " FROM proposal_run WHERE sweep_id = ?)", sweep_id))
   local order = promoted(rows)
@@ -66,10 +66,10 @@ return function(store, sweep_id, rule, goal)
       list[other.step] = list[other.step] or {}
       table.insert(list[other.step], other)
     end
-    if row.verdict ~= "pause" or not row.loss or not is_due(rule, made, list, row, gone) then
+    if row.verdict ~= "pause" or not row.loss or not is_due(rule, made, list, row) then
       return { run = row.run, step = row.step, recorded = "promoted", derived = row.verdict }, i - 1
     end
-    gone[row] = true
+    row.is_promoted = true
   end
   return nil, #order
 end

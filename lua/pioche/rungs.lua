@@ -108,21 +108,39 @@ function ranking:better(loss)
   return better
 end
 
--- A function that gives, of a list of arrivals that only grows, the losses of those of one kind,
--- { count, better(loss) }, at a cost that hardly grows with the list. kind_of: of an arrival; left
--- out, all are of one.
-function rungs.rankings(kind_of)
+-- The n-th lowest of them.
+function ranking:at(n)
+  for _, block in ipairs(self.blocks) do
+    if n <= #block then return block[n] end
+    n = n - #block
+  end
+end
+
+-- A function that gives, of a list of arrivals that only grows, what came of them so far: new() of none,
+-- to which hear(of, arrival, place) adds each once. So what a rule goes by is brought up to date at a
+-- cost that does not grow with the list.
+function rungs.heard(new, hear)
   local known = setmetatable({}, { __mode = "k" })
-  return function(arrivals, kind)
-    local kept = known[arrivals] or { heard = 0, by_kind = {} }
+  return function(arrivals)
+    local kept = known[arrivals] or { count = 0, of = new() }
     known[arrivals] = kept
-    for i = kept.heard + 1, #arrivals do
-      local is = kind_of and kind_of(arrivals[i]) or 1
-      kept.by_kind[is] = kept.by_kind[is] or new_ranking()
-      kept.by_kind[is]:add(arrivals[i].loss)
-    end
-    kept.heard = #arrivals
-    return kept.by_kind[kind or 1] or new_ranking()
+    for place = kept.count + 1, #arrivals do hear(kept.of, arrivals[place], place) end
+    kept.count = #arrivals
+    return kept.of
+  end
+end
+
+-- A function that gives, of a list of arrivals that only grows, the losses of those of one kind, a ranking
+-- { count, better(loss), at(n) }. kind_of: of an arrival; left out, all are of one. name: of what is
+-- ranked in place of the loss.
+function rungs.rankings(kind_of, name)
+  local by_kind = rungs.heard(function() return {} end, function(kinds, arrival)
+    local kind = kind_of and kind_of(arrival) or 1
+    kinds[kind] = kinds[kind] or new_ranking()
+    kinds[kind]:add(arrival[name or "loss"])
+  end)
+  return function(arrivals, kind)
+    return by_kind(arrivals)[kind or 1] or new_ranking()
   end
 end
 
@@ -136,14 +154,12 @@ function rungs.halve(loss, earlier, eta, least)
   return loss < math.huge and better < kept and "go" or "stop", why
 end
 
--- The value below which `percent` of these numbers are, between two of them in proportion
+-- The value below which `percent` of the numbers of a ranking are, between two of them in proportion
 -- (NumPy's "linear"). There is at least one.
-function rungs.percentile(values, percent)
-  local sorted = table.move(values, 1, #values, 1, {})
-  table.sort(sorted)
-  local at = (#sorted - 1) * percent / 100
+function rungs.percentile(ranked, percent)
+  local at = (ranked.count - 1) * percent / 100
   local low = math.floor(at)
-  local below, above = sorted[low + 1], sorted[math.min(low + 2, #sorted)]
+  local below, above = ranked:at(low + 1), ranked:at(math.min(low + 2, ranked.count))
   if at == low or below == above then return below end
   return below + (above - below) * (at - low)
 end

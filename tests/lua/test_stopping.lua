@@ -1,6 +1,7 @@
 -- Stopping rules: what they say of hand-made arrivals, and where their rungs are.
 local tap = dofile((arg[0]:match("^.*/") or "") .. "tap.lua")
 local rungs = require "pioche.rungs"
+local sweep = require "pioche.core.sweep"
 local test, equal = tap.test, tap.equal
 local huge = math.huge
 
@@ -61,7 +62,7 @@ test("asha that promotes: the best floor(n / eta) go on, others wait until they 
   equal(arrive(rule, { 5, 6, 4, 7, 3, 3.5, huge }), "ppgpggs")
   local function promoted(losses, waiting)
     local list, set = {}, {}
-    for i, loss in ipairs(losses) do list[i] = { loss = loss } end
+    for i, loss in ipairs(losses) do list[i] = { loss = loss, verdict = "pause" } end
     for _, i in ipairs(waiting) do set[i] = true end
     return rule:promote(1, list, function(i) return set[i] == true end)
   end
@@ -70,6 +71,83 @@ test("asha that promotes: the best floor(n / eta) go on, others wait until they 
   equal(promoted({ 5, 6, 7 }, { 2, 3 }), nil, "the best one went on already")
   equal(promoted({ 5, 5, 7, 8, 9, 9 }, { 1, 2, 3 }), 1, "of equals the first")
   equal(promoted({ 5, 5, 7, 8, 9, 9 }, { 2, 3 }), 2)
+end)
+
+-- Histories by chance in which losses are often equal or rise, runs take a while to stop, some never come to it,
+-- and each that is promoted is gone: what it decides must be what one decides that sorts all of them.
+test("asha that promotes: decisions are those of one that sorts all arrivals each time", function()
+  local function sorted_choice(arrivals, eta, waits)
+    local order = {}
+    for i in ipairs(arrivals) do order[i] = i end
+    table.sort(order, function(a, b)
+      if arrivals[a].loss ~= arrivals[b].loss then return arrivals[a].loss < arrivals[b].loss end
+      return a < b
+    end)
+    for i = 1, #order // eta do
+      if waits(order[i]) then return order[i] end
+    end
+    return nil
+  end
+  local made = 0
+  for seed = 1, 12 do
+    local draws = 0
+    local function draw(high)
+      draws = draws + 1
+      return sweep.integer(seed, draws, "history", 1, high)
+    end
+    local eta, kinds = 1 + draw(4) % 3 + 1, ({ 5, 40, 100000 })[draw(3)]
+    local rule = new("asha", { min = 1, max = 9, eta = eta, promote = true })
+    local arrivals, stopping, waiting = {}, {}, {}
+    for _ = 1, 400 do
+      local loss = draw(20) == 1 and huge or draw(kinds) / 7 + seed % 3 * (#arrivals // 9)
+      local at = { number = #arrivals + 1, loss = loss }
+      at.best, at.mean = at.loss, at.loss
+      at.verdict = rule:decide({ number = at.number }, 1, at, arrivals)
+      arrivals[#arrivals + 1] = at
+      if at.verdict == "pause" and draw(9) > 1 then stopping[#stopping + 1] = at.number end
+      while #stopping > draw(6) do waiting[table.remove(stopping, draw(#stopping))] = true end
+      local function waits(place) return waiting[place] == true end
+      for _ = 1, draw(3) do
+        local place = rule:promote(1, arrivals, waits)
+        equal(place, sorted_choice(arrivals, eta, waits))
+        if place and draw(8) > 1 then -- now and then whoever asked did not go on with it
+          arrivals[place].is_promoted, waiting[place], made = true, nil, made + 1
+        end
+      end
+    end
+  end
+  assert(made > 500, made)
+end)
+
+-- What is read of arrivals is counted: all of them at each decision would be millions of times.
+test("a decision reads what came since the last one, however many there are", function()
+  local reads
+  local function watched(item)
+    return setmetatable({}, { __newindex = item, __index = function(_, key)
+      reads = reads + 1
+      return item[key]
+    end })
+  end
+  local function reads_of(rule)
+    local arrivals, curve = {}, {}
+    local function of_rung() return arrivals end
+    for step = 1, 8 do curve[step] = { step = step, loss = 1 / step } end
+    reads = 0
+    for i = 1, 3000 do
+      local at = { number = i, run_id = i, loss = i * 7919 % 1009 + 0.5 }
+      at.best, at.mean = at.loss, at.loss
+      at.verdict = rule:decide({ number = i, curve = curve }, 8, at, arrivals, of_rung)
+      arrivals[i] = watched(at)
+      local place = rule.promote and rule:promote(8, arrivals, function(n) return arrivals[n].verdict == "pause" end)
+      if place then arrivals[place].is_promoted = true end
+    end
+    return reads
+  end
+  for name, options in pairs { asha = { min = 8, max = 16, eta = 2, promote = true }, hyperband = { min = 8, max = 16 },
+    median = { every = 8 }, curve = { every = 1, max = 16 } } do
+    local count = reads_of(new(name, options))
+    assert(count < 100 * 3000, ("%s: %d"):format(name, count))
+  end
 end)
 
 test("percentile and median: the best so far against the means of the others, after a start", function()
@@ -105,11 +183,16 @@ test("percentile: rungs every so many steps, from min to max", function()
 end)
 
 test("percentiles are those of NumPy", function()
-  equal(rungs.percentile({ 3, 1, 2 }, 50), 2)
-  equal(rungs.percentile({ 4, 1, 3, 2 }, 50), 2.5)
-  equal(rungs.percentile({ 10, 20 }, 75), 17.5)
-  equal(rungs.percentile({ 7 }, 10), 7)
-  equal(rungs.percentile({ 1, huge, 2, 3 }, 100), huge)
+  local function of(values, percent)
+    local arrivals = {}
+    for i, value in ipairs(values) do arrivals[i] = { mean = value } end
+    return rungs.percentile(rungs.rankings(nil, "mean")(arrivals), percent)
+  end
+  equal(of({ 3, 1, 2 }, 50), 2)
+  equal(of({ 4, 1, 3, 2 }, 50), 2.5)
+  equal(of({ 10, 20 }, 75), 17.5)
+  equal(of({ 7 }, 10), 7)
+  equal(of({ 1, huge, 2, 3 }, 100), huge)
 end)
 
 test("hyperband: brackets of the paper, in its proportions, fixed by number and seed", function()
@@ -223,6 +306,18 @@ test("curve: the end is a rung, and options are checked", function()
   tap.contains(tap.raises(new, "curve", { every = 50, max = 50 }), "stop.max: expected more than the first rung")
   tap.contains(tap.raises(new, "curve", { every = 5, max = 50, chance = 0.7 }), "a number between 0 and 0.5")
   tap.contains(tap.raises(new, "asha", { min = 1, max = 9, audit = 1 }), "a number between 0 and 1")
+end)
+
+test("rungs: a ranking has all values in order", function()
+  local ranked, arrivals, sorted = rungs.rankings(), {}, {}
+  for i = 1, 2500 do
+    arrivals[i] = { loss = i * 7919 % 1009 }
+    sorted[i] = arrivals[i].loss
+  end
+  table.sort(sorted)
+  local ranking = ranked(arrivals)
+  for n = 1, #sorted, 7 do equal(ranking:at(n), sorted[n]) end
+  equal({ ranking:at(#sorted), ranking:at(#sorted + 1) }, { sorted[#sorted] })
 end)
 
 test("rungs: a ranking counts as one that goes through all of them", function()

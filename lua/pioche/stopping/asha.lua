@@ -8,6 +8,7 @@
 -- promote = true it is the paper's own form: the best floor(n / eta) of the n that came to a rung
 -- go on; others are paused, with a checkpoint, and go on from that when enough worse ones have
 -- come after them. A place that is free takes the promotion at the highest rung, else a new run.
+local heap = require "pioche.heap"
 local rungs = require "pioche.rungs"
 
 local asha = { name = "asha", summary = "at each rung the best 1/eta of the runs so far go on" }
@@ -20,9 +21,38 @@ function asha.check(where, given)
   return rungs.check(where, given, asha.schema)
 end
 
+local function is_better(a, b)
+  if a.loss ~= b.loss then return a.loss < b.loss end
+  return a.place < b.place
+end
+
+-- A function that gives, of a list of arrivals that only grows, those that are paused, the best first,
+-- as a heap of { arrival, loss, place, is_best (is it among the best floor(n / eta) of the n so far) }.
+local function paused_of(eta)
+  local all = rungs.heard(function()
+    return { count = 0, paused = heap.new(is_better), others = heap.new(is_better),
+      best = heap.new(function(a, b) return is_better(b, a) end) }
+  end, function(of, arrival, place)
+    local item = { arrival = arrival, loss = arrival.loss, place = place }
+    if arrival.verdict == "pause" then of.paused:add(item) end
+    of.count = of.count + 1
+    of.others:add(item)
+    local kept, last = math.floor(of.count / eta), of.best:first()
+    if last and is_better(of.others:first(), last) then
+      of.others:add(of.best:take())
+      last.is_best = false
+    end
+    while of.best:count() < kept do
+      of.best:add(of.others:first())
+      of.others:take().is_best = true
+    end
+  end)
+  return function(arrivals) return all(arrivals).paused end
+end
+
 function asha.new(options)
   local steps = rungs.steps(options.min, options.eta, options.max)
-  local rule, ranked = {}, rungs.rankings()
+  local rule, ranked, paused = {}, rungs.rankings(), paused_of(options.eta)
 
   function rule.next_rung(_, _, step)
     return rungs.next(steps, step)
@@ -36,16 +66,18 @@ function asha.new(options)
 
   -- The best of those that wait among the best floor(n / eta), of equals the first.
   function rule.promote(_, _, arrivals, waits)
-    local order = {}
-    for i in ipairs(arrivals) do order[i] = i end
-    table.sort(order, function(a, b)
-      if arrivals[a].loss ~= arrivals[b].loss then return arrivals[a].loss < arrivals[b].loss end
-      return a < b
-    end)
-    for i = 1, math.floor(#order / options.eta) do
-      if waits(order[i]) then return order[i] end
+    local list, busy, found = paused(arrivals), {}, nil
+    while not found and list:count() > 0 and list:first().is_best do
+      local first = list:first()
+      if waits(first.place) then
+        found = first.place
+      else
+        list:take()
+        if not first.arrival.is_promoted then busy[#busy + 1] = first end -- it has not stopped yet
+      end
     end
-    return nil
+    for _, item in ipairs(busy) do list:add(item) end
+    return found
   end
 
   return rule

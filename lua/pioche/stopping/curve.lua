@@ -44,17 +44,19 @@ function curve.check(where, given)
   return options
 end
 
--- The runs that have ended, { run_id, loss }, the newest of them, and the best loss.
-local function ended(list)
-  local known, best = {}, math.huge
-  for i = #list, 1, -1 do
-    local item = list[i]
-    if item.loss < math.huge then
-      best = math.min(best, item.loss)
-      if #known < known_max then known[#known + 1] = item end
-    end
-  end
-  return known, best
+-- The newest of the runs that have ended, and the best loss of all.
+local function ended()
+  return rungs.heard(function() return { newest = {}, best = math.huge } end, function(of, item)
+    if item.loss == math.huge then return end
+    of.best = math.min(of.best, item.loss)
+    table.insert(of.newest, 1, item)
+    of.newest[known_max + 1] = nil
+  end)
+end
+
+-- Their losses, by run.
+local function losses_by_run()
+  return rungs.heard(function() return {} end, function(of, item) of[item.run_id] = item.loss end)
 end
 
 -- A curve's parts of the way and its losses there, nil where they are too few.
@@ -94,7 +96,8 @@ end
 local function decide(self, run, rung, at, of_rung)
   if at.loss == math.huge then return "stop", "no finite number" end
   if rung == self.max then return "go", "the end" end
-  local known, best = ended(of_rung(self.max))
+  local of_end = self.ended(of_rung(self.max))
+  local known, best = of_end.newest, of_end.best
   if #known < self.startup then
     return "go", ("%d of the first %d have ended"):format(#known, self.startup)
   end
@@ -103,9 +106,8 @@ local function decide(self, run, rung, at, of_rung)
   self.curve_of = function(run_id, last)
     local list = {}
     for step = self.first, last, self.every do
-      for _, other in ipairs(of_rung(step)) do
-        if other.run_id == run_id then list[#list + 1] = { step = step, loss = other.loss } end
-      end
+      local loss = self.losses_of(of_rung(step))[run_id]
+      list[#list + 1] = loss and { step = step, loss = loss }
     end
     return list
   end
@@ -123,7 +125,8 @@ end
 function curve.new(options, goal)
   local first, every, max = options.min or options.every, options.every, options.max
   local self = { first = first, every = every, max = max, startup = options.startup,
-    chance = options.chance, sign = goal.goal == "maximize" and -1 or 1, said = {} }
+    chance = options.chance, sign = goal.goal == "maximize" and -1 or 1, said = {}, ended = ended(),
+    losses_of = losses_by_run() }
   local rule = {}
 
   -- The end is a rung, too: what runs came to there is known to others.

@@ -15,7 +15,8 @@
 -- A rule may say "pause", too: the run stops, saves a checkpoint, and leaves its place to
 -- others. Then it has
 --   promote(self, rung, arrivals, waits)   which of all that came to the rung, by its place among
---            them, is to go on now, nil where none is; waits(i): is that one paused there
+--            them, is to go on now, nil where none is; waits(i): is that one paused there;
+--            one that went on from there has is_promoted
 -- and what is not promoted until all others are over ends as stopped; but where no run of the
 -- sweep has finished then, the best one goes on.
 -- `earlier` are those of the runs that passed the rung before it, in their order, each with the

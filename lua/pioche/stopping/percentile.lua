@@ -33,7 +33,7 @@ end
 function percentile.new(options, goal)
   local sign = goal.goal == "maximize" and -1 or 1
   local first, every = options.min or options.every, options.every
-  local rule = {}
+  local rule, ranked = {}, rungs.rankings(nil, "mean")
 
   function rule.next_rung(_, _, step)
     local rung = step < first and first or first + ((step - first) // every + 1) * every
@@ -43,12 +43,10 @@ function percentile.new(options, goal)
   function rule.decide(_, _, _, at, earlier)
     if at.loss == math.huge then return "stop", "no finite number" end
     if #earlier < options.startup then return "go", ("one of the first %d"):format(options.startup) end
-    local means = {}
-    for i, other in ipairs(earlier) do means[i] = other.mean end
-    local bound = rungs.percentile(means, options.percent)
+    local bound = rungs.percentile(ranked(earlier), options.percent)
     return at.best > bound and "stop" or "go",
       ("its best is %.6g, and of %d before it %.6g %% have means better than %.6g"):format(
-        sign * at.best, #means, options.percent, sign * bound)
+        sign * at.best, #earlier, options.percent, sign * bound)
   end
 
   return rule
