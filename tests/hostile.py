@@ -241,6 +241,15 @@ def bad_runs():
             "attempt": 1, "step": 5, "manifest_sha256": sha256(odd_manifest), "writers": 1, "bytes": 1, "fsyncs": 1,
             "stall_ns": 1, "created_ns": 1}])).encode(), "data/run/events.jsonl": b"", "data/run/points.bin": b"PIOPTS01",
         "data/checkpoint.json": odd_manifest, "data/model/model.bin": b"[1]"}).tar(), "too short for a safetensors file"
+    for name, change, words in (("role", {"role": "../../x"}, "of role \"../../x\""), ("role-empty", {"role": ""}, "of role \"\""),
+                                ("rank", {"rank": -1}, "and rank -1"), ("part", {"part": -1}, "part -1")):
+        yield f"checkpoint-{name}", checkpoint(manifest(files=[{"rank": 0, "role": "model", "sha256": sha256(weights()),
+                                                                "bytes": len(weights()), **change}])), words
+    half = weights(json.dumps({"__metadata__": {"parts": '{"w":{"offset":[1,0],"shape":[4,2]}}'},
+                               "w": {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}}))
+    for name, ranks, words in (("hole", [0], "nobody saved what lies before"), ("overlap", [0, 1], "rank 0 and rank 1 overlap")):
+        yield f"checkpoint-{name}", checkpoint(manifest(files=[{"rank": rank, "role": "model", "sha256": sha256(half),
+                                                                "bytes": len(half)} for rank in ranks]), half), words
     yield "sweep-missing", run_bag(records(sweep=ULID)), "there is no sweep/"
     yield "code-missing", run_bag(records(commit="0" * 40), **{"code.json": b"[", "code.bundle": b""}), "expected"
     yield "code-no-bundle", run_bag(records(commit="0" * 40), **{

@@ -23,8 +23,6 @@
 #include "client/name.h"
 #include "sys/save.h"
 
-#define ROLE_BYTES_MAX 64
-
 static int fail_forked(pio_err *err)
 {
 	return pio_fail(err, PIO_EINVAL, "a forked child saves no checkpoint of its parent's run");
@@ -85,14 +83,11 @@ static void free_checkpoint(pio_checkpoint *checkpoint)
 
 /* ---- adding ----------------------------------------------------------------- */
 
-/* A role is part of a file name. */
 static int check_role(const char *role, pio_err *err)
 {
-	static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
-	size_t n = role ? strlen(role) : 0;
-	if (n == 0 || n > ROLE_BYTES_MAX || strspn(role, allowed) != n || role[0] == '.')
+	if (!role || !pio_save_role_valid(role, strlen(role)))
 		return pio_fail(err, PIO_EINVAL, "role \"%.80s\" of a tensor: 1 to %d letters, digits, '.', '_' "
-		                "or '-' expected, as in \"optim.m\"", role ? role : "", ROLE_BYTES_MAX);
+		                "or '-' expected, as in \"optim.m\"", role ? role : "", PIO_SAVE_ROLE_BYTES_MAX);
 	return 0;
 }
 

@@ -7,11 +7,13 @@
 #include "base/hex.h"
 #include "base/json.h"
 #include "store/checkpoint.h"
+#include "store/checkpoint_cover.h"
 #include "store/checkpoint_tensor.h"
 #include "store/object.h"
 #include "store/sql.h"
 #include "sys/fs.h"
 #include "sys/hash.h"
+#include "sys/save.h"
 
 #define MANIFEST_BYTES_MAX (256 << 20)
 
@@ -29,7 +31,7 @@ int pio_intake_object(bool *found, pio_intake *intake, const char *sha256, pio_e
 	char prefix[3] = { sha256[0], sha256[1], 0 };
 	intake->touched[strtoul(prefix, NULL, 16) & 255] = true;
 	rc = pio_store_object_put(intake->store, file->staged, sha256, file->bytes, err);
-	intake->moved[file - intake->bag->files] = !rc && !known;
+	intake->moved[file - intake->bag->files] |= !rc && !known; /* several ranks may have the same */
 	return rc;
 }
 
@@ -189,6 +191,18 @@ static int take_files(bool *found, pio_intake *intake, const json_t *manifest, p
 	return rc;
 }
 
+/* As a rank's report has them. */
+static int check_file(const json_t *file, pio_err *err)
+{
+	const char *role = pio_json_string_or(file, "role", "");
+	int64_t rank = pio_json_int_or(file, "rank", -1), part = pio_json_int_or(file, "part", 0);
+	if (pio_save_role_valid(role, strlen(role)) && rank >= 0 && rank <= INT32_MAX && part >= 0 &&
+	    part < PIO_SAVE_FILES_MAX)
+		return 0;
+	return pio_fail(err, PIO_ECORRUPT, "a checkpoint has a file of role \"%.80s\" and rank %lld, part %lld, as no"
+	                " rank saves any", role, (long long)rank, (long long)part);
+}
+
 static int insert_files(pio_intake *intake, const json_t *manifest, int64_t checkpoint_id, pio_err *err)
 {
 	size_t i;
@@ -197,9 +211,11 @@ static int insert_files(pio_intake *intake, const json_t *manifest, int64_t chec
 		json_t *row = json_pack("{s:O?, s:O?, s:O?, s:I}", "rank", json_object_get(file, "rank"), "role",
 		                        json_object_get(file, "role"), "sha256", json_object_get(file, "sha256"),
 		                        "part", (json_int_t)pio_json_int_or(file, "part", 0));
-		int rc = pio_intake_row(intake, "checkpoint_file", row,
-		                        json_pack("{s:I}", "checkpoint_id", (json_int_t)checkpoint_id),
-		                        "the manifest of a checkpoint", err);
+		int rc = check_file(file, err);
+		if (!rc)
+			rc = pio_intake_row(intake, "checkpoint_file", row,
+			                    json_pack("{s:I}", "checkpoint_id", (json_int_t)checkpoint_id),
+			                    "the manifest of a checkpoint", err);
 		json_decref(row);
 		if (rc)
 			return rc;
@@ -224,9 +240,11 @@ static int take_checkpoint(pio_intake *intake, const json_t *row, pio_err *err)
 		rc = pio_intake_row(intake, "checkpoint", row, json_pack("{s:I, s:s, s:s}", "run_id",
 		                    (json_int_t)intake->run->run_id, "state", "sealed", "manifest", text.data),
 		                    "a checkpoint", err);
+		int64_t id = sqlite3_last_insert_rowid(pio_store_db(intake->store));
 		if (!rc)
-			rc = insert_files(intake, manifest, sqlite3_last_insert_rowid(pio_store_db(intake->store)),
-			                  err);
+			rc = insert_files(intake, manifest, id, err);
+		if (!rc)
+			rc = pio_checkpoint_cover(intake->store, id, err);
 		intake->run->checkpoints += rc == 0;
 	}
 	json_decref(manifest);

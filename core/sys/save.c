@@ -5,6 +5,15 @@
 #include "base/mem.h"
 #include "sys/journal.h"
 
+bool pio_save_role_valid(const char *role, size_t role_bytes)
+{
+	static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+	bool valid = role_bytes > 0 && role_bytes <= PIO_SAVE_ROLE_BYTES_MAX && role[0] != '.';
+	for (size_t i = 0; valid && i < role_bytes; i++)
+		valid = role[i] && strchr(allowed, role[i]);
+	return valid;
+}
+
 void pio_save_put(pio_str *payload, const pio_save *save)
 {
 	pio_record_put_u32(payload, save->rank);
@@ -43,7 +52,7 @@ static int get_files(pio_save *save, pio_cursor *cursor, pio_err *err)
 		file->path = pio_cursor_str(cursor, &file->path_bytes);
 		file->size_bytes = pio_cursor_u64(cursor);
 		file->sha256 = pio_cursor_str(cursor, &file->sha256_bytes);
-		if (cursor->bad || file->size_bytes > INT64_MAX)
+		if (cursor->bad || file->size_bytes > INT64_MAX || !pio_save_role_valid(file->role, file->role_bytes))
 			return pio_fail(err, PIO_EINVAL, "file %u of the report of rank %u makes no sense", i,
 			                save->rank);
 	}

@@ -15,6 +15,7 @@
 #include "base/str.h"
 
 #define PIO_SAVE_FILES_MAX 10000
+#define PIO_SAVE_ROLE_BYTES_MAX 64
 
 /* How files were made durable. */
 #define PIO_SAVE_FSYNC 'f'         /* each by an fsync of its own */
@@ -40,6 +41,10 @@ typedef struct pio_save {
 	const char *failure;
 	size_t failure_bytes;
 } pio_save;
+
+/* 1 to 64 letters, digits, '.', '_' or '-', of which no '.' is the first: a role is part
+ * of the names of files. */
+bool pio_save_role_valid(const char *role, size_t role_bytes);
 
 void pio_save_put(pio_str *payload, const pio_save *save);
 /* Strings are borrowed from the payload, save->files is the caller's to pio_free
