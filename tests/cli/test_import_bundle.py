@@ -158,7 +158,7 @@ def sweep(p, fault):
             break
         yield n, result
         n += 1
-    assert n > 8, n
+    assert n > 6, n
 
 
 def test_killed_anywhere_it_is_whole_or_not_there():
@@ -187,6 +187,20 @@ def test_a_full_disk_changes_nothing():
             if os.path.exists(os.path.join(p.store, "pioche.db")):
                 check_none(p)
                 assert left(p) == [], (n, left(p))
+        check_whole(p)
+        # Told before the first byte is taken, from what the bundle says of itself.
+        write(p, "huge.tar", hostile.changed(oxum=f"{1 << 60}.3"))
+        said = p.pioche("import", "huge.tar", expect=3).err
+        assert f"{1 << 60}" in said and "needed" in said and left(p) == [], said
+        check_whole(p)
+
+
+def test_its_files_are_durable_before_they_become_objects():
+    with Project(git=False) as p:
+        write(p, "x.tar", small())
+        said = [result.err for _, result in sweep(p, "s:%d:5")]
+        synced = [text.rpartition(".pioche/")[2].partition("/")[0].partition(":")[0] for text in said if "x.tar" in text]
+        assert synced[0] == "staging" and set(synced[1:]) == {"objects"}, synced
         check_whole(p)
 
 
