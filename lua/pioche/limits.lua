@@ -28,6 +28,12 @@ function limits:add(values)
   for _, model in ipairs(self.models) do check(model:add(values)) end
 end
 
+-- Is it known what each constraint gave for a number? Not so of points of another sweep that had none,
+-- or others.
+local function is_known(self, number)
+  return #self.models == #(self.given[number] or {})
+end
+
 -- What the sampler was told of a number (grid.lua); returns how it is told of the loss alone.
 function limits:observe(number, value, how)
   self.given[number] = how and how.constraints
@@ -37,7 +43,7 @@ function limits:observe(number, value, how)
   for name, field in next, how do own[name] = field end
   own.rungs = {}
   for i, rung in ipairs(how.rungs or {}) do own.rungs[i] = { step = rung.step, value = rung.loss } end
-  local loss = #self.models == #(how.constraints or {}) and how.loss or nil
+  local loss = is_known(self, number) and how.loss or nil
   self.own[number] = loss or false
   return loss, own
 end
@@ -61,8 +67,8 @@ end
 local function rows(self, i, of, numbers)
   local slots, values, sizes = {}, {}, {}
   for k, number in ipairs(numbers) do
-    local list = self.given[number]
-    if list and #list == #self.models then
+    local list = is_known(self, number) and self.given[number]
+    if list then
       slots[#slots + 1], values[#values + 1] = of[k], list[i]
       if list[i] then sizes[#sizes + 1] = math.abs(list[i]) end
     end
@@ -88,7 +94,7 @@ end
 
 -- Take what these numbers, which the goal's model knows with their losses, gave for known, and points
 -- of slots for under way. prepare(model, slots, values) is called first; without it those models count
--- that have learned something. Returns what model:search is told of limits.
+-- that have learned something. Returns what model:search is told of limits; nil while nothing is known.
 function limits:know(of, numbers, losses, pending, prepare)
   local known, met = {}, {}
   for i, model in ipairs(self.models) do
@@ -99,8 +105,10 @@ function limits:know(of, numbers, losses, pending, prepare)
       known[#known + 1] = model
     end
   end
-  for i, number in ipairs(numbers) do met[i] = losses[i] and not self:is_violated(number) end
-  return { models = known, met = met }
+  for i, number in ipairs(numbers) do
+    met[i] = losses[i] and is_known(self, number) and not self:is_violated(number)
+  end
+  return #known > 0 and { models = known, met = met } or nil
 end
 
 return limits

@@ -223,10 +223,11 @@ test("a point that violates is told with its own losses, and one that gave no nu
   equal((told:observe(3, 1e60, { violation = 2, loss = 5, constraints = { 2 } })), nil)
   told:observe(4, nil, nil)
   equal(told:apply({ 1, 2, 3, 4 }, { 1e60, 7, 1e60, false }), { 5, 7, false, false })
-  told:add { 0.1 }
-  told:add { 0.2 }
-  equal(told:know({ 1, 2 }, { 1, 4 }, { 5, false }, {}, function(model) model:set({ 1 }, 1e-3) end).met,
-    { false, false })
+  told:observe(5, 7, { violation = 0, loss = 7 })
+  for i = 1, 4 do told:add { i / 5 } end
+  local function prepare(model) model:set({ 1 }, 1e-3) end
+  equal(told:know({ 1, 2, 3, 4 }, { 1, 2, 4, 5 }, { 5, 7, false, 7 }, {}, prepare).met, { false, true, false, false })
+  equal(told:know({ 3, 4 }, { 4, 5 }, { false, 7 }, {}, prepare), nil)
 end)
 
 test("a penalty grows with the violation, and is above all values", function()
