@@ -342,8 +342,8 @@ class Run:
 
     def checkpoint(self, step: int, roles: Mapping[str, Mapping[Any, Any]], writers: int = 1,
                    asynchronous: bool = False, wait: bool = True) -> None:
-        """Save {role: state}: a state is a dict of NumPy arrays, torch tensors (from a
-        GPU they are copied), buffers, or Parts of larger ones; it may be nested as a
+        """Save {role: state}: a state is a dict of NumPy or JAX arrays, torch tensors (from
+        a GPU they are copied), buffers, or Parts of larger ones; it may be nested as a
         state_dict is, and hold numbers, texts and bytes. Each of `writers` ranks calls it.
         Returns when this rank's files are on disk; `asynchronous`: as soon as everything
         is copied, which takes as much memory. Then a thread writes, and what it could not
