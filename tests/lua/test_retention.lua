@@ -1,4 +1,5 @@
--- What watching a quota costs a session of many jobs.
+-- What a session says of checkpoints and of room for them, and what watching costs it where
+-- jobs are many.
 local tap = dofile(arg[0]:match("^(.*)/") .. "/tap.lua")
 local sys = require "pioche.core.sys"
 local retention = require "pioche.retention"
@@ -45,7 +46,43 @@ test("and who comes near the quota still hears of it, once", function()
   retention.apply(self, one, false)
   retention.apply(self, one, false)
   equal(#self.said, 1)
-  equal(self.said[1]:find("keep.quota", 1, true) ~= nil, true)
+  tap.contains(self.said[1], "keep.quota")
+end)
+
+test("and who comes near the end of the disk, each time anew", function()
+  local self, one = session(0), job(1)
+  local free = 30
+  sys.free_bytes = function() return free end
+  for _, left in ipairs { 30, 10, 10, 30, 19 } do
+    free = left
+    retention.apply(self, one, false)
+  end
+  equal(#self.said, 2)
+  tap.contains(self.said[1], "the next checkpoint takes about 20 B, and the store's disk has 10 B free")
+end)
+
+test("a newest one that is found damaged is told, and the one before is read instead", function()
+  local self, one = session(0), job(1)
+  local unread, read, events = { 7, 5 }, {}, {}
+  sys.free_bytes = function() return 1000 end
+  function self.store.checkpoint_retain() return unread[1] end
+  function self.store.verify(_, options)
+    read[#read + 1] = options.checkpoint
+    table.remove(unread, 1)
+    return {}
+  end
+  function self.store.event(_, id, event)
+    events[#events + 1] = { id, event.kind, event.step }
+    return true
+  end
+  function self.store.one(_, _, id)
+    return { bytes = 20, step = id, damaged = id == 7 and 1 or 0 }
+  end
+  retention.apply(self, one, false)
+  equal(read, { 7, 5 })
+  equal(events, { { 1, "checkpoint.damaged", 7 } })
+  equal(#self.said, 1)
+  tap.contains(self.said[1], "e-1: the checkpoint of step 7 is damaged")
 end)
 
 tap.done()
