@@ -47,14 +47,27 @@ local function hopeful(self, list)
   return #kept > 0 and kept or { best }
 end
 
+-- All points of a small space, in order, and their keys, but for those that were known to have been
+-- proposed when it was last asked for.
+local function rest_of(self)
+  if not self.rest then
+    local all = grid.new(self.space, {})
+    self.rest = { params = {}, keys = {} }
+    for i = 1, all.size do
+      self.rest.params[i] = all:propose(i)
+      self.rest.keys[i] = json.encode(self.rest.params[i])
+    end
+  end
+  return self.rest
+end
+
 -- One of those that are left of a small space; nil where none is.
 local function draw_left(self, number)
-  local left = {}
-  self.all = self.all or grid.new(self.space, {})
-  for i = 1, self.all.size do
-    local params = self.all:propose(i)
-    if not self.seen[json.encode(params)] then left[#left + 1] = params end
+  local rest, left, keys = rest_of(self), {}, {}
+  for i, key in ipairs(rest.keys) do
+    if not self.seen[key] then left[#left + 1], keys[#keys + 1] = rest.params[i], key end
   end
+  rest.params, rest.keys = left, keys
   if #left == 0 then return nil end
   left = hopeful(self, left)
   local params = left[sweep.integer(self.seed, number, "left", 1, #left)]

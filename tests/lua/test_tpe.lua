@@ -423,4 +423,23 @@ test("a space without a choice is one point", function()
   equal(sampler:propose(2), nil)
 end)
 
+-- What is left of a small space is looked for again and again, and not the whole space.
+test("random exhausts a small space, each point once, and looks at each a few times", function()
+  local points, seen, encode, looks = 1500, {}, json.encode, 0
+  json.encode = function(...)
+    looks = looks + 1
+    return encode(...)
+  end
+  local sampler = search("random", { a = words.int(1, 30), b = words.int(1, 50) }, { runs = points + 9 })
+  for n = 1, points do
+    local params = sampler:propose(n)
+    local key = params.a .. " " .. params.b
+    assert(not seen[key], key)
+    seen[key] = true
+  end
+  json.encode = encode
+  equal(sampler:propose(points + 1), nil)
+  assert(looks < 20 * points, looks)
+end)
+
 tap.done()
