@@ -283,9 +283,8 @@ int pio_bind_open_store(lua_State *L)
 	static const luaL_Reg *const others[] = {
 		pio_bind_store_query_methods, pio_bind_store_columns_methods, pio_bind_store_param_methods,
 		pio_bind_store_series_methods, pio_bind_store_verify_methods, pio_bind_store_plan_methods,
-		pio_bind_store_object_methods,
-		pio_bind_store_checkpoint_methods, pio_bind_store_rung_methods, pio_bind_store_change_methods,
-		pio_bind_store_care_methods,
+		pio_bind_store_object_methods, pio_bind_store_checkpoint_methods, pio_bind_store_rung_methods,
+		pio_bind_store_change_methods, pio_bind_store_care_methods,
 	};
 	pio_bind_type(L, STORE, store_methods, store_close, store_tostring);
 	luaL_getmetatable(L, STORE);
