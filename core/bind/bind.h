@@ -108,6 +108,7 @@ int pio_bind_open_launch(lua_State *L);
 int pio_bind_open_exchange(lua_State *L);
 int pio_bind_open_gpu(lua_State *L);
 int pio_bind_open_histogram(lua_State *L);
+int pio_bind_open_text(lua_State *L);
 int pio_bind_open_sweep(lua_State *L);
 int pio_bind_open_journal(lua_State *L);
 

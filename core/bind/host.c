@@ -104,6 +104,7 @@ static int open_all(lua_State *L)
 		{ "pioche.core.journal", pio_bind_open_journal },
 		{ "pioche.core.sweep", pio_bind_open_sweep }, { "pioche.core.gpu", pio_bind_open_gpu },
 		{ "pioche.core.histogram", pio_bind_open_histogram },
+		{ "pioche.core.text", pio_bind_open_text },
 		{ "pioche.core.exchange", pio_bind_open_exchange },
 		{ NULL, NULL },
 	};

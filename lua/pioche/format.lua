@@ -1,5 +1,7 @@
 -- format.lua: numbers, times and sizes for people. Nothing here is for
 -- machines: JSON and CSV carry exact values.
+local core = require "pioche.core.text"
+
 local format = {}
 
 local kind_of = math.type
@@ -48,16 +50,17 @@ end
 local decimals_shown = 8      -- at most
 local refined_rows = 200      -- in longer columns some values look alike anyway
 
--- printf format that suits a whole column: the same number of decimals (or of
--- mantissa digits, where magnitudes are far apart) for every value.
+-- printf style and digits that suit a whole column: the same number of decimals (or
+-- of mantissa digits, where magnitudes are far apart) for every value.
 local function column_format(low, high, digits, decimals_max)
+  if high == 0 then return "g", 6 end
   if high < 1e-3 or high >= 1e8 or (high / low > 1e4 and low < 1e-3) then
-    return "%." .. (digits - 1) .. "e"
+    return "e", digits - 1
   end
   -- At least two digits of the smallest; three where it is small, as a rate is.
   local least = (magnitude(low) < -2 and 2 or 1) - magnitude(low)
   local decimals = math.max(digits - 1 - magnitude(high), least, 0)
-  return "%." .. math.min(decimals, decimals_max) .. "f"
+  return "f", math.min(decimals, decimals_max)
 end
 
 local function distinct(list, count)
@@ -81,26 +84,6 @@ local function exact_decimals(values, count)
     end
   end
   return decimals
-end
-
--- Texts of a list in one printf format, but integers as they are; nil becomes "".
-local function in_pattern(pattern, values, count)
-  local texts, fixed = {}, pattern:find("f$")
-  for i = 1, count do
-    local value = values[i]
-    if value == nil then
-      texts[i] = ""
-    elseif kind_of(value) == "integer" then
-      texts[i] = tostring(value)
-    elseif value - value ~= 0 then
-      texts[i] = special(value)
-    elseif fixed then
-      texts[i] = pattern:format(value)
-    else
-      texts[i] = tidy_exponent(pattern:format(value))
-    end
-  end
-  return texts
 end
 
 -- Texts of a column of numbers (nil becomes ""), equally precise from top to
@@ -127,11 +110,10 @@ function format.column(values, count, digits, beside)
   local refined = not integers and count <= refined_rows
   local different = refined and distinct(values, count)
   for extra = 0, 3 do
-    local pattern = high > 0 and column_format(low, high, digits + extra, decimals_max)
-      or "%g"
-    local texts = in_pattern(pattern, values, count)
+    local style, shown = column_format(low, high, digits + extra, decimals_max)
+    local texts = core.numbers(values, count, style, shown)
     if not refined or extra == 3 or distinct(texts, count) >= different then
-      return texts, deviates and in_pattern(pattern, beside, count) or {}
+      return texts, deviates and core.numbers(beside, count, style, shown) or {}
     end
   end
 end

@@ -7,33 +7,30 @@
 -- all. Columns without `drop` always stay. A cell is a string,
 -- nil, or { text, style }. Without a width (a pipe) nothing is cut or dropped.
 local term = require "pioche.term"
+local core = require "pioche.core.text"
 
 local M = {}
 
--- Spaces at the end go. (A pattern that begins with %s+ would try at each space.)
-local function trim(text)
-  return text:find(" ", -1, true) and (text:match("^.*%S") or "") or text
-end
-
--- A column as it is shown: of each row the text and its style, the title's at 0; widths, or nil
--- where all is ASCII and a text's width its length; widest; is it empty below its title?
-local function measure(title, rows, c)
-  local texts, styles = { [0] = title }, { [0] = "bold" }
-  for r, row in ipairs(rows) do
-    local cell = row[c]
-    if type(cell) == "table" then cell, styles[r] = cell[1], cell[2] end
-    texts[r] = cell or ""
+-- A column as it is shown: its title and cells as text.lines (core/bind/text.c) takes
+-- them, the title's row being 0, and whether it is empty below the title.
+local function measure(column, count)
+  local cells = column.cells
+  cells[0] = { column.title, "bold" }
+  local below, plain = core.measure(cells, 1, count)
+  local shown = { cells = cells, width = math.max(below, #column.title), right = column.align == "right",
+    empty = below == 0 }
+  if not plain or column.title:find("[^ -~]") then
+    shown.cells, shown.widths, shown.width = {}, {}, 0
+    for r = 0, count do
+      local cell = cells[r] or ""
+      local whole, style = cell, nil
+      if type(cell) == "table" then whole, style = cell[1], cell[2] end
+      local clean, width = term.shown(whole)
+      shown.cells[r], shown.widths[r] = style and { clean, style } or clean, width
+      shown.width = math.max(shown.width, width)
+    end
   end
-  local all, widths, widest = table.concat(texts), nil, 0
-  if (title .. all):find("[^ -~]") then
-    widths = {}
-    for r = 0, #rows do texts[r], widths[r] = term.shown(texts[r]) end
-  end
-  for r = 0, #rows do
-    local width = widths and widths[r] or #texts[r]
-    if width > widest then widest = width end
-  end
-  return { texts = texts, styles = styles, widths = widths, widest = widest, empty = all == "" }
+  return shown
 end
 
 local function total(widths, kept, gap)
@@ -103,49 +100,52 @@ local function drop_columns(columns, widths, kept, limit, gap)
   return dropped
 end
 
-local spaces = setmetatable({}, { __index = function(self, n)
-  self[n] = (" "):rep(n)
-  return self[n]
-end })
-
--- Row r (0: the titles) of columns (see measure) as text, the columns `widths` wide.
-local function render_line(columns, shown, widths, kept, gap, indent, r, color)
-  local parts = {}
-  for i, c in ipairs(kept) do
-    local column = shown[c]
-    local text = column.texts[r]
-    local width = column.widths and column.widths[r] or #text
-    if width > widths[c] then
-      text = term.cut(text, widths[c])
-      width = term.width(text)
+-- Cut what is wider than its column came to be, and paint what has a style.
+local function fit(shown, width, count, color)
+  local cut = shown.width > width
+  if not cut and not color then return end
+  local cells, widths = {}, {}
+  for r = 0, count do
+    local cell, style = shown.cells[r] or "", nil
+    if type(cell) == "table" then cell, style = cell[1], cell[2] end
+    local taken = shown.widths and shown.widths[r] or #cell
+    if taken > width then
+      cell = term.cut(cell, width)
+      taken = term.width(cell)
     end
-    local padding = spaces[widths[c] - width]
-    if color then text = term.paint(text, column.styles[r], color) end
-    parts[i] = columns[c].align == "right" and padding .. text or text .. padding
+    cells[r], widths[r] = term.paint(cell, style, color), taken
   end
-  return trim(indent .. table.concat(parts, spaces[gap]))
+  shown.cells, shown.widths, shown.width = cells, widths, width
 end
 
--- string.format's way to write a line of ASCII, or nil where it has none: it
--- pads to two digits at most, and not to none.
-local function plain_pattern(columns, widths, kept, gap, indent)
-  local parts = {}
+-- The table of columns that have their `cells`, `count` of them, as M.render gives it.
+local function render_columns(columns, count, options)
+  local gap, indent = options.gap or 2, options.indent or 0
+  local shown, widths = {}, {}
+  for c, column in ipairs(columns) do
+    shown[c] = measure(column, count)
+    widths[c] = shown[c].width
+  end
+  local kept, dropped, list = filled(columns, shown), 0, {}
+  if options.width then
+    local limit = options.width - indent
+    dropped = drop_columns(columns, widths, kept, limit, gap)
+    squeeze(columns, widths, kept, limit, gap)
+  end
   for i, c in ipairs(kept) do
-    if widths[c] > 99 then return nil end
-    parts[i] = widths[c] == 0 and "%s" or "%" .. (columns[c].align == "right" and "" or "-") .. widths[c] .. "s"
+    fit(shown[c], widths[c], count, options.color)
+    list[i] = shown[c]
   end
-  return indent .. table.concat(parts, spaces[gap])
+  return core.lines(list, options.header == false and 1 or 0, count, gap, indent), dropped
 end
 
--- The texts of row r in the columns that are kept; nil where one would have to be
--- cut, or has another width than its bytes.
-local function kept_texts(shown, widths, kept, r)
+-- Columns with their cells, out of rows.
+local function with_cells(columns, rows)
   local list = {}
-  for i, c in ipairs(kept) do
-    local column = shown[c]
-    local text = column.texts[r]
-    if #text > widths[c] or column.widths and column.widths[r] ~= #text then return nil end
-    list[i] = text
+  for c, column in ipairs(columns) do
+    local cells = {}
+    for r, row in ipairs(rows) do cells[r] = row[c] end
+    list[c] = setmetatable({ cells = cells }, { __index = column })
   end
   return list
 end
@@ -153,40 +153,26 @@ end
 -- The table as text, and how many columns were left out. `options`: width (nil:
 -- no limit), color, indent (columns), gap (default 2), header = false.
 function M.render(columns, rows, options)
-  local gap, indent = options.gap or 2, (" "):rep(options.indent or 0)
-  local shown, widths = {}, {}
-  for c, column in ipairs(columns) do
-    shown[c] = measure(column.title, rows, c)
-    widths[c] = shown[c].widest
-  end
-  local kept, dropped = filled(columns, shown), 0
-  if options.width then
-    local limit = options.width - #indent
-    dropped = drop_columns(columns, widths, kept, limit, gap)
-    squeeze(columns, widths, kept, limit, gap)
-  end
-  local pattern, lines = not options.color and plain_pattern(columns, widths, kept, gap, indent), {}
-  for r = options.header == false and 1 or 0, #rows do
-    local texts = pattern and kept_texts(shown, widths, kept, r)
-    lines[#lines + 1] = texts and trim(pattern:format(table.unpack(texts)))
-      or render_line(columns, shown, widths, kept, gap, indent, r, options.color)
-  end
-  lines[#lines + 1] = ""
-  return table.concat(lines, "\n"), dropped
+  return render_columns(with_cells(columns, rows), #rows, options)
 end
 
--- Print a table on a command's standard output: fitted to a terminal, whole in
--- a pipe or with --wide.
-function M.print(ctx, columns, rows, options)
+-- Print a table of columns that have their `cells`, `count` of them, on a command's
+-- standard output: fitted to a terminal, whole in a pipe or with --wide.
+function M.print_columns(ctx, columns, count, options)
   options = options or {}
   options.color = ctx.color
   if ctx.stdout_tty and not ctx.options.wide then options.width = ctx.cols end
-  local text, dropped = M.render(columns, rows, options)
-  ctx.out(text)
+  local lines, dropped = render_columns(columns, count, options)
+  ctx.out(lines)
   if dropped > 0 then
     local note = string.format("+%d column%s: --wide", dropped, dropped == 1 and "" or "s")
     ctx.out((" "):rep(options.indent or 0) .. term.paint(note, "dim", ctx.color) .. "\n")
   end
+end
+
+-- The same of rows.
+function M.print(ctx, columns, rows, options)
+  M.print_columns(ctx, with_cells(columns, rows), #rows, options)
 end
 
 return M
