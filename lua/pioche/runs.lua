@@ -530,24 +530,34 @@ function runs.value_text(value)
   return format.value(value)
 end
 
--- A table column for one parameter of `loaded`, and its cells: numbers are
--- exact where that is short, else equally precise down the column.
-function runs.param_column(loaded, name)
-  local cells, numbers, short = {}, true, true
-  for i, run in ipairs(loaded) do
-    local value = run.params[name]
+-- A table column, cells and all, of a parameter's `count` values: numbers are exact
+-- where that is short, else equally precise down the column.
+function runs.param_column(name, values, count)
+  local numbers, short = true, true
+  for i = 1, count do
+    local value = values[i]
     if value ~= nil and type(value) ~= "number" then
       numbers = false
     elseif short and value and #format.exact(value) > 7 then
       short = false
     end
-    cells[i] = value
   end
   local column = { title = runs.title(name), align = numbers and "right" or "left", flex = not numbers,
     min = 6 }
-  if numbers and not short then return column, format.column(cells, #loaded, 4) end
-  for i, run in ipairs(loaded) do cells[i] = runs.value_text(run.params[name]) end
-  return column, cells
+  if numbers and not short then
+    column.cells = format.column(values, count, 4)
+  else
+    column.cells = {}
+    for i = 1, count do column.cells[i] = runs.value_text(values[i]) end
+  end
+  return column
+end
+
+-- By their places, what these say of a parameter.
+function runs.param_values(loaded, name)
+  local values = {}
+  for i, run in ipairs(loaded) do values[i] = run.params[name] end
+  return values
 end
 
 -- Sign and colour of a status.

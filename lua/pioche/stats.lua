@@ -48,12 +48,16 @@ function stats.welch(a, b)
   return difference, stats.t95(df) * math.sqrt(va + vb)
 end
 
--- One line on the lead of the first row over the second, nil where the seeds
--- cannot tell.
-function stats.verdict(rows, c, column)
+local function cell(column, i)
+  return { mean = column.means[i], std = column.stds[i], n = column.counts[i] }
+end
+
+-- One line on the lead of the first row over the second in a column of compare.lua,
+-- nil where the seeds cannot tell.
+function stats.verdict(rows, column)
   local first, second = rows[1], rows[2]
   if not second or first.bad or second.bad or first.violates or second.violates then return nil end
-  local difference, half = stats.welch(first.cells[c], second.cells[c])
+  local difference, half = stats.welch(cell(column, 1), cell(column, 2))
   if not difference or difference ~= difference or half ~= half then return nil end
   difference = math.abs(difference)
   local texts = format.column({ difference, half }, 2, 3)
@@ -69,14 +73,13 @@ local sure = 0.95              -- below this nobody is called the best
 -- Of each row, best first, the probability that its mean is the best, by the noise that all have
 -- in common (core/sweep/race.h); nil where no row has two values, or there is one row. What violates
 -- constraints is never the best, and comes behind all that may be.
-function stats.chances(rows, c)
+function stats.chances(rows, column)
   local means, repeats, squares, freedom = {}, {}, 0, 0
   for i = 1, math.min(weighed_max, #rows) do
-    local row = rows[i]
-    local cell = row.cells[c]
-    if row.bad or row.violates or not cell.mean or cell.mean - cell.mean ~= 0 then break end
-    means[i], repeats[i] = row.order, cell.n
-    if cell.std then squares, freedom = squares + cell.std ^ 2 * (cell.n - 1), freedom + cell.n - 1 end
+    local row, mean, std, n = rows[i], column.means[i], column.stds[i], column.counts[i]
+    if row.bad or row.violates or not mean or mean - mean ~= 0 then break end
+    means[i], repeats[i] = row.order, n
+    if std then squares, freedom = squares + std ^ 2 * (n - 1), freedom + n - 1 end
   end
   if #means < 2 or freedom < 1 then return nil end
   return core.chances(means, repeats, squares, freedom)

@@ -86,8 +86,8 @@ local function common_keys(store, loaded, params, except)
   return keys, constant
 end
 
--- The metric columns: { spec, title, goal, values = {run id = value} }, and the
--- metrics that are the same in all runs.
+-- The metric columns: { title, goal, values = {run id = value} }, which get what
+-- `summarize` makes of their values, and the metrics that are the same in all runs.
 local function metric_columns(ctx, store, loaded, params, sweep)
   local goal_key, goal = goal_of(ctx, loaded)
   local goals, goal_keys = compared.goals(not ctx.options.minimize and not ctx.options.maximize and sweep)
@@ -105,7 +105,7 @@ local function metric_columns(ctx, store, loaded, params, sweep)
     if not seen[text] then
       seen[text] = true
       local spec = runs.metric(store, text)
-      local column = { spec = spec, title = text, values = runs.values(store, loaded, spec),
+      local column = { title = text, values = runs.values(store, loaded, spec),
         goal = goal_spec and spec.key == goal_spec.key and spec.stat ~= "count" and goal or goals[text],
         decides = text == goal_key, is_goal = goals[text] ~= nil }
       local asked_for = asked or ctx.options.minimize or ctx.options.maximize
@@ -130,69 +130,84 @@ local function group_name(group)
   return string.format("%s +%d", first.name, #group - 1)
 end
 
--- A row: { runs, n (of these, those that count), name, status, bad, cells = {[column] = {mean, std, n}} }.
-local function make_row(group, columns, names)
-  local row = { runs = group, params = group[1].params, cells = {}, status = group[1].status }
+-- A row: { runs, counted (those of them that count), n (how many), name, status, bad }.
+local function make_row(group)
+  local row = { runs = group, counted = group, status = group[1].status }
   if #group > 1 then
     table.sort(group, function(a, b)
       if a.experiment_id ~= b.experiment_id then return a.experiment_id < b.experiment_id end
       return a.number < b.number
     end)
-    row.params = {}
-    for _, name in ipairs(names) do
-      local first = group[1].params[name]
-      row.params[name] = first
-      for _, run in ipairs(group) do
-        local value = run.params[name]
-        if value ~= first and (value == nil or first == nil
-          or runs.value_key(value) ~= runs.value_key(first)) then
-          row.params[name] = nil
-        end
-      end
+    row.counted = {}
+    for _, run in ipairs(group) do
+      if run.status ~= row.status then row.status = "mixed" end
+      if not runs.is_bad(run) then row.counted[#row.counted + 1] = run end
     end
+    if #row.counted == 0 then row.counted = group end
   end
-  row.name = group_name(group)
-  local good = {}
-  for _, run in ipairs(group) do
-    if run.status ~= row.status then row.status = "mixed" end
-    if not runs.is_bad(run) then good[#good + 1] = run end
-  end
-  row.bad = #good == 0
-  row.n = row.bad and #group or #good
-  for c, column in ipairs(columns) do
-    local values = {}
-    for _, run in ipairs(row.bad and group or good) do values[#values + 1] = column.values[run.id] end
-    row.cells[c] = stats.summary(values)
-  end
+  row.name, row.n, row.bad = group_name(group), #row.counted, runs.is_bad(row.counted[1])
   return row
 end
 
-local function sort_rows(rows, columns)
-  local c
-  for i, column in ipairs(columns) do c = c or (column.decides and i) end
-  if not c then return end
-  local sign = columns[c].goal == "maximize" and -1 or 1
+-- Give a metric column what its values come to in these rows: means, stds and
+-- counts by the rows' places.
+local function summarize(column, rows)
+  local values, means, stds, counts = column.values, {}, {}, {}
   for i, row in ipairs(rows) do
-    local mean = row.cells[c].mean
+    if row.n == 1 then
+      means[i] = values[row.counted[1].id]
+      counts[i] = means[i] and 1 or 0
+    else
+      local list = {}
+      for _, run in ipairs(row.counted) do list[#list + 1] = values[run.id] end
+      local all = stats.summary(list)
+      means[i], stds[i], counts[i] = all.mean, all.std, all.n
+    end
+  end
+  column.means, column.stds, column.counts = means, stds, counts
+end
+
+-- A parameter's value in each row, nil where the runs of one differ.
+local function row_values(param, rows)
+  local list, same = {}, param.same
+  for i, row in ipairs(rows) do
+    local first = row.runs[1].place
+    local value = param.values[first]
+    for k = 2, #row.runs do
+      local place = row.runs[k].place
+      if param.values[place] ~= param.values[first] and same[place] ~= same[first] then value = nil end
+    end
+    list[i] = value
+  end
+  return list
+end
+
+-- Best first by the column that decides: what counts for nothing behind all else,
+-- before it what violates a constraint.
+local function sort_rows(rows, column)
+  summarize(column, rows)
+  local sign, means = column.goal == "maximize" and -1 or 1, column.means
+  for i, row in ipairs(rows) do
+    local mean = means[i]
     row.order, row.place = mean == mean and mean and sign * mean or math.huge, i
+    row.level = (row.bad and 2 or 0) + (row.violates and 1 or 0)
   end
   table.sort(rows, function(a, b)
-    if a.bad ~= b.bad then return b.bad end
-    if a.violates ~= b.violates then return b.violates end
+    if a.level ~= b.level then return a.level < b.level end
     if a.order ~= b.order then return a.order < b.order end
     return a.place < b.place
   end)
 end
 
 -- Row number of the best value of a column that has a direction.
-local function best_row(rows, column, c)
+local function best_row(rows, column)
   if not column.goal then return nil end
   local best
   for _, bad in ipairs { false, true } do
     for i, row in ipairs(rows) do
-      local mean = row.cells[c].mean
+      local mean = column.means[i]
       if row.bad == bad and not row.violates and mean and mean == mean then
-        local better = best and rows[best].cells[c].mean
+        local better = best and column.means[best]
         if not best or (column.goal == "maximize" and mean > better)
           or (column.goal == "minimize" and mean < better) then
           best = i
@@ -230,14 +245,13 @@ local function print_json(ctx, view)
       ids[k] = run.name
       seeds[#seeds + 1] = run.seed
     end
-    for _, name in ipairs(view.params) do params[name] = row.params[name] end
-    for c, column in ipairs(view.columns) do
-      local cell = row.cells[c]
-      if cell.mean then
-        metrics[column.title] = { mean = cell.mean, n = cell.n,
-          std = cell.std == nil and json.null or cell.std }
+    for _, param in ipairs(view.params) do params[param.name] = param.cells[i] end
+    for _, column in ipairs(view.columns) do
+      if column.means[i] then
+        metrics[column.title] = { mean = column.means[i], n = column.counts[i],
+          std = column.stds[i] == nil and json.null or column.stds[i] }
       end
-      if view.best[c] == i then best[#best + 1] = column.title end
+      if column.best == i then best[#best + 1] = column.title end
     end
     list[i] = { id = row.runs[1].name, runs = json.array(ids), seeds = json.array(seeds),
       n = row.n, status = row.status, commit = row.runs[1].commit or json.null,
@@ -250,106 +264,105 @@ end
 
 local function print_csv(ctx, view)
   local header = { "run", "runs", "n", "status", "commit" }
-  for _, name in ipairs(view.params) do header[#header + 1] = "param." .. name end
+  for _, param in ipairs(view.params) do header[#header + 1] = "param." .. param.name end
   for _, column in ipairs(view.columns) do
     header[#header + 1] = "metric." .. column.title
     if view.grouped then header[#header + 1] = "metric." .. column.title .. ".std" end
   end
   ctx.out(csv.line(header))
-  for _, row in ipairs(view.rows) do
+  for i, row in ipairs(view.rows) do
     local names = {}
     for k, run in ipairs(row.runs) do names[k] = run.name end
     local line = { row.runs[1].name, table.concat(names, " "), row.n, row.status,
       row.runs[1].commit }
     local n = 5
-    for _, name in ipairs(view.params) do
+    for _, param in ipairs(view.params) do
       n = n + 1
-      local value = row.params[name]
+      local value = param.cells[i]
       line[n] = type(value) == "table" and json.encode(value) or value
     end
-    for c in ipairs(view.columns) do
-      line[n + 1] = row.cells[c].mean
-      if view.grouped then line[n + 2] = row.cells[c].std end
+    for _, column in ipairs(view.columns) do
+      line[n + 1] = column.means[i]
+      if view.grouped then line[n + 2] = column.stds[i] end
       n = n + (view.grouped and 2 or 1)
     end
     ctx.out(csv.line(line, n))
   end
 end
 
-local function metric_texts(view, c)
-  local means, stds = {}, {}
-  for i, row in ipairs(view.rows) do means[i], stds[i] = row.cells[c].mean, row.cells[c].std end
-  local texts, deviations = format.column(means, #view.rows, 5, stds)
-  local cells = {}
-  for i in ipairs(view.rows) do
-    local text = texts[i] .. (stds[i] and " ± " .. deviations[i] or "")
-    if not view.columns[c].goal then
-      cells[i] = text
-    elseif view.best[c] == i then
-      cells[i] = { text .. "*", "bold+green" }
-    else
-      cells[i] = text .. " "
-    end
+local function metric_cells(column, count)
+  local cells, deviations = format.column(column.means, count, 5, column.stds)
+  for i in pairs(column.stds) do cells[i] = cells[i] .. " ± " .. deviations[i] end
+  if column.goal then
+    for i = 1, count do cells[i] = cells[i] .. (column.best == i and "*" or " ") end
+    if column.best then cells[column.best] = { cells[column.best], "bold+green" } end
   end
   return cells
 end
 
-local function print_table(ctx, view)
-  local columns, cells = { { title = "run" } }, { {} }
-  for i, row in ipairs(view.rows) do cells[1][i] = { row.name, "bold" } end
-  local function add(column, texts)
-    columns[#columns + 1], cells[#cells + 1] = column, texts
+-- What is to be said of a row beside its parameters and metrics: columns as
+-- pioche.table has them.
+local function row_columns(ctx, view)
+  local columns, interesting, marked = { { title = "run", cells = {} } }, false, view.has_front
+  local function column(title, cell, options)
+    local one = options or {}
+    one.title, one.cells = title, {}
+    for i, row in ipairs(view.rows) do one.cells[i] = cell(row) end
+    columns[#columns + 1] = one
   end
-  local counts, statuses, codes, cell_of, interesting = {}, {}, {}, {}, false
   for i, row in ipairs(view.rows) do
-    local status = row.status
-    counts[i] = tostring(row.n)
-    cell_of[status] = cell_of[status] or runs.status_cell(ctx, status)
-    statuses[i] = cell_of[status]
-    interesting = interesting or status ~= "finished"
-    codes[i] = row.runs[1].commit and row.runs[1].commit:sub(1, 8) or ""
+    columns[1].cells[i] = { row.name, "bold" }
+    interesting = interesting or row.status ~= "finished"
+    marked = marked or row.violates
   end
-  local marks, violates = {}, false
-  for i, row in ipairs(view.rows) do
-    marks[i] = row.violates and { "violates", "yellow" } or row.on_front and { "front", "green" } or ""
-    violates = violates or row.violates
+  if marked then
+    column("", function(row)
+      return row.violates and { "violates", "yellow" } or row.on_front and { "front", "green" } or ""
+    end)
   end
-  if violates or view.has_front then add({ title = "" }, marks) end
   if next(view.names) then
-    local names = {}
-    for i, row in ipairs(view.rows) do names[i] = #row.runs == 1 and view.names[row.runs[1].id] or "" end
-    add({ title = "name", flex = true, min = 8, drop = 1 }, names)
+    column("name", function(row) return #row.runs == 1 and view.names[row.runs[1].id] or "" end,
+      { flex = true, min = 8, drop = 1 })
   end
-  if interesting then add({ title = "status" }, statuses) end
-  if view.grouped then add({ title = "n", align = "right" }, counts) end
-  if view.code then add({ title = "code", drop = 3 }, codes) end
+  if interesting then
+    local cells = {}
+    column("status", function(row)
+      cells[row.status] = cells[row.status] or runs.status_cell(ctx, row.status)
+      return cells[row.status]
+    end)
+  end
+  if view.grouped then
+    column("n", function(row) return tostring(row.n) end, { align = "right" })
+  end
+  if view.code then
+    column("code", function(row) return row.runs[1].commit and row.runs[1].commit:sub(1, 8) or "" end,
+      { drop = 3 })
+  end
   if next(view.proofs) then
-    local proofs = {}
-    for i, row in ipairs(view.rows) do proofs[i] = proof_of(view, row) or "" end
-    add({ title = "resumes", drop = 3 }, proofs)
+    column("resumes", function(row) return proof_of(view, row) or "" end, { drop = 3 })
   end
-  for _, name in ipairs(view.params) do
-    local column, texts = runs.param_column(view.rows, name)
+  return columns
+end
+
+local function print_table(ctx, view)
+  local columns, count = row_columns(ctx, view), #view.rows
+  for _, param in ipairs(view.params) do
+    local column = runs.param_column(param.name, param.cells, count)
     column.drop = 2
-    add(column, texts)
+    columns[#columns + 1] = column
   end
-  for c, column in ipairs(view.columns) do
-    add({ title = column.title .. (column.goal and " " or ""), align = "right",
-      drop = not column.decides and 4 or nil }, metric_texts(view, c))
+  for _, column in ipairs(view.columns) do
+    columns[#columns + 1] = { title = column.title .. (column.goal and " " or ""), align = "right",
+      drop = not column.decides and 4 or nil, cells = metric_cells(column, count) }
   end
-  local lines = {}
-  for i in ipairs(view.rows) do
-    lines[i] = {}
-    for c in ipairs(columns) do lines[i][c] = cells[c][i] end
-  end
-  tables.print(ctx, columns, lines)
+  tables.print_columns(ctx, columns, count)
 end
 
 -- What the table does not say: what is the same, and how sure the lead is.
 local function print_footer(ctx, store, view)
   local fixed = {}
-  for _, name in ipairs(view.same) do
-    fixed[#fixed + 1] = runs.title(name) .. "=" .. runs.value_text(view.shared[name])
+  for _, param in ipairs(view.same) do
+    fixed[#fixed + 1] = runs.title(param.name) .. "=" .. runs.value_text(param.value)
   end
   local keys = {}
   for key in pairs(view.constant) do keys[#keys + 1] = key end
@@ -362,9 +375,9 @@ local function print_footer(ctx, store, view)
     if ctx.stdout_tty and not ctx.options.wide then text = term.cut(text, ctx.cols) end
     ctx.out(term.paint(text, "dim", ctx.color) .. "\n")
   end
-  for c, column in ipairs(view.columns) do
+  for _, column in ipairs(view.columns) do
     if column.decides and not view.ordered then
-      local verdict = stats.verdict(view.rows, c, column)
+      local verdict = stats.verdict(view.rows, column)
       if verdict then ctx.out(term.clean(verdict) .. "\n") end
       local winner = stats.winner(view.rows, view.chances)
       if winner then ctx.out(term.clean(winner) .. "\n") end
@@ -372,16 +385,6 @@ local function print_footer(ctx, store, view)
   end
   local line = view.sweep and #view.rows > 1 and compared.line(store, view.sweep, view.params)
   if line then ctx.out(term.clean(line) .. "\n") end
-end
-
--- Which rows violate a constraint, and which are on the front of several goals.
-local function mark(store, loaded, view)
-  local violates, front = compared.places(store, loaded, view.rows, view.columns)
-  view.has_front = front ~= nil
-  for i, row in ipairs(view.rows) do
-    row.violates = violates[i] or false
-    if front then row.on_front = front[i] or false end
-  end
 end
 
 local function print_code(ctx, store, ids)
@@ -416,81 +419,95 @@ local function print_code(ctx, store, ids)
   return 0
 end
 
--- Load the parameters that differ into all runs, those that do not into the
--- first alone: names of both, how many runs have each, and those that differ
--- (see runs.read_params).
-local function load_params(ctx, store, loaded)
-  local different, same, count, params = {}, {}, {}, {}
+-- The parameters of the runs (see runs.read_params), sorted by name: those that
+-- differ, those that do not, and all their names as a set. In a table a seed that
+-- is no parameter of the program is shown as one.
+local function read_params(ctx, store, loaded)
+  local different, same, names = {}, {}, {}
   for _, param in ipairs(runs.read_params(store, loaded)) do
-    count[param.name] = param.count
-    if param.values then
-      different[#different + 1], params[#params + 1] = param.name, param
-      runs.set_param(loaded, param)
-    else
-      same[#same + 1] = param.name
-      loaded[1].params[param.name] = param.value
-    end
+    names[param.name] = true
+    local list = param.values and different or same
+    list[#list + 1] = param
   end
-  if not ctx.json and not ctx.csv and not count.seed then
-    runs.seed_as_param(loaded)
-    local seeds, differs = 0, false
-    for _, run in ipairs(loaded) do
-      seeds = seeds + (run.seed and 1 or 0)
+  if not ctx.json and not ctx.csv and not names.seed then
+    local seeds, any, differs = {}, false, false
+    for i, run in ipairs(loaded) do
+      seeds[i] = run.seed
+      any = any or run.seed ~= nil
       differs = differs or run.seed ~= loaded[1].seed
     end
-    if seeds > 0 then
-      local list = differs and different or same
-      list[#list + 1] = "seed"
-      table.sort(list)
+    if differs then
+      different[#different + 1] = { name = "seed", values = seeds, same = seeds }
+    elseif any then
+      same[#same + 1] = { name = "seed", value = loaded[1].seed }
     end
   end
-  return different, same, count, params
+  return different, same, names
 end
 
-local function show_all_params(view)
-  for _, row in ipairs(view.rows) do
-    for _, name in ipairs(view.same) do row.params[name] = view.shared[name] end
+local function by_name(a, b)
+  return a.name < b.name
+end
+
+-- What is shown of the parameters, their `cells` being their values in the rows.
+local function shown_params(view, different, same, all)
+  view.params, view.same = {}, {}
+  for _, param in ipairs(different) do
+    if not (view.grouped and param.name == "seed") then
+      param.cells = row_values(param, view.rows)
+      view.params[#view.params + 1] = param
+    end
   end
-  table.move(view.same, 1, #view.same, #view.params + 1, view.params)
-  table.sort(view.params)
-  view.same = {}
+  for _, param in ipairs(same) do
+    if not (view.grouped and param.name == "seed") then
+      local list = all and view.params or view.same
+      list[#list + 1] = param
+      param.cells = {}
+      for i = 1, all and #view.rows or 0 do param.cells[i] = param.value end
+    end
+  end
+  table.sort(view.params, by_name)
+  table.sort(view.same, by_name)
 end
 
-local function run(ctx)
-  local store = ctx.reading()
-  local ids, ordered = chosen(ctx, store)
-  if ctx.options.code then return print_code(ctx, store, ids) end
-  if ctx.options.environment then return environment.compare(ctx, store, runs.load(store, ids)) end
-  local loaded = runs.load(store, ids)
-  if #loaded == 0 then errors.raise("not_found", "nothing to compare: no runs") end
-  local different, same, names, params = load_params(ctx, store, loaded)
+-- Rows, best first where no other order is asked for, and what is known of them.
+local function view_of(ctx, store, loaded, ordered)
+  local different, same, names = read_params(ctx, store, loaded)
   local sweep = compared.sweep(store, loaded)
   local columns, constant = metric_columns(ctx, store, loaded, names, sweep)
   local groups, grouped
   if ctx.options.no_group then
     groups, grouped = seed_groups.single(loaded)
   else
-    groups, grouped = seed_groups.groups(loaded, params)
+    groups, grouped = seed_groups.groups(loaded, different)
   end
-  local view = { columns = columns, rows = {}, best = {}, grouped = grouped,
-    ordered = ordered, names = runs.names(store, loaded), proofs = runs.proofs(store, loaded),
-    code = trees_differ(loaded), params = different, same = same, shared = loaded[1].params,
+  local view = { columns = columns, rows = {}, grouped = grouped, ordered = ordered,
+    names = runs.names(store, loaded), proofs = runs.proofs(store, loaded), code = trees_differ(loaded),
     constant = constant, sweep = sweep }
-  for i, group in ipairs(groups) do view.rows[i] = make_row(group, columns, different) end
-  mark(store, loaded, view)
-  if not ordered then sort_rows(view.rows, columns) end
-  for c, column in ipairs(columns) do
-    view.best[c] = best_row(view.rows, column, c)
-    if column.decides and not ordered then view.chances = stats.chances(view.rows, c) end
+  for i, run in ipairs(loaded) do run.place = i end
+  for i, group in ipairs(groups) do view.rows[i] = make_row(group) end
+  compared.mark_violating(store, loaded, view.rows)
+  local deciding
+  for _, column in ipairs(columns) do deciding = deciding or column.decides and column end
+  if deciding and not ordered then sort_rows(view.rows, deciding) end
+  for _, column in ipairs(columns) do
+    summarize(column, view.rows)
+    column.best = best_row(view.rows, column)
   end
-  if grouped then
-    for _, list in ipairs { view.params, view.same } do
-      for i = #list, 1, -1 do
-        if list[i] == "seed" then table.remove(list, i) end
-      end
-    end
-  end
-  if ctx.options.all_params then show_all_params(view) end
+  view.has_front = compared.mark_front(view.rows, columns)
+  view.chances = deciding and not ordered and stats.chances(view.rows, deciding) or nil
+  shown_params(view, different, same, ctx.options.all_params)
+  return view
+end
+
+local function run(ctx)
+  local store = ctx.reading()
+  local ids, ordered = chosen(ctx, store)
+  if ctx.options.code then return print_code(ctx, store, ids) end
+  local loaded = runs.load(store, ids)
+  if ctx.options.environment then return environment.compare(ctx, store, loaded) end
+  if #loaded == 0 then errors.raise("not_found", "nothing to compare: no runs") end
+  local view = view_of(ctx, store, loaded, ordered)
   if ctx.json then
     print_json(ctx, view)
   elseif ctx.csv then

@@ -131,8 +131,9 @@ local function print_table(ctx, store, ids)
     for i, run in ipairs(loaded) do cells[#cells][i] = called[run.id] or "" end
   end
   for _, name in ipairs(names) do
-    columns[#columns + 1], cells[#cells + 1] = runs.param_column(loaded, name)
-    columns[#columns].drop = 4
+    local column = runs.param_column(name, runs.param_values(loaded, name), #loaded)
+    column.drop = 4
+    columns[#columns + 1], cells[#cells + 1] = column, column.cells
   end
   local notes = ctx.options.notes and runs.notes(store, loaded)
   local losses = runs.losses(store, loaded)

@@ -39,41 +39,44 @@ function compared.goals(sweep)
   return by_key, keys
 end
 
--- Of these rows (compare.lua) those that violate a constraint; and, where several of the columns
--- are goals, those that no other beats in all of them: two sets of places.
-function compared.places(store, loaded, rows, columns)
-  local outside, bad = infeasible.of(store, ids_of(loaded)), {}
-  for i, row in ipairs(rows) do
-    for _, run in ipairs(row.runs) do bad[i] = bad[i] or outside[run.id] end
+-- Mark the rows (compare.lua) that violate a constraint.
+function compared.mark_violating(store, loaded, rows)
+  local outside = infeasible.of(store, ids_of(loaded))
+  for _, row in ipairs(rows) do
+    row.violates = false
+    for _, run in ipairs(row.runs) do row.violates = row.violates or outside[run.id] or false end
   end
+end
+
+-- Where several of the columns are goals, mark the rows that no other beats in all of them; true there.
+function compared.mark_front(rows, columns)
   local goals = {}
-  for c, column in ipairs(columns) do
-    if column.is_goal then goals[#goals + 1] = c end
+  for _, column in ipairs(columns) do
+    if column.is_goal then goals[#goals + 1] = column end
   end
-  if #goals < 2 then return bad, nil end
-  local losses, places, front = {}, {}, {}
+  if #goals < 2 then return false end
+  local losses, places = {}, {}
   for i, row in ipairs(rows) do
     local list = {}
-    for g, c in ipairs(goals) do
-      local mean = row.cells[c].mean
-      list[g] = mean and mean - mean == 0 and aims.loss({ goal = columns[c].goal }, mean) or nil
+    for g, column in ipairs(goals) do
+      local mean = column.means[i]
+      list[g] = mean and mean - mean == 0 and aims.loss({ goal = column.goal }, mean) or nil
     end
-    if #list == #goals and not row.bad and not bad[i] then
-      losses[#losses + 1], places[#places + 1] = list, i
+    row.on_front = false
+    if #list == #goals and not row.bad and not row.violates then
+      losses[#losses + 1], places[#places + 1] = list, row
     end
   end
-  for k, rank in ipairs(check(sweep_core.ranks(losses))) do
-    if rank == 1 then front[places[k]] = true end
-  end
-  return bad, front
+  for k, rank in ipairs(check(sweep_core.ranks(losses))) do places[k].on_front = rank == 1 end
+  return true
 end
 
 -- One line on which of these parameters, those that differ, matter; nil where nothing is known.
-function compared.line(store, sweep, names)
+function compared.line(store, sweep, params)
   if find.points(store, sweep) > points_max then return nil end
   local list, points = importance.of(store, sweep)
   local differs, words = {}, {}
-  for _, name in ipairs(names) do differs[name] = true end
+  for _, param in ipairs(params) do differs[param.name] = true end
   for _, item in ipairs(list or {}) do
     if differs[item.name] and #words < shown_max and item.importance >= 0.01 then
       words[#words + 1] = ("%s %.0f %%"):format(item.name, 100 * item.importance)

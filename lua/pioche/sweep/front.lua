@@ -43,27 +43,21 @@ end
 
 local function print_table(ctx, sweep, list)
   local goals, names = aims.goals(sweep.spec), differing(list)
-  local columns, cells = { { title = "run" } }, { {} }
+  local columns = { { title = "run", cells = {} } }
   for i, point in ipairs(list) do
-    cells[1][i] = { point.name .. (point.runs > 1 and " +" .. point.runs - 1 or ""), "bold" }
+    columns[1].cells[i] = { point.name .. (point.runs > 1 and " +" .. point.runs - 1 or ""), "bold" }
   end
   for g, goal in ipairs(goals) do
     local values = {}
     for i, point in ipairs(list) do values[i] = point.values[g] end
-    columns[#columns + 1] = { title = goal.key, align = "right" }
-    cells[#cells + 1] = format.column(values, #list)
+    columns[#columns + 1] = { title = goal.key, align = "right", cells = format.column(values, #list) }
   end
   for _, name in ipairs(names) do
-    local column, texts = runs.param_column(list, name)
+    local column = runs.param_column(name, runs.param_values(list, name), #list)
     column.drop = 2
-    columns[#columns + 1], cells[#cells + 1] = column, texts
+    columns[#columns + 1] = column
   end
-  local lines = {}
-  for i in ipairs(list) do
-    lines[i] = {}
-    for c in ipairs(columns) do lines[i][c] = cells[c][i] end
-  end
-  tables.print(ctx, columns, lines)
+  tables.print_columns(ctx, columns, #list)
 end
 
 local function to_json(sweep, list)
