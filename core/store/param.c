@@ -1,5 +1,6 @@
 #include "store/param.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -15,8 +16,14 @@ typedef struct column {
 	size_t places_size;     /* a power of two */
 } column;
 
+typedef struct wanted {
+	int64_t id;
+	size_t place;           /* among the runs that were asked for */
+} wanted;
+
 struct pio_params {
 	size_t runs, run;       /* how many, and which is being read */
+	wanted *order;          /* by id */
 	column *all;
 	size_t count, capacity;
 	size_t next;            /* where the next name is expected: runs repeat their order */
@@ -43,22 +50,18 @@ static char *copy(const char *bytes, size_t n)
 
 /* ---- values -------------------------------------------------------------------- */
 
-/* What a row says; text is borrowed from it. Bytes are asked for as a blob: as
- * text, SQLite would copy them to end them with a NUL. */
-static pio_param_value value_of(sqlite3_value *value, sqlite3_value *kind, sqlite3_value *bits)
+/* What a row says; text is borrowed from it. `value` of a real that SQLite cannot
+ * hold is its bits. Bytes are asked for as a blob: as text, SQLite would copy them
+ * to end them with a NUL. */
+static pio_param_value value_of(sqlite3_value *value, sqlite3_value *kind)
 {
 	const char *word = sqlite3_value_blob(kind);
 	pio_param_value v = { .kind = word ? word[0] : 0 };
 	double number;
-	if (sqlite3_value_type(bits) != SQLITE_NULL) { /* a NaN or -0.0 is its bits */
-		v.bits = sqlite3_value_int64(bits);
-		v.kind = 'r';
-		return v;
-	}
 	switch (sqlite3_value_type(value)) {
 	case SQLITE_INTEGER:
 		v.bits = sqlite3_value_int64(value);
-		v.kind = v.kind == 'b' ? 'b' : 'i';
+		v.kind = v.kind == 'b' || v.kind == 'r' ? v.kind : 'i';
 		break;
 	case SQLITE_FLOAT:
 		number = sqlite3_value_double(value);
@@ -208,13 +211,13 @@ static column *find_or_add(pio_params *params, const char *name, size_t bytes)
 	return &params->all[params->places[place] - 1];
 }
 
-/* From now on each run's value is held. Until now the first `count` runs had the
- * first value, and no other run had any. */
+/* From now on each run's value is held. Until now the first `count` runs in the order
+ * of reading had the first value, and no other run had any. */
 static bool hold_each(const pio_params *params, pio_param_column *shown)
 {
 	shown->by_run = pio_calloc(params->runs, sizeof *shown->by_run);
 	for (size_t i = 0; shown->by_run && i < shown->count; i++)
-		shown->by_run[i] = 1;
+		shown->by_run[params->order[i].place] = 1;
 	return shown->by_run;
 }
 
@@ -230,62 +233,82 @@ static bool add(pio_params *params, const char *name, size_t bytes, const pio_pa
 	if (!shown->by_run && (c->last || shown->count != params->run) && !hold_each(params, shown))
 		return false;
 	if (shown->by_run)
-		shown->by_run[params->run] = c->last + 1;
+		shown->by_run[params->order[params->run].place] = c->last + 1;
 	shown->count++;
 	return true;
 }
 
 /* ---- reading --------------------------------------------------------------------- */
 
-/* The aggregate param_read(params, name, value, kind, bits) over the rows of one
- * run: as results of a query they would take twice as long. */
-static void read_step(sqlite3_context *context, int argc, sqlite3_value **argv)
+/* The function param_beyond(params, run_id, name, value, kind) reads a row, and is true
+ * of the first whose run is not asked for: the query that walks over the rows ends
+ * there. As results of it they would take twice as long, and with an upper bound
+ * SQLite would compare the key of each with that. */
+static void param_beyond(sqlite3_context *context, int argc, sqlite3_value **argv)
 {
 	(void)argc;
 	pio_params *params = sqlite3_value_pointer(argv[0], POINTER);
 	if (!params) {
-		sqlite3_result_error(context, "param_read is for pioche alone", -1);
+		sqlite3_result_error(context, "param_beyond is for pioche alone", -1);
 		return;
 	}
-	pio_param_value value = value_of(argv[2], argv[3], argv[4]);
-	const char *name = sqlite3_value_blob(argv[1]);
-	if (!add(params, name ? name : "", (size_t)sqlite3_value_bytes(argv[1]), &value))
+	int64_t id = sqlite3_value_int64(argv[1]);
+	while (params->run < params->runs && params->order[params->run].id < id) {
+		params->run++;
+		params->next = 0;
+	}
+	if (params->run == params->runs || params->order[params->run].id != id) {
+		sqlite3_result_int(context, 1);
+		return;
+	}
+	pio_param_value value = value_of(argv[3], argv[4]);
+	const char *name = sqlite3_value_blob(argv[2]);
+	if (!add(params, name ? name : "", (size_t)sqlite3_value_bytes(argv[2]), &value))
 		sqlite3_result_error_nomem(context);
-}
-
-static void read_final(sqlite3_context *context)
-{
-	sqlite3_result_null(context);
 }
 
 int pio_store_param_register(pio_store *store, pio_err *err)
 {
-	if (sqlite3_create_function_v2(pio_store_db(store), "param_read", 5, SQLITE_UTF8 |
-	                               SQLITE_DIRECTONLY, NULL, NULL, read_step, read_final,
+	if (sqlite3_create_function_v2(pio_store_db(store), "param_beyond", 5, SQLITE_UTF8 |
+	                               SQLITE_DIRECTONLY, NULL, param_beyond, NULL, NULL,
 	                               NULL) != SQLITE_OK)
-		return pio_store_fail(store, err, "registering the function param_read");
+		return pio_store_fail(store, err, "registering the function param_beyond");
 	return 0;
 }
 
-static int read_run(pio_params *params, pio_store *store, int64_t id, pio_err *err)
+/* Read the run that is next in the order, and all behind it up to one that is not
+ * asked for. 1: there may be more. */
+static int read_stretch(pio_params *params, pio_store *store, pio_err *err)
 {
-	sqlite3_stmt *row = pio_sql_query(store, err, "SELECT param_read(?2, name, value, kind, bits)"
-	                                  " FROM param WHERE run_id = ?1", "i", id);
+	sqlite3_stmt *row = pio_sql_query(store, err, "SELECT 1 FROM param WHERE run_id >= ?1 AND"
+	                                  " param_beyond(?2, run_id, name, coalesce(bits, value), kind)"
+	                                  " ORDER BY run_id", "i", params->order[params->run].id);
 	if (row && sqlite3_bind_pointer(row, 2, params, POINTER, NULL) != SQLITE_OK) {
 		pio_sql_reset(row);
 		return pio_store_fail(store, err, "binding a pointer");
 	}
-	params->next = 0;
 	int rc = pio_sql_row(store, row, err);
 	pio_sql_reset(row);
-	return rc < 0 ? rc : 0;
+	return rc;
+}
+
+static int compare_ids(const void *a, const void *b)
+{
+	int64_t x = ((const wanted *)a)->id, y = ((const wanted *)b)->id;
+	return (x > y) - (x < y);
 }
 
 static int read_all(pio_params *params, pio_store *store, const int64_t *run_ids, pio_err *err)
 {
-	int rc = 0;
-	for (params->run = 0; !rc && params->run < params->runs; params->run++)
-		rc = read_run(params, store, run_ids[params->run], err);
+	params->order = pio_alloc((params->runs + 1) * sizeof *params->order);
+	if (!params->order)
+		return pio_fail(err, PIO_ENOMEM, "out of memory for the parameters of %zu runs", params->runs);
+	for (size_t i = 0; i < params->runs; i++)
+		params->order[i] = (wanted){ run_ids[i], i };
+	qsort(params->order, params->runs, sizeof *params->order, compare_ids);
+	int rc = 1;
+	while (rc > 0 && params->run < params->runs)
+		rc = read_stretch(params, store, err);
 	params->shown = rc ? NULL : pio_alloc(params->count * sizeof *params->shown);
 	if (!rc && !params->shown)
 		rc = pio_fail(err, PIO_ENOMEM, "out of memory for %zu parameters", params->count);
@@ -344,5 +367,6 @@ void pio_params_free(pio_params *params)
 	pio_free(params->all);
 	pio_free(params->places);
 	pio_free(params->shown);
+	pio_free(params->order);
 	pio_free(params);
 }
