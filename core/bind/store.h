@@ -30,9 +30,9 @@ extern const luaL_Reg pio_bind_store_care_methods[];
 extern const luaL_Reg pio_bind_store_object_functions[];
 extern const luaL_Reg pio_bind_store_tensor_functions[];
 
-/* Push a statement ready to step, with the arguments from index 3 bound to the
- * SQL at index 2: 0, or the number of values of a pushed failure. */
-int pio_bind_statement(lua_State *L, sqlite3_stmt **statement, sqlite3 *db);
+/* Push a statement ready to step, with the values from index 3 to `arguments` bound to
+ * the SQL at index 2: 0, or the number of values of a pushed failure. */
+int pio_bind_statement(lua_State *L, sqlite3_stmt **statement, sqlite3 *db, int arguments);
 /* The statement in the userdata at `holder` is done: it is kept for the next time, or
  * finalized. */
 void pio_bind_statement_finish(lua_State *L, int holder);

@@ -71,7 +71,7 @@ static int store_columns(lua_State *L)
 {
 	sqlite3 *db = pio_store_db(pio_bind_store(L, 1));
 	sqlite3_stmt *statement;
-	int failed = pio_bind_statement(L, &statement, db);
+	int failed = pio_bind_statement(L, &statement, db, lua_gettop(L));
 	if (failed)
 		return failed;
 	int holder = lua_gettop(L), count = sqlite3_column_count(statement), code = SQLITE_DONE;

@@ -1,4 +1,5 @@
 /* Reading the store from Lua: SQL. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "bind/store.h"
@@ -69,7 +70,7 @@ static int collect(lua_State *L, void (*push)(lua_State *L, sqlite3_stmt *statem
 {
 	sqlite3 *db = pio_store_db(pio_bind_store(L, 1));
 	sqlite3_stmt *statement;
-	int failed = pio_bind_statement(L, &statement, db), code;
+	int failed = pio_bind_statement(L, &statement, db, lua_gettop(L)), code;
 	if (failed)
 		return failed;
 	int holder = lua_gettop(L);
@@ -117,13 +118,26 @@ static int store_columns_rows(lua_State *L)
 	return 1;
 }
 
-/* map(sql, ...) -> { first column = second }. A third says the bits of a real that
- * SQLite cannot hold, or NULL. */
+/* Push the second column; a third says the bits of a real that SQLite cannot hold,
+ * or NULL. */
+static void push_second(lua_State *L, sqlite3_stmt *statement)
+{
+	if (sqlite3_column_count(statement) < 3 || sqlite3_column_type(statement, 2) == SQLITE_NULL) {
+		push_column(L, statement, 1, false);
+		return;
+	}
+	int64_t bits = sqlite3_column_int64(statement, 2);
+	double number;
+	memcpy(&number, &bits, 8);
+	lua_pushnumber(L, number);
+}
+
+/* map(sql, ...) -> { first column = second }, of two or three (push_second) */
 static int store_map(lua_State *L)
 {
 	sqlite3 *db = pio_store_db(pio_bind_store(L, 1));
 	sqlite3_stmt *statement;
-	int failed = pio_bind_statement(L, &statement, db), code;
+	int failed = pio_bind_statement(L, &statement, db, lua_gettop(L)), code;
 	if (failed)
 		return failed;
 	int holder = lua_gettop(L), columns = sqlite3_column_count(statement);
@@ -133,17 +147,67 @@ static int store_map(lua_State *L)
 		if (sqlite3_column_type(statement, 0) == SQLITE_NULL)
 			continue;
 		push_column(L, statement, 0, false);
-		if (columns == 3 && sqlite3_column_type(statement, 2) != SQLITE_NULL) {
-			int64_t bits = sqlite3_column_int64(statement, 2);
-			double number;
-			memcpy(&number, &bits, 8);
-			lua_pushnumber(L, number);
-		} else {
-			push_column(L, statement, 1, false);
-		}
+		push_second(L, statement);
 		lua_rawset(L, -3);
 	}
 	int pushed = code == SQLITE_DONE ? 1 : pio_bind_sql_fail(L, db, code);
+	pio_bind_statement_finish(L, holder);
+	return pushed;
+}
+
+static int compare_ids(const void *a, const void *b)
+{
+	int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+	return (x > y) - (x < y);
+}
+
+/* Push the integers of the array at `index`, sorted. */
+static const int64_t *push_ids(lua_State *L, int index, size_t *count)
+{
+	luaL_checktype(L, index, LUA_TTABLE);
+	*count = lua_rawlen(L, index);
+	int64_t *ids = lua_newuserdatauv(L, (*count + 1) * sizeof *ids, 0);
+	for (size_t i = 0; i < *count; i++) {
+		lua_rawgeti(L, index, (lua_Integer)i + 1);
+		ids[i] = luaL_checkinteger(L, -1);
+		lua_pop(L, 1);
+	}
+	qsort(ids, *count, sizeof *ids, compare_ids);
+	return ids;
+}
+
+/* of_runs(sql, ids, ...) -> { run id = second column }, of two or three (push_second):
+ * the first row of each of these runs. The SQL gives rows whose first column is at
+ * least ?1, by an index in the order of that column: they are walked over as long as
+ * they are of these runs, and sought anew from the next run on where they are not. */
+static int store_of_runs(lua_State *L)
+{
+	sqlite3 *db = pio_store_db(pio_bind_store(L, 1));
+	sqlite3_stmt *statement;
+	size_t count, at = 0;
+	int arguments = lua_gettop(L), code = SQLITE_DONE;
+	const int64_t *ids = push_ids(L, 3, &count);
+	lua_pushinteger(L, count ? ids[0] : 0);
+	lua_replace(L, 3);
+	int failed = pio_bind_statement(L, &statement, db, arguments);
+	if (failed)
+		return failed;
+	int holder = lua_gettop(L);
+	lua_createtable(L, 0, (int)count);
+	while (at < count && (code = sqlite3_step(statement)) == SQLITE_ROW) {
+		int64_t id = sqlite3_column_int64(statement, 0);
+		while (at < count && ids[at] < id)
+			at++;
+		if (at < count && ids[at] == id) {
+			push_second(L, statement);
+			lua_rawseti(L, -2, id);
+			at++;
+		} else if (at < count) {
+			sqlite3_reset(statement);
+			sqlite3_bind_int64(statement, 1, ids[at]);
+		}
+	}
+	int pushed = code == SQLITE_DONE || code == SQLITE_ROW ? 1 : pio_bind_sql_fail(L, db, code);
 	pio_bind_statement_finish(L, holder);
 	return pushed;
 }
@@ -153,7 +217,7 @@ static int store_one(lua_State *L)
 {
 	sqlite3 *db = pio_store_db(pio_bind_store(L, 1));
 	sqlite3_stmt *statement;
-	int failed = pio_bind_statement(L, &statement, db);
+	int failed = pio_bind_statement(L, &statement, db, lua_gettop(L));
 	if (failed)
 		return failed;
 	int holder = lua_gettop(L), code = sqlite3_step(statement);
@@ -209,7 +273,7 @@ static int store_each(lua_State *L)
 		lua_pushcclosure(L, next_read, 2);
 		return 1;
 	}
-	int failed = pio_bind_statement(L, &statement, pio_store_db(store));
+	int failed = pio_bind_statement(L, &statement, pio_store_db(store), lua_gettop(L));
 	if (failed)
 		return luaL_error(L, "%s", lua_tostring(L, -2));
 	lua_pushvalue(L, -1);
@@ -224,5 +288,6 @@ static int store_each(lua_State *L)
 const luaL_Reg pio_bind_store_query_methods[] = {
 	{ "rows", store_rows }, { "one", store_one }, { "each", store_each },
 	{ "column", store_column }, { "columns_rows", store_columns_rows }, { "map", store_map },
+	{ "of_runs", store_of_runs },
 	{ NULL, NULL },
 };

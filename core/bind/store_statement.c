@@ -91,11 +91,10 @@ static sqlite3_stmt *kept(lua_State *L)
 	return *slot;
 }
 
-int pio_bind_statement(lua_State *L, sqlite3_stmt **out, sqlite3 *db)
+int pio_bind_statement(lua_State *L, sqlite3_stmt **out, sqlite3 *db, int arguments)
 {
 	size_t len;
 	const char *sql = luaL_checklstring(L, 2, &len), *rest = NULL;
-	int arguments = lua_gettop(L);
 	pio_err shown = PIO_ERR_INIT;
 	if (strstr(sql, "series") && pio_store_series_now_show(pio_bind_store(L, 1), &shown))
 		return pio_bind_fail(L, &shown);

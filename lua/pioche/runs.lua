@@ -195,16 +195,16 @@ function runs.load(store, ids, want)
   return result
 end
 
-local function by_ids(loaded)
-  local by_id, ids = {}, {}
-  for i, run in ipairs(loaded) do by_id[run.id], ids[i] = run, run.id end
-  return by_id, ids_json(ids), ids
+local function ids_of(loaded)
+  local ids = {}
+  for i, run in ipairs(loaded) do ids[i] = run.id end
+  return ids
 end
 
 -- Of each of these keys the runs that logged it and the range of its last
 -- value in them: {key, runs, valued (where it is no NaN), low, high}.
 function runs.metric_ranges(store, loaded, keys)
-  local _, list = by_ids(loaded)
+  local list = ids_json(ids_of(loaded))
   return store:rows("SELECT k.value AS key, count(*) AS runs, count(s.last) AS valued,"
     .. " min(s.last) AS low, max(s.last) AS high FROM json_each(?) k CROSS JOIN json_each(?) i"
     .. " CROSS JOIN series s ON s.key = k.value AND s.run_id = i.value AND " .. metric.lowest_rank
@@ -214,16 +214,16 @@ end
 
 -- Values of one metric (see runs.metric) of loaded runs: {run id = value}.
 function runs.values(store, loaded, spec)
-  local _, list = by_ids(loaded)
-  if metric.is_reduced(spec) then
-    return store:map("SELECT s.run_id, " .. metric.reduced(spec.rank, spec.stat)
-      .. " FROM json_each(?) i CROSS JOIN series s ON s.key = ? AND s.run_id = i.value"
-      .. " GROUP BY s.run_id", list, spec.key)
+  local stat = metric.stat_expr[spec.stat] .. ", " .. (spec.stat == "last" and "s.last_bits" or "NULL")
+  local ids = ids_of(loaded)
+  if not spec.rank then
+    return store:of_runs("SELECT s.run_id, " .. stat .. " FROM series s WHERE s.run_id >= ? AND s.key = ?"
+      .. " ORDER BY s.run_id, s.rank", ids, spec.key)
   end
-  return store:map("SELECT s.run_id, " .. metric.stat_expr[spec.stat] .. ", "
-    .. (spec.stat == "last" and "s.last_bits" or "NULL") .. " FROM json_each(?) i"
-    .. " CROSS JOIN series s ON s.key = ? AND s.run_id = i.value AND "
-    .. (spec.rank and "s.rank = " .. spec.rank or metric.lowest_rank), list, spec.key)
+  local reduced = metric.is_reduced(spec)
+  return store:map("SELECT s.run_id, " .. (reduced and metric.reduced(spec.rank, spec.stat) or stat)
+    .. " FROM json_each(?) i CROSS JOIN series s ON s.key = ? AND s.run_id = i.value"
+    .. (reduced and " GROUP BY s.run_id" or " AND s.rank = " .. spec.rank), ids_json(ids), spec.key)
 end
 
 -- Values of a metric that a person asked for; raises where no run has it.
@@ -258,7 +258,7 @@ end
 
 -- Notes on loaded runs, {run id = array of texts}, oldest first.
 function runs.notes(store, loaded)
-  local _, list = by_ids(loaded)
+  local list = ids_json(ids_of(loaded))
   local notes = {}
   for row in store:each("SELECT run_id, message FROM event WHERE kind = 'note' AND run_id" .. in_ids
     .. " ORDER BY id", list) do
@@ -270,19 +270,19 @@ end
 
 -- By id, the names that runs brought from another tracker, or were given: tag `name`.
 function runs.names(store, loaded)
-  local _, list = by_ids(loaded)
-  return store:map("SELECT run_id, value FROM tag WHERE name = 'name' AND run_id" .. in_ids, list)
+  return store:of_runs("SELECT run_id, value FROM tag WHERE run_id >= ? AND name = 'name' ORDER BY run_id",
+    ids_of(loaded))
 end
 
 -- By id, what came of the newest `pioche checkpoint prove` of a run.
 function runs.proofs(store, loaded)
-  local _, list = by_ids(loaded)
+  local list = ids_json(ids_of(loaded))
   return store:map("SELECT run_id, result FROM proof WHERE run_id" .. in_ids .. " ORDER BY id", list)
 end
 
 -- By id, what was lost of a run's points and why: a full disk, say.
 function runs.losses(store, loaded)
-  local _, list = by_ids(loaded)
+  local list = ids_json(ids_of(loaded))
   return store:map("SELECT run_id, message FROM event WHERE kind = 'log.lost' AND run_id"
     .. in_ids .. " ORDER BY id", list)
 end
@@ -471,8 +471,7 @@ end
 -- the runs that have it} with `value` where all runs say the same, else with
 -- `values` and `same` by the runs' places (core/bind/store_param.c).
 function runs.read_params(store, loaded)
-  local _, _, ids = by_ids(loaded)
-  local params = store:params(ids)
+  local params = store:params(ids_of(loaded))
   table.sort(params, function(a, b) return a.name < b.name end)
   return params
 end
