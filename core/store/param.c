@@ -6,8 +6,6 @@
 #include "base/mem.h"
 #include "store/sql.h"
 
-#define POINTER "pio_params"
-
 typedef struct column {
 	pio_param_column shown;
 	size_t values_capacity;
@@ -240,19 +238,19 @@ static bool add(pio_params *params, const char *name, size_t bytes, const pio_pa
 
 /* ---- reading --------------------------------------------------------------------- */
 
-/* The function param_beyond(params, run_id, name, value, kind) reads a row, and is true
- * of the first whose run is not asked for: the query that walks over the rows ends
- * there. As results of it they would take twice as long, and with an upper bound
- * SQLite would compare the key of each with that. */
+/* The function param_beyond(run_id, name, value, kind) reads a row, and is true of the
+ * first whose run is not asked for: the query that walks over the rows ends there. As
+ * results of it they would take twice as long, and with an upper bound SQLite would
+ * compare the key of each with that. */
 static void param_beyond(sqlite3_context *context, int argc, sqlite3_value **argv)
 {
 	(void)argc;
-	pio_params *params = sqlite3_value_pointer(argv[0], POINTER);
+	pio_params *params = *pio_store_params_slot(sqlite3_user_data(context));
 	if (!params) {
 		sqlite3_result_error(context, "param_beyond is for pioche alone", -1);
 		return;
 	}
-	int64_t id = sqlite3_value_int64(argv[1]);
+	int64_t id = sqlite3_value_int64(argv[0]);
 	while (params->run < params->runs && params->order[params->run].id < id) {
 		params->run++;
 		params->next = 0;
@@ -261,16 +259,16 @@ static void param_beyond(sqlite3_context *context, int argc, sqlite3_value **arg
 		sqlite3_result_int(context, 1);
 		return;
 	}
-	pio_param_value value = value_of(argv[3], argv[4]);
-	const char *name = sqlite3_value_blob(argv[2]);
-	if (!add(params, name ? name : "", (size_t)sqlite3_value_bytes(argv[2]), &value))
+	pio_param_value value = value_of(argv[2], argv[3]);
+	const char *name = sqlite3_value_blob(argv[1]);
+	if (!add(params, name ? name : "", (size_t)sqlite3_value_bytes(argv[1]), &value))
 		sqlite3_result_error_nomem(context);
 }
 
 int pio_store_param_register(pio_store *store, pio_err *err)
 {
-	if (sqlite3_create_function_v2(pio_store_db(store), "param_beyond", 5, SQLITE_UTF8 |
-	                               SQLITE_DIRECTONLY, NULL, param_beyond, NULL, NULL,
+	if (sqlite3_create_function_v2(pio_store_db(store), "param_beyond", 4, SQLITE_UTF8 |
+	                               SQLITE_DIRECTONLY, store, param_beyond, NULL, NULL,
 	                               NULL) != SQLITE_OK)
 		return pio_store_fail(store, err, "registering the function param_beyond");
 	return 0;
@@ -281,12 +279,8 @@ int pio_store_param_register(pio_store *store, pio_err *err)
 static int read_stretch(pio_params *params, pio_store *store, pio_err *err)
 {
 	sqlite3_stmt *row = pio_sql_query(store, err, "SELECT 1 FROM param WHERE run_id >= ?1 AND"
-	                                  " param_beyond(?2, run_id, name, coalesce(bits, value), kind)"
+	                                  " param_beyond(run_id, name, coalesce(bits, value), kind)"
 	                                  " ORDER BY run_id", "i", params->order[params->run].id);
-	if (row && sqlite3_bind_pointer(row, 2, params, POINTER, NULL) != SQLITE_OK) {
-		pio_sql_reset(row);
-		return pio_store_fail(store, err, "binding a pointer");
-	}
 	int rc = pio_sql_row(store, row, err);
 	pio_sql_reset(row);
 	return rc;
@@ -307,8 +301,10 @@ static int read_all(pio_params *params, pio_store *store, const int64_t *run_ids
 		params->order[i] = (wanted){ run_ids[i], i };
 	qsort(params->order, params->runs, sizeof *params->order, compare_ids);
 	int rc = 1;
+	*pio_store_params_slot(store) = params;
 	while (rc > 0 && params->run < params->runs)
 		rc = read_stretch(params, store, err);
+	*pio_store_params_slot(store) = NULL;
 	params->shown = rc ? NULL : pio_alloc(params->count * sizeof *params->shown);
 	if (!rc && !params->shown)
 		rc = pio_fail(err, PIO_ENOMEM, "out of memory for %zu parameters", params->count);

@@ -37,6 +37,11 @@ struct pio_fold_names **pio_store_fold_names_slot(pio_store *store)
 	return &store->fold_names;
 }
 
+struct pio_params **pio_store_params_slot(pio_store *store)
+{
+	return &store->params;
+}
+
 struct pio_archiver **pio_store_archiver_slot(pio_store *store)
 {
 	return &store->archiver;

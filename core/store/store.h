@@ -73,6 +73,8 @@ struct pio_lease **pio_store_lease_slot(pio_store *store);
 struct pio_archiver **pio_store_archiver_slot(pio_store *store);
 /* What its folds know of journals; NULL in it: nothing. */
 struct pio_fold_names **pio_store_fold_names_slot(pio_store *store);
+/* The parameters that param.c is reading; NULL in it: none. */
+struct pio_params **pio_store_params_slot(pio_store *store);
 /* The store's chunk codec, made when first asked for; NULL when memory is out. */
 struct pio_chunk_codec *pio_store_codec(pio_store *store, pio_err *err);
 /* Is the view of series_now.h there? */

@@ -20,6 +20,7 @@ struct pio_store {
 	struct pio_lease *lease;   /* NULL: not held */
 	struct pio_archiver *archiver;
 	struct pio_fold_names *fold_names;
+	struct pio_params *params; /* that are being read; NULL: none */
 	pio_chunk_codec *codec;
 	pio_reader reader;
 	struct {

@@ -21,15 +21,17 @@ end
 
 -- ---- loading -----------------------------------------------------------------
 
-local select_run = "SELECT r.id, r.ulid, e.name AS experiment, r.experiment_id, r.number,"
-  .. " e.name || '-' || r.number AS name, e.goal_key, e.goal, r.status, r.reason, r.seed,"
-  .. " r.identity, r.generation, r.sweep_id, r.from_checkpoint, r.program, r.launch,"
-  .. " r.stop_requested_ns, r.created_ns, r.started_ns, r.ended_ns, s.commit_id AS \"commit\","
-  .. " s.tree_id AS tree, s.parent_id AS parent, s.branch, s.dirty, s.repository,"
-  .. " o.bundle AS origin_bundle, o.sha256 AS origin_sha256, o.name AS origin_name,"
-  .. " o.imported_ns AS origin_ns, (SELECT value FROM tag t WHERE t.run_id = r.id AND t.name = 'aside') AS aside"
-  .. " FROM run r JOIN experiment e ON e.id = r.experiment_id"
-  .. " LEFT JOIN snapshot s ON s.id = r.snapshot_id LEFT JOIN origin o ON o.run_id = r.id"
+-- What a comparison asks of a run, and where it stands.
+local brief = "SELECT r.id, e.name || '-' || r.number AS name, r.experiment_id, r.number, e.goal_key, e.goal,"
+  .. " r.status, r.seed, r.from_checkpoint, r.program, r.launch, s.commit_id AS \"commit\", s.tree_id AS tree,"
+  .. " (SELECT value FROM tag t WHERE t.run_id = r.id AND t.name = 'aside') AS aside"
+local from_run = " FROM run r JOIN experiment e ON e.id = r.experiment_id"
+  .. " LEFT JOIN snapshot s ON s.id = r.snapshot_id"
+local select_brief = brief .. from_run
+local select_run = brief .. ", r.ulid, e.name AS experiment, r.reason, r.identity, r.generation, r.sweep_id,"
+  .. " r.stop_requested_ns, r.created_ns, r.started_ns, r.ended_ns, s.parent_id AS parent, s.branch, s.dirty,"
+  .. " s.repository, o.bundle AS origin_bundle, o.sha256 AS origin_sha256, o.name AS origin_name,"
+  .. " o.imported_ns AS origin_ns" .. from_run .. " LEFT JOIN origin o ON o.run_id = r.id"
 
 local in_ids = " IN (SELECT value FROM json_each(?))"
 
@@ -173,11 +175,12 @@ local function load_attempts(store, by_id, list)
   add_energy(store, by_id, list)
 end
 
--- Runs of these ids, in the same order. `want`: params, tags, metrics, attempts = true.
+-- Runs of these ids, in the same order. `want`: params, tags, metrics, attempts = true;
+-- brief = true for no more of each than a comparison asks.
 function runs.load(store, ids, want)
   want = want or {}
   local list, by_id, result = ids_json(ids), {}, {}
-  for row in store:each(select_run .. " WHERE r.id" .. in_ids, list) do
+  for row in store:each((want.brief and select_brief or select_run) .. " WHERE r.id" .. in_ids, list) do
     row.params, row.tags, row.metrics, row.attempts = {}, {}, {}, {}
     by_id[row.id] = row
   end
@@ -532,23 +535,23 @@ end
 -- A table column, cells and all, of a parameter's `count` values: numbers are exact
 -- where that is short, else equally precise down the column.
 function runs.param_column(name, values, count)
-  local numbers, short = true, true
+  local cells, numbers, short = {}, true, true
   for i = 1, count do
     local value = values[i]
     if value ~= nil and type(value) ~= "number" then
       numbers = false
-    elseif short and value and #format.exact(value) > 7 then
-      short = false
+      break
+    elseif short then
+      cells[i] = value and format.exact(value) or ""
+      short = #cells[i] <= 7
     end
   end
   local column = { title = runs.title(name), align = numbers and "right" or "left", flex = not numbers,
     min = 6 }
-  if numbers and not short then
-    column.cells = format.column(values, count, 4)
-  else
-    column.cells = {}
-    for i = 1, count do column.cells[i] = runs.value_text(values[i]) end
+  if not numbers then
+    for i = 1, count do cells[i] = runs.value_text(values[i]) end
   end
+  column.cells = (short or not numbers) and cells or format.column(values, count, 4)
   return column
 end
 

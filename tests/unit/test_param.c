@@ -184,7 +184,7 @@ static void the_function_is_for_pioche_alone(void **state)
 {
 	made *m = *state;
 	sqlite3_stmt *row = NULL;
-	assert_int_equal(sqlite3_prepare_v2(pio_store_db(m->f.store), "SELECT param_beyond(5, 1, 'a', 1, 'int')",
+	assert_int_equal(sqlite3_prepare_v2(pio_store_db(m->f.store), "SELECT param_beyond(1, 'a', 1, 'int')",
 	                                    -1, &row, NULL), SQLITE_OK);
 	assert_int_equal(sqlite3_step(row), SQLITE_ERROR);
 	sqlite3_finalize(row);

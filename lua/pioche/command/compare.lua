@@ -504,8 +504,8 @@ local function run(ctx)
   local store = ctx.reading()
   local ids, ordered = chosen(ctx, store)
   if ctx.options.code then return print_code(ctx, store, ids) end
-  local loaded = runs.load(store, ids)
-  if ctx.options.environment then return environment.compare(ctx, store, loaded) end
+  if ctx.options.environment then return environment.compare(ctx, store, runs.load(store, ids)) end
+  local loaded = runs.load(store, ids, { brief = true })
   if #loaded == 0 then errors.raise("not_found", "nothing to compare: no runs") end
   local view = view_of(ctx, store, loaded, ordered)
   if ctx.json then
