@@ -167,12 +167,15 @@ static const int64_t *push_ids(lua_State *L, int index, size_t *count)
 	luaL_checktype(L, index, LUA_TTABLE);
 	*count = lua_rawlen(L, index);
 	int64_t *ids = lua_newuserdatauv(L, (*count + 1) * sizeof *ids, 0);
+	bool sorted = true;     /* as they mostly are */
 	for (size_t i = 0; i < *count; i++) {
 		lua_rawgeti(L, index, (lua_Integer)i + 1);
 		ids[i] = luaL_checkinteger(L, -1);
 		lua_pop(L, 1);
+		sorted = sorted && (i == 0 || ids[i - 1] <= ids[i]);
 	}
-	qsort(ids, *count, sizeof *ids, compare_ids);
+	if (!sorted)
+		qsort(ids, *count, sizeof *ids, compare_ids);
 	return ids;
 }
 
