@@ -300,11 +300,12 @@ static int read_all(pio_params *params, pio_store *store, const int64_t *run_ids
 	for (size_t i = 0; i < params->runs; i++)
 		params->order[i] = (wanted){ run_ids[i], i };
 	qsort(params->order, params->runs, sizeof *params->order, compare_ids);
-	int rc = 1;
+	int more = 1;
 	*pio_store_params_slot(store) = params;
-	while (rc > 0 && params->run < params->runs)
-		rc = read_stretch(params, store, err);
+	while (more > 0 && params->run < params->runs)
+		more = read_stretch(params, store, err);
 	*pio_store_params_slot(store) = NULL;
+	int rc = more < 0 ? more : 0;
 	params->shown = rc ? NULL : pio_alloc(params->count * sizeof *params->shown);
 	if (!rc && !params->shown)
 		rc = pio_fail(err, PIO_ENOMEM, "out of memory for %zu parameters", params->count);

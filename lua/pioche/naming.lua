@@ -201,9 +201,9 @@ function naming.select(store, words)
   end
   local function add_experiment(experiment)
     experiments[#experiments + 1] = experiment
-    for _, row in ipairs(store:rows("SELECT id FROM run WHERE experiment_id = ? ORDER BY number",
+    for _, id in ipairs(store:column("SELECT id FROM run WHERE experiment_id = ? ORDER BY number",
       experiment.id)) do
-      add(row.id)
+      add(id)
     end
   end
   for _, word in ipairs(words) do

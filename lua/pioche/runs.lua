@@ -181,7 +181,7 @@ function runs.load(store, ids, want)
   want = want or {}
   local list, by_id, result = ids_json(ids), {}, {}
   for row in store:each((want.brief and select_brief or select_run) .. " WHERE r.id" .. in_ids, list) do
-    row.params, row.tags, row.metrics, row.attempts = {}, {}, {}, {}
+    if not want.brief then row.params, row.tags, row.metrics, row.attempts = {}, {}, {}, {} end
     by_id[row.id] = row
   end
   for _, id in ipairs(ids) do
@@ -202,17 +202,6 @@ local function ids_of(loaded)
   local ids = {}
   for i, run in ipairs(loaded) do ids[i] = run.id end
   return ids
-end
-
--- Of each of these keys the runs that logged it and the range of its last
--- value in them: {key, runs, valued (where it is no NaN), low, high}.
-function runs.metric_ranges(store, loaded, keys)
-  local list = ids_json(ids_of(loaded))
-  return store:rows("SELECT k.value AS key, count(*) AS runs, count(s.last) AS valued,"
-    .. " min(s.last) AS low, max(s.last) AS high FROM json_each(?) k CROSS JOIN json_each(?) i"
-    .. " CROSS JOIN series s ON s.key = k.value AND s.run_id = i.value AND " .. metric.lowest_rank
-    .. " GROUP BY k.key ORDER BY k.key",
-    json.encode(json.array(keys)), list)
 end
 
 -- Values of one metric (see runs.metric) of loaded runs: {run id = value}.
@@ -279,8 +268,7 @@ end
 
 -- By id, what came of the newest `pioche checkpoint prove` of a run.
 function runs.proofs(store, loaded)
-  local list = ids_json(ids_of(loaded))
-  return store:map("SELECT run_id, result FROM proof WHERE run_id" .. in_ids .. " ORDER BY id", list)
+  return store:of_runs("SELECT run_id, result FROM proof WHERE run_id >= ? ORDER BY run_id, id DESC", ids_of(loaded))
 end
 
 -- By id, what was lost of a run's points and why: a full disk, say.

@@ -57,9 +57,14 @@ end
 -- {key = value} of those of the keys that have the same last value in all runs.
 local function shared_values(store, loaded, keys)
   local shared = {}
-  if #loaded < 2 or #keys == 0 then return shared end
-  for _, row in ipairs(runs.metric_ranges(store, loaded, keys)) do
-    if row.valued == #loaded and row.low == row.high then shared[row.key] = row.low end
+  for _, key in ipairs(#loaded > 1 and keys or {}) do
+    local values = runs.values(store, loaded, { key = key, stat = "last" })
+    local first = values[loaded[1].id]
+    for _, run in ipairs(loaded) do
+      if values[run.id] ~= first then first = nil end
+      if first == nil then break end
+    end
+    if first and first == first then shared[key] = first + 0.0 end
   end
   return shared
 end

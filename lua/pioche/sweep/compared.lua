@@ -4,7 +4,6 @@ local errors = require "pioche.errors"
 local find = require "pioche.sweep.find"
 local importance = require "pioche.sweep.importance"
 local infeasible = require "pioche.infeasible"
-local json = require "pioche.core.json"
 local sweep_core = require "pioche.core.sweep"
 
 local compared = {}
@@ -14,7 +13,7 @@ local shown_max = 5
 local points_max = 10000       -- of a sweep with more, `pioche sweep importance` tells
 
 local function ids_of(loaded)
-  local ids = json.array {}
+  local ids = {}
   for i, run in ipairs(loaded) do ids[i] = run.id end
   return ids
 end
@@ -25,7 +24,7 @@ function compared.sweep(store, loaded)
     if run.experiment_id ~= loaded[1].experiment_id then return nil end
   end
   local row = check(store:one("SELECT max(sweep_id) AS id FROM proposal_run WHERE run_id IN"
-    .. " (SELECT value FROM json_each(?))", json.encode(ids_of(loaded))))
+    .. " (SELECT value FROM json_each(?))", "[" .. table.concat(ids_of(loaded), ",") .. "]"))
   return row and row.id and find.by_id(store, row.id)
 end
 
