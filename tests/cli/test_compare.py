@@ -151,5 +151,36 @@ def test_help_sql_tells_what_any_sqlite_can_read():
             "gpt-1|finished\n", "gpt-1|lr|0.5\n", "gpt-1|loss|0|1|2.5\ngpt-1|loss|1|1|7.0\n"]
 
 
+def test_runs_need_not_be_neighbours():
+    """Values are of the runs that were asked for, in any order, whatever lies between them, and of
+    the lowest rank that logged; a run that has none is empty."""
+    with Project(git=False) as p:
+        store_of(p, [{"params": {"lr": 0.5 + i}, "metrics": {"loss": [float(i), 100.0]} if i % 4 else {}}
+                     for i in range(1, 13)])
+        db = sqlite3.connect(os.path.join(p.store, "pioche.db"))
+        db.execute("DELETE FROM series WHERE run_id = 5 AND rank = 0")
+        db.execute("INSERT INTO tag VALUES (9, 'name', 'nine'), (7, 'name', 'seven')")
+        db.executemany("INSERT INTO proof (run_id, checkpoint, step, result, points, message, proved_ns)"
+                       " VALUES (9, ?, 1, ?, 1, '', 1)", [("b", "differs"), ("a", "same")])
+        db.commit()
+        db.close()
+        lines = p.pioche("compare", "gpt-9", "gpt-2", "gpt-12", "gpt-5").out.splitlines()
+        assert [line.split() for line in lines] == [
+            ["run", "name", "resumes", "lr", "loss"], ["gpt-2", "2.5", "2*"],
+            ["gpt-9", "nine", "same", "9.5", "9"], ["gpt-5", "5.5", "100"], ["gpt-12", "12.5"]], lines
+        one = p.pioche("compare", "gpt-2", "gpt-9", "--metric", "loss@rank=1").out.splitlines()
+        assert one[1].split() == ["gpt-2", "2.5", "2*", "100*"], one
+
+
+def test_what_failed_comes_last():
+    """What failed or was set aside comes behind all else, best first among itself."""
+    with Project(git=False) as p:
+        status = {2: "failed", 3: "cancelled"}
+        store_of(p, [{"params": {"lr": 0.5 + i}, "metrics": {"loss": 10.0 - i}, "status": status.get(i, "finished")}
+                     for i in range(1, 6)])
+        lines = p.pioche("compare").out.splitlines()
+        assert [line.split()[0] for line in lines[1:]] == ["gpt-5", "gpt-4", "gpt-1", "gpt-3", "gpt-2"], lines
+
+
 if __name__ == "__main__":
     harness.main()

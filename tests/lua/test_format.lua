@@ -38,6 +38,8 @@ test("different values do not look the same", function()
 end)
 
 test("far magnitudes go to exponents, all of them", function()
+  equal(format.column({ 1e-12, -2.5e100, 3 }, 3, 3), { "1.00e-12", "-2.50e100", "3" })
+  equal(format.column({ 0.0, -0.0 }, 2), { "0", "-0" })
   local texts = format.column({ 1e-5, 3.0, 2e4 }, 3, 3)
   for i, text in ipairs(texts) do assert(text:find("e"), i .. ": " .. text) end
 end)

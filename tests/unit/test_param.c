@@ -137,6 +137,31 @@ static void what_differs_is_known(void **state)
 	pio_params_free(params);
 }
 
+static void others_may_lie_between_the_runs(void **state)
+{
+	made *m = *state;
+	enum { COUNT = 3 };
+	static const int some[COUNT] = { 7, 1, 4 };
+	int64_t ids[COUNT];
+	for (int i = 0; i < COUNT; i++)
+		ids[i] = m->ids[some[i]];
+	pio_params *params;
+	check_ok(pio_params_read(&params, m->f.store, ids, COUNT, &err));
+	for (int n = 0; n < NAMES; n++) {
+		char name[16];
+		snprintf(name, sizeof name, "name%d", n);
+		const pio_param_column *column = column_of(params, name);
+		size_t count = 0;
+		for (int i = 0; i < COUNT; i++) {
+			bool has = column && (!column->by_run || column->by_run[i]);
+			assert_int_equal(has, said(some[i], n) != NULL);
+			count += has;
+		}
+		assert_int_equal(column ? column->count : 0, count);
+	}
+	pio_params_free(params);
+}
+
 static void few_runs_and_none(void **state)
 {
 	made *m = *state;
@@ -195,6 +220,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(each_run_has_what_it_said, up, down),
 		cmocka_unit_test_setup_teardown(what_differs_is_known, up, down),
+		cmocka_unit_test_setup_teardown(others_may_lie_between_the_runs, up, down),
 		cmocka_unit_test_setup_teardown(few_runs_and_none, up, down),
 		cmocka_unit_test_setup_teardown(no_memory_is_said_and_nothing_leaks, up, down),
 		cmocka_unit_test_setup_teardown(the_function_is_for_pioche_alone, up, down),
