@@ -297,9 +297,13 @@ static int read_all(pio_params *params, pio_store *store, const int64_t *run_ids
 	params->order = pio_alloc((params->runs + 1) * sizeof *params->order);
 	if (!params->order)
 		return pio_fail(err, PIO_ENOMEM, "out of memory for the parameters of %zu runs", params->runs);
-	for (size_t i = 0; i < params->runs; i++)
+	bool sorted = true;     /* as they mostly are */
+	for (size_t i = 0; i < params->runs; i++) {
 		params->order[i] = (wanted){ run_ids[i], i };
-	qsort(params->order, params->runs, sizeof *params->order, compare_ids);
+		sorted = sorted && (i == 0 || run_ids[i - 1] <= run_ids[i]);
+	}
+	if (!sorted)
+		qsort(params->order, params->runs, sizeof *params->order, compare_ids);
 	int more = 1;
 	*pio_store_params_slot(store) = params;
 	while (more > 0 && params->run < params->runs)
