@@ -329,6 +329,14 @@ typedef struct fault {
 	bool drop;
 } fault;
 
+/* A fold that takes long (another wants to write, too) has published the first checkpoint by then. */
+static void check_so_far(fixture *f)
+{
+	int64_t there = sql_int(f->store, "SELECT count(*) FROM checkpoint");
+	assert_in_range(there, 0, 2);
+	check_all_there(f, there, there ? there + 1 : 0);
+}
+
 static void work_until_fault(void *argument)
 {
 	const fault *x = argument;
@@ -343,8 +351,8 @@ static void work_until_fault(void *argument)
 	_exit(rc ? 4 : 42);
 }
 
-/* Killed at the n-th file operation of a publish, for every n: no row, and the
- * next fold publishes. */
+/* Killed at the n-th file operation of a publish, for every n: no half checkpoint, and
+ * the next fold publishes. */
 static void a_kill_while_publishing_is_made_good(void **unused)
 {
 	(void)unused;
@@ -357,7 +365,7 @@ static void a_kill_while_publishing_is_made_good(void **unused)
 		check_ok(pio_store_open(&f.store, f.dir, PIO_STORE_WRITE, &err));
 		check_ok(pio_store_checkpoint_recover(f.store, &err));
 		if (status != 42)
-			check_all_there(&f, 0, 0);
+			check_so_far(&f);
 		fold(&f, true);
 		check_all_there(&f, 2, 3);
 		store_down(&f);
@@ -384,7 +392,7 @@ static void an_error_while_publishing_is_made_good(void **unused)
 			pio_fs_fault_at("", 0, 0);
 			if (rc) {
 				assert_int_equal(rc, errors[e] == EIO ? -PIO_EIO : -PIO_ENOSPC);
-				check_all_there(&f, 0, 0);
+				check_so_far(&f);
 				fold(&f, true);
 			}
 			check_all_there(&f, 2, 3);
