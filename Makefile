@@ -451,7 +451,7 @@ help:
 	@echo "make cuda      build gpt_cuda with nvcc, where there is one; says what is left out"
 	@echo "make bench     measure; prints tables, writes build/bench.json (FILTER=text SHORT=1)"
 	@echo "make bench-promotion  successive halving of a language model, by stopping and by promotion (SHORT=1)"
-	@echo "make bench-sweep  what searches find, and Optuna's, on thirteen functions (FILTER=text SHORT=1 SEEDS=20)"
+	@echo "make bench-sweep  what searches find, and Optuna's, on test functions (FILTER=text SHORT=1 SEEDS=20)"
 	@echo "make lint      check layout, includes, sizes, forbidden calls, Lua"
 	@echo "make fuzz      run each fuzzer for FUZZ_S=600 seconds "
 	@echo "make install   PREFIX=/usr/local DESTDIR="
