@@ -191,6 +191,12 @@ def attempt(**changes):
     return records(attempts=[{**records()["attempts"][0], **changes}])
 
 
+def half_weights():
+    """Two of the four rows of a tensor, but not the first."""
+    return weights(json.dumps({"__metadata__": {"parts": '{"w":{"offset":[1,0],"shape":[4,2]}}'},
+                               "w": {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}}))
+
+
 def bad_runs():
     """Bundles that are in order as such, but whose runs are not."""
     odd_manifest = manifest(files=[{"rank": 0, "role": "model", "bytes": 3, "sha256": sha256(b"[1]")}])
@@ -245,8 +251,7 @@ def bad_runs():
                                 ("rank", {"rank": -1}, "and rank -1"), ("part", {"part": -1}, "part -1")):
         yield f"checkpoint-{name}", checkpoint(manifest(files=[{"rank": 0, "role": "model", "sha256": sha256(weights()),
                                                                 "bytes": len(weights()), **change}])), words
-    half = weights(json.dumps({"__metadata__": {"parts": '{"w":{"offset":[1,0],"shape":[4,2]}}'},
-                               "w": {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}}))
+    half = half_weights()
     for name, ranks, words in (("hole", [0], "nobody saved what lies before"), ("overlap", [0, 1], "rank 0 and rank 1 overlap")):
         yield f"checkpoint-{name}", checkpoint(manifest(files=[{"rank": rank, "role": "model", "sha256": sha256(half),
                                                                 "bytes": len(half)} for rank in ranks]), half), words

@@ -90,6 +90,7 @@ static int text_numbers(lua_State *L)
 	char style = *luaL_checkstring(L, 3);
 	int digits = (int)luaL_checkinteger(L, 4);
 	luaL_argcheck(L, digits >= 0 && digits <= DIGITS_MAX, 4, "too many digits");
+	lua_settop(L, 4);
 	lua_createtable(L, (int)count, 0);
 	for (lua_Integer i = 1; i <= count; i++) {
 		lua_rawgeti(L, 1, i);

@@ -20,6 +20,7 @@ import tempfile
 from typing import Any, Dict, Iterator, List, Tuple
 
 FILE_BYTES = 4 << 30
+HEADER_BYTES = 99 * 1000 * 1000
 NO_TORCH = 4
 SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 # Under one of these lies the model in what training scripts save of everything.
@@ -112,17 +113,19 @@ def write(path: str, tensors: List[Tuple[str, Any]]) -> None:
 
 
 def write_all(folder: str, found: Dict[str, Any]) -> None:
-    """The widest elements first, as the format wants it, in files of at most 4 GiB or of one tensor."""
+    """The widest elements first, as the format wants it, in files of at most 4 GiB or of one tensor,
+    whose headers readers of the format take."""
     order = sorted(found.items(), key=lambda item: (-item[1].element_size(), item[0]))
     files: List[List[Tuple[str, Any]]] = [[]]
-    size = 0
+    size = header = 0
     for name, tensor in order:
         n = tensor.numel() * tensor.element_size()
-        if size and size + n > FILE_BYTES:
+        entry = 128 + 6 * len(name.encode()) + 24 * tensor.dim()  # at most
+        if size and size + n > FILE_BYTES or header + entry > HEADER_BYTES:
             files.append([])
-            size = 0
+            size = header = 0
         files[-1].append((name, tensor))
-        size += n
+        size, header = size + n, header + entry
     for number, tensors in enumerate(files, 1):
         write(os.path.join(folder, "model-%05d.safetensors" % number), tensors)
 

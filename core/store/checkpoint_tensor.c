@@ -16,7 +16,7 @@
 
 /* ---- parts ------------------------------------------------------------------------ */
 
-/* The member "parts" of a file's metadata (core/client/checkpoint.c); *parts is NULL
+/* The member "parts" of a file's metadata (core/client/shard.c); *parts is NULL
  * where there is none. */
 static int read_parts(json_t **parts, const char *metadata, const char *path, pio_err *err)
 {

@@ -30,8 +30,14 @@ int pio_intake_object(bool *found, pio_intake *intake, const char *sha256, pio_e
 		return rc;
 	char prefix[3] = { sha256[0], sha256[1], 0 };
 	intake->touched[strtoul(prefix, NULL, 16) & 255] = true;
-	rc = pio_store_object_put(intake->store, file->staged, sha256, file->bytes, err);
-	intake->moved[file - intake->bag->files] |= !rc && !known; /* several ranks may have the same */
+	/* A file without a row may be that of a publish that was cut short, and is not ours. */
+	pio_str path = PIO_STR_INIT;
+	rc = pio_store_object_path(&path, intake->store, sha256, err);
+	bool was_there = !rc && pio_fs_type(path.data) != PIO_FS_NONE;
+	pio_str_fini(&path);
+	if (!rc)
+		rc = pio_store_object_put(intake->store, file->staged, sha256, file->bytes, err);
+	intake->moved[file - intake->bag->files] |= !known && !was_there; /* several ranks may have the same */
 	return rc;
 }
 

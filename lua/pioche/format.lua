@@ -22,25 +22,14 @@ function format.exact(value)
   return string.format("%.17g", value)
 end
 
-local function special(value)
-  if value ~= value then return "NaN" end
-  if value == math.huge then return "Inf" end
-  if value == -math.huge then return "-Inf" end
-  return nil
-end
-
-local function tidy_exponent(text)
-  if not text:find("e", 1, true) then return text end
-  return (text:gsub("e([+-])0*(%d)", function(sign, digit)
-    return "e" .. (sign == "-" and "-" or "") .. digit
-  end))
+-- No number, or endless.
+local function is_special(value)
+  return value - value ~= 0
 end
 
 -- One number, five significant digits.
 function format.number(value)
-  if value == nil then return "" end
-  if math.type(value) == "integer" then return tostring(value) end
-  return special(value) or tidy_exponent(string.format("%.5g", value))
+  return core.numbers({ value }, 1, "g", 5)[1]
 end
 
 local function magnitude(value)
@@ -78,7 +67,7 @@ local function exact_decimals(values, count)
   local decimals, scale = 0, 1
   for i = 1, count do
     local value = values[i]
-    while value and not special(value) and (value * scale + 0.5) // 1 / scale ~= value do
+    while value and not is_special(value) and (value * scale + 0.5) // 1 / scale ~= value do
       decimals, scale = decimals + 1, scale * 10
       if decimals == decimals_shown then return decimals end
     end
@@ -181,11 +170,11 @@ local blocks = { "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█" }
 function format.sparkline(values)
   local low, high = math.huge, -math.huge
   for _, value in ipairs(values) do
-    if not special(value) then low, high = math.min(low, value), math.max(high, value) end
+    if not is_special(value) then low, high = math.min(low, value), math.max(high, value) end
   end
   local parts = {}
   for i, value in ipairs(values) do
-    if special(value) then
+    if is_special(value) then
       parts[i] = " "
     else
       local share = high > low and (value - low) / (high - low) or 0

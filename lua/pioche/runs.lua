@@ -329,7 +329,6 @@ local function attempt_json(attempt)
   }
 end
 
--- The run as scripts see it; everything in `want` of runs.load must be loaded.
 -- Where a run came from that was not made here.
 function runs.origin_json(run)
   if not run.origin_bundle then return json.null end
@@ -337,6 +336,7 @@ function runs.origin_json(run)
     imported = runs.time(run.origin_ns) }
 end
 
+-- The run as scripts see it; everything in `want` of runs.load must be loaded.
 function runs.to_json(run)
   local metrics, attempts = {}, {}
   for key, m in pairs(run.metrics) do

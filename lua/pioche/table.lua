@@ -1,7 +1,8 @@
 -- table.lua: tables for people.
 --
--- A column is { title, align = "left"|"right", min = n, drop = n, flex = true }:
--- on a terminal too narrow for everything, columns marked flex are cut down to
+-- A column is { title, align = "left"|"right", min = n, drop = n, flex = true }; in `cells` it
+-- may bring its own, of which cell 0 becomes its title. On a terminal too narrow for
+-- everything, columns marked flex are cut down to
 -- `min`, then columns with `drop` disappear, highest `drop` first and last ones
 -- first among equals, and those that are empty in every row are not shown at
 -- all. Columns without `drop` always stay. A cell is a string,

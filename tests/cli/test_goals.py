@@ -84,6 +84,19 @@ def test_front_is_that_of_the_definition():
         assert p.pioche("show", "m/best", "--json").json["id"] == best["id"]
 
 
+def test_a_run_that_lacks_one_of_many_goals_is_compared_and_not_on_the_front():
+    with Project() as p:
+        p.write("r.lua", """local pioche = require "pioche"
+return pioche.sweep { name = "m", space = { x = { 1, 2, 3 } }, goal = { pioche.minimize "a", pioche.minimize "b",
+  pioche.minimize "c", pioche.minimize "d" }, program = pioche.objective(function(p)
+  return { a = p.x, b = p.x, c = p.x, d = p.x } end) }""")
+        p.pioche("run", "r.lua")
+        assert "m-1  front  1" in p.pioche("compare", "m").out
+        p.sh("sqlite3 .pioche/pioche.db \"DELETE FROM series WHERE key = 'b' AND run_id = (SELECT id FROM run"
+             " WHERE number = 1)\"")
+        assert [row["id"] for row in p.pioche("compare", "m", "--json").json if row["front"]] == ["m-2"]
+
+
 def test_a_sweep_of_several_goals_is_extended_and_the_same_again():
     with Project() as p, Project() as q:
         for project, first in ((p, 20), (q, 32)):

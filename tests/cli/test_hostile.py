@@ -82,6 +82,22 @@ def test_import_refuses_runs_that_cannot_be():
         check_nothing_left(p)
 
 
+def test_what_a_save_that_was_cut_short_left_is_not_taken_along():
+    """An import that fails takes back what it brought, and no file that was there before."""
+    with Project(git=False) as p:
+        os.makedirs(p.path("corpus"))
+        cases = [path for path, _ in hostile.run_cases(p.path("corpus")) if "checkpoint-hole" in path]
+        imported(p, cases)
+        check_nothing_left(p)
+        name = hostile.sha256(hostile.half_weights())
+        left = p.path(f".pioche/objects/{name[:2]}/{name}")
+        os.makedirs(os.path.dirname(left))
+        with open(left, "wb") as f:
+            f.write(hostile.half_weights())
+        imported(p, cases)
+        assert os.path.exists(left)
+
+
 def test_what_is_in_order_is_taken():
     with Project(git=False) as p:
         with open(p.path("x.tar"), "wb") as f:

@@ -239,6 +239,8 @@ def test_what_each_rank_has_whole_is_in_several_files_as_well():
             said = p.pioche("checkpoint", "cat", "three-1@2", name, "--text", expect=1).err
             assert "say which by --rank N" in said, said
         p.pioche("export", "three-1", "-o", "x.tar", "--checkpoints", "all")
+        # An index says which file has a tensor: of these none has.
+        assert "index.json" not in p.sh("tar tf x.tar")
         p.pioche("verify", "x.tar")
         p.sh("mkdir other && cd other && git init -q")
         p.pioche("--store", "other/.pioche", "import", "x.tar")

@@ -99,14 +99,15 @@ local function relative(folder, path)
   return up .. path:sub(#folder + 1)
 end
 
--- Index of the Hugging Face layout: which file holds which tensor.
+-- Index of the Hugging Face layout: which file holds which tensor; nil where one is in parts, which
+-- no loader of that layout puts together.
 local function index(store, files, places)
   local map, total = {}, 0
   for i, file in ipairs(files) do
-    for _, row in ipairs(store:rows("SELECT name, bytes FROM tensor WHERE sha256 = ?"
+    for _, row in ipairs(store:rows("SELECT name, bytes, whole_shape FROM tensor WHERE sha256 = ?"
       .. " ORDER BY name", file.sha256)) do
-      map[row.name] = map[row.name] or places[i]
-      total = total + row.bytes
+      if row.whole_shape then return nil end
+      if not map[row.name] then map[row.name], total = places[i], total + row.bytes end
     end
   end
   return { metadata = { total_size = total }, weight_map = next(map) and map or json.null }
@@ -121,7 +122,8 @@ local function add_role(box, store, group, folder)
     elsewhere = elsewhere or path ~= wanted
   end
   if elsewhere or group.role == "model" and #places > 1 then
-    box:json(folder .. shard_name(group.role, 1, 1) .. ".index.json", index(store, group.files, places))
+    local found = index(store, group.files, places)
+    if found then box:json(folder .. shard_name(group.role, 1, 1) .. ".index.json", found) end
   end
 end
 

@@ -18,6 +18,7 @@ local align_bytes = 8
 
 -- Of a file, unless told: what most file systems and tools take well.
 local shard_bytes = 4 << 30
+local header_bytes_max, header_bytes_around = 99 * 1000 * 1000, 128
 
 -- ---- whole tensors of parts --------------------------------------------------------------
 
@@ -138,15 +139,17 @@ end
 
 -- ---- files -------------------------------------------------------------------------------
 
--- Tensors in files of at most `limit` bytes; a larger tensor has its own.
+-- Tensors in files of at most `limit` bytes, whose headers readers of the format take; a larger
+-- tensor has its own.
 local function split(list, limit)
-  local files, bytes = { {} }, 0
+  local files, bytes, header = { {} }, 0, 0
   for _, tensor in ipairs(list) do
-    if bytes > 0 and bytes + tensor.bytes > limit then
-      files[#files + 1], bytes = {}, 0
+    local entry = header_bytes_around + 6 * #tensor.name + 24 * #tensor.shape -- at most
+    if bytes > 0 and bytes + tensor.bytes > limit or header + entry > header_bytes_max then
+      files[#files + 1], bytes, header = {}, 0, 0
     end
     table.insert(files[#files], tensor)
-    bytes = bytes + tensor.bytes
+    bytes, header = bytes + tensor.bytes, header + entry
   end
   return files
 end

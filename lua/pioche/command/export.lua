@@ -183,7 +183,8 @@ return {
 A plain tar in BagIt layout with SHA-256 manifests: parameters, recipe, metrics.csv,
 events, media, logs, environment; the exact code as a git bundle and as files; the
 difference from HEAD; checkpoints as safetensors files (several shards with the
-index that Hugging Face's loaders read); RO-Crate metadata and an in-toto statement.
+index that Hugging Face's loaders read, unless a tensor is in parts: those are put
+together by `pioche checkpoint export --hf`); RO-Crate metadata and an in-toto statement.
 The same export twice gives the same bytes. `pioche import` has it again elsewhere.
 
 The checkpoint is the best by the experiment's goal, or the newest where there is no

@@ -56,13 +56,14 @@ function compared.mark_front(rows, columns)
   if #goals < 2 then return false end
   local losses, places = {}, {}
   for i, row in ipairs(rows) do
-    local list = {}
+    local list, is_whole = {}, not row.bad and not row.violates
     for g, column in ipairs(goals) do
       local mean = column.means[i]
-      list[g] = mean and mean - mean == 0 and aims.loss({ goal = column.goal }, mean) or nil
+      is_whole = is_whole and mean and mean - mean == 0
+      list[g] = is_whole and aims.loss({ goal = column.goal }, mean) or nil
     end
     row.on_front = false
-    if #list == #goals and not row.bad and not row.violates then
+    if is_whole then
       losses[#losses + 1], places[#places + 1] = list, row
     end
   end
