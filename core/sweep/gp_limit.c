@@ -2,16 +2,13 @@
 
 #include "sweep/real.h"
 
-#define HALF_LOG_2PI 0.91893853320467274178
-#define SQRT_HALF_PI 1.2533141373155002512
-#define SQRT_HALF 0x1.6a09e667f3bcdp-1
 
 /* density(z) / probability(z): the slope of log probability. */
 static double hazard(double z)
 {
 	if (z > -1)
-		return pio_real_exp(-0.5 * z * z - HALF_LOG_2PI) / pio_real_ndtr(z);
-	return 1 / (SQRT_HALF_PI * pio_real_erfcx(-z * SQRT_HALF));
+		return pio_real_exp(-0.5 * z * z - PIO_REAL_HALF_LOG_2PI) / pio_real_ndtr(z);
+	return 1 / (PIO_REAL_SQRT_HALF_PI * pio_real_erfcx(-z * PIO_REAL_SQRT_HALF));
 }
 
 double pio_gp_log_feasible(double *gradient, const pio_gp_limits *limits, const double *unit)

@@ -8,9 +8,6 @@
 #include "sweep/real.h"
 #include "sys/interrupt.h"
 
-#define HALF_LOG_2PI 0.91893853320467274178
-#define SQRT_HALF_PI 1.2533141373155002512
-#define SQRT_HALF 0x1.6a09e667f3bcdp-1
 #define FAR_DOWN -1e4              /* there h = density / z^2 to all digits that count */
 
 /* ---- what is expected --------------------------------------------------------------- */
@@ -19,15 +16,15 @@
  * parts of it. */
 static double log_h(double *probability, double *density, double z)
 {
-	double phi = pio_real_exp(-0.5 * z * z - HALF_LOG_2PI);
+	double phi = pio_real_exp(-0.5 * z * z - PIO_REAL_HALF_LOG_2PI);
 	if (z > -1) {
 		double below = pio_real_ndtr(z), h = phi + z * below;
 		*probability = below / h;
 		*density = phi / h;
 		return pio_real_log(h);
 	}
-	double log_phi = -0.5 * z * z - HALF_LOG_2PI;
-	double ratio = SQRT_HALF_PI * pio_real_erfcx(-z * SQRT_HALF); /* probability / density */
+	double log_phi = -0.5 * z * z - PIO_REAL_HALF_LOG_2PI;
+	double ratio = PIO_REAL_SQRT_HALF_PI * pio_real_erfcx(-z * PIO_REAL_SQRT_HALF); /* probability / density */
 	double rest = z < FAR_DOWN ? 1 / (z * z) : fmax(1 + z * ratio, 1e-12);
 	*probability = ratio / rest;
 	*density = 1 / rest;

@@ -148,11 +148,10 @@ double pio_real_erfcx(double x)
 	return isinf(x) ? 0 : erfcx_plain(x);
 }
 
-#define SQRT_HALF 0x1.6a09e667f3bcdp-1
 
 double pio_real_ndtr(double x)
 {
-	double half = 0.5 * pio_real_erfcx(fabs(x) * SQRT_HALF) * pio_real_exp(-0.5 * x * x);
+	double half = 0.5 * pio_real_erfcx(fabs(x) * PIO_REAL_SQRT_HALF) * pio_real_exp(-0.5 * x * x);
 	return x < 0 ? half : 1 - half;
 }
 
@@ -168,7 +167,7 @@ PIO_WIDER void pio_real_ndtrs(double *out, const double *x, size_t count)
 	for (size_t first = 0; first < count; first += MANY) {
 		size_t n = count - first < MANY ? count - first : MANY, filled = fill_up(at, x + first, n);
 		for (size_t i = 0; i < filled; i++)
-			tail[i] = 0.5 * erfcx_plain(fabs(at[i]) * SQRT_HALF);
+			tail[i] = 0.5 * erfcx_plain(fabs(at[i]) * PIO_REAL_SQRT_HALF);
 		for (size_t i = 0; i < filled; i++)
 			power[i] = -0.5 * at[i] * at[i];
 		for (size_t i = 0; i < filled; i++)
@@ -184,7 +183,7 @@ double pio_real_log_ndtr(double x)
 {
 	if (x > 0)
 		return pio_real_log(pio_real_ndtr(x));
-	return pio_real_log(0.5 * pio_real_erfcx(-x * SQRT_HALF)) - 0.5 * x * x;
+	return pio_real_log(0.5 * pio_real_erfcx(-x * PIO_REAL_SQRT_HALF)) - 0.5 * x * x;
 }
 
 /* A first value within 0.00045 (Hastings, 1955; 26.2.23 of Abramowitz and Stegun), from
@@ -214,7 +213,7 @@ double pio_real_ndtri(double p)
 		return p == 0 ? -INFINITY : INFINITY;
 	double log_tail = pio_real_log(p < 0.5 ? p : 1 - p), x = upper_guess(sqrt(-2 * log_tail));
 	for (int i = 0; i < 2; i++) {
-		double scaled = pio_real_erfcx(x * SQRT_HALF);
+		double scaled = pio_real_erfcx(x * PIO_REAL_SQRT_HALF);
 		x = halley(x, scaled, pio_real_log(0.5 * scaled), log_tail);
 	}
 	return p < 0.5 ? -x : x;
@@ -245,7 +244,7 @@ PIO_WIDER void pio_real_ndtris(double *out, const double *p, size_t count)
 			x[i] = upper_guess(x[i]);
 		for (int step = 0; step < 2; step++) {
 			for (size_t i = 0; i < n; i++)
-				scaled[i] = erfcx_plain(x[i] * SQRT_HALF);
+				scaled[i] = erfcx_plain(x[i] * PIO_REAL_SQRT_HALF);
 			for (size_t i = 0; i < n; i++)
 				log_half[i] = log_plain(0.5 * scaled[i], 0);
 			for (size_t i = 0; i < n; i++)

@@ -9,6 +9,10 @@
 
 #include <stddef.h>
 
+#define PIO_REAL_HALF_LOG_2PI 0.91893853320467274178
+#define PIO_REAL_SQRT_HALF_PI 1.2533141373155002512
+#define PIO_REAL_SQRT_HALF 0x1.6a09e667f3bcdp-1
+
 /* What is worked out in wider registers where there are some. No step rounds otherwise there,
  * so the bits are those of the plain form. */
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) && \

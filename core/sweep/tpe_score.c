@@ -7,7 +7,6 @@
 #include "sweep/tpe_side.h"
 
 #define FAR 8.0                    /* in widths: there a cell's mass is as good as its density */
-#define HALF_LOG_2PI 0.91893853320467274178
 #define NEGLIGIBLE 37.0            /* e^-37 is below half a unit in the last place of 1 */
 #define BLOCK 128                  /* kernels whose numbers, and whose logs of all candidates, stay near */
 
@@ -119,7 +118,7 @@ static void cell_logs(double *logs, const pio_tpe_class *classes, size_t n, cons
 {
 	uint32_t near[BLOCK];
 	size_t count = 0;
-	double far_log = c->log_width - HALF_LOG_2PI;
+	double far_log = c->log_width - PIO_REAL_HALF_LOG_2PI;
 	distances(logs, classes, n, c->x);
 	for (size_t i = 0; i < n; i++) {
 		near[count] = (uint32_t)i;

@@ -166,7 +166,7 @@ static void fit_axis(pio_tpe_side *side, pio_tpe_track *track, int a)
 			wider_count = 0;
 		}
 		side->mu[a][kernel] = track->x[slot];
-		side->inverse[a][kernel] = PIO_TPE_SQRT_HALF / sigma;
+		side->inverse[a][kernel] = PIO_REAL_SQRT_HALF / sigma;
 		if (is_whole)
 			side->class_of[a][kernel] = class_after(side, a, track->x[slot], sigma);
 	}
@@ -229,7 +229,7 @@ static void put_broad(pio_tpe_side *side, const pio_tpe_track *tracks, int axes_
 		} else {
 			double range = axis->high - axis->low;
 			side->mu[a][n] = 0.5 * (axis->low + axis->high);
-			side->inverse[a][n] = PIO_TPE_SQRT_HALF / range;
+			side->inverse[a][n] = PIO_REAL_SQRT_HALF / range;
 			side->base[n] -= pio_real_log(range * PIO_TPE_BROAD_INSIDE);
 		}
 	}
@@ -352,7 +352,7 @@ static void refit(pio_tpe_side *side, pio_tpe_track *tracks, int axes_count, int
 		track->sigma[slot] = sigma;
 		bound(track, &slot, 1);
 	}
-	side->inverse[a][kernel] = PIO_TPE_SQRT_HALF / sigma;
+	side->inverse[a][kernel] = PIO_REAL_SQRT_HALF / sigma;
 	if (track->axis.kind == PIO_AXIS_WHOLE)
 		side->class_of[a][kernel] = class_at(side, track, a, at);
 	rebase(side, tracks, axes_count, kernel);

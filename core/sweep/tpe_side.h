@@ -18,7 +18,6 @@
 #define PIO_TPE_FINEST 100         /* no kernel is narrower than this part of its range */
 #define PIO_TPE_BROAD_BELOW 0.30853753872598689637 /* ndtr(-1/2): the broad kernel is as wide as its range */
 #define PIO_TPE_BROAD_INSIDE (1 - 2 * PIO_TPE_BROAD_BELOW)
-#define PIO_TPE_SQRT_HALF 0x1.6a09e667f3bcdp-1
 
 /* A parameter of the group, and all points along it. */
 typedef struct pio_tpe_track {

@@ -7,6 +7,8 @@
 -- if runs that came to both tell that the one follows the other: by their regression line, which
 -- does not lean though only the best of a rung went on. Else, and where curves cross, so that
 -- rungs tell nothing of the end, stopped runs are left out, as if they had not been.
+local aims = require "pioche.aims"
+
 local levels = {}
 levels.__index = levels
 
@@ -43,7 +45,7 @@ local function line(known, order, rung, level)
   local n, mx, my, xx, xy, yy, least = 0, 0.0, 0.0, 0.0, 0.0, 0.0, math.huge
   for _, number in ipairs(order) do
     local x, y = known[number][rung], known[number][level]
-    if x and y then
+    if x and y and not aims.is_penalty(x) and not aims.is_penalty(y) then
       n = n + 1
       local dx, dy = x - mx, y - my
       mx, my = mx + dx / n, my + dy / n

@@ -44,7 +44,7 @@ function limits:observe(number, value, how)
   own.rungs = {}
   for i, rung in ipairs(how.rungs or {}) do own.rungs[i] = { step = rung.step, value = rung.loss } end
   local loss = is_known(self, number) and how.loss or nil
-  self.own[number] = loss or false
+  self.own[number] = how.status ~= "stopped" and loss or false -- a loss at a rung is not one at the end
   return loss, own
 end
 

@@ -111,6 +111,7 @@ local function options_of(sweep, changes)
   local options = {}
   for name, value in next, given do options[name] = value end
   options.runs = math.max(runs, given.runs)
+  if sweep.search.module.inherit then sweep.search.module.inherit(options, given) end
   return options
 end
 

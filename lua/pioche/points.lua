@@ -132,7 +132,7 @@ function points.sequence(space, options, draw)
   local made, ended = {}, false
   sampler.reads_late = count == nil -- adopt is given JSON then, of which most is never asked for
   sampler.propose = function(_, n)
-    while #made < n and n <= sampler.size and not ended do
+    while #made < n and n <= options.runs and not ended do
       local point = draw(known, #made + 1)
       if not point then ended = true else made[#made + 1] = point end
     end

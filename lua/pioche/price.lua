@@ -3,7 +3,8 @@
 -- As a search is told, they are worse than all others (aims.penalty); but a step at the border of
 -- what meets the constraints would hide how good its points are. So each has its own loss and a
 -- price for its violation: the least with which none of them is better than the best that meets
--- the constraints. Where none does yet, the violation is all that counts.
+-- the constraints. Where none does yet, the violation is all that counts. That is for a sweep without
+-- constraints that was told of one with; else there are models of them (limits.lua).
 local price = {}
 price.__index = price
 

@@ -374,6 +374,7 @@ end
 
 -- Take up what an earlier session proposed and observed, in the same order.
 local function resume(progress)
+  history.check_whole(progress.session.store, progress.spec.sweep_id)
   progress.jobs = sweep_jobs.new(progress, progress.session:job_fields(progress.spec))
   local rows = progress.history:resume()
   local numbers, lineages, observed = rows.number, rows.lineage, rows.observed
@@ -408,7 +409,8 @@ local function tell_workers(progress)
   local history_of, sweep, workers = progress.history, progress.sweep, progress.sweep.launch.parallel
   if not sweep.search.module.has_workers then return end
   history_of:hear()
-  local is_over = history_of.number >= (history_of:current().size or math.huge)
+  local sampler = history_of:current()
+  local is_over = history_of.number >= (sampler.last or sampler.size or math.huge)
   if history_of.workers == workers or is_over then return end
   check(progress.session.store:change_add(progress.spec.sweep_id, "workers", check(json.encode { workers = workers })))
   history_of:hear()

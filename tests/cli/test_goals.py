@@ -133,6 +133,25 @@ def test_one_goal_within_a_constraint():
         assert min(last(r, "loss") for r in finished(p)) < last(best, "loss")
 
 
+def test_what_another_limit_gave_says_nothing_of_this_one():
+    """Of the same limit the search knows what it gave, and of another one not."""
+    recipe_of = """local pioche = require "pioche"
+return pioche.sweep { name = "m", goal = pioche.maximize "x", search = pioche.gp { runs = 10 },
+  space = { x = pioche.uniform(0, %s) },
+  constraints = pioche.constraint(function(m) return m.memory_gb - %d end),
+  program = pioche.objective(function(p) return { x = p.x, memory_gb = 100 * p.x } end) }
+"""
+    with Project() as p:
+        for high, limit, knows in (("1", 60, []), ("0.9", 60, [True]), ("0.8", 20, [True, False])):
+            p.write("r.lua", recipe_of % (high, limit))
+            p.pioche("run", "r.lua", *(["--extend"] if knows else []), expect=None)
+            rows = p.sql("SELECT json_extract(observation, '$.constraints') IS NOT NULL AS known FROM sweep_prior"
+                         " WHERE sweep_id = (SELECT max(id) FROM sweep)")
+            assert {bool(row["known"]) for row in rows} <= set(knows[-1:]) and bool(rows) == bool(knows), rows
+            best = p.pioche("sweep", "show", "m", "--json").json["best"]
+            assert 0.8 * limit / 100 < p.pioche("show", best["id"], "--json").json["params"]["x"] <= limit / 100, best
+
+
 def test_a_constraint_that_errors_is_told_and_loses_nothing():
     with Project() as p:
         for fn, message in (("m.memroy_gb - 60", "m-1 logged no 'memroy_gb'; did you mean 'memory_gb'?"),

@@ -93,6 +93,38 @@ def test_a_search_that_reads_no_results_is_frozen_too():
         assert "its search, grid, has proposed every point" in p.pioche("sweep", "freeze", "g", "x=1", expect=1).err
 
 
+SMALL = """local pioche = require "pioche"
+return pioche.sweep { name = "f", goal = pioche.minimize "loss", search = pioche.%s,
+  space = { a = pioche.int(1, 10), b = pioche.int(1, 10) },
+  program = pioche.objective(function(p) return p.a + p.b end) }
+"""
+
+
+def test_of_a_small_space_what_is_left_within_what_is_frozen_is_proposed():
+    for search in ("random", "sobol"):
+        with Project() as p:
+            p.write("r.lua", SMALL % (search + " { runs = 20 }"))
+            p.pioche("run", "r.lua")
+            p.pioche("sweep", "freeze", "f", "a=3")
+            p.pioche("sweep", "extend", "f", "runs=40")
+            p.pioche("run", "r.lua")
+            points = [json.loads(q["params"]) for q in p.sql("SELECT params FROM proposal ORDER BY number")]
+            assert sorted(q["b"] for q in points if q["a"] == 3) == list(range(1, 11)), points
+            assert all(q["a"] == 3 for q in points[20:])
+            replayed(p, len(points))
+
+
+def test_a_search_of_the_recipe_is_extended():
+    with Project() as p:
+        p.write("r.lua", SMALL % "sampler { runs = 4, propose = function(known) return { a = #known + 1, b = 1 } end }")
+        p.pioche("run", "r.lua")
+        p.pioche("sweep", "extend", "f", "runs=7")
+        p.pioche("run", "r.lua")
+        points = p.sql("SELECT params ->> 'a' AS a FROM proposal ORDER BY number")
+        assert [q["a"] for q in points] == list(range(1, 8)), points
+        replayed(p, 7)
+
+
 def test_a_run_is_set_aside_and_counts_again():
     with Project() as p:
         p.write("r.lua", recipe(fields="seeds = 2,"))

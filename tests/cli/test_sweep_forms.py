@@ -401,10 +401,11 @@ def test_a_bundle_of_a_sweep_has_all_that_was_decided():
             q.check_store()
             assert decided(q) == here
         with Project(git=False) as part:
-            part.write("r.lua", p.read("r.lua"))
+            part.write("r.lua", p.read("r.lua").replace("runs = 9", "runs = 8"))
             p.pioche("export", "r-5", "r-6", "-o", "part.tar")
             part.pioche("import", p.path("part.tar"))
-            assert "not all of its points are in this store" in part.pioche("sweep", "replay", "r", expect=3).err
+            for verb in (("sweep", "replay", "r"), ("run", "r.lua")):
+                assert "not all of its points are in this store" in part.pioche(*verb, expect=3).err
 
 
 def test_runs_of_another_sweep_of_the_same_plan_are_of_points_that_both_have():

@@ -169,6 +169,7 @@ test("percentile and median: the best so far against the means of the others, af
   local quarter = new("percentile", { every = 10, percent = 25, startup = 0 })
   equal(says(quarter, 2, others(1, 2, 3, 4, 5)), "go")
   equal(says(quarter, 2.1, others(1, 2, 3, 4, 5)), "stop")
+  equal(says(quarter, 2, {}), "go", "the first has nobody before it")
   local _, why = new("median", { every = 10, startup = 1 }, { key = "acc", goal = "maximize" })
     :decide({ number = 9 }, 10, { loss = -0.5, best = -0.5, mean = -0.5 }, others(-0.75))
   equal(why, "its best is 0.5, and of 1 before it 50 % have means better than 0.75")

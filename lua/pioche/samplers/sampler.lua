@@ -36,6 +36,11 @@ function sampler.check(where, given)
   return options
 end
 
+-- Options that were made of others, as with a larger budget, have the same function.
+function sampler.inherit(options, given)
+  functions[options] = functions[given]
+end
+
 local methods = {}
 methods.__index = methods
 

@@ -42,7 +42,8 @@ function percentile.new(options, goal)
 
   function rule.decide(_, _, _, at, earlier)
     if at.loss == math.huge then return "stop", "no finite number" end
-    if #earlier < options.startup then return "go", ("one of the first %d"):format(options.startup) end
+    local startup = math.max(1, options.startup)
+    if #earlier < startup then return "go", ("one of the first %d"):format(startup) end
     local bound = rungs.percentile(ranked(earlier), options.percent)
     return at.best > bound and "stop" or "go",
       ("its best is %.6g, and of %d before it %.6g %% have means better than %.6g"):format(

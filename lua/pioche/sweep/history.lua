@@ -68,6 +68,22 @@ local function status_of(observation)
     or table_of(observation).status
 end
 
+-- What came out of a bundle of some of its runs is not gone on with, nor derived again: not all that was
+-- known is here.
+function history.check_whole(store, sweep_id)
+  local row = check(store:one([[SELECT coalesce(max(p.number) FILTER (WHERE p.number > 0), 0)
+          = count(*) FILTER (WHERE p.number > 0)
+        AND coalesce(max(p.observed), 0) = count(p.observed) AS points,
+      (SELECT coalesce(max(asked), 0) = count(asked) AND coalesce(max(observed), 0) = count(observed)
+        FROM proposal_run WHERE sweep_id = ?1) AS repeats,
+      (SELECT e.name FROM sweep s JOIN experiment e ON e.id = s.experiment_id WHERE s.id = ?1) AS experiment
+    FROM proposal p WHERE p.sweep_id = ?1]], sweep_id))
+  if row.points == 0 or row.repeats == 0 then
+    errors.raise("unsupported", "%s: not all of its points are in this store, which has them out of a bundle of some"
+      .. " of its runs: expected a bundle of the whole sweep, or a sweep of another name", row.experiment)
+  end
+end
+
 -- ---- changes ---------------------------------------------------------------------------------
 
 local apply = {}

@@ -157,11 +157,11 @@ function methods:count()
   return #self.ids
 end
 
--- Of the first `count`, or all: those that were made, and how many others there are, all of them over.
-function methods:made(count)
+-- Those that were made, and how many others there are, all of them over.
+function methods:made()
   local list, others = {}, 0
-  for i = 1, count or #self.ids do
-    local job = self.by_id[self.ids[i]]
+  for _, id in ipairs(self.ids) do
+    local job = self.by_id[id]
     if math.type(job) == "integer" then others = others + 1 else list[#list + 1] = job end
   end
   return list, others

@@ -29,20 +29,6 @@ local function load(sweep, words)
   return plans
 end
 
--- What came out of a bundle of some of its runs cannot be derived: not all that was known is here.
-local function check_whole(store, sweep)
-  local row = check(store:one([[SELECT coalesce(max(p.number) FILTER (WHERE p.number > 0), 0)
-          = count(*) FILTER (WHERE p.number > 0)
-        AND coalesce(max(p.observed), 0) = count(p.observed) AS points,
-      (SELECT coalesce(max(asked), 0) = count(asked) AND coalesce(max(observed), 0) = count(observed)
-        FROM proposal_run WHERE sweep_id = ?1) AS repeats
-    FROM proposal p WHERE p.sweep_id = ?1]], sweep.id))
-  if row.points == 0 or row.repeats == 0 then
-    errors.raise("unsupported", "%s: not all of its points are in this store, which has them out of a bundle of some"
-      .. " of its runs: expected a bundle of the whole sweep", sweep.experiment)
-  end
-end
-
 -- The first proposal that comes out differently: { number, recorded, derived }, nil where
 -- none does; and how many there are.
 local function proposals(store, sweep, plans)
@@ -60,8 +46,9 @@ local function proposals(store, sweep, plans)
       if given ~= nil then params, problem = plans.space:admit(given) end
       local text, recorded = params and check(json.encode(params)) or problem, rows.params[place]
       if sampler.is_population and lineage then
+        local before = rows.lineage[place]
         text, recorded = text .. " " .. check(json.encode(lineage)),
-          recorded .. " " .. check(json.encode(check(json.decode(rows.lineage[place]))))
+          recorded .. " " .. (before and check(json.encode(check(json.decode(before)))) or "no lineage")
       end
       if text ~= recorded then
         return { number = number, recorded = recorded, derived = text }, derived
@@ -97,7 +84,7 @@ end
 return function(ctx, words)
   local store = ctx.reading()
   local sweep = find.one(store, words[1])
-  check_whole(store, sweep)
+  history.check_whole(store, sweep.id)
   local plans = load(sweep, table.move(words, 2, #words, 1, {}))
   local difference, made = proposals(store, sweep, plans)
   local what = difference and ("proposal %d"):format(difference.number)

@@ -79,13 +79,26 @@ local function results(store, sweep)
   return list
 end
 
--- Enqueued points are raw: what is derived is not in them, and not asked for.
-local function points_of(store, sweep, space, added)
-  local told, missed, was_chosen, count = {}, {}, chosen(sweep.spec.space), 0
-  for _, row in ipairs(results(store, sweep)) do
+-- Has another sweep the constraints of this one? By the text of their functions.
+local function has_same_constraints(other, sweep)
+  local theirs, ours = other.spec.constraints or {}, sweep.constraints or {}
+  for i = 1, math.max(#theirs, #ours) do
+    if not ours[i] or theirs[i] ~= space_of.function_digest(sweep.box, ours[i].fn) then return false end
+  end
+  return true
+end
+
+-- The points of another sweep as this one is to be told of them. Enqueued points are raw: what is
+-- derived is not in them, and not asked for. What other constraints gave says nothing of these; that
+-- they were violated is kept, as a reason to look elsewhere.
+local function points_of(store, other, sweep, added)
+  local told, missed, was_chosen, count = {}, {}, chosen(other.spec.space), 0
+  local is_same = has_same_constraints(other, sweep)
+  for _, row in ipairs(results(store, other)) do
     count = count + 1
-    local params, why = mapped(space, check(json.decode(row.params)), was_chosen, added)
+    local params, why = mapped(sweep.space, check(json.decode(row.params)), was_chosen, added)
     if params then
+      if not is_same then row.observation.constraints = nil end
       told[#told + 1] = { params = check(json.encode(params)), observation = check(json.encode(row.observation)) }
     else
       missed[why] = (missed[why] or 0) + 1
@@ -119,7 +132,7 @@ end
 -- points in `told`. blame(format, ...) raises what is wrong.
 function warm.of(store, other, sweep, added, blame)
   check_goal(other, sweep, blame)
-  local told, missed, count = points_of(store, other, sweep.space, added)
+  local told, missed, count = points_of(store, other, sweep, added)
   if #told == 0 then
     blame("%s (%s) has %s", other.experiment, other.ulid, count == 0 and "no results yet"
       or ("%d results, and none is of this space: %s"):format(count, warm.missed_text(missed)))
