@@ -222,7 +222,9 @@ test("a point that violates is told with its own losses, and one that gave no nu
     { 7, { violation = 0, loss = 7, constraints = { -1, -1 } } })
   equal((told:observe(3, 1e60, { violation = 2, loss = 5, constraints = { 2 } })), nil)
   told:observe(4, nil, nil)
-  equal(told:apply({ 1, 2, 3, 4 }, { 1e60, 7, 1e60, false }), { 5, 7, false, false })
+  equal(told:apply({ 1, 2, 3, 4 }, { 1e60, 7, 1e60, false }), { false, 7, false, false }) -- 1 is not at its end
+  told:observe(6, 1e60, { violation = 2, loss = 5, constraints = { 2, -1 } })
+  equal(told:apply({ 6 }, { 1e60 }), { 5 })
   told:observe(5, 7, { violation = 0, loss = 7 })
   for i = 1, 4 do told:add { i / 5 } end
   local function prepare(model) model:set({ 1 }, 1e-3) end
