@@ -123,8 +123,9 @@ def test_a_long_sweep_that_is_over_is_opened_without_a_table_for_each_run():
             return peak, shown
 
         few, many = opened(1000), opened(20000)
+        most = 12000 * (4 if os.environ.get("SAN") else 1)  # a sanitizer fences each allocation
         for what, before, after in zip(("run", "sweep show"), few, many):
-            assert after - before < 12000, f"{what}: {before} KiB with 1,000 runs, {after} KiB with 20,000"
+            assert after - before < most, f"{what}: {before} KiB with 1,000 runs, {after} KiB with 20,000"
         # what is not over is run all the same, and the search learns of it
         p.sql("UPDATE run SET status = 'failed', identity = 'lost' WHERE number = 19000;"
               " UPDATE proposal SET params = '{\"x\":0.125}' WHERE number = 19000")
