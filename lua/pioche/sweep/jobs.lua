@@ -1,9 +1,9 @@
--- sweep/jobs.lua: the jobs of a sweep in a session, in order, each once.
+-- sweep/jobs.lua: the jobs of a sweep that a driver has open, in order, each once.
 --
--- Of a run that was over before the session began nothing is held but its place in columns, until
--- somebody asks for its job: of a long sweep that is opened again hardly any is ever asked for. A run
--- is its content, and of that all but the parameters and the seed is the same for the whole sweep: so
--- where the first of these runs is what it would be today, they all are.
+-- Of a run that was over before, nothing is held but its place in columns, until somebody asks for
+-- its job: of a long sweep that is opened again hardly any is ever asked for. A run is its content,
+-- and of that all but the parameters and the seed is the same for the whole sweep: so where the first
+-- of these runs is what it would be today, they all are.
 local errors = require "pioche.errors"
 local json = require "pioche.core.json"
 local plan = require "pioche.plan"
