@@ -232,6 +232,19 @@ test("a point that violates is told with its own losses, and one that gave no nu
   equal(told:know({ 3, 4 }, { 4, 5 }, { false, 7 }, {}, prepare), nil)
 end)
 
+test("what violates says nothing of how the end of a run follows from its rung", function()
+  local told = require("pioche.levels").new(3)
+  local number = 0
+  local function ended(rung, value)
+    number = number + 1
+    told:observe(number, value, { rungs = { { step = 1, value = rung } }, status = "finished" })
+  end
+  for rung = 1, 9 do ended(rung, 0.5 * rung - 0.5) end
+  for _ = 1, 3 do ended(aims.penalty(1), aims.penalty(1)) end
+  told:observe(99, nil, { rungs = { { step = 1, value = 7.0 } }, status = "stopped" })
+  assert(math.abs(told:value(99) - 3) < 1e-9, told:value(99))
+end)
+
 test("a penalty grows with the violation, and is above all values", function()
   local last = 1e59
   for _, violation in ipairs { 1e-9, 1e-3, 0.5, 1, 1e6, 1e50, math.huge } do
