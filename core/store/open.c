@@ -148,10 +148,12 @@ static int configure(pio_store *store, pio_err *err)
 {
 	/* A chunk fills a few pages and part of another: small pages waste less. They are
 	 * not mapped: an index grows run by run, its pages lie far apart, and the kernel
-	 * would map 64 KiB around each, which takes longer than reading it. */
+	 * would map 64 KiB around each, which takes longer than reading it. Few of them stay
+	 * in memory (pio_store_begin asks for more): who goes through an index once would pay
+	 * more for new memory than for the pages that are read again. */
 	int rc = pio_store_run_sql(store, "PRAGMA page_size = 2048; PRAGMA foreign_keys = ON;"
 	                           "PRAGMA synchronous = FULL; PRAGMA mmap_size = 0;"
-	                           "PRAGMA cache_size = -16384; PRAGMA temp_store = MEMORY;"
+	                           "PRAGMA cache_size = -2048; PRAGMA temp_store = MEMORY;"
 	                           "PRAGMA journal_size_limit = 67108864", err);
 	if (!rc)
 		rc = pio_sql_extend(store->db) == SQLITE_OK ? 0 : pio_store_fail(store, err, "extending SQL");

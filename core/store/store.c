@@ -125,7 +125,9 @@ int pio_store_begin(pio_store *store, pio_err *err)
 	if (store->depth && sqlite3_get_autocommit(store->db))
 		return pio_fail(err, PIO_EIO, "store %s: the transaction was undone after an earlier error",
 		                store->path);
-	int rc = step_kept(store, store->depth ? "SAVEPOINT pio" : "BEGIN IMMEDIATE", err);
+	int rc = store->roomy ? 0 : pio_store_run_sql(store, "PRAGMA cache_size = -16384", err);
+	store->roomy = !rc;
+	rc = rc ? rc : step_kept(store, store->depth ? "SAVEPOINT pio" : "BEGIN IMMEDIATE", err);
 	if (rc)
 		return rc;
 	rc = store->depth++ ? 0 : pio_store_lease_check(store, err);

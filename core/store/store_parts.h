@@ -13,6 +13,7 @@ struct pio_store {
 	char *path, *db_path;
 	sqlite3 *db;
 	bool writable, network;
+	bool roomy;         /* its cache of pages holds what a transaction changes */
 	bool series_now;    /* the view of series_now.h is there */
 	int depth;          /* of begin */
 	pio_store_progress *progress;  /* NULL: nobody asked, or it is open */

@@ -43,28 +43,30 @@ local function set_of_ids(store, ids)
     "[" .. table.concat(ids, ",") .. "]").found
 end
 
-local function set_of_names(store, names)
-  local experiments = naming.only_experiments(store, names)
-  if experiments then
-    return store:one("SELECT run_set(id) AS found FROM run WHERE experiment_id IN"
-      .. " (SELECT value FROM json_each(?))", "[" .. table.concat(experiments, ",") .. "]").found
-  end
-  return set_of_ids(store, (naming.select(store, names)))
-end
-
 local function both(store, a, b)
   return a and store:one("SELECT run_set_and(?, ?) AS found", a, b).found or b
 end
 
+-- Those among `found` that are of these experiments: the runs that are gone
+-- through are theirs, or those of all others where these are fewer.
+local function of_experiments(store, found, experiments)
+  local list = "[" .. table.concat(experiments, ",") .. "]"
+  local others = found and store:one("SELECT 2 * sum(next_number * (id IN (SELECT value FROM json_each(?))))"
+    .. " > sum(next_number) AS fewer FROM experiment", list).fewer == 1
+  local walked = store:one("SELECT run_set(id) AS found FROM run WHERE experiment_id IN (SELECT id FROM experiment"
+    .. " WHERE id " .. (others and "NOT " or "") .. "IN (SELECT value FROM json_each(?)))", list).found
+  if not others then return both(store, found, walked) end
+  return store:one("SELECT run_set_minus(?, ?) AS found", found, walked).found
+end
+
 -- The set of the runs that names and trees leave; nil: all.
 local function found_set(store, names, trees, now_ns)
-  local found = #names > 0 and set_of_names(store, names) or nil
+  local experiments, found = #names > 0 and naming.only_experiments(store, names), nil
+  if #names > 0 and not experiments then found = set_of_ids(store, (naming.select(store, names))) end
   for _, tree in ipairs(trees) do
-    if tree.filter then
-      found = both(store, found, compile.run(store, compile.filter(store, tree, now_ns)))
-    end
+    if tree.filter then found = compile.run(store, compile.filter(store, tree, now_ns), found) end
   end
-  return found
+  return experiments and of_experiments(store, found, experiments) or found
 end
 
 local function ids_of(text)

@@ -3,6 +3,7 @@ local tap = dofile((arg[0]:match("^.*/") or "") .. "tap.lua")
 local core = require "pioche.core.store"
 local sys = require "pioche.core.sys"
 local errors = require "pioche.errors"
+local compile = require "pioche.query.compile"
 local parse = require "pioche.query.parse"
 local query = require "pioche.query"
 local value = require "pioche.query.value"
@@ -101,10 +102,27 @@ local function found(text, options)
   return table.concat((query.choose(store, { text }, options or {})), " ")
 end
 
+-- Each comparison holds of the same runs where they are looked up one by one.
+local function check_lookups(plan, text)
+  if not plan.sql then
+    for _, item in ipairs(plan.items or { plan.item }) do check_lookups(item, text) end
+    return
+  end
+  local function holds(asked) return store:one("SELECT " .. asked.sql .. " AS found", table.unpack(asked.binds)).found end
+  local all = holds(plan)
+  for id = 1, 9 do
+    local alone = store:one("SELECT run_set_ids(?, -1) AS ids, run_set_has(?, ?) AS inside", holds(plan.among("[" .. id
+      .. "]")), all, id)
+    if alone.ids ~= (alone.inside == 1 and tostring(id) or "") then error(text .. ": of run " .. id .. " alone", 3) end
+  end
+end
+
 local function finds(text, ids)
   local ok, got = pcall(found, text)
   if not ok then error(text .. ": " .. tostring(got), 2) end
   if got ~= ids then error(string.format("%s\n  expected: %s\n    actual: %s", text, ids, got), 2) end
+  local tree = parse.query(text)
+  if tree.filter then check_lookups(compile.filter(store, tree, sys.now_ns()), text) end
 end
 
 -- The query fails with `message`, and its carets are under `place`.
@@ -467,16 +485,46 @@ test("the tree of a query", function()
 end)
 
 test("each comparison walks one index and no table", function()
-  local compile = require "pioche.query.compile"
-  for _, text in ipairs { "lr > 0.1", "val/loss.min < 1", "val/loss.mean < 1", "val/loss@mean < 1", "tag.phase = x",
-    "status = failed", "optimizer ~ a" } do
-    local leaf, plan = compile.filter(store, parse.query(text), sys.now_ns()), {}
-    for i, row in ipairs(store:rows("EXPLAIN QUERY PLAN SELECT " .. leaf.sql, table.unpack(leaf.binds))) do
+  local function explained(asked)
+    local plan = {}
+    for i, row in ipairs(store:rows("EXPLAIN QUERY PLAN SELECT " .. asked.sql, table.unpack(asked.binds))) do
       plan[i] = row.detail
     end
-    plan = table.concat(plan, "\n")
-    assert(plan:find("USING COVERING INDEX", 1, true) and not plan:find("SCAN [psr]%l+$"), text .. "\n" .. plan)
+    return table.concat(plan, "\n")
   end
+  for _, text in ipairs { "lr > 0.1", "val/loss.min < 1", "val/loss.mean < 1", "val/loss@mean < 1", "tag.phase = x",
+    "status = failed", "optimizer ~ a" } do
+    local leaf = compile.filter(store, parse.query(text), sys.now_ns())
+    local plan = explained(leaf)
+    assert(plan:find("USING COVERING INDEX", 1, true) and not plan:find("SCAN [psr]%l+$"), text .. "\n" .. plan)
+    plan = explained(leaf.among("[1,2]"))
+    assert(plan:find(text:find("status") and "COVERING INDEX" or "run_id=?", 1, true), text .. " of two runs\n" .. plan)
+    assert(not plan:find("SCAN [psr]%l+$"), text .. " of two runs\n" .. plan)
+  end
+end)
+
+test("where few runs are left, the rest is asked of them alone; names are the same before and after", function()
+  local lines = {}
+  for id = 9, 120 do
+    lines[#lines + 1] = string.format("INSERT INTO run (id, ulid, experiment_id, number, status, created_ns)"
+      .. " VALUES (%d, 'u%d', 2, %d, 'planned', 1);", id, id, id)
+  end
+  sqlite(table.concat(lines, "\n") .. "UPDATE experiment SET next_number = 121 WHERE name = 'b';")
+  local function set_of(text) return compile.run(store, compile.filter(store, parse.query(text), sys.now_ns())) end
+  equal(compile.few(store, set_of("lr > 0.001")), "[8,7,5,3,2]")
+  equal(compile.few(store, set_of("status = planned")), nil)
+  equal(compile.few(store, nil), nil)
+  finds("lr >= 0.01 and val/loss.min < 1", "2 3 8")
+  finds("val/loss.min < 1 and lr >= 0.01", "2 3 8")
+  finds("lr >= 0.01 and not val/loss.min < 1 and not (width = -3 or param.both = 1)", "")
+  finds("lr >= 0.01 and (val/loss.min < 0.6 or status = failed)", "2 5 8")
+  finds("lr >= 0.01 and (val/loss.min < 0.6 or created < 1d)", "2 3 5 7 8")
+  finds("lr < 0 and has(val/loss)", "")
+  local function named(name, text) return table.concat((query.choose(store, { name, text }, {})), " ") end
+  equal(named("a", "lr >= 0.01"), "2 3 5")
+  equal(named("b", "lr >= 0.01"), "7 8")      -- most runs are of b: those of a are taken away
+  equal(named("b-1", "lr >= 0.01"), "7")
+  equal(#query.choose(store, { "b", "status = planned" }, {}), 114)
 end)
 
 raw:close()

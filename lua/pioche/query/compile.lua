@@ -2,9 +2,10 @@
 -- is bound, none becomes part of the SQL.
 --
 -- A comparison becomes SQL of the set of the runs for which it holds (run_set of
--- core/store/run_set.h, one walk of an index); and, or, not join sets. So logic
--- has two values: a comparison is false for a run without the value, and `not`
--- is everything else.
+-- core/store/run_set.h), by one walk of an index or, where few runs are left to
+-- ask of, by looking each of them up; and, or, not join sets. So logic has two
+-- values: a comparison is false for a run without the value, and `not` is
+-- everything else.
 local lex = require "pioche.query.lex"
 local errors = require "pioche.errors"
 local field = require "pioche.query.field"
@@ -29,6 +30,12 @@ function builder:list(values)
   local marks = {}
   for i, v in ipairs(values) do marks[i] = self:bind(v) end
   return table.concat(marks, ", ")
+end
+
+-- SQL that leaves of the rows those of the runs that are asked of.
+function builder:only(run_id)
+  return self.among and string.format(" AND %s IN (SELECT value FROM json_each(%s))", run_id, self:bind(self.among))
+    or ""
 end
 
 function builder:fail(place, format, ...)
@@ -304,11 +311,11 @@ local function metric_set(b, spec, condition)
   if metric.is_reduced(spec) then
     -- Rows in order of ranks: of several that are largest the lowest is taken.
     return string.format("(SELECT run_set(run_id) FROM (SELECT s.run_id, %s AS x FROM series s"
-      .. " WHERE s.key = %s GROUP BY s.run_id) WHERE %s)", metric.reduced(spec.rank, spec.stat),
-      b:bind(spec.key), condition("x"))
+      .. " WHERE s.key = %s%s GROUP BY s.run_id) WHERE %s)", metric.reduced(spec.rank, spec.stat),
+      b:bind(spec.key), b:only("s.run_id"), condition("x"))
   end
-  return string.format("(SELECT run_set(s.run_id) FROM series s WHERE s.key = %s AND %s AND %s)",
-    b:bind(spec.key), of_rank(b, spec), condition(metric.stat_expr[spec.stat]))
+  return string.format("(SELECT run_set(s.run_id) FROM series s WHERE s.key = %s%s AND %s AND %s)",
+    b:bind(spec.key), b:only("s.run_id"), of_rank(b, spec), condition(metric.stat_expr[spec.stat]))
 end
 
 -- ---- the tree ----------------------------------------------------------------------------
@@ -323,12 +330,13 @@ end
 local function field_set(b, node, f)
   if not f.within then
     local expr = field_expr(b, f)
-    return string.format("(SELECT run_set(r.id) FROM run r WHERE %s)", conditions[f.type](b, node, expr))
+    return string.format("(SELECT run_set(r.id) FROM run r WHERE %s%s)", conditions[f.type](b, node, expr),
+      b:only("r.id"))
   end
   local wanted = positive[node.relation]
   local plain = { relation = wanted or node.relation, values = node.values, operator = node.operator }
   local function set(condition)
-    return "(SELECT run_set(r.id) FROM run r WHERE " .. f.within:format(condition) .. ")"
+    return string.format("(SELECT run_set(r.id) FROM run r WHERE %s%s)", f.within:format(condition), b:only("r.id"))
   end
   local found = set(conditions[f.type](b, plain, f.expr))
   return wanted and string.format("run_set_minus(%s, %s)", set(f.expr .. " IS NOT NULL"), found) or found
@@ -355,11 +363,11 @@ function leaf.compare(b, node)
     local nan = not metric.is_reduced(spec) and spec.stat == "last" and metric.last_is_nan
     return metric_set(b, spec, function(expr) return conditions.number(b, node, expr, nan) end)
   elseif target.kind == "tag" then
-    return string.format("(SELECT run_set(run_id) FROM tag WHERE name = %s AND %s)", b:bind(target.name),
-      tag_condition(b, node))
+    return string.format("(SELECT run_set(run_id) FROM tag WHERE name = %s%s AND %s)", b:bind(target.name),
+      b:only("run_id"), tag_condition(b, node))
   end
-  return string.format("(SELECT run_set(run_id) FROM param WHERE name = %s AND %s)", b:bind(target.name),
-    param_condition(b, node, target))
+  return string.format("(SELECT run_set(run_id) FROM param WHERE name = %s%s AND %s)", b:bind(target.name),
+    b:only("run_id"), param_condition(b, node, target))
 end
 
 function leaf.has(b, node)
@@ -373,26 +381,31 @@ function leaf.has(b, node)
   elseif target.kind == "field" then
     local f = target.field
     local present = "(" .. field_expr(b, f) .. ") IS NOT NULL"
-    return string.format("(SELECT run_set(r.id) FROM run r WHERE %s)",
-      f.within and f.within:format(present) or present)
+    return string.format("(SELECT run_set(r.id) FROM run r WHERE %s%s)",
+      f.within and f.within:format(present) or present, b:only("r.id"))
   end
-  return string.format("(SELECT run_set(run_id) FROM %s WHERE name = %s)", target.kind,
-    b:bind(target.name))
+  return string.format("(SELECT run_set(run_id) FROM %s WHERE name = %s%s)", target.kind, b:bind(target.name),
+    b:only("run_id"))
 end
 
 local function new_builder(store, text, now_ns)
   return setmetatable({ store = store, text = text, now_ns = now_ns, binds = {} }, builder)
 end
 
--- The plan of a filter (parse.query): a leaf is { sql, binds }, SQL of the set of
--- the runs for which the comparison holds; "and", "or" and "not" are as in the
--- tree. They are no SQL, which would nest as deep as the query does: SQLite has
--- limits there, and a query has none that a person meets.
+-- The plan of a filter (parse.query): of a comparison { sql, binds }, SQL of the
+-- set of the runs for which it holds, and among(ids), the same of the runs with
+-- these ids (JSON) alone; "and", "or" and "not" are as in the tree. They are no
+-- SQL, which would nest as deep as the query does: SQLite has limits there, and a
+-- query has none that a person meets.
 function compile.filter(store, tree, now_ns)
   local function plan(node)
     if leaf[node.op] then
-      local b = new_builder(store, tree.text, now_ns)
-      return { sql = leaf[node.op](b, node), binds = b.binds }
+      local function among(ids)
+        local b = new_builder(store, tree.text, now_ns)
+        b.among = ids
+        return { sql = leaf[node.op](b, node), binds = b.binds, among = not ids and among or nil }
+      end
+      return among(nil)
     elseif node.op == "not" then
       return { op = "not", item = plan(node.item) }
     end
@@ -403,20 +416,38 @@ function compile.filter(store, tree, now_ns)
   return plan(tree.filter)
 end
 
--- The set of the runs for which a plan holds.
-function compile.run(store, plan)
+local function joined(store, how, a, b)
+  return store:one("SELECT run_set_" .. how .. "(?, ?) AS found", a, b).found
+end
+
+-- Ids of the set as JSON where they are so few that looking each up takes less
+-- than a walk over all runs, in which a run takes a tenth of the time.
+function compile.few(store, found)
+  local ids = found and store:one("SELECT run_set_ids(?1, -1) AS ids"
+    .. " WHERE run_set_count(?1) * 10 < (SELECT max(id) FROM run)", found)
+  return ids and "[" .. ids.ids:gsub(" ", ",") .. "]"
+end
+
+-- The set of those runs among `found` (nil: of all) for which a plan holds.
+function compile.run(store, plan, found)
   if plan.sql then
-    return store:one("SELECT " .. plan.sql .. " AS found", table.unpack(plan.binds)).found
+    local few = compile.few(store, found)
+    local asked = few and plan.among(few) or plan
+    local holds = store:one("SELECT " .. asked.sql .. " AS found", table.unpack(asked.binds)).found
+    return found and joined(store, "and", found, holds) or holds
   elseif plan.op == "not" then
-    return store:one("SELECT run_set_minus((SELECT run_set(id) FROM run), ?) AS found",
-      compile.run(store, plan.item)).found
+    return joined(store, "minus", found or store:one("SELECT run_set(id) AS found FROM run").found,
+      compile.run(store, plan.item, found))
+  elseif plan.op == "and" then
+    for _, item in ipairs(plan.items) do found = compile.run(store, item, found) end
+    return found
   end
-  local found = compile.run(store, plan.items[1])
-  for i = 2, #plan.items do
-    found = store:one("SELECT run_set_" .. plan.op .. "(?, ?) AS found", found,
-      compile.run(store, plan.items[i])).found
+  local any
+  for _, item in ipairs(plan.items) do
+    local holds = compile.run(store, item, found)
+    any = any and joined(store, "or", any, holds) or holds
   end
-  return found
+  return any
 end
 
 -- ---- sorting -------------------------------------------------------------------------------
