@@ -359,7 +359,7 @@ test: deps-test
 # What needs a GPU, one program after the other.
 .PHONY: test-gpu
 test-gpu: deps-test cuda
-	@$(MAKE) --no-print-directory BUILD=$(BUILD) programs $(BUILD)/tests/kernels_cpu
+	@$(MAKE) -s --no-print-directory BUILD=$(BUILD) programs $(BUILD)/tests/kernels_cpu
 	@PIOCHE_BUILD="$$(realpath $(BUILD))" python3 tests/gpu/test_gpu.py test_the_machine
 	@python3 tests/run --build $(BUILD) --jobs 1 tests/gpu/test_gpu.py
 
@@ -388,14 +388,14 @@ demo: build
 	@PIOCHE=$(BUILD)/pioche TEXT="$(TEXT)" sh recipes/demo.sh
 
 bench: deps-test
-	@$(MAKE) --no-print-directory BUILD=$(BUILD) programs \
+	@$(MAKE) -s --no-print-directory BUILD=$(BUILD) programs \
 	  $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(wildcard tests/bench/*.c))
 	@FILTER="$(FILTER)" SHORT="$(SHORT)" python3 tests/bench/run.py $(BUILD)
 
 # What searches find and what they cost, Optuna beside them: half an hour.
 .PHONY: bench-sweep
 bench-sweep: deps-test
-	@$(MAKE) --no-print-directory BUILD=$(BUILD) programs $(BUILD)/tests/lua_host
+	@$(MAKE) -s --no-print-directory BUILD=$(BUILD) programs $(BUILD)/tests/lua_host
 	@FILTER="$(FILTER)" SHORT="$(SHORT)" SEEDS="$(SEEDS)" SEARCHES="$(SEARCHES)" \
 	  python3 tests/bench/sweep.py $(BUILD)
 	@FILTER="$(FILTER)" SHORT="$(SHORT)" SEEDS="$(SEEDS)" SEARCHES="$(SEARCHES)" \
