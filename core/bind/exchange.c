@@ -148,6 +148,15 @@ static int incoming_path(lua_State *L)
 	return 1;
 }
 
+/* inherit(store): what others had fetched; and what comes here is for an heir */
+static int incoming_inherit(lua_State *L)
+{
+	pio_incoming *incoming = luaL_checkudata(L, 1, INCOMING);
+	luaL_argcheck(L, incoming->dir, 1, "it is closed");
+	pio_incoming_inherit(incoming, pio_bind_store(L, 2));
+	return 0;
+}
+
 static int incoming_tostring(lua_State *L)
 {
 	const pio_incoming *incoming = luaL_checkudata(L, 1, INCOMING);
@@ -168,7 +177,8 @@ static int exchange_incoming(lua_State *L)
 
 int pio_bind_open_exchange(lua_State *L)
 {
-	static const luaL_Reg methods[] = { { "path", incoming_path }, { "close", incoming_close }, { NULL, NULL } };
+	static const luaL_Reg methods[] = { { "path", incoming_path }, { "inherit", incoming_inherit },
+		{ "close", incoming_close }, { NULL, NULL } };
 	static const luaL_Reg functions[] = {
 		{ "format", exchange_format }, { "import", exchange_import },
 		{ "export_tensorboard", exchange_export_tensorboard }, { "incoming", exchange_incoming },

@@ -4,12 +4,16 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/hex.h"
 #include "base/mem.h"
 #include "base/str.h"
 #include "base/ulid.h"
 #include "sys/fs.h"
+#include "sys/hash.h"
 
 #define SUFFIX ".import"
+#define OBJECTS "objects"
+#define LEFT "left"
 #define LOCK_GRACE_MS 60000     /* between making a directory and locking it */
 
 static int make_directory(pio_incoming *s, const pio_store *store, pio_err *err)
@@ -32,8 +36,67 @@ static int make_directory(pio_incoming *s, const pio_store *store, pio_err *err)
 	return rc;
 }
 
-/* Of a process that is gone: its lock is free. */
-static void sweep_one(const char *dir, const pio_ulid *ulid)
+/* ---- what others left ------------------------------------------------------------------ */
+
+static bool has_fetched(const char *dir)
+{
+	bool has = false;
+	for (int i = 0; i < 2; i++) {
+		pio_str path = PIO_STR_INIT;
+		pio_str_printf(&path, "%s/%s", dir, i ? LEFT : OBJECTS);
+		has |= !path.failed && pio_fs_type(path.data) == PIO_FS_DIR;
+		pio_str_fini(&path);
+	}
+	return has;
+}
+
+/* Files of from/ab/ become those of to/ab/. */
+static void move_prefix(const char *from, const char *to, const char *prefix)
+{
+	char **names = NULL;
+	size_t count = 0;
+	bool made = false;
+	pio_str old = PIO_STR_INIT, new = PIO_STR_INIT;
+	pio_str_printf(&old, "%s/%s", from, prefix);
+	pio_str_printf(&new, "%s/%s", to, prefix);
+	size_t old_len = old.len, new_len = new.len;
+	if (old.failed || new.failed || pio_fs_list(&names, &count, old.data, NULL))
+		count = 0;
+	for (size_t i = 0; i < count; i++) {
+		if (!pio_hex_valid(names[i], PIO_SHA256_HEX))
+			continue;
+		made = made || pio_fs_mkdirs(new.data, 0777, NULL) == 0;
+		old.len = old_len;
+		new.len = new_len;
+		pio_str_printf(&old, "/%s", names[i]);
+		pio_str_printf(&new, "/%s", names[i]);
+		if (made && !old.failed && !new.failed)
+			(void)pio_fs_rename(old.data, new.data, NULL);
+	}
+	pio_fs_list_free(names, count);
+	pio_str_fini(&old);
+	pio_str_fini(&new);
+}
+
+static void move_objects(const char *from_dir, const char *kind, const char *heir)
+{
+	char **prefixes = NULL;
+	size_t count = 0;
+	pio_str from = PIO_STR_INIT, to = PIO_STR_INIT;
+	pio_str_printf(&from, "%s/%s", from_dir, kind);
+	pio_str_printf(&to, "%s/" LEFT, heir);
+	if (from.failed || to.failed || pio_fs_list(&prefixes, &count, from.data, NULL))
+		count = 0;
+	for (size_t i = 0; i < count; i++)
+		if (pio_hex_valid(prefixes[i], 2))
+			move_prefix(from.data, to.data, prefixes[i]);
+	pio_fs_list_free(prefixes, count);
+	pio_str_fini(&from);
+	pio_str_fini(&to);
+}
+
+/* Of a process that is gone: its lock is free. Without an heir, what it fetched waits for one. */
+static void settle_one(const char *dir, const pio_ulid *ulid, const char *heir)
 {
 	pio_str lock = PIO_STR_INIT;
 	int64_t made_ms = 0;
@@ -42,13 +105,18 @@ static void sweep_one(const char *dir, const pio_ulid *ulid)
 		made_ms = made_ms << 8 | ulid->bytes[i];
 	pio_str_printf(&lock, "%s/lock", dir);
 	bool young = pio_fs_type(lock.data) == PIO_FS_NONE && pio_clock_wall_ns() / 1000000 - made_ms < LOCK_GRACE_MS;
-	if (!lock.failed && !young && pio_fs_lock(&fd, lock.data, NULL) == 0)
+	if (!lock.failed && !young && (heir || !has_fetched(dir)) && pio_fs_lock(&fd, lock.data, NULL) == 0) {
+		if (heir) {
+			move_objects(dir, OBJECTS, heir);
+			move_objects(dir, LEFT, heir);
+		}
 		(void)pio_fs_remove_tree(dir, NULL);
+	}
 	pio_fs_unlock(&fd);
 	pio_str_fini(&lock);
 }
 
-static void sweep(const pio_store *store)
+static void settle(const pio_store *store, const char *heir)
 {
 	char **names = NULL;
 	size_t count = 0;
@@ -66,8 +134,8 @@ static void sweep(const pio_store *store)
 			continue;
 		path.len = len;
 		pio_str_printf(&path, "/%s", names[i]);
-		if (!path.failed)
-			sweep_one(path.data, &ulid);
+		if (!path.failed && (!heir || strcmp(path.data, heir) != 0))
+			settle_one(path.data, &ulid, heir);
 	}
 	pio_fs_list_free(names, count);
 	pio_str_fini(&path);
@@ -75,13 +143,19 @@ static void sweep(const pio_store *store)
 
 int pio_incoming_open(pio_incoming *incoming, const pio_store *store, pio_err *err)
 {
-	sweep(store);
+	settle(store, NULL);
 	return make_directory(incoming, store, err);
+}
+
+void pio_incoming_inherit(pio_incoming *incoming, const pio_store *store)
+{
+	incoming->keeps = true;
+	settle(store, incoming->dir);
 }
 
 void pio_incoming_close(pio_incoming *incoming)
 {
-	if (incoming->dir)
+	if (incoming->dir && !(incoming->keeps && has_fetched(incoming->dir)))
 		(void)pio_fs_remove_tree(incoming->dir, NULL);
 	pio_fs_unlock(&incoming->lock_fd);
 	pio_free(incoming->dir);

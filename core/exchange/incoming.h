@@ -2,23 +2,30 @@
  *
  * STORE/staging/<ULID>.import, whose `lock` is held while somebody works in it.
  * Whoever ends, the directory is removed; after a death the next staging does it, or
- * what recovers the store. */
+ * what recovers the store. Only objects that were fetched (objects/ab/<sha256> in it)
+ * wait until they are inherited, or until the store is recovered an hour later. */
 #ifndef PIO_EXCHANGE_INCOMING_H
 #define PIO_EXCHANGE_INCOMING_H
+
+#include <stdbool.h>
 
 #include "store/store.h"
 
 typedef struct pio_incoming {
 	char *dir;              /* NULL: none */
 	int lock_fd;
+	bool keeps;             /* what was fetched */
 } pio_incoming;
 
-#define PIO_INCOMING_INIT { NULL, -1 }
+#define PIO_INCOMING_INIT { NULL, -1, false }
 
 /* Sweep what dead ones left, and make one. Ended by pio_incoming_close, also after a
  * failure. */
 int pio_incoming_open(pio_incoming *incoming, const pio_store *store, pio_err *err);
-/* Removes it with all that is in it. Idempotent. */
+/* What is fetched into this one is for an heir, should it come to nothing; and objects that
+ * others left lie in left/ab/<sha256> then. Whether they are whole, their digests tell. */
+void pio_incoming_inherit(pio_incoming *incoming, const pio_store *store);
+/* Removes it with all that is in it, unless there is something for an heir. Idempotent. */
 void pio_incoming_close(pio_incoming *incoming);
 
 #endif

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Runs and what they saved travel through a directory, or through S3 by rclone: only
 what is missing, nothing half, nothing that is not what its name says."""
+import glob
 import os
 import shutil
 import signal
@@ -172,6 +173,58 @@ def test_killed_anywhere_it_goes_on():
             n += 7
         assert n > 20 and ids(p, **there) == [("gpt-1", hostile.ULID), ("gpt-2", OTHER)], n
         assert not [f for f in files(p.path("lab")) if f.endswith(".part")]
+
+
+def fetched(p):
+    """Whole objects that a pull which is gone had fetched: their paths, by digest."""
+    found = glob.glob(glob.escape(p.path("there/.pioche/staging")) + "/*/objects/*/*")
+    return {os.path.basename(f): f for f in found if len(os.path.basename(f)) == 64}
+
+
+def check_left(p, there, damaged):
+    """What was fetched is not asked of the remote again, unless it is not what its name says;
+    an import in between leaves it alone."""
+    p.pioche("import", p.path("c.tar"), **there)
+    (name, path), *_ = fetched(p).items()
+    place = p.path(f"lab/objects/{name[:2]}/{name}")
+    if damaged:
+        os.chmod(path, 0o644)
+        with open(path, "r+b") as f:
+            f.seek(-1, os.SEEK_END)
+            f.write(b"X")
+    else:
+        os.rename(place, place + ".away")
+    said = p.pioche("pull", p.path("lab"), **there).err
+    assert ("of an interrupted pull were there already" in said) != damaged, said
+    if not damaged:
+        os.rename(place + ".away", place)
+
+
+def test_a_pull_that_was_killed_goes_on():
+    with project() as p:
+        p.pioche("push", "./lab")
+        with open(p.path("c.tar"), "wb") as f:
+            f.write(bundle("01ARZ3NDEKTSV4RRFFQ69G5FC0", hostile.tensors(w=(0, 400)), step=6))
+        n, went_on = 1, 0
+        while True:
+            there = other_store(p, "there")
+            fault = dict(there["env"], PIOCHE_FS_FAULT=f"wsru:{n}:0")
+            status = p.pioche("pull", p.path("lab"), cwd=there["cwd"], env=fault, expect=None).status
+            whole = len(fetched(p)) > 0
+            if whole:
+                check_left(p, there, damaged=went_on % 2 == 1)
+                went_on += 1
+            elif status == 137:
+                p.pioche("pull", p.path("lab"), **there)
+            pulled = [one for one in ids(p, **there) if one[1] in (hostile.ULID, OTHER)]
+            assert len(pulled) == 2 and p.pioche("verify", **there).status == 0, (n, pulled)
+            assert os.listdir(p.path("there/.pioche/staging")) == [], n
+            shutil.rmtree(p.path("there"))
+            if status == 0:
+                break
+            assert status == 137, (n, status)
+            n += 3
+        assert went_on >= 2, (n, went_on)
 
 
 # ---- rclone --------------------------------------------------------------------------------

@@ -70,6 +70,30 @@ local function fetch_bundle(place, found, folder)
   return path
 end
 
+-- Of `missing` what an interrupted pull had fetched lies in objects/ then, where it is whole;
+-- the rest is to be fetched, of so many bytes.
+local function take_left(ctx, found, missing, folder)
+  local rest, rest_bytes, taken = {}, 0, 0
+  for _, object in ipairs(missing) do
+    local prefix = "/" .. object.sha256:sub(1, 2)
+    local left, to = folder .. "/left" .. prefix, folder .. "/objects" .. prefix
+    local path = left .. "/" .. object.sha256
+    if sys.type(path) == "file" and sys.sha256_file(path) == object.sha256 then
+      errors.check(sys.mkdirs(to))
+      errors.check(os.rename(path, to .. "/" .. object.sha256))
+      taken = taken + object.bytes
+    else
+      rest[#rest + 1], rest_bytes = object, rest_bytes + object.bytes
+      os.remove(path)
+    end
+    if os.remove(left) then os.remove(folder .. "/left") end -- which are empty by now
+  end
+  if taken > 0 then
+    ctx.note(("%s: %s of an interrupted pull were there already\n"):format(found.name, format.bytes(taken)))
+  end
+  return rest, rest_bytes
+end
+
 local function fetch_objects(place, found, missing, bytes, folder)
   local free = sys.free_bytes(folder)
   if free and bytes > free then
@@ -86,7 +110,8 @@ end
 
 local function take(ctx, store, place, found, missing, done, folder)
   local path = fetch_bundle(place, found, folder)
-  if #missing > 0 then fetch_objects(place, found, missing, done.bytes, folder) end
+  local rest, bytes = take_left(ctx, found, missing, folder)
+  if #rest > 0 then fetch_objects(place, found, rest, bytes, folder) end
   local report = exchange.import(store.raw, { format = "bundle", path = path,
     objects = folder .. "/objects" })
   if report.message then error(errors.new(report.code, report.message), 0) end
@@ -96,7 +121,6 @@ local function take(ctx, store, place, found, missing, done, folder)
   done.taken = taken.is_new or taken.checkpoints > 0
   done.checkpoints = taken.checkpoints
   errors.check(sys.remove_tree(folder .. "/objects"))
-  return ctx
 end
 
 local function pull(ctx, store, place, listing, found, folder)
@@ -133,6 +157,7 @@ local function run(ctx)
   local listing = place:list()
   local words = table.move(ctx.args, 2, #ctx.args, 1, {})
   local incoming <close> = errors.check(exchange.incoming(store.raw))
+  if not ctx.options.dry_run then incoming:inherit(store.raw) end
   local list, failed = json.array {}, nil
   if ctx.csv then ctx.out(csv.line { "run", "was", "taken", "checkpoints", "objects", "bytes" }) end
   for _, found in ipairs(choose(remote.runs(listing), words)) do
@@ -142,6 +167,9 @@ local function run(ctx)
       tell(ctx, done)
     elseif errors.is(done) and done.code ~= "cancelled" then
       failed = failed or done
+      -- What had come before the line went dead is for the next pull; of what is wrong, or has no
+      -- room, nothing stays.
+      if done.code ~= "io" then errors.check(sys.remove_tree(incoming:path() .. "/objects")) end
       ctx.note("pioche: " .. term.clean(found.name .. ": " .. done.message) .. "\n")
     else
       error(done, 0)
@@ -162,7 +190,8 @@ their names there, as `pioche import` takes a bundle: verified before any of it
 counts, each run whole or not at all, with its ULID and an `origin`. Objects that are
 here already are not fetched, others are compared with their names. A run that is
 here is left as it is, but for checkpoints that it lacks. What fails is told, and the
-other runs are taken all the same.
+other runs are taken all the same. Killed or cut off, a pull goes on with the objects
+that had come when it is run again.
 
 JSON: an array of {id, was, ulid, taken, checkpoints, objects, bytes, dry_run};
 objects and bytes are what was missing here.]],
