@@ -336,8 +336,26 @@ static int reserve(pio_checkpoint *checkpoint, pio_shard *s, pio_err *err)
 	return rc ? rc : closed;
 }
 
+/* Whoever supervises says why not, where the store would have more than its quota
+ * (lua/pioche/retention.lua). */
+static int check_quota(const pio_checkpoint *checkpoint, pio_err *err)
+{
+	pio_str path = PIO_STR_INIT, why = PIO_STR_INIT;
+	pio_str_printf(&path, "%s/no-room", checkpoint->run->info.dir);
+	int rc = pio_str_check(&path, err);
+	if (!rc && pio_fs_type(path.data) == PIO_FS_FILE && pio_fs_read(&why, path.data, NULL) == 0)
+		rc = pio_fail(err, PIO_ENOSPC, "the checkpoint of step %lld is refused: %.700s",
+		              (long long)checkpoint->step, why.data);
+	pio_str_fini(&path);
+	pio_str_fini(&why);
+	return rc;
+}
+
 int pio_shards_reserve(pio_checkpoint *checkpoint, pio_err *err)
 {
+	int refused = check_quota(checkpoint, err);
+	if (refused)
+		return refused;
 	pio_str_printf(&checkpoint->dir, "%s/step-%lld", checkpoint->run->staging, (long long)checkpoint->step);
 	int rc = pio_str_check(&checkpoint->dir, err);
 	if (!rc)

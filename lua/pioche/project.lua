@@ -73,8 +73,8 @@ project.keep = {
     help = "encode the checkpoints that are kept beside the newest ones, for looking at, where a sample says"
       .. " that it makes a file so many times smaller; true: 1.2. `pioche help checkpoint` says how" },
   quota = { kind = retention.size, otherwise = "none",
-    help = "bytes that the store's files may take, as \"2TB\": it is told when the next checkpoint of a run"
-      .. " would be more" },
+    help = "bytes that the store's files may take, as \"2TB\": a checkpoint of a run with which they would be"
+      .. " more is refused before anything of it is copied, and that is told; by the size of the one before" },
   code = { kind = "boolean",
     help = "keep an attempt's copy of the code after it ended well; the commit has it anyway" },
 }

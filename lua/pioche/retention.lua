@@ -123,12 +123,25 @@ local function stored_bytes(self)
   return self.stored_bytes
 end
 
--- Will the next checkpoint of a run fit? Told once, until it does.
-local function watch_room(self, job)
-  local newest = check(self.store:one("SELECT bytes FROM checkpoint WHERE run_id = ? AND state = 'sealed'"
-    .. " ORDER BY step DESC, id DESC LIMIT 1", job.id))
+-- What ranks ask before they save: the file of their attempt that says why they may not
+-- (core/client/shard.c).
+local function forbid(self, job, attempt, why)
+  if not attempt or job.forbidden == (why or false) then return end
+  local path = ("%s/runs/%s/no-room"):format(self.store:path(), attempt)
+  if why then check(sys.write_file(path, why)) else os.remove(path) end
+  job.forbidden = why or false -- nil: what an earlier session said is not known
+end
+
+-- Will the next checkpoint of a run fit? Told once, until it does; beyond the quota it is
+-- refused.
+local function watch_room(self, job, is_over)
+  local newest = check(self.store:one("SELECT c.bytes, (SELECT r.ulid || '/' || max(a.number) FROM run r JOIN"
+    .. " attempt a ON a.run_id = r.id WHERE r.id = c.run_id) AS attempt FROM checkpoint c WHERE run_id = ? AND"
+    .. " state = 'sealed' ORDER BY step DESC, id DESC LIMIT 1", job.id))
   if not newest then return end
+  if is_over then return forbid(self, job, newest.attempt, nil) end
   local free, quota, message = sys.free_bytes(self.store:path()), job.spec.keep.quota, nil
+  local refused
   if free and free < newest.bytes then
     message = ("the next checkpoint takes about %s, and the store's disk has %s free"):format(
       format.bytes(newest.bytes), format.bytes(free))
@@ -137,8 +150,10 @@ local function watch_room(self, job)
     if stored + newest.bytes > quota then
       message = ("the store's files take %s, and with the next checkpoint of about %s more than keep.quota,"
         .. " %s"):format(format.bytes(stored), format.bytes(newest.bytes), format.bytes(quota))
+      refused = message
     end
   end
+  forbid(self, job, newest.attempt, refused)
   if message and not job.room_told then
     check(self.store:event(job.id, { kind = "checkpoint.room", message = message }))
     self.progress:say("%s: %s: `pioche gc --dry-run` tells what could go", job.name, message)
@@ -153,7 +168,7 @@ function retention.apply(self, job, is_over)
   self.retaining, self.encode_tried = self.retaining or {}, self.encode_tried or {}
   self.retaining[job.id] = not try(self, job) and job or nil
   begin_encoding(self, job)
-  if not is_over then watch_room(self, job) end
+  watch_room(self, job, is_over)
 end
 
 -- Go on with what waits for a checkpoint that is being read.

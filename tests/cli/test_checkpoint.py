@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """`pioche checkpoint`: listing, looking into and comparing what a real program saved."""
+import glob
 import json
 import os
 import struct
@@ -227,6 +228,8 @@ def imports_refuse(p):
     assert "no run 'toy-7'" in says(p, "import", "parts", "--run", "toy-7", "--step", "1")
     assert "--run RUN --step N" in p.pioche("checkpoint", "import", "parts", expect=2).err
     assert "no such file" in says(p, "import", "nowhere", "--run", "toy-1", "--step", "1")
+    p.write("none/README", "no model\n")
+    assert "no .safetensors file in it" in says(p, "import", "none", "--run", "toy-1", "--step", "1")
     p.write("bare/python3", "#!/bin/sh\nexec python3 -S -E -I \"$@\"\n", 0o755)  # without anything installed
     p.sh("mkdir torch twice cut moved; echo > torch/pytorch_model.bin; cp hf/model.safetensors twice/a.safetensors; "
          "cp hf/model.safetensors twice/b.safetensors; head -c 200 hf/model.safetensors > cut/c.safetensors; "
@@ -295,11 +298,43 @@ def test_a_supervisor_drops_older_ones_when_the_newest_was_read_again():
         p.check_store()
 
 
+# It goes on without what is refused, and logs, so that the supervisor looks at it again.
+REFUSED = """
+import array, time, pioche
+run = pioche.init()
+model = array.array("f", range(4000))
+for step in range(1, 400):
+    run.log({"val/loss": 1 / step}, step=step)
+    try:
+        if step == 1 or step > 10:
+            model[0] = step
+            run.checkpoint(step, {"model": {"w": model}}, asynchronous=True)
+    except pioche.Error as why:
+        assert "is refused" in str(why), why
+        print(why, flush=True)
+        break
+    time.sleep(0.1)
+"""
+
+
 def test_that_a_checkpoint_will_not_fit_is_told_while_there_is_time():
-    with project('keep = { last = 9, quota = "5 kB" }', rest="import time; time.sleep(4)") as p:
+    python_library()
+    with Project(git=False) as p:
+        p.write("train.py", REFUSED)
+        p.write("recipe.lua", (RECIPE % (sys.executable, 'keep = { last = 99, quota = "100 kB" }')).replace(
+            "ranks_per_node = 2", "ranks_per_node = 1"))
+        p.pioche("run", "recipe.lua")
         told = p.sql("SELECT message FROM event WHERE kind = 'checkpoint.room'")
-        assert len(told) == 1 and "more than keep.quota, 5.0 kB" in told[0]["message"], told
-        bad = p.read("recipe.lua").replace('"5 kB"', '"a lot"')
+        assert len(told) == 1 and "more than keep.quota, 100 kB" in told[0]["message"], told
+        # With the sum; nothing of it was written, and what was saved before is there.
+        said = p.pioche("logs", "toy-1", "--rank", "0").out
+        assert "is refused: the store's files take" in said and told[0]["message"] in said, said
+        failed = p.sql("SELECT message FROM event WHERE kind = 'checkpoint.failed'")
+        assert len(failed) == 1 and told[0]["message"] in failed[0]["message"], failed
+        assert len(steps(p)) >= 2 and p.pioche("ls", "toy", "--json").json[0]["status"] == "finished"
+        assert glob.glob(glob.escape(p.store) + "/runs/*/1/no-room") == [], "a later attempt may save"
+        p.pioche("verify")
+        bad = p.read("recipe.lua").replace('"100 kB"', '"a lot"')
         p.write("bad.lua", bad)
         assert 'keep.quota: expected a size, as "2TB"' in p.pioche("plan", "bad.lua", expect=1).err
 

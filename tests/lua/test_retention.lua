@@ -49,6 +49,27 @@ test("and who comes near the quota still hears of it, once", function()
   tap.contains(self.said[1], "keep.quota")
 end)
 
+test("beyond the quota ranks are told not to save, until there is room", function()
+  local self, one, written, removed = session(0), job(1), {}, {}
+  local write_file, remove = sys.write_file, os.remove
+  function self.store.one(_, sql)
+    return { bytes = sql:find("FROM object", 1, true) and self.stored or 20, attempt = "ULID/3" }
+  end
+  sys.write_file = function(path, why) written[#written + 1] = path .. " " .. why return true end
+  os.remove = function(path) removed[#removed + 1] = path end
+  for _, stored in ipairs { 70, 90, 90, 80, 90 } do
+    self.now, self.stored = self.now + 1, stored
+    retention.apply(self, one, false)
+  end
+  equal(#written, 2)
+  tap.contains(written[1], "//runs/ULID/3/no-room the store's files take 90 B, and with the next checkpoint of")
+  -- First what an earlier session may have left.
+  equal(removed, { "//runs/ULID/3/no-room", "//runs/ULID/3/no-room" })
+  retention.apply(self, one, true)
+  equal(#removed, 3)
+  sys.write_file, os.remove = write_file, remove
+end)
+
 test("and who comes near the end of the disk, each time anew", function()
   local self, one = session(0), job(1)
   local free = 30

@@ -428,9 +428,15 @@ static void what_does_not_fit_is_refused_before_it_is_read(void **unused)
 		assert_int_equal(files_in(path_in(staging, "step-5")), 0);
 		ok(save_one(b.run, 6, data, SIZE, flags));
 	}
+	/* So does whoever supervises it, for the store's quota. */
+	check_ok(pio_fs_write(path_in(b.dir, "no-room"), "9 TB of 8", 9, 0644, &err));
+	refused(save_one(b.run, 7, data, SIZE, 0), PIO_ENOSPC, "step 7 is refused: 9 TB of 8");
+	assert_int_equal(pio_fs_type(path_in(staging, "step-7")), PIO_FS_NONE);
+	check_ok(pio_fs_unlink(path_in(b.dir, "no-room"), &err));
+	ok(save_one(b.run, 8, data, SIZE, 0));
 	ok(pio_close(&b.run, 0));
-	assert_int_equal(listen(t, SAVES, b.dir), 4);
-	assert_true(!t[0].files && t[1].files && !t[2].files && t[3].files);
+	assert_int_equal(listen(t, SAVES, b.dir), 6);
+	assert_true(!t[0].files && t[1].files && !t[2].files && t[3].files && !t[4].files && t[5].files);
 	free(staging);
 	bench_close(&b);
 }
