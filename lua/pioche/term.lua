@@ -196,12 +196,12 @@ function term.paint(text, style, enabled)
   return "\27[" .. table.concat(codes, ";") .. "m" .. text .. "\27[0m"
 end
 
--- One line of progress on stderr for work longer than a second: nothing is
--- shown before, and nothing at all where stderr is not a terminal.
+-- One line of progress on stderr for work longer than a second: how much of it is done, how
+-- much a second, and how long it will take. Nothing is shown before, and nothing at all where
+-- stderr is not a terminal.
 -- progress(done, total) may be called as often as you like; progress() ends it.
--- What is done at the first call was done by somebody before. With `rate`: how much
--- a second, too.
-function term.progress(label, format, rate)
+-- What is done at the first call was done by somebody before.
+function term.progress(label, format)
   local tty = sys.isatty(2)
   local started, shown, visible, before = sys.mono_ns(), 0, false, nil
   return function(done, total)
@@ -217,10 +217,8 @@ function term.progress(label, format, rate)
     shown, visible = now, true
     local line = label .. " " .. format(done)
     if total and total > 0 then
-      line = string.format("%s of %s  %d %%", line, format(total), done * 100 // total)
-      if rate then
-        line = line .. "  " .. format((done - before) * 1000000000 // (now - started)) .. "/s"
-      end
+      line = string.format("%s of %s  %d %%  %s/s", line, format(total), done * 100 // total,
+        format(math.floor((done - before) * 1e9 / (now - started))))
       if done > before and done < total then
         local left_s = (now - started) / 1e9 * (total - done) / (done - before)
         line = string.format("%s  %d:%02d left", line, math.floor(left_s) // 60,

@@ -3,6 +3,7 @@ local tap = dofile((arg[0]:match("^.*/") or "") .. "tap.lua")
 local csv = require "pioche.csv"
 local format = require "pioche.format"
 local stats = require "pioche.stats"
+local sys = require "pioche.core.sys"
 local term = require "pioche.term"
 local test, equal = tap.test, tap.equal
 local nan, inf = 0 / 0, math.huge
@@ -128,6 +129,31 @@ test("a lead is sure only outside the seeds' noise", function()
   assert(difference > small and math.abs(difference - 1) < 1e-9)
   -- Equal n and variance: Welch's df is 2 (n - 1) = 4, t is 2.776.
   assert(math.abs(small - 2.776 * math.sqrt(2 * 0.01 ^ 2 / 3)) < 1e-4)
+end)
+
+test("progress is how much, how fast, and how long still; of what was there before no word", function()
+  local now, written = 1, {}
+  local isatty, mono_ns, write, term_size = sys.isatty, sys.mono_ns, sys.write, sys.term_size
+  sys.isatty, sys.mono_ns = function() return true end, function() return now end
+  sys.write = function(_, text) written[#written + 1] = text end
+  sys.term_size = function() return 100 end
+  local ok, why = pcall(function()
+    local progress = term.progress("exporting x.tar", format.bytes)
+    progress(1000000000, 5000000000)
+    now = now + 900000000
+    progress(1200000000, 5000000000)
+    equal(#written, 0)
+    now = now + 1100000000
+    progress(2000000000, 5000000000)
+    equal(written[1], "\r\27[Kexporting x.tar 2.0 GB of 5.0 GB  40 %  500 MB/s  0:06 left")
+    now = now + 50000000
+    progress(2100000000, 5000000000)
+    equal(#written, 1)
+    progress()
+    equal(written[2], "\r\27[K")
+  end)
+  sys.isatty, sys.mono_ns, sys.write, sys.term_size = isatty, mono_ns, write, term_size
+  if not ok then error(why, 0) end
 end)
 
 tap.done()

@@ -13,7 +13,7 @@ local term = require "pioche.term"
 -- Collects findings of one subject and shows progress meanwhile.
 local function collector(label)
   local findings = {}
-  local progress = term.progress(label, format.bytes, true)
+  local progress = term.progress(label, format.bytes)
   return findings, function(finding, done, total)
     if finding then findings[#findings + 1] = finding end
     if done then progress(done, total) end
