@@ -193,7 +193,8 @@ def attempt(**changes):
 
 def half_weights():
     """Two of the four rows of a tensor, but not the first."""
-    return weights(json.dumps({"__metadata__": {"parts": '{"w":{"offset":[1,0],"shape":[4,2]}}'},
+    parts = '{"w":{"offset":[1,0],"shape":[4,2]}}'
+    return weights(json.dumps({"__metadata__": {"format": "pioche", "parts": parts},
                                "w": {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}}))
 
 

@@ -116,8 +116,28 @@ static int store_checkpoint_unpin(lua_State *L)
 
 /* ---- from elsewhere -------------------------------------------------------------------- */
 
-/* checkpoint_import{ run = id, step =, role =, staging =, paths = {}, report =
- * function(nil, bytes copied) } -> id */
+/* The field `files`, which stays on the stack with what it borrows from. */
+static const pio_checkpoint_import_file *check_files(lua_State *L, int index, size_t *count)
+{
+	luaL_argcheck(L, lua_getfield(L, index, "files") == LUA_TTABLE, index, "field 'files' is needed");
+	int list = lua_gettop(L);
+	*count = lua_rawlen(L, list);
+	pio_checkpoint_import_file *files = lua_newuserdatauv(L, (*count + 1) * sizeof *files, 0);
+	for (size_t i = 0; i < *count; i++) {
+		luaL_argcheck(L, lua_rawgeti(L, list, (lua_Integer)i + 1) == LUA_TTABLE, index, "files are tables");
+		files[i] = (pio_checkpoint_import_file){ .path = pio_bind_field_string(L, -1, "path"),
+			.offset = pio_bind_field_integer(L, -1, "offset", 0),
+			.size_bytes = pio_bind_field_integer(L, -1, "bytes", 0) };
+		if (lua_getfield(L, -1, "header") != LUA_TNIL)
+			files[i].header = luaL_checklstring(L, -1, &files[i].header_bytes);
+		luaL_argcheck(L, files[i].path, index, "a file has a path");
+		lua_pop(L, 2);
+	}
+	return files;
+}
+
+/* checkpoint_import{ run = id, step =, role =, staging =, files = { { path, header, offset,
+ * bytes }, ... }, report = function(nil, bytes copied) } -> id */
 static int store_checkpoint_import(lua_State *L)
 {
 	pio_store *store = pio_bind_store(L, 1);
@@ -127,12 +147,9 @@ static int store_checkpoint_import(lua_State *L)
 		.step = pio_bind_field_integer(L, 2, "step", 0),
 		.role = pio_bind_field_string(L, 2, "role"),
 		.staging = pio_bind_field_string(L, 2, "staging"),
-		.paths = pio_bind_strings(L, 2, "paths"),
 	};
-	luaL_argcheck(L, import.role && import.staging && import.paths, 2,
-	              "fields 'role', 'staging' and 'paths' are needed");
-	while (import.paths[import.count])
-		import.count++;
+	luaL_argcheck(L, import.role && import.staging, 2, "fields 'role' and 'staging' are needed");
+	import.files = check_files(L, 2, &import.count);
 	pio_bind_reporter reporter = pio_bind_reporter_get(L, 2, "report");
 	int64_t id = 0;
 	pio_err err = PIO_ERR_INIT;

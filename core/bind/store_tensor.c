@@ -189,7 +189,25 @@ static int read_header(pio_safetensors *header, const char *path, pio_err *err)
 	return rc;
 }
 
-/* safetensors(path) -> array of { name, dtype, bytes } of a file that keeps to the format */
+static void push_tensor(lua_State *L, const pio_tensor *t)
+{
+	lua_createtable(L, 0, 5);
+	lua_pushstring(L, t->name);
+	lua_setfield(L, -2, "name");
+	lua_pushstring(L, t->dtype);
+	lua_setfield(L, -2, "dtype");
+	set_integer(L, "offset", t->offset);
+	set_integer(L, "bytes", t->size_bytes);
+	lua_createtable(L, t->ndim, 0);
+	for (int i = 0; i < t->ndim; i++) {
+		lua_pushinteger(L, t->shape[i]);
+		lua_rawseti(L, -2, i + 1);
+	}
+	lua_setfield(L, -2, "shape");
+}
+
+/* safetensors(path) -> array of { name, dtype, shape, offset, bytes } in the order of their
+ * bytes, of a file that keeps to the format; and its metadata, JSON or nil */
 static int store_safetensors(lua_State *L)
 {
 	const char *path = luaL_checkstring(L, 1);
@@ -203,15 +221,11 @@ static int store_safetensors(lua_State *L)
 		return pio_bind_fail(L, &err);
 	lua_createtable(L, (int)header->count, 0);
 	for (size_t i = 0; i < header->count; i++) {
-		lua_createtable(L, 0, 3);
-		lua_pushstring(L, header->tensors[i].name);
-		lua_setfield(L, -2, "name");
-		lua_pushstring(L, header->tensors[i].dtype);
-		lua_setfield(L, -2, "dtype");
-		set_integer(L, "bytes", header->tensors[i].size_bytes);
+		push_tensor(L, &header->tensors[i]);
 		lua_rawseti(L, -2, (lua_Integer)i + 1);
 	}
-	return 1;
+	lua_pushstring(L, header->metadata);
+	return 2;
 }
 
 const luaL_Reg pio_bind_store_tensor_functions[] = {

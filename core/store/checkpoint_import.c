@@ -1,7 +1,9 @@
 #include "store/checkpoint_import.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
@@ -49,35 +51,58 @@ static int find_attempt(work *w, pio_err *err)
 
 /* ---- into staging/ --------------------------------------------------------------------------- */
 
-static int copy_bytes(work *w, copy *c, int from, int to, const char *source, pio_err *err)
+static int put(copy *c, int to, pio_sha256 *hash, const void *bytes, size_t size_bytes, pio_err *err)
+{
+	int rc = pio_fs_write_all(to, bytes, size_bytes, c->path.data, err);
+	int64_t begin_ns = pio_clock_thread_ns();
+	if (!rc)
+		rc = pio_sha256_update(hash, bytes, size_bytes, err);
+	c->hash_ns += pio_clock_thread_ns() - begin_ns;
+	c->size_bytes += rc ? 0 : (int64_t)size_bytes;
+	return rc;
+}
+
+/* The file to its end, or behind a header so many of its bytes. */
+static int put_source(work *w, copy *c, int from, int to, pio_sha256 *hash,
+                      const pio_checkpoint_import_file *file, pio_err *err)
 {
 	uint8_t *block = pio_alloc(BLOCK_BYTES);
-	pio_sha256 *hash = NULL;
+	int64_t left = file->header ? file->size_bytes : INT64_MAX;
 	ssize_t n = 1;
-	int rc = block ? pio_sha256_new(&hash, err) : pio_fail(err, PIO_ENOMEM, "out of memory");
-	while (!rc && n) {
-		rc = pio_fs_read_some(&n, from, block, BLOCK_BYTES, source, err);
+	int rc = block ? 0 : pio_fail(err, PIO_ENOMEM, "out of memory");
+	while (!rc && n && left) {
+		rc = pio_fs_read_some(&n, from, block, left < BLOCK_BYTES ? (size_t)left : BLOCK_BYTES, file->path,
+		                      err);
 		if (!rc)
-			rc = pio_fs_write_all(to, block, (size_t)n, c->path.data, err);
-		int64_t begin_ns = pio_clock_thread_ns();
-		if (!rc)
-			rc = pio_sha256_update(hash, block, (size_t)n, err);
-		c->hash_ns += pio_clock_thread_ns() - begin_ns;
-		c->size_bytes += rc ? 0 : n;
+			rc = put(c, to, hash, block, (size_t)n, err);
+		left -= n;
 		if (!rc && w->heard)
 			w->heard(w->context, n);
 	}
+	pio_free(block);
+	return !rc && file->header && left ? pio_fail(err, PIO_ECORRUPT, "%s became shorter", file->path) : rc;
+}
+
+static int copy_bytes(work *w, copy *c, int from, int to, const pio_checkpoint_import_file *file, pio_err *err)
+{
+	pio_sha256 *hash = NULL;
+	int rc = pio_sha256_new(&hash, err);
+	if (!rc && file->header)
+		rc = put(c, to, hash, file->header, file->header_bytes, err);
+	if (!rc && file->header && lseek(from, (off_t)file->offset, SEEK_SET) < 0)
+		rc = pio_fail_errno(err, errno, "%s", file->path);
+	if (!rc)
+		rc = put_source(w, c, from, to, hash, file, err);
 	if (!rc)
 		rc = pio_sha256_finish(hash, c->sha256, err);
 	pio_sha256_free(hash);
-	pio_free(block);
 	return rc;
 }
 
 static int copy_file(work *w, size_t i, pio_err *err)
 {
 	copy *c = &w->copies[i];
-	const char *source = w->import->paths[i];
+	const char *source = w->import->files[i].path;
 	int from = -1, to = -1;
 	pio_str_printf(&c->path, "%s/%zu.safetensors", w->import->staging, i);
 	int rc = pio_str_check(&c->path, err);
@@ -86,7 +111,7 @@ static int copy_file(work *w, size_t i, pio_err *err)
 	if (!rc)
 		rc = pio_fs_open(&to, c->path.data, O_WRONLY | O_CREAT | O_EXCL, 0666, err);
 	if (!rc)
-		rc = copy_bytes(w, c, from, to, source, err);
+		rc = copy_bytes(w, c, from, to, &w->import->files[i], err);
 	if (!rc)
 		rc = pio_fs_datasync(to, c->path.data, err);
 	w->fsyncs++;
@@ -101,18 +126,26 @@ static int copy_file(work *w, size_t i, pio_err *err)
 
 /* ---- publishing ------------------------------------------------------------------------------ */
 
-static int report(work *w, size_t i, int *published, pio_err *err)
+static int report(int *published, work *w, pio_err *err)
 {
-	const copy *c = &w->copies[i];
+	const pio_checkpoint_import *import = w->import;
 	pio_str payload = PIO_STR_INIT;
-	pio_save_file file = { .role = w->import->role, .role_bytes = strlen(w->import->role), .path = c->path.data,
-	                       .path_bytes = c->path.len, .sha256 = c->sha256, .sha256_bytes = PIO_SHA256_HEX,
-	                       .size_bytes = (uint64_t)c->size_bytes };
-	int64_t taken_ns = pio_clock_mono_ns() - w->begin_ns;
-	pio_save save = { .rank = (uint32_t)i, .writers = (uint32_t)w->import->count, .time_ns = pio_clock_wall_ns(),
-	                  .step = w->import->step, .total_ns = taken_ns, .hash_ns = c->hash_ns,
-	                  .sync = PIO_SAVE_FSYNC, .fsyncs = i ? 0 : w->fsyncs, .count = 1, .files = &file };
+	pio_save save = { .writers = 1, .time_ns = pio_clock_wall_ns(), .step = import->step,
+	                  .total_ns = pio_clock_mono_ns() - w->begin_ns, .sync = PIO_SAVE_FSYNC,
+	                  .fsyncs = w->fsyncs, .count = (uint32_t)import->count };
+	save.files = pio_calloc(import->count, sizeof *save.files);
+	if (!save.files)
+		return pio_fail(err, PIO_ENOMEM, "out of memory for %zu files", import->count);
+	for (size_t i = 0; i < import->count; i++) {
+		const copy *c = &w->copies[i];
+		save.files[i] = (pio_save_file){ .role = import->role, .role_bytes = strlen(import->role),
+		                                 .part = (uint32_t)i, .path = c->path.data, .path_bytes = c->path.len,
+		                                 .sha256 = c->sha256, .sha256_bytes = PIO_SHA256_HEX,
+		                                 .size_bytes = (uint64_t)c->size_bytes };
+		save.hash_ns += c->hash_ns;
+	}
 	pio_save_put(&payload, &save);
+	pio_free(save.files);
 	int rc = pio_str_check(&payload, err);
 	if (!rc)
 		rc = pio_checkpoint_report(published, w->store, w->attempt_id, (const uint8_t *)payload.data,
@@ -132,8 +165,8 @@ static int publish(int64_t *id, work *w, pio_err *err)
 	if (!rc)
 		rc = pio_sql_exec(w->store, err, "DELETE FROM checkpoint_save WHERE attempt_id = ?1 AND step = ?2",
 		                  "ii", w->attempt_id, w->import->step);
-	for (size_t i = 0; !rc && i < w->import->count; i++)
-		rc = report(w, i, &published, err);
+	if (!rc)
+		rc = report(&published, w, err);
 	if (!rc)
 		rc = pio_sql_int(id, w->store, err, "SELECT id FROM checkpoint WHERE attempt_id = ?1 AND step = ?2"
 		                 " ORDER BY id DESC LIMIT 1", "ii", w->attempt_id, w->import->step);
@@ -149,8 +182,10 @@ int pio_store_checkpoint_import(int64_t *id, pio_store *store, const pio_checkpo
 	work w = { .store = store, .import = import, .heard = heard, .context = context,
 	           .begin_ns = pio_clock_mono_ns() };
 	*id = 0;
-	int rc = import->count ? find_attempt(&w, err)
-	                       : pio_fail(err, PIO_EINVAL, "there are no files to import");
+	int rc = !import->count ? pio_fail(err, PIO_EINVAL, "there are no files to import")
+	       : import->count > PIO_SAVE_FILES_MAX
+	       ? pio_fail(err, PIO_EINVAL, "it would be %zu files: at most %d", import->count, PIO_SAVE_FILES_MAX)
+	       : find_attempt(&w, err);
 	if (rc)
 		return rc;
 	w.copies = pio_calloc(import->count, sizeof *w.copies);

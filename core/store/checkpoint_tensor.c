@@ -16,15 +16,15 @@
 
 /* ---- parts ------------------------------------------------------------------------ */
 
-/* The member "parts" of a file's metadata (core/client/shard.c); *parts is NULL
- * where there is none. */
+/* The member "parts" of the metadata of a file of pioche's (core/client/shard.c); *parts is
+ * NULL where there is none. */
 static int read_parts(json_t **parts, const char *metadata, const char *path, pio_err *err)
 {
 	json_t *members = NULL;
 	*parts = NULL;
 	int rc = metadata ? pio_json_parse(&members, metadata, strlen(metadata), path, err) : 0;
 	const char *text = pio_json_string_or(members, "parts", NULL);
-	if (!rc && text)
+	if (!rc && text && !strcmp(pio_json_string_or(members, "format", ""), "pioche"))
 		rc = pio_json_parse(parts, text, strlen(text), path, err);
 	json_decref(members);
 	return rc;

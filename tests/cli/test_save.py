@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """Checkpoints that were written while the program went on, in several files a role, and what
 they cost: listed, read, compared, exported, imported, resumed from."""
+import hashlib
 import json
 import os
 import struct
+import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
@@ -184,6 +186,147 @@ def test_a_tensor_that_is_larger_than_a_file_is_in_several():
         p.pioche("verify", "--full")
         p.pioche("export", "two-1", "-o", "x.tar", "--checkpoints", "all")
         p.pioche("verify", "x.tar")
+
+
+# ---- memory ----------------------------------------------------------------------------------
+
+# Two ranks have 48 MB each of one tensor; one reads all of it, 8 MB at a time.
+HALVES = """
+import array, resource, pioche
+run = pioche.init()
+saved = run.resume()
+if saved is None:
+    half = array.array("f", [run.rank]) * 12000000
+    run.checkpoint(1, {"model": {"w": pioche.Part(memoryview(half).cast("B").cast("f", (3000, 4000)), (6000, 4000),
+                                                  (3000 * run.rank, 0))}}, writers=2)
+else:
+    peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    bytes(saved["model"].read("w", (1, 4000), (0, 0)))
+    before = peak()
+    for row in range(0, 6000, 500):
+        part = saved["model"].read("w", (500, 4000), (row, 0))
+        assert part[0, 0] == part[499, 3999] == row // 3000
+        del part
+    run.log({"grown": peak() - before}, step=2)
+"""
+
+
+def test_no_tensor_is_held_in_memory_by_who_puts_it_together():
+    python_library()
+    with Project(git=False) as p:
+        p.write("train.py", HALVES)
+        p.write("two.lua", RECIPE % ("two", sys.executable, ""))
+        p.write("one.lua", (RECIPE % ("one", sys.executable, 'from = pioche.checkpoint("two-1", "last"),')).replace(
+            "ranks_per_node = 2", "ranks_per_node = 1"))
+        p.pioche("run", "two.lua")
+        p.pioche("run", "one.lua")
+        grown = p.pioche("ls", "one", "--json").json[0]["metrics"]["grown"]["last"]
+        process = subprocess.Popen([harness.PIOCHE, "checkpoint", "export", "two-1@1", "--hf", "hf"], cwd=p.dir, env=p.env,
+                                   stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        assert status == 0 and os.path.getsize(p.path("hf/model.safetensors")) > 96000000
+        if not os.environ.get("SAN"):  # a sanitizer needs memory of its own
+            assert grown < 40e6, grown
+            assert usage.ru_maxrss < 40 << 10, usage.ru_maxrss
+
+
+# ---- files of others -------------------------------------------------------------------------
+
+def foreign(tensors, **metadata):
+    """A safetensors file as anybody writes it: { name: (dtype, shape, bytes) }."""
+    head, at = {"__metadata__": metadata}, 0
+    for name, (dtype, shape, data) in tensors.items():
+        head[name] = {"dtype": dtype, "shape": shape, "data_offsets": [at, at + len(data)]}
+        at += len(data)
+    text = json.dumps(head).encode()
+    return struct.pack("<Q", len(text)) + text + b"".join(data for _, _, data in tensors.values())
+
+
+# A row of `w` alone is larger than a file may be, and so is `v`; `x` fits in one beside others.
+FOREIGN = {"v": ("I64", [5000], struct.pack("<5000q", *range(5000))), "a": ("F32", [10], struct.pack("<10f", *range(10))),
+           "e": ("F32", [0, 4], b""), "w": ("F32", [1, 3, 9000], struct.pack("<27000f", *range(27000))),
+           "x": ("F32", [1000], struct.pack("<1000f", *range(1000))), "b": ("BF16", [7], bytes(range(14))),
+           "s": ("U8", [], b"\xff")}
+GROWS = """
+import pioche, struct
+model = pioche.init().resume()["model"]
+assert model.shape("w") == (1, 3, 9000) and bytes(model["w"]) == struct.pack("<27000f", *range(27000))
+assert bytes(model.read("v", (2,), 4998)) == struct.pack("<2q", 4998, 4999) and model.shape("e") == (0, 4)
+"""
+
+
+def cut_files(p, name):
+    """The files of a checkpoint: as a cut one has to be. Their metadata, and what was not cut."""
+    metadata, whole = [], []
+    for file in p.pioche("checkpoint", "show", name, "--json").json["file_list"]:
+        path = os.path.join(p.store, "objects", file["sha256"][:2], file["sha256"])
+        with open(path, "rb") as f:
+            data = f.read()
+        size = struct.unpack("<Q", data[:8])[0]
+        assert file["rank"] == 0 and len(data) <= 24576, file
+        metadata.append(json.loads(data[8:8 + size])["__metadata__"])
+        if (8 + size) % 4096:
+            whole.append(file["sha256"])
+    return metadata, whole
+
+
+def test_a_large_file_of_others_becomes_several():
+    python_library()
+    with Project(git=False) as p:
+        p.write("train.py", TRAIN)
+        p.write("recipe.lua", RECIPE % ("toy", sys.executable, ""))
+        p.pioche("run", "recipe.lua")
+        small = foreign({"c": ("U8", [3], b"abc")}, parts="no JSON", format="pt")
+        os.mkdir(p.path("hf"))
+        for name, data in (("a.safetensors", foreign(FOREIGN, format="pt", note="\u00fc\"")), ("b.safetensors", small)):
+            with open(p.path("hf/" + name), "wb") as f:
+                f.write(data)
+        limit = {"PIOCHE_FILE_BYTES": "24576"}
+        done = p.pioche("checkpoint", "import", "hf", "--run", "toy-1", "--step", "30", env=limit)
+        assert "8 tensors" in done.out, done.out
+        metadata, whole = cut_files(p, "toy-1@30")
+        # v in three, with a and e behind it, w in six, x and the rest; and the small file as it is.
+        assert len(metadata) == 11 and whole == [hashlib.sha256(small).hexdigest()], (len(metadata), whole)
+        notes = [m["note"] for m in metadata if "note" in m]
+        assert notes == ["\u00fc\""] * 10 and sum(m["format"] == "pioche" for m in metadata) == 9, metadata
+        for name, (_, shape, data) in FOREIGN.items():
+            found = subprocess.run([harness.PIOCHE, "checkpoint", "cat", "toy-1@30", name], cwd=p.dir, env=p.env,
+                                   check=True, capture_output=True).stdout
+            assert found == data, name
+        p.pioche("verify", "--full")
+        p.pioche("checkpoint", "export", "toy-1@30", "--hf", "out")
+        with open(p.path("out/model.safetensors"), "rb") as f:
+            data = f.read()
+        size = struct.unpack("<Q", data[:8])[0]
+        head = json.loads(data[8:8 + size])
+        for name, (dtype, shape, bytes_) in FOREIGN.items():
+            begin, end = head[name]["data_offsets"]
+            assert (head[name]["dtype"], head[name]["shape"]) == (dtype, shape), head[name]
+            assert data[8 + size + begin:8 + size + end] == bytes_, name
+        p.write("train.py", GROWS)
+        p.write("next.lua", RECIPE % ("next", sys.executable, 'from = pioche.checkpoint("toy-1", "last"),'))
+        p.pioche("run", "next.lua")
+        # Where it fits it stays the file that it was, which may be named alone.
+        p.pioche("checkpoint", "import", "hf/a.safetensors", "--run", "toy-1", "--step", "31")
+        files = p.pioche("checkpoint", "show", "toy-1@31", "--json").json["file_list"]
+        with open(p.path("hf/a.safetensors"), "rb") as f:
+            assert [f["sha256"] for f in files] == [hashlib.sha256(f.read()).hexdigest()]
+        huge(p)
+
+
+def huge(p):
+    """Of 8 TiB, and all of them a hole: told before the first byte is copied."""
+    with open(p.path("huge.safetensors"), "wb") as f:
+        text = json.dumps({"w": {"dtype": "U8", "shape": [2, 1 << 42], "data_offsets": [0, 1 << 43]}}).encode()
+        f.write(struct.pack("<Q", len(text)) + text)
+        try:
+            f.truncate(8 + len(text) + (1 << 43))
+        except OSError:
+            return  # here no file may be so large
+    err = p.pioche("checkpoint", "import", "huge.safetensors", "--run", "toy-1", "--step", "32", expect=3).err
+    assert "it takes 8.8 TB, and the store's disk has" in err, err
+    assert [n for n in os.listdir(os.path.join(p.store, "staging")) if n.startswith("import")] == []
 
 
 # What several ranks have whole and is larger than a file: `w` is the same everywhere, `s` each

@@ -2,6 +2,8 @@
 """A PyTorch program as any tutorial writes it, experiments/torch_ddp/train.py,
 run as it is: its ranks find each other, its metrics arrive, and the same metrics
 come out wherever its ranks are."""
+import hashlib
+import json
 import os
 import re
 import subprocess
@@ -206,6 +208,15 @@ def test_a_state_comes_back_bit_for_bit():
         p.pioche("run", "read.lua", timeout=200)
 
 
+ALONE = """
+import hashlib, json, sys, safetensors.torch, torch
+loaded = safetensors.torch.load_file(sys.argv[1])
+assert "pioche" not in sys.modules
+print(json.dumps({k: hashlib.sha256(v.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()).hexdigest()
+                  for k, v in loaded.items()}))
+"""
+
+
 def test_a_run_goes_on_from_a_checkpoint_as_if_it_had_not_ended():
     harness.python_library()
     with project() as p:
@@ -230,6 +241,13 @@ end
             a.seek(8 + header[0])
             b.seek(8 + header[1])
             assert a.read() == b.read(), "the weights differ"
+        # And safetensors alone loads them, as they were saved.
+        alone = subprocess.run(["python3", "-c", ALONE, model_file(p, "whole")], env=p.env, check=True,
+                               capture_output=True, text=True).stdout
+        saved = {name: hashlib.sha256(subprocess.run(
+            [harness.PIOCHE, "checkpoint", "cat", "whole-1@last", name], cwd=p.dir, env=p.env, check=True,
+            capture_output=True).stdout).hexdigest() for name in json.loads(alone)}
+        assert json.loads(alone) == saved and len(saved) >= 4, (alone, saved)
 
 
 def test_two_nodes_of_slurm_give_the_same_bits():

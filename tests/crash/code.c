@@ -40,13 +40,13 @@ static bool write_weights(scene *s, const char *path, int step)
 static bool add_checkpoint(scene *s, pio_store *store, int step)
 {
 	char path[400], staging[400];
-	const char *paths[] = { path };
+	const pio_checkpoint_import_file file = { .path = path };
 	int64_t id;
 	pio_err err = PIO_ERR_INIT;
 	snprintf(path, sizeof path, "%s/from", s->root);
 	snprintf(staging, sizeof staging, "%s/staging/import", s->store);
 	pio_checkpoint_import import = { .run_id = int_of(store, "SELECT id FROM run"), .step = step, .role = "model",
-		                         .staging = staging, .paths = paths, .count = 1 };
+		                         .staging = staging, .files = &file, .count = 1 };
 	return write_weights(s, path, step) &&
 	       (pio_store_checkpoint_import(&id, store, &import, NULL, NULL, &err) == 0 ||
 	        found(s, "import: %s", err.message));

@@ -17,8 +17,8 @@ static shard stage_part(const fixture *f, int number, const piece *p)
 	if (p->offset)
 		snprintf(parts, sizeof parts, ",\"parts\":\"{\\\"w\\\":{\\\"offset\\\":%s%s,\\\"shape\\\":%s}}\"",
 		         p->offset + own, own ? ",\\\"own\\\":true" : "", p->whole);
-	snprintf(header, sizeof header, "{\"__metadata__\":{\"rank\":\"%d\"%s},\"w\":{\"dtype\":\"F32\","
-	         "\"shape\":%s,\"data_offsets\":[0,%d]}}", number, parts, p->shape, 4 * p->elements);
+	snprintf(header, sizeof header, "{\"__metadata__\":{\"format\":\"pioche\",\"rank\":\"%d\"%s},\"w\":{"
+	         "\"dtype\":\"F32\",\"shape\":%s,\"data_offsets\":[0,%d]}}", number, parts, p->shape, 4 * p->elements);
 	uint64_t n = strlen(header);
 	pio_str bytes = PIO_STR_INIT;
 	pio_str_append(&bytes, &n, 8);

@@ -62,12 +62,12 @@ static snapshots snapshots_up(void)
 	assert_int_equal(sqlite3_exec(pio_store_db(s.f.store), "UPDATE attempt SET state = 'ended', result = 'ok';"
 	                              " UPDATE run SET status = 'finished'", NULL, NULL, NULL), SQLITE_OK);
 	for (int i = 0; i < 3; i++) {
-		const char *path = path_in(s.f.dir, "from.safetensors");
+		const pio_checkpoint_import_file file = { .path = path_in(s.f.dir, "from.safetensors") };
 		char staging[400];
 		snprintf(staging, sizeof staging, "%s/staging/import", s.f.dir);
-		write_weights(path, i);
+		write_weights(file.path, i);
 		pio_checkpoint_import import = { .run_id = s.f.run, .step = 10 * (i + 1), .role = "model",
-			                         .staging = staging, .paths = &path, .count = 1 };
+			                         .staging = staging, .files = &file, .count = 1 };
 		check_ok(pio_store_checkpoint_import(&s.ids[i], s.f.store, &import, NULL, NULL, &err));
 		copy_digest(s.sha256[i], s.f.store, s.ids[i]);
 	}
@@ -217,13 +217,13 @@ static void the_last_one_with_an_anchor_stays(void **unused)
 {
 	(void)unused;
 	snapshots s = snapshots_up();
-	const char *path = path_in(s.f.dir, "from.safetensors");
+	const pio_checkpoint_import_file file = { .path = path_in(s.f.dir, "from.safetensors") };
 	char staging[400];
 	int64_t again, unread = 0;
 	snprintf(staging, sizeof staging, "%s/staging/import", s.f.dir);
-	write_weights(path, 0);
+	write_weights(file.path, 0);
 	pio_checkpoint_import import = { .run_id = s.f.run, .step = 15, .role = "model", .staging = staging,
-		                         .paths = &path, .count = 1 };
+		                         .files = &file, .count = 1 };
 	check_ok(pio_store_checkpoint_import(&again, s.f.store, &import, NULL, NULL, &err));
 	encode(&s, 2, 0, 1);
 	pio_keep keep = { .last = 1 };

@@ -5,6 +5,7 @@
 local core = require "pioche.core.store"
 local json = require "pioche.core.json"
 local checkpoints = require "pioche.checkpoints"
+local cut = require "pioche.checkpoint.cut"
 local csv = require "pioche.csv"
 local errors = require "pioche.errors"
 local format = require "pioche.format"
@@ -39,17 +40,17 @@ local function by_index(folder)
 end
 
 local function is_of_torch(name)
-  return name:find("%.pt$") or name:find("%.pth$") or name:find("%.bin$") or name:find("%.ckpt$")
-    or name == ".metadata"
+  local ending = name:match("%.%w+$")
+  return ending == ".pt" or ending == ".pth" or ending == ".bin" or ending == ".ckpt" or name == ".metadata"
 end
 
 -- Is it PyTorch's: a file of torch.save, or a folder that has such and no safetensors?
 local function of_torch(path)
-  if sys.type(path) == "file" then return is_of_torch(path:match("[^/]*$")) ~= nil end
+  if sys.type(path) == "file" then return is_of_torch(path:match("[^/]*$")) end
   local found = false
   for _, name in ipairs(sys.type(path) == "dir" and errors.check(sys.list(path)) or {}) do
     if name:find("%.safetensors$") then return false end
-    found = found or is_of_torch(name) ~= nil
+    found = found or is_of_torch(name)
   end
   return found
 end
@@ -82,7 +83,21 @@ local function all_files(folder)
   return names
 end
 
--- { paths }, with what is in them checked: no tensor twice, and each where the index says.
+-- What the checkpoint has of a file, added to `files`; `file_of`: of tensors by now.
+local function add_file(files, file_of, folder, name)
+  local path = folder .. "/" .. name
+  local list, metadata = errors.check(core.safetensors(path))
+  for _, tensor in ipairs(list) do
+    if file_of[tensor.name] then
+      errors.raise("invalid", "'%s' is in %s and in %s", tensor.name, file_of[tensor.name], name)
+    end
+    file_of[tensor.name] = name
+  end
+  for _, file in ipairs(cut(path, list, metadata)) do files[#files + 1] = file end
+  return #list, sys.stat(path).size
+end
+
+-- { files }, with what is in them checked: no tensor twice, and each where the index says.
 local function find_files(path)
   local kind = sys.type(path)
   if not kind then errors.raise("not_found", "%s: there is no such file or folder", path) end
@@ -94,16 +109,10 @@ local function find_files(path)
   else
     names = all_files(folder)
   end
-  local paths, file_of, count, bytes = {}, {}, 0, 0
-  for i, name in ipairs(names) do
-    paths[i] = folder .. "/" .. name
-    for _, tensor in ipairs(errors.check(core.safetensors(paths[i]))) do
-      if file_of[tensor.name] then
-        errors.raise("invalid", "'%s' is in %s and in %s", tensor.name, file_of[tensor.name], name)
-      end
-      file_of[tensor.name], count = name, count + 1
-    end
-    bytes = bytes + sys.stat(paths[i]).size
+  local files, file_of, count, bytes = {}, {}, 0, 0
+  for _, name in ipairs(names) do
+    local more, size = add_file(files, file_of, folder, name)
+    count, bytes = count + more, bytes + size
   end
   for tensor, name in pairs(map or {}) do
     if file_of[tensor] ~= name then
@@ -111,7 +120,15 @@ local function find_files(path)
         tensor, name)
     end
   end
-  return paths, count, bytes
+  return files, count, bytes
+end
+
+local function check_room(store, bytes)
+  local free = sys.free_bytes(store:path())
+  if free and bytes > free then
+    errors.raise("no_space", "it takes %s, and the store's disk has %s free", format.bytes(bytes),
+      format.bytes(free))
+  end
 end
 
 return function(ctx, words)
@@ -130,16 +147,17 @@ return function(ctx, words)
   end
   local staging, count = scratch_folder(store, "import"), nil
   local ok, why = pcall(function()
-    local path, paths, total = words[1]
+    local path, files, total = words[1]
     if of_torch(path) then
       errors.check(sys.mkdirs(staging))
       convert(ctx, path, staging .. "/torch")
       path = staging .. "/torch"
     end
-    paths, count, total = find_files(path)
+    files, count, total = find_files(path)
+    check_room(store, total)
     local progress = term.progress("importing " .. words[1], format.bytes)
     local id, message, code = store.raw:checkpoint_import { run = run.id, step = options.step, role = role,
-      staging = staging .. "/files", paths = paths, report = function(_, done) progress(done, total) end }
+      staging = staging .. "/files", files = files, report = function(_, done) progress(done, total) end }
     progress()
     if not id then errors.raise(code, "%s: %s", run.name, message) end
   end)
