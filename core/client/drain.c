@@ -357,6 +357,18 @@ int pio_ring_spill(pio_ring *ring, pio_str *backlog, bool all, pio_err *err)
 	return drain(ring, &to, false, &moved, err);
 }
 
+int pio_ring_tell(pio_ring *ring, pio_journal_writer *journal, pio_str *backlog, const char *kind,
+                  const char *message, pio_err *err)
+{
+	sink to = { .journal = journal, .backlog = journal ? NULL : backlog };
+	return put_event(ring, &to, kind, message, err);
+}
+
+uint64_t pio_ring_lost(const pio_ring *ring)
+{
+	return atomic_load(&ring->header->lost);
+}
+
 int pio_ring_backlog_put(pio_str *backlog, enum pio_record_type type, const pio_str *payload,
                          pio_err *err)
 {

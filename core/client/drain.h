@@ -30,6 +30,11 @@ int pio_ring_spill(pio_ring *ring, pio_str *backlog, bool all, pio_err *err);
 int pio_ring_unspill(pio_ring *ring, pio_str *backlog, pio_journal_writer *journal, pio_err *err);
 int pio_ring_backlog_put(pio_str *backlog, enum pio_record_type type, const pio_str *payload,
                          pio_err *err);
+/* An event of the ring's rank, into the journal, or where that is NULL the backlog. */
+int pio_ring_tell(pio_ring *ring, pio_journal_writer *journal, pio_str *backlog, const char *kind,
+                  const char *message, pio_err *err);
+/* Points that were given up so far. */
+uint64_t pio_ring_lost(const pio_ring *ring);
 /* Leave a backlog beside the ring, for whoever recovers that. */
 int pio_ring_leave_backlog(const char *ring_path, const pio_str *backlog, pio_err *err);
 /* Move the tails over what the journal has already, after a drainer failed or

@@ -78,15 +78,36 @@ static int drain_once(pio_drainer *d, pio_err *err)
 /* ---- a full disk ------------------------------------------------------------------ */
 
 /* The failed drain may have written a part of what it took. */
+static int enter_outage(pio_drainer *d, const pio_err *why, pio_err *err)
+{
+	int64_t now_ns = pio_clock_mono_ns();
+	if (!d->outage.code)
+		d->outage_since_ns = now_ns;
+	d->outage = *why;
+	d->retry_ns = now_ns + BEAT_NS;
+	(void)pio_journal_close(&d->journal, NULL);
+	return pio_ring_skip_journaled(d->ring, d->path, err);
+}
+
 static int begin_outage(pio_drainer *d, const pio_err *why, pio_err *err)
 {
 	if (!d->told)
 		fprintf(stderr, "pioche: %s; training goes on, logging goes on when there is room\n", why->message);
 	d->told = true;
-	d->outage = *why;
-	d->retry_ns = pio_clock_mono_ns() + BEAT_NS;
-	(void)pio_journal_close(&d->journal, NULL);
-	return pio_ring_skip_journaled(d->ring, d->path, err);
+	return enter_outage(d, why, err);
+}
+
+/* In the run's history, in the journal or with what is left beside the ring. */
+static int tell_outage(pio_drainer *d, pio_journal_writer *journal, const char *until, pio_err *err)
+{
+	char message[256];
+	const char *cause = d->outage.sys_errno ? strerror(d->outage.sys_errno) : "no room";
+	int64_t took_ns = pio_clock_mono_ns() - d->outage_since_ns;
+	snprintf(message, sizeof message, "%s: for %.1f s the log waited in memory, %s", cause, (double)took_ns / 1e9,
+	         until);
+	int rc = pio_ring_tell(d->ring, journal, &d->backlog, "log.waited", message, err);
+	d->outages_ns += rc ? 0 : took_ns;
+	return rc;
 }
 
 static int end_outage(pio_drainer *d, pio_err *err)
@@ -98,6 +119,8 @@ static int end_outage(pio_drainer *d, pio_err *err)
 		rc = pio_journal_open(&d->journal, d->path, &d->header, err);
 	if (!rc)
 		rc = pio_ring_unspill(d->ring, &d->backlog, d->journal, err);
+	if (!rc)
+		rc = tell_outage(d, d->journal, "until there was room", err);
 	if (!rc)
 		d->outage = (pio_err)PIO_ERR_INIT;
 	return rc;
@@ -188,6 +211,8 @@ static int leave(pio_drainer *d, const char *json, const char *ring_path, pio_er
 	if (!rc)
 		rc = pio_ring_spill(d->ring, &d->backlog, true, err);
 	if (!rc)
+		rc = tell_outage(d, NULL, "and still did when the program ended", err);
+	if (!rc)
 		rc = pio_ring_backlog_put(&d->backlog, PIO_RECORD_EXIT, &payload, err);
 	if (!rc)
 		rc = pio_ring_leave_backlog(ring_path, &d->backlog, err);
@@ -212,17 +237,34 @@ static int drain_rest(pio_drainer *d, pio_err *err)
 	return rc;
 }
 
+/* What the outages came to, where they are over. */
+static void tell_outages(const pio_drainer *d)
+{
+	uint64_t lost = pio_ring_lost(d->ring);
+	if (lost)
+		fprintf(stderr, "pioche: the disk was full for %.1f s: %llu points of the log are missing\n",
+		        (double)d->outages_ns / 1e9, (unsigned long long)lost);
+	else if (d->outages_ns)
+		fprintf(stderr, "pioche: the disk was full for %.1f s; nothing of the log is lost\n",
+		        (double)d->outages_ns / 1e9);
+}
+
 int pio_drainer_finish(pio_drainer *d, const char *json, const char *ring_path, pio_err *err)
 {
 	int rc = drain_rest(d, err);
-	if (rc == -PIO_ENOSPC) {
-		bool left = leave(d, json, ring_path, NULL) == 0;
-		pio_err_context(err, left ? "what is not written yet waits in memory for the next command of pioche"
-		                          : "a part of the log is lost");
-	}
-	pio_ring_shut(d->ring);
 	if (!rc)
 		rc = pio_drainer_json(d, PIO_RECORD_EXIT, json, strlen(json), err);
+	if (!rc)
+		rc = pio_journal_flush(d->journal, 1, err);
+	if (rc == -PIO_ENOSPC) {
+		pio_err why = *err;
+		bool left = (!d->journal || enter_outage(d, &why, NULL) == 0) && leave(d, json, ring_path, NULL) == 0;
+		pio_err_context(err, left ? "what is not written yet waits in memory for the next command of pioche"
+		                          : "a part of the log is lost");
+	} else if (!rc) {
+		tell_outages(d);
+	}
+	pio_ring_shut(d->ring);
 	int closed = pio_journal_close(&d->journal, rc ? NULL : err);
 	return rc ? rc : closed;
 }

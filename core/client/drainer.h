@@ -7,8 +7,9 @@
  *
  * In an outage training goes on. The ring keeps what it can hold, the rest
  * waits in memory, and what that cannot hold is given up and counted; once
- * there is room the journal gets it all, with an event that says what is
- * missing. A journal whose directory is gone is broken.
+ * there is room the journal gets it all, with events that say how long that
+ * took and what is missing; at the end stderr says it, too. A journal whose
+ * directory is gone is broken.
  *
  * One thread at a time calls these functions. */
 #ifndef PIO_CLIENT_DRAINER_H
@@ -31,6 +32,8 @@ typedef struct pio_drainer {
 	atomic_bool stop;
 	pio_err broken, outage;        /* code 0: neither */
 	bool told;                     /* of an outage, once */
+	int64_t outage_since_ns;       /* monotonic */
+	int64_t outages_ns;            /* all that are over, together */
 	pio_str backlog;
 	int64_t beat_ns, retry_ns;
 } pio_drainer;

@@ -221,7 +221,7 @@ second.log({"y": 1.0})
 
     # ---- disks
 
-    def on_a_full_disk(self, ending):
+    def on_a_full_disk(self, ending, until):
         try:
             with places.small_disk(self.dir, 8 << 20) as disk:
                 self.store = os.path.join(disk, "store")
@@ -245,10 +245,12 @@ print("trained")
                 os.truncate(os.path.join(disk, "fill"), 0)
                 for key in ("x", "n"):
                     self.assertEqual(self.count(key), (40000, "finished"))
-                shown = self.pioche("show", harness.json.loads(self.pioche("ls", "--json"))[0]["id"])
+                shown = self.pioche("show", harness.json.loads(self.pioche("ls", "--json"))[0]["id"], "--events")
                 self.assertIn('image "large" is missing', shown)
                 self.assertIn("meanwhile", shown)
                 self.assertNotIn("log.lost", shown)
+                self.assertRegex(shown, r"log\.waited .*No space left on device: for [1-9]\.[0-9] s the log waited in "
+                                        "memory, " + until)
                 left = [n for n in os.listdir(self.dir) if ".ring" in n]
                 self.assertEqual(left, [])
                 return done
@@ -256,11 +258,12 @@ print("trained")
             raise self.skipTest(str(why))
 
     def test_a_full_disk_that_gets_room_loses_nothing(self):
-        done = self.on_a_full_disk("fill.truncate(0); time.sleep(1.5); run.finish()")
+        done = self.on_a_full_disk("fill.truncate(0); time.sleep(1.5); run.finish()", "until there was room")
         self.assertNotIn("waits in memory", done.stderr)
+        self.assertRegex(done.stderr, r"pioche: the disk was full for [1-9]\.[0-9] s; nothing of the log is lost\n$")
 
     def test_a_disk_that_stays_full_loses_nothing_either(self):
-        done = self.on_a_full_disk("time.sleep(1.2); run.finish()")
+        done = self.on_a_full_disk("time.sleep(1.2); run.finish()", "and still did when the program ended")
         self.assertIn("waits in memory for the next command", done.stderr)
 
     def test_a_quota_that_is_raised_loses_nothing(self):
@@ -287,7 +290,8 @@ for k in range(40):  # each time something is written
     time.sleep(0.02)
 """, PIOCHE_FS_FAULT="w:20:122")  # EDQUOT, once it is going
         self.assertRegex(done.stderr, r"^pioche: cannot write \S+/journal.0: Disk quota exceeded; training goes on, "
-                                      "logging goes on when there is room\n$")
+                                      r"logging goes on when there is room\n"
+                                      r"pioche: the disk was full for \d+\.\d s; nothing of the log is lost\n$")
         self.assertEqual(self.count("x"), (40000, "finished"))
         self.assertNotIn("log.lost", self.pioche("show", "train-1"))
 
