@@ -34,8 +34,8 @@ import traceback
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Optional, Tuple, Type, Union
 
-from pioche_values import (_INT64_MIN, _array, _bytes, _columns, _dict, _flatten, _image, _integer, _json,
-                           _name_of, _number, _scalar, _shown, _step)
+from pioche_values import (_INT64_MIN, _array, _bytes, _columns, _flatten, _image, _integer, _json, _name_of,
+                           _number, _scalar, _scalars, _shown, _step)
 
 if TYPE_CHECKING:
     from pioche_checkpoint import Part, Saved
@@ -306,9 +306,8 @@ class Run:
         return self._media(_FILE, key, at, os.fsencode(file), None)
 
     def _facts(self, kind: bytes, what: str, values: Any) -> None:
-        for name, value in _flatten(_dict(what, values), "", {}).items():
-            scalar = _json(_scalar("value of %r" % name, value))
-            _check(self._call(_lib.pio_fact, kind, _bytes("name", name), scalar))
+        for name, scalar in _scalars(what, values):
+            _check(self._call(_lib.pio_fact, kind, name, scalar))
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Parameters: a dict of numbers, strings, booleans; may be nested."""
@@ -350,7 +349,8 @@ class Run:
         write is raised by the next checkpoint(), which saves its own all the same, or told
         by finish(), which waits for it; other calls say nothing of it. While it is writing,
         another save waits for it, or with `wait=False` is refused."""
-        self._call(_save, _step(step), roles, writers, (1 if asynchronous else 0) | (0 if wait else 2))
+        count = max(-1, min(_integer("writers", writers), 1 << 30))  # as a C int takes it
+        self._call(_save, _step(step), roles, count, (1 if asynchronous else 0) | (0 if wait else 2))
 
     def resume(self) -> "Optional[Saved]":
         """The checkpoint that this attempt starts from; None where it starts afresh.
@@ -548,8 +548,10 @@ def init(experiment: Optional[str] = None, params: Optional[Mapping[str, Any]] =
     """Open the run of this process. `experiment` (the script's name unless told)
     matters outside `pioche run` alone; a run that is still open is finished first."""
     global run, rank, world
-    if params is not None:
-        _dict("params", params)
+    if params is not None:  # before anything is finished or begun
+        _scalars("params", params)
+    if experiment is not None:
+        _bytes("experiment", experiment)
     if run is not None and run._handle and run._pid == os.getpid():
         run.finish()
     by_hand = _hand_started()
@@ -559,7 +561,7 @@ def init(experiment: Optional[str] = None, params: Optional[Mapping[str, Any]] =
                   " others log is kept nowhere" % by_hand[1], file=sys.stderr)
         run = Run._bystander(*by_hand)
     else:
-        run = Run(experiment or _script() if isinstance(experiment, (str, type(None))) else experiment)
+        run = Run(experiment or _script())
         if by_hand:
             run.world = by_hand[1]
     rank, world = run.rank, run.world

@@ -148,6 +148,7 @@ def _flatten_roles(roles: Mapping[str, Any]) -> Dict[str, Dict[str, Any]]:
     found: Dict[str, Dict[str, Any]] = {}
     trees: Dict[str, Any] = {}
     for role, value in _dict("checkpoint", roles).items():
+        _bytes("role", role)
         flat = _Flattened(role, value)
         if flat.tensors:
             found[role] = flat.tensors

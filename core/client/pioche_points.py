@@ -8,7 +8,7 @@ import os
 from typing import Any, Iterator, Optional, Tuple, Union
 
 from pioche import Error, _load
-from pioche_values import _bytes, _integer
+from pioche_values import _bytes, _integer, _name_of
 
 _pointer, _text, _i64 = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int64
 
@@ -49,6 +49,8 @@ class Points:
 
 
 def _find_store(given: Optional[str]) -> str:
+    if given is not None and not isinstance(given, (str, os.PathLike)):
+        raise TypeError("store is %.80r (%s): a path expected" % (given, _name_of(given)))
     given = given or os.environ.get("PIOCHE_STORE")
     if given:
         return given

@@ -123,6 +123,12 @@ def _json(value: Any) -> bytes:
     return json.dumps(value, separators=(",", ":")).encode("ascii")
 
 
+def _scalars(what: str, values: Any) -> List[Tuple[bytes, bytes]]:
+    """Names and the JSON of their values; nested dicts flattened."""
+    return [(_bytes("name", name), _json(_scalar("value of %r" % name, value)))
+            for name, value in _flatten(_dict(what, values), "", {}).items()]
+
+
 # ---- arrays, images, tables ----------------------------------------------------------
 
 _DTYPES = {"bool": 0, "uint8": 1, "int8": 2, "int16": 3, "uint16": 4, "float16": 5, "bfloat16": 6,
@@ -200,7 +206,10 @@ def _image(key: str, image: Any) -> bytes:
     if isinstance(image, (bytes, bytearray)):
         return bytes(image)
     if isinstance(image, (str, os.PathLike)):
-        return pathlib.Path(image).read_bytes()
+        try:
+            return pathlib.Path(image).read_bytes()
+        except OSError as error:
+            raise type(error)(error.errno, "image %r: %s" % (key, error.strerror), os.fspath(image)) from None
     if hasattr(image, "save") and not hasattr(image, "data_ptr"):  # PIL's
         buffer = io.BytesIO()
         try:

@@ -104,6 +104,65 @@ refused(TypeError, "params is [1] (list)", pioche.init, "x", [1])
 refused(TypeError, "'loss' is (1+2j) (complex): a number expected", pioche.run.log, {"loss": 1 + 2j})
 """)
 
+    def test_each_parameter_of_each_public_call_is_named_when_it_is_wrong(self):
+        self.run_program('pioche.init("first").log({"x": 1.0})')
+        self.pioche("ls")
+        self.run_program(r"""
+import inspect, os
+run = pioche.init("matrix", params={"lr": 1})
+run.log({"x": 1.0}, step=3)
+class Odd: pass
+good = {"values": {"a": 1}, "step": 5, "key": "k", "text": "t", "image": b"\x89PNG\r\n\x1a\n", "table": {"a": [1]},
+        "file": b"x", "name": "n", "kind": "k", "message": "m", "roles": {"model": {"w": bytearray(4)}}, "writers": 1,
+        "asynchronous": False, "wait": True, "status": 0, "value": 1, "run": "first-1", "rank": 0,
+        "store": os.environ["PIOCHE_STORE"],
+        "experiment": "e", "params": {"a": 1}}
+wrong = {"values": (3, "ab", None), "step": ("5", 1.5, 2**64), "key": (3, None, b"k", "", "a\0"), "text": (3, None, b"t"),
+         "image": (3, Odd(), "no/such/picture.png"), "table": (3, "ab", {"a": 3}), "file": (3, None, "no/such/file"),
+         "name": (3, None, ""), "kind": (3, None), "message": (3, None), "roles": (3, {"model": 3}, {3: {"w": b"x"}}),
+         "writers": ("1", 0, None), "asynchronous": (), "wait": (), "status": ("x", 1.5, None),
+         "value": (), "run": (3, "no-9"), "rank": ("x", 1.5), "store": (3, "no/such/store"),
+         "experiment": (3, b"e", "a\0"), "params": (3, [1], {3: 1})}
+also = {"values": ("log()", "histogram", "params", "summary", "value of"), "key": ("name", "metric"), "text": ("note",),
+        "name": ("key",), "roles": ("checkpoint", "role"), "file": ("file", "path"), "image": ("image",),
+        "store": ("store",), "params": ("key 3",)}
+calls = [getattr(run, name) for name in dir(type(run)) if not name.startswith("_")] + [
+         pioche.init, pioche.read, pioche.log, pioche.finish]
+seen = 0
+for call in calls:
+    if not callable(call) or call.__name__ in ("resume", "fail"): continue  # nothing to be wrong; called by the hook
+    whole = getattr(type(run), call.__name__) if hasattr(type(run), call.__name__) else call
+    names = [n for n in inspect.signature(whole).parameters if n != "self"]
+    for name in names:
+        values = wrong[name]
+        if name == "values" and call.__name__ == "histogram": values = (3, "ab", ["x"])
+        for value in values:
+            arguments = {n: good[n] for n in names if n not in ("store",) or call is pioche.read}
+            if call.__name__ == "histogram": arguments["values"] = [1.0]
+            if call is pioche.read: arguments["key"] = "x"
+            arguments[name] = value
+            try: call(**arguments)
+            except (TypeError, ValueError, OSError, pioche.Error) as error:
+                said, seen = str(error), seen + 1
+                assert any(word in said for word in (name, *also.get(name, ()))), (call, name, value, said)
+                assert error.__context__ is None or error.__suppress_context__, (call, name, value)
+            else: raise SystemExit("accepted: %r %s=%r" % (call, name, value))
+    assert run._handle, call  # what was refused ended nothing
+assert seen > 80, seen
+""")
+
+    def test_a_notebook_shows_a_run_and_its_state(self):
+        self.run_program(r"""
+run = pioche.init("<b>")
+shown = run._repr_html_()
+assert run.id in shown and run.dir in shown and "logging" in shown and "<th>newest step</th><td>-1</td>" in shown, shown
+run.log({"x": 1.0}, step=41)
+assert "<td>41</td>" in run._repr_html_()
+run.finish()
+shown = run._repr_html_()
+assert "finished" in shown and shown.startswith("<table>") and "<b>" not in shown, shown
+""")
+
     def test_what_is_refused_makes_no_metric_and_no_run(self):
         self.run_program("""
 run = pioche.init()
