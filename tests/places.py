@@ -6,6 +6,7 @@ import os
 import pwd
 import shutil
 import subprocess
+import tempfile
 import time
 
 from harness import Skip
@@ -60,6 +61,49 @@ def small_disk(below, size_bytes, options="", name="disk"):
         yield target
     finally:
         _unmount(["umount"], target)
+
+
+CLOCK = """
+#define _GNU_SOURCE
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+int clock_gettime(clockid_t id, struct timespec *t)
+{
+	long rc = syscall(SYS_clock_gettime, id, t);
+	if (rc == 0 && (id == CLOCK_REALTIME || id == CLOCK_REALTIME_COARSE))
+		t->tv_sec += AHEAD_S;
+	return (int)rc;
+}
+time_t time(time_t *out)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_REALTIME, &t);
+	return out ? *out = t.tv_sec : t.tv_sec;
+}
+int gettimeofday(struct timeval *out, void *zone)
+{
+	struct timespec t;
+	(void)zone;
+	clock_gettime(CLOCK_REALTIME, &t);
+	*out = (struct timeval){ t.tv_sec, t.tv_nsec / 1000 };
+	return 0;
+}
+"""
+
+
+@contextlib.contextmanager
+def clock(ahead_s):
+    """What LD_PRELOAD makes of the wall clock: so many seconds ahead (or behind) of the truth, for the
+    process and its children. The monotonic clock goes as it goes."""
+    if os.environ.get("SAN"):
+        raise Skip("a sanitizer must be loaded first")
+    with tempfile.TemporaryDirectory(prefix="pioche-clock-", dir="/tmp") as folder:  # without a space
+        library = os.path.join(folder, "clock.so")
+        subprocess.run(["cc", "-shared", "-fPIC", f"-DAHEAD_S=({ahead_s})", "-x", "c", "-o", library, "-"],
+                       input=CLOCK, text=True, check=True)
+        yield library
 
 
 @contextlib.contextmanager

@@ -5,12 +5,15 @@ import fcntl
 import glob
 import os
 import re
+import shutil
 import signal
+import subprocess
 import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import harness  # noqa: E402
+import places  # noqa: E402
 from harness import BUILD, Project, wait_for  # noqa: E402
 
 RECIPE = """local pioche = require "pioche"
@@ -89,6 +92,44 @@ def test_gpus_are_listed_and_a_lost_one_is_named():
             "1 Stand-in GPU 86 GB; gpu 1: an error left it in need of a reset")
 
 
+def test_what_the_machine_lacks_is_told():
+    """The client library, a place for rings, a clock that is set."""
+    with project() as p:
+        p.pioche("run", "r.lua")
+        found = checks(p, PIOCHE_SHM=p.path("nowhere"), expect=1)
+        one(found["shared memory"], "bad", "nowhere is no directory")
+        with places.clock(-10**9) as library:
+            found = checks(p, LD_PRELOAD=library, expect=1)
+        one(found["clock"], "bad", "it is 199")
+        one(checks(p)["shared memory"], "ok", " free")
+        os.mkdir(p.path("bin"))
+        shutil.copy(harness.PIOCHE, p.path("bin/pioche"))
+        alone = subprocess.run([p.path("bin/pioche"), "doctor", "--json"], cwd=p.dir, env=p.env, capture_output=True,
+                               text=True, check=False)
+        one([c for c in harness.json.loads(alone.stdout) if c["check"] == "client library"], "warn", "libpioche.so")
+        with places.small_disk(p.dir, 16 << 20, ",nr_inodes=500") as disk:
+            found = checks(p, PIOCHE_SHM=disk, expect=1)
+            one(found["shared memory"], "warn", "room for ")
+            p.sh(f"mv .pioche '{disk}' && ln -s '{disk}/.pioche' .pioche")
+            message = one(checks(p, expect=1)["free space"], "warn", " MB")["message"]
+            assert re.search(r"room for \d+ files alone$", message), message
+            p.sh(f"rm .pioche && mv '{disk}/.pioche' .")
+
+
+def test_a_network_file_system_is_named():
+    with Project(git=False) as p, places.fuse(p.dir) as mount:
+        found = checks(p, PIOCHE_SHM=mount, expect=1)
+        one(found["shared memory"], "bad", "where memory cannot be shared")
+        p.env["PIOCHE_STORE"] = os.path.join(mount, ".pioche")
+        p.write("r.lua", RECIPE % '"true"')
+        p.pioche("run", "r.lua")
+        message = one(checks(p)["file system"], "ok", "beating")["message"]
+        assert re.match(r"fuse\S*, network \(by statfs\): TRUNCATE", message), message
+        found = checks(p, PIOCHE_FS="local", expect=1)["file system"]
+        assert [c["state"] for c in found] == ["warn", "warn"], found
+        assert "overrides what fuse" in found[1]["message"] and "one machine alone" in found[1]["advice"], found
+
+
 def test_before_there_is_a_store_the_machine_is_told():
     with project() as p:
         found = checks(p)
@@ -110,6 +151,24 @@ def test_a_damaged_database_is_told():
         with open(os.path.join(p.store, "pioche.db"), "r+b") as f:
             f.write(b"not a database at all")
         one(checks(p, expect=1)["store"], "bad", "pioche.db")
+
+
+def test_damaged_pages_and_rows_of_others_are_told():
+    with project() as p:
+        p.pioche("run", "r.lua")
+        p.sql("PRAGMA foreign_keys = OFF; INSERT INTO tag (run_id, name, value) VALUES (99, 'a', 'b')")
+        is_well(p)  # what only --full looks for
+        found = one(checks(p, "--full", "--fix", expect=1)["database"], "bad", "tag row")
+        assert "refers to a missing run" in found["message"] and "restore a backup" in found["advice"], found
+        p.sql("DELETE FROM tag")
+        p.sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        page = p.sql("SELECT rootpage AS n, (SELECT page_size FROM pragma_page_size) AS bytes FROM sqlite_schema"
+                     " WHERE name = 'event_by_run'")[0]
+        with open(os.path.join(p.store, "pioche.db"), "r+b") as f:
+            f.seek((page["n"] - 1) * page["bytes"])
+            f.write(b"\xff" * 100)
+        found = checks(p, "--fix", expect=1)["database"]
+        assert found[0]["state"] == "bad" and ".recover" in found[0]["advice"], found
 
 
 def test_a_file_system_is_named_with_its_mode_and_why():
@@ -225,6 +284,65 @@ def test_a_dead_supervisors_lease_is_given_back():
         assert not glob.glob(os.path.join(p.store, "lease.*"))
         p.write("r.lua", RECIPE % '"true"')
         p.pioche("run", "r.lua")
+
+
+def test_a_far_supervisor_is_watched_before_its_lease_is_taken():
+    """Where it lives nothing is taken: it beats."""
+    with project('"sh", "-c", "exec sleep 60"') as p:
+        p.env.update(PIOCHE_FS="network", PIOCHE_LEASE_S="2")
+        supervisor = p.start("run", "r.lua", start_new_session=True)
+        wait_for(lambda: p.poll("SELECT 1 FROM attempt WHERE state = 'running'"), 20, "a running attempt")
+        claim, = glob.glob(os.path.join(p.store, "lease.*"))
+        with open(claim, "r+b") as f:
+            f.seek(f.read().index(b'"kernel":"') + 10)
+            f.write(b"zzzz")
+        found = one(checks(p, expect=1)["supervisor"], "warn", "on another machine")
+        assert "watch it for 2 s" in found["advice"], found
+        found = one(checks(p, "--fix", expect=1)["supervisor"], "warn", f"pid {supervisor.pid}")
+        assert found["advice"].startswith("could not be fixed: ") and os.path.exists(claim), found
+        agent = p.sql("SELECT agent_pid AS pid FROM attempt")[0]["pid"]
+        os.kill(supervisor.pid, signal.SIGKILL)
+        harness.kill_agent(agent)
+        supervisor.communicate()
+        one(checks(p, "--fix")["supervisor"], "fixed", "given back")
+        assert not glob.glob(os.path.join(p.store, "lease.*"))
+        one(checks(p, expect=1)["attempts"], "warn", "without a supervisor")
+
+
+def test_attempts_that_nobody_tends_are_told():
+    """One without a supervisor is settled by the next run of its recipe, one of a program that died by --fix."""
+    with project('"sh", "-c", "test -e go || exec sleep 60"') as p:
+        killed_run(p)
+        p.env["PYTHONPATH"] = harness.python_library()
+        p.write("log.py", LOG % "print('there', flush=True); sys.stdin.read()")
+        with subprocess.Popen([sys.executable, "log.py"], cwd=p.dir, env=p.env, stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE) as program:
+            assert program.stdout.readline() == b"there\n"
+            wait_for(lambda: "running" in p.pioche("ls", "alone").out, 20, "a run that is taken in while it goes")
+            waits = checks(p, expect=1)["attempts"]
+            program.kill()
+        assert [c["state"] for c in waits] == ["warn"] and waits[0]["message"].startswith("w-1 attempt 1 is"), waits
+        assert "without a supervisor" in waits[0]["message"] and "`pioche run`" in waits[0]["advice"], waits
+        both = checks(p, expect=1)["attempts"]
+        assert [c["message"].split()[0] for c in both] == ["w-1", "alone-1"], both
+        assert "its process is gone" in both[1]["message"], both
+        assert [c["state"] for c in checks(p, "--fix", expect=1)["attempts"]] == ["warn", "fixed"]
+        p.write("go", "")
+        p.pioche("run", "r.lua")
+        is_well(p)
+        loss = p.pioche("ls", "alone", "--json").json[0]
+        assert (loss["status"], loss["metrics"]["loss"]["count"]) == ("failed", 100), loss
+
+
+def test_a_journal_that_is_gone_is_told():
+    with project() as p:
+        log(p)
+        p.pioche("ls")
+        p.sql("UPDATE journal SET done = 0")
+        for journal in glob.glob(os.path.join(p.store, "runs", "*", "1", "journal.*")):
+            os.unlink(journal)
+        found = one(checks(p, "--fix", expect=1)["journals"], "warn", "alone-1 attempt 1: journal.0 is gone, folded to")
+        assert "unless a backup has it" in found["advice"], found
 
 
 def test_a_living_supervisor_is_named_and_left_alone():

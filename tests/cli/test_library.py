@@ -33,6 +33,11 @@ def test_it_needs_libc_alone():
     assert needed <= LIBC | sanitizers, needed
 
 
+def pioche_h():
+    with open(HEADERS[0], encoding="utf-8") as f:
+        return f.read()
+
+
 def test_it_exports_what_the_headers_declare():
     """No more: an internal name that a program could reach is a promise unmade."""
     text = ""
@@ -41,6 +46,8 @@ def test_it_exports_what_the_headers_declare():
             text += re.sub(r"/\*.*?\*/", "", f.read(), flags=re.S)
     declared = set(re.findall(r"^PIO_API[^;(]*?(\w+)\(", text, flags=re.M))
     assert len(declared) >= 15, declared
+    documented = re.findall(r"^PIO_API[^;(]*?(\w+)\(", pioche_h(), flags=re.M)
+    assert 15 <= len(documented) < 20, documented  # what a person has to learn
     exported = {line.split()[-1] for line in tool("nm", "-D", "--defined-only", LIBRARY).splitlines()}
     exported = {name for name in exported if name.startswith("pio") or not os.environ.get("SAN")}
     assert exported == declared | EXTRAS, exported ^ (declared | EXTRAS)

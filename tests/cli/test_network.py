@@ -104,6 +104,30 @@ def test_one_that_beats_on_another_machine_is_left_alone():
         assert status(p) == ["cancelled"]
 
 
+def test_wrong_clocks_mislead_nobody():
+    """Whoever's clock is years ahead or behind, and whatever time a claim bears: one that beats is left
+    alone, one that is silent is followed."""
+    year = 365 * 86400
+    for holder, other in ((0, 9 * year), (-9 * year, 9 * year)):
+        with project(go=False) as p, places.clock(holder) as its_clock, places.clock(other) as clock:
+            p.env.update(PIOCHE_LEASE_S="2", LD_PRELOAD=its_clock)
+            first, agent = start(p)
+            move_far(p)
+            p.env["LD_PRELOAD"] = clock
+            for stamp in (1, 2**32 - 1):
+                os.utime(max(glob.glob(os.path.join(p.store, "lease.*"))), (stamp, stamp))
+                second = p.pioche("run", "r.lua", expect=3)
+                assert "in use by another pioche" in second.err, second.err
+            kill(first, agent)
+            os.utime(max(glob.glob(os.path.join(p.store, "lease.*"))), (2**32 - 1, 2**32 - 1))
+            p.write("go", "")
+            assert "watching for up to 2 s" in p.pioche("run", "r.lua").err
+            del p.env["LD_PRELOAD"]
+            assert status(p) == ["finished"]
+            assert p.sql("SELECT token FROM lease") == [{"token": 2}]
+            p.check_store()
+
+
 def test_one_that_slept_through_a_takeover_writes_no_more():
     with project(go=False) as p:
         p.env["PIOCHE_LEASE_S"] = "1"

@@ -4,11 +4,13 @@ Debian's Python, on a store that they may only read."""
 import hashlib
 import json
 import os
+import random
 import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import harness  # noqa: E402
+import peers  # noqa: E402
 from harness import BUILD, Project, Skip  # noqa: E402
 from test_values import NAMES, logged  # noqa: E402
 
@@ -113,6 +115,54 @@ def test_plans_and_errors_are_the_same_too():
         error = "quantile: q is 2, expected a number from 0 to 1"
         assert error in shell(p, "SELECT quantile(1, 2)", expect=1)
         assert error in p.pioche("sql", "SELECT quantile(1, 2)", expect=1).err
+
+
+NUMPY = """
+import json, sys
+import numpy as np
+told = json.load(open(sys.argv[1]))
+step, value = (np.array(told[name], float) for name in ("step", "value"))
+order = np.argsort(step, kind="stable")
+step, value = step[order], value[order]
+near = lambda a, b: np.allclose(a, b, rtol=1e-12, atol=1e-13)
+known = ~np.isnan(value)
+for q, found in told["quantile"]:
+    assert near(found, np.quantile(value[known], q)), ("quantile", q, found)
+area = getattr(np, "trapezoid", None) or np.trapz
+assert near(told["area"], area(value[known], step[known])), ("area_under", told["area"])
+n = np.arange(1, known.sum() + 1)
+for alpha, found in told["smooth"]:  # Kingma and Ba (2015), algorithm 1: m of n values, without its bias
+    weights = np.tril((1 - alpha) * np.power(alpha, np.maximum(n[:, None] - n[None, :], 0.0)))
+    assert near(found, weights @ value[known] / (1 - np.power(alpha, n))), ("smooth", alpha)
+print(json.dumps("same"))
+"""
+
+
+def test_aggregates_are_those_of_numpy():
+    """quantile, area_under and smooth, of steps that come in any order and with NaNs between."""
+    harness.seed_from("SQL_SEED")
+    with Project(git=False) as p:
+        steps = random.sample(range(-1000, 5000), 700)
+        values = [float("nan") if i % 50 == 7 else random.uniform(-1, 1) * 10 ** random.randrange(-3, 4)
+                  for i in range(len(steps))]
+        p.write("log.py", "import json, pioche\nwith pioche.init('n') as run:\n    for step, value in zip(*json.load("
+                "open('points'))):\n        run.log({'v': value}, step=step)\n")
+        p.write("points", json.dumps([steps, values]))
+        subprocess.run([sys.executable, "log.py"], cwd=p.dir, check=True,
+                       env=dict(p.env, PYTHONPATH=harness.python_library()))
+        p.pioche("ls")
+
+        def column(expression):
+            rows = p.pioche("sql", "--json", f"SELECT {expression} AS x FROM point WHERE run = 'n-1' ORDER BY step").json
+            return [row["x"] for row in rows]
+        told = {"step": steps, "value": values, "area": column("area_under(step, value)")[0],
+                "quantile": [[q, column(f"quantile(value, {q!r})")[0]]
+                             for q in (0, 1, 0.5, 0.25, 0.999, *(random.random() for _ in range(8)))]}
+        shown = [v for _, v in sorted(zip(steps, values))]
+        told["smooth"] = [[alpha, [s for s, v in zip(column(f"smooth(value, {alpha}) OVER (ORDER BY step)"), shown)
+                                   if v == v]] for alpha in (0, 0.5, 0.9, 0.999)]
+        p.write("told", json.dumps(told))
+        peers.run(p, ["numpy"], NUMPY, "told")
 
 
 def test_it_needs_no_more_than_its_host_has():

@@ -1,10 +1,14 @@
 #!/usr/bin/env python3
 """What programs say reaches a terminal as text: it moves no cursor, clears no
-screen and rings no bell."""
+screen and rings no bell. What they draw is shown by a terminal that can."""
+import base64
 import os
 import pty
+import re
+import struct
 import subprocess
 import sys
+import zlib
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import harness  # noqa: E402
@@ -36,10 +40,10 @@ raise ValueError(key)
 """
 
 
-def on_terminal(p, *args):
+def on_terminal(p, *args, **env):
     """What `pioche ARGS` writes where stdout and stderr are a terminal."""
     master, slave = pty.openpty()
-    process = subprocess.Popen([PIOCHE, *args], cwd=p.dir, env=dict(p.env, TERM="xterm", COLUMNS="120"),
+    process = subprocess.Popen([PIOCHE, *args], cwd=p.dir, env={**p.env, "TERM": "xterm", "COLUMNS": "120", **env},
                                stdin=subprocess.DEVNULL, stdout=slave, stderr=slave)
     os.close(slave)
     parts = []
@@ -92,6 +96,60 @@ def test_logs_are_exact_in_a_pipe_and_shown_on_a_terminal():
         assert "[1] \x1b[31mred\x1b[0m\ttab k\x1b[2J\x07" in raw, raw
         texts = p.pioche("show", "e-1", "--texts").out
         assert "at step 1 of rank 1" in texts, texts
+
+
+def png(width, height):
+    """Of noise, so that it does not get small."""
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    rows = b"".join(b"\0" + os.urandom(3 * width) for _ in range(height))
+    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+            + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+
+
+def by_kitty(text):
+    """The bytes of an image, of a sequence each at most 4096 bytes of base64 long."""
+    parts = re.findall(r"\x1b_G([^;]*);([A-Za-z0-9+/=]*)\x1b\\", text)
+    assert [keys for keys, _ in parts] == [
+        ("f=100,a=T," if i == 0 else "") + f"m={int(i < len(parts) - 1)}" for i in range(len(parts))], parts
+    assert all(len(data) == 4096 for _, data in parts[:-1]) and len(parts[-1][1]) <= 4096
+    return base64.b64decode("".join(data for _, data in parts))
+
+
+def by_iterm(text):
+    size, data = re.search(r"\x1b]1337;File=inline=1;size=(\d+):([A-Za-z0-9+/=]*)\x07", text).groups()
+    assert int(size) == len(base64.b64decode(data))
+    return base64.b64decode(data)
+
+
+def test_images_are_shown_by_terminals_that_can():
+    """By kitty's protocol and iTerm's; a PNG of any size, a JPEG where the protocol takes it."""
+    library = harness.python_library()
+    pictures = {"small": png(1, 1), "medium": png(2, 3), "large": png(70, 50),
+                "photo": b"\xff\xd8\xff\xe0 as a camera makes it"}
+    with Project() as p:
+        for name in ("TERM_PROGRAM", "LC_TERMINAL", "KITTY_WINDOW_ID", "TMUX"):
+            p.env.pop(name, None)
+        for name, data in pictures.items():
+            with open(p.path(name), "wb") as f:
+                f.write(data)
+        p.write("draw.py", "import pioche\nwith pioche.init('i') as run:\n    for name in %r:\n"
+                "        run.image(name, name)\n" % list(pictures))
+        subprocess.run([sys.executable, "draw.py"], cwd=p.dir, check=True, env=dict(p.env, PYTHONPATH=library))
+        for name, data in pictures.items():
+            show = "show", "i-1", "--media", name
+            for env in ({"TERM": "xterm-kitty"}, {"TERM": "xterm-ghostty"}, {"KITTY_WINDOW_ID": "1"}):
+                text = on_terminal(p, *show, **env)
+                assert "shows no image" in text if name == "photo" else by_kitty(text) == data, (name, env, text)
+            for env in ({"TERM_PROGRAM": "iTerm.app"}, {"TERM_PROGRAM": "WezTerm"}, {"LC_TERMINAL": "iTerm2"}):
+                assert by_iterm(on_terminal(p, *show, **env)) == data, (name, env)
+            # Neither through a multiplexer, nor to what says nothing of it, nor into a pipe.
+            for env in ({}, {"TERM": "screen-256color", "LC_TERMINAL": "iTerm2"},
+                        {"TERM": "xterm-kitty", "TMUX": "/tmp/tmux,1,0"}):
+                text = on_terminal(p, *show, **env)
+                assert "--save PATH" in text and "\x1b_G" not in text and "1337" not in text, (env, text)
+            piped = p.pioche(*show, env={"TERM": "xterm-kitty"}).out
+            assert "--save PATH" in piped and "\x1b" not in piped, piped
 
 
 if __name__ == "__main__":

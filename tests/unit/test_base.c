@@ -155,6 +155,19 @@ static void crc32c_has_the_published_value(void **state)
 	(void)state;
 	assert_int_equal(pio_crc32c(0, "123456789", 9), 0xe3069283u);
 	assert_int_equal(pio_crc32c(pio_crc32c(0, "1234", 4), "56789", 5), 0xe3069283u);
+	/* Whatever the processor has for it: bit by bit, from any address on, of any length. */
+	uint8_t bytes[96];
+	for (size_t i = 0; i < sizeof bytes; i++)
+		bytes[i] = (uint8_t)(i * 151 + i / 7);
+	for (size_t from = 0; from < 9; from++)
+		for (size_t n = 0; from + n <= sizeof bytes; n++) {
+			uint32_t crc = 0xffffffffu;
+			for (size_t bit = 0; bit < 8 * n; bit++) {
+				crc ^= bytes[from + bit / 8] >> bit % 8 & 1u;
+				crc = crc >> 1 ^ (crc & 1 ? 0x82f63b78u : 0);
+			}
+			assert_int_equal(pio_crc32c(0, bytes + from, n), ~crc);
+		}
 }
 
 static void time_text_is_rfc3339(void **state)

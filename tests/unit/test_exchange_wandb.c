@@ -184,6 +184,41 @@ static void values_of_every_kind(void **unused)
 	down(&r);
 }
 
+/* Stats{2 timestamp, 3 item}: a sample of the machine. */
+static void put_stats(pio_str *file, uint64_t seconds, const char *key, const char *value)
+{
+	pio_str body = PIO_STR_INIT, time = PIO_STR_INIT;
+	pio_proto_put_varint(&time, 1, seconds);
+	pio_proto_put_varint(&time, 2, 250000000);
+	pio_proto_put_bytes(&body, 2, time.data, time.len);
+	put_item(&body, 3, key, value);
+	put_item(&body, 3, "gpu.0.name", "\"H200\"");
+	put_wandb(file, 7, &body);
+	pio_str_fini(&time);
+	pio_str_fini(&body);
+}
+
+/* Numbered as they come, also over several imports; what is no number is none of theirs. */
+static void samples_of_the_machine(void **unused)
+{
+	(void)unused;
+	rundir r = up();
+	put_run(&r.file, "proj");
+	put_stats(&r.file, 1700000000, "gpu.0.temp", "41.5");
+	put_stats(&r.file, 1700000015, "cpu", "\"NaN\"");
+	assert_int_equal(take(&r).points, 2);
+	put_stats(&r.file, 1700000030, "gpu.0.temp", "43");
+	put_history(&r.file, 5, "loss", "1");
+	assert_int_equal(take(&r).points, 2);
+	assert_string_equal(sql_text(r.f.store, "SELECT group_concat(key || ' ' || step || ' ' || ifnull(value, 'NaN')"
+	                             " || ' ' || time_ns) FROM (SELECT * FROM point WHERE key LIKE 'system/%' ORDER BY"
+	                             " step)"),
+	                    "system/gpu/0/temp 0 41.5 1700000000250000000,system/cpu 1 NaN 1700000015250000000,"
+	                    "system/gpu/0/temp 2 43.0 1700000030250000000");
+	assert_int_equal(sql_int(r.f.store, "SELECT max(step) FROM point WHERE key = 'loss'"), 5);
+	down(&r);
+}
+
 static void put_output(pio_str *file, int is_stdout, const char *text)
 {
 	pio_str body = PIO_STR_INIT;
@@ -261,6 +296,7 @@ int main(void)
 		cmocka_unit_test(a_growing_log_is_taken_exactly_once),
 		cmocka_unit_test(a_broken_block_costs_itself_alone),
 		cmocka_unit_test(values_of_every_kind),
+		cmocka_unit_test(samples_of_the_machine),
 		cmocka_unit_test(the_console_is_appended_exactly_once),
 		cmocka_unit_test(a_disk_may_fail_anywhere),
 	};

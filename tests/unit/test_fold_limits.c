@@ -221,6 +221,62 @@ static void threads_change_no_byte(void **unused)
 	unsetenv("PIOCHE_FOLD_THREADS");
 }
 
+/* Kilobytes of a line of /proc/self/status. */
+static int64_t status_kib(const char *name)
+{
+	char line[256];
+	long long kib = -1;
+	FILE *file = fopen("/proc/self/status", "r");
+	while (file && kib < 0 && fgets(line, sizeof line, file))
+		if (strncmp(line, name, strlen(name)) == 0)
+			kib = atoll(line + strlen(name) + 1);
+	if (file)
+		fclose(file);
+	return kib;
+}
+
+/* Exits with what the fold took beyond what was there, in MiB. */
+static void fold_and_measure(void *argument)
+{
+	fixture *f = argument;
+	pio_fold_result result;
+	pio_store *mine;
+	FILE *reset = fopen("/proc/self/clear_refs", "w"); /* the peak, proc(5) */
+	int64_t before = status_kib("VmRSS");
+	if (!reset || fputs("5", reset) < 0 || fclose(reset) != 0 ||
+	    pio_store_open(&mine, f->dir, PIO_STORE_WRITE, NULL) ||
+	    pio_store_fold_attempt(&result, mine, f->attempt, true, NULL) || before < 0)
+		_exit(255);
+	_exit((int)((status_kib("VmHWM") - before) / 1024));
+}
+
+/* However long the journal is, and of however many series. */
+static void memory_is_bounded(void **unused)
+{
+	enum { POINTS = 1500000 }; /* 85 MB of journal */
+	static const uint32_t series[] = { 1, 5000 };
+	(void)unused;
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+	skip(); /* it keeps what is freed */
+#endif
+	for (size_t k = 0; k < sizeof series / sizeof *series; k++) {
+		fixture f = store_up_run();
+		pio_journal_writer *w = journal_up(&f, 1);
+		char name[32];
+		for (uint32_t i = 1; i <= series[k]; i++) {
+			snprintf(name, sizeof name, "layer/%u/norm", i);
+			put_key(w, 0, i, name);
+		}
+		for (uint32_t i = 0; i < POINTS; i++)
+			put_point(w, 0, i % series[k] + 1, i / series[k], i * 0.1);
+		journal_down(w);
+		int mib = in_child(fold_and_measure, &f);
+		assert_int_equal(sql_int(f.store, "SELECT sum(count) FROM series"), POINTS);
+		assert_in_range(mib, 0, 64);
+		store_down(&f);
+	}
+}
+
 /* Works, and the user is asked once whether it was meant. Ranks are no keys. */
 static void very_many_keys_are_told_once(void **unused)
 {
@@ -283,6 +339,7 @@ int main(void)
 		cmocka_unit_test(a_damaged_segment_is_told),
 		cmocka_unit_test(small_folds_change_one_row),
 		cmocka_unit_test(threads_change_no_byte),
+		cmocka_unit_test(memory_is_bounded),
 		cmocka_unit_test(very_many_keys_are_told_once),
 		cmocka_unit_test(heavy_folds_are_further_apart),
 	};
