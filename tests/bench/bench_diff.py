@@ -1,6 +1,6 @@
-"""How fast two checkpoints are compared, from the disk and from memory: two of 256 MB, of which
-each fourth element differs. The limit is what reads the same files, and does nothing with
-them, one after the other."""
+"""How fast two checkpoints are compared, from the disk and from memory: two of 268 MB, of which
+each fourth element differs. The limit is to read the same files and do nothing with them, one
+after the other; from the disk that is the goal as well."""
 import array
 import json
 import os
@@ -21,8 +21,8 @@ return pioche.sweep { name = "d", program = pioche.program { command = { "true" 
 """
 
 
-def tell(name, value, limit):
-    print(json.dumps({"name": name, "value": value, "unit": "MB/s", "goal": 0.9 * limit, "limit": limit, "peer": None}),
+def tell(name, value, limit, goal):
+    print(json.dumps({"name": name, "value": value, "unit": "MB/s", "goal": goal, "limit": limit, "peer": None}),
           flush=True)
 
 
@@ -84,7 +84,8 @@ class Bench:
 
         megabytes = 2 * FLOATS * 4 / 1e6
         both = [min(times) for times in zip(*([self.seconds(read, cold), self.seconds(compare, cold)] for _ in range(3)))]
-        tell(f"checkpoint diff, {name}", megabytes / both[1], megabytes / both[0])
+        limit = megabytes / both[0]
+        tell(f"checkpoint diff, {name}", megabytes / both[1], limit, 0.9 * limit if cold else None)
 
 
 def main():
