@@ -60,9 +60,15 @@ void pio_bind_type(lua_State *L, const char *name, const struct luaL_Reg *method
 int pio_bind_to_json(json_t **value, lua_State *L, int index, pio_err *err);
 /* Push a JSON value; may raise for lack of memory, so `value` must be guarded. */
 void pio_bind_push_json(lua_State *L, const json_t *value);
-/* Push the null of JSON, mark the table on top as an array. */
+/* Push the null of JSON, mark the table on top as an array; is that at `index` one? */
 void pio_bind_push_null(lua_State *L);
 void pio_bind_mark_array(lua_State *L);
+bool pio_bind_is_array(lua_State *L, int index);
+/* The same for most values and texts (json_plain.c), and several times as fast: push the
+ * canonical text of the value at `index`, or the value of a text, which a NUL follows. False, with
+ * nothing pushed: it is for the others to say what that is. */
+bool pio_bind_plain_encode(lua_State *L, int index);
+bool pio_bind_plain_decode(lua_State *L, const char *text, size_t length);
 
 /* Fields of the options table at `index`; missing or nil leaves NULL or
  * `otherwise`; another type raises. Strings are borrowed from the table. */

@@ -46,6 +46,25 @@ static bool is_marked_array(lua_State *L, int index)
 	return same;
 }
 
+/* True if the keys are exactly 1..n, n > 0. */
+static bool is_sequence(lua_State *L, int index)
+{
+	lua_Unsigned count = lua_rawlen(L, index), seen = 0;
+	for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1)) {
+		if (!lua_isinteger(L, -2)) {
+			lua_pop(L, 2);
+			return false;
+		}
+		seen++;
+	}
+	return count > 0 && seen == count;
+}
+
+bool pio_bind_is_array(lua_State *L, int index)
+{
+	return is_marked_array(L, index) || is_sequence(L, index);
+}
+
 static bool is_null(lua_State *L, int index)
 {
 	lua_rawgetp(L, LUA_REGISTRYINDEX, &null_key);
@@ -137,25 +156,11 @@ static int object_to_json(json_t *object, lua_State *L, int index, int depth, pi
 	return 0;
 }
 
-/* True if the keys are exactly 1..n, n > 0. */
-static bool is_sequence(lua_State *L, int index)
-{
-	lua_Unsigned count = lua_rawlen(L, index), seen = 0;
-	for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1)) {
-		if (!lua_isinteger(L, -2)) {
-			lua_pop(L, 2);
-			return false;
-		}
-		seen++;
-	}
-	return count > 0 && seen == count;
-}
-
 static int table_to_json(json_t **value, lua_State *L, int index, int depth, pio_err *err)
 {
 	if (depth > 100 || !lua_checkstack(L, 8))
 		return pio_fail(err, PIO_EINVAL, "a table nested deeper than 100 cannot be written as JSON");
-	bool array = is_marked_array(L, index) || is_sequence(L, index);
+	bool array = pio_bind_is_array(L, index);
 	int top = lua_gettop(L);
 	*value = array ? json_array() : json_object();
 	if (!*value)

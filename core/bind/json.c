@@ -10,6 +10,8 @@ static int json_encode(lua_State *L)
 {
 	luaL_checkany(L, 1);
 	bool pretty = lua_istable(L, 2) && pio_bind_field_boolean(L, 2, "pretty");
+	if (!pretty && pio_bind_plain_encode(L, 1))
+		return 1;
 	pio_err err = PIO_ERR_INIT;
 	void **guard = pio_bind_guard(L, pio_bind_guard_json);
 	json_t *value;
@@ -30,6 +32,8 @@ static int json_decode(lua_State *L)
 	size_t len;
 	const char *text = luaL_checklstring(L, 1, &len);
 	const char *what = luaL_optstring(L, 2, "JSON");
+	if (pio_bind_plain_decode(L, text, len))
+		return 1;
 	pio_err err = PIO_ERR_INIT;
 	void **guard = pio_bind_guard(L, pio_bind_guard_json);
 	json_t *value;
