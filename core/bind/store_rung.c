@@ -41,23 +41,23 @@ static int store_rung_promote(lua_State *L)
 	return pio_bind_done(L, rc, &err);
 }
 
-/* repeat_add(sweep_id, number, seed, run_id, seen) */
+/* repeat_add(sweep_id, number, seed, run_id, asked, seen) */
 static int store_repeat_add(lua_State *L)
 {
 	pio_err err = PIO_ERR_INIT;
 	int rc = pio_store_repeat_add(pio_bind_store(L, 1), luaL_checkinteger(L, 2), luaL_checkinteger(L, 3),
 	                              luaL_checkinteger(L, 4), luaL_checkinteger(L, 5),
-	                              luaL_checkinteger(L, 6), &err);
+	                              luaL_checkinteger(L, 6), luaL_checkinteger(L, 7), &err);
 	return pio_bind_done(L, rc, &err);
 }
 
-/* repeat_observe(sweep_id, number, seed, value): NaN where the run failed */
+/* repeat_observe(sweep_id, number, seed, observed, value): NaN where the run failed */
 static int store_repeat_observe(lua_State *L)
 {
 	pio_err err = PIO_ERR_INIT;
 	int rc = pio_store_repeat_observe(pio_bind_store(L, 1), luaL_checkinteger(L, 2),
 	                                  luaL_checkinteger(L, 3), luaL_checkinteger(L, 4),
-	                                  luaL_checknumber(L, 5), &err);
+	                                  luaL_checkinteger(L, 5), luaL_checknumber(L, 6), &err);
 	return pio_bind_done(L, rc, &err);
 }
 

@@ -14,13 +14,14 @@
 #include "base/err.h"
 #include "store/store.h"
 
-/* The next decision: a proposal is to run with this seed, too, as this run. PIO_EEXIST
- * where it does already. */
+/* The decision of this number, one after another from 1 on: a proposal is to run with this
+ * seed, too, as this run. PIO_EEXIST where it does already. */
 int pio_store_repeat_add(pio_store *store, int64_t sweep_id, int64_t number, int64_t seed,
-                         int64_t run_id, int64_t seen, pio_err *err);
-/* The next value that the race has seen, NaN where the run failed: of a repeat or of a run
- * that was planned. There is one a run: where it is on record, that stands. */
+                         int64_t run_id, int64_t asked, int64_t seen, pio_err *err);
+/* The value that the race has seen as number `observed`, one after another from 1 on; NaN where
+ * the run failed: of a repeat or of a run that was planned. There is one a run: where it is on
+ * record, that stands. */
 int pio_store_repeat_observe(pio_store *store, int64_t sweep_id, int64_t number, int64_t seed,
-                             double value, pio_err *err);
+                             int64_t observed, double value, pio_err *err);
 
 #endif

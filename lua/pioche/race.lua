@@ -19,6 +19,7 @@ local race = { name = "race" }
 
 local freedom_min = 3          -- degrees of freedom by which noise is known well enough to decide
 local rivals_max = 48          -- points, the best by their means, that are weighed at all
+local few = 16                 -- points that changed, each of which is moved to its place alone
 local negligible = 0.01        -- a rival that may be the best with less is not run again
 
 local function probability(value)
@@ -46,29 +47,100 @@ end
 -- ---- what is known ---------------------------------------------------------------------
 
 -- Points are { number, values (the lower the better), pending (runs under way), failed }.
--- Those that can be weighed, the best first, each with n and mean; the sum of squares about the
--- means, and its degrees of freedom.
-local function weigh(points)
-  local list, squares, freedom = {}, 0, 0
-  for _, point in ipairs(points) do
-    local n, mean, own = 0, 0.0, 0.0
-    for _, value in ipairs(point.values) do
-      n = n + 1
-      local delta = value - mean
-      mean = mean + delta / n
-      own = own + delta * (value - mean)
-    end
-    if n > 0 and not point.failed then
-      squares, freedom = squares + own, freedom + n - 1
-      list[#list + 1] = { point = point, n = n, mean = mean, asked = n + point.pending }
-    end
+--
+-- A board has those of them that can be weighed in the order of their means, the best first, and
+-- those with several values in that of their numbers: so a decision costs hardly more where there
+-- are many points, of which few have changed since the one before.
+local board = {}
+board.__index = board
+
+function race.board()
+  return setmetatable({ ranked = {}, repeated = {}, item_of = {}, touched = {}, count = 0 }, board)
+end
+
+-- A point is new, or its values or `failed` have changed.
+function board:touch(point)
+  self.count = self.count + (self.touched[point] and 0 or 1)
+  self.touched[point] = true
+end
+
+local function is_better(a, b)
+  if a.mean ~= b.mean then return a.mean < b.mean end
+  return a.point.number < b.point.number
+end
+
+local function is_earlier(a, b)
+  return a.point.number < b.point.number
+end
+
+-- Where in a sorted list an item is, or would be.
+local function place_of(list, item, is_before)
+  local low, high = 1, #list + 1
+  while low < high do
+    local middle = (low + high) // 2
+    if is_before(list[middle], item) then low = middle + 1 else high = middle end
   end
-  table.sort(list, function(a, b)
-    if a.mean ~= b.mean then return a.mean < b.mean end
-    return a.point.number < b.point.number
-  end)
-  for i = #list, rivals_max + 1, -1 do list[i] = nil end
+  return low
+end
+
+-- A point with its mean and the sum of squares about it; nil where it cannot be weighed.
+local function weighed(point)
+  local n, mean, own = 0, 0.0, 0.0
+  for _, value in ipairs(point.values) do
+    n = n + 1
+    local delta = value - mean
+    mean = mean + delta / n
+    own = own + delta * (value - mean)
+  end
+  return n > 0 and not point.failed and { point = point, n = n, mean = mean, own = own } or nil
+end
+
+local function move(self, point, item)
+  local was = self.item_of[point]
+  if was then table.remove(self.ranked, place_of(self.ranked, was, is_better)) end
+  if was and was.n > 1 then table.remove(self.repeated, place_of(self.repeated, was, is_earlier)) end
+  if item then table.insert(self.ranked, place_of(self.ranked, item, is_better), item) end
+  if item and item.n > 1 then table.insert(self.repeated, place_of(self.repeated, item, is_earlier), item) end
+  self.item_of[point] = item
+end
+
+local function sort_anew(self)
+  self.ranked, self.repeated = {}, {}
+  for _, item in next, self.item_of do
+    self.ranked[#self.ranked + 1] = item
+    if item.n > 1 then self.repeated[#self.repeated + 1] = item end
+  end
+  table.sort(self.ranked, is_better)
+  table.sort(self.repeated, is_earlier)
+end
+
+-- The best points, each { point, n, mean, asked }; the sum of squares of all about their means, and
+-- its degrees of freedom.
+local function weigh(self)
+  local is_few = self.count <= few
+  for point in next, self.touched do
+    local item = weighed(point)
+    if is_few then move(self, point, item) else self.item_of[point] = item end
+  end
+  if not is_few then sort_anew(self) end
+  self.touched, self.count = {}, 0
+  local list, squares, freedom = {}, 0, 0
+  for _, item in ipairs(self.repeated) do
+    squares, freedom = squares + item.own, freedom + item.n - 1
+  end
+  for i = 1, math.min(rivals_max, #self.ranked) do
+    local item = self.ranked[i]
+    list[i] = { point = item.point, n = item.n, mean = item.mean, asked = item.n + item.point.pending }
+  end
   return list, squares, freedom
+end
+
+-- A board of these points, unless they are one.
+local function board_of(points)
+  if getmetatable(points) == board then return points end
+  local all = race.board()
+  for _, point in ipairs(points) do all:touch(point) end
+  return all
 end
 
 local function add_chances(list, squares, freedom)
@@ -81,7 +153,7 @@ end
 -- standard deviation of a value, nil where no point has two), freedom }; chances are nil, too,
 -- then. nil where no point has a value.
 function race.standing(points)
-  local list, squares, freedom = weigh(points)
+  local list, squares, freedom = weigh(board_of(points))
   if #list == 0 then return nil end
   if #list == 1 then list[1].chance = 1 elseif freedom > 0 then add_chances(list, squares, freedom) end
   return { points = list, freedom = freedom, noise = freedom > 0 and math.sqrt(squares / freedom) or nil }
@@ -119,10 +191,10 @@ local function rival_of(list, variance, freedom, max)
 end
 
 -- The point to run again, nil where none is to be, and why: "sure", "spent" (the budget), "few"
--- (there are not two points), "even" (all that may be the best have all their seeds). asked: how
--- many repeats were decided on before.
+-- (there are not two points), "even" (all that may be the best have all their seeds). points: a list,
+-- or their board; asked: how many repeats were decided on before.
 function race.choose(points, options, asked)
-  local list, squares, freedom = weigh(points)
+  local list, squares, freedom = weigh(board_of(points))
   if #list < 2 then return nil, "few" end
   if freedom >= freedom_min and is_sure(list, squares, freedom, options.sure) then return nil, "sure" end
   if asked >= options.runs then return nil, "spent" end

@@ -50,6 +50,43 @@ test("it is over where one is surely the best, the budget is spent, or nothing c
   equal({ choice({ point(1, { 1, 1 }), point(2, { 1, 1, 1 }) }) }, { nil, "even" }, "no noise, and equal")
 end)
 
+-- A race of many points with a board of their own, of which one and now and then many change at a time.
+test("a board that is kept gives the decisions of the points as they are, and orders them once", function()
+  local points, board, more = {}, race.board(), options { max = 9, runs = 1000, sure = 0.999 }
+  local function draw(number, i) return core.uniform(3, number * 100 + i, "value") + number % 7 / 7 end
+  local function change(one)
+    one.values[#one.values + 1] = draw(one.number, #one.values)
+    one.failed = core.uniform(4, one.number * 100 + #one.values, "failed") < 0.02
+    board:touch(one)
+  end
+  for i = 1, 200 do points[i] = point(201 - i, {}) end
+  for i = 1, 150 do change(points[i]) end
+  for turn = 1, 120 do
+    for i = 1, turn % 40 == 0 and 30 or turn % 3 do change(points[(turn * 37 + i * 11) % 200 + 1]) end
+    local from_board, why = race.choose(board, more, turn)
+    local from_list, also = race.choose(points, more, turn)
+    equal({ from_board and from_board.number, why }, { from_list and from_list.number, also })
+    if from_board then from_board.pending = (from_board.pending + 1) % 3 end
+    local one, other = race.standing(board), race.standing(points)
+    equal({ one.noise, one.freedom, #one.points }, { other.noise, other.freedom, #other.points })
+    for i, item in ipairs(one.points) do
+      equal({ item.point.number, item.mean, item.chance }, { other.points[i].point.number, other.points[i].mean,
+        other.points[i].chance })
+    end
+  end
+  -- and what has not changed is not weighed again
+  local looks, values = 0, points[1].values
+  points[1].values = setmetatable({}, { __index = function(_, i)
+    looks = looks + 1
+    return values[i]
+  end })
+  race.choose(board, more, 0)
+  equal(looks, 0)
+  board:touch(points[1])
+  race.choose(board, more, 0)
+  assert(looks > 0)
+end)
+
 test("options are checked", function()
   equal(options(), { max = 5, min = 1, runs = 16, sure = 0.95 })
   tap.contains(tap.raises(options, { min = 5 }), "seeds.max: expected more than min, which is 5")

@@ -84,15 +84,15 @@ static void what_a_race_decides_and_sees_is_numbered(void **state)
 		check_ok(pio_store_proposal_add(f.store, sweep, number, number == 1 ? "{}" : "{\"x\":1}", 0, &err));
 		check_ok(pio_store_proposal_run_add(f.store, sweep, number, 1, run, &err));
 	}
-	check_ok(pio_store_repeat_observe(f.store, sweep, 2, 1, 0.5, &err));
-	check_ok(pio_store_repeat_add(f.store, sweep, 2, 2, run, 1, &err));
-	check_fails(pio_store_repeat_add(f.store, sweep, 2, 2, run, 1, &err), PIO_EEXIST,
+	check_ok(pio_store_repeat_observe(f.store, sweep, 2, 1, 1, 0.5, &err));
+	check_ok(pio_store_repeat_add(f.store, sweep, 2, 2, run, 1, 1, &err));
+	check_fails(pio_store_repeat_add(f.store, sweep, 2, 2, run, 1, 1, &err), PIO_EEXIST,
 	            "proposal 2 runs with seed 2 already");
-	check_ok(pio_store_repeat_observe(f.store, sweep, 1, 1, (double)NAN, &err));
-	check_ok(pio_store_repeat_observe(f.store, sweep, 2, 1, 9, &err)); /* the first stands */
+	check_ok(pio_store_repeat_observe(f.store, sweep, 1, 1, 2, (double)NAN, &err));
+	check_ok(pio_store_repeat_observe(f.store, sweep, 2, 1, 3, 9, &err)); /* the first stands */
 	int64_t change = 0;
 	check_ok(pio_store_change_add(&change, f.store, sweep, "drop", "{}", "why", &err));
-	check_ok(pio_store_repeat_add(f.store, sweep, 1, 2, run, 2, &err));
+	check_ok(pio_store_repeat_add(f.store, sweep, 1, 2, run, 2, 2, &err));
 	assert_string_equal(sql_text(f.store, "SELECT group_concat(number || ' ' || seed || ' ' || coalesce(asked,"
 	                             " '-') || ' ' || coalesce(seen || '/' || changed, '-') || ' ' ||"
 	                             " coalesce(observed, '-') || ' ' || coalesce(value, '-'), ', ')"

@@ -2,6 +2,7 @@
 local json = require "pioche.core.json"
 local fields = require "pioche.fields"
 local format = require "pioche.format"
+local history = require "pioche.sweep.history"
 local race = require "pioche.race"
 local repeats = require "pioche.sweep.repeats"
 local tables = require "pioche.table"
@@ -18,13 +19,13 @@ function standing.of(store, sweep)
   local options, goal = sweep.spec.race, sweep.spec.goal
   if not options then return nil end
   local rows, names, asked = repeats.rows(store, sweep.id), {}, 0
-  local aside = repeats.aside(rows, math.huge)
+  local aside = repeats.aside(history.changes(store, sweep.id, 0), math.huge)
   for _, row in ipairs(rows) do
     names[row.number] = names[row.number] or {}
     if not aside[row.ulid] then table.insert(names[row.number], row.name) end
     asked = math.max(asked, row.asked or 0)
   end
-  local found = race.standing(repeats.points(rows, goal))
+  local found = race.standing(repeats.board(rows, goal, aside))
   if not found then return nil end
   local sign = goal.goal == "maximize" and -1 or 1
   local result = { points = {}, noise = found.noise, repeats = asked }
