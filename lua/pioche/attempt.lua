@@ -74,7 +74,7 @@ end
 local function launch_of(self, job)
   local options = job.spec.launch
   -- Here there is no other node, and in a pool its place is chosen already.
-  if launcher.choose(options) ~= "slurm" or pools.takes(job) then return options end
+  if launcher.choose(options) ~= "slurm" or pools.takes(job.spec) then return options end
   local names, lines = nodes.excluded(self.store, sys.now_ns())
   for _, line in ipairs(lines) do self.progress:say("%s", line) end
   local seen = {}

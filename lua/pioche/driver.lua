@@ -57,6 +57,12 @@ local function take_lease(ctx, store)
   check(ok, message, word)
 end
 
+-- What waits, the runs of each sweep in a lane of their own: whether they have room, and a pool, is the
+-- same for them all.
+local function new_queue()
+  return queue.new(function(job) return job.spec end)
+end
+
 -- Open a session for a loaded recipe, or, without one, for the runs that the store
 -- has. options: again (run everything anew), extends (a sweep goes on from the one before it).
 function driver.open(ctx, self, options)
@@ -65,7 +71,7 @@ function driver.open(ctx, self, options)
   take_lease(ctx, store)
   local session = setmetatable({ ctx = ctx, recipe = self, store = store, again = options.again,
     extends = options.extends, prepared = {}, folders = {}, interrupts = 0, bad = {},
-    queue = queue.new() }, session_methods)
+    queue = new_queue() }, session_methods)
   session:nothing_runs()
   local lib_dir = check(sys.lib_dir())
   session.supervisor = check(launch.supervisor(store,
@@ -377,9 +383,9 @@ end
 local function on_pool(self, event)
   local spec, status, why = pools.on_event(self, event)
   if not spec then return end
-  for place, job in self.queue:each() do
+  for place, job, lane in self.queue:each() do
     if pools.is_of(job, spec) then
-      self.queue:take(place)
+      self.queue:take(place, lane)
       self:finish(job, status, why)
       self.progress:say("%s %s: %s", job.name, status, why)
     end
@@ -429,24 +435,33 @@ function session_methods:is_over(job)
   self.active_of[job.spec] = self.active_of[job.spec] - 1
 end
 
--- May another run of this one's sweep start?
-local function has_room(self, job)
-  return (self.active_of[job.spec] or 0) < job.spec.launch.parallel
+-- May another run of a sweep start?
+local function has_room(self, spec)
+  return (self.active_of[spec] or 0) < spec.launch.parallel
 end
 
 -- The next job that can start, and its place where that is in a pool. What waits for
 -- a place there does not keep others back.
 local function next_ready(self, now)
   if self.queue:count() == 0 then return nil end
-  local waiting, ready, places = {}, {}, {}
-  for at, job in self.queue:each() do
-    local is_ready, is_packed = job.ready_ns <= now and has_room(self, job), pools.takes(job)
-    if is_ready and not is_packed then return self.queue:take(at) end
+  local waiting, ready, places, counts = {}, {}, {}, {}
+  -- Of those of a sweep that wait for a pool no more are looked at, there, than so many.
+  local function is_wanted(spec)
+    local is_packed, count = pools.takes(spec), counts[spec] or 0
+    return has_room(self, spec) and (not is_packed or count < pools.looked_at_max)
+      or is_packed and #waiting < pools.looked_at_max
+  end
+  for at, job, lane in self.queue:each(is_wanted) do
+    local is_ready, is_packed = job.ready_ns <= now and has_room(self, job.spec), pools.takes(job.spec)
+    if is_ready and not is_packed then return self.queue:take(at, lane) end
     if is_packed then waiting[#waiting + 1] = job end
-    if is_ready then ready[#ready + 1], places[#places + 1] = job, at end
+    if is_ready then
+      ready[#ready + 1], places[#places + 1] = job, { at, lane }
+      counts[job.spec] = (counts[job.spec] or 0) + 1
+    end
   end
   local i, place = pools.next(self, ready)
-  if i then return self.queue:take(places[i]), place end
+  if i then return self.queue:take(table.unpack(places[i])), place end
   pools.provide(self, ready, waiting)
   return nil, nil, #ready > 0
 end
@@ -467,7 +482,7 @@ end
 -- their progress; those that are done are left alone.
 local function line_up(self, jobs, parallel, of)
   local done = of.done or 0
-  self.queue, self.delayed, self.paused, self.judges = queue.new(), {}, {}, {}
+  self.queue, self.delayed, self.paused, self.judges = new_queue(), {}, {}, {}
   self:nothing_runs()
   for _, job in ipairs(jobs) do
     if is_done(job) then
@@ -542,7 +557,7 @@ local function next_job(self, more)
   if not job then return nil end
   if is_done(job) then
     self.progress.done = self.progress.done + 1
-  elseif pools.takes(job) then
+  elseif pools.takes(job.spec) then
     self.queue:add(job) -- it gets its place at the next round
   else
     return job

@@ -12,18 +12,18 @@ local nodes = require "pioche.nodes"
 local pool = require "pioche.pool"
 local sys = require "pioche.core.sys"
 
-local pools = {}
+-- looked_at_max: of those that wait, so many are looked at.
+local pools = { looked_at_max = 1000 }
 
 local check = errors.check
 local excluded_ns <const> = 5000000000 -- how old what is known of bad nodes may be
-local wants_max <const> = 1000         -- of those that wait, so many are looked at
 local barren_max <const> = 3           -- pools in a row that started nothing
 local end_ms <const> = 30000
 local of_slower <const>, start_s <const> = 1.2, 10
 
--- Is this run to be packed into one?
-function pools.takes(job)
-  return job.spec.launch.pool ~= nil and launcher.choose(job.spec.launch) == "slurm"
+-- Are the runs of a spec (driver.lua) to be packed into one?
+function pools.takes(spec)
+  return spec.launch.pool ~= nil and launcher.choose(spec.launch) == "slurm"
 end
 
 -- What the run's pool is asked for, as text: who asks the same shares it.
@@ -120,7 +120,7 @@ end
 -- One more has finished.
 function pools.learn(session, job)
   local self, key = session.pools, learned_key(job)
-  if not pools.takes(job) or self.learned[key] == nil then return end
+  if not pools.takes(job.spec) or self.learned[key] == nil then return end
   local row = check(session.store:one("SELECT sum(ended_ns - started_ns) / 1e9 AS seconds FROM attempt"
     .. " WHERE run_id = ? AND started_ns IS NOT NULL", job.id))
   self.learned[key] = math.max(self.learned[key] or 0, row.seconds or 0)
@@ -179,7 +179,7 @@ function pools.next(session, jobs)
     local wants, numbers = {}, {}
     if is_open(p) then mark_bad(session, p) end
     for i, job in ipairs(jobs) do
-      if #wants == wants_max or not is_open(p) then break end
+      if #wants == pools.looked_at_max or not is_open(p) then break end
       if spec_of(job) == p.spec then
         wants[#wants + 1], numbers[#numbers + 1] = want_of(session, p, job), i
       end
@@ -267,12 +267,12 @@ end
 -- use any more.
 function pools.provide(session, ready, waiting)
   local list, now, used = session.pools.list, sys.now_ns(), {}
-  for number = 1, math.min(#ready, wants_max) do
+  for number = 1, math.min(#ready, pools.looked_at_max) do
     local is_served = false
     for _, p in ipairs(list) do is_served = is_served or serves(session, p, ready[number], now) end
     if not is_served then submit(session, ready[number]) end
   end
-  for number = 1, math.min(#waiting, wants_max) do
+  for number = 1, math.min(#waiting, pools.looked_at_max) do
     for _, p in ipairs(list) do used[p] = used[p] or serves(session, p, waiting[number], now) end
   end
   for _, p in ipairs(#waiting > 0 and list or {}) do
@@ -318,7 +318,7 @@ function pools.on_event(session, event)
 end
 
 function pools.is_of(job, spec)
-  return pools.takes(job) and spec_of(job) == spec
+  return pools.takes(job.spec) and spec_of(job) == spec
 end
 
 -- Nothing is left to do: pools in which nothing runs end. Not for ever: each does so
