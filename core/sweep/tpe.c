@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "sweep/order.h"
 #include "sweep/tpe_side.h"
 
 enum { UNDER_WAY, FINISHED, DROPPED };
@@ -17,6 +18,7 @@ struct pio_tpe {
 	int axes_count;
 	pio_tpe_track *tracks;
 	size_t count, capacity;    /* slots */
+	size_t ordered;            /* so many of them stand in the tracks' orders */
 	double *value;             /* of each slot, once it is finished; INFINITY: it failed */
 	uint8_t *state;            /* of each slot: UNDER_WAY, FINISHED or DROPPED */
 	uint32_t *ranked;          /* finished slots by value, then by slot */
@@ -57,6 +59,7 @@ int pio_tpe_new(pio_tpe **out, const pio_axis *axes, int axes_count, const pio_t
 		return rc;
 	}
 	tpe->axes_count = axes_count;
+	tpe->above.is_never_drawn = true;
 	for (int a = 0; a < axes_count; a++)
 		tpe->tracks[a].axis = axes[a];
 	*out = tpe;
@@ -149,8 +152,6 @@ int pio_tpe_add(size_t *slot, pio_tpe *tpe, const double *point, pio_err *err)
 		pio_tpe_track *track = &tpe->tracks[a];
 		track->x[n] = pio_axis_snap(&track->axis, point[a]);
 		track->sigma[n] = -1;
-		if (track->axis.kind != PIO_AXIS_CHOICE)
-			insert(track->order, n, place_after(track->order, n, track->x, track->x[n]), (uint32_t)n);
 	}
 	tpe->state[n] = UNDER_WAY;
 	tpe->side[n] = NEITHER;
@@ -211,6 +212,29 @@ size_t pio_tpe_finished(const pio_tpe *tpe)
 
 /* ---- proposing ----------------------------------------------------------------------- */
 
+static int compare_slots(const void *context, uint32_t a, uint32_t b)
+{
+	const double *x = context;
+	return x[a] != x[b] ? (x[a] < x[b] ? -1 : 1) : (a > b) - (a < b);
+}
+
+/* Put the slots that are new where they belong along each axis: each alone where they are few. */
+static void put_in_order(pio_tpe *tpe)
+{
+	bool is_few = MANY * (tpe->count - tpe->ordered) <= tpe->count;
+	for (int a = 0; a < tpe->axes_count; a++) {
+		pio_tpe_track *track = &tpe->tracks[a];
+		if (track->axis.kind == PIO_AXIS_CHOICE)
+			continue;
+		for (size_t n = tpe->ordered; n < tpe->count; n++)
+			insert(track->order, n,
+			       is_few ? place_after(track->order, n, track->x, track->x[n]) : n, (uint32_t)n);
+		if (!is_few)
+			pio_order_sort(track->order, tpe->members, tpe->count, compare_slots, track->x);
+	}
+	tpe->ordered = tpe->count;
+}
+
 static int build(pio_tpe *tpe, pio_tpe_side *side, uint8_t which, pio_err *err)
 {
 	size_t count = 0;
@@ -225,6 +249,11 @@ static int change(pio_tpe *tpe, pio_err *err)
 {
 	pio_tpe_side *sides[] = { [ABOVE] = &tpe->above, [BELOW] = &tpe->below };
 	int n = tpe->axes_count, rc = 0;
+	size_t counts[NEITHER + 1] = { 0 };
+	for (size_t slot = 0; slot < tpe->count; slot++)
+		counts[tpe->wanted[slot]]++;
+	pio_tpe_side_expect(&tpe->above, counts[ABOVE]);
+	pio_tpe_side_expect(&tpe->below, counts[BELOW]);
 	for (size_t slot = 0; slot < tpe->count; slot++)
 		if (tpe->side[slot] != tpe->wanted[slot] && tpe->side[slot] != NEITHER)
 			pio_tpe_side_take(sides[tpe->side[slot]], tpe->tracks, n, (uint32_t)slot);
@@ -254,6 +283,8 @@ static int split(pio_tpe *tpe, pio_err *err)
 	tpe->is_built = false;
 	if (!is_change && tpe->count > 0)
 		memcpy(tpe->side, tpe->wanted, tpe->count);
+	if (!is_change)
+		put_in_order(tpe);
 	int rc = is_change ? change(tpe, err) : build(tpe, &tpe->above, ABOVE, err);
 	if (!rc && !is_change)
 		rc = build(tpe, &tpe->below, BELOW, err);

@@ -6,7 +6,6 @@
 #include "sweep/real.h"
 #include "sweep/tpe_side.h"
 
-#define FAR 8.0                    /* in widths: there a cell's mass is as good as its density */
 #define NEGLIGIBLE 37.0            /* e^-37 is below half a unit in the last place of 1 */
 #define BLOCK 128                  /* kernels whose numbers, and whose logs of all candidates, stay near */
 
@@ -78,115 +77,36 @@ void pio_tpe_side_draw(double *points, int points_count, const pio_tpe_side *sid
 
 /* ---- scoring --------------------------------------------------------------------------- */
 
-/* A cell of a whole number. */
-typedef struct cell {
-	double x, from, to, log_width;
-} cell;
-
-/* log of sigma times the mass that kernels have in a cell, before the bounds cut; `at` says which. */
-static void near_logs(double *logs, const pio_tpe_class *classes, const uint32_t *at, size_t n, const cell *c)
-{
-	double sign[BLOCK], sigma[BLOCK], ends[2 * BLOCK], *a = ends, *b = ends + n;
-	for (size_t i = 0; i < n; i++) {
-		double mu = classes[at[i]].mu;
-		sigma[i] = classes[at[i]].sigma;
-		/* both ends far up: their tails, which have digits left */
-		a[i] = (c->from - mu) / sigma[i];
-		sign[i] = a[i] > 0 ? -1 : 1;
-		a[i] *= sign[i];
-		b[i] = sign[i] * ((c->to - mu) / sigma[i]);
-	}
-	pio_real_ndtrs(ends, ends, 2 * n);
-	for (size_t i = 0; i < n; i++)
-		a[i] = sign[i] * (b[i] - a[i]) * sigma[i];
-	pio_real_logs(a, a, n);
-	for (size_t i = 0; i < n; i++)
-		logs[at[i]] = a[i];
-}
-
-/* Square distances from a cell, in widths. */
-PIO_WIDER static void distances(double *restrict squares, const pio_tpe_class *restrict classes, size_t n,
-                                double x)
-{
-	for (size_t i = 0; i < n; i++) {
-		double z = (x - classes[i].mu) / classes[i].sigma;
-		squares[i] = z * z;
-	}
-}
-
-static void cell_logs(double *logs, const pio_tpe_class *classes, size_t n, const cell *c)
-{
-	uint32_t near[BLOCK];
-	size_t count = 0;
-	double far_log = c->log_width - PIO_REAL_HALF_LOG_2PI;
-	distances(logs, classes, n, c->x);
-	for (size_t i = 0; i < n; i++) {
-		near[count] = (uint32_t)i;
-		count += logs[i] <= FAR * FAR;
-		logs[i] = far_log - 0.5 * logs[i];
-		if (count == BLOCK || i + 1 == n) {
-			near_logs(logs, classes, near, count, c);
-			count = 0;
-		}
-	}
-}
-
 /* How an axis adds to the logs of a candidate. */
-typedef struct term {
+struct pio_tpe_term {
 	double x;
 	double seen, other;        /* of a choice */
 	const double *table;       /* of cells that are wide: by class of kernel; else NULL */
-} term;
+};
 
-/* Where a cell is wide beside the narrowest kernel its mass is looked up, a number that
- * several candidates have once; else the density in its middle will do. */
-static size_t fill_table(term *terms, pio_tpe_side *side, const pio_axis *axis, int a, int axes_count,
-                         int candidate, size_t used)
-{
-	term *t = &terms[candidate * axes_count + a];
-	double from, to;
-	pio_axis_cell(&from, &to, axis, t->x);
-	if (to - from <= 0.5 * (axis->high - axis->low) / PIO_TPE_FINEST)
-		return used;
-	for (int i = 0; i < candidate && !t->table; i++)
-		if (terms[i * axes_count + a].x == t->x)
-			t->table = terms[i * axes_count + a].table;
-	if (t->table)
-		return used;
-	double *table = side->tables + used;
-	size_t n = side->classes_count[a];
-	cell_logs(table, side->classes[a], n, &(cell){ t->x, from, to, pio_real_log(to - from) });
-	t->table = table;
-	return used + n;
-}
+typedef struct pio_tpe_term term;
 
 static int fill_terms(term *terms, pio_tpe_side *side, const pio_tpe_track *tracks, int axes_count,
                       const double *points, int points_count, pio_err *err)
 {
-	size_t room = 0, used = 0;
-	for (int a = 0; a < axes_count; a++)
-		if (tracks[a].axis.kind == PIO_AXIS_WHOLE)
-			room += side->classes_count[a] * (size_t)points_count;
-	if (room > side->tables_capacity) {
-		double *grown = pio_realloc(side->tables, room * sizeof *grown);
-		if (!grown)
-			return pio_fail(err, PIO_ENOMEM, "out of memory for %zu masses", room);
-		side->tables = grown;
-		side->tables_capacity = room;
-	}
 	for (int a = 0; a < axes_count; a++) {
 		const pio_axis *axis = &tracks[a].axis;
+		bool is_whole = axis->kind == PIO_AXIS_WHOLE;
+		size_t classes = is_whole ? side->classes_count[a] : 0;
+		int rc = is_whole ? pio_tpe_cells_reserve(&side->cells[a], (size_t)points_count, classes, err) : 0;
+		if (rc)
+			return rc;
 		term like = { .x = 0 };
 		if (axis->kind == PIO_AXIS_CHOICE)
 			pio_tpe_choice_logs(&like.seen, &like.other, axis, side->count);
 		for (int i = 0; i < points_count; i++) {
 			like.x = points[i * axes_count + a];
+			if (is_whole)
+				like.table = pio_tpe_cells_logs(&side->cells[a], axis, like.x, side->classes[a],
+				                                classes);
 			terms[i * axes_count + a] = like;
-			if (axis->kind == PIO_AXIS_WHOLE)
-				used = fill_table(terms, side, axis, a, axes_count, i, used);
 		}
 	}
-	assert(used <= room);
 	return 0;
 }
 
@@ -258,9 +178,11 @@ static void add_axis(double *logs, const pio_tpe_side *side, const pio_tpe_track
 }
 
 /* A sum of exponentials that is kept as sum * e^max. */
-typedef struct log_sum {
+struct pio_tpe_sum {
 	double max, sum;
-} log_sum;
+};
+
+typedef struct pio_tpe_sum log_sum;
 
 PIO_WIDER static double max_of(const double *logs, size_t n)
 {
@@ -279,6 +201,31 @@ PIO_WIDER static double max_of(const double *logs, size_t n)
 	return best;
 }
 
+/* Those of n logs that count beside the largest, less that, and their weights; how many. Most do
+ * not, and are passed over several at a time. */
+PIO_WIDER static size_t keep(double *kept, double *of, const double *logs, const double *weight, size_t n,
+                             double max)
+{
+	enum { LANES = 8 };
+	double least = max - NEGLIGIBLE;
+	size_t count = 0;
+	for (size_t first = 0; first < n; first += LANES) {
+		size_t end = first + LANES < n ? first + LANES : n;
+		int is_any = 0;
+		if (end == first + LANES)
+			for (size_t i = 0; i < LANES; i++)
+				is_any |= logs[first + i] > least;
+		if (!is_any && end == first + LANES)
+			continue;
+		for (size_t k = first; k < end; k++) {
+			kept[count] = logs[k] - max;
+			of[count] = weight[k];
+			count += logs[k] > least;
+		}
+	}
+	return count;
+}
+
 static void add_logs(log_sum *total, const double *logs, const double *weight, size_t n)
 {
 	double max = max_of(logs, n);
@@ -289,12 +236,7 @@ static void add_logs(log_sum *total, const double *logs, const double *weight, s
 		total->sum *= pio_real_exp(total->max - max);
 	total->max = max;
 	double kept[BLOCK], of[BLOCK];
-	size_t count = 0;
-	for (size_t k = 0; k < n; k++) {
-		kept[count] = logs[k] - max;
-		of[count] = weight[k];
-		count += logs[k] > max - NEGLIGIBLE;
-	}
+	size_t count = keep(kept, of, logs, weight, n, max);
 	pio_real_exps(kept, kept, count);
 	for (size_t k = 0; k < count; k++)
 		total->sum += of[k] * kept[k];
@@ -313,26 +255,36 @@ static void add_block(log_sum *totals, double *logs, const pio_tpe_side *side, c
 		add_logs(&totals[i], logs + i * BLOCK, side->weight + first, n);
 }
 
+static int reserve_scores(pio_tpe_side *side, int axes_count, size_t points, pio_err *err)
+{
+	if (points <= side->scored_max)
+		return 0;
+	pio_tpe_side_free_scores(side);
+	side->terms = pio_alloc(points * (size_t)axes_count * sizeof *side->terms + 1);
+	side->sums = pio_alloc(points * sizeof *side->sums);
+	side->logs = pio_alloc(points * BLOCK * sizeof *side->logs);
+	if (!side->terms || !side->sums || !side->logs)
+		return pio_fail(err, PIO_ENOMEM, "out of memory for %zu candidates", points);
+	side->scored_max = points;
+	return 0;
+}
+
 int pio_tpe_side_score(double *log_density, pio_tpe_side *side, const pio_tpe_track *tracks,
                        int axes_count, const double *points, int points_count, pio_err *err)
 {
 	size_t kernels = side->count + 1;
-	term *terms = pio_alloc((size_t)points_count * (size_t)axes_count * sizeof *terms + 1);
-	log_sum *totals = pio_alloc((size_t)points_count * sizeof *totals);
-	double *logs = pio_alloc((size_t)points_count * BLOCK * sizeof *logs);
-	int rc = terms && totals && logs ? 0 : pio_fail(err, PIO_ENOMEM, "out of memory for %d candidates",
-	                                                points_count);
+	int rc = reserve_scores(side, axes_count, (size_t)points_count, err);
 	if (!rc)
-		rc = fill_terms(terms, side, tracks, axes_count, points, points_count, err);
-	for (int i = 0; i < points_count && !rc; i++)
-		totals[i] = (log_sum){ -INFINITY, 0 };
-	for (size_t first = 0; first < kernels && !rc; first += BLOCK)
-		add_block(totals, logs, side, tracks, axes_count, terms, points_count, first,
+		rc = fill_terms(side->terms, side, tracks, axes_count, points, points_count, err);
+	if (rc)
+		return rc;
+	log_sum *sums = side->sums;
+	for (int i = 0; i < points_count; i++)
+		sums[i] = (log_sum){ -INFINITY, 0 };
+	for (size_t first = 0; first < kernels; first += BLOCK)
+		add_block(sums, side->logs, side, tracks, axes_count, side->terms, points_count, first,
 		          kernels - first < BLOCK ? kernels - first : BLOCK);
-	for (int i = 0; i < points_count && !rc; i++)
-		log_density[i] = totals[i].max + pio_real_log(totals[i].sum / side->weights);
-	pio_free(terms);
-	pio_free(totals);
-	pio_free(logs);
-	return rc;
+	for (int i = 0; i < points_count; i++)
+		log_density[i] = sums[i].max + pio_real_log(sums[i].sum / side->weights);
+	return 0;
 }

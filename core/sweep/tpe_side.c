@@ -9,6 +9,7 @@
 
 #define WEIGHT_RECENT 25           /* so many of the newest points count fully */
 #define BLOCK 64                   /* kernels whose bounds are worked out together */
+#define FAR 8.5                    /* widths beyond which there is less than 2^-54 of a kernel */
 #define CLASSES_SPARE 32           /* so many classes may be out of use, and as many as are in use */
 
 int pio_tpe_side_init(pio_tpe_side *side, int axes_count, pio_err *err)
@@ -20,9 +21,10 @@ int pio_tpe_side_init(pio_tpe_side *side, int axes_count, pio_err *err)
 	                        .class_of = pio_calloc(n + 1, sizeof *side->class_of),
 	                        .classes = pio_calloc(n + 1, sizeof *side->classes),
 	                        .classes_count = pio_calloc(n + 1, sizeof *side->classes_count),
-	                        .classes_used = pio_calloc(n + 1, sizeof *side->classes_used) };
+	                        .classes_used = pio_calloc(n + 1, sizeof *side->classes_used),
+	                        .cells = pio_calloc(n + 1, sizeof *side->cells) };
 	if (side->mu && side->inverse && side->sorted && side->class_of && side->classes &&
-	    side->classes_count && side->classes_used)
+	    side->classes_count && side->classes_used && side->cells)
 		return 0;
 	pio_tpe_side_fini(side, 0);
 	return pio_fail(err, PIO_ENOMEM, "out of memory for %d parameters", axes_count);
@@ -36,6 +38,7 @@ void pio_tpe_side_fini(pio_tpe_side *side, int axes_count)
 		pio_free(side->sorted[a]);
 		pio_free(side->class_of[a]);
 		pio_free(side->classes[a]);
+		pio_tpe_cells_fini(&side->cells[a]);
 	}
 	pio_free(side->mu);
 	pio_free(side->inverse);
@@ -48,8 +51,20 @@ void pio_tpe_side_fini(pio_tpe_side *side, int axes_count)
 	pio_free(side->slot);
 	pio_free(side->place);
 	pio_free(side->base);
-	pio_free(side->tables);
+	pio_free(side->cells);
+	pio_tpe_side_free_scores(side);
 	*side = (pio_tpe_side){ .count = 0 };
+}
+
+void pio_tpe_side_free_scores(pio_tpe_side *side)
+{
+	pio_free(side->terms);
+	pio_free(side->sums);
+	pio_free(side->logs);
+	side->terms = NULL;
+	side->sums = NULL;
+	side->logs = NULL;
+	side->scored_max = 0;
 }
 
 static bool resize(void *array, size_t count, size_t item_bytes)
@@ -106,28 +121,44 @@ static double width_at(const pio_tpe_side *side, const pio_tpe_track *track, int
 	double range = axis->high - axis->low, mu = track->x[sorted[at]];
 	double left = at > 0 ? mu - track->x[sorted[at - 1]] : n > 1 ? 0 : mu - axis->low;
 	double right = at + 1 < n ? track->x[sorted[at + 1]] - mu : n > 1 ? 0 : axis->high - mu;
-	double width = left > right ? left : right, finest = range / finest_part(n);
+	double width = left > right ? left : right, finest = range / side->part;
 	return width < finest ? finest : width > range ? range : width;
 }
 
-/* What the bounds cut off of the kernels of a few slots, whose widths are new. */
-static void bound(pio_tpe_track *track, const uint32_t *slots, size_t n)
+/* What the bounds cut off of the kernels of a few slots, whose widths are new. Where both are far,
+ * that is less than a number near 1 can show. */
+static void bound(const pio_tpe_side *side, pio_tpe_track *track, const uint32_t *slots, size_t n)
 {
-	double ends[2 * BLOCK], *low = ends, *high = ends + n;
+	double ends[2 * BLOCK], norms[BLOCK];
+	uint32_t near[BLOCK];
+	size_t count = 0;
 	for (size_t i = 0; i < n; i++) {
-		double x = track->x[slots[i]], sigma = track->sigma[slots[i]];
-		low[i] = (track->axis.low - x) / sigma;
-		high[i] = (track->axis.high - x) / sigma;
+		uint32_t slot = slots[i];
+		double x = track->x[slot], sigma = track->sigma[slot];
+		double low = (track->axis.low - x) / sigma, high = (track->axis.high - x) / sigma;
+		track->below[slot] = NAN;
+		track->inside[slot] = 1;
+		near[count] = slot;
+		ends[2 * count] = low;
+		ends[2 * count + 1] = high;
+		count += !side->is_never_drawn || low > -FAR || high < FAR;
 	}
-	pio_real_ndtrs(ends, ends, 2 * n);
-	for (size_t i = 0; i < n; i++) {
-		track->below[slots[i]] = low[i];
-		track->inside[slots[i]] = high[i] - low[i];
-		high[i] = track->sigma[slots[i]] * (high[i] - low[i]);
+	pio_real_ndtrs(ends, ends, 2 * count);
+	for (size_t i = 0; i < count; i++) {
+		track->below[near[i]] = ends[2 * i];
+		track->inside[near[i]] = ends[2 * i + 1] - ends[2 * i];
 	}
-	pio_real_logs(high, high, n);
 	for (size_t i = 0; i < n; i++)
-		track->norm[slots[i]] = high[i];
+		norms[i] = track->sigma[slots[i]] * track->inside[slots[i]];
+	pio_real_logs(norms, norms, n);
+	for (size_t i = 0; i < n; i++)
+		track->norm[slots[i]] = norms[i];
+}
+
+/* Is that known of a slot, if its width is this one? */
+static bool is_bound(const pio_tpe_side *side, const pio_tpe_track *track, uint32_t slot, double sigma)
+{
+	return track->sigma[slot] == sigma && (side->is_never_drawn || !isnan(track->below[slot]));
 }
 
 /* ---- all of it ----------------------------------------------------------------------- */
@@ -157,12 +188,12 @@ static void fit_axis(pio_tpe_side *side, pio_tpe_track *track, int a)
 	for (size_t at = 0; at < side->count; at++) {
 		uint32_t slot = side->sorted[a][at], kernel = side->place[slot];
 		double sigma = width_at(side, track, a, at);
-		if (track->sigma[slot] != sigma) {
+		if (!is_bound(side, track, slot, sigma)) {
 			track->sigma[slot] = sigma;
 			wider[wider_count++] = slot;
 		}
 		if (wider_count == BLOCK) {
-			bound(track, wider, wider_count);
+			bound(side, track, wider, wider_count);
 			wider_count = 0;
 		}
 		side->mu[a][kernel] = track->x[slot];
@@ -170,11 +201,12 @@ static void fit_axis(pio_tpe_side *side, pio_tpe_track *track, int a)
 		if (is_whole)
 			side->class_of[a][kernel] = class_after(side, a, track->x[slot], sigma);
 	}
-	bound(track, wider, wider_count);
+	bound(side, track, wider, wider_count);
 	if (is_whole)
 		side->class_of[a][side->count] =
 			class_after(side, a, 0.5 * (axis->low + axis->high), axis->high - axis->low);
 	side->classes_used[a] = side->classes_count[a];
+	pio_tpe_cells_forget(&side->cells[a]);
 }
 
 static void fit(pio_tpe_side *side, pio_tpe_track *tracks, int axes_count)
@@ -188,7 +220,6 @@ static void fit(pio_tpe_side *side, pio_tpe_track *tracks, int axes_count)
 		for (size_t k = 0; k < side->count; k++)
 			side->base[k] -= tracks[a].norm[side->slot[k]];
 	}
-	side->fitted = side->count;
 	side->is_stale = false;
 }
 
@@ -266,6 +297,7 @@ int pio_tpe_side_build(pio_tpe_side *side, pio_tpe_track *tracks, int axes_count
 				side->sorted[a][sorted++] = tracks[a].order[i];
 	}
 	side->is_stale = true;
+	pio_tpe_side_expect(side, count);
 	pio_tpe_side_ready(side, tracks, axes_count);
 	return 0;
 }
@@ -348,9 +380,9 @@ static void refit(pio_tpe_side *side, pio_tpe_track *tracks, int axes_count, int
 	pio_tpe_track *track = &tracks[a];
 	uint32_t slot = side->sorted[a][at], kernel = side->place[slot];
 	double sigma = width_at(side, track, a, at);
-	if (track->sigma[slot] != sigma) {
+	if (!is_bound(side, track, slot, sigma)) {
 		track->sigma[slot] = sigma;
-		bound(track, &slot, 1);
+		bound(side, track, &slot, 1);
 	}
 	side->inverse[a][kernel] = PIO_REAL_SQRT_HALF / sigma;
 	if (track->axis.kind == PIO_AXIS_WHOLE)
@@ -358,11 +390,11 @@ static void refit(pio_tpe_side *side, pio_tpe_track *tracks, int axes_count, int
 	rebase(side, tracks, axes_count, kernel);
 }
 
-/* As the number of points is another one: is the narrowest width, too? */
-static void recount(pio_tpe_side *side, size_t count)
+void pio_tpe_side_expect(pio_tpe_side *side, size_t count)
 {
-	side->count = count;
-	side->is_stale = side->is_stale || finest_part(count) != finest_part(side->fitted);
+	double part = finest_part(count);
+	side->is_stale = side->is_stale || part != side->part;
+	side->part = part;
 }
 
 int pio_tpe_side_put(pio_tpe_side *side, pio_tpe_track *tracks, int axes_count, uint32_t slot, pio_err *err)
@@ -376,7 +408,7 @@ int pio_tpe_side_put(pio_tpe_side *side, pio_tpe_track *tracks, int axes_count, 
 	shift_kernels(side, tracks, axes_count, kernel + 1, kernel);
 	side->slot[kernel] = slot;
 	side->place[slot] = (uint32_t)kernel;
-	recount(side, n + 1);
+	side->count = n + 1;
 	for (int a = 0; a < axes_count; a++) {
 		side->mu[a][kernel] = tracks[a].x[slot];
 		if (tracks[a].axis.kind == PIO_AXIS_CHOICE)
@@ -402,7 +434,7 @@ void pio_tpe_side_take(pio_tpe_side *side, pio_tpe_track *tracks, int axes_count
 	size_t kernel = side->place[slot], n = side->count;
 	assert(kernel < n && side->slot[kernel] == slot);
 	shift_kernels(side, tracks, axes_count, kernel, kernel + 1);
-	recount(side, n - 1);
+	side->count = n - 1;
 	for (int a = 0; a < axes_count; a++) {
 		if (tracks[a].axis.kind == PIO_AXIS_CHOICE)
 			continue;

@@ -14,6 +14,7 @@
 #include "base/err.h"
 #include "sweep/axis.h"
 #include "sweep/draw.h"
+#include "sweep/tpe_cells.h"
 
 #define PIO_TPE_FINEST 100         /* no kernel is narrower than this part of its range */
 #define PIO_TPE_BROAD_BELOW 0.30853753872598689637 /* ndtr(-1/2): the broad kernel is as wide as its range */
@@ -29,11 +30,6 @@ typedef struct pio_tpe_track {
 	double *sigma, *below, *inside, *norm;
 } pio_tpe_track;
 
-/* Kernels of a whole number that are the same: many points share few numbers. */
-typedef struct pio_tpe_class {
-	double mu, sigma;
-} pio_tpe_class;
-
 typedef struct pio_tpe_side {
 	size_t count, capacity;    /* points; there is one kernel more */
 	double *weight, *base;     /* of each kernel; the weights sum up to `weights` */
@@ -41,24 +37,32 @@ typedef struct pio_tpe_side {
 	uint32_t *slot;            /* of each kernel but the last */
 	uint32_t *place;           /* of each slot that is in it, its kernel */
 	size_t places;
-	size_t fitted;             /* how many points there were when all widths were worked out */
-	bool is_stale;             /* they must be again */
+	double part;               /* no kernel is narrower than its range / part */
+	bool is_stale;             /* all widths must be worked out again */
+	bool is_never_drawn;       /* so what the bounds cut off far away need not be known */
 	double **mu, **inverse;    /* of each axis: of each kernel, sqrt(1/2) / sigma */
 	uint32_t **sorted;         /* of each axis with an order: slots by coordinate, then by slot */
 	uint32_t **class_of;       /* of each axis of whole numbers: of each kernel */
 	pio_tpe_class **classes;
-	size_t *classes_count, *classes_used; /* some are out of use since `fitted`; none was then */
-	double *tables;            /* of pio_tpe_side_score */
-	size_t tables_capacity;
+	size_t *classes_count, *classes_used; /* some are out of use since all widths were worked out */
+	pio_tpe_cells *cells;      /* of each axis of whole numbers */
+	/* of pio_tpe_side_score: of each candidate, and of a block of kernels for each */
+	struct pio_tpe_term *terms;
+	struct pio_tpe_sum *sums;
+	double *logs;
+	size_t scored_max;
 } pio_tpe_side;
 
 int pio_tpe_side_init(pio_tpe_side *side, int axes_count, pio_err *err);
+void pio_tpe_side_free_scores(pio_tpe_side *side);
 void pio_tpe_side_fini(pio_tpe_side *side, int axes_count);
 /* Make the mixture of `count` of the slots 0..slots-1, in their order. */
 int pio_tpe_side_build(pio_tpe_side *side, pio_tpe_track *tracks, int axes_count,
                        const uint32_t *members, size_t count, size_t slots, pio_err *err);
-/* A point that is not in it comes, or one that is goes; then, before the mixture is used:
- * pio_tpe_side_ready. When no memory is left, build it anew. */
+/* How many points it is about to have; then, one after another, a point that is not in it comes,
+ * or one that is goes; then, before the mixture is used: pio_tpe_side_ready. When no memory is
+ * left, build it anew. */
+void pio_tpe_side_expect(pio_tpe_side *side, size_t count);
 int pio_tpe_side_put(pio_tpe_side *side, pio_tpe_track *tracks, int axes_count, uint32_t slot, pio_err *err);
 void pio_tpe_side_take(pio_tpe_side *side, pio_tpe_track *tracks, int axes_count, uint32_t slot);
 void pio_tpe_side_ready(pio_tpe_side *side, pio_tpe_track *tracks, int axes_count);
