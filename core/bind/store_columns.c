@@ -1,4 +1,5 @@
 /* Reading the store from Lua: very many rows, of which few values are asked for. */
+#include <limits.h>
 #include <string.h>
 
 #include "bind/store.h"
@@ -65,6 +66,15 @@ static void new_types(lua_State *L)
 	lua_pop(L, 2);
 }
 
+/* The collector sees a pointer: it is told how much there is behind that, so that it comes as soon
+ * as if Lua had allocated it. */
+static void tell_collector(lua_State *L, const pio_columns *columns)
+{
+	size_t kilobytes = pio_columns_bytes(columns) / 1024;
+	if (kilobytes > 0)
+		lua_gc(L, LUA_GCSTEP, kilobytes < INT_MAX ? (int)kilobytes : INT_MAX);
+}
+
 /* columns(sql, ...) -> { name = column }, where column[i] is the value of row i, made when it is
  * asked for, and #column how many rows there are */
 static int store_columns(lua_State *L)
@@ -92,6 +102,8 @@ static int store_columns(lua_State *L)
 		lua_setiuservalue(L, -2, 1);
 		lua_setfield(L, -2, sqlite3_column_name(statement, i));
 	}
+	if (!rc)
+		tell_collector(L, *slot);
 	int pushed = rc ? pio_bind_fail(L, &err) : code == SQLITE_DONE ? 1 : pio_bind_sql_fail(L, db, code);
 	pio_bind_statement_finish(L, holder);
 	return pushed;

@@ -97,6 +97,12 @@ size_t pio_columns_rows(const pio_columns *columns)
 	return columns->rows;
 }
 
+size_t pio_columns_bytes(const pio_columns *columns)
+{
+	return sizeof *columns + columns->cell_room * sizeof *columns->cells + columns->type_room +
+	       columns->texts.capacity;
+}
+
 pio_column_value pio_columns_get(const pio_columns *columns, size_t row, int column)
 {
 	assert(row < columns->rows && column >= 0 && column < columns->count);

@@ -29,6 +29,8 @@ void pio_columns_free(pio_columns *columns);
  * leaves the rows before it as they are. */
 int pio_columns_add(pio_columns *columns, sqlite3_stmt *statement, pio_err *err);
 size_t pio_columns_rows(const pio_columns *columns);
+/* How much memory they take. */
+size_t pio_columns_bytes(const pio_columns *columns);
 pio_column_value pio_columns_get(const pio_columns *columns, size_t row, int column);
 
 #endif
