@@ -333,6 +333,7 @@ local function undoable(progress, fn)
   local ok, made = pcall(transaction, progress.session.store, fn)
   if ok then return made end
   history_of.seen, history_of.number, history_of.stale = seen, number, true
+  if progress.racing then progress.racing:forget() end
   progress.open = table.move(open, 1, count, 1, {})
   error(made, 0)
 end
@@ -374,9 +375,8 @@ end
 
 -- Take up what an earlier session proposed and observed, in the same order.
 local function resume(progress)
-  history.check_whole(progress.session.store, progress.spec.sweep_id)
-  progress.jobs = sweep_jobs.new(progress, progress.session:job_fields(progress.spec))
   local rows = progress.history:resume()
+  progress.jobs = sweep_jobs.new(progress, progress.session:job_fields(progress.spec))
   local numbers, lineages, observed = rows.number, rows.lineage, rows.observed
   for place = 1, #numbers do
     local number = numbers[place]

@@ -15,15 +15,19 @@ methods.__index = methods
 local check = errors.check
 
 -- What is stopped is over where it was this sweep's rule that said so. Of a run that was made
--- anew the newest one counts.
+-- anew the newest one counts. Of the runs that are over, nearly all, none is looked at: those that are
+-- not are told by indexes.
 local over = [[
   SELECT q.number AS number, q.seed AS seed, q.run_id AS id
-    FROM proposal_run q JOIN run r ON r.id = q.run_id
-   WHERE q.sweep_id = ?1 AND q.asked IS NULL
-     AND (r.status = 'finished' OR r.status = 'stopped' AND EXISTS (SELECT 1 FROM rung g
-           WHERE g.sweep_id = ?1 AND g.run_id = r.id AND g.verdict = 'stop'))
-     AND NOT EXISTS (SELECT 1 FROM run n
-           WHERE n.identity = r.identity AND n.generation > 1 AND n.generation > r.generation)
+    FROM proposal_run q
+   WHERE q.sweep_id = ?1 AND q.asked IS NULL AND q.run_id NOT IN (
+           SELECT id FROM run WHERE status IN ('planned', 'queued', 'running', 'failed', 'cancelled')
+           UNION ALL
+           SELECT r.id FROM run r WHERE r.status = 'stopped' AND NOT EXISTS (SELECT 1 FROM rung g
+             WHERE g.sweep_id = ?1 AND g.run_id = r.id AND g.verdict = 'stop')
+           UNION ALL
+           SELECT r.id FROM run n JOIN run r ON r.identity = n.identity AND r.generation < n.generation
+            WHERE n.generation > 1)
    ORDER BY q.number, q.seed]]
 
 local run_sql = "SELECT e.name || '-' || r.number AS name, r.status AS status, r.identity AS identity"

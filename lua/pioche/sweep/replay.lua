@@ -84,7 +84,8 @@ end
 return function(ctx, words)
   local store = ctx.reading()
   local sweep = find.one(store, words[1])
-  history.check_whole(store, sweep.id)
+  history.check_whole(store, sweep.id,
+    check(store:columns("SELECT number FROM proposal WHERE sweep_id = ? ORDER BY number", sweep.id)).number)
   local plans = load(sweep, table.move(words, 2, #words, 1, {}))
   local difference, made = proposals(store, sweep, plans)
   local what = difference and ("proposal %d"):format(difference.number)
