@@ -444,24 +444,23 @@ end
 -- a place there does not keep others back.
 local function next_ready(self, now)
   if self.queue:count() == 0 then return nil end
-  local waiting, ready, places, counts = {}, {}, {}, {}
+  local waiting, ready, places, lanes, counts = {}, {}, {}, {}, {}
   -- Of those of a sweep that wait for a pool no more are looked at, there, than so many.
   local function is_wanted(spec)
-    local is_packed, count = pools.takes(spec), counts[spec] or 0
-    return has_room(self, spec) and (not is_packed or count < pools.looked_at_max)
-      or is_packed and #waiting < pools.looked_at_max
+    if not pools.takes(spec) then return has_room(self, spec) end
+    return #waiting < pools.looked_at_max or (counts[spec] or 0) < pools.looked_at_max and has_room(self, spec)
   end
   for at, job, lane in self.queue:each(is_wanted) do
     local is_ready, is_packed = job.ready_ns <= now and has_room(self, job.spec), pools.takes(job.spec)
     if is_ready and not is_packed then return self.queue:take(at, lane) end
     if is_packed then waiting[#waiting + 1] = job end
     if is_ready then
-      ready[#ready + 1], places[#places + 1] = job, { at, lane }
-      counts[job.spec] = (counts[job.spec] or 0) + 1
+      local n = #ready + 1
+      ready[n], places[n], lanes[n], counts[job.spec] = job, at, lane, (counts[job.spec] or 0) + 1
     end
   end
   local i, place = pools.next(self, ready)
-  if i then return self.queue:take(table.unpack(places[i])), place end
+  if i then return self.queue:take(places[i], lanes[i]), place end
   pools.provide(self, ready, waiting)
   return nil, nil, #ready > 0
 end
