@@ -1,5 +1,6 @@
 -- What searches find with rules that stop runs, on learning curves that are functions: lines
--- of JSON for stopping.py. Environment: SEARCH, RULE, CURVES, SEEDS, BUDGETS (in whole runs).
+-- of JSON for stopping.py. Environment: SEARCH, RULE, CURVES, SEEDS, BUDGETS (in whole runs); CHECK=1
+-- for each curve's losses at a few points.
 --
 -- Nothing is launched and no store is there: four workers walk along their curves from rung to
 -- rung, each step taking one unit of time, and search and rule are told what a session tells.
@@ -23,17 +24,17 @@ local function rule_of(name)
     { key = "loss", goal = "minimize" })
 end
 
-local function sampler_of(name, seed, runs)
+local function sampler_of(curve, name, seed, runs)
   local module = require("pioche.samplers." .. name)
-  local space = space_of.compile(box, {}, curves.space(space_of))
+  local space = space_of.compile(box, {}, curve.space(space_of))
   return module.new(space, module.check({ box = box, at = {} }, { runs = runs, seed = seed }),
-    { goals = 1, constraints = 0 })
+    { goals = 1, constraints = 0, workers = workers })
 end
 
 -- One sweep: the true end of what would be taken for the best, after each budget.
 local function run(curve, search, rule_name, seed, budgets)
   local last = budgets[#budgets] * steps
-  local sampler, rule = sampler_of(search, seed, 40 * budgets[#budgets]), rule_of(rule_name)
+  local sampler, rule = sampler_of(curve, search, seed, 40 * budgets[#budgets]), rule_of(rule_name)
   local arrivals, active, number, spent = {}, {}, 0, 0
   local best, results = { told = math.huge, far = 0 }, {}
   local function of_rung(step)
@@ -94,6 +95,20 @@ local function run(curve, search, rule_name, seed, budgets)
   sys.write(1, json.encode { seed = seed, ends = json.array(results), points = number } .. "\n")
 end
 
+local function check(name)
+  local curve, values = curves[name], {}
+  for _, shift in ipairs { 0, 0.35, 0.8 } do
+    local params = {}
+    for i, parameter in ipairs(curve.names) do params[parameter] = (0.13 + 0.29 * (i - 1) + shift) % 1 end
+    for _, step in ipairs { 3, 27, 81 } do values[#values + 1] = curve.loss(params, step, 7) end
+  end
+  sys.write(1, json.encode { curve = name, values = json.array(values) } .. "\n")
+end
+
+if os.getenv("CHECK") then
+  for _, name in ipairs { "parallel", "crossing", "misleading", "power", "tempting" } do check(name) end
+  return
+end
 local budgets = {}
 for budget in os.getenv("BUDGETS"):gmatch("[%d.]+") do budgets[#budgets + 1] = tonumber(budget) end
 for seed = 1, math.tointeger(os.getenv("SEEDS")) do
