@@ -123,30 +123,44 @@ static double *check_values(lua_State *L, int index, size_t count)
 	return values;
 }
 
-/* model:learn(slots, values, calls) */
+/* The doubts at `index`, one a value, in a userdata that is pushed; NULL where there are none. */
+static double *check_doubts(lua_State *L, int index, size_t count)
+{
+	if (lua_isnoneornil(L, index))
+		return NULL;
+	double *doubts = check_values(L, index, count);
+	for (size_t i = 0; i < count; i++)
+		luaL_argcheck(L, doubts[i] >= 0, index, "a doubt is not below 0");
+	return doubts;
+}
+
+/* model:learn(slots, values, calls, doubts) */
 static int gp_learn(lua_State *L)
 {
 	pio_bind_gp *box = pio_bind_gp_get(L);
 	size_t count;
+	lua_settop(L, 5);
 	double *rows = check_rows(L, box, 2, &count), *values = check_values(L, 3, count);
+	double *doubts = check_doubts(L, 5, count);
 	int calls = (int)luaL_checkinteger(L, 4);
 	pio_err err = PIO_ERR_INIT;
-	int rc = pio_gp_learn(box->gp, rows, values, count, calls, &err);
+	int rc = pio_gp_learn(box->gp, rows, values, doubts, count, calls, &err);
 	if (rc)
 		return pio_bind_fail(L, &err);
 	lua_pushboolean(L, 1);
 	return 1;
 }
 
-/* model:know(slots, values, pending slots) */
+/* model:know(slots, values, pending slots, doubts) */
 static int gp_know(lua_State *L)
 {
 	pio_bind_gp *box = pio_bind_gp_get(L);
 	size_t count, pending_count;
+	lua_settop(L, 5);
 	double *rows = check_rows(L, box, 2, &count), *values = check_values(L, 3, count);
-	double *pending = check_rows(L, box, 4, &pending_count);
+	double *doubts = check_doubts(L, 5, count), *pending = check_rows(L, box, 4, &pending_count);
 	pio_err err = PIO_ERR_INIT;
-	if (pio_gp_know(box->gp, rows, values, count, pending, pending_count, &err))
+	if (pio_gp_know(box->gp, rows, values, doubts, count, pending, pending_count, &err))
 		return pio_bind_fail(L, &err);
 	lua_pushboolean(L, 1);
 	return 1;

@@ -18,6 +18,7 @@
 #define NOISE_MIN 1e-6             /* unless the view says otherwise */
 #define LENGTH_MIN 5e-3
 #define LENGTH_MAX 1e3
+#define DOUBT_MAX 1e3              /* standardized: it tells nothing then */
 
 struct pio_gp {
 	int axes_count;
@@ -29,6 +30,7 @@ struct pio_gp {
 	double *rows;                      /* in units, row by row */
 	double *columns;                   /* the same, axis by axis */
 	double *z, *alpha, *work;          /* values; solutions; of one row each */
+	double *doubt;                     /* the variance of each value, in parts of that of all */
 	double *fitted;                    /* what the model thinks of what is known */
 	double *matrix, *inverse, *slope;  /* count x count */
 	double noise, mean, variance;
@@ -63,13 +65,14 @@ static void drop_rows(pio_gp *gp)
 	pio_free(gp->rows);
 	pio_free(gp->columns);
 	pio_free(gp->z);
+	pio_free(gp->doubt);
 	pio_free(gp->alpha);
 	pio_free(gp->fitted);
 	pio_free(gp->work);
 	pio_free(gp->matrix);
 	pio_free(gp->inverse);
 	pio_free(gp->slope);
-	gp->rows = gp->columns = gp->z = gp->alpha = gp->fitted = gp->work = NULL;
+	gp->rows = gp->columns = gp->z = gp->doubt = gp->alpha = gp->fitted = gp->work = NULL;
 	gp->matrix = gp->inverse = gp->slope = NULL;
 	gp->capacity = gp->count = gp->known = 0;
 }
@@ -91,14 +94,15 @@ static int reserve(pio_gp *gp, size_t count, pio_err *err)
 	gp->rows = pio_alloc(n * d * sizeof(double));
 	gp->columns = pio_alloc(n * d * sizeof(double));
 	gp->z = pio_alloc(n * sizeof(double));
+	gp->doubt = pio_alloc(n * sizeof(double));
 	gp->alpha = pio_alloc(n * sizeof(double));
 	gp->fitted = pio_alloc(n * sizeof(double));
 	gp->work = pio_alloc(2 * n * sizeof(double));
 	gp->matrix = pio_alloc(n * n * sizeof(double));
 	gp->inverse = pio_alloc(n * n * sizeof(double));
 	gp->slope = pio_alloc(n * n * sizeof(double));
-	if (!gp->rows || !gp->columns || !gp->z || !gp->alpha || !gp->fitted || !gp->work || !gp->matrix ||
-	    !gp->inverse || !gp->slope) {
+	if (!gp->rows || !gp->columns || !gp->z || !gp->doubt || !gp->alpha || !gp->fitted || !gp->work ||
+	    !gp->matrix || !gp->inverse || !gp->slope) {
 		drop_rows(gp);
 		return pio_fail(err, PIO_ENOMEM, "out of memory for a model of %zu points", n);
 	}
@@ -141,6 +145,18 @@ static void put_row(pio_gp *gp, size_t row, const double *point)
 	pio_gp_unit(unit, gp, point);
 	for (int a = 0; a < gp->axes_count; a++)
 		gp->columns[(size_t)a * gp->capacity + row] = unit[a];
+}
+
+/* Points, and values standardized, of which doubts are in parts of the variance then. */
+static void put_rows(pio_gp *gp, const double *points, const double *values, const double *doubts, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		put_row(gp, i, points + i * (size_t)gp->axes_count);
+	gp->unit = pio_standard(gp->z, &gp->zero, gp->work, values, count, gp->view.is_plain);
+	for (size_t i = 0; i < count; i++) {
+		double doubt = doubts && gp->unit > 0 ? fmin(doubts[i] / gp->unit, DOUBT_MAX) : 0;
+		gp->doubt[i] = doubt * doubt;
+	}
 }
 
 /* ---- covariance ------------------------------------------------------------------------- */
@@ -202,7 +218,7 @@ static void fill(pio_gp *gp, double noise)
 	for (size_t i = 0; i < n; i++) {
 		double *row = gp->matrix + i * n, *slope = gp->slope + i * n;
 		distances(row, gp, gp->rows + i * (size_t)gp->axes_count, i + 1, n);
-		row[i] = 1 + noise;
+		row[i] = 1 + noise + gp->doubt[i];
 		slope[i] = 0;
 		covariances(row + i + 1, slope + i + 1, n - i - 1, gp->view.is_smooth);
 	}
@@ -361,8 +377,8 @@ static double likelihood(double *gradient, const double *theta, void *context)
 	return -0.5 * (double)n * pio_real_log(gp->variance) - 0.5 * log_det + prior(gradient, gp, theta);
 }
 
-int pio_gp_learn(pio_gp *gp, const double *points, const double *values, size_t count, int calls,
-                 pio_err *err)
+int pio_gp_learn(pio_gp *gp, const double *points, const double *values, const double *doubts, size_t count,
+                 int calls, pio_err *err)
 {
 	int rc = reserve(gp, count, err), d = gp->axes_count;
 	if (rc)
@@ -370,9 +386,7 @@ int pio_gp_learn(pio_gp *gp, const double *points, const double *values, size_t 
 	double low[PIO_GP_AXES_MAX + 1], high[PIO_GP_AXES_MAX + 1], best_theta[PIO_GP_AXES_MAX + 1];
 	double best = -INFINITY;
 	gp->count = gp->known = count;
-	for (size_t i = 0; i < count; i++)
-		put_row(gp, i, points + i * (size_t)d);
-	gp->unit = pio_standard(gp->z, &gp->zero, gp->work, values, count, gp->view.is_plain);
+	put_rows(gp, points, values, doubts, count);
 	for (int a = 0; a <= d; a++) {
 		low[a] = pio_real_log(a < d ? LENGTH_MIN : gp->view.noise_min);
 		high[a] = a < d ? pio_real_log(LENGTH_MAX) : 0;
@@ -424,20 +438,18 @@ static int settle(pio_gp *gp, pio_err *err)
 /* What the model thinks of each known point. */
 static void fit(pio_gp *gp)
 {
-	for (size_t i = 0; i < gp->known; i++) /* R alpha = z - mean, and R has the noise on its diagonal */
-		gp->fitted[i] = gp->z[i] - gp->noise * gp->alpha[i];
+	for (size_t i = 0; i < gp->known; i++) /* R alpha = z - mean, with noise on R's diagonal */
+		gp->fitted[i] = gp->z[i] - (gp->noise + gp->doubt[i]) * gp->alpha[i];
 }
 
-int pio_gp_know(pio_gp *gp, const double *points, const double *values, size_t count,
+int pio_gp_know(pio_gp *gp, const double *points, const double *values, const double *doubts, size_t count,
                 const double *pending, size_t pending_count, pio_err *err)
 {
 	size_t d = (size_t)gp->axes_count;
 	int rc = reserve(gp, count + pending_count, err);
 	if (rc)
 		return rc;
-	for (size_t i = 0; i < count; i++)
-		put_row(gp, i, points + i * d);
-	gp->unit = pio_standard(gp->z, &gp->zero, gp->work, values, count, gp->view.is_plain);
+	put_rows(gp, points, values, doubts, count);
 	gp->count = gp->known = count;
 	rc = settle(gp, err);
 	if (rc)
@@ -453,6 +465,7 @@ int pio_gp_know(pio_gp *gp, const double *points, const double *values, size_t c
 		put_row(gp, count + i, pending + i * d);
 		pio_gp_predict(&mean, &deviation, NULL, NULL, gp, gp->rows + (count + i) * d);
 		gp->z[count + i] = mean;
+		gp->doubt[count + i] = 0;
 	}
 	gp->count = count + pending_count;
 	rc = settle(gp, err);

@@ -43,16 +43,17 @@ typedef struct pio_gp_view {
 void pio_gp_look(pio_gp *gp, const pio_gp_view *view);
 
 /* Points are rows of one coordinate an axis, NAN where that is not there. values: the lower
- * the better; not finite: it failed, and is as bad as the worst. */
+ * the better; not finite: it failed, and is as bad as the worst. doubts: by how much each value may be off,
+ * its deviation, beside the noise of all; NULL: by nothing. */
 
 /* Learn lengths and noise; `calls` of the likelihood at most. */
-int pio_gp_learn(pio_gp *gp, const double *points, const double *values, size_t count, int calls,
-                 pio_err *err);
+int pio_gp_learn(pio_gp *gp, const double *points, const double *values, const double *doubts, size_t count,
+                 int calls, pio_err *err);
 /* Or let them be these: lengths of each axis in parts of its range. */
 void pio_gp_set(pio_gp *gp, const double *lengths, double noise);
 /* Take these for known. `pending` more points are under way, and taken to come out as the
  * model expects: there is less to learn near them. */
-int pio_gp_know(pio_gp *gp, const double *points, const double *values, size_t count,
+int pio_gp_know(pio_gp *gp, const double *points, const double *values, const double *doubts, size_t count,
                 const double *pending, size_t pending_count, pio_err *err);
 
 /* ---- of what it knows: a point is in units, as pio_gp_unit gives it -------------------- */

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """What pioche fits to results, beside SciPy: Student's t, chances of being the best, the end
-of a learning curve, scaling laws, and what a search within constraints expects."""
+of a learning curve, scaling laws, what a search within constraints expects, and what a run that was
+stopped promises."""
 import json
 import os
 import subprocess
@@ -198,6 +199,103 @@ def test_a_search_within_constraints_expects_what_scipy_does():
         ours = subprocess.run([os.path.join(BUILD, "tests", "lua_host"), p.path("ours.lua")], env=p.env,
                               capture_output=True, text=True, check=True).stdout
         done = subprocess.run([python, "-c", EXPECTED], input=ours, capture_output=True, text=True, check=False)
+        assert done.returncode == 0 and done.stdout == "agreed\n", done.stderr
+
+
+# Curves whose speed is a parameter's: links from rung 3 to 9 and from there to the end, and what runs
+# that came to the one or the other promise.
+STOPPED = """
+local core, json = require "pioche.core.sweep", require "pioche.core.json"
+local axes = { { kind = "real", low = 0, high = 1 }, { kind = "real", low = -1, high = 1 } }
+local promise, runs = require("pioche.promise").new(axes), {}
+local out = { links = json.array {}, runs = json.array {}, asked = json.array {} }
+for n = 1, 40 do
+  local x, y = core.uniform(1, n, "x"), 2 * core.uniform(1, n, "y") - 1
+  local final, slow = (x - 0.3) ^ 2, 1.5 + y
+  local at = { [3] = final + 2 / (3 * slow), [9] = n <= 30 and 1.3 * final + 1 / (9 * slow) + 0.02 * x or nil,
+    [math.huge] = n <= 18 and final or nil }
+  runs[n] = { values = { x, y }, at = at }
+  out.runs[n] = json.array { x, y, at[3], at[9] or false, at[math.huge] or false }
+end
+promise:draw(runs, { 3, 9 }, math.huge)
+for i, rung in ipairs { 3, 9 } do
+  local link = promise.links[rung]
+  out.links[i] = { lengths = json.array(link.lengths), noise = link.noise }
+end
+for n = 19, 40 do
+  local value, deviation = promise:of(runs[n].at, runs[n].values)
+  out.asked[#out.asked + 1] = json.array { n, value or false, deviation or false }
+end
+print(json.encode(out))
+"""
+
+PROMISED = """
+import json, sys
+import numpy as np
+ours = json.load(sys.stdin)
+
+def kernel(a, b, lengths):
+    r = np.sqrt(5 * (((a[:, None] - b[None]) / lengths) ** 2).sum(2))
+    return (1 + r + r * r / 3) * np.exp(-r)
+
+def unit(runs, x, ends):
+    low, high = ends
+    u = np.clip((x - (low + high) / 2) / ((high - low) / 2), -3, 3)
+    return np.column_stack([runs[:, 0], (runs[:, 1] + 1) / 2, (u + 3) / 6])
+
+runs = ours["runs"]
+links = []
+for at, to, said in ((2, 3, ours["links"][0]), (3, 4, ours["links"][1])):
+    both = np.array([run for run in runs if run[at] is not False and run[to] is not False], float)
+    x, y, n = both[:, at], both[:, to], len(both)
+    xx, xy, yy = ((x - x.mean()) ** 2).sum(), ((x - x.mean()) * (y - y.mean())).sum(), ((y - y.mean()) ** 2).sum()
+    variance = (yy - xy ** 2 / xx) / (n - 2)
+    slope = (xy + variance) / (xx + variance)          # a slope of 1 +- 1 is what is known before
+    off = y - y.mean() - slope * (x - x.mean())
+    width = np.sqrt((off ** 2).mean())
+    lengths, noise, ends = np.array(said["lengths"]), said["noise"], (x.min(), x.max())
+    points, z, ones = unit(both, x, ends), off / width, np.ones(n)
+    inverse = np.linalg.inv(kernel(points, points, lengths) + noise * np.eye(n))
+    mean = ones @ inverse @ z / (ones @ inverse @ ones)
+    spread = (z - mean) @ inverse @ (z - mean) / n
+
+    def follow(run, value, x=x, y=y, slope=slope, width=width, points=points, z=z, inverse=inverse, mean=mean,
+               spread=spread, lengths=lengths, noise=noise, ends=ends):
+        k = kernel(unit(np.array([run[:2]]), np.array([value]), ends), points, lengths)[0]
+        line = y.mean() + slope * (value - x.mean())
+        return (line + width * (mean + k @ inverse @ (z - mean)),
+                width * np.sqrt(spread * max(1 - k @ inverse @ k, 1e-10) + noise))
+
+    links.append((follow, y.std(), y.min()))
+
+promised = 0
+for number, value, deviation in ours["asked"]:
+    run = runs[number - 1]
+    at, square = (3, 0) if run[3] is not False else (2, 0)
+    expected = run[at]
+    for follow, *_ in links[at - 2:]:
+        expected, step = follow(run, expected)
+        square += step ** 2
+    if value is False:
+        assert square > 0.64 * links[1][1] ** 2, (number, square)
+        continue
+    promised += 1
+    assert abs(value - max(expected, links[1][2])) < 1e-6, (number, value, expected)
+    assert abs(deviation - np.sqrt(square)) < 1e-6, (number, deviation, np.sqrt(square))
+assert promised > 10, promised
+print("agreed")
+"""
+
+
+def test_what_was_stopped_promises_what_numpy_makes_of_it():
+    python, why = optuna_venv.python()
+    if not python:
+        raise Skip(f"NumPy: {why}")
+    with Project(git=False) as p:
+        p.write("ours.lua", STOPPED)
+        ours = subprocess.run([os.path.join(BUILD, "tests", "lua_host"), p.path("ours.lua")], env=p.env,
+                              capture_output=True, text=True, check=True).stdout
+        done = subprocess.run([python, "-c", PROMISED], input=ours, capture_output=True, text=True, check=False)
         assert done.returncode == 0 and done.stdout == "agreed\n", done.stderr
 
 

@@ -2,6 +2,7 @@
 local tap = dofile((arg[0]:match("^.*/") or "") .. "tap.lua")
 local json = require "pioche.core.json"
 local space_of = require "pioche.space"
+local sweep = require "pioche.core.sweep"
 local test, equal = tap.test, tap.equal
 
 local functions = dofile(arg[0]:match("^(.*)/[^/]*/[^/]*$") .. "/bench/sweep_functions.lua")
@@ -360,6 +361,130 @@ test("what was stopped counts by what its rung promises, where rungs tell of the
   assert(math.abs(worse - 0.7) < 1e-9, worse)
   equal(better, 0.1, "but never better than what is known to have come of any")
   equal(told(false), nil)
+end)
+
+-- Curves of two parameters: x decides on the end, speed on the way there alone.
+local function speedy(x, speed, step)
+  return (x - 0.3) ^ 2 + 3 * (1 - speed) ^ 2 / step
+end
+
+-- What is told of a run that came to so many of the rungs 3 and 9, or to its end; nil: it failed.
+local function tell_speedy(known, number, x, speed, came)
+  local rungs = {}
+  for i, step in ipairs { 3, 9 } do
+    if i <= came then rungs[i] = { step = step, value = speedy(x, speed, step) } end
+  end
+  local is_stopped = came < 3
+  return known:observe(number, is_stopped and rungs[#rungs].value or (x - 0.3) ^ 2,
+    { status = is_stopped and "stopped" or "finished", rungs = rungs })
+end
+
+test("a parameter that decides on the speed alone is told apart from what a run promises", function()
+  local list = { { kind = "real", low = 0, high = 1 }, { kind = "real", low = 0, high = 1 } }
+  local function promises(with_axes)
+    local known, worst, wide, count = require("pioche.levels").new(8, with_axes and list or nil), 0, 0, 0
+    for n = 1, 60 do
+      local x, speed = sweep.uniform(3, n, "x"), sweep.uniform(3, n, "speed")
+      known:add(n, { x, speed })
+      tell_speedy(known, n, x, speed, n <= 45 and 3 or 1 + n % 2)
+    end
+    for n = 46, 60 do
+      local value, deviation = known:value(n)
+      if value then
+        local off = math.abs(value - (sweep.uniform(3, n, "x") - 0.3) ^ 2)
+        count, worst, wide = count + 1, math.max(worst, off), math.max(wide, deviation)
+      end
+    end
+    return count, worst, wide
+  end
+  local count, worst, wide = promises(true)
+  assert(count == 15 and worst < 0.02 and wide < 0.03, ("%d %.4g %.4g"):format(count, worst, wide))
+  assert(promises(false) == 0, "a line cannot tell")
+end)
+
+test("values of any size promise something, or nothing", function()
+  local list = { { kind = "real", low = 0, high = 1 }, { kind = "real", low = 0, high = 1 } }
+  for _, scale in ipairs { 1e-300, 1, 1e150, 1e300 } do
+    local known = require("pioche.levels").new(4, list)
+    for n = 1, 20 do
+      local x, way = n / 21, (n * 8 % 21) / 21
+      known:add(n, { x, way })
+      local rungs = { { step = 3, value = n % 6 > 0 and scale * (x + way * way) or nil } }
+      known:observe(n, n % 4 > 0 and n % 5 > 0 and scale * x or nil, { rungs = rungs,
+        status = n % 4 > 0 and "finished" or "stopped" })
+      for i = 1, n do
+        local value = known:value(i)
+        assert(not value or value - value == 0, value)
+      end
+    end
+  end
+end)
+
+-- Runs of `crossing` under successive halving: told again what is on record, with what came of it before or
+-- after others, a search goes on as it would have.
+test("where a rule stops runs, a search that takes up its own proposals goes on alike", function()
+  local given = { speed = space_of.uniform(0, 1), x = space_of.uniform(0, 1), kind = { "a", "b" } }
+  for _, name in ipairs { "gp", "auto", "tpe" } do
+    local function new() return search(name, given, { runs = 70, seed = 5 }, nil, { goals = 1, constraints = 0 }) end
+    local sampler, record, at = new(), {}, { [3] = {}, [9] = {} }
+    local function tell(one, n, row) one:observe(n, row.value, row.how) end
+    for n = 1, 56 do
+      local p = sampler:propose(n)
+      local row = { params = p, how = { status = "finished", rungs = {} } }
+      record[n] = row
+      for _, step in ipairs { 3, 9 } do
+        local better, value = 0, speedy(p.x, p.speed, step) + (p.kind == "a" and 0.2 or 0)
+        row.how.rungs[#row.how.rungs + 1], row.value = { step = step, value = value, loss = value }, value
+        for _, other in ipairs(at[step]) do better = better + (other < value and 1 or 0) end
+        table.insert(at[step], value)
+        if 3 * better > #at[step] then row.how.status, row.how.step = "stopped", step break end
+      end
+      if row.how.status == "finished" then row.value = (p.x - 0.3) ^ 2 + (p.kind == "a" and 0.2 or 0) end
+      if n > 2 then tell(sampler, n - 2, record[n - 2]) end
+      if n % 9 == 2 then
+        local again = new()
+        for k = 1, n do
+          again:adopt(k, record[k].params)
+          if k > 2 then tell(again, k - 2, record[k - 2]) end
+        end
+        local saved = json.encode(again:propose(n + 1))
+        local other = new()
+        for k = 1, n do
+          other:propose(k)
+          if k > 2 then tell(other, k - 2, record[k - 2]) end
+        end
+        equal(json.encode(other:propose(n + 1)), saved, name .. " after " .. n)
+      end
+    end
+    assert(sampler.size == 70)
+  end
+end)
+
+test("of the points that promise most those come first that the rule lets go on", function()
+  local survival = require("pioche.survival").new { { kind = "real", low = 0, high = 1 } }
+  local numbers, known = {}, {}
+  for n = 1, 30 do
+    local x = n * 7 % 31 / 31
+    numbers[n], known[n] = n, { [3] = x, [math.huge] = x < 0.4 and 1.0 or nil }
+    survival:add(n, { x })
+    if n == 4 then
+      survival:learn(numbers, known)
+      equal(survival:know(numbers, known), nil, "too few were stopped")
+    end
+  end
+  equal(survival:know(numbers, known), nil, "it learns where it is told to")
+  survival:learn(numbers, known)
+  local model = survival:know(numbers, known)
+  assert(model:predict { 0.1 } < model:predict { 0.39 } and model:predict { 0.41 } < model:predict { 0.9 })
+  local goal = require("pioche.core.sweep").gp { { kind = "real", low = 0, high = 1 } }
+  local slots, values, met = {}, {}, {}
+  for i = 1, 9 do -- both ends promise the same
+    slots[i], values[i], met[i] = goal:add { (i - 1) / 8 }, math.abs(i - 5) * -0.1, true
+  end
+  goal:learn(slots, values, 60)
+  goal:know(slots, values, {})
+  goal:search(1, 1, { candidates = 300, starts = 4, calls = 40 }, nil, { models = { model }, met = met })
+  assert(goal:candidate(1)[1] < 0.4, goal:candidate(1)[1])
 end)
 
 test("values are of their domains, and bad options are told", function()

@@ -61,14 +61,14 @@ static double kernel(const pio_gp *gp, const double *x, const double *y)
 	return (1 + r + r * r / 3) * exp(-r);
 }
 
-/* out = inverse of the covariance of n points times `right`, by elimination. */
-static void eliminate(double *out, const pio_gp *gp, const double *right, int n)
+/* out = inverse of the covariance of n points times `right`, by elimination; doubts: variances, or NULL. */
+static void eliminate(double *out, const pio_gp *gp, const double *doubts, const double *right, int n)
 {
 	static double m[points_count][points_count + 1];
 	for (int i = 0; i < n; i++) {
 		for (int j = 0; j < n; j++)
 			m[i][j] = kernel(gp, pio_gp_known(gp, (size_t)i), pio_gp_known(gp, (size_t)j)) +
-			          (i == j ? pio_gp_noise(gp) : 0);
+			          (i == j ? pio_gp_noise(gp) + (doubts ? doubts[i] : 0) : 0);
 		m[i][n] = right[i];
 	}
 	for (int k = 0; k < n; k++)
@@ -90,8 +90,8 @@ static void a_prediction_solves_the_equations(void **state)
 	pio_gp *gp = model();
 	fill(points, values, gp, points_count);
 	/* the better half stays what it is, up to scale: what is standardized is a line of it */
-	check_ok(pio_gp_learn(gp, points, values, points_count, 60, &err));
-	check_ok(pio_gp_know(gp, points, values, points_count, NULL, 0, &err));
+	check_ok(pio_gp_learn(gp, points, values, NULL, points_count, 60, &err));
+	check_ok(pio_gp_know(gp, points, values, NULL, points_count, NULL, 0, &err));
 	/* values back from the model: R alpha + mean = z, told at the points by less than the noise */
 	for (int i = 0; i < points_count; i++) {
 		double deviation;
@@ -99,7 +99,7 @@ static void a_prediction_solves_the_equations(void **state)
 		ones[i] = 1;
 	}
 	/* smoothed values s = mean + K inv(K + noise) (z - mean): from s back to z - mean */
-	eliminate(b, gp, ones, points_count);
+	eliminate(b, gp, NULL, ones, points_count);
 	for (int turn = 0; turn < 5; turn++) {
 		double unit[axes_count], point[axes_count], mean, deviation, left = 1;
 		pio_draw draw = named(turn, "there");
@@ -109,7 +109,7 @@ static void a_prediction_solves_the_equations(void **state)
 		pio_gp_unit(unit, gp, point);
 		for (int i = 0; i < points_count; i++)
 			k[i] = kernel(gp, unit, pio_gp_known(gp, (size_t)i));
-		eliminate(a, gp, k, points_count);
+		eliminate(a, gp, NULL, k, points_count);
 		pio_gp_predict(&mean, &deviation, NULL, NULL, gp, unit);
 		for (int i = 0; i < points_count; i++)
 			left -= k[i] * a[i];
@@ -128,14 +128,83 @@ static void a_prediction_solves_the_equations(void **state)
 	pio_gp_free(gp);
 }
 
+static double times(const double *a, const double *b, int n)
+{
+	double sum = 0;
+	for (int i = 0; i < n; i++)
+		sum += a[i] * b[i];
+	return sum;
+}
+
+/* Of values that are standardized as they are, mean and deviation are those of generalized least squares. */
+static void what_is_doubtful_counts_for_less(void **state)
+{
+	(void)state;
+	static double points[points_count * axes_count], values[points_count];
+	double doubts[points_count], variances[points_count], ones[points_count], a[points_count], b[points_count];
+	double k[points_count], mean = 0, square = 0, unit[axes_count] = { 0.31, 2, 0.57, 0.43 };
+	const pio_gp_view plain = { .is_plain = true, .noise_min = 1e-6 };
+	const double lengths[axes_count] = { 0.4, 1.1, 0.7, 1.5 };
+	pio_gp *gp = model();
+	fill(points, values, gp, points_count);
+	for (int i = 0; i < points_count; i++) {
+		mean += values[i] / points_count;
+		square += values[i] * values[i] / points_count;
+	}
+	double width = sqrt(square - mean * mean);
+	for (int i = 0; i < points_count; i++) {
+		values[i] = (values[i] - mean) / width;
+		doubts[i] = i % 3 == 0 ? 0.4 * i : 0;
+		variances[i] = doubts[i] * doubts[i];
+		ones[i] = 1;
+	}
+	pio_gp_look(gp, &plain);
+	pio_gp_set(gp, lengths, 1e-3);
+	check_ok(pio_gp_know(gp, points, values, doubts, points_count, NULL, 0, &err));
+	for (int i = 0; i < points_count; i++)
+		k[i] = kernel(gp, unit, pio_gp_known(gp, (size_t)i));
+	eliminate(a, gp, variances, values, points_count);
+	eliminate(b, gp, variances, ones, points_count);
+	double middle = times(a, ones, points_count) / times(b, ones, points_count);
+	double variance = 0;
+	for (int i = 0; i < points_count; i++) {
+		a[i] -= middle * b[i];
+		variance += a[i] * (values[i] - middle) / points_count;
+	}
+	double expected = middle + times(k, a, points_count), said, deviation;
+	eliminate(b, gp, variances, k, points_count);
+	pio_gp_predict(&said, &deviation, NULL, NULL, gp, unit);
+	assert_true(fabs(said - expected) < 1e-9);
+	assert_true(fabs(deviation - sqrt(variance * (1 - times(k, b, points_count)))) < 1e-9);
+	/* what is known of a point that is all but unknown is what its neighbours say */
+	doubts[3] = 1e9;
+	check_ok(pio_gp_know(gp, points, values, doubts, points_count, NULL, 0, &err));
+	pio_gp_predict(&expected, &deviation, NULL, NULL, gp, pio_gp_known(gp, 3));
+	values[3] += 1e-3;
+	check_ok(pio_gp_know(gp, points, values, doubts, points_count, NULL, 0, &err));
+	pio_gp_predict(&said, &deviation, NULL, NULL, gp, pio_gp_known(gp, 3));
+	assert_true(fabs(said - expected) < 1e-3);
+	/* learning weighs them, too: noise that is said to be there is not found again */
+	pio_draw draw = named(3, "off");
+	for (int i = 0; i < points_count; i++)
+		values[i] += doubts[i] = i % 2 ? 1.5 * (pio_draw_uniform(&draw) - 0.5) : 0;
+	for (int i = 0; i < points_count; i++)
+		doubts[i] = fabs(doubts[i]);
+	check_ok(pio_gp_learn(gp, points, values, NULL, points_count, 60, &err));
+	double noise = pio_gp_noise(gp);
+	check_ok(pio_gp_learn(gp, points, values, doubts, points_count, 60, &err));
+	assert_true(pio_gp_noise(gp) < noise / 3);
+	pio_gp_free(gp);
+}
+
 static void slopes_are_those_of_differences(void **state)
 {
 	(void)state;
 	static double points[points_count * axes_count], values[points_count];
 	pio_gp *gp = model();
 	fill(points, values, gp, points_count);
-	check_ok(pio_gp_learn(gp, points, values, points_count, 60, &err));
-	check_ok(pio_gp_know(gp, points, values, points_count - 4, points + (points_count - 4) * axes_count, 4,
+	check_ok(pio_gp_learn(gp, points, values, NULL, points_count, 60, &err));
+	check_ok(pio_gp_know(gp, points, values, NULL, points_count - 4, points + (points_count - 4) * axes_count, 4,
 	                     &err));
 	double unit[axes_count] = { 0.31, 2, 0.57, 0.43 }, of_mean[axes_count], of_deviation[axes_count];
 	double mean, deviation, m[2], s[2];
@@ -188,7 +257,7 @@ static void what_does_not_matter_gets_a_long_length(void **state)
 			points[2 * i + 1] = pio_draw_uniform(&draw);
 			values[i] = sin(7 * points[2 * i]) + noisy * 2 * (pio_draw_uniform(&draw) - 0.5);
 		}
-		check_ok(pio_gp_learn(gp, points, values, 40, 80, &err));
+		check_ok(pio_gp_learn(gp, points, values, NULL, 40, 80, &err));
 		assert_true(pio_gp_length(gp, 1) > (noisy ? 1 : 3) * pio_gp_length(gp, 0));
 		noise[noisy] = pio_gp_noise(gp);
 	}
@@ -210,15 +279,15 @@ static void it_looks_where_it_is_low_and_not_where_runs_are_under_way(void **sta
 		points[i] = 10.0 * i / 11;
 		values[i] = i == 0 ? NAN : (points[i] - 7.3) * (points[i] - 7.3);
 	}
-	check_ok(pio_gp_learn(gp, points, values, 12, 60, &err));
-	check_ok(pio_gp_know(gp, points, values, 12, NULL, 0, &err));
+	check_ok(pio_gp_learn(gp, points, values, NULL, 12, 60, &err));
+	check_ok(pio_gp_know(gp, points, values, NULL, 12, NULL, 0, &err));
 	pio_draw draw = named(1, "search");
 	check_ok(pio_gp_search(best, &found, gp, &effort, NULL, NULL, &draw, &err));
 	assert_true(found >= 1 && fabs(best[0] - 7.3) < 0.3);
 	draw = named(1, "search");
 	check_ok(pio_gp_search(again, &found, gp, &effort, NULL, NULL, &draw, &err));
 	assert_true(again[0] == best[0]);
-	check_ok(pio_gp_know(gp, points, values, 12, best, 1, &err));
+	check_ok(pio_gp_know(gp, points, values, NULL, 12, best, 1, &err));
 	draw = named(1, "search");
 	check_ok(pio_gp_search(again, &found, gp, &effort, NULL, NULL, &draw, &err));
 	assert_true(fabs(again[0] - best[0]) > 1e-4);
@@ -239,8 +308,8 @@ static void fill_limits(pio_gp **models, const double *points)
 	for (int m = 0; m < 2; m++) {
 		models[m] = model();
 		pio_gp_look(models[m], &view);
-		check_ok(pio_gp_learn(models[m], points, values[m], points_count, 60, &err));
-		check_ok(pio_gp_know(models[m], points, values[m], points_count, NULL, 0, &err));
+		check_ok(pio_gp_learn(models[m], points, values[m], NULL, points_count, 60, &err));
+		check_ok(pio_gp_know(models[m], points, values[m], NULL, points_count, NULL, 0, &err));
 	}
 }
 
@@ -310,10 +379,10 @@ static void it_looks_where_constraints_are_met(void **state)
 			is_met[i] = met[i] <= 0;
 		}
 		const pio_gp_limits limits = { .all = &model, .count = 1, .is_met = is_met };
-		check_ok(pio_gp_learn(goal, points, values, 12, 60, &err));
-		check_ok(pio_gp_know(goal, points, values, 12, NULL, 0, &err));
-		check_ok(pio_gp_learn(model, points, met, 12, 60, &err));
-		check_ok(pio_gp_know(model, points, met, 12, NULL, 0, &err));
+		check_ok(pio_gp_learn(goal, points, values, NULL, 12, 60, &err));
+		check_ok(pio_gp_know(goal, points, values, NULL, 12, NULL, 0, &err));
+		check_ok(pio_gp_learn(model, points, met, NULL, 12, 60, &err));
+		check_ok(pio_gp_know(model, points, met, NULL, 12, NULL, 0, &err));
 		pio_draw draw = named(1, "within");
 		check_ok(pio_gp_search(found, &count, goal, &effort, NULL, &limits, &draw, &err));
 		if (bound == 4)
@@ -338,9 +407,9 @@ static void a_constraint_that_is_the_same_everywhere_has_a_side(void **state)
 	check_ok(pio_gp_new(&model, &axis, 1, &err));
 	pio_gp_look(model, &view);
 	pio_gp_set(model, &length, 1e-6);
-	check_ok(pio_gp_know(model, points, same, 3, NULL, 0, &err));
+	check_ok(pio_gp_know(model, points, same, NULL, 3, NULL, 0, &err));
 	assert_true(pio_gp_log_feasible(NULL, &limits, &near) < pio_gp_log_feasible(NULL, &limits, &far));
-	check_ok(pio_gp_know(model, points, met, 3, NULL, 0, &err));
+	check_ok(pio_gp_know(model, points, met, NULL, 3, NULL, 0, &err));
 	assert_true(pio_gp_log_feasible(NULL, &limits, &near) > pio_gp_log_feasible(NULL, &limits, &far));
 	pio_gp_free(model);
 }
@@ -381,8 +450,8 @@ static void memory_that_is_out_is_an_error(void **state)
 			values[i] = points[i] = i / 6.0;
 		pio_mem_fail_at(nth);
 		int rc = pio_gp_new(&gp, &axis, 1, &err);
-		rc = rc ? rc : pio_gp_learn(gp, points, values, 6, 4, &err);
-		rc = rc ? rc : pio_gp_know(gp, points, values, 6, NULL, 0, &err);
+		rc = rc ? rc : pio_gp_learn(gp, points, values, NULL, 6, 4, &err);
+		rc = rc ? rc : pio_gp_know(gp, points, values, NULL, 6, NULL, 0, &err);
 		rc = rc ? rc : pio_gp_search(best, &found, gp, &effort, NULL, NULL, &draw, &err);
 		bool struck = pio_mem_fail_at(0) == 0;
 		pio_gp_free(gp);
@@ -406,7 +475,7 @@ static void values_of_any_size_make_the_same_model(void **state)
 		for (int i = 0; i < points_count; i++)
 			scaled[i] = ldexp(values[i], shifts[k]);
 		for (int m = 0; m < 2; m++) {
-			check_ok(pio_gp_know(gp[m], points, m ? scaled : values, points_count, NULL, 0, &err));
+			check_ok(pio_gp_know(gp[m], points, m ? scaled : values, NULL, points_count, NULL, 0, &err));
 			pio_gp_unit(unit, gp[m], points);
 			unit[0] = 0.37;
 			pio_gp_predict(&mean[m], &deviation[m], NULL, NULL, gp[m], unit);
@@ -431,7 +500,7 @@ static void numbers_too_large_to_count_come_to_an_end(void **state)
 	pio_gp *gp = NULL;
 	size_t found;
 	check_ok(pio_gp_new(&gp, &axis, 1, &err));
-	check_ok(pio_gp_know(gp, points, values, 3, NULL, 0, &err));
+	check_ok(pio_gp_know(gp, points, values, NULL, 3, NULL, 0, &err));
 	check_ok(pio_gp_search(best, &found, gp, &effort, NULL, NULL, &draw, &err));
 	pio_gp_free(gp);
 }
@@ -443,7 +512,7 @@ static void what_has_no_width_is_told(void **state)
 	double points[2] = { -1e308, 1e308 }, values[2] = { 1, 2 };
 	pio_gp *gp = NULL;
 	check_ok(pio_gp_new(&gp, &axis, 1, &err));
-	check_fails(pio_gp_know(gp, points, values, 2, NULL, 0, &err), PIO_EINVAL,
+	check_fails(pio_gp_know(gp, points, values, NULL, 2, NULL, 0, &err), PIO_EINVAL,
 	            "goes through 2 points: expected ranges of a finite width");
 	pio_gp_free(gp);
 }
@@ -452,6 +521,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_prediction_solves_the_equations),
+		cmocka_unit_test(what_is_doubtful_counts_for_less),
 		cmocka_unit_test(slopes_are_those_of_differences),
 		cmocka_unit_test(the_improvement_is_right_also_where_it_is_nothing),
 		cmocka_unit_test(what_does_not_matter_gets_a_long_length),

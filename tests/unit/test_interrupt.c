@@ -72,13 +72,13 @@ static void a_model_that_is_learned_gives_up(void **state)
 	pio_gp *gp = NULL;
 	size_t found;
 	check_ok(pio_gp_new(&gp, &axis, 1, &err));
-	check_ok(pio_gp_learn(gp, points, values, 6, 4, &err));
-	check_ok(pio_gp_know(gp, points, values, 6, NULL, 0, &err));
+	check_ok(pio_gp_learn(gp, points, values, NULL, 6, 4, &err));
+	check_ok(pio_gp_know(gp, points, values, NULL, 6, NULL, 0, &err));
 	check_ok(pio_gp_search(best, &found, gp, &effort, NULL, NULL, &draw, &err));
 	signal(SIGINT, hear);
 	pio_interrupt_begin();
 	raise(SIGINT);
-	check_fails(pio_gp_learn(gp, points, values, 6, 4, &err), PIO_ECANCELLED, "interrupted");
+	check_fails(pio_gp_learn(gp, points, values, NULL, 6, 4, &err), PIO_ECANCELLED, "interrupted");
 	check_fails(pio_gp_search(best, &found, gp, &effort, NULL, NULL, &draw, &err), PIO_ECANCELLED, "interrupted");
 	pio_interrupt_end();
 	signal(SIGINT, SIG_DFL);

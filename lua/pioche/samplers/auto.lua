@@ -9,6 +9,8 @@
 -- the Parzen estimator, which is not led astray where it is rugged, by turns; the better one's
 -- points have been of late, the more turns it gets. Where several points are under way at a time
 -- the region does not wait for the first: they begin around the middle.
+-- Where a rule stops runs more of the space is looked at before there is a model of it, as that costs little
+-- then (gp.lua).
 -- Where one of them finds a better place, the region moves there. Where there are more runs
 -- or parameters than a Gaussian process can bear, the estimator goes on alone. Several goals
 -- are for the estimator where runs are few, and for NSGA-II where there are many.
@@ -90,7 +92,7 @@ function auto.new(space, options, aims)
   if name then return child(name, space, { runs = options.runs, seed = options.seed }, aims) end
   local given = { runs = options.runs, seed = options.seed, startup = startup }
   local self = setmetatable({ adaptive = true, options = options, gp = child("gp", space, given, aims),
-    tpe = child("tpe", space, given), by = {}, values = {}, order = {}, told = 0 }, methods)
+    tpe = child("tpe", space, given), by = {}, order = {}, told = 0 }, methods)
   if has_numbers(space) then
     self.region = child("trust_region", space, { runs = options.runs, seed = options.seed }, aims)
     self.region.narrow = narrow
@@ -103,13 +105,18 @@ function auto.new(space, options, aims)
   return self
 end
 
+-- What a number came to, the lower the better, of a stopped run what it promises.
+local function value_of(self, number)
+  return self.tpe.levels:value(number) or math.huge
+end
+
 -- What speaks for each of the two: how many of its newest points are among the best fifth
 -- of all, and how many of the newest observations that were the best so far are of it.
 local function credits(self)
   local sorted, best = {}, math.huge
   local seen, good, records = { gp = 0, tpe = 0 }, { gp = 0, tpe = 0 }, { gp = 0, tpe = 0 }
   for i, number in ipairs(self.order) do
-    local value, name = self.values[number], self.by[number]
+    local value, name = value_of(self, number), self.by[number]
     if value < best and records[name] then
       records[name] = records[name] + (i > #self.order - recent and 1 or 0)
     end
@@ -121,7 +128,7 @@ local function credits(self)
     local name = self.by[number]
     if seen[name] and seen[name] < recent // 2 then
       seen[name] = seen[name] + 1
-      good[name] = good[name] + (self.values[number] <= sorted[(#sorted + 4) // 5] and 1 or 0)
+      good[name] = good[name] + (value_of(self, number) <= sorted[(#sorted + 4) // 5] and 1 or 0)
     end
   end
   local function credit(name) return (good[name] + 1) / (seen[name] + 2) * (records[name] + 0.5) end
@@ -130,7 +137,7 @@ end
 
 -- Which model of the whole space a number is for: a function of what was observed before it.
 local function turn(self, number)
-  if self.told < startup then return "gp" end
+  if self.told < self.gp:startup() then return "gp" end
   if #self.order >= gp_runs_max then return "tpe" end
   local gp, tpe = credits(self)
   local share = math.max(0.25, math.min(0.9, 2.5 * gp / (2.5 * gp + tpe)))
@@ -195,11 +202,10 @@ end
 
 function methods:observe(number, value, how)
   if not self.by[number] then return end
-  if not self.values[number] then
+  if not self.tpe.levels.known[number] then
     table.insert(self.order, number)
     if self.by[number] ~= "region" then self.told = self.told + 1 end
   end
-  self.values[number] = value and value == value and value or math.huge
   self.gp:observe(number, value, how)
   self.tpe:observe(number, value, how)
   if self.region then self.region:observe(number, value, how) end

@@ -4,6 +4,10 @@
 -- price that grows with the cube of their number. Parameters of all branches are in one
 -- model. Lengths are learned anew only now and then, from the runs that were observed
 -- first, so that a search which is told again what is on record comes to the same ones.
+--
+-- Where a rule stops runs the model knows all of them: what was stopped by what it promises, and how
+-- doubtful that is (levels.lua). More of the first points are spread, as most of them cost little; and of
+-- two points that promise the same the one comes first that the rule is likely to let go on (survival.lua).
 local axes = require "pioche.axes"
 local errors = require "pioche.errors"
 local fields = require "pioche.fields"
@@ -11,12 +15,14 @@ local levels = require "pioche.levels"
 local limits = require "pioche.limits"
 local points = require "pioche.points"
 local price = require "pioche.price"
+local survival = require "pioche.survival"
 local sweep = require "pioche.core.sweep"
 
 local gp = { name = "gp", summary = "where a Gaussian process expects the largest improvement" }
 local check = errors.check
 
 local known_max = 300          -- points that the model holds: the best and the newest
+local spread = 2               -- points an axis, and as many once more, that are spread where a rule stops runs
 local learn_calls = 50         -- of the likelihood
 local learn_max = 150          -- points that lengths are learned from
 
@@ -36,11 +42,12 @@ methods.__index = methods
 function gp.new(space, options, aims)
   local self = setmetatable({ adaptive = true, options = options, axes = axes.of(space), slots = {},
     points = points.new(space, options.seed, math.min(100000, 1000 * options.runs)), order = {},
-    price = price.new(), levels = levels.new(options.startup), learned = 0 }, methods)
+    price = price.new(), learned = 0 }, methods)
   self.size, self.last = math.min(space:count() or options.runs, options.runs), options.runs
   self.list = self.axes:flat()
+  self.levels = levels.new(options.startup, self.list)
   if #self.list > 0 then
-    self.model = check(sweep.gp(self.list))
+    self.model, self.survival = check(sweep.gp(self.list)), survival.new(self.list)
     if aims and aims.constraints > 0 then self.limits = limits.new(self.list, aims.constraints) end
   end
   return self
@@ -49,21 +56,23 @@ end
 local function begin(self, number, params)
   if not self.model then return end
   local values = axes.flat_values(self.list, params)
+  self.levels:add(number, values)
+  self.survival:add(number, values)
   self.slots[number] = check(self.model:add(values))
   if self.limits then self.limits:add(values) end
 end
 
--- Slots, values and numbers of those of these numbers that count.
+-- Slots, values and numbers of those of these numbers that count, and how doubtful each value is.
 local function rows(self, numbers)
-  local slots, values, their = {}, {}, {}
+  local slots, values, their, doubts = {}, {}, {}, {}
   for _, number in ipairs(numbers) do
-    local value = self.levels:value(number)
+    local value, doubt = self.levels:value(number)
     if value ~= nil then
       local n = #slots + 1
-      slots[n], values[n], their[n] = self.slots[number], value, number
+      slots[n], values[n], their[n], doubts[n] = self.slots[number], value, number, doubt or 0
     end
   end
-  return slots, self.limits and values or self.price:apply(their, values), their
+  return slots, self.limits and values or self.price:apply(their, values), their, doubts
 end
 
 -- How many of the first `count` observations lengths are learned from.
@@ -102,22 +111,45 @@ local function pending(self)
   return list
 end
 
+-- Points of the whole space before the model is asked: where a rule stops runs, they are cheap.
+function methods:startup()
+  local least = self.options.startup
+  return self.levels.has_rungs and math.max(least, spread * (#self.list + 1)) or least
+end
+
+-- Learn lengths from what was observed first.
+local function learn(self, from)
+  local first = table.move(self.order, 1, from, 1, {})
+  local slots, values, numbers, doubts = rows(self, first)
+  if #slots < 2 then return false end
+  check(self.model:learn(slots, values, learn_calls, doubts))
+  if self.limits then self.limits:learn(slots, numbers, learn_calls) end
+  self.survival:learn(first, self.levels.known)
+  self.learned = from
+  return true
+end
+
+-- What the search is told of limits, of the points that the model knows: constraints, and the rule.
+local function within(self, slots, numbers, values, under_way)
+  local limits_known = self.limits and self.limits:know(slots, numbers, values, under_way)
+  local survival_known = self.survival:know(self.order, self.levels.known)
+  if not survival_known then return limits_known end
+  local list = limits_known or { models = {}, met = {} }
+  table.insert(list.models, survival_known)
+  for i = #list.met + 1, #slots do list.met[i] = true end
+  return list
+end
+
 local function model_point(self, number)
   local from = learned_from(#self.order)
-  if from ~= self.learned then
-    local slots, values, numbers = rows(self, table.move(self.order, 1, from, 1, {}))
-    if #slots < 2 then return nil end
-    check(self.model:learn(slots, values, learn_calls))
-    if self.limits then self.limits:learn(slots, numbers, learn_calls) end
-    self.learned = from
-  end
-  local slots, values, numbers = rows(self, held(self))
+  if from ~= self.learned and not learn(self, from) then return nil end
+  local slots, values, numbers, doubts = rows(self, held(self))
   if #slots < 2 then return nil end
   local under_way = pending(self)
-  check(self.model:know(slots, values, under_way))
+  check(self.model:know(slots, values, under_way, doubts))
   local found = check(self.model:search(self.options.seed, number, {
     candidates = math.min(2000, math.max(200, 100000 // #slots)), starts = 6, calls = 40 }, nil,
-    self.limits and self.limits:know(slots, numbers, values, under_way)))
+    within(self, slots, numbers, values, under_way)))
   for i = 1, found do
     local params = self.points:take(self.axes:raw_of(self.list, self.model:candidate(i)),
       self.is_known)
@@ -128,7 +160,7 @@ end
 
 function methods:propose(number)
   if number > self.options.runs then return nil end
-  local is_startup = #self.order < self.options.startup or not self.model
+  local is_startup = #self.order < self:startup() or not self.model
   local params = not is_startup and model_point(self, number) or self.points:even(number)
   if params then begin(self, number, params) end
   return params

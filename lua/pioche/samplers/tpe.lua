@@ -43,10 +43,14 @@ methods.__index = methods
 function tpe.new(space, options, aims)
   local self = setmetatable({ adaptive = true, options = options, given = {},
     axes = axes.of(space, aims ~= nil and aims.goals > 1),
-    points = points.new(space, options.seed, math.min(100000, 1000 * options.runs)), finished = 0,
-    levels = levels.new(options.startup) }, methods)
+    points = points.new(space, options.seed, math.min(100000, 1000 * options.runs)), finished = 0 }, methods)
   self.size, self.last = math.min(space:count() or options.runs, options.runs), options.runs
-  if aims and aims.goals > 1 then self.levels = fronts.new(options.gamma) end
+  if aims and aims.goals > 1 then
+    self.levels = fronts.new(options.gamma)
+  else
+    self.list = self.axes:flat()
+    self.levels = levels.new(options.startup, self.list)
+  end
   self:restart()
   return self
 end
@@ -90,6 +94,7 @@ local function begin(self, number, params)
     if values then slots[group] = check(self.models[group]:add(values)) end
   end
   self.slots[number], self.given[number] = slots, params
+  if self.list then self.levels:add(number, axes.flat_values(self.list, params)) end
 end
 
 -- Models of all that is known, anew.

@@ -68,10 +68,11 @@ function trust.new(space, options, aims)
   local workers = aims and aims.workers or 1
   local self = setmetatable({ adaptive = true, options = options, axes = axes.of(space), slots = {},
     points = points.new(space, options.seed, math.min(100000, 1000 * options.runs)), order = {},
-    narrow = 0, price = price.new(), levels = levels.new(8), kinds = {}, begun = {}, place_of = {}, places = {},
+    narrow = 0, price = price.new(), kinds = {}, begun = {}, place_of = {}, places = {},
     params = {}, descents_max = math.max(descents_max, math.floor(descents_part * workers)) }, methods)
   self.size, self.last = math.min(space:count() or options.runs, options.runs), options.runs
   self.list, self.is_parent = self.axes:flat(), {}
+  self.levels = levels.new(8, self.list)
   for _, axis in ipairs(self.list) do
     if axis.parent then self.is_parent[axis.parent] = true end
   end
@@ -414,6 +415,7 @@ end
 local function begin(self, number, params)
   if not self.model then return end
   local values = axes.flat_values(self.list, params)
+  self.levels:add(number, values)
   self.slots[number] = check(self.model:add(values))
   if self.limits then self.limits:add(values) end
   local place = place_of(self, params)
