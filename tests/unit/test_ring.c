@@ -450,6 +450,11 @@ static void what_is_no_ring_is_refused(void **state)
 	ring->header->slots = 128;
 	pio_ring_close(&ring);
 	check_fails(pio_ring_attach(&ring, path, &err), PIO_ECORRUPT, "128 slots");
+	check_ok(pio_fs_unlink(path, &err));
+	check_ok(pio_ring_create(&ring, path, 0, 64, 1024, &err));
+	ring->header->version = RING_VERSION + 1;
+	pio_ring_close(&ring);
+	check_fails(pio_ring_attach(&ring, path, &err), PIO_EVERSION, "version");
 	check_fails(pio_ring_create(&ring, path, 0, 100, 1024, &err), PIO_EINVAL, "powers of two");
 	scratch_remove(dir);
 }
