@@ -83,7 +83,8 @@ end)
 
 test("what is no JSON, or cannot be written, is refused whichever way it begins", function()
   for _, text in ipairs { "", "{", "[1,]", '{"a":1,}', '{"a":1,"a":2}', '{"a" 1}', "01", "1.", "-", "+1", ".5", "1e",
-    "nul", "truex", '"a', '"a\n"', "[1 2]", "{} x", "1 2", '{"a":{"b":1,"b":2}}', "1e400", "NaN", "99999999999999999999",
+    "nul", "truex",
+    '"a', '"a\n"', "[1 2]", "{} x", "1 2", '{"a":{"b":1,"b":2}}', "1e400", "NaN", "99999999999999999999",
     '{1:2}', "[1,2", "\0", '"\0"' } do
     local value, message, word = json.decode(text, "spec")
     equal({ value, word }, { nil, "corrupt" }, text)
