@@ -442,7 +442,7 @@ test("who waits for an old store is told when it is a second", function()
     end
     done()
     if tty then
-      contains(said, "bringing the store up to date: row 15,000 of 60,000  25 %  0:09 left")
+      contains(said, "bringing the store up to date: row 15,000 of 60,000  25 %  4,966/s  0:09 left")
       equal(said:sub(-4), "\r\27[K")
     else
       equal(said, "pioche: bringing the store up to date: about 60,000 rows\n")
