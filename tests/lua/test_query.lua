@@ -317,6 +317,8 @@ test("commit: an abbreviation of it or of HEAD; ~ looks into HEAD's subject", fu
   finds("commit = AABBCC", "1 2")
   finds("commit != 3f2a9c1", "3")
   finds("commit ~ 'fix'", "1 2")
+  finds("commit ~ '3F2A'", "1 2")
+  finds("commit ~ 'bccd'", "1 2")
   finds("commit !~ 'fix'", "3")
   fails("commit = fix", "4 or more digits", "fix")
 end)
