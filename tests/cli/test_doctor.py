@@ -88,6 +88,8 @@ def test_gpus_are_listed_and_a_lost_one_is_named():
         one(checks(p, LD_LIBRARY_PATH=library, NVML_GPUS="2")["GPUs"], "ok", "1 Stand-in GPU")
         one(checks(p, LD_LIBRARY_PATH=library, NVML_GPUS="2", NVML_LOST="1", expect=1)["GPUs"], "warn",
             "gpu 1: NVML: nvmlDeviceGetMemoryInfo: GPU is lost")
+        found = one(checks(p, LD_LIBRARY_PATH=library, NVML_INIT="999", expect=1)["GPUs"], "warn", "NVML: ")
+        assert "nvidia-smi may say more" in found["advice"], found
         one(checks(p, LD_LIBRARY_PATH=library, NVML_GPUS="2", NVML_RECOVERY="1:1", expect=1)["GPUs"], "warn",
             "1 Stand-in GPU 86 GB; gpu 1: an error left it in need of a reset")
 
