@@ -72,7 +72,7 @@ end
 -- The launch of the next attempt: under Slurm without the nodes that failed this
 -- run, and those that are left out of everything (nodes.lua), where it can do without.
 local function launch_of(self, job)
-  local options = job.spec.launch
+  local options = job.launch
   -- Here there is no other node, and in a pool its place is chosen already.
   if launcher.choose(options) ~= "slurm" or pools.takes(job.spec) then return options end
   local names, lines = nodes.excluded(self.store, sys.now_ns())
@@ -133,9 +133,9 @@ function attempts.start(self, job, place)
     command = json.array(job.run.words), env = program.env or {}, setup = program.setup,
     wrap = program.wrap and json.array(table.move(program.wrap, 1, #program.wrap, 1, {})),
     code = directory, share_code = self.share_code or spec.launch.share_code or nil,
-    keep_code = spec.keep.code or nil, nodes = spec.launch.nodes,
-    ranks_per_node = spec.launch.ranks_per_node,
-    timeout_s = place and launcher.limit_s(spec.launch) or spec.launch.timeout_s,
+    keep_code = spec.keep.code or nil, nodes = job.launch.nodes,
+    ranks_per_node = job.launch.ranks_per_node,
+    timeout_s = place and launcher.limit_s(job.launch) or spec.launch.timeout_s,
     pool = place and place.pool, place = place and pools.place(place),
     grace_s = spec.launch.grace_s, hang_s = spec.launch.hang_s, resume = resume,
     mpi_env = spec.launch.mpi_env or nil, bind = spec.launch.bind,
@@ -144,7 +144,7 @@ function attempts.start(self, job, place)
     max_restarts = spec.retry.attempts - 1,
   }, launch_of(self, job)))
   if attempt then
-    job.place, job.where, job.step, job.first_step = launcher.choose(spec.launch), nil, nil, nil
+    job.place, job.where, job.step, job.first_step = launcher.choose(job.launch), nil, nil, nil
     job.status = job.place == "slurm" and "queued" or "running"
     self:runs(job)
     if place then pools.started(self, place, attempt) end

@@ -173,10 +173,11 @@ end
 
 -- The job of a run's row { id, name, status, stop_ns }. run: { params, seed, words,
 -- inputs, from (its own, before the spec's) }; spec: { program, launch, retry, keep, goal, from,
--- judge (judge.lua), stop }.
+-- judge (judge.lua), stop }. Its own launch is that of its spec, or of who was promoted.
 function driver.job(row, run, spec, snapshot_row, text)
   return { id = row.id, name = row.name, status = row.status, stop_ns = row.stop_ns, run = run,
-    spec = spec, snapshot = snapshot_row, label = text, attempt = 0, ready_ns = 0,
+    spec = spec, launch = spec.judge and spec.judge:launch(row.id, spec.launch) or spec.launch,
+    snapshot = snapshot_row, label = text, attempt = 0, ready_ns = 0,
     goal_key = spec.goal and spec.goal.key, steps = math.tointeger(tonumber(run.params.steps)) }
 end
 
@@ -511,13 +512,19 @@ end
 -- By these objective.lua tells of a run what the supervisor tells of others.
 local told = { finished = ended_well, progressed = ask_judge }
 
+-- A run that was paused goes on when its turn comes, on what its rule has for it.
+local function let_on(self, job)
+  self.paused[job.id] = nil
+  job.launch, job.pool_spec = job.spec.judge:launch(job.id, job.spec.launch), nil
+end
+
 -- A run that was paused and may go on comes before new ones.
 local function promote(self)
   if next(self.paused) == nil then return end
   for _, judge in ipairs(self.judges) do
     local job = judge:promote(self.paused)
     if job then
-      self.paused[job.id] = nil
+      let_on(self, job)
       self.queue:add_first(job)
       return self.progress:say("%s is promoted", job.name)
     end
@@ -530,7 +537,7 @@ local function rescue(self)
   for _, judge in ipairs(self.judges) do
     local job = judge:rescue(self.paused)
     if job then
-      self.paused[job.id] = nil
+      let_on(self, job)
       self.queue:add(job)
       self.progress:say("%s goes on: none has finished, and it is the best that is paused", job.name)
       return true

@@ -11,6 +11,7 @@
 -- costs. Which runs these are is a draw that their proposals' numbers fix.
 local errors = require "pioche.errors"
 local json = require "pioche.core.json"
+local launcher = require "pioche.launcher"
 local runs = require "pioche.runs"
 local sweep = require "pioche.core.sweep"
 
@@ -169,6 +170,17 @@ end
 function methods:paused(job)
   local run = known(self, job)
   return run.verdict == "pause" and run.reason or nil
+end
+
+-- The launch of the run's next attempt: that of its sweep, or what the rule says of a run that was
+-- promoted before.
+function methods:launch(run_id, options)
+  local shape = self.rule.launch
+  if not shape or check(self.store:one("SELECT EXISTS (SELECT 1 FROM rung WHERE sweep_id = ? AND run_id = ?"
+    .. " AND promoted_ns IS NOT NULL) AS x", self.sweep_id, run_id)).x == 0 then
+    return options
+  end
+  return launcher.reshaped(options, shape)
 end
 
 -- A run that was paused at a rung, which it came to as `at`, goes on from there.

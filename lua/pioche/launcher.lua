@@ -152,6 +152,26 @@ launcher.schema = {
       .. " finds unfit or slow" },
 }
 
+-- What of a launch may be another for a run that a rule has promoted.
+launcher.shape_schema = {
+  nodes = { kind = "positive", otherwise = "the sweep's", help = "machines of each attempt from then on" },
+  ranks_per_node = { kind = "positive", otherwise = "the sweep's",
+    help = "processes on each machine; the program cuts what it has saved for other ranks" },
+}
+for _, name in ipairs { "gpus_per_node", "cpus_per_rank", "time" } do
+  launcher.shape_schema[name] = { kind = launcher.schema[name].kind, otherwise = "the sweep's",
+    help = launcher.schema[name].help }
+end
+
+-- A launch with what a shape says in place of its own.
+function launcher.reshaped(options, shape)
+  local copy = {}
+  for _, layer in ipairs { options, shape } do
+    for name, value in next, layer do copy[name] = value end
+  end
+  return copy
+end
+
 -- ---- choosing -----------------------------------------------------------------------
 
 local function has_program(name)

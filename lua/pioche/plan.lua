@@ -189,6 +189,10 @@ function plan.rehearse(self, sweep)
   if sweep.rehearsed then return end
   sweep.rehearsed = true
   launcher.check(sweep.box, sweep.at, sweep.launch)
+  local shape = sweep.stop.options.launch
+  if shape and not sweep.program.objective then
+    launcher.check(sweep.box, sweep.at, launcher.reshaped(sweep.launch, shape))
+  end
   if not sweep.program.objective then inputs.check_program(sweep.program, self.root) end
   local found = inputs.find(sweep.program, self.root)
   check_warm(sweep)

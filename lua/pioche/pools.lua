@@ -28,7 +28,7 @@ end
 
 -- What the run's pool is asked for, as text: who asks the same shares it.
 local function spec_of(job)
-  job.pool_spec = job.pool_spec or check(json.encode(launcher.pool_request(job.spec.launch)))
+  job.pool_spec = job.pool_spec or check(json.encode(launcher.pool_request(job.launch)))
   return job.pool_spec
 end
 
@@ -93,7 +93,7 @@ end
 -- ---- how long a run takes ---------------------------------------------------------------
 
 local function learned_key(job)
-  return job.name:match("^(.*)%-%d+$") .. "/" .. job.spec.launch.nodes
+  return job.name:match("^(.*)%-%d+$") .. "/" .. job.launch.nodes
 end
 
 -- Seconds that the longest finished run of the experiment on as many nodes took, in
@@ -129,9 +129,9 @@ end
 local function need_s(session, job)
   local learned, key = session.pools.learned, learned_key(job)
   if learned[key] == nil then
-    learned[key] = longest_of(session.store, job.name:match("^(.*)%-%d+$"), job.spec.launch.nodes) or false
+    learned[key] = longest_of(session.store, job.name:match("^(.*)%-%d+$"), job.launch.nodes) or false
   end
-  return (estimate(job.spec.launch, learned[key] or nil))
+  return (estimate(job.launch, learned[key] or nil))
 end
 
 -- What a plan says of the pools of an experiment, of which so many runs are to be done;
@@ -166,9 +166,9 @@ local function is_open(p)
 end
 
 local function want_of(session, p, job)
-  local count = job.spec.launch.nodes
+  local count = job.launch.nodes
   return { nodes = count, need_s = need_s(session, job),
-    slots = p.is_shared and job.spec.launch.ranks_per_node or 1,
+    slots = p.is_shared and job.launch.ranks_per_node or 1,
     exclude = job.exclude and p.nodes[1] and pool.can_avoid(p, count, job.exclude) or nil }
 end
 
@@ -232,7 +232,7 @@ end
 -- ---- asking for one -------------------------------------------------------------------------
 
 local function submit(session, job)
-  local options, text = job.spec.launch, spec_of(job)
+  local options, text = job.launch, spec_of(job)
   local asked = launcher.pool_options(options)
   local names = fields.sorted(excluded(session))
   local narrower, words = asked, nil

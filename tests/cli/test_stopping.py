@@ -312,6 +312,37 @@ return pioche.sweep {{ name = "{name}", {stop} goal = pioche.minimize "val/loss"
         assert paused == whole and len(whole) == 1
 
 
+def test_who_is_promoted_goes_on_in_the_shape_that_is_asked_for():
+    """One rank until the rung, two from its checkpoint on, also by a driver that knows it from the record alone."""
+    with Project() as p:
+        p.write("text", harness.lines(4000))
+        p.write("r.lua", f"""local pioche = require "pioche"
+return pioche.sweep {{ name = "g", goal = pioche.minimize "val/loss",
+  stop = pioche.asha {{ min = 100, max = 200, eta = 2, promote = true, launch = {{ ranks_per_node = 2 }} }},
+  space = {{ lr = {{ 3e-3, 1e-5 }}, width = 16, depth = 1, heads = 2, context = 32, batch = 8, steps = 1500,
+    ["eval-every"] = 50, ["sample-bytes"] = 0 }},
+  program = pioche.program {{ command = {{ "{harness.GPT}" }}, sources = {{ "r.lua" }},
+    inputs = {{ text = "text" }}, env = {{ OPENBLAS_NUM_THREADS = 1 }} }} }}
+""")
+        process = p.start("run", "r.lua")
+        wait_for(lambda: p.poll("SELECT 1 FROM attempt a JOIN run r ON r.id = a.run_id JOIN series s ON s.run_id = r.id"
+                                " WHERE r.number = 1 AND a.number = 2 AND a.state = 'running' AND s.last_step > 300"), 60)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        p.pioche("supervise")
+        attempts = p.sql("SELECT r.number AS run, world_size AS ranks, result, resume_checkpoint IS NOT NULL AS resumes"
+                         " FROM attempt a JOIN run r ON r.id = a.run_id ORDER BY 1, a.number")
+        first, *more = [a for a in attempts if a["run"] == 1]
+        assert (first["ranks"], first["result"], first["resumes"]) == (1, "cancelled", 0), attempts
+        assert len(more) == 2 and all(a["ranks"] == 2 and a["resumes"] for a in more), attempts
+        assert [a["ranks"] for a in attempts if a["run"] == 2] == [1], attempts
+        p.pioche("run", "r.lua")
+        assert p.sql("SELECT status FROM run ORDER BY number") == [{"status": "finished"}, {"status": "stopped"}]
+        assert p.sql("SELECT count(*) AS n FROM attempt")[0]["n"] == 4, "it is the same run, whatever its shape"
+        assert p.pioche("sweep", "replay", "g", "--json").json["same"]
+        assert '"ranks_per_node":2' in p.pioche("sweep", "show", "g").out
+
+
 def test_wrong_rules():
     with Project() as p:
         def wrong(text, message):
@@ -321,6 +352,10 @@ def test_wrong_rules():
             assert not os.path.exists(p.store)
         good = curves("asha { min = 1, max = 9 }")
         wrong(good.replace("max = 9", "max = 1"), "r.lua:4: stop.max: expected more than min, which is 1, got 1")
+        wrong(good.replace("max = 9", "max = 9, launch = { nodes = 2 }"),
+              "r.lua:4: stop.launch: it is of runs that are promoted: expected promote = true, or none")
+        wrong(good.replace("max = 9", "max = 9, promote = true, launch = { node = 2 }"),
+              "stop.launch.node: there is no such key, did you mean 'nodes'?")
         wrong(good.replace("max = 9", "max = 9, ete = 2"), "stop.ete: there is no such key, did you mean 'eta'?")
         wrong(good.replace('goal = pioche.minimize "loss", ', ""),
               'stop: asha needs a goal, as goal = pioche.minimize "val/loss"')

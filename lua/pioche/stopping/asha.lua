@@ -8,7 +8,9 @@
 -- promote = true it is the paper's own form: the best floor(n / eta) of the n that came to a rung
 -- go on; others are paused, with a checkpoint, and go on from that when enough worse ones have
 -- come after them. A place that is free takes the promotion at the highest rung, else a new run.
+-- What goes on may do so on more nodes or ranks than it began with, or fewer: launch = { nodes = 4 }.
 local heap = require "pioche.heap"
+local launcher = require "pioche.launcher"
 local rungs = require "pioche.rungs"
 
 local asha = { name = "asha", summary = "at each rung the best 1/eta of the runs so far go on" }
@@ -16,9 +18,16 @@ local asha = { name = "asha", summary = "at each rung the best 1/eta of the runs
 asha.schema = rungs.schema()
 asha.schema.promote = { kind = "boolean", default = false,
   help = "pause what does not go on, and let it go on later where others turn out to be worse" }
+asha.schema.launch = { schema = launcher.shape_schema, example = "{ nodes = 4 }", otherwise = "the sweep's",
+  help = "of a run that was promoted, in place of what the sweep's launch says" }
 
 function asha.check(where, given)
-  return rungs.check(where, given, asha.schema)
+  local options = rungs.check(where, given, asha.schema)
+  if options.launch and not options.promote then
+    where.box:blame(where.at, where.path .. ".launch", "it is of runs that are promoted: expected promote = true,"
+      .. " or none")
+  end
+  return options
 end
 
 local function is_better(a, b)
@@ -52,7 +61,7 @@ end
 
 function asha.new(options)
   local steps = rungs.steps(options.min, options.eta, options.max)
-  local rule, ranked, paused = {}, rungs.rankings(), paused_of(options.eta)
+  local rule, ranked, paused = { launch = options.launch }, rungs.rankings(), paused_of(options.eta)
 
   function rule.next_rung(_, _, step)
     return rungs.next(steps, step)

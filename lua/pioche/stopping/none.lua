@@ -18,7 +18,9 @@
 --            them, is to go on now, nil where none is; waits(i): is that one paused there;
 --            one that went on from there has is_promoted
 -- and what is not promoted until all others are over ends as stopped; but where no run of the
--- sweep has finished then, the best one goes on.
+-- sweep has finished then, the best one goes on. It may have
+--   launch   { nodes, ranks_per_node, ... }: what holds for a run that was promoted, in place of
+--            the sweep's launch
 -- `earlier` are those of the runs that passed the rung before it, in their order, each with the
 -- `verdict` that it got; of_rung(step) are those of another rung, each of whom has a run_id that is
 -- the same at all rungs. A rule decides by these arguments and its options alone: so a sweep
