@@ -339,6 +339,10 @@ function recipe.settle(self, args, defaults)
   self.launch.parallel = self.launch.parallel or launcher.parallel(self.launch)
   self.search = choose_search(self, self.search_given)
   for name, value in next, self.search_overrides or {} do
+    if not (self.search.module.schema or {})[name] then
+      errors.raise("invalid", "search.%s: the search of this recipe (%s) has no such option: %s", name,
+        self.search.name, self.search.why)
+    end
     self.search.options[name] = value
     self.search.why = self.search.why .. ", " .. name .. " from the command line"
   end

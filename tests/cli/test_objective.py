@@ -258,6 +258,9 @@ def test_a_search_left_out_is_chosen_and_explained():
                 " around the best point, gp and tpe by turns") in p.pioche("plan", "r.lua").out
         assert "from the command line: sobol, 9 runs are too few to learn from" in p.pioche(
             "plan", "r.lua", "search.runs=9").out
+        p.write("g.lua", text.replace("pioche.uniform(-1, 1)", "pioche.int(1, 6)"))
+        assert ("search.runs: the search of this recipe (grid) has no such option: none was asked for, and the space"
+                " has 6 points") in p.pioche("plan", "g.lua", "search.runs=3", expect=1).err
         p.pioche("run", "r.lua")
         assert p.pioche("show", "f/best", "--json").json["metrics"]["loss"]["last"] < 1e-4
         p.write("r.lua", text.replace('goal = pioche.minimize "loss",', "search = pioche.tpe {},"))

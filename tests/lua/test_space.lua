@@ -154,6 +154,30 @@ test("grid with counts divides a range evenly", function()
   assert(math.abs(list[5].l - 10) < 1e-12)
 end)
 
+test("a shuffled grid has the same points, in an order by its seed, also where it is gone on with", function()
+  local lines = "space = { a = pioche.int(1, 6), b = { 1, 2, 3, 4 } }, where = function(p) return p.a ~= p.b end,"
+    .. " search = pioche.grid { %s },"
+  local function keys(options)
+    local list = {}
+    for i, p in ipairs(points(lines:format(options))) do list[i] = p.a .. p.b end
+    return list
+  end
+  local ordered, shuffled = keys "", keys "shuffle = true"
+  equal(#shuffled, 20)
+  assert(table.concat(shuffled) ~= table.concat(ordered))
+  equal(keys "shuffle = { seed = 1 }", shuffled)
+  assert(table.concat(keys "shuffle = { seed = 2 }") ~= table.concat(shuffled))
+  equal(keys "shuffle = false", ordered)
+  local whole, half = plan.sampler(sweep(lines:format "shuffle = true")), plan.sampler(sweep(lines:format "shuffle = true"))
+  for n = 1, 7 do half:adopt(n, whole:propose(n)) end
+  for n = 8, 21 do equal(half:propose(n), whole:propose(n)) end
+  table.sort(shuffled)
+  table.sort(ordered)
+  equal(shuffled, ordered)
+  -- a number is the count of a parameter of that name
+  equal(#points "space = { shuffle = pioche.uniform(0, 1) }, search = pioche.grid { shuffle = 3 },", 3)
+end)
+
 test("seeds make several runs of a point", function()
   local s = sweep "seeds = 3,"
   local runs = plan.runs_of(s, {}, { code = "c", inputs = {} })

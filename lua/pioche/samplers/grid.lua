@@ -1,5 +1,5 @@
 -- grid: every point of a finite space, in the order of an odometer over the
--- parameters sorted by name (the last turns fastest).
+-- parameters sorted by name (the last turns fastest), or shuffled.
 --
 -- A sampler is { name, summary, schema or usage (what its options are, a rule each or in
 -- words), several (true: it can learn from several goals), check(where, given) -> options,
@@ -35,21 +35,38 @@ local spaces = require "pioche.space"
 local sweep = require "pioche.core.sweep"
 
 local grid = { name = "grid", summary = "every point of a finite space",
-  usage = "{ lr = 5 } takes so many values of a range, evenly spread, on the logarithm where it is one" }
+  usage = "{ lr = 5 } takes so many values of a range, evenly spread, on the logarithm where it is one;"
+    .. " { shuffle = true } the points in an order by chance, { shuffle = { seed = 7 } } in another one" }
 
 local points_max = 1000000
+local shuffle_schema = { seed = { kind = "count", default = 1 } }
 
--- pioche.grid { lr = 5 }: five values of a continuous parameter.
+-- How the points are shuffled, { seed }; nil: not at all.
+local function shuffle_of(where, value)
+  if type(value) == "boolean" then return value and { seed = shuffle_schema.seed.default } or nil end
+  if type(value) ~= "table" then
+    where.box:blame(where.at, where.path .. ".shuffle", "expected true or { seed = 7 }, got %s", fields.show(value))
+  end
+  return fields.check({ box = where.box, at = where.at, path = where.path .. ".shuffle" }, value, shuffle_schema)
+end
+
+-- pioche.grid { lr = 5 }: five values of a continuous parameter. A number is the count of a
+-- parameter, whatever its name.
 function grid.check(where, given)
   local options = {}
   for _, name in ipairs(fields.sorted(given)) do
-    local count, expected = fields.kinds.positive(rawget(given, name))
-    if type(name) ~= "string" or not count then
-      where.box:blame(where.at, where.path .. "." .. tostring(name),
-        "expected how many values of that parameter, %s, got %s", expected or "a whole number",
-        fields.show(rawget(given, name)))
+    local value = rawget(given, name)
+    if name == "shuffle" and type(value) ~= "number" then
+      options.shuffle = shuffle_of(where, value)
+    else
+      local count, expected = fields.kinds.positive(value)
+      if type(name) ~= "string" or not count then
+        where.box:blame(where.at, where.path .. "." .. tostring(name),
+          "expected how many values of that parameter, %s, got %s", expected or "a whole number",
+          fields.show(value))
+      end
+      options[name] = count
     end
-    options[name] = count
   end
   return options
 end
@@ -73,7 +90,7 @@ local function spread(d, count)
 end
 
 local function values_of(space, parameter, options)
-  local d, count = parameter.domain, options[parameter.name]
+  local d, count = parameter.domain, math.tointeger(options[parameter.name])
   if d.kind == "fixed" then return { d.value } end
   if d.kind == "choice" then return d.values end
   if count then return spread(d, count) end
@@ -89,6 +106,13 @@ local function values_of(space, parameter, options)
     .. "search = pioche.grid { [%s] = 5 }", spaces.text(d), fields.show(parameter.name))
 end
 
+-- The points in an order by chance.
+local function shuffled(points, seed)
+  local list = {}
+  for i, from in ipairs(sweep.shuffle(seed, #points)) do list[i] = points[from] end
+  return list
+end
+
 -- The points that are not among these.
 local function others(points, known)
   local left = {}
@@ -99,8 +123,9 @@ local function others(points, known)
 end
 
 function grid.new(space, options)
+  local shuffle = type(options.shuffle) == "table" and options.shuffle or nil
   for _, name in ipairs(fields.sorted(options)) do
-    if not space.known[name] then
+    if not space.known[name] and not (shuffle and name == "shuffle") then
       space.box:blame(space.at, "search." .. name, "there is no parameter of that name")
     end
   end
@@ -128,6 +153,7 @@ function grid.new(space, options)
   if #points == 0 then
     space.box:blame(space.at, "where", "not true for any of the grid's %d points", tried)
   end
+  if shuffle then points = shuffled(points, shuffle.seed) end
   local sampler = { size = #points }
   local adopted, known, left = 0, {}, nil
   sampler.adopt = function(_, n, params)
