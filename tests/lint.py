@@ -21,12 +21,23 @@ FORBIDDEN = {
         lambda path: not path.startswith("core/sys/"),
     re.compile(r"(?<![\w.>_])(malloc|calloc|realloc|strdup)\s*\("):
         lambda path: path != "core/base/mem.c",
+    # Their last bits are the machine's, and one bit makes another run of a proposal: sweep/real.h.
+    re.compile(r"(?<![\w.>])(exp|exp2|expm1|log|log2|log10|log1p|pow|sin|cos|tan|asin|acos|atan|atan2|sinh|cosh|tanh"
+               r"|erf|erfc|cbrt|hypot|tgamma|lgamma)\s*\("):
+        lambda path: path.startswith(("core/sweep/", "core/bind/sweep")),
     # It loses characters where memory is out.
     re.compile(r"\b(json_loadb|json_loads|json_loadf|json_loadfd|json_load_file|json_load_callback)\s*\("):
         lambda path: path.startswith("core/") and path != "core/base/json.c",
 }
 # Where it is installed there are no rooms.
 INSTALLED = {("core/client/pioche_nccl.h", '#include "pioche.h"')}
+# The same of what is Lua: what decides in a sweep has exp and log of pioche.core.sweep, and no powers
+# but squares, which are products, and those of two, which are exact.
+LUA_LIBM = re.compile(r"\bmath\.(exp|log|sin|cos|tan|asin|acos|atan)\b|(?<!\b2 )\^(?! 2\b(?!\.))")
+LUA_EXACT = ("lua/pioche/samplers/", "lua/pioche/stopping/", "lua/pioche/sweep/",
+             *(f"lua/pioche/{name}.lua" for name in (
+                 "axes", "basins", "fronts", "infeasible", "judge", "ladder", "levels", "limits", "points", "population",
+                 "price", "race", "region", "rungs", "scaling", "seeds", "space")))
 FUNCTION_LINES, FILE_LINES = 70, 600
 
 found = []
@@ -126,6 +137,13 @@ def check_lua(paths):
         found.extend(l.strip() for l in result.stdout.splitlines() if re.match(r"\s+\S+:\d+", l))
 
 
+def check_exact(path, text):
+    for number, line in enumerate(text.splitlines(), 1):
+        code = re.sub(r'"(?:\\.|[^"\\])*"', '""', line.split("--")[0])
+        if path.startswith(LUA_EXACT) and LUA_LIBM.search(code):
+            say(path, number, f"{LUA_LIBM.search(code).group(0)}: its last bits are the machine's")
+
+
 def check_words(path, text):
     for number, line in enumerate(text.splitlines(), 1):
         if re.search(r"\b(TODO|FIXME|XXX|HACK)\b", line) and path != "tests/lint.py":
@@ -151,6 +169,7 @@ def main():
             text = f.read()
         check_sizes(path, text)
         check_words(path, text)
+        check_exact(path, text)
         if path.endswith((".c", ".h", ".cu")):
             code = without_comments(text)
             check_functions(path, code)

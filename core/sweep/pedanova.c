@@ -18,13 +18,21 @@ typedef struct grid {
 	bool is_choice;
 } grid;
 
+/* The logarithm to base 2, rounded up. */
+static double bits_of(double x)
+{
+	int exponent;
+	double part = frexp(x, &exponent);
+	return part > 0.5 ? exponent : exponent - 1;
+}
+
 static grid grid_of(const pio_axis *axis)
 {
 	if (axis->kind == PIO_AXIS_CHOICE)
 		return (grid){ (int)axis->last + 1, 0, axis->last, true };
 	double low = axis->first, high = axis->last, size = steps_max;
 	if (axis->kind == PIO_AXIS_WHOLE)
-		size = axis->log ? ceil(log2(high - low + 1)) + 1 : high - low + 1;
+		size = axis->log ? bits_of(high - low + 1) + 1 : high - low + 1;
 	if (axis->log) {
 		low = pio_real_log(low);
 		high = pio_real_log(high);
@@ -89,7 +97,7 @@ static double bandwidth(const double *counts, int size)
 	}
 	double between = cell_at(counts, size, third) - cell_at(counts, size, first);
 	double sigma = fmin(between / 1.34, sqrt(squares / fmax(1, n - 1)));
-	return fmax(1.059 * sigma * pow(n, -0.2), 0.5 / 1.64);
+	return fmax(1.059 * sigma * pio_real_exp(-0.2 * pio_real_log(n)), 0.5 / 1.64);
 }
 
 /* The mass of a normal kernel in a cell, of what it has in all of them. */
