@@ -153,6 +153,53 @@ def test_extend():
         assert "its search, grid, proposes every point" in p.pioche("sweep", "extend", "g", "runs=9", expect=1).err
 
 
+def test_each_command_prints_the_json_that_its_help_tells_of():
+    with Project() as p:
+        p.write("r.lua", recipe(fields="stop = pioche.asha { min = 1, max = 9 },").replace("runs = 6", "runs = 30"))
+        p.pioche("run", "r.lua")
+        text = " ".join(p.pioche("help", "sweep").out.split()).split("JSON: of ")[1]
+
+        def told(words, *args):
+            """What it prints has the keys that the help names after `words`, and no others."""
+            listed = text[text.index(words + " ") + len(words):].split("{", 1)[1]
+            depth, end = 1, 0
+            while depth:
+                depth += {"{": 1, "[": 1, "}": -1, "]": -1}.get(listed[end], 0)
+                end += 1
+            plain, deep = "", 0
+            for c in listed[:end - 1]:
+                deep += c in "{[("
+                plain += c if not deep else ""
+                deep -= c in "}])"
+            names = {word.strip() for part in plain.split(",") for word in part.replace(" and ", ",").split(",")}
+            found = p.pioche("sweep", *args, "--json").json
+            found = found[0] if isinstance(found, list) else found
+            assert set(found) == names, (args, set(found) ^ names)
+            return found
+        told("ls", "ls")
+        told("of front", "front", "f")
+        told("of importance", "importance", "f")
+        told("of slice", "slice", "f", "x")
+        told("of enqueue", "enqueue", "f", *POINT)
+        assert told("of extend", "extend", "f", "runs=31")["points_wanted"] == 31
+        frozen = told("of freeze and thaw", "freeze", "f", "x=0.5", "--reason", "it is known")
+        assert (frozen["change"], frozen["detail"]) == ("freeze", {"values": {"x": 0.5}}), frozen
+        assert told("of freeze and thaw", "thaw", "f", "x")["change"] == "thaw"
+        dropped = told("of drop and restore", "drop", "f-2", "--reason", "a slow node")
+        assert dropped == {"run": "f-2", "change": "drop", "reason": "a slow node"}, dropped
+        assert told("of drop and restore", "restore", "f-2")["change"] == "restore"
+        p.pioche("run", "r.lua")
+        assert told("of replay", "replay", "f")["same"]
+        for verb in ("show", "front", "importance", "extend", "freeze", "thaw", "replay", "enqueue", "slice"):
+            more = {"extend": ["runs=3"], "freeze": ["x=1"], "thaw": ["x"], "enqueue": ["x=1"], "slice": ["x"]}.get(verb, [])
+            assert "there is no sweep 'g'; did you mean 'f'?" in p.pioche("sweep", verb, "g", *more, expect=1).err, verb
+            assert f"usage: pioche sweep {verb} " in p.pioche("sweep", verb, expect=2).err, verb
+        for verb in ("drop", "restore"):
+            assert "no run 'f-99'" in p.pioche("sweep", verb, "f-99", "--reason", "x", expect=1).err, verb
+        assert "f: no parameter 'xx' varies; did you mean 'x'?" in p.pioche("sweep", "slice", "f", "xx", expect=1).err
+        assert "of sweep importance, not of sweep drop" in p.pioche("sweep", "drop", "f-1", "--fanova", expect=2).err
+
+
 def test_replay_after_kills_and_with_workers():
     for workers, kills in ((1, 0), (4, 2)):
         with Project() as p:

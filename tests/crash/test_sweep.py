@@ -15,7 +15,7 @@ from harness import PIOCHE, Project, ranks_of, wait_for  # noqa: E402
 ALL = bool(os.environ.get("ALL"))
 KILLS = int(os.environ.get("KILLS") or (500 if ALL else 10))
 WORKERS = [int(w) for w in os.environ.get("WORKERS", "1 4 16" if ALL else "4").split()]
-PROPOSALS, POINTS, TIMES = (1000, 100, 10) if ALL else (80, 20, 1)
+PROPOSALS, POINTS, TIMES, RUNS = (1000, 100, 10, 60) if ALL else (80, 64, 1, 16)
 harness.seed_from("KILL_SEED")
 
 RECIPE = """local pioche = require "pioche"
@@ -38,11 +38,51 @@ return pioche.sweep {
   program = pioche.program { command = { "%s" }, sources = { "r.lua" } },
 }
 """
+# A search that learns, of programs that end when they like.
+LEARNS = """local pioche = require "pioche"
+return pioche.sweep {
+  name = "p", goal = pioche.minimize "loss", search = pioche.tpe { runs = %d, seed = 3, startup = 2 },
+  launch = { parallel = %d, telemetry = false }, space = { x = pioche.uniform(0, 1), n = pioche.int(1, 9) },
+  program = pioche.program { command = { "%s", "%s" }, sources = { "r.lua" } },
+}
+"""
+# Runs end one after another, each when another one has begun in the place of the last that did:
+# in an order by chance, which is written to `ended`, or in that of the file `recorded`.
+TIMED = """
+import fcntl, os, random, sys, time, pioche
+here = os.path.dirname(__file__)
+given = dict(word[2:].split("=") for word in sys.argv[1:])
+
+def lines(name):
+    with open(os.path.join(here, name), "a+", encoding="utf-8") as f:
+        f.seek(0)
+        return f.read().split()
+
+def add(name):
+    with open(os.path.join(here, name), "a", encoding="utf-8") as f:
+        f.write(given["x"] + "\\n")
+
+with pioche.init() as run:
+    add("begun")
+    run.log({"loss": (float(given["x"]) - 0.3) ** 2 + float(given["n"]) / 9}, step=1)
+recorded = lines("recorded")
+if not recorded:
+    time.sleep(random.random() / 10)
+while True:
+    with open(os.path.join(here, "lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        ended = lines("ended")
+        is_next = not recorded or given["x"] not in recorded or recorded.index(given["x"]) <= len(ended)
+        if is_next and len(lines("begun")) >= min(%d, len(ended) + 4):
+            add("ended")
+            break
+    time.sleep(0.005)
+"""
 
 
-def killed(p, longest_s):
+def killed(p, longest_s, **options):
     """Start it and kill it, if it lives so long: True where it was killed."""
-    process = p.start("run", "r.lua")
+    process = p.start("run", "r.lua", **options)
     try:
         process.wait(random.random() * longest_s)
     except subprocess.TimeoutExpired:
@@ -143,6 +183,59 @@ def test_enqueued_points_run_once_each():
                              " FROM proposal_run WHERE number < 0")
                 assert rows == [{"n": POINTS, "runs": POINTS, "low": -POINTS}], rows
                 check_whole(p, "f", 40)
+
+
+def test_of_two_drivers_one_goes_on_and_the_other_is_told():
+    with Project(git=False) as p:
+        p.write("r.lua", RECIPE % (200, 1, 4, 100000))
+        drivers = [p.start("run", "r.lua") for _ in range(4)]
+        said = [process.communicate(timeout=300)[1] for process in drivers]
+        assert 0 in [process.returncode for process in drivers], said
+        for process, err in zip(drivers, said):
+            is_told = "is in use by another pioche" in err and "`pioche watch` shows what it does" in err
+            assert process.returncode == 0 or process.returncode == 3 and is_told, (process.returncode, err)
+        check_whole(p, "f", 200)
+
+
+def test_the_same_timing_makes_the_same_sweep():
+    """Four places, programs of which each ends when it likes: with the recorded order of their ends
+    all proposals come again, and without it they do not."""
+    library = {"PYTHONPATH": harness.python_library()}
+
+    def proposals(recorded):
+        with Project() as p:
+            program = p.write("t.py", TIMED % RUNS)
+            p.write("recorded", recorded)
+            p.write("r.lua", LEARNS % (RUNS, 4, sys.executable, program))
+            p.pioche("run", "r.lua", env=library, timeout=300)
+            check_whole(p, "p", RUNS)
+            return p.sql("SELECT number, params, seen FROM proposal ORDER BY number"), p.read("ended")
+    first, order = proposals("")
+    again, same_order = proposals(order)
+    assert same_order == order
+    assert again == first, [(a, b) for a, b in zip(first, again) if a != b]
+    assert {row["seen"] for row in first[4:]} == set(range(1, RUNS - 3)), "each proposal knew of one end more"
+    turned = order.split()
+    turned[:4] = turned[3::-1]
+    other, _ = proposals("".join(x + "\n" for x in turned))
+    assert other[:5] == first[:5] and other != first, "what was known when decides"
+
+
+def test_programs_of_a_search_that_learns_are_killed():
+    """Agents, ranks and their driver die and live as they do; nobody is left, and replay agrees."""
+    library, kills = {"PYTHONPATH": harness.python_library()}, 0
+    for workers in WORKERS * max(1, KILLS // 50):
+        with Project() as p:
+            program = p.write("t.py", TIMED.split("recorded =")[0] + "time.sleep(random.random() / 5)\n")
+            p.write("r.lua", LEARNS % (RUNS, workers, sys.executable, program))
+            for _ in range(50 if ALL else 4):
+                kills += killed(p, 2, env=library)
+            p.pioche("run", "r.lua", env=library, timeout=600)
+            check_whole(p, "p", RUNS)
+            rows = p.sql("SELECT run_id, count(*) AS n FROM attempt WHERE result = 'ok' GROUP BY 1")
+            assert len(rows) == RUNS and all(r["n"] == 1 for r in rows), "what ended well is not run again"
+            wait_for(lambda: not ranks_of(p, os.path.basename(sys.executable)), 30, "no rank is left")
+    print(f"# {kills} kills")
 
 
 def test_every_proposal_is_derived_again_whatever_the_workers():
