@@ -21,6 +21,12 @@ function points:mark(params)
   self.seen[type(params) == "string" and params or json.encode(params)] = true
 end
 
+-- Were the parameters of a raw point proposed before?
+function points:has(raw)
+  local params = self.space:complete(raw)
+  return params ~= nil and self.seen[json.encode(params)] == true
+end
+
 -- The parameters of a raw point; nil and why where it is none, was there before, or would be out
 -- of memory: then also what it would be. is_known(params): there is nothing more to learn.
 function points:take(raw, is_known)

@@ -87,6 +87,19 @@ test("trust_region finds all digits where a function is smooth, also with four u
   end
 end)
 
+test("trust_region finds all digits also where the least is on a bound", function()
+  local unit, best = space_of.uniform(0, 1), math.huge
+  local sampler = search("trust_region", { x = unit, y = unit, z = unit }, { runs = 45, seed = 1 })
+  for n = 1, 45 do
+    local p = sampler:propose(n)
+    local value = (p.x - 0.35) ^ 2 + (p.y - 0.5) ^ 2 + p.z
+    assert(n < 20 or value < 0.1, "it stays there")
+    best = math.min(best, value)
+    sampler:observe(n, value, { status = "finished" })
+  end
+  assert(best < 1e-9, best)
+end)
+
 test("trust_region begins again elsewhere where there is no more to find", function()
   local f = named "Rastrigin-5"
   local sampler = search("trust_region", f.space(words), { runs = 600, seed = 1 })

@@ -356,7 +356,9 @@ local function decide(self, number, place, is_scout)
     -- where there is much noise one point an axis is all that is asked for
     elseif (region.failed or region.descents > 0 or is_blind) and region.probes <= #self.list
       and self.model:probe(bounds) > trusted then
-      return "geometry", { self.model:candidate(1) }
+      local values = self.model:candidate(1)
+      if not self.points:has(self.axes:raw_of(self.list, values)) then return "geometry", { values } end
+      region.probes = #self.list + 1 -- there it has been, though the model has no room for it
     elseif not region.failed then
       return descent(self, number, region, bounds, noise, within)
     elseif region.half <= math.max(self.narrow, half_min) then
