@@ -143,6 +143,39 @@ test("of one parent no two copies are the same, while there are others", functio
   assert(same <= 1, same)
 end)
 
+-- A pb2 of eight members that went through so many rounds, each member with x(member, round), of which an
+-- interval brings gain(x, round), the lower the better; and its last proposal.
+local function went(rounds, x, gain)
+  local sampler = search("pb2", { x = space_of.uniform(0, 1) }, { population = 8, interval = 1, steps = 20 })
+  local value, number = {}, 0
+  for round = 1, rounds do
+    for member = 1, 8 do
+      number = number + 1
+      sampler:adopt(number, { x = x(member, round), ["until"] = round }, nil, { member = member, round = round,
+        copied = false, parent = round > 1 and number - 8 or nil })
+      value[member] = (value[member] or 0) + gain(x(member, round), round)
+      sampler:observe(number, value[member], {})
+    end
+  end
+  return sampler, number
+end
+
+test("pb2 expects what an interval brings when it will be, and tries what nobody knows or is trying", function()
+  -- the best x is a tenth of the round: 0.7 next, 0.35 in the middle of what there was
+  local sampler, last = went(6, function(member, round) return (member * 5 + round * 3) % 16 / 15 end,
+    function(x, round) return (x - round / 10) ^ 2 end)
+  local x = sampler:explore(last, last + 1, 7).x
+  assert(math.abs(x - 0.7) < 0.1, x)
+  -- 0.15 is the best of what is known, which does not go far
+  sampler, last = went(3, function(member, round) return 0.1 + (member * 3 + round) % 24 / 240 end,
+    function(at) return (at - 0.15) ^ 2 end)
+  x = sampler:explore(last, last + 1, 4).x
+  assert(x > 0.5, x)
+  sampler:adopt(last + 1, { x = x, ["until"] = 4 }, nil, { member = 1, round = 4, parent = last, copied = true })
+  local other = sampler:explore(last, last + 2, 4).x
+  assert(math.abs(other - x) > 0.1, other)
+end)
+
 test("proposals are a function of what was observed before, told again or taken up", function()
   for _, name in ipairs { "pbt", "pb2" } do
     local log = drive(search(name, quadratic, options), 4, 7, quadratic_value)
