@@ -339,11 +339,11 @@ local function crossing(p, step)
 end
 
 test("runs that a rule stopped do not teach what survives the first rung alone", function()
-  local found = 0
+  local found, gone_on = 0, 0
   for seed = 1, 5 do
     local sampler = search("tpe", { x = space_of.uniform(0, 1), y = space_of.uniform(0, 1) },
       { runs = 90, seed = seed })
-    local at, best = { [3] = {}, [9] = {} }, math.huge
+    local at, best, slow = { [3] = {}, [9] = {} }, math.huge, 0
     for n = 1, 90 do
       local p, rungs, stopped = sampler:propose(n), {}, nil
       for _, step in ipairs { 3, 9 } do
@@ -355,11 +355,15 @@ test("runs that a rule stopped do not teach what survives the first rung alone",
       end
       local value = stopped and rungs[#rungs].value or crossing(p, 27)
       if not stopped then best = math.min(best, value) end
+      if n > 45 and p.x > 0.7 then slow = slow + 1 end
       sampler:observe(n, value, { status = stopped and "stopped" or "finished", step = stopped, rungs = rungs })
     end
     if best < 0.2 then found = found + 1 end
+    if slow > 22 then gone_on = gone_on + 1 end
   end
   assert(found >= 3, found .. " of 5 found the slow ones")
+  -- ranked by how far they came, those that were stopped would keep it from them: 11 of 45 at most
+  assert(gone_on >= 2, gone_on .. " of 5 went on with the slow ones")
 end)
 
 test("one level is learned from: the furthest that enough runs have come to", function()
