@@ -258,7 +258,7 @@ static int make_database(pio_store *store, pio_err *err)
 	if (!rc)
 		rc = publish_database(store, part.data, err);
 	/* Whoever has one by now may have swept ours. */
-	if (rc == -PIO_ENOTFOUND && access(store->db_path, F_OK) == 0)
+	if (rc && part.data && access(part.data, F_OK) != 0 && access(store->db_path, F_OK) == 0)
 		rc = 0;
 	(void)pio_fs_unlink(part.data, NULL);
 	if (!rc)

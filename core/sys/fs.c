@@ -203,6 +203,8 @@ int pio_fs_link(const char *from, const char *to, pio_err *err)
 		fault = 0;
 	if (fault == EEXIST)
 		return pio_fail(err, PIO_EEXIST, "%s exists already", to);
+	if (fault == ENOENT)
+		return pio_fail(err, PIO_ENOTFOUND, "cannot link %s to %s: no such file", from, to);
 	return fault ? pio_fail_errno(err, fault, "cannot link %s to %s", from, to) : 0;
 }
 

@@ -58,8 +58,8 @@ int pio_fs_datasync(int fd, const char *path, pio_err *err);
 int pio_fs_close(int *fd, const char *path, pio_err *err);
 
 int pio_fs_rename(const char *from, const char *to, pio_err *err);
-/* A second name for a file that has one; PIO_EEXIST where `to` exists. Atomic on
- * every file system that has links, network ones too. */
+/* A second name for a file that has one; PIO_EEXIST where `to` exists, PIO_ENOTFOUND where
+ * `from` does not. Atomic on every file system that has links, network ones too. */
 int pio_fs_link(const char *from, const char *to, pio_err *err);
 /* fsync of the directory itself, which makes its renames and unlinks durable. */
 int pio_fs_sync_dir(const char *path, pio_err *err);

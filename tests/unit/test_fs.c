@@ -253,6 +253,7 @@ static void a_link_never_replaces(void **state)
 	check_ok(pio_fs_write(path_in(dir, "b"), "b", 1, 0666, &err));
 	check_ok(pio_fs_link(path_in(dir, "a"), path_in(dir, "name"), &err));
 	check_fails(pio_fs_link(path_in(dir, "b"), path_in(dir, "name"), &err), PIO_EEXIST, "name");
+	check_fails(pio_fs_link(path_in(dir, "gone"), path_in(dir, "other"), &err), PIO_ENOTFOUND, "gone");
 	assert_content(path_in(dir, "name"), "a");
 	check_ok(pio_fs_link(path_in(dir, "a"), path_in(dir, "name"), &err)); /* the answer was lost */
 	scratch_remove(dir);
