@@ -19,8 +19,9 @@ local function session()
 end
 
 local function job(ranks, slots)
-  return { name = "e-1", spec = { launch = { on = "slurm", nodes = 1, ranks_per_node = ranks, grace_s = 10,
-    pool = { nodes = 2, time = "0-01:00:00", slots = slots } } } }
+  local launch = { on = "slurm", nodes = 1, ranks_per_node = ranks, grace_s = 10,
+    pool = { nodes = 2, time = "0-01:00:00", slots = slots } }
+  return { name = "e-1", launch = launch, spec = { launch = launch } }
 end
 
 local function runs(self, id)
