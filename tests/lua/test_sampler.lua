@@ -1,7 +1,10 @@
--- Samplers and stopping rules: the interfaces that a lab's own ones keep.
+-- Samplers and stopping rules: the interfaces that a lab's own ones keep, and what all searches that learn
+-- make of runs that fail.
 local tap = dofile((arg[0]:match("^.*/") or "") .. "tap.lua")
 local state = require "pioche.core.state"
 local core = require "pioche.core.sweep"
+local json = require "pioche.core.json"
+local space_of = require "pioche.space"
 local test, equal = tap.test, tap.equal
 
 test("every sampler and rule in the executable keeps its interface", function()
@@ -42,6 +45,46 @@ test("core draws: range, exactness, errors", function()
   equal(sum, 5050)
   assert(math.abs(core.exp(1) - math.exp(1)) < 1e-15)
   assert(math.abs(core.log(10) - math.log(10)) < 1e-15)
+end)
+
+local box = { blame = function(_, _, path, format, ...) error(path .. ": " .. format:format(...), 0) end,
+  try = function(_, fn, ...) return true, fn(...) end, files = {} }
+
+local function search(name, given, options)
+  local module = require("pioche.samplers." .. name)
+  return module.new(space_of.compile(box, {}, given), module.check({ box = box, at = {} }, options))
+end
+
+test("what comes to no number is the worst, for each search that learns", function()
+  local unit = space_of.uniform(0, 1)
+  for _, name in ipairs { "tpe", "gp", "cma_es", "trust_region", "auto", "nsga2" } do
+    local late = 0
+    for seed = 1, 3 do
+      local sampler = search(name, { x = unit, y = unit, z = unit }, { runs = 60, seed = seed })
+      for n = 1, 60 do
+        local p = sampler:propose(n)
+        local is_bad = p.x > 0.5
+        late = late + (n > 30 and is_bad and 1 or 0)
+        sampler:observe(n, not is_bad and (p.x - 0.35) ^ 2 + (p.y - 0.5) ^ 2 + p.z or nil, { status = is_bad and "failed" or "finished" })
+      end
+    end
+    assert(late <= 30, ("%s: %d of 90, where half of the space is"):format(name, late)) -- by chance 45
+  end
+end)
+
+test("where all fails each search goes on to its end, and proposes nothing twice", function()
+  for _, name in ipairs { "tpe", "gp", "cma_es", "trust_region", "auto", "nsga2" } do
+    local seen = {}
+    local sampler = search(name, { x = space_of.uniform(0, 1), lr = space_of.log_uniform(1e-5, 1), n = space_of.int(1, 9),
+      kind = space_of.one_of { a = { z = space_of.uniform(0, 1) }, b = {} } }, { runs = 40, seed = 1 })
+    for n = 1, 40 do
+      local key = json.encode(sampler:propose(n))
+      assert(not seen[key], name)
+      seen[key] = true
+      sampler:observe(n, nil, { status = n % 2 == 0 and "failed" or "oom" })
+    end
+    equal(sampler:propose(41), nil)
+  end
 end)
 
 tap.done()

@@ -207,37 +207,6 @@ test("a branch that is better on average is left for the one with the best point
   assert(median("tpe", named "conditional", 5, 200) < 0.02)
 end)
 
-test("what comes to no number is the worst, for each search that learns", function()
-  local unit = space_of.uniform(0, 1)
-  for _, name in ipairs { "tpe", "gp", "cma_es", "trust_region", "auto", "nsga2" } do
-    local late = 0
-    for seed = 1, 3 do
-      local sampler = search(name, { x = unit, y = unit, z = unit }, { runs = 60, seed = seed })
-      for n = 1, 60 do
-        local p = sampler:propose(n)
-        local is_bad = p.x > 0.5
-        late = late + (n > 30 and is_bad and 1 or 0)
-        sampler:observe(n, not is_bad and (p.x - 0.35) ^ 2 + (p.y - 0.5) ^ 2 + p.z or nil, { status = is_bad and "failed" or "finished" })
-      end
-    end
-    assert(late <= 30, ("%s: %d of 90, where half of the space is"):format(name, late)) -- by chance 45
-  end
-end)
-
-test("where all fails each search goes on to its end, and proposes nothing twice", function()
-  for _, name in ipairs { "tpe", "gp", "cma_es", "trust_region", "auto", "nsga2" } do
-    local f, seen = named "mixed", {}
-    local sampler = search(name, f.space(words), { runs = 40, seed = 1 })
-    for n = 1, 40 do
-      local key = json.encode(sampler:propose(n))
-      assert(not seen[key], name)
-      seen[key] = true
-      sampler:observe(n, nil, { status = n % 2 == 0 and "failed" or "oom" })
-    end
-    equal(sampler:propose(41), nil)
-  end
-end)
-
 -- A finite space with a `where`: 4 * 3 * 2 points and two of a branch, less those it excludes.
 local function small(name, seed)
   return search(name, { a = { 1, 2, 3, 4 }, b = space_of.int(1, 3), c = space_of.one_of {
