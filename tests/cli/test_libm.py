@@ -102,7 +102,7 @@ return pioche.sweep {
     derived = function(p) return math.exp(p.x) + math.log(p.lr) end },
   stop = pioche.curve { every = 4, max = 32 },
   program = pioche.objective(function(p)
-    if p.width * p.x > 2500 then return "oom" end
+    if p.width * p.x > 200 then return "oom" end
     local loss = {}
     for step = 1, 32 do loss[step] = (p.x - 0.3) * (p.x - 0.3) + p.width / 4096 + (1 + p.lr) / step end
     return { loss = loss }
