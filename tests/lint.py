@@ -22,8 +22,8 @@ FORBIDDEN = {
     re.compile(r"(?<![\w.>_])(malloc|calloc|realloc|strdup)\s*\("):
         lambda path: path != "core/base/mem.c",
     # Their last bits are the machine's, and one bit makes another run of a proposal: sweep/real.h.
-    re.compile(r"(?<![\w.>])(exp|exp2|expm1|log|log2|log10|log1p|pow|sin|cos|tan|asin|acos|atan|atan2|sinh|cosh|tanh"
-               r"|erf|erfc|cbrt|hypot|tgamma|lgamma)\s*\("):
+    re.compile(r"(?<![\w.>])(exp|exp2|exp10|expm1|log|log2|log10|log1p|pow|sin|cos|tan|asin|acos|atan|atan2|sinh|cosh|tanh"
+               r"|erf|erfc|cbrt|hypot|tgamma|lgamma|sincos|fma)[fl]?\s*\("):
         lambda path: path.startswith(("core/sweep/", "core/bind/sweep")),
     # It loses characters where memory is out.
     re.compile(r"\b(json_loadb|json_loads|json_loadf|json_loadfd|json_load_file|json_load_callback)\s*\("):
@@ -33,11 +33,11 @@ FORBIDDEN = {
 INSTALLED = {("core/client/pioche_nccl.h", '#include "pioche.h"')}
 # The same of what is Lua: what decides in a sweep has exp and log of pioche.core.sweep, and no powers
 # but squares, which are products, and those of two, which are exact.
-LUA_LIBM = re.compile(r"\bmath\.(exp|log|sin|cos|tan|asin|acos|atan)\b|(?<!\b2 )\^(?! 2\b(?!\.))")
+LUA_LIBM = re.compile(r"\bmath\.(exp|log|sin|cos|tan|asin|acos|atan)\b|(?<![^\w.]2 )\^(?! 2\b(?!\.))|\^ [\d.]*\.\d")
 LUA_EXACT = ("lua/pioche/samplers/", "lua/pioche/stopping/", "lua/pioche/sweep/",
              *(f"lua/pioche/{name}.lua" for name in (
                  "axes", "basins", "fronts", "infeasible", "judge", "ladder", "levels", "limits", "points", "population",
-                 "price", "race", "region", "rungs", "scaling", "seeds", "space")))
+                 "price", "promise", "race", "region", "rungs", "scaling", "seeds", "space", "survival")))
 FUNCTION_LINES, FILE_LINES = 70, 600
 
 found = []

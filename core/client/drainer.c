@@ -106,6 +106,8 @@ static int tell_outage(pio_drainer *d, pio_journal_writer *journal, const char *
 	snprintf(message, sizeof message, "%s: for %.1f s the log waited in memory, %s", cause, (double)took_ns / 1e9,
 	         until);
 	int rc = pio_ring_tell(d->ring, journal, &d->backlog, "log.waited", message, err);
+	if (!rc && journal) /* where it does not come to the disk the outage goes on */
+		rc = pio_journal_flush(journal, 0, err);
 	d->outages_ns += rc ? 0 : took_ns;
 	return rc;
 }

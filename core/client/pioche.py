@@ -34,7 +34,7 @@ import traceback
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Optional, Tuple, Type, Union
 
-from pioche_values import (_INT64_MIN, _array, _bytes, _columns, _flatten, _image, _integer, _json, _name_of,
+from pioche_values import (_INT64_MIN, _array, _bytes, _columns, _flatten, _image, _integer, _json, _name_of, _named,
                            _number, _scalar, _scalars, _shown, _step)
 
 if TYPE_CHECKING:
@@ -550,8 +550,8 @@ def init(experiment: Optional[str] = None, params: Optional[Mapping[str, Any]] =
     global run, rank, world
     if params is not None:  # before anything is finished or begun
         _scalars("params", params)
-    if experiment is not None:
-        _bytes("experiment", experiment)
+    if experiment is not None and experiment != "":
+        _named("experiment", experiment)
     if run is not None and run._handle and run._pid == os.getpid():
         run.finish()
     by_hand = _hand_started()

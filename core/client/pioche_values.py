@@ -42,6 +42,14 @@ def _bytes(what: str, value: object) -> bytes:
         raise ValueError("%s %.80r is no Unicode text: it holds a lone surrogate" % (what, value)) from None
 
 
+def _named(what: str, value: object) -> bytes:
+    """A name as core/client/name.c has it."""
+    name = _bytes(what, value)
+    if not 1 <= len(name) <= 4096:
+        raise ValueError("%s %.80r is of %d bytes: 1 to 4096 expected" % (what, value, len(name)))
+    return name
+
+
 def _dict(what: str, value: Any) -> Any:
     if not hasattr(value, "items"):
         raise TypeError("%s is %.80r (%s): a dict expected" % (what, value, _name_of(value)))
@@ -125,7 +133,7 @@ def _json(value: Any) -> bytes:
 
 def _scalars(what: str, values: Any) -> List[Tuple[bytes, bytes]]:
     """Names and the JSON of their values; nested dicts flattened."""
-    return [(_bytes("name", name), _json(_scalar("value of %r" % name, value)))
+    return [(_named("name", name), _json(_scalar("value of %r" % name, value)))
             for name, value in _flatten(_dict(what, values), "", {}).items()]
 
 

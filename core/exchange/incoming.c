@@ -50,8 +50,8 @@ static bool has_fetched(const char *dir)
 	return has;
 }
 
-/* Files of from/ab/ become those of to/ab/. */
-static void move_prefix(const char *from, const char *to, const char *prefix)
+/* Files of from/ab/ become those of to/ab/. False where one could not. */
+static bool move_prefix(const char *from, const char *to, const char *prefix)
 {
 	char **names = NULL;
 	size_t count = 0;
@@ -60,8 +60,7 @@ static void move_prefix(const char *from, const char *to, const char *prefix)
 	pio_str_printf(&old, "%s/%s", from, prefix);
 	pio_str_printf(&new, "%s/%s", to, prefix);
 	size_t old_len = old.len, new_len = new.len;
-	if (old.failed || new.failed || pio_fs_list(&names, &count, old.data, NULL))
-		count = 0;
+	bool moved = !old.failed && !new.failed && pio_fs_list(&names, &count, old.data, NULL) == 0;
 	for (size_t i = 0; i < count; i++) {
 		if (!pio_hex_valid(names[i], PIO_SHA256_HEX))
 			continue;
@@ -70,29 +69,32 @@ static void move_prefix(const char *from, const char *to, const char *prefix)
 		new.len = new_len;
 		pio_str_printf(&old, "/%s", names[i]);
 		pio_str_printf(&new, "/%s", names[i]);
-		if (made && !old.failed && !new.failed)
-			(void)pio_fs_rename(old.data, new.data, NULL);
+		moved = made && !old.failed && !new.failed && pio_fs_rename(old.data, new.data, NULL) == 0 && moved;
 	}
 	pio_fs_list_free(names, count);
 	pio_str_fini(&old);
 	pio_str_fini(&new);
+	return moved;
 }
 
-static void move_objects(const char *from_dir, const char *kind, const char *heir)
+/* The objects of from_dir/kind/, if there are any, become those of heir/left/. False where one could not. */
+static bool move_objects(const char *from_dir, const char *kind, const char *heir)
 {
 	char **prefixes = NULL;
 	size_t count = 0;
 	pio_str from = PIO_STR_INIT, to = PIO_STR_INIT;
 	pio_str_printf(&from, "%s/%s", from_dir, kind);
 	pio_str_printf(&to, "%s/" LEFT, heir);
-	if (from.failed || to.failed || pio_fs_list(&prefixes, &count, from.data, NULL))
-		count = 0;
+	bool moved = !from.failed && !to.failed;
+	if (moved && pio_fs_type(from.data) == PIO_FS_DIR)
+		moved = pio_fs_list(&prefixes, &count, from.data, NULL) == 0;
 	for (size_t i = 0; i < count; i++)
 		if (pio_hex_valid(prefixes[i], 2))
-			move_prefix(from.data, to.data, prefixes[i]);
+			moved = move_prefix(from.data, to.data, prefixes[i]) && moved;
 	pio_fs_list_free(prefixes, count);
 	pio_str_fini(&from);
 	pio_str_fini(&to);
+	return moved;
 }
 
 /* Of a process that is gone: its lock is free. Without an heir, what it fetched waits for one. */
@@ -106,11 +108,10 @@ static void settle_one(const char *dir, const pio_ulid *ulid, const char *heir)
 	pio_str_printf(&lock, "%s/lock", dir);
 	bool young = pio_fs_type(lock.data) == PIO_FS_NONE && pio_clock_wall_ns() / 1000000 - made_ms < LOCK_GRACE_MS;
 	if (!lock.failed && !young && (heir || !has_fetched(dir)) && pio_fs_lock(&fd, lock.data, NULL) == 0) {
-		if (heir) {
-			move_objects(dir, OBJECTS, heir);
-			move_objects(dir, LEFT, heir);
-		}
-		(void)pio_fs_remove_tree(dir, NULL);
+		bool moved = !heir || move_objects(dir, OBJECTS, heir);
+		moved = (!heir || move_objects(dir, LEFT, heir)) && moved;
+		if (moved)
+			(void)pio_fs_remove_tree(dir, NULL);
 	}
 	pio_fs_unlock(&fd);
 	pio_str_fini(&lock);
@@ -149,6 +150,8 @@ int pio_incoming_open(pio_incoming *incoming, const pio_store *store, pio_err *e
 
 void pio_incoming_inherit(pio_incoming *incoming, const pio_store *store)
 {
+	if (pio_store_is_network(store)) /* where nobody can tell by a lock who is gone */
+		return;
 	incoming->keeps = true;
 	settle(store, incoming->dir);
 }

@@ -3,7 +3,8 @@
  * STORE/staging/<ULID>.import, whose `lock` is held while somebody works in it.
  * Whoever ends, the directory is removed; after a death the next staging does it, or
  * what recovers the store. Only objects that were fetched (objects/ab/<sha256> in it)
- * wait until they are inherited, or until the store is recovered an hour later. */
+ * wait until they are inherited, or until the store is recovered a week later; on a
+ * network file system, whose locks tell nothing, they do not. */
 #ifndef PIO_EXCHANGE_INCOMING_H
 #define PIO_EXCHANGE_INCOMING_H
 

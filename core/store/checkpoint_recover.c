@@ -11,7 +11,24 @@
 #include "store/sql.h"
 #include "sys/fs.h"
 
-#define STAGING_GRACE_MS 3600000 /* of a directory whose run is unknown */
+#define STAGING_GRACE_MS 3600000                /* of a directory whose run is unknown */
+#define FETCHED_GRACE_MS (7LL * 24 * 3600000)   /* of one with what a pull had fetched (exchange/incoming.h) */
+
+/* Of the ULID of a directory in staging/, which is made as it is: has it been there for long? */
+static bool is_old(pio_store *store, const char *name, const pio_ulid *ulid)
+{
+	int64_t made_ms = 0;
+	bool has_fetched = false;
+	for (int i = 0; i < 6; i++)
+		made_ms = made_ms << 8 | ulid->bytes[i];
+	for (int i = 0; i < 2 && !has_fetched; i++) {
+		pio_str dir = PIO_STR_INIT;
+		pio_str_printf(&dir, "%s/staging/%s/%s", pio_store_path(store), name, i ? "left" : "objects");
+		has_fetched = dir.failed || pio_fs_type(dir.data) == PIO_FS_DIR;
+		pio_str_fini(&dir);
+	}
+	return pio_clock_wall_ns() / 1000000 - made_ms > (has_fetched ? FETCHED_GRACE_MS : STAGING_GRACE_MS);
+}
 
 /* Of staging/<name>: true if nobody will ever report a file in it. A name
  * begins with the ULID of its run; what has another name is not ours. */
@@ -30,13 +47,9 @@ static int is_abandoned(bool *abandoned, pio_store *store, const char *name, pio
 	if (!run_id) {
 		/* Standalone and not adopted yet, as long as it has a directory. */
 		pio_str dir = PIO_STR_INIT;
-		int64_t made_ms = 0;
-		for (int i = 0; i < 6; i++)
-			made_ms = made_ms << 8 | ulid.bytes[i];
 		pio_str_printf(&dir, "%s/runs/%s", pio_store_path(store), text);
 		rc = pio_str_check(&dir, err);
-		*abandoned = !rc && pio_fs_type(dir.data) == PIO_FS_NONE &&
-		             pio_clock_wall_ns() / 1000000 - made_ms > STAGING_GRACE_MS;
+		*abandoned = !rc && pio_fs_type(dir.data) == PIO_FS_NONE && is_old(store, name, &ulid);
 		/* An import takes as long as its bundle is large (exchange/bundle.c). */
 		bool held = false;
 		pio_str_clear(&dir);

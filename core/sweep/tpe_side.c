@@ -409,6 +409,7 @@ int pio_tpe_side_put(pio_tpe_side *side, pio_tpe_track *tracks, int axes_count, 
 	side->slot[kernel] = slot;
 	side->place[slot] = (uint32_t)kernel;
 	side->count = n + 1;
+	side->base[kernel] = 0; /* axes with an order add to it: rebase */
 	for (int a = 0; a < axes_count; a++) {
 		side->mu[a][kernel] = tracks[a].x[slot];
 		if (tracks[a].axis.kind == PIO_AXIS_CHOICE)

@@ -191,7 +191,11 @@ function plan.rehearse(self, sweep)
   launcher.check(sweep.box, sweep.at, sweep.launch)
   local shape = sweep.stop.options.launch
   if shape and not sweep.program.objective then
-    launcher.check(sweep.box, sweep.at, launcher.reshaped(sweep.launch, shape))
+    local box = setmetatable({ blame = function(_, at, field, ...)
+      local name = field:match("^launch%.(.*)$")
+      sweep.box:blame(at, (not name or shape[name] ~= nil) and "stop." .. field or field, ...)
+    end }, { __index = sweep.box })
+    launcher.check(box, sweep.stop_given.at, launcher.reshaped(sweep.launch, shape))
   end
   if not sweep.program.objective then inputs.check_program(sweep.program, self.root) end
   local found = inputs.find(sweep.program, self.root)

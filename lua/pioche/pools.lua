@@ -122,7 +122,7 @@ function pools.learn(session, job)
   local self, key = session.pools, learned_key(job)
   if not pools.takes(job.spec) or self.learned[key] == nil then return end
   local row = check(session.store:one("SELECT sum(ended_ns - started_ns) / 1e9 AS seconds FROM attempt"
-    .. " WHERE run_id = ? AND started_ns IS NOT NULL", job.id))
+    .. " WHERE run_id = ? AND nodes = ? AND started_ns IS NOT NULL", job.id, job.launch.nodes))
   self.learned[key] = math.max(self.learned[key] or 0, row.seconds or 0)
 end
 

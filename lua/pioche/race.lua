@@ -83,7 +83,8 @@ local function place_of(list, item, is_before)
   return low
 end
 
--- A point with its mean and the sum of squares about it; nil where it cannot be weighed.
+-- A point with its mean and the sum of squares about it; nil where it cannot be weighed, or is one
+-- that has another number, too (of an enqueued one that the search proposes).
 local function weighed(point)
   local n, mean, own = 0, 0.0, 0.0
   for _, value in ipairs(point.values) do
@@ -92,7 +93,7 @@ local function weighed(point)
     mean = mean + delta / n
     own = own + delta * (value - mean)
   end
-  return n > 0 and not point.failed and { point = point, n = n, mean = mean, own = own } or nil
+  return n > 0 and not point.failed and not point.is_double and { point = point, n = n, mean = mean, own = own } or nil
 end
 
 local function move(self, point, item)

@@ -338,9 +338,10 @@ function recipe.settle(self, args, defaults)
   if self.program.objective then objective.settle(self.launch) end
   self.launch.parallel = self.launch.parallel or launcher.parallel(self.launch)
   self.search = choose_search(self, self.search_given)
-  for name, value in next, self.search_overrides or {} do
+  for _, name in ipairs(fields.sorted(self.search_overrides or {})) do
+    local value = self.search_overrides[name]
     if not (self.search.module.schema or {})[name] then
-      errors.raise("invalid", "search.%s: the search of this recipe (%s) has no such option: %s", name,
+      errors.raise("invalid", "search.%s=%s: the search of this recipe (%s) has no such option: %s", name, show(value),
         self.search.name, self.search.why)
     end
     self.search.options[name] = value

@@ -135,11 +135,16 @@ end
 -- Will the next checkpoint of a run fit? Told once, until it does; beyond the quota it is
 -- refused.
 local function watch_room(self, job, is_over)
-  local newest = check(self.store:one("SELECT c.bytes, (SELECT r.ulid || '/' || max(a.number) FROM run r JOIN"
-    .. " attempt a ON a.run_id = r.id WHERE r.id = c.run_id) AS attempt FROM checkpoint c WHERE run_id = ? AND"
-    .. " state = 'sealed' ORDER BY step DESC, id DESC LIMIT 1", job.id))
-  if not newest then return end
-  if is_over then return forbid(self, job, newest.attempt, nil) end
+  -- It is as large as the one before, or as the newest of its experiment.
+  local newest = check(self.store:one([[
+    SELECT coalesce((SELECT bytes FROM checkpoint WHERE run_id = r.id AND state = 'sealed'
+                      ORDER BY step DESC, id DESC LIMIT 1),
+                    (SELECT c.bytes FROM checkpoint c JOIN run o ON o.id = c.run_id
+                      WHERE o.experiment_id = r.experiment_id AND c.state = 'sealed'
+                      ORDER BY c.id DESC LIMIT 1)) AS bytes,
+           r.ulid || '/' || (SELECT max(number) FROM attempt WHERE run_id = r.id) AS attempt
+      FROM run r WHERE r.id = ?]], job.id))
+  if is_over or not newest.bytes then return forbid(self, job, newest.attempt, nil) end
   local free, quota, message = sys.free_bytes(self.store:path()), job.spec.keep.quota, nil
   local refused
   if free and free < newest.bytes then

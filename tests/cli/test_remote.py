@@ -255,6 +255,33 @@ def moto(p):
     return process
 
 
+def test_what_came_before_the_line_went_dead_is_kept_whatever_comes_after():
+    if not shutil.which("rclone"):
+        raise Skip("rclone is not installed")
+    with project() as p:
+        p.pioche("push", "./lab")
+        p.write("rclone.conf", "[disk]\ntype = local\n", 0o600)
+        # What it copies first arrives, and it fails all the same.
+        p.write("bin/rclone", f"""#!/bin/sh
+{shutil.which("rclone")} "$@" || exit
+if [ "$1" = copy ] && mkdir "{p.path("failed")}" 2> /dev/null; then echo 'the line is dead' >&2; exit 5; fi
+""", 0o755)
+        for network in (False, True):
+            there = other_store(p, "there")
+            there["env"].update(RCLONE_CONFIG=p.path("rclone.conf"), PATH=p.path("bin") + ":" + os.environ["PATH"])
+            if network:
+                there["env"]["PIOCHE_FS"] = "network"
+            first = p.pioche("pull", f"rclone:disk:{p.path('lab')}", expect=3, **there)
+            assert "the line is dead" in first.err and len(ids(p, **there)) == 1, first.err
+            staging = p.path("there/.pioche/staging")
+            assert len(os.listdir(staging)) == (0 if network else 1), "on a network disk there are no heirs"
+            again = p.pioche("pull", f"rclone:disk:{p.path('lab')}", **there)
+            assert ("of an interrupted pull were there already" in again.err) is not network, again.err
+            assert len(ids(p, **there)) == 2 and os.listdir(staging) == []
+            shutil.rmtree(p.path("there"))
+            shutil.rmtree(p.path("failed"))
+
+
 def test_s3_by_rclone():
     with project() as p:
         server = moto(p)

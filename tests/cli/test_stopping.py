@@ -320,7 +320,7 @@ def test_who_is_promoted_goes_on_in_the_shape_that_is_asked_for():
 return pioche.sweep {{ name = "g", goal = pioche.minimize "val/loss",
   stop = pioche.asha {{ min = 100, max = 200, eta = 2, promote = true, launch = {{ ranks_per_node = 2 }} }},
   space = {{ lr = {{ 3e-3, 1e-5 }}, width = 16, depth = 1, heads = 2, context = 32, batch = 8, steps = 1500,
-    ["eval-every"] = 50, ["sample-bytes"] = 0 }},
+    ["eval-every"] = 50, ["sample-bytes"] = 0, ["step-ms"] = 4 }},
   program = pioche.program {{ command = {{ "{harness.GPT}" }}, sources = {{ "r.lua" }},
     inputs = {{ text = "text" }}, env = {{ OPENBLAS_NUM_THREADS = 1 }} }} }}
 """)

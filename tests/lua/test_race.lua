@@ -50,6 +50,26 @@ test("it is over where one is surely the best, the budget is spent, or nothing c
   equal({ choice({ point(1, { 1, 1 }), point(2, { 1, 1, 1 }) }) }, { nil, "even" }, "no noise, and equal")
 end)
 
+test("what has another number, too, is one point", function()
+  local repeats = require "pioche.sweep.repeats"
+  local function standing(numbers)
+    local rows, observed = {}, 0
+    for _, number in ipairs(numbers) do
+      for seed = 1, 2 do -- of a point that was enqueued, -1, the search's third has the runs
+        local run = 10 * math.abs(number == 3 and -1 or number) + seed
+        observed = observed + 1
+        rows[#rows + 1] = { number = number, seed = seed, run_id = run, ulid = "u" .. run, observed = observed,
+          value = run / 7 % 1 }
+      end
+    end
+    return race.standing(repeats.board(rows, { goal = "minimize" }, {}))
+  end
+  local alone, both = standing { -1, 2 }, standing { -1, 2, 3 }
+  equal(both.freedom, alone.freedom)
+  equal(#both.points, #alone.points)
+  for i, one in ipairs(alone.points) do equal(both.points[i].chance, one.chance) end
+end)
+
 -- A race of many points with a board of their own, of which one and now and then many change at a time.
 test("a board that is kept gives the decisions of the points as they are, and orders them once", function()
   local points, board, more = {}, race.board(), options { max = 9, runs = 1000, sure = 0.999 }

@@ -67,6 +67,13 @@ test("beyond the quota ranks are told not to save, until there is room", functio
   equal(removed, { "//runs/ULID/3/no-room", "//runs/ULID/3/no-room" })
   retention.apply(self, one, true)
   equal(#removed, 3)
+  -- Nothing is known of what comes: none that was saved is left.
+  function self.store.one(_, sql)
+    return { bytes = sql:find("FROM object", 1, true) and 90 or nil, attempt = "ULID/3" }
+  end
+  one.forbidden = "as it was"
+  retention.apply(self, one, false)
+  equal(#removed, 4)
   sys.write_file, os.remove = write_file, remove
 end)
 

@@ -397,6 +397,40 @@ static void a_model_that_changed_is_one_made_anew(void **state)
 	}
 }
 
+/* The same where no axis has an order. */
+static void a_model_of_choices_alone_that_changed_is_one_made_anew(void **state)
+{
+	(void)state;
+	enum { points_count = 240, choices = 2 };
+	pio_axis axes[choices];
+	double points[points_count][choices];
+	pio_draw draw = named(5, "points");
+	pio_tpe *kept = NULL;
+	size_t slot;
+	for (int a = 0; a < choices; a++)
+		axes[a] = pio_axis_init(PIO_AXIS_CHOICE, false, 0, 5);
+	check_ok(pio_tpe_new(&kept, axes, choices, &usual, &err));
+	for (int n = 0; n < points_count; n++) {
+		for (int a = 0; a < choices; a++)
+			points[n][a] = any_coordinate(&axes[a], &draw);
+		check_ok(pio_tpe_add(&slot, kept, points[n], &err));
+		check_ok(pio_tpe_set(kept, slot, n * 37 % 101, &err));
+		pio_tpe *anew = NULL;
+		check_ok(pio_tpe_new(&anew, axes, choices, &usual, &err));
+		for (int i = 0; i <= n; i++) {
+			check_ok(pio_tpe_add(&slot, anew, points[i], &err));
+			check_ok(pio_tpe_set(anew, slot, i * 37 % 101, &err));
+		}
+		const double *one, *other;
+		pio_draw first = named(n, "proposal"), second = first;
+		check_ok(pio_tpe_propose(&one, kept, &first, &err));
+		check_ok(pio_tpe_propose(&other, anew, &second, &err));
+		assert_memory_equal(one, other, sizeof *one * choices * (size_t)usual.candidates);
+		pio_tpe_free(anew);
+	}
+	pio_tpe_free(kept);
+}
+
 static void memory_that_is_out_is_an_error(void **state)
 {
 	(void)state;
@@ -437,6 +471,7 @@ int main(void)
 		cmocka_unit_test(what_is_dropped_is_as_if_it_had_not_been),
 		cmocka_unit_test(a_proposal_depends_on_what_is_known_alone),
 		cmocka_unit_test(a_model_that_changed_is_one_made_anew),
+		cmocka_unit_test(a_model_of_choices_alone_that_changed_is_one_made_anew),
 		cmocka_unit_test(memory_that_is_out_is_an_error),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -2,6 +2,7 @@
 local aims = require "pioche.aims"
 local errors = require "pioche.errors"
 local fields = require "pioche.fields"
+local find = require "pioche.sweep.find"
 local json = require "pioche.core.json"
 local launcher = require "pioche.launcher"
 local plan = require "pioche.plan"
@@ -171,18 +172,13 @@ local function print_plan(ctx, self, store, sweep, prepared, found)
   local out = ctx.out
   out(("%s: experiment %s\n\n"):format(self.display, sweep.name))
   print_space(out, sweep)
-  local options = {}
-  for _, name in ipairs(fields.sorted(sweep.search.options)) do
-    options[#options + 1] = name .. "=" .. fields.show(sweep.search.options[name])
-  end
-  out(("search   %s%s: %s\n"):format(sweep.search.name,
-    #options > 0 and " (" .. table.concat(options, ", ") .. ")" or "", sweep.search.why))
+  out(("search   %s: %s\n"):format(find.text(sweep.search), sweep.search.why))
   for i, item in ipairs(found.warm) do out(("%s %s\n"):format(i == 1 and "warm    " or "        ", warm.text(item))) end
   if sweep.goal then out(("goal%s    %s\n"):format(sweep.goals and "s" or " ", term.clean(aims.text(sweep)))) end
   for _, constraint in ipairs(sweep.constraints or {}) do
     out(("meet     the constraint of %s:%d\n"):format(constraint.at.display, constraint.at.line))
   end
-  if sweep.stop.name ~= "none" then out(("stop     %s\n"):format(sweep.stop.name)) end
+  if sweep.stop.name ~= "none" then out(("stop     %s\n"):format(find.text(sweep.stop))) end
   if sweep.race then
     out(("race     up to %d repeats, at most %d seeds a point, until one is the best with probability %g\n")
       :format(sweep.race.runs, sweep.race.max, sweep.race.sure))

@@ -108,6 +108,18 @@ local function fetch_objects(place, found, missing, bytes, folder)
   if not ok then error(failure, 0) end
 end
 
+-- What had come of a run when the line went dead waits in left/, whatever becomes of the others.
+local function set_aside(folder)
+  for _, prefix in ipairs(sys.list(folder .. "/objects") or {}) do
+    local from, to = folder .. "/objects/" .. prefix, folder .. "/left/" .. prefix
+    errors.check(sys.mkdirs(to))
+    for _, name in ipairs(errors.check(sys.list(from))) do
+      errors.check(os.rename(from .. "/" .. name, to .. "/" .. name))
+    end
+  end
+  errors.check(sys.remove_tree(folder .. "/objects"))
+end
+
 local function take(ctx, store, place, found, missing, done, folder)
   local path = fetch_bundle(place, found, folder)
   local rest, bytes = take_left(ctx, found, missing, folder)
@@ -167,9 +179,11 @@ local function run(ctx)
       tell(ctx, done)
     elseif errors.is(done) and done.code ~= "cancelled" then
       failed = failed or done
-      -- What had come before the line went dead is for the next pull; of what is wrong, or has no
-      -- room, nothing stays.
-      if done.code ~= "io" then errors.check(sys.remove_tree(incoming:path() .. "/objects")) end
+      if done.code == "io" then
+        set_aside(incoming:path())
+      else -- of what is wrong, or has no room, nothing stays
+        errors.check(sys.remove_tree(incoming:path() .. "/objects"))
+      end
       ctx.note("pioche: " .. term.clean(found.name .. ": " .. done.message) .. "\n")
     else
       error(done, 0)
@@ -191,7 +205,7 @@ counts, each run whole or not at all, with its ULID and an `origin`. Objects tha
 here already are not fetched, others are compared with their names. A run that is
 here is left as it is, but for checkpoints that it lacks. What fails is told, and the
 other runs are taken all the same. Killed or cut off, a pull goes on with the objects
-that had come when it is run again.
+that had come when it is run again; not where the store is on a network disk.
 
 JSON: an array of {id, was, ulid, taken, checkpoints, objects, bytes, dry_run};
 objects and bytes are what was missing here.]],

@@ -29,7 +29,8 @@ local learn_max = 150          -- points that lengths are learned from
 gp.schema = {
   runs = { kind = "positive", default = 32, help = "points to propose, none twice" },
   seed = { kind = "count", default = 1, help = "what draws are made from: the same seed, the same points" },
-  startup = { kind = "positive", default = 8, help = "points are spread evenly until so many are known" },
+  startup = { kind = "positive", default = 8, help = "points are spread evenly until so many are known;"
+    .. " more where a rule stops runs" },
 }
 
 function gp.check(where, given)
@@ -113,8 +114,8 @@ end
 
 -- Points of the whole space before the model is asked: where a rule stops runs, they are cheap.
 function methods:startup()
-  local least = self.options.startup
-  return self.levels.has_rungs and math.max(least, spread * (#self.list + 1)) or least
+  local least, most = self.options.startup, math.min(spread * (#self.list + 1), self.options.runs // 4)
+  return self.levels.has_rungs and math.max(least, most) or least
 end
 
 -- Learn lengths from what was observed first.

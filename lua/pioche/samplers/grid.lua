@@ -47,7 +47,13 @@ local function shuffle_of(where, value)
   if type(value) ~= "table" then
     where.box:blame(where.at, where.path .. ".shuffle", "expected true or { seed = 7 }, got %s", fields.show(value))
   end
-  return fields.check({ box = where.box, at = where.at, path = where.path .. ".shuffle" }, value, shuffle_schema)
+  local path = where.path .. ".shuffle"
+  for _, name in ipairs(fields.sorted(value)) do
+    if not shuffle_schema[name] then
+      where.box:blame(where.at, path, "expected { seed = 7 }, got a table with %s", fields.show(name))
+    end
+  end
+  return fields.check({ box = where.box, at = where.at, path = path }, value, shuffle_schema)
 end
 
 -- pioche.grid { lr = 5 }: five values of a continuous parameter. A number is the count of a
@@ -126,7 +132,8 @@ function grid.new(space, options)
   local shuffle = type(options.shuffle) == "table" and options.shuffle or nil
   for _, name in ipairs(fields.sorted(options)) do
     if not space.known[name] and not (shuffle and name == "shuffle") then
-      space.box:blame(space.at, "search." .. name, "there is no parameter of that name")
+      space.box:blame(space.at, "search." .. name, "there is no parameter of that name, got %s%s",
+        fields.show(options[name]), name == "shuffle" and ": expected true or { seed = 7 }" or "")
     end
   end
   local points, raw, tried = {}, {}, 0

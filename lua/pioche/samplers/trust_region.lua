@@ -521,7 +521,12 @@ function methods:observe(number, value, how)
     place.basins:tell(number)
     if own and own.members then table.insert(own.members, number) end
   end
-  if self.levels:observe(number, value, how) or not is_new then return end
+  local is_anew = self.levels:observe(number, value, how)
+  if not is_new then return end
+  if is_anew then -- what others were, too, by what counts from now on
+    was, own_was = best and self.levels:value(best), own_best and self.levels:value(own_best)
+    if begun then begun.value = own_was or math.huge end
+  end
   value = self.levels:value(number)
   if own then follow(self, number, own, own_best, value and (not own_was or value < own_was)) end
   local is_better = value and (not was or value < was)

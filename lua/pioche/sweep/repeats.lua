@@ -50,7 +50,8 @@ course.__index = course
 
 -- A race in which nothing is known so far. aside: of repeats.aside.
 function course.new(goal, aside)
-  return setmetatable({ goal = goal, aside = aside, points = {}, board = race.board(), unweighed = {} }, course)
+  return setmetatable({ goal = goal, aside = aside, points = {}, board = race.board(), unweighed = {},
+    first_of = {} }, course)     -- of each run the number under which it was seen first
 end
 
 -- What violates constraints is out of the race as soon as all that was planned of it has ended.
@@ -80,6 +81,8 @@ end
 -- What came of it.
 function course:see(row)
   local point, is_aside = self.points[row.number], self.aside[row.ulid]
+  local first = self.first_of[row.run_id] or row.number
+  self.first_of[row.run_id], point.is_double = first, point.is_double or first ~= row.number
   point.ended = point.ended + (row.value and 1 or 0)
   if not is_aside then
     if row.asked then point.pending = point.pending - 1 end
