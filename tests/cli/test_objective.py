@@ -259,7 +259,7 @@ def test_a_search_left_out_is_chosen_and_explained():
         assert "from the command line: sobol, 9 runs are too few to learn from" in p.pioche(
             "plan", "r.lua", "search.runs=9").out
         p.write("g.lua", text.replace("pioche.uniform(-1, 1)", "pioche.int(1, 6)"))
-        assert ("search.runs: the search of this recipe (grid) has no such option: none was asked for, and the space"
+        assert ("search.runs=3: the search of this recipe (grid) has no such option: none was asked for, and the space"
                 " has 6 points") in p.pioche("plan", "g.lua", "search.runs=3", expect=1).err
         p.pioche("run", "r.lua")
         assert p.pioche("show", "f/best", "--json").json["metrics"]["loss"]["last"] < 1e-4

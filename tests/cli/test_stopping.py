@@ -356,6 +356,11 @@ def test_wrong_rules():
               "r.lua:4: stop.launch: it is of runs that are promoted: expected promote = true, or none")
         wrong(good.replace("max = 9", "max = 9, promote = true, launch = { node = 2 }"),
               "stop.launch.node: there is no such key, did you mean 'nodes'?")
+        wrong("""local pioche = require "pioche"
+return pioche.sweep { name = "g", goal = pioche.minimize "loss", launch = { on = "local" }, space = { a = { 1, 2 } },
+  stop = pioche.asha { min = 1, max = 2, promote = true, launch = { nodes = 4 } },
+  program = pioche.program { command = { "true" } } }
+""", "r.lua:3: stop.launch.nodes: expected 1, because this machine is one node, got 4")
         wrong(good.replace("max = 9", "max = 9, ete = 2"), "stop.ete: there is no such key, did you mean 'eta'?")
         wrong(good.replace('goal = pioche.minimize "loss", ', ""),
               'stop: asha needs a goal, as goal = pioche.minimize "val/loss"')

@@ -72,6 +72,27 @@ test("what comes to no number is the worst, for each search that learns", functi
   end
 end)
 
+test("trust_region goes on downhill under a rule that stops runs", function()
+  local axes_given = {}
+  for i = 1, 6 do axes_given["x" .. i] = space_of.uniform(0, 1) end
+  local sampler, at, best = search("trust_region", axes_given, { runs = 100, seed = 1 }), { [3] = {}, [9] = {} }, math.huge
+  for n = 1, 100 do
+    local p, rungs, stopped, whole = sampler:propose(n), {}, nil, 0
+    for i = 1, 6 do whole = whole + i * (p["x" .. i] - 0.1 * i - 0.05) ^ 2 end
+    for _, step in ipairs { 3, 9 } do
+      local value, better = whole + 1 / step, 0
+      rungs[#rungs + 1] = { step = step, value = value }
+      for _, other in ipairs(at[step]) do better = better + (other < value and 1 or 0) end
+      table.insert(at[step], value)
+      if better * 3 >= #at[step] then stopped = step break end  -- the best third goes on
+    end
+    if not stopped then best = math.min(best, whole) end
+    sampler:observe(n, stopped and rungs[#rungs].value or whole,
+      { status = stopped and "stopped" or "finished", step = stopped, rungs = rungs })
+  end
+  assert(best < 1e-6, best)
+end)
+
 test("where all fails each search goes on to its end, and proposes nothing twice", function()
   for _, name in ipairs { "tpe", "gp", "cma_es", "trust_region", "auto", "nsga2" } do
     local seen = {}

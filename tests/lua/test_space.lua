@@ -174,6 +174,8 @@ test("a shuffled grid has the same points, in an order by its seed, also where i
   table.sort(shuffled)
   table.sort(ordered)
   equal(shuffled, ordered)
+  local ok, why = pcall(points, lines:format "shuffle = { n = 1 }")
+  assert(not ok and tostring(why):find('search.shuffle: expected { seed = 7 }, got a table with "n"', 1, true), why)
   -- a number is the count of a parameter of that name
   equal(#points "space = { shuffle = pioche.uniform(0, 1) }, search = pioche.grid { shuffle = 3 },", 3)
 end)

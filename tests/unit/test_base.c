@@ -163,7 +163,7 @@ static void crc32c_has_the_published_value(void **state)
 		for (size_t n = 0; from + n <= sizeof bytes; n++) {
 			uint32_t crc = 0xffffffffu;
 			for (size_t bit = 0; bit < 8 * n; bit++) {
-				crc ^= bytes[from + bit / 8] >> bit % 8 & 1u;
+				crc ^= (uint32_t)bytes[from + bit / 8] >> bit % 8 & 1u;
 				crc = crc >> 1 ^ (crc & 1 ? 0x82f63b78u : 0);
 			}
 			assert_int_equal(pio_crc32c(0, bytes + from, n), ~crc);
