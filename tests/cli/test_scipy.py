@@ -2,7 +2,6 @@
 """What pioche fits to results, beside SciPy: Student's t, chances of being the best, the end
 of a learning curve, scaling laws, what a search within constraints expects, and what a run that was
 stopped promises."""
-import json
 import os
 import subprocess
 import sys
@@ -11,6 +10,20 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 import harness  # noqa: E402
 import optuna_venv  # noqa: E402
 from harness import BUILD, Project, Skip  # noqa: E402
+
+
+def check_agreed(ours, theirs):
+    """What the Lua script prints, the Python script reads, works out by NumPy and SciPy, and agrees to."""
+    python, why = optuna_venv.python()
+    if not python:
+        raise Skip(f"SciPy: {why}")
+    with Project(git=False) as p:
+        p.write("ours.lua", ours)
+        told = subprocess.run([os.path.join(BUILD, "tests", "lua_host"), p.path("ours.lua")], env=p.env,
+                              capture_output=True, text=True, check=True).stdout
+        done = subprocess.run([python, "-c", theirs], input=told, capture_output=True, text=True, check=False)
+        assert done.returncode == 0 and done.stdout == "agreed\n", done.stderr
+
 
 OURS = """
 local core, json = require "pioche.core.sweep", require "pioche.core.json"
@@ -102,16 +115,7 @@ print("agreed")
 
 
 def test_what_is_fitted_is_what_scipy_makes_of_it():
-    python, why = optuna_venv.python()
-    if not python:
-        raise Skip(f"SciPy: {why}")
-    with Project(git=False) as p:
-        p.write("ours.lua", OURS)
-        ours = subprocess.run([os.path.join(BUILD, "tests", "lua_host"), p.path("ours.lua")], env=p.env,
-                              capture_output=True, text=True, check=True).stdout
-        json.loads(ours)
-        done = subprocess.run([python, "-c", THEIRS], input=ours, capture_output=True, text=True, check=False)
-        assert done.returncode == 0 and done.stdout == "agreed\n", done.stderr
+    check_agreed(OURS, THEIRS)
 
 
 # A goal within two constraints at 24 points: what the search finds, and what is expected there;
@@ -191,15 +195,7 @@ print("agreed")
 
 
 def test_a_search_within_constraints_expects_what_scipy_does():
-    python, why = optuna_venv.python()
-    if not python:
-        raise Skip(f"SciPy: {why}")
-    with Project(git=False) as p:
-        p.write("ours.lua", WITHIN)
-        ours = subprocess.run([os.path.join(BUILD, "tests", "lua_host"), p.path("ours.lua")], env=p.env,
-                              capture_output=True, text=True, check=True).stdout
-        done = subprocess.run([python, "-c", EXPECTED], input=ours, capture_output=True, text=True, check=False)
-        assert done.returncode == 0 and done.stdout == "agreed\n", done.stderr
+    check_agreed(WITHIN, EXPECTED)
 
 
 # Curves whose speed is a parameter's: links from rung 3 to 9 and from there to the end, and what runs
@@ -288,15 +284,7 @@ print("agreed")
 
 
 def test_what_was_stopped_promises_what_numpy_makes_of_it():
-    python, why = optuna_venv.python()
-    if not python:
-        raise Skip(f"NumPy: {why}")
-    with Project(git=False) as p:
-        p.write("ours.lua", STOPPED)
-        ours = subprocess.run([os.path.join(BUILD, "tests", "lua_host"), p.path("ours.lua")], env=p.env,
-                              capture_output=True, text=True, check=True).stdout
-        done = subprocess.run([python, "-c", PROMISED], input=ours, capture_output=True, text=True, check=False)
-        assert done.returncode == 0 and done.stdout == "agreed\n", done.stderr
+    check_agreed(STOPPED, PROMISED)
 
 
 harness.main()
