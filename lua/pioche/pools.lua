@@ -262,18 +262,30 @@ local function serves(session, p, job, now)
   return p.nodes[1] == nil or pool.may_start(p, want_of(session, p, job), now)
 end
 
+-- The first jobs of those that ask for the same: so many that there is not too much to look at, and
+-- that those of one pool keep none of another from being seen.
+local function first_of_each(jobs)
+  local list, counts = {}, {}
+  for _, job in ipairs(jobs) do
+    local spec = spec_of(job)
+    counts[spec] = (counts[spec] or 0) + 1
+    if counts[spec] <= pools.looked_at_max then list[#list + 1] = job end
+  end
+  return list
+end
+
 -- Jobs that wait for a place, `ready` those of them that could start: ask for a pool
 -- where none that is there can have one of these, and let go of pools that no job can
 -- use any more.
 function pools.provide(session, ready, waiting)
   local list, now, used = session.pools.list, sys.now_ns(), {}
-  for number = 1, math.min(#ready, pools.looked_at_max) do
+  for _, job in ipairs(first_of_each(ready)) do
     local is_served = false
-    for _, p in ipairs(list) do is_served = is_served or serves(session, p, ready[number], now) end
-    if not is_served then submit(session, ready[number]) end
+    for _, p in ipairs(list) do is_served = is_served or serves(session, p, job, now) end
+    if not is_served then submit(session, job) end
   end
-  for number = 1, math.min(#waiting, pools.looked_at_max) do
-    for _, p in ipairs(list) do used[p] = used[p] or serves(session, p, waiting[number], now) end
+  for _, job in ipairs(first_of_each(waiting)) do
+    for _, p in ipairs(list) do used[p] = used[p] or serves(session, p, job, now) end
   end
   for _, p in ipairs(#waiting > 0 and list or {}) do
     if is_open(p) and not used[p] and is_idle(p) then let_go(session, p) end

@@ -74,6 +74,22 @@ test("what Slurm refuses ends at once, in its words", function()
   equal({ status, why }, { "failed", "Invalid account" })
 end)
 
+test("however many wait for one pool, another is asked for, and kept", function()
+  local self, jobs, other = session(), {}, job(3, 4)
+  for i = 1, pools.looked_at_max + 1 do jobs[i] = job(2, 2) end
+  jobs[#jobs + 1] = other
+  pools.provide(self, jobs, jobs)
+  equal(self.submitted, 2)
+  runs(self, 1)
+  runs(self, 2)
+  local let_go = 0
+  function self.supervisor.pool_end() let_go = let_go + 1 return true end
+  pools.provide(self, {}, jobs)
+  equal(let_go, 0)
+  pools.provide(self, {}, { other })
+  equal(let_go, 1)
+end)
+
 test("runs of fewer ranks than a node has slots share one, and one pool", function()
   local self, two, three = session(), job(2, 4), job(3, 4)
   pools.provide(self, { two, three }, { two, three })
