@@ -324,6 +324,8 @@ return pioche.sweep {{ name = "g", goal = pioche.minimize "val/loss",
   program = pioche.program {{ command = {{ "{harness.GPT}" }}, sources = {{ "r.lua" }},
     inputs = {{ text = "text" }}, env = {{ OPENBLAS_NUM_THREADS = 1 }} }} }}
 """)
+        assert p.pioche("plan", "r.lua", "--json").json["stop"]["options"]["launch"] == {"ranks_per_node": 2}
+        assert 'launch={"ranks_per_node":2}' in p.pioche("plan", "r.lua").out
         process = p.start("run", "r.lua")
         wait_for(lambda: p.poll("SELECT 1 FROM attempt a JOIN run r ON r.id = a.run_id JOIN series s ON s.run_id = r.id"
                                 " WHERE r.number = 1 AND a.number = 2 AND a.state = 'running' AND s.last_step > 300"), 60)
